@@ -1,0 +1,1 @@
+"""The commands of dvae-eval, one a module."""

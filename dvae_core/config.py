@@ -1,0 +1,139 @@
+"""Settings of a model and of its training: frozen, validated, and the one source of the command line's options.
+
+Each field carries its help text; `dvae-train` makes its options from these fields, and a checkpoint carries
+them, so that a run can be repeated from the file alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from .errors import ConfigError
+
+__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option"]
+
+C = TypeVar("C")
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value."""
+    return field(default=default, metadata={"help": help, **limits})
+
+
+def _check(config: Any) -> None:
+    """Raise ConfigError for the first field outside its limits."""
+    for f in dataclasses.fields(config):
+        values = getattr(config, f.name)
+        for value in values if isinstance(values, tuple) else (values,):
+            low, high, choices = (f.metadata.get(key) for key in ("min", "max", "choices"))
+            too_low = low is not None and value < low
+            too_high = high is not None and value > high
+            if too_low or too_high or (choices and value not in choices):
+                allowed = ", ".join(choices) if choices else f"between {low} and {high}"
+                raise ConfigError(f"--{f.name.replace('_', '-')}: {value!r} is not allowed; give {allowed}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The architecture: Sections 2-4 of the paper, with the sizes of a small model as defaults."""
+
+    n_left: int = option(32, "Units on the left side of the RBM prior.", min=1, max=100_000)
+    n_right: int = option(32, "Units on the right side of the RBM prior.", min=1, max=100_000)
+    n_groups: int = option(
+        4, "Groups of the hierarchical posterior over the RBM units (1 = factorial).", min=1, max=1000
+    )
+    smoothing: str = option(
+        "spike-and-exponential",
+        "Smoothing transformation from z to zeta.",
+        choices=("spike-and-exponential",),
+    )
+    sharpness: float = option(
+        3.0, "Upper bound of the smoothing's exponent at the first epoch.", min=0.01, max=80.0
+    )
+    sharpness_growth: float = option(
+        0.05, "Growth of that bound with every epoch (App. H).", min=0.0, max=10.0
+    )
+    sharpness_max: float = option(20.0, "Where the growth of that bound ends.", min=0.01, max=80.0)
+    n_layers: int = option(2, "Layers of continuous latent variables.", min=0, max=1000)
+    n_continuous: int = option(16, "Continuous latent variables in each layer.", min=1, max=100_000)
+    encoder_hidden: tuple[int, ...] = option(
+        (200, 200), "Widths of the hidden layers of every posterior network.", min=1, max=100_000
+    )
+    prior_hidden: tuple[int, ...] = option(
+        (100,), "Widths of the hidden layers of every prior network.", min=1, max=100_000
+    )
+    decoder_hidden: tuple[int, ...] = option(
+        (), "Widths of the hidden layers of p(x|.); none = linear.", min=1, max=100_000
+    )
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        _check(self)
+        if self.n_groups > self.n_left + self.n_right:
+            raise ConfigError(
+                f"--n-groups: {self.n_groups} groups for {self.n_left + self.n_right} RBM units; give at most one a unit"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How the model is trained: Section 5 and Appendix H of the paper."""
+
+    epochs: int = option(100, "Passes over the training set.", min=1, max=1_000_000)
+    batch_size: int = option(100, "Images in a minibatch.", min=2, max=1_000_000)
+    learning_rate: float = option(3e-3, "Adam's step size at the first step.", min=1e-8, max=1.0)
+    learning_rate_decay: float = option(
+        0.05, "Step size at the last step, as a share of the first; geometric.", min=1e-6, max=1.0
+    )
+    n_chains: int = option(200, "Persistent Markov chains on the prior.", min=1, max=10_000_000)
+    n_sweeps: int = option(20, "Block Gibbs sweeps of every chain for each minibatch.", min=1, max=1_000_000)
+    warmup_strength: float = option(
+        20.0, "The KL terms start at 1/strength of their weight.", min=1.0, max=1e6
+    )
+    warmup_epochs: int = option(
+        5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000
+    )
+    rbm_warmup_strength: float = option(
+        2.0, "The RBM's KL starts at a further 1/strength of its weight.", min=1.0, max=1e6
+    )
+    rbm_warmup_epochs: int = option(
+        20, "Epochs over which that further weight rises linearly to 1.", min=0, max=1_000_000
+    )
+    gradient_clip: float = option(
+        10.0, "Largest norm of the gradient; longer ones are shortened to it.", min=1e-3, max=1e9
+    )
+    seed: int = option(0, "Fixes initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """All that a training run needs to be repeated: data set, model and training."""
+
+    dataset: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunConfig:
+        """Return the configuration that `data` describes; ConfigError if a field is missing or unknown."""
+        try:
+            return cls(
+                data["dataset"], _build(ModelConfig, data["model"]), _build(TrainConfig, data["train"])
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"configuration not understood: {error}") from error
+
+
+def _build(cls: type[C], values: dict[str, Any]) -> C:
+    """Return a dataclass from JSON values, lists becoming tuples."""
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

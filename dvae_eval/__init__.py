@@ -1,0 +1,1 @@
+"""Estimators: log Z, importance-weighted log-likelihoods and their diagnostics."""

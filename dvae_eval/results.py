@@ -1,0 +1,246 @@
+"""Results as values: what was measured, how well, and whether to trust it.
+
+A result file is one JSON object.  Tables, figures and reports are made from such files alone, so this module
+imports nothing heavy.  Numbers are in nats; what could not be computed is null with a reason beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from dvae_core.errors import ResultError
+from dvae_core.files import write_text
+
+__all__ = ["Check", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
+
+SCHEMA = 1
+R = TypeVar("R", bound="Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One diagnostic as a value: the number, the limit it must keep, and what to do if it does not.
+
+    Attributes
+    ----------
+    name : str
+        What was looked at, in words that stand alone.
+    value, threshold : float
+        The number found and its limit, in the units that `name` implies.
+    passed : bool
+        Whether the value keeps the limit.
+    remedy : str
+        What the user can do when it does not.
+    """
+
+    name: str
+    value: float
+    threshold: float
+    passed: bool
+    remedy: str
+
+    def __str__(self) -> str:
+        """Say what was found, what was asked for and what to do."""
+        return f"{self.name}: {self.value:.4g} (limit {self.threshold:.4g}); {self.remedy}"
+
+
+def verdict(checks: list[Check]) -> tuple[bool, list[str]]:
+    """Return (trustworthy, reasons): every failed check gives one reason."""
+    reasons = [str(check) for check in checks if not check.passed]
+    return not reasons, reasons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What every result carries: the model, the settings, the seed, versions, time and the verdict.
+
+    Attributes
+    ----------
+    model : dict
+        `file`, `sha256` of that file, `prior_sha256` of the prior's parameters, and sizes.
+    settings : dict
+        Every setting of the run, as given on the command line or by default.
+    seed : int
+        Fixes the result, whatever the number of workers.
+    trustworthy : bool
+        False if any check failed; then `reasons` says which, in words.
+    diagnostics : dict
+        What the checks looked at, and arrays for figures; `checks` holds every `Check` as a dict.
+    versions : dict
+        Versions of python and of the packages that made the number.
+    command : list of str
+        The command line that made this result, empty when it came from the library.
+    wall_seconds : float
+        Time taken.
+    """
+
+    kind: ClassVar[str]
+
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    trustworthy: bool
+    reasons: list[str]
+    diagnostics: dict[str, Any]
+    versions: dict[str, str]
+    wall_seconds: float
+    command: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of the result: no nan, no infinity, `kind` and `schema` first."""
+        return {"kind": self.kind, "schema": SCHEMA, **_json_safe(dataclasses.asdict(self))}
+
+    def to_json(self) -> str:
+        """Return the result as one line of JSON."""
+        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+
+    def save(self, path: Path) -> None:
+        """Write the result to `path`, whole or not at all."""
+        write_text(path, self.to_json() + "\n")
+
+    @classmethod
+    def from_dict(cls: type[R], data: dict[str, Any]) -> R:
+        """Return the result that `data` describes.
+
+        Raises
+        ------
+        ResultError
+            If a field is missing, unknown, or the schema is not the one this version reads.
+        """
+        if data.get("schema") != SCHEMA:
+            raise ResultError(
+                f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew"
+            )
+        names = {f.name for f in dataclasses.fields(cls)}
+        given = set(data) - {"kind", "schema"}
+        if given != names:
+            raise ResultError(f"fields missing or unknown: {', '.join(sorted(names ^ given))}")
+        return cls(**{name: data[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogZResult(Result):
+    """The log partition function of a Boltzmann machine.
+
+    Attributes
+    ----------
+    log_z, std_err : float
+        Estimate and standard error in nats; the error is 0 when the method is exact.
+    ci95 : list of 2 floats
+        95% confidence interval, Student's t with the degrees of freedom of the independent repeats.
+    method : str
+        `exact` or `pt-bar`.
+    repeats : list of float
+        The estimates of the independent ladders (Figure 10); empty when exact.
+    """
+
+    kind: ClassVar[str] = "logz"
+
+    log_z: float
+    std_err: float
+    ci95: list[float]
+    method: str
+    repeats: list[float]
+
+    def __str__(self) -> str:
+        """Say the number in one line."""
+        error = "" if self.method.startswith("exact") else f" ± {self.std_err:.2g}"
+        return f"log Z = {self.log_z:.{_digits(self.std_err)}f}{error} nats ({self.method})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelihoodResult(Result):
+    """The importance-weighted log-likelihood of a data set under a model, a lower bound in expectation.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Mean over images of log (1/K) Σ_k w_k, nats an image.
+    std_err_images : float
+        Sampling error of that mean over images.
+    std_err_log_z : float
+        Error of log Z, which shifts every image alike and is therefore kept apart.
+    elbo : float
+        Mean over images and samples of log w, the bound at K = 1.
+    elbo_parts : dict of str to float
+        Reconstruction, KL of the Boltzmann machine and KL of the continuous layers; they sum to `elbo`.
+    n_samples, n_images : int
+        K and the number of images.
+    log_z : float
+        The log partition function that was used; `log_z_source` says where it came from.
+    per_image : dict of str to list of float
+        `log_likelihood` and `ess` (effective sample size) of every image, in the order of the data set.
+    """
+
+    kind: ClassVar[str] = "ll"
+
+    log_likelihood: float
+    std_err_images: float
+    std_err_log_z: float
+    elbo: float
+    elbo_parts: dict[str, float]
+    n_samples: int
+    n_images: int
+    log_z: float
+    log_z_source: str
+    per_image: dict[str, list[float]]
+
+    def __str__(self) -> str:
+        """Say the number with both of its errors in one line."""
+        digits = _digits(self.std_err_images)
+        return (
+            f"log p(x) >= {self.log_likelihood:.{digits}f} ± {self.std_err_images:.2g} (images) "
+            f"± {self.std_err_log_z:.2g} (log Z) nats "
+            f"({self.n_samples} samples, {self.n_images} images)"
+        )
+
+
+KINDS: dict[str, type[Result]] = {"logz": LogZResult, "ll": LikelihoodResult}
+
+
+def load_result(path: Path) -> Result:
+    """Read the result file at `path`.
+
+    Raises
+    ------
+    ResultError
+        If the file is missing, is no JSON object, is of an unknown kind or of another schema.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ResultError(
+            f"{path}: cannot be read as a result file ({error}); make the result anew"
+        ) from error
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in KINDS:
+        raise ResultError(
+            f"{path}: not a result of this project (kind {kind!r}); give one of {', '.join(KINDS)}"
+        )
+    try:
+        return KINDS[kind].from_dict(data)
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
+
+
+def _digits(std_err: float) -> int:
+    """Return how many decimals an estimate deserves: two digits of its error, between 2 and 6."""
+    return 6 if std_err <= 0 else min(6, max(2, 1 - math.floor(math.log10(std_err))))
+
+
+def _json_safe(value: Any) -> Any:
+    """Return `value` with tuples as lists, numpy scalars as Python ones, and non-finite floats as null."""
+    if isinstance(value, dict):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_safe(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _json_safe(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
