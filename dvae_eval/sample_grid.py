@@ -1,0 +1,60 @@
+"""Pictures of a model as arrays: samples of the prior and reconstructions, in one npz file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.errors import ResultError
+from dvae_core.files import atomic_write
+
+__all__ = ["SampleGrid"]
+
+ARRAYS = ("samples", "originals", "reconstructions")
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SampleGrid:
+    """Samples and reconstructions of one model, as mean intensities 0..255.
+
+    Attributes
+    ----------
+    samples : uint8, shape (n_rows, n_chains, n_draws, height, width)
+        p(x = 1) of draws from the prior.  Rows are separated by block Gibbs sweeps of the same persistent
+        chains; the `n_draws` share one RBM state and differ in their continuous latents (Figure 5).
+    originals, reconstructions : uint8, shape (n, height, width)
+        Test images, and p(x = 1) given one posterior sample of each.
+    meta : dict
+        `model` as in a `Result`, `n_sweeps` between rows, `seed`, `command`.
+    """
+
+    samples: NDArray[np.uint8]
+    originals: NDArray[np.uint8]
+    reconstructions: NDArray[np.uint8]
+    meta: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the arrays to `path` as npz, whole or not at all."""
+        meta = np.array(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}))
+        with atomic_write(path) as file:
+            np.savez_compressed(file, meta=meta, **{name: getattr(self, name) for name in ARRAYS})
+
+    @classmethod
+    def load(cls, path: Path) -> SampleGrid:
+        """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                meta = json.loads(str(archive["meta"]))
+                arrays = {name: archive[name] for name in ARRAYS}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
+        if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA:
+            raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
+        return cls(**arrays, meta=meta)
