@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .errors import ConfigError
 
-__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option"]
+__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
 
 C = TypeVar("C")
 
@@ -22,8 +22,13 @@ def option(default: Any, help: str, **limits: Any) -> Any:
     return field(default=default, metadata={"help": help, **limits})
 
 
-def _check(config: Any) -> None:
-    """Raise ConfigError for the first field outside its limits."""
+def option_name(field_name: str) -> str:
+    """Return the command line's name of a setting: `n_samples` is `--samples`."""
+    return "--" + field_name.removeprefix("n_").replace("_", "-")
+
+
+def validate(config: Any) -> None:
+    """Raise ConfigError for the first field of a dataclass made with `option` that is outside its limits."""
     for f in dataclasses.fields(config):
         values = getattr(config, f.name)
         for value in values if isinstance(values, tuple) else (values,):
@@ -32,7 +37,7 @@ def _check(config: Any) -> None:
             too_high = high is not None and value > high
             if too_low or too_high or (choices and value not in choices):
                 allowed = ", ".join(choices) if choices else f"between {low} and {high}"
-                raise ConfigError(f"--{f.name.replace('_', '-')}: {value!r} is not allowed; give {allowed}")
+                raise ConfigError(f"{option_name(f.name)}: {value!r} is not allowed; give {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +57,7 @@ class ModelConfig:
     sharpness: float = option(
         3.0, "Upper bound of the smoothing's exponent at the first epoch.", min=0.01, max=80.0
     )
-    sharpness_growth: float = option(
-        0.05, "Growth of that bound with every epoch (App. H).", min=0.0, max=10.0
-    )
+    sharpness_growth: float = option(0.05, "Growth of that bound with every epoch (App. H).", min=0.0, max=10.0)
     sharpness_max: float = option(20.0, "Where the growth of that bound ends.", min=0.01, max=80.0)
     n_layers: int = option(2, "Layers of continuous latent variables.", min=0, max=1000)
     n_continuous: int = option(16, "Continuous latent variables in each layer.", min=1, max=100_000)
@@ -70,10 +73,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Validate."""
-        _check(self)
+        validate(self)
         if self.n_groups > self.n_left + self.n_right:
             raise ConfigError(
-                f"--n-groups: {self.n_groups} groups for {self.n_left + self.n_right} RBM units; give at most one a unit"
+                f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
             )
 
 
@@ -89,12 +92,8 @@ class TrainConfig:
     )
     n_chains: int = option(200, "Persistent Markov chains on the prior.", min=1, max=10_000_000)
     n_sweeps: int = option(20, "Block Gibbs sweeps of every chain for each minibatch.", min=1, max=1_000_000)
-    warmup_strength: float = option(
-        20.0, "The KL terms start at 1/strength of their weight.", min=1.0, max=1e6
-    )
-    warmup_epochs: int = option(
-        5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000
-    )
+    warmup_strength: float = option(20.0, "The KL terms start at 1/strength of their weight.", min=1.0, max=1e6)
+    warmup_epochs: int = option(5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000)
     rbm_warmup_strength: float = option(
         2.0, "The RBM's KL starts at a further 1/strength of its weight.", min=1.0, max=1e6
     )
@@ -108,7 +107,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Validate."""
-        _check(self)
+        validate(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +126,7 @@ class RunConfig:
     def from_dict(cls, data: dict[str, Any]) -> RunConfig:
         """Return the configuration that `data` describes; ConfigError if a field is missing or unknown."""
         try:
-            return cls(
-                data["dataset"], _build(ModelConfig, data["model"]), _build(TrainConfig, data["train"])
-            )
+            return cls(data["dataset"], _build(ModelConfig, data["model"]), _build(TrainConfig, data["train"]))
         except (KeyError, TypeError) as error:
             raise ConfigError(f"configuration not understood: {error}") from error
 

@@ -113,9 +113,7 @@ class Result:
             If a field is missing, unknown, or the schema is not the one this version reads.
         """
         if data.get("schema") != SCHEMA:
-            raise ResultError(
-                f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew"
-            )
+            raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
         names = {f.name for f in dataclasses.fields(cls)}
         given = set(data) - {"kind", "schema"}
         if given != names:
@@ -214,14 +212,10 @@ def load_result(path: Path) -> Result:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ResultError(
-            f"{path}: cannot be read as a result file ({error}); make the result anew"
-        ) from error
+        raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in KINDS:
-        raise ResultError(
-            f"{path}: not a result of this project (kind {kind!r}); give one of {', '.join(KINDS)}"
-        )
+        raise ResultError(f"{path}: not a result of this project (kind {kind!r}); give one of {', '.join(KINDS)}")
     try:
         return KINDS[kind].from_dict(data)
     except ResultError as error:

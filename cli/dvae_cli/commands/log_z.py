@@ -1,0 +1,76 @@
+"""dvae-eval logz: the log partition function of a Boltzmann machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dvae_eval.config import LogZConfig
+
+from ..options import common_options, compute_options, config_options, output_options, output_path
+
+if TYPE_CHECKING:
+    from dvae_eval.results import LogZResult
+
+__all__ = ["command"]
+
+
+@click.command("logz")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@config_options(LogZConfig)
+@output_options("logz.json beside a run's model.pt")
+@compute_options
+@common_options
+def command(
+    model: Path,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    debug: bool,
+    **settings: Any,
+) -> int:
+    """Estimate log Z of MODEL's prior, in nats, with its error and a verdict.
+
+    \b
+    Example:
+      dvae-eval logz runs/digits/model.pt
+      dvae-eval logz rbm.npz --method pt-bar --json
+
+    MODEL is the model.pt of a run, or an npz file with W (n_left x n_right), b_left and b_right, for
+    p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}.
+    """
+    config = LogZConfig(**settings)
+    from ..devices import prepare_device
+    from ..inputs import command_line, default_output, estimate_with_progress, finish, read_machine
+
+    path = output_path(output, force, default_output(model, "logz.json", as_json))
+    prepare_device(device, threads)
+    machine, description = read_machine(model)
+    result = estimate_with_progress(machine, config, description, device, quiet)
+    result = dataclasses.replace(result, command=command_line())
+    return finish(result, path, as_json, quiet, lambda: _details(result))
+
+
+def _details(result: LogZResult) -> list[str]:
+    """Return lines for people on how the estimate was made."""
+    found = result.diagnostics
+    lines = []
+    if "exact" in found:
+        difference = result.log_z - found["exact"]["log_z"]
+        in_errors = f" = {difference / result.std_err:+.1f} standard errors" if result.std_err else ""
+        lines.append(f"exact log Z = {found['exact']['log_z']:.6f}; difference {difference:+.5f}{in_errors}")
+    if "ladder" in found:
+        low, high = result.ci95
+        lines.append(
+            f"95% interval [{low:.4f}, {high:.4f}]; {len(result.repeats)} ladders "
+            f"of {len(found['ladder'])} rungs, "
+            f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
+            f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
+        )
+    return lines

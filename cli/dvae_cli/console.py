@@ -1,0 +1,103 @@
+"""Progress for people: a live line on a terminal, a plain line now and then in a log, nothing if quiet."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["EstimateProgress", "TrainingProgress", "say"]
+
+LOG_SECONDS = 5.0
+
+
+def say(text: str, quiet: bool = False) -> None:
+    """Print a line for people on standard error."""
+    if not quiet:
+        click.echo(text, err=True)
+
+
+class _Live:
+    """A rich bar on a terminal; in a log, a line at most every `LOG_SECONDS`."""
+
+    def __init__(self, quiet: bool) -> None:
+        console = Console(stderr=True)
+        self.quiet, self.terminal = quiet, console.is_terminal
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=quiet or not self.terminal,
+        )
+        self.phases: dict[str, Any] = {}
+        self.started = self.last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, phase: str, done: int, total: int, text: str) -> None:
+        """Show that `done` of `total` is done in `phase`, with a text that tells the estimate."""
+        if self.terminal:
+            if phase not in self.phases:
+                self.phases[phase] = self.bar.add_task(phase, total=total)
+            self.bar.update(self.phases[phase], completed=done, total=total, description=f"{phase}  {text}")
+        elif not self.quiet and (done == total or time.monotonic() - self.last_line > LOG_SECONDS):
+            self.last_line = time.monotonic()
+            say(f"{phase} {done}/{total}  {text}  {self.last_line - self.started:.0f} s")
+
+
+class EstimateProgress(_Live):
+    """Progress of an estimator; called with (phase, done, in all, estimate so far or None)."""
+
+    def __init__(self, label: str, quiet: bool) -> None:
+        super().__init__(quiet)
+        self.label = label
+
+    def __call__(self, phase: str, done: int, total: int, estimate: float | None) -> None:
+        """Show the state of the estimate."""
+        self.update(phase, done, total, "" if estimate is None else f"{self.label} {estimate:.3f}")
+
+
+class TrainingProgress(_Live):
+    """Progress of a training run."""
+
+    def __init__(self, epochs: int, quiet: bool) -> None:
+        super().__init__(quiet)
+        self.epochs, self.summary = epochs, ""
+
+    def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
+        """Show a step; between epochs the bar moves on a terminal only."""
+        if self.terminal:
+            self.update("training", epoch * n_steps + step, self.epochs * n_steps, self.summary)
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Show an epoch's numbers, in nats an image."""
+        valid, rbm = metrics["valid"], metrics["rbm"]
+        self.summary = (
+            f"ELBO {valid['elbo']:.2f} (train {metrics['train']['elbo']:.2f})  KL {valid['kl_rbm']:.2f} RBM"
+            f" + {sum(valid['kl_continuous']):.2f}  |W| {rbm['weight_rms']:.2f}"
+            f"  {metrics['images_per_s']:.0f} images/s"
+        )
+        if not self.terminal:
+            self.update("epoch", metrics["epoch"], self.epochs, self.summary)

@@ -1,0 +1,57 @@
+"""dvae-eval: measure a trained model, and show what was measured."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from dvae_core import __version__
+
+from .runner import run
+
+__all__ = ["main"]
+
+# name: module; a command's module is imported only when the command is asked for.
+COMMANDS = {
+    "ll": "likelihood",
+    "logz": "log_z",
+    "report": "report",
+    "samples": "samples",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
+        return command
+
+
+@click.group(cls=_LazyGroup)
+@click.version_option(__version__)
+def group() -> None:
+    """Measure a trained discrete VAE or an RBM with numbers that can be trusted.
+
+    \b
+    Example:
+      dvae-eval logz runs/digits/model.pt
+      dvae-eval ll runs/digits/model.pt
+      dvae-eval report runs/digits
+
+    Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted.
+    """
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run dvae-eval."""
+    run(group, "dvae-eval", args)

@@ -1,0 +1,128 @@
+"""Click options made from configuration dataclasses: one source for names, defaults and help."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dvae_core.config import option_name
+from dvae_core.errors import ConfigError
+
+__all__ = [
+    "IntList",
+    "common_options",
+    "compute_options",
+    "config_options",
+    "given",
+    "output_options",
+    "output_path",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class IntList(click.ParamType["tuple[int, ...]"]):
+    """Whole numbers with commas between them; `none` for no number."""
+
+    name = "n,n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return () if value == "none" else tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 200,200, nor 'none'", param, ctx)
+
+
+def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F], F]:
+    """Return a decorator that adds one option for every field of a configuration dataclass.
+
+    Parameters
+    ----------
+    cls : dataclass
+        Its fields were made with `dvae_core.config.option`.
+    from_preset : bool
+        Leave options that are not given as None, since a preset supplies their values.
+    """
+
+    def decorate(function: F) -> F:
+        for field in reversed(dataclasses.fields(cls)):
+            function = _option(field, typing.get_type_hints(cls)[field.name], from_preset)(function)
+        return function
+
+    return decorate
+
+
+def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Callable[[F], F]:
+    """Return the click option of one field."""
+    name = option_name(field.name)
+    settings: dict[str, Any] = {"help": field.metadata["help"], "default": None if from_preset else field.default}
+    settings["show_default"] = not from_preset
+    if hint is bool:
+        return click.option(f"{name}/--no-{name[2:]}", field.name, **settings)
+    if choices := field.metadata.get("choices"):
+        return click.option(name, field.name, type=click.Choice(choices), **settings)
+    kind = IntList() if typing.get_origin(hint) is tuple else hint
+    return click.option(name, field.name, type=kind, **settings)
+
+
+def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the options' values that belong to `cls` and were given."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def common_options(function: F) -> F:
+    """Add the options that every command has."""
+    function = click.option("--debug", is_flag=True, help="Show a traceback if something fails.")(function)
+    return click.option("--quiet", "-q", is_flag=True, help="Show no progress.")(function)
+
+
+def compute_options(function: F) -> F:
+    """Add the options that say where to compute."""
+    threads = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+    device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+    return device(threads(function))
+
+
+def output_options(what: str) -> Callable[[F], F]:
+    """Return a decorator that adds --json, --output and --force for a command that makes a result."""
+
+    def decorate(function: F) -> F:
+        path = click.Path(path_type=Path, dir_okay=False)
+        force = click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+        output = click.option("--output", "-o", type=path, help=f"Where to write the result. [default: {what}]")
+        as_json = click.option(
+            "--json", "as_json", is_flag=True, help="Print the result object on standard output."
+        )
+        return as_json(output(force(function)))
+
+    return decorate
+
+
+def output_path(output: Path | None, force: bool, default: Path | None) -> Path | None:
+    """Return where to write a result, after making sure that it can be written and that nothing is lost.
+
+    Raises
+    ------
+    ConfigError
+        If the file exists and was named without --force, or its directory cannot be written.
+    """
+    path = output or default
+    if path is None:
+        return None
+    if output and output.exists() and not force:
+        raise ConfigError(f"--output: {output} exists; give --force to overwrite it, or another name")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--output: {path.parent} is no directory; make it first, or give another name")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--output: {path.parent} cannot be written to; give --output with another place")
+    return path

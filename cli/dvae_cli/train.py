@@ -1,0 +1,207 @@
+"""dvae-train: from a data set to a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from dvae_core import __version__
+from dvae_core.config import ModelConfig, RunConfig, TrainConfig, option_name
+from dvae_core.data import NAMES
+from dvae_core.errors import ConfigError
+from dvae_core.presets import PRESETS, default_preset, find_preset
+
+from .options import common_options, compute_options, config_options, given
+from .runner import CleanInterrupt, run
+
+if TYPE_CHECKING:
+    from dvae_core.train import Trainer
+
+__all__ = ["command", "main"]
+
+
+def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Print the presets and leave."""
+    if not value:
+        return
+    for name, preset in PRESETS.items():
+        click.echo(f"{name:24} {preset.summary}")
+    ctx.exit()
+
+
+def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    """Print the data sets and leave."""
+    if not value:
+        return
+    for name, summary in NAMES.items():
+        click.echo(f"{name:24} {summary}")
+    ctx.exit()
+
+
+@click.command()
+@click.argument("dataset", required=False)
+@click.option(
+    "--out", "-o", "run_directory", required=True, type=click.Path(path_type=Path), help="Run directory."
+)
+@click.option("--preset", help="Settings to start from. [default: the data set's small one]")
+@click.option(
+    "--resume", is_flag=True, help="Go on with the run in --out, to the same result as if never stopped."
+)
+@click.option(
+    "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."
+)
+@click.option(
+    "--list-datasets",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_datasets,
+    help="List data sets.",
+)
+@compute_options
+@common_options
+@config_options(TrainConfig, from_preset=True)
+@config_options(ModelConfig, from_preset=True)
+@click.version_option(__version__)
+def command(
+    dataset: str | None,
+    run_directory: Path,
+    preset: str | None,
+    resume: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    debug: bool,
+    **settings: Any,
+) -> None:
+    """Train a discrete variational autoencoder on DATASET.
+
+    \b
+    Example:
+      dvae-train digits --out runs/digits
+      dvae-train my-images.npy --out runs/mine --epochs 50
+      dvae-train --resume --out runs/digits
+
+    DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images. Settings that
+    are not given come from the preset. The run directory gets model.pt (the best by the validation bound),
+    checkpoint.pt, config.json and metrics.jsonl.
+    """
+    config = _stored_config(run_directory, dataset, preset, settings) if resume else None
+    if config is None:
+        config = _new_config(dataset, preset, settings)
+        _refuse_existing(run_directory)
+    trainer = _prepare(run_directory, config, resume, device, threads)
+    _train(trainer, quiet)
+
+
+def _new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
+    """Return a preset's settings with those of the command line in their place."""
+    if dataset is None:
+        raise ConfigError(f"DATASET is missing; give one of {', '.join(NAMES)}, or an .npz or .npy file")
+    base = find_preset(preset or default_preset(dataset)).config(dataset)
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, **given(ModelConfig, settings)),
+        train=dataclasses.replace(base.train, **given(TrainConfig, settings)),
+    )
+
+
+def _stored_config(
+    run_directory: Path, dataset: str | None, preset: str | None, settings: dict[str, Any]
+) -> RunConfig:
+    """Return the settings of the run in `run_directory`; ConfigError if the command line asks for others."""
+    from dvae_core.train import read_config
+
+    stored = read_config(run_directory)
+    base = find_preset(preset).config(stored.dataset) if preset else stored
+    for part, cls in (("model", ModelConfig), ("train", TrainConfig)):
+        asked = dataclasses.replace(getattr(base, part), **given(cls, settings))
+        for field in dataclasses.fields(cls):
+            kept, wanted = getattr(getattr(stored, part), field.name), getattr(asked, field.name)
+            if kept != wanted:
+                name = option_name(field.name)
+                raise ConfigError(
+                    f"{name}: the run in {run_directory} has {kept}, not {wanted}; leave it out to go on"
+                )
+    if dataset not in (None, stored.dataset):
+        raise ConfigError(
+            f"DATASET: the run in {run_directory} is on {stored.dataset}, not {dataset}; give that, or none"
+        )
+    return stored
+
+
+def _refuse_existing(run_directory: Path) -> None:
+    """Raise if a run would be written over."""
+    if (run_directory / "config.json").exists():
+        raise ConfigError(
+            f"--out: {run_directory} holds a run already; give --resume to go on with it, or another directory"
+        )
+    if run_directory.exists() and not run_directory.is_dir():
+        raise ConfigError(f"--out: {run_directory} is a file; give a directory")
+
+
+def _prepare(run_directory: Path, config: RunConfig, resume: bool, device: str, threads: int | None) -> Trainer:
+    """Load the data, and make or restore the trainer and its run directory."""
+    from dvae_core.checkpoint import package_versions
+    from dvae_core.data import load
+    from dvae_core.train import Trainer, write_config
+
+    from .devices import prepare_device
+
+    prepare_device(device, threads)
+    data = load(config.dataset)
+    trainer = Trainer(run_directory, config, data, device)
+    if resume:
+        trainer.restore()
+        return trainer
+    run_directory.mkdir(parents=True, exist_ok=True)
+    provenance = {
+        "command": ["dvae-train", *sys.argv[1:]],
+        "data": data.provenance,
+        "data_sha256": data.digest(),
+        "versions": package_versions("torch", "numpy"),
+    }
+    # The checkpoint first: a directory with settings can always be resumed.
+    trainer.save()
+    write_config(run_directory, config, provenance)
+    return trainer
+
+
+def _train(trainer: Trainer, quiet: bool) -> None:
+    """Train with progress; the first Ctrl-C ends the current step and saves."""
+    from dvae_core.train import Interrupted
+
+    from .console import TrainingProgress, say
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        trainer.stop_requested = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        with TrainingProgress(trainer.config.train.epochs, quiet) as progress:
+            trainer.train(progress)
+    except Interrupted as error:
+        raise CleanInterrupt(
+            f"stopped in epoch {trainer.epoch + 1} and saved; go on with: dvae-train --resume --out {trainer.run}"
+        ) from error
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    best = trainer.best
+    say(
+        f"made {trainer.run}/model.pt: best of epoch {best['epoch']}, "
+        f"validation bound about {best['elbo']:.2f} nats (log Z tracked roughly)",
+        quiet,
+    )
+    say(f"next: dvae-eval logz {trainer.run}/model.pt", quiet)
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run dvae-train."""
+    run(command, "dvae-train", args)

@@ -1,0 +1,107 @@
+"""Feedforward networks with the paper's L1 batch normalisation (Section 5, App. H.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP", "L1BatchNorm"]
+
+
+class L1BatchNorm(nn.Module):
+    """Batch normalisation by the mean absolute deviation: y = x - mean(x); y / (mean|y| + ε) s + o (App. H.2).
+
+    Training uses the minibatch's statistics and follows them with a running mean; evaluation uses the latter.
+
+    Parameters
+    ----------
+    n : int
+        Number of features, the last axis.
+    bounded : bool
+        Keep 2 <= s <= 3 and -s <= o <= s, as the paper does for the posterior over the RBM units.  The bounds
+        hold by parameterisation: s = 2 + σ(a), o = s tanh(c).
+    """
+
+    running_mean: Tensor
+    running_spread: Tensor
+
+    def __init__(self, n: int, bounded: bool = False, momentum: float = 0.1, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.bounded, self.momentum, self.eps = bounded, momentum, eps
+        self.raw_scale = nn.Parameter(torch.zeros(n) if bounded else torch.ones(n))
+        self.raw_offset = nn.Parameter(torch.zeros(n))
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_spread", torch.ones(n))
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale s, shape (n,)."""
+        return 2 + self.raw_scale.sigmoid() if self.bounded else self.raw_scale
+
+    @property
+    def offset(self) -> Tensor:
+        """The offset o, shape (n,)."""
+        return self.scale * self.raw_offset.tanh() if self.bounded else self.raw_offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x of shape (..., n) over all leading axes."""
+        if self.training:
+            axes = tuple(range(x.dim() - 1))
+            mean = x.mean(axes)
+            spread = (x - mean).abs().mean(axes)
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_spread.lerp_(spread, self.momentum)
+        else:
+            mean, spread = self.running_mean, self.running_spread
+        return (x - mean) / (spread + self.eps) * self.scale + self.offset
+
+
+class MLP(nn.Module):
+    """Hidden layers of linear map, L1 batch norm and ReLU, then a linear map, of several inputs taken together.
+
+    The first layer treats its inputs as one concatenated vector, but their leading axes need only broadcast:
+    the share of an input without a samples axis is computed once, however many samples the others have.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Width of each input.
+    hidden : sequence of int
+        Widths of the hidden layers; none makes the network linear.
+    n_out : int
+        Width of the output.
+    bounded_norm : bool
+        Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], hidden: Sequence[int], n_out: int, bounded_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.sizes = [size for size in sizes if size]
+        widths = (sum(self.sizes), *hidden, n_out)
+        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(L1BatchNorm(width) for width in hidden)
+        self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the output, shape (..., n_out), for inputs of shapes (..., size) that broadcast."""
+        h = self._first([x for x in inputs if x.shape[-1]])
+        for linear, norm in zip(list(self.linears)[1:], self.norms, strict=True):
+            h = linear(norm(h).relu())
+        output: Tensor = self.output_norm(h)
+        return output
+
+    def _first(self, inputs: list[Tensor]) -> Tensor:
+        """Return the first layer's linear map of all inputs."""
+        layer = self.linears[0]
+        assert isinstance(layer, nn.Linear)  # for the type checker
+        first, *rest = torch.split(layer.weight, self.sizes, dim=1)
+        h = nn.functional.linear(inputs[0], first, layer.bias)
+        for x, weight in zip(inputs[1:], rest, strict=True):
+            h = h + nn.functional.linear(x, weight)
+        return h

@@ -1,0 +1,51 @@
+"""Settings of the estimators: frozen, validated, and the one source of the command line's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dvae_core.config import option, validate
+
+__all__ = ["LikelihoodConfig", "LogZConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class LogZConfig:
+    """Settings of an estimate of log Z."""
+
+    method: str = option(
+        "auto", "How: exact if a side can be enumerated, else pt-bar.", choices=("auto", "exact", "pt-bar")
+    )
+    n_ladders: int = option(16, "Independent ladders; the error comes from their spread.", min=2, max=100_000)
+    n_sweeps: int = option(
+        4000, "Block Gibbs sweeps of every chain, each followed by exchanges.", min=20, max=10**9
+    )
+    burn_in: float = option(
+        0.25, "Share of the sweeps that is thrown away at the start (the paper: 0.5).", min=0.0, max=0.95
+    )
+    exchange_rate: float = option(
+        0.5, "Exchange rate between neighbours that the ladder is made for.", min=0.05, max=0.95
+    )
+    against_exact: bool = option(False, "Compute the exact value too, and hold the estimate against it.")
+    seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        validate(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodConfig:
+    """Settings of an importance-weighted log-likelihood."""
+
+    n_samples: int = option(10_000, "Importance samples for every image, K.", min=1, max=10**8)
+    limit: int = option(0, "Use the first so many images only (0 = all).", min=0, max=10**9)
+    split: Literal["train", "valid", "test"] = option(
+        "test", "Which part of the data set.", choices=("train", "valid", "test")
+    )
+    seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        validate(self)

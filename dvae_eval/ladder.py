@@ -1,0 +1,65 @@
+"""Ladders of inverse temperatures whose neighbours exchange replicas at equal rates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from dvae_core.errors import ConfigError
+
+__all__ = ["Ladder"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Inverse temperatures 0 = β_0 < ... < β_K = 1.
+
+    Attributes
+    ----------
+    betas : float64, shape (K + 1,)
+    """
+
+    betas: Float
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        b = np.asarray(self.betas, dtype=np.float64)
+        if b.ndim != 1 or len(b) < 2 or b[0] != 0 or b[-1] != 1 or not (np.diff(b) > 0).all():
+            raise ConfigError("a ladder must rise strictly from 0 to 1")
+        object.__setattr__(self, "betas", b)
+
+    @property
+    def n_steps(self) -> int:
+        """K, the number of pairs of neighbours."""
+        return len(self.betas) - 1
+
+    @classmethod
+    def uniform(cls, n_steps: int) -> Ladder:
+        """Return `n_steps` equal steps."""
+        return cls(np.linspace(0, 1, n_steps + 1))
+
+    def equalised(self, rejection_rates: Float, exchange_rate: float, max_steps: int = 1000) -> Ladder:
+        """Return a ladder whose neighbours should all exchange at `exchange_rate`.
+
+        The sum of the rejection rates up to β is the communication barrier Λ(β), which hardly depends on the
+        ladder it was measured on; rungs that are equally spaced in Λ have equal rates, and K = Λ(1) / (1 - rate)
+        of them have that rate (Syed et al., 2022).
+
+        Parameters
+        ----------
+        rejection_rates : float64, shape (K,)
+            1 - the mean acceptance of an exchange, for every pair of neighbours.
+        """
+        # A floor keeps Λ strictly rising where everything is accepted.
+        barrier = np.concatenate(([0.0], np.cumsum(np.maximum(rejection_rates, 1e-4))))
+        n_steps = min(max_steps, max(1, math.ceil(barrier[-1] / (1 - exchange_rate) - 1e-9)))
+        inverse = PchipInterpolator(barrier, self.betas)
+        betas = inverse(np.linspace(0, barrier[-1], n_steps + 1))
+        betas[0], betas[-1] = 0.0, 1.0
+        return Ladder(betas)
