@@ -1,0 +1,160 @@
+"""Where data files lie on this machine, and how they get there: downloaded, checked, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import DataError
+from ..files import atomic_write
+
+__all__ = ["Remote", "data_folder", "fetch"]
+
+VARIABLE = "DVAE_DATA_DIR"
+CHUNK_BYTES = 2**16
+LIMIT_BYTES = 2**30  # of a file whose size was not published
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A public file: its name, the addresses that offer it, best first, and what its bytes must be.
+
+    `digest` reads "sha256:..." or "md5:..."; `n_bytes` is None where no size was published.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    digest: str
+    n_bytes: int | None = None
+
+    def check(self, path: Path) -> None:
+        """Raise DataError if the file at `path` has other bytes."""
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, self.hasher).hexdigest()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        self.compare(found, str(path))
+
+    def compare(self, found: str, where: str) -> None:
+        """Raise DataError if the digest `found` is not the published one."""
+        expected = self.digest.partition(":")[2]
+        if found != expected:
+            raise DataError(f"{where}: damaged or altered: {self.algorithm} is {found}, expected {expected}")
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the digest."""
+        return self.digest.partition(":")[0]
+
+    def hasher(self) -> hashlib._Hash:
+        """Return a new, empty digest; allowed even where MD5 is barred from cryptography."""
+        return hashlib.new(self.algorithm, usedforsecurity=False)
+
+
+def data_folder() -> Path:
+    """Return the folder that data sets are read from and downloaded to: $DVAE_DATA_DIR, else the user's cache."""
+    named = os.environ.get(VARIABLE)
+    if not named:
+        import pooch
+
+        return Path(pooch.os_cache("dvae-toolkit"))
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; {VARIABLE} must name the folder that holds the data sets")
+    return folder
+
+
+def fetch(remote: Remote, folder: Path, *, quiet: bool = False) -> Path:
+    """Download `remote` into `folder` and return its path; each of its addresses is tried in turn.
+
+    The file appears under its name only when its size and its digest are right. Progress goes to standard
+    error unless `quiet`.
+
+    Raises
+    ------
+    DataError
+        No address gave the right file, or `folder` cannot be written to.
+    """
+    path = folder / remote.name
+    failures = []
+    for url in remote.urls:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_write(path) as file, _progress(remote, quiet) as advance:
+                _download(remote, url, file, advance)
+            return path
+        except (OSError, DataError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's; requests sets none
+                raise DataError(
+                    f"{path}: cannot be written ({error.strerror}); set {VARIABLE} to another folder"
+                ) from error
+            failures.append(f"{url} ({_reason(error)})")
+    raise DataError(
+        f"{remote.name}: could not be downloaded from {', nor from '.join(failures)}; get it by other means and "
+        f"put it into {folder}, or set {VARIABLE} to the folder that holds it"
+    )
+
+
+def _download(remote: Remote, url: str, file: BinaryIO, advance: Callable[[int], None]) -> None:
+    """Write to `file` what `url` offers, and raise DataError unless it is `remote`."""
+    import pooch
+
+    checked = _Checked(remote, file, advance)
+    # Without this header a server may declare a .gz file as encoded, and it would be stored unpacked.
+    headers = {"Accept-Encoding": "identity"}
+    pooch.HTTPDownloader(chunk_size=CHUNK_BYTES, headers=headers)(url, checked, None)
+    checked.finish()
+
+
+class _Checked:
+    """A file to write to that counts and digests what passes through."""
+
+    def __init__(self, remote: Remote, file: BinaryIO, advance: Callable[[int], None]) -> None:
+        self.remote, self.file, self.advance = remote, file, advance
+        self.hasher = remote.hasher()
+        self.n_bytes = 0
+
+    def write(self, chunk: bytes) -> None:
+        """Pass `chunk` on; DataError once there is more than there should be, so that nothing fills the disk."""
+        self.n_bytes += len(chunk)
+        limit = LIMIT_BYTES if self.remote.n_bytes is None else self.remote.n_bytes
+        if self.n_bytes > limit:
+            raise DataError(f"more than {limit} bytes")
+        self.hasher.update(chunk)
+        self.file.write(chunk)
+        self.advance(len(chunk))
+
+    def flush(self) -> None:
+        """Do nothing: the file is flushed when it is complete."""
+
+    def finish(self) -> None:
+        """Raise DataError if what passed through is not the remote file."""
+        if self.remote.n_bytes is not None and self.n_bytes != self.remote.n_bytes:
+            raise DataError(f"{self.n_bytes} bytes, expected {self.remote.n_bytes}")
+        self.remote.compare(self.hasher.hexdigest(), "content")
+
+
+@contextmanager
+def _progress(remote: Remote, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes the number of bytes that arrived and shows it on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(f"Downloading {remote.name}", total=remote.n_bytes)
+        yield lambda n_bytes: progress.advance(task, n_bytes)
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why a download failed; messages of requests are long and say less."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return f"HTTP {status}"
+    return str(error) if isinstance(error, DataError) else type(error).__name__
