@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import expit
 
 from .bridge import Bridge
 from .results import Check
@@ -18,6 +18,7 @@ __all__ = ["check_log_z", "student_limit"]
 Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.
 FALSE_ALARM = 1e-4
+CROOKS_SHIFT = 2.0  # nats
 
 
 def student_limit(n_repeats: int) -> float:
@@ -51,7 +52,7 @@ def check_log_z(
         _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
         _at_least("round trips per ladder", float(np.mean(round_trips)), 2.0, more),
         _at_most("halves of the run differ, in standard errors", _halves(bar, n_iterations), limit, more),
-        _at_most("forward and backward estimates differ, in standard errors", _gap(works), limit, more),
+        _at_most("neighbours disagree on their ratio, in standard errors", _crooks(works, bar), limit, more),
     ]
     if exact is not None:
         distance = abs(log_z_0 + bar.total - exact) / max(bar.std_err, 1e-12)
@@ -65,15 +66,22 @@ def _halves(bar: Bridge, n: int) -> float:
     return _standardised(difference)
 
 
-def _gap(works: Works) -> float:
-    """Return the difference of the forward and the reverse stepping stones in units of its jackknife error."""
+def _crooks(works: Works, bar: Bridge) -> float:
+    """Return how far neighbours are from Crooks' theorem, p_f(w) = p_r(-w) exp(w - Δf), in jackknife errors.
+
+    For every C, exp(-Δf) = exp(-C) E_f[σ(C - w_f)] / E_r[σ(-C - w_r)] (Bennett, 1976, Eq. 7), if both neighbours
+    are in equilibrium where they overlap.  Compared are C = Δf ± CROOKS_SHIFT, summed over the ladder.  Far
+    shifts would give the stepping stones, whose tails no run samples where a mode dies out along the ladder.
+    """
     n_ladders = works.forward.shape[1]
-    forward, reverse = logsumexp(-works.forward, axis=0), logsumexp(-works.reverse, axis=0)
+    means = []
+    for shift in (CROOKS_SHIFT, -CROOKS_SHIFT):
+        c = shift - bar.delta_f
+        means.append((expit(c - works.forward).mean(0), expit(-c - works.reverse).mean(0)))
 
     def gap(kept: NDArray[np.intp]) -> float:
-        count = math.log(len(kept) * len(works.forward))
-        both = logsumexp(forward[kept], axis=0) + logsumexp(reverse[kept], axis=0) - 2 * count
-        return float(both.sum())
+        estimates = [np.log(forward[kept].mean(0) / reverse[kept].mean(0)).sum() for forward, reverse in means]
+        return float(estimates[0] - estimates[1] - 2 * CROOKS_SHIFT * len(bar.delta_f))
 
     everyone = np.arange(n_ladders)
     left_out = np.array([gap(np.delete(everyone, i)) for i in everyone])

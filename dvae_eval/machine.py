@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dvae_core.containers import advice, npz_names, read_npz
 from dvae_core.errors import DataError
 
 __all__ = ["BipartiteMachine", "load_machine"]
@@ -91,15 +91,8 @@ def load_machine(path: Path) -> BipartiteMachine:
     DataError
         If the file is missing, damaged, or does not hold such a machine.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in _KNOWN}
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give a model.pt or an npz with W, b_left and b_right") from error
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: cannot be read as npz ({error}); save W, b_left and b_right with numpy.savez"
-        ) from error
+    with advice("save W, b_left and b_right with numpy.savez"):
+        arrays = read_npz(path, _KNOWN.intersection(npz_names(path)))
     try:
         return BipartiteMachine.from_arrays(
             _pick(arrays, "W", ("W",)), *(_pick(arrays, name, names) for name, names in ALIASES.items())

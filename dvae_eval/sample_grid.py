@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.errors import ResultError
+from dvae_core.containers import read_npz
+from dvae_core.errors import DataError, ResultError
 from dvae_core.files import atomic_write
 
 __all__ = ["SampleGrid"]
@@ -42,7 +42,7 @@ class SampleGrid:
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path` as npz, whole or not at all."""
-        meta = np.array(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}))
+        meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
         with atomic_write(path) as file:
             np.savez_compressed(file, meta=meta, **{name: getattr(self, name) for name in ARRAYS})
 
@@ -50,10 +50,9 @@ class SampleGrid:
     def load(cls, path: Path) -> SampleGrid:
         """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                meta = json.loads(str(archive["meta"]))
-                arrays = {name: archive[name] for name in ARRAYS}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_npz(path, ("meta", *ARRAYS))
+            meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
+        except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
         if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA:
             raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from .containers import read_npz
+from ..containers import read_npz
 from .dataset import SPLITS, DataSet, Split
 
 __all__ = ["load_digits"]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import stable
-from .containers import read_mat
+from ..containers import read_mat
 from .dataset import DataSet
 from .fetch import Remote
 from .public import GREY, Bytes, Public, read_packed, square_split, upright

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .containers import advice, read_npz
+from ..containers import advice, read_npz
 from .dataset import DataSet, Split
 from .fetch import VARIABLE, Remote, data_folder, fetch
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from . import stable
-from .containers import advice, npz_names, read_npy, read_npz
+from ..containers import advice, npz_names, read_npy, read_npz
 from .dataset import SPLITS, DataSet, Split, SplitName
 
 __all__ = ["from_arrays", "load_file"]

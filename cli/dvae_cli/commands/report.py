@@ -39,7 +39,8 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: boo
     dvae-eval logz and ll have measured them.
     """
     from dvae_core.files import write_text
-    from dvae_reports import RunRecord, render_report
+    from dvae_reports.render import render_report
+    from dvae_reports.run_directory import RunRecord
 
     from ..console import say
 

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from .errors import DataError
 
 __all__ = ["LIMIT_BYTES", "advice", "npz_names", "read_amat", "read_idx", "read_mat", "read_npy", "read_npz"]
 

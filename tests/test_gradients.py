@@ -1,0 +1,117 @@
+"""The bound and its gradients against enumeration and quadrature (Eq. 8, 11, 12, 14, 31).
+
+Every parameter of the model is compared at once: blocks of samples give a mean gradient and its standard error,
+and the largest |z| over all parameters must stay under LIMIT.  With 40 blocks, Student's t puts the false-alarm
+rate of a comparison of 60 numbers near 60 * 5e-6 = 3e-4 for LIMIT = 5.3; the seeds are fixed besides.
+"""
+
+import pytest
+import torch
+from scipy import stats
+
+import dvae_core.model
+from dvae_core.posterior import DiscreteSample
+from tests.oracles import exact_bound, tiny_model
+
+N_BLOCKS, BLOCK = 40, 10_000
+LIMIT = 5.3
+X = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
+
+
+def test_the_stated_false_alarm_rate():
+    assert 60 * 2 * stats.t.sf(LIMIT, N_BLOCKS - 1) < 3e-4
+
+
+def gradients(model):
+    """Return all gradients as one vector."""
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    vector = torch.cat([part.flatten() for part in parts]).clone()
+    model.zero_grad(set_to_none=True)
+    return vector
+
+
+def estimated(model):
+    """Return the blocks' bounds (n,) and gradients (n, n_parameters)."""
+    generator = torch.Generator().manual_seed(1)
+    n_uniform, n_normal = model.n_noise
+    values, rows = [], []
+    for _ in range(N_BLOCKS):
+        rho = torch.rand((BLOCK, n_uniform), generator=generator, dtype=torch.float64)
+        eps = torch.randn((BLOCK, n_normal), generator=generator, dtype=torch.float64)
+        bound = model.bound(X.expand(BLOCK, -1), rho, eps).elbo(log_z=0.0).mean()
+        bound.backward()
+        values.append(bound.detach())
+        rows.append(gradients(model))
+    return torch.stack(values), torch.stack(rows)
+
+
+def largest_z(blocks, exact):
+    """Return the largest |mean - exact| in standard errors; where nothing varies, the two must agree."""
+    error = blocks.std(0) / N_BLOCKS**0.5
+    distance = (blocks.mean(0) - exact).abs()
+    assert (distance[error < 1e-12] < 1e-8).all()
+    return float((distance / error.clamp_min(1e-12))[error >= 1e-12].max())
+
+
+def compare(model):
+    """Return the largest |z| of the bound and of its gradients."""
+    bound = exact_bound(model, X)
+    bound.backward()
+    exact = gradients(model)
+    values, rows = estimated(model)
+    return largest_z(values[:, None], bound.detach()[None]), largest_z(rows, exact)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 4])
+def test_bound_and_gradients_agree_with_enumeration(n_groups):
+    value, gradient = compare(tiny_model(n_groups=n_groups, seed=n_groups))
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
+def test_bound_and_gradients_with_continuous_layers():
+    value, gradient = compare(tiny_model(n_left=1, n_right=1, n_layers=2, seed=7))
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
+def test_uneven_sides_and_groups_across_sides():
+    """Groups of a left and a right unit together: some bonds lie inside a group."""
+    value, gradient = compare(tiny_model(n_left=1, n_right=3, n_groups=3, seed=5))
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
+def without_factor(rbm, sample, groups):
+    """Eq. 31 with (1 - z)/(1 - q) left out."""
+    z_left, _ = rbm.split(sample.z)
+    q_left, q_right = rbm.split(sample.logits.sigmoid())
+    value = q_left @ rbm.b_left + q_right @ rbm.b_right + ((z_left @ rbm.W) * q_right).sum(-1)
+    effect = (q_right @ rbm.W.T).detach()
+    return -(value + (effect * (q_left - q_left.detach())).sum(-1))
+
+
+def without_earlier_unit(rbm, sample, groups):
+    """The earlier unit's gradient forgotten altogether."""
+    z_left, _ = rbm.split(sample.z)
+    q_left, q_right = rbm.split(sample.logits.sigmoid())
+    return -(q_left @ rbm.b_left + q_right @ rbm.b_right + ((z_left @ rbm.W) * q_right).sum(-1))
+
+
+def straight_product(rbm, sample, groups):
+    """E[z_i z_j] taken for q_i q_j across groups, as if ζ did not tie them."""
+    return rbm.energy(sample.logits.sigmoid())
+
+
+@pytest.mark.parametrize("broken", [without_factor, without_earlier_unit, straight_product])
+def test_wrong_estimators_are_rejected(monkeypatch, broken):
+    monkeypatch.setattr(dvae_core.model, "expected_energy", broken)
+    assert max(compare(tiny_model(n_groups=2, seed=2))) > 3 * LIMIT
+
+
+def test_entropy_and_log_q_agree():
+    """-H is the expectation of log q over z, one unit at a time."""
+    logits = torch.tensor([[0.3, -2.0, 4.0]], dtype=torch.float64)
+    states = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)], dtype=torch.float64)
+    samples = DiscreteSample(states, states, logits.expand(8, -1))
+    assert torch.allclose((samples.log_q.exp() * samples.log_q).sum(), samples.negative_entropy[0], atol=1e-12)

@@ -1,0 +1,59 @@
+"""L1 batch norm by its formula (App. H.2), and networks of several inputs."""
+
+import pytest
+import torch
+
+from dvae_core.hierarchy import Gaussian
+from dvae_core.networks import MLP, L1BatchNorm
+
+
+def test_training_normalises_by_the_mean_absolute_deviation():
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)) * 3 + 7
+    y = L1BatchNorm(4, eps=0.0)(x)
+    assert torch.allclose(y.mean(0), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(y.abs().mean(0), torch.ones(4), atol=1e-5)
+
+
+@pytest.mark.parametrize("raw", [-1e4, 0.0, 1e4])
+def test_bounds_hold_whatever_the_parameters(raw):
+    """2 <= s <= 3 and -s <= o <= s, enforced."""
+    norm = L1BatchNorm(3, bounded=True)
+    with torch.no_grad():
+        norm.raw_scale.fill_(raw)
+        norm.raw_offset.fill_(-raw)
+    assert ((norm.scale >= 2) & (norm.scale <= 3)).all()
+    assert (norm.offset.abs() <= norm.scale).all()
+
+
+def test_evaluation_uses_running_statistics_and_leaves_them():
+    norm = L1BatchNorm(2)
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(1)) * 2 + 5
+    for _ in range(200):
+        norm(x)
+    norm.eval()
+    before = norm.running_mean.clone()
+    assert torch.allclose(norm(x[:1]), (x[:1] - x.mean(0)) / (x - x.mean(0)).abs().mean(0), atol=1e-2)
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_inputs_broadcast_as_if_repeated():
+    """One image with many samples gives what the image repeated would."""
+    network = MLP((5, 3), (7, 7), 4).eval()
+    x, zeta = torch.randn(2, 5), torch.randn(6, 2, 3)
+    together = network(x, zeta)
+    repeated = network(x.expand(6, 2, 5), zeta)
+    assert together.shape == (6, 2, 4)
+    assert torch.allclose(together, repeated, atol=1e-6)
+
+
+def test_an_input_without_features_is_left_out():
+    assert MLP((5, 0), (), 2)(torch.randn(3, 5), torch.empty(3, 0)).shape == (3, 2)
+
+
+def test_gaussian_agrees_with_torch_distributions():
+    generator = torch.Generator().manual_seed(2)
+    p, q = (Gaussian(*torch.randn(2, 10, 3, generator=generator).double()) for _ in range(2))
+    normal_p, normal_q = (torch.distributions.Normal(g.mean, g.log_std.exp()) for g in (p, q))
+    value = torch.randn(10, 3, generator=generator).double()
+    assert torch.allclose(p.log_prob(value), normal_p.log_prob(value).sum(-1))
+    assert torch.allclose(q.kl(p), torch.distributions.kl_divergence(normal_q, normal_p).sum(-1))

@@ -1,0 +1,345 @@
+"""The report: what it says, in which order, and that it stands alone."""
+
+import itertools
+import json
+import re
+from html.parser import HTMLParser
+from unittest import mock
+
+import pytest
+
+from dvae_core.config import RunConfig
+from dvae_eval.results import load_result
+from dvae_reports import RunRecord, render_report
+from dvae_reports.figures.style import PALETTE
+from dvae_reports.judgement import judge
+from dvae_reports.rounding import count, decimals, duration, estimate, fixed, short
+from tests.test_report_run import edit, write_run
+
+VOID = {"meta", "link", "img", "br", "path", "use"}
+
+
+class Page(HTMLParser):
+    """Tags in order, text without style sheets, and whether every tag is closed by its own end."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(html)
+        self.text = re.sub(r"\s+", " ", "".join(self.texts))
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open and "svg" not in self.open:
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "good")
+    write_run(folder / "bad", bad=True, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def good(folder):
+    return render_report([RunRecord.load(folder / "good")])
+
+
+@pytest.fixture(scope="module")
+def many(folder):
+    return render_report([RunRecord.load(folder / name) for name in ("good", "bad")])
+
+
+@pytest.fixture(params=["good", "many"])
+def html(request):
+    return request.getfixturevalue(request.param)
+
+
+def html_of(*runs):
+    """Return a report for tests of its words: figures are drawn, but not written out, which takes longest."""
+    with mock.patch("dvae_reports.pictures.figure_svg", return_value="<svg></svg>"):
+        return render_report([RunRecord.load(run) for run in runs])
+
+
+def page_of(*runs):
+    return Page(html_of(*runs))
+
+
+def test_same_records_same_bytes(folder, good):
+    assert render_report([RunRecord.load(folder / "good")]) == good
+
+
+def test_page_asks_the_network_for_nothing(html):
+    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert "https://" not in html
+    page = Page(html)
+    references = [attrs.get("src") or attrs.get("href") or attrs["xlink:href"] for attrs in linking(page)]
+    assert references
+    assert all(reference.startswith(("#", "data:")) for reference in references)
+    assert "url(" not in html.replace("url(#", "")
+    assert not page.all("script")
+    assert "default-src 'none'" in html
+
+
+def linking(page):
+    return [attrs for _, attrs in page.tags if {"src", "href", "xlink:href"} & set(attrs)]
+
+
+def test_every_picture_is_told_in_words(html):
+    page = Page(html)
+    runs = html.count('aria-label="Histogram of 32 independent estimates')
+    drawn = [attrs for attrs in page.all("div") if attrs.get("role") == "img"]
+    assert len(drawn) == len(page.all("svg")) == 8 * runs
+    assert all(attrs["aria-label"] for attrs in drawn)
+    assert len(page.all("img")) == 6 * runs
+    assert all(attrs["alt"] for attrs in page.all("img"))
+
+
+def test_structure_is_accessible(html):
+    page = Page(html)
+    assert page.all("html") == [{"lang": "en"}]
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = [attrs["href"] for attrs in page.all("a")]
+    assert {target[1:] for target in targets} <= set(ids)
+
+
+def test_first_lines_say_what_was_measured_and_that_it_can_be_trusted(folder, good):
+    text = Page(good).text
+    log_z, likelihood = (load_result(folder / "good" / name) for name in ("logz.json", "ll.json"))
+    first = text[: text.index("What the numbers mean")]
+    assert "Trustworthy" in first
+    assert "5 checks passed, none failed" in first
+    assert estimate(log_z.log_z, log_z.std_err) in first
+    assert "Exact value 44.36213" in first
+    assert f"≥ {fixed(likelihood.log_likelihood, 3)}" in first
+    assert f"± {fixed(likelihood.std_err_images, 3)} from the choice of images" in first
+    assert "± 0.0061 from log Z" in first
+
+
+def test_order_of_the_sections(good):
+    headings = re.findall(r"<h2[^>]*>([^<]*)", good)
+    assert headings == [
+        "What the numbers mean",
+        "Samples",
+        "Reconstructions",
+        "Training",
+        "log Z",
+        "Log-likelihood",
+        "Settings",
+        "Reproduce it",
+    ]
+
+
+def test_untrustworthy_result_is_said_before_its_number(folder):
+    text = page_of(folder / "bad").text
+    first = text[: text.index("log Z of the prior")]
+    assert "Not to be trusted" in first
+    assert "round trips in the laziest ladder: 0 (limit 10); give --sweeps a larger number" in first
+    assert "Trustworthy" not in text
+    assert "The log-likelihood was computed with log Z = 44.3621" in first
+    assert "nats higher" in first
+
+
+def test_checks_stand_with_value_limit_outcome_and_remedy(folder):
+    html = html_of(folder / "bad")
+    row = html[html.index('<th scope="row">smallest overlap of neighbours') :].split("</tr>")[0]
+    cells = re.sub(r"(<[^>]*>)+", "|", row).strip("|").split("|")
+    assert cells == ["smallest overlap of neighbours", "0.03", "0.05", "✗ failed", "add rungs with --rungs"]
+
+
+def test_a_failed_check_outweighs_a_friendly_verdict(folder, tmp_path):
+    run = write_run(tmp_path / "run", bad=True)
+    edit(run / "logz.json", trustworthy=True, reasons=[])
+    assert judge(RunRecord.load(run)).level == "bad"
+
+
+def test_what_was_not_measured_is_said_with_its_command(tmp_path):
+    run = write_run(tmp_path / "run with blank")
+    for name in ("logz.json", "ll.json", "samples.npz", "metrics.jsonl"):
+        (run / name).unlink()
+    page = page_of(run)
+    first = page.text[: page.text.index("What the numbers mean")]
+    assert "Not fully measured" in first
+    for command in ("logz", "ll", "samples"):
+        assert f"dvae-eval {command} '{run}/model.pt'" in page.text
+    assert "metrics.jsonl is missing or empty" in page.text
+    assert page.all("img") == page.all("svg") == []
+
+
+def test_exact_log_z_has_no_error(tmp_path):
+    run = write_run(tmp_path / "run")
+    exact = dict(method="exact", std_err=0.0, log_z=44.3621301, ci95=[44.3621301] * 2, repeats=[])
+    edit(run / "logz.json", diagnostics={"checks": []}, **exact)
+    edit(run / "ll.json", std_err_log_z=0.0)
+    text = page_of(run).text
+    assert "44.3621 nats, computed exactly by enumeration: no error." in text
+    assert "No error from log Z, which is exact" in text
+    assert "44.362130 nats, without error" in text
+    assert "1 check passed, none failed" in text
+    assert "Checks of log Z" not in text
+
+
+def test_numbers_that_were_not_finite_are_said(tmp_path):
+    run = write_run(tmp_path / "run")
+    lost = dict(trustworthy=False, reasons=["no overlap"])
+    edit(run / "logz.json", log_z=None, std_err=None, ci95=[None, None], **lost)
+    page = page_of(run)
+    assert "Not to be trusted" in page.text
+    assert "not finite ± not finite" in page.text
+
+
+def test_arrays_without_a_finite_number_have_no_figure(tmp_path):
+    run = write_run(tmp_path / "run")
+    diagnostics = json.loads((run / "logz.json").read_text())["diagnostics"]
+    edit(run / "logz.json", repeats=[None] * 32, diagnostics=diagnostics | {"exchange_rates": [None] * 11})
+    edit(run / "ll.json", per_image={"log_likelihood": [None] * 3, "ess": [None] * 3})
+    labels = [attrs["aria-label"] for attrs in page_of(run).all("div") if attrs.get("role") == "img"]
+    assert [label.split()[0] for label in labels] == ["Line", "Line", "The", "The"]
+
+
+def test_hostile_text_is_escaped(tmp_path):
+    evil = "<script>alert(1)</script>\"'&"
+    run = write_run(tmp_path / "<b>run", dataset=evil)
+    edit(run / "logz.json", command=["dvae-eval", evil], trustworthy=False, reasons=[evil])
+    page = page_of(run)
+    assert not page.all("script")
+    assert not page.all("b")
+    assert page.text.count("<script>alert(1)</script>") >= 3
+
+
+def test_provenance_repeats_the_run(folder, good):
+    text = Page(good).text
+    record = RunRecord.load(folder / "good")
+    assert f"dvae-train digits --out {folder}/good --epochs 60" in text
+    assert f"dvae-eval logz {folder}/good/model.pt --seed 7" in text
+    assert record.model_sha256 in text
+    assert "d1" * 32 in text
+    assert "torch2.5.0" in text.replace(" ", "")
+    for name in ("--n-left", "--warmup-epochs"):
+        assert name in text
+
+
+def test_versions_that_differ_between_parts_are_told_apart(tmp_path):
+    run = write_run(tmp_path / "run")
+    edit(run / "ll.json", versions={"torch": "2.6.0"})
+    assert "2.5.0 (training), 2.5.0 (log Z), 2.6.0 (log-likelihood)" in page_of(run).text
+
+
+def test_notes_are_shown(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "model.pt").unlink()
+    metrics = run / "metrics.jsonl"
+    metrics.write_text(metrics.read_text()[:-30])
+    text = page_of(run).text
+    assert "model.pt is not here" in text
+    assert "half-written" in text
+    assert "59 of 60 epochs" in text
+
+
+def test_several_runs_stand_side_by_side(many):
+    page = Page(many)
+    text = page.text
+    assert (
+        text.index("1 of 2 runs are trustworthy")
+        < text.index("Side by side")
+        < text.index("What the numbers mean")
+    )
+    headings = re.findall(r"<h2[^>]*>([^<]*)", many)
+    assert headings == ["Side by side", "What the numbers mean", "good", "bad"]
+    table = many[many.index("Settings that differ</caption>") :].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)', table) == ["seed"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path):
+    runs = [write_run(tmp_path / name / "run", seed=seed) for seed, name in enumerate("ab")]
+    text = page_of(*runs).text
+    assert all(str(run) in text for run in runs)
+
+
+def test_no_run_is_an_error():
+    with pytest.raises(ValueError, match="no run"):
+        render_report([])
+
+
+def test_settings_of_every_field_are_shown(good):
+    config = RunConfig("digits").to_dict()
+    for name in [*config["model"], *config["train"]]:
+        assert f"<dt>--{name.replace('_', '-')}</dt>" in good
+
+
+def test_both_themes_define_every_colour_of_the_figures(good):
+    light, dark = re.search(r"<style>(.*?)</style>", good, re.S).group(1).split("prefers-color-scheme: dark")
+    for name in PALETTE:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+@pytest.mark.parametrize("ink", ["ink", "muted", "link", "good", "bad", "open"])
+def test_text_has_contrast(good, ink, theme):
+    part = re.search(r"<style>(.*?)</style>", good, re.S).group(1).split("prefers-color-scheme: dark")[theme]
+    colors = dict(re.findall(r"--([\w-]+): (#\w{6})", part.split("}")[0]))
+    papers = {"ink": ["page", "card", "tint", "bad-tint"], "muted": ["page", "card", "bad-tint"]}
+    for paper in papers.get(ink, ["page", f"{ink}-tint" if ink != "link" else "card"]):
+        assert contrast(colors[ink], colors[paper]) >= 4.5
+
+
+def contrast(one, two):
+    def luminance(color):
+        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "std_err", "text"),
+    [
+        (44.36213, 0.0123, "44.362 ± 0.012"),
+        (-27.849, 0.0996, "−27.85 ± 0.10"),
+        (-27.849, 3.14, "−27.8 ± 3.1"),
+        (-271.4, 31.4, "−271 ± 31"),
+        (1.0, 1e-9, "1.000000 ± 0.000000"),
+        (None, None, "not finite ± not finite"),
+        (1.5, float("nan"), "1.5000 ± not finite"),
+    ],
+)
+def test_numbers_are_rounded_by_their_errors(value, std_err, text):
+    assert estimate(value, std_err) == text
+
+
+def test_rounding():
+    assert [decimals(error) for error in (None, 0.0, 0.0996, 250.0)] == [4, 4, 2, 0]
+    assert [short(x) for x in (3.0, 0.05474, 12345.6, -0.25, None)] == [
+        "3",
+        "0.05474",
+        "12\u202f346",
+        "−0.25",
+        "not finite",
+    ]
+    assert [count(n) for n in (999, 1000, -12345678)] == ["999", "1\u202f000", "−12\u202f345\u202f678"]
+    assert [duration(s) for s in (8.14, 252, 7503)] == ["8.1 s", "4 min 12 s", "2 h 05 min"]
