@@ -1,0 +1,21 @@
+"""The figures of a run, each a function from results to matplotlib Axes; nothing here writes a file."""
+
+from .likelihood import plot_bound_curve, plot_ess, plot_log_likelihoods
+from .log_z import plot_ladder, plot_repeats, plot_running
+from .mosaics import mosaic, pair_mosaic, plot_reconstructions, plot_samples
+from .training import plot_elbo, plot_kl
+
+__all__ = [
+    "mosaic",
+    "pair_mosaic",
+    "plot_bound_curve",
+    "plot_elbo",
+    "plot_ess",
+    "plot_kl",
+    "plot_ladder",
+    "plot_log_likelihoods",
+    "plot_reconstructions",
+    "plot_repeats",
+    "plot_running",
+    "plot_samples",
+]

@@ -1,0 +1,98 @@
+"""How log Z was found and how well: the ladder, the running estimate, the independent repeats (Figure 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from dvae_eval.results import LogZResult
+
+from ..rounding import decimals, fixed
+from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
+
+__all__ = ["exact_log_z", "plot_ladder", "plot_repeats", "plot_running"]
+
+# What the paper's ladder aims at, and a result that does not say otherwise.
+EXCHANGE_RATE = 0.5
+
+
+def exact_log_z(result: LogZResult) -> float | None:
+    """Return the exact log Z that the result is, or was compared with; None when there is none."""
+    if result.method == "exact":
+        return result.log_z
+    value = result.diagnostics.get("exact", {}).get("log_z")
+    return None if value is None else float(value)
+
+
+@styled
+def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot exchange rates and overlaps between neighbouring rungs against their inverse temperature.
+
+    The rungs stand as ticks along the bottom, so that the eye sees where the ladder is dense.
+    """
+    ax = axes(ax)
+    betas = column(result.diagnostics, "ladder")
+    middles = (betas[1:] + betas[:-1]) / 2
+    aim = float(result.settings.get("exchange_rate", EXCHANGE_RATE))
+    ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"{aim:g}, the aim")
+    look: dict[str, Any] = {"markersize": 4.5, "linewidth": 1.0}
+    overlaps = column(result.diagnostics, "overlaps")
+    ax.plot(middles, overlaps, "s:", color=PALETTE["orange"], mfc=PALETTE["paper"], label="overlap", **look)
+    rates = column(result.diagnostics, "exchange_rates")
+    ax.plot(middles, rates, "o-", color=PALETTE["blue"], label="exchange rate", **look)
+    ax.plot(betas, np.zeros_like(betas), "|", color=PALETTE["ink"], markersize=9, clip_on=False)
+    ax.set(xlabel="inverse temperature β (ticks: rungs)", ylabel="between neighbouring rungs")
+    ax.set(xlim=(-0.02, 1.02), ylim=(0, 1))
+    legend_above(ax, 3)
+    return ax
+
+
+@styled
+def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the estimate as the run went on, with its 95% band (1.96 standard errors) and the exact value."""
+    ax = axes(ax)
+    running = result.diagnostics.get("running", {})
+    n_sweeps, log_z, std_err = (column(running, name) for name in ("n_sweeps", "log_z", "std_err"))
+    band = 1.96 * std_err
+    ax.fill_between(
+        n_sweeps, log_z - band, log_z + band, color=PALETTE["blue"], alpha=0.2, linewidth=0, label="95% band"
+    )
+    ax.plot(n_sweeps, log_z, "o-", markersize=3, color=PALETTE["blue"], label="estimate")
+    _exact_line(ax.axhline, result)
+    ax.set(xlabel="sweeps of each ladder", ylabel="log Z (nats)")
+    count_axis(ax.xaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    legend_above(ax, 3)
+    return ax
+
+
+@styled
+def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the histogram of the independent ladders' estimates with mean, standard deviation and exact value."""
+    ax = axes(ax)
+    values = np.array(result.repeats, dtype=float)
+    values = values[np.isfinite(values)]
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if values.size > 1 else 0.0
+    top = 1.08 * bars(ax, values, "auto")
+    ax.plot(values, np.zeros_like(values), "|", color=PALETTE["ink"], markersize=9, clip_on=False)
+    digits = decimals(spread)
+    label = f"mean {fixed(mean, digits)}, sd {fixed(spread, digits)}"
+    ax.axvline(mean, color=PALETTE["ink"], linewidth=1)
+    ax.errorbar(mean, top, xerr=spread, fmt="o", markersize=4, capsize=3, color=PALETTE["ink"], label=label)
+    _exact_line(ax.axvline, result)
+    ax.set(xlabel="log Z of one ladder (nats)", ylabel="ladders")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    legend_above(ax, 2)
+    return ax
+
+
+def _exact_line(draw: Callable[..., object], result: LogZResult) -> None:
+    """Draw the exact value as a dashed line with `draw` (axhline or axvline), where there is one."""
+    value = exact_log_z(result)
+    if value is not None:
+        label = f"exact {fixed(value, decimals(result.std_err))}"
+        draw(value, color=PALETTE["orange"], linestyle=(0, (4, 2)), label=label)

@@ -1,0 +1,123 @@
+"""One look for every figure: colours, sizes, and the axes to draw in.
+
+The colours are told apart in grey and by colour-blind eyes, and no line is known by its colour alone.  Each has
+a name, so that a page can give it another value in a dark theme (see `dvae_reports.embed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from dvae_core.errors import ResultError
+
+from ..rounding import count
+
+__all__ = ["PALETTE", "axes", "bars", "column", "count_axis", "legend_above", "styled"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PALETTE = {
+    "ink": "#1d2329",
+    "muted": "#59636e",
+    "faint": "#d5dbe1",
+    # Almost white, so that replacing it touches nothing else.
+    "paper": "#fffffe",
+    "blue": "#1f5fa8",
+    "orange": "#d9730d",
+    "green": "#2a9d78",
+    "violet": "#8a4f9e",
+    "wash": "#b9cee8",
+}
+
+# About the width of a paper's column, so that labels stay readable there and on a phone.
+SIZE = (3.8, 2.5)
+
+# Keys untyped: matplotlib lists them as literals that change from version to version.
+STYLE: dict[Any, Any] = {
+    "font.size": 8.5,
+    "text.color": PALETTE["ink"],
+    "axes.labelcolor": PALETTE["ink"],
+    "axes.edgecolor": PALETTE["muted"],
+    "axes.linewidth": 0.7,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
+    "grid.color": PALETTE["faint"],
+    "grid.linewidth": 0.6,
+    "figure.facecolor": "none",
+    "xtick.color": PALETTE["muted"],
+    "ytick.color": PALETTE["muted"],
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.9,
+    "legend.handletextpad": 0.5,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+}
+
+
+def styled(plot: Callable[P, T]) -> Callable[P, T]:
+    """Return `plot` drawing in this project's style, which ends with it."""
+
+    @wraps(plot)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        with mpl.rc_context(STYLE):
+            return plot(*args, **kwargs)
+
+    return wrapper
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Return `ax`, or the axes of a new figure when it is None."""
+    if ax is not None:
+        return ax
+    return Figure(figsize=SIZE, layout="constrained").subplots()
+
+
+def column(table: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+    """Return the array `name` of a result, nan where the file holds null.
+
+    Raises
+    ------
+    ResultError
+        If it is missing or no list of numbers.
+    """
+    try:
+        return np.asarray(table[name], dtype=np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(f"result without usable {name!r} ({error}); make the result anew") from error
+
+
+def bars(ax: Axes, values: NDArray[np.float64], bins: Any) -> float:
+    """Draw a histogram, its counts in whole numbers, and return the highest of them."""
+    counts, *_ = ax.hist(values, bins=bins, color=PALETTE["wash"], edgecolor=PALETTE["paper"], linewidth=0.8)
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    return float(np.max(counts))
+
+
+def legend_above(ax: Axes, columns: int) -> None:
+    """Put the legend over the axes, where it hides nothing."""
+    ax.legend(ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), columnspacing=1.2, borderaxespad=0.2)
+
+
+def count_axis(axis: Axis) -> None:
+    """Label `axis` with whole numbers in groups of three digits, never with powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value)) if value >= 0 else ""))
+    axis.set_minor_formatter(NullFormatter())

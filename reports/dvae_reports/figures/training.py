@@ -1,0 +1,91 @@
+"""The course of training: the bound, and what each part of the latent space costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ..metrics import Epoch
+from .style import PALETTE, axes, legend_above, styled
+
+__all__ = ["plot_elbo", "plot_kl"]
+
+MAX_LAYERS = 3
+
+
+@styled
+def plot_elbo(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
+    """Plot the bound on the training and the validation set against epochs, nats an image."""
+    ax = axes(ax)
+    numbers = _numbers(epochs)
+    train = np.array([e.train.elbo for e in epochs], dtype=float)
+    valid = np.array([e.valid.elbo for e in epochs], dtype=float)
+    marker = "o" if len(epochs) == 1 else ""
+    ax.plot(numbers, train, "--", marker=marker, color=PALETTE["orange"], label="training")
+    ax.plot(numbers, valid, "-", marker=marker, color=PALETTE["blue"], label="validation")
+    _shade_warmup(ax, epochs)
+    _focus(ax, np.stack([train, valid]))
+    _dress(ax, "ELBO (nats an image)")
+    legend_above(ax, 3)
+    return ax
+
+
+@styled
+def plot_kl(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
+    """Plot the KL of the Boltzmann machine and of the continuous layers on the validation set, nats an image."""
+    ax = axes(ax)
+    numbers = _numbers(epochs)
+    marker = "o" if len(epochs) == 1 else ""
+    rbm = np.array([e.valid.kl_rbm for e in epochs], dtype=float)
+    ax.plot(numbers, rbm, "-", marker=marker, color=PALETTE["blue"], label="Boltzmann machine")
+    looks = zip(("orange", "green", "violet"), ("--", "-.", ":"), strict=True)
+    for (label, values), (color, line) in zip(_layers(epochs), looks, strict=False):
+        ax.plot(numbers, values, line, marker=marker, color=PALETTE[color], label=label)
+    _shade_warmup(ax, epochs)
+    ax.set_ylim(bottom=0)
+    _dress(ax, "KL (nats an image)")
+    legend_above(ax, 2)
+    return ax
+
+
+def _numbers(epochs: Sequence[Epoch]) -> NDArray[np.int64]:
+    """Return the epochs' numbers."""
+    return np.array([e.epoch for e in epochs], dtype=np.int64)
+
+
+def _layers(epochs: Sequence[Epoch]) -> list[tuple[str, NDArray[np.float64]]]:
+    """Return a label and a curve for each continuous layer, or for their sum where they are many."""
+    table = np.array([e.valid.kl_continuous for e in epochs], dtype=float)
+    n_layers = table.shape[1] if table.ndim == 2 else 0
+    if n_layers > MAX_LAYERS:
+        return [(f"{n_layers} continuous layers", table.sum(axis=1))]
+    return [(f"continuous layer {m + 1}", table[:, m]) for m in range(n_layers)]
+
+
+def _shade_warmup(ax: Axes, epochs: Sequence[Epoch]) -> None:
+    """Shade the epochs whose KL terms had less than their full weight: training then aimed at another bound."""
+    warm = [e.epoch for e in epochs if e.kl_weight < 1]
+    if warm:
+        ax.axvspan(
+            warm[0] - 0.5, warm[-1] + 0.5, color=PALETTE["faint"], alpha=0.45, linewidth=0, label="KL warm-up"
+        )
+
+
+def _focus(ax: Axes, curves: NDArray[np.float64]) -> None:
+    """Leave the first tenth of training out of the y range: its plunge would flatten all that follows."""
+    settled = curves[:, curves.shape[1] // 10 :]
+    settled = settled[np.isfinite(settled)]
+    if settled.size and settled.min() < settled.max():
+        margin = 0.06 * (settled.max() - settled.min())
+        ax.set_ylim(settled.min() - margin, settled.max() + margin)
+
+
+def _dress(ax: Axes, label: str) -> None:
+    """Label the axes: whole epochs against `label`."""
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))

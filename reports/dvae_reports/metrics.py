@@ -1,0 +1,94 @@
+"""What training wrote, epoch by epoch: `metrics.jsonl`, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvae_core.errors import ResultError
+
+__all__ = ["Bound", "Epoch", "read_metrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The evidence lower bound and its parts, nats an image (Eq. 14).
+
+    Attributes
+    ----------
+    elbo, reconstruction : float
+        The bound, and the expected log p(x|.).
+    kl_rbm, kl_continuous : float, list of float
+        What the Boltzmann machine and each continuous layer cost; both positive, so that
+        elbo = reconstruction - kl_rbm - sum(kl_continuous).
+    """
+
+    elbo: float
+    reconstruction: float
+    kl_rbm: float
+    kl_continuous: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of `metrics.jsonl`: `seconds` since training began, `log_z` as training tracked it, in nats."""
+
+    epoch: int
+    step: int
+    seconds: float
+    images_per_s: float
+    learning_rate: float
+    kl_weight: float
+    sharpness: float
+    log_z: float
+    train: Bound
+    valid: Bound
+    rbm: dict[str, float]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Epoch:
+        """Return the epoch that `data` describes; TypeError or KeyError if it is of another form."""
+        bounds = {name: Bound(**data[name]) for name in ("train", "valid")}
+        return cls(**{**data, **bounds})
+
+
+def read_metrics(path: Path) -> tuple[list[Epoch], list[str]]:
+    """Read `path`, tolerating a last line that a killed run left half-written.
+
+    Returns
+    -------
+    epochs : list of Epoch
+        In the order of the file; empty when there is no such file.
+    notes : list of str
+        What a reader should know about the file, in words.
+
+    Raises
+    ------
+    ResultError
+        If any other line is no JSON object of the expected form; the message names the line.
+    """
+    epochs: list[Epoch] = []
+    notes: list[str] = []
+    lines = _lines(path)
+    for number, line in enumerate(lines, start=1):
+        try:
+            epochs.append(Epoch.from_dict(json.loads(line)))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            if number < len(lines):
+                raise _damaged(path, number, error) from error
+            notes.append(f"{path.name}: the last line ({number}) is half-written and left out.")
+        except (KeyError, TypeError) as error:
+            raise _damaged(path, number, error) from error
+    return epochs, notes
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Return the lines of `path` without empty ones at its end; none when there is no such file."""
+    return path.read_bytes().rstrip().splitlines() if path.exists() else []
+
+
+def _damaged(path: Path, number: int, error: Exception) -> ResultError:
+    """Return the error that names the line."""
+    return ResultError(f"{path}: line {number} is damaged ({error}); mend or delete that line")
