@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
 import platform
-import zipfile
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -51,8 +50,17 @@ def package_versions(*names: str) -> dict[str, str]:
 def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:
     """Write a dict of tensors and plain values to `path`, whole or not at all; equal content, equal bytes."""
     buffer = io.BytesIO()
-    torch.save({"format": format, "version": VERSION, **content}, buffer)
+    torch.save(_canonical({"format": format, "version": VERSION, **content}), buffer)
     write_bytes(path, buffer.getvalue())
+
+
+def _canonical(value: Any) -> Any:
+    """Return equal content that pickles to equal bytes: pickle writes one string twice if it is two objects."""
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_canonical(item) for item in value)
+    return sys.intern(value) if type(value) is str else value
 
 
 def load_tensors(path: Path, format: str) -> dict[str, Any]:
@@ -67,15 +75,7 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; give the model.pt of a training run") from error
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # damaged and hostile pickles raise whatever they please
         raise CheckpointError(f"{path}: not a readable {format} file (damaged, or made elsewhere)") from error
     found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
     if found != (format, VERSION):

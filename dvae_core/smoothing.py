@@ -60,9 +60,14 @@ class SpikeAndExponential(Smoothing):
         """The exponent s, a positive scalar."""
         return self.bound * self.raw.sigmoid()
 
+    @torch.no_grad()
     def set_epoch(self, epoch: float) -> None:
-        """Move the bound of the sharpness to that of `epoch`."""
-        self.bound.fill_(max(self.start, min(self.limit, self.start + self.growth * epoch)))
+        """Move the bound of the sharpness to that of `epoch`; the sharpness itself stays where it is."""
+        bound = max(self.start, min(self.limit, self.start + self.growth * epoch))
+        if bound != self.bound:
+            sharpness = self.sharpness
+            self.bound.fill_(bound)
+            self.raw.copy_(torch.logit(sharpness / self.bound))
 
     def forward(self, logits: Tensor, rho: Tensor) -> tuple[Tensor, Tensor]:
         """Return z = [ρ >= 1 - q] and ζ by Eq. 9."""

@@ -53,6 +53,12 @@ def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, 
                 continue
             size = 0.4 if "continuous" in name else scale
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        for network in (*model.continuous_posterior.networks, *model.continuous_prior.networks):
+            # Standard deviations that vary, but never reach the model's limits.
+            network.linears[-1].weight[1:] *= 0.3
+        for network in model.continuous_posterior.networks:
+            # Wider than the prior: importance weights with a variance.
+            network.linears[-1].bias[1:] += 0.6
     return model
 
 
@@ -141,7 +147,7 @@ def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     prior = model.prior
     log_z = naive_log_z(prior.W, prior.b_left, prior.b_right)
     p_x = torch.zeros(len(g.z), dtype=torch.float64)
-    points, weights = _hermite(model.config.n_layers, n=40)
+    points, weights = _hermite(model.config.n_layers, n=24)
     for eps, w in zip(points, weights, strict=True):
         layers: list[Tensor] = []
         for m in range(model.config.n_layers):

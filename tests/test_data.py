@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 from scipy import stats
 
 from dvae_core import data
@@ -92,7 +93,7 @@ def test_raw_words_never_change():
 
 def test_digits_are_those_of_the_uci_repository():
     """Same multiset of images and labels as scikit-learn's copy, and the order that digits.txt describes."""
-    theirs = pytest.importorskip("sklearn.datasets").load_digits()
+    theirs = sklearn.datasets.load_digits()
     d = load("digits")
     order = stable.permutation("digits partition", 1797)
     ours = np.concatenate([d.split(s).images for s in data.SPLITS])

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dvae_core import data
-from dvae_core.data import caltech, containers, mnist, omniglot, public
+from dvae_core import containers, data
+from dvae_core.data import caltech, mnist, omniglot, public
 from dvae_core.data.fetch import Remote
 from dvae_core.errors import DataError
 

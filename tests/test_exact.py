@@ -49,7 +49,7 @@ def test_flipping_a_unit_changes_log_z_by_its_bias():
 
 
 def test_too_large_a_side_is_refused_in_one_line():
-    with pytest.raises(ConfigError, match="30 units.*pt-bar"):
+    with pytest.raises(ConfigError, match=r"30 units.*pt-bar"):
         exact_log_z(random_machine(30, 40))
 
 
@@ -69,7 +69,9 @@ def test_bad_arrays_are_refused(W, b, c, message):
         BipartiteMachine.from_arrays(W, b, c)
 
 
-@pytest.mark.parametrize("names", [("b_left", "b_right"), ("b_visible", "c_hidden"), ("vbias", "hbias"), ("b", "c")])
+@pytest.mark.parametrize(
+    "names", [("b_left", "b_right"), ("b_visible", "c_hidden"), ("vbias", "hbias"), ("b", "c")]
+)
 def test_npz_files_are_read_under_their_common_names(tmp_path, names):
     machine = random_machine(3, 4)
     path = tmp_path / "rbm.npz"
@@ -82,7 +84,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "rbm.npz"
     np.savez(path, W=machine.W, b_left=machine.b_left, b_right=machine.b_right)
     content = path.read_bytes()
-    for bad in (content[: len(content) // 2], b"", b"not an npz", content[:200] + bytes([content[200] ^ 1]) + content[201:]):
+    flipped = content[:200] + bytes([content[200] ^ 1]) + content[201:]
+    for bad in (content[: len(content) // 2], b"", b"not an npz", flipped):
         path.write_bytes(bad)
         with pytest.raises(DataError, match=r"rbm\.npz"):
             load_machine(path)

@@ -1,6 +1,7 @@
 """Importance weights against log p(x) by enumeration and quadrature."""
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_the_bound_rises_to_the_exact_value_and_not_beyond():
     result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000))
     exact = np.array([exact_log_p_x(model.model.double(), x) for x in torch.from_numpy(IMAGES).double()])
     bounds = result.diagnostics["bound_curve"]["log_likelihood"]
-    assert all(a < b + 0.002 for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    assert all(a < b + 0.002 for a, b in pairwise(bounds))
     assert bounds[0] < bounds[-1]
     z = (np.array(result.per_image["log_likelihood"]) - exact) * np.sqrt(result.per_image["ess"])
     assert np.abs(z).max() < 5

@@ -42,7 +42,7 @@ MODELS = [independent, random_rbm, planted, huge, one_unit_sides]
 
 @pytest.mark.parametrize("make", MODELS)
 def test_agrees_with_the_exact_value(make):
-    """|z| < 6 with 15 degrees of freedom: false alarm 2.4e-5 each; and the error must be small enough to matter."""
+    """|z| < 6 with 15 degrees of freedom: false alarm 2.4e-5 each; and the error must be small."""
     machine = make(np.random.default_rng(11))
     result = estimate_log_z(machine, LogZConfig(**QUICK, seed=1))
     assert result.trustworthy, result.reasons
@@ -53,7 +53,7 @@ def test_agrees_with_the_exact_value(make):
 @pytest.mark.slow
 @pytest.mark.parametrize("make", MODELS)
 def test_standard_errors_are_true(make):
-    """z-scores of 100 seeds: their sd in [0.8, 1.3] (false alarm under 1e-3 for t with 15 degrees), mean near 0."""
+    """z-scores of 100 seeds: their sd in [0.8, 1.3] (false alarm under 1e-3 for Student's t), mean near 0."""
     machine = make(np.random.default_rng(12))
     exact = exact_log_z(machine)
     results = [estimate_log_z(machine, LogZConfig(**QUICK, seed=seed)) for seed in range(100)]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import stable
 from ..containers import read_mat
+from . import stable
 from .dataset import DataSet
 from .fetch import Remote
 from .public import GREY, Bytes, Public, read_packed, square_split, upright

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
 from ..containers import advice, read_npz
+from ..errors import DataError
 from .dataset import DataSet, Split
 from .fetch import VARIABLE, Remote, data_folder, fetch
 

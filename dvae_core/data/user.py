@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..containers import advice, npz_names, read_npy, read_npz
 from ..errors import DataError
 from . import stable
-from ..containers import advice, npz_names, read_npy, read_npz
 from .dataset import SPLITS, DataSet, Split, SplitName
 
 __all__ = ["from_arrays", "load_file"]

@@ -1,0 +1,103 @@
+# Two commands on a fresh machine with python3 and make: `make demo` and `make test`.
+# Works with GNU make from 3.81 (macOS) and any /bin/sh.
+#
+#   PYTHON=...      the interpreter to build .venv with (otherwise the first one that is 3.11 or newer)
+#   PIP_FLAGS=...   more options for pip, for example a package index
+
+PYTHON    ?=
+PIP_FLAGS ?=
+
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# OpenMP threads that spin while they wait cost more than they give on a busy machine.
+OMP_WAIT_POLICY ?= PASSIVE
+export OMP_WAIT_POLICY
+
+# The stamp says where the environment was built.  One that was copied or moved still points to the old
+# checkout, and one whose interpreter is gone cannot run: both are built anew.
+BUILT_IN := $(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null)
+
+# Show a command as one would type it, then run it inside the environment.
+run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $(1)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test slow fmt lint types build clean distclean force
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(STAMP) ## train a small model, estimate its log Z and log-likelihood, write a report into demo/
+	@if [ -f demo/config.json ]; then \
+	  echo 'demo/ holds an earlier run, which is gone on with; remove demo/ to start afresh'; \
+	fi
+	$(call run,dvae-train digits --preset demo --out demo$(if $(wildcard demo/config.json), --resume))
+	$(call run,dvae-eval logz demo/model.pt --method pt-bar --against-exact)
+	$(call run,dvae-eval ll demo/model.pt --samples 1000 --limit 300)
+	$(call run,dvae-eval report demo)
+	@printf '%s\n' '' \
+	  'Made in demo/: a discrete VAE of 8x8 digits (model.pt), log Z of its prior beside the exact value' \
+	  '(logz.json), its test log-likelihood (ll.json), and a report with pictures, to open in a browser:' \
+	  '' \
+	  '    $(CURDIR)/demo/report.html' \
+	  '' \
+	  'To try next:' \
+	  '    . $(BIN)/activate' \
+	  '    dvae-train bars-and-stripes --out runs/bars     # a data set whose log p(x) is known exactly' \
+	  '    dvae-train mnist --out runs/mnist               # downloads MNIST' \
+	  '    dvae-eval logz --help                           # the other ways to estimate log Z' \
+	  '    make test                                       # check this checkout'
+
+test: lint types ## check style, types and imports, then run the tests
+	$(BIN)/python -m pytest -q
+
+slow: $(STAMP) ## run the statistical suites that take minutes
+	$(BIN)/python -m pytest -q -m slow
+
+fmt: $(STAMP) ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP) ## check style, format and the direction of imports
+	$(BIN)/ruff check --output-format=concise .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: $(STAMP) ## check types
+	$(BIN)/python -m mypy
+
+build: $(STAMP) ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove build products and caches
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find dvae_core dvae_eval reports cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment and the demo as well
+	rm -rf $(VENV) demo
+
+ifneq ($(BUILT_IN),$(CURDIR))
+$(STAMP): force
+endif
+$(STAMP): pyproject.toml constraints.txt
+	@python=; \
+	for candidate in $(CANDIDATES); do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    python=$$candidate; break; \
+	  fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'None of $(CANDIDATES) is Python >= 3.11; install one, or name it: make PYTHON=/path/to/python3' >&2; \
+	  exit 1; \
+	fi; \
+	echo "Building $(VENV) with $$($$python --version) (the first time takes minutes, most of them for torch)"; \
+	quiet=; [ -t 1 ] || quiet=-q; \
+	if [ '$(BUILT_IN)' != '$(CURDIR)' ]; then $$python -m venv --clear $(VENV) || exit 1; fi; \
+	$(BIN)/python -m pip install $$quiet --disable-pip-version-check $(PIP_FLAGS) \
+	  -c constraints.txt -e '.[dev]' || exit 1; \
+	printf '%s\n' '$(CURDIR)' > $(STAMP)

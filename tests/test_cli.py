@@ -1,0 +1,232 @@
+"""The commands as their users meet them: result on standard output, words on standard error, exit status."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvae_cli import train as train_cli
+from dvae_cli.main import COMMANDS
+from dvae_cli.main import main as dvae_eval
+from dvae_cli.train import main as dvae_train
+from dvae_core.config import ModelConfig, TrainConfig, option_name
+from dvae_eval import log_z as log_z_module
+from dvae_eval.config import LikelihoodConfig, LogZConfig
+
+ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
+SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
+SMALL += ["--prior-hidden", "none", "--epochs", "2", "--chains", "20", "--sweeps", "2"]
+
+
+def status_of(main, *args):
+    """Run a command in this process; return its exit status."""
+    with pytest.raises(SystemExit) as exit:
+        main([str(arg) for arg in args])
+    return exit.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small trained run with log Z, likelihood and samples; its files are not to be changed."""
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    assert status_of(dvae_train, "bars-and-stripes", "--out", directory, "--quiet", *SMALL) == 0
+    assert status_of(dvae_eval, "logz", directory / "model.pt", "--quiet") == 0
+    assert status_of(dvae_eval, "ll", directory / "model.pt", "--samples", 20, "--limit", 50, "--quiet") == 0
+    return directory
+
+
+def test_from_a_data_set_to_a_report(run):
+    assert status_of(dvae_eval, "report", run, "--quiet") == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    log_z = json.loads((run / "logz.json").read_text())
+    assert f"{log_z['log_z']:.4f}"[:6] in page
+    assert {p.name for p in run.iterdir()} == {
+        *("checkpoint.pt", "config.json", "metrics.jsonl", "model.pt"),
+        *("ll.json", "logz.json", "report.html", "samples.npz"),
+    }
+
+
+def test_json_is_all_there_is_on_standard_output(run, capsys):
+    assert status_of(dvae_eval, "logz", run / "model.pt", "--json", "--method", "pt-bar", "--sweeps", 400) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    contract = {
+        "kind",
+        "schema",
+        "log_z",
+        "std_err",
+        "ci95",
+        "method",
+        "trustworthy",
+        "reasons",
+        "diagnostics",
+        "repeats",
+    }
+    assert contract <= set(result)
+    assert (result["kind"], result["method"]) == ("logz", "pt-bar")
+    assert len(result["repeats"]) == 16
+    assert captured.err
+
+
+def test_ll_keeps_its_contract(run):
+    result = json.loads((run / "ll.json").read_text())
+    contract = {"log_likelihood", "std_err_images", "std_err_log_z", "elbo", "n_samples", "n_images", "log_z"}
+    assert contract | {"trustworthy", "reasons"} <= set(result)
+    assert (result["n_samples"], result["n_images"]) == (20, 50)
+    assert result["log_z"] == json.loads((run / "logz.json").read_text())["log_z"]
+
+
+def test_quiet_says_the_result_alone(run, capsys):
+    assert status_of(dvae_eval, "logz", run / "model.pt", "--quiet", "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.count("\n") == 1
+
+
+def test_a_result_that_is_not_to_be_trusted_is_said_first_and_exits_3(tmp_path, capsys):
+    rng = np.random.default_rng(4)
+    J = 0.6 * np.outer(rng.choice([-1, 1], 24), rng.choice([-1, 1], 60))
+    np.savez(tmp_path / "modes.npz", W=4 * J, b_left=-2 * J.sum(1), b_right=-2 * J.sum(0))
+    args = ("logz", tmp_path / "modes.npz", "--method", "pt-bar", "--sweeps", 20, "--exchange-rate", 0.05)
+    assert status_of(dvae_eval, *args) == 3
+    captured = capsys.readouterr()
+    assert captured.out.startswith("NOT TO BE TRUSTED: log Z")
+    assert "use more --sweeps" in captured.err
+
+
+def test_log_z_of_another_model_is_refused(run, tmp_path, capsys):
+    assert status_of(dvae_train, "bars-and-stripes", "--out", tmp_path / "b", "--quiet", *SMALL, "--seed", 9) == 0
+    code = status_of(dvae_eval, "ll", tmp_path / "b" / "model.pt", "--log-z", run / "logz.json", "--samples", 5)
+    assert code == 2
+    assert "no logz result of" in capsys.readouterr().err
+
+
+def test_an_output_is_not_overwritten_unless_forced(run, tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    args = ("logz", run / "model.pt", "--quiet", "-o", path)
+    assert status_of(dvae_eval, *args) == 0
+    before = path.read_bytes()
+    assert status_of(dvae_eval, *args) == 2
+    assert "--force" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert status_of(dvae_eval, *args, "--force") == 0
+
+
+def one_line(capsys):
+    """Return the one line on standard error; nothing may be on standard output."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["logz"], "MODEL"),
+        (["logz", "nowhere.pt"], "nowhere.pt"),
+        (["logz", "{bad}"], "bad.pt"),
+        (["logz", "{text}"], "neither a .pt nor a .npz"),
+        (["logz", "{model}", "--sweeps", "3"], "--sweeps"),
+        (["logz", "{model}", "--sweeps", "many"], "--sweeps"),
+        (["logz", "{model}", "--method", "ais"], "--method"),
+        (["logz", "{model}", "--device", "cuda:7"], "--device"),
+        (["logz", "{model}", "-o", "/nowhere/at/all.json"], "--output"),
+        (["ll", "{model}", "--data", "nothing"], "nothing"),
+        (["ll", "{model}", "--data", "digits"], "--data"),
+        (["ll", "{model}", "--log-z", "{text}"], "text.json"),
+        (["report", "{tmp}"], "config.json"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_2(run, tmp_path, capsys, args, words):
+    (tmp_path / "bad.pt").write_bytes(b"bad")
+    (tmp_path / "text.json").write_text("{")
+    places = {
+        "bad": tmp_path / "bad.pt",
+        "text": tmp_path / "text.json",
+        "model": run / "model.pt",
+        "tmp": tmp_path,
+    }
+    before = {p: p.read_bytes() for p in run.iterdir()}
+    assert status_of(dvae_eval, *[arg.format(**places) for arg in args]) == 2
+    assert words in one_line(capsys)
+    assert {p: p.read_bytes() for p in run.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "--out"),
+        (["--out", "{tmp}/x"], "DATASET"),
+        (["mnits", "--out", "{tmp}/x"], "mnist"),
+        (["digits", "--out", "{tmp}/x", "--preset", "huge"], "--preset"),
+        (["digits", "--out", "{tmp}/x", "--epochs", "0"], "--epochs"),
+        (["digits", "--out", "{tmp}/x", "--encoder-hidden", "a,b"], "--encoder-hidden"),
+        (["digits", "--out", "{tmp}/x", "--groups", "99"], "--groups"),
+        (["{tmp}/none.npy", "--out", "{tmp}/x"], "none.npy"),
+        (["digits", "--out", "{run}"], "--resume"),
+        (["--resume", "--out", "{tmp}/x"], "config.json"),
+        (["--resume", "--out", "{run}", "--epochs", "7"], "--epochs"),
+        (["digits", "--resume", "--out", "{run}"], "DATASET"),
+    ],
+)
+def test_bad_training_input_gives_one_line_and_makes_nothing(run, tmp_path, capsys, args, words):
+    assert status_of(dvae_train, *[arg.format(tmp=tmp_path, run=run) for arg in args]) == 2
+    assert words in one_line(capsys)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_users_own_images(tmp_path):
+    images = (np.random.default_rng(0).random((60, 5, 4)) < 0.3).astype(np.uint8)
+    np.save(tmp_path / "mine.npy", images)
+    assert status_of(dvae_train, tmp_path / "mine.npy", "--out", tmp_path / "run", "--quiet", *SMALL) == 0
+    assert status_of(dvae_eval, "ll", tmp_path / "run" / "model.pt", "--samples", 10, "--quiet") == 0
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_help_opens_with_an_example(command, capsys):
+    assert status_of(dvae_eval, command, "--help") == 0
+    text = capsys.readouterr().out
+    assert re.search(rf"Example:\n\s+dvae-eval {command}", text)
+
+
+def test_options_are_the_settings_with_their_defaults():
+    """One source: every field has an option of its name, and a result's defaults are those of the dataclass."""
+    from dvae_cli.commands import likelihood, log_z
+
+    for command, cls in ((log_z.command, LogZConfig), (likelihood.command, LikelihoodConfig)):
+        options = {param.name: param for param in command.params}
+        for name, field in cls.__dataclass_fields__.items():
+            assert options[name].default == field.default
+            assert option_name(name) in options[name].opts
+    names = {param.name for param in train_cli.command.params}
+    assert {*ModelConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__} <= names
+
+
+def test_lists_of_presets_and_data_sets(capsys):
+    assert status_of(dvae_train, "--list-presets") == 0
+    assert "digits-small" in capsys.readouterr().out
+    assert status_of(dvae_train, "--list-datasets") == 0
+    assert "omniglot" in capsys.readouterr().out
+
+
+def test_an_unforeseen_error_has_a_traceback_only_with_debug(run, monkeypatch, capsys):
+    monkeypatch.setattr(log_z_module, "exact_log_z", lambda *_: 1 / 0)
+    assert status_of(dvae_eval, "logz", run / "model.pt", "-q") == 1
+    assert "unforeseen ZeroDivisionError" in one_line(capsys)
+    with pytest.raises(ZeroDivisionError):
+        dvae_eval(["logz", str(run / "model.pt"), "--debug"])
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(run):
+    args = ["logz", str(run / "model.pt")]
+    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_cli.main import main\nmain({args!r})"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
