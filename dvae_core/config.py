@@ -71,6 +71,11 @@ class ModelConfig:
         (), "Widths of the hidden layers of p(x|.); none = linear.", min=1, max=100_000
     )
 
+    @property
+    def width(self) -> int:
+        """Units in the widest layer but the pixels'."""
+        return max(self.n_left, self.n_right, *self.encoder_hidden, *self.prior_hidden, *self.decoder_hidden)
+
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)

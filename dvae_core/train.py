@@ -84,7 +84,7 @@ class Trainer:
         self.model = DVAE(config.model, data.n_pixels)
         self.model.initialise(torch_generator(seed, "weights"), torch.from_numpy(data.pixel_means()).float())
         self.model.to(self.device)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.learning_rate)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.learning_rate, fused=True)
         chains = torch_generator(seed, "chains", device=self.device)
         self.chains = self.model.prior.initial_state(config.train.n_chains, chains)
         self.n_steps = -(-len(data.train) // config.train.batch_size)
@@ -114,21 +114,19 @@ class Trainer:
     def _one_epoch(self, progress: Progress) -> None:
         """Go through the rest of the current epoch, validate, and log."""
         self.model.smoothing.set_epoch(self.epoch)
-        started, done_before = time.monotonic(), self.step
+        started, steps_before = time.monotonic(), self.step
         for x in self._minibatches():
             parts = self._one_step(x)
             self.sums = parts if self.sums is None else self.sums + parts
             self.step += 1
             progress.step(self.epoch, self.step, self.n_steps, self._running_elbo())
             if self.stop_requested or time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
-                self.seconds += time.monotonic() - started
-                started = time.monotonic()
                 self.save()
             if self.stop_requested:
                 raise Interrupted
-        self.seconds += time.monotonic() - started
-        n_images = (self.step - done_before) * self.config.train.batch_size
-        self._finish_epoch(progress, n_images / max(time.monotonic() - started, 1e-9))
+        seconds = time.monotonic() - started
+        self.seconds += seconds
+        self._finish_epoch(progress, (self.step - steps_before) * self.config.train.batch_size / seconds)
 
     def _minibatches(self) -> Iterator[Tensor]:
         """Yield what is left of the current epoch: the order and the pixels depend on seed and epoch alone."""

@@ -88,7 +88,9 @@ def common_options(function: F) -> F:
 
 def compute_options(function: F) -> F:
     """Add the options that say where to compute."""
-    threads = click.option("--threads", type=click.IntRange(1), help="CPU threads (default: all cores).")
+    threads = click.option(
+        "--threads", type=click.IntRange(1), help="CPU threads. [default: one, or all cores if a layer is wide]"
+    )
     device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
     return device(threads(function))
 

@@ -154,7 +154,7 @@ def _prepare(run_directory: Path, config: RunConfig, resume: bool, device: str, 
 
     from .devices import prepare_device
 
-    prepare_device(device, threads)
+    prepare_device(device, threads, config.model.width)
     data = load(config.dataset)
     trainer = Trainer(run_directory, config, data, device)
     if resume:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from dvae_core.config import ModelConfig, TrainConfig
+from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.results import LikelihoodResult, LogZResult
 
 from . import rounding
@@ -103,7 +103,7 @@ def differences(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
 def _fields(config: ModelConfig | TrainConfig) -> list[Row]:
     """Return every setting: the option that sets it, its value and its meaning."""
     return [
-        (f"--{f.name.replace('_', '-')}", _value(getattr(config, f.name)), f.metadata["help"])
+        (option_name(f.name), _value(getattr(config, f.name)), f.metadata["help"])
         for f in dataclasses.fields(config)
     ]
 

@@ -65,8 +65,9 @@ def command(
     from ..inputs import command_line, default_output, finish
 
     path = output_path(output, force, default_output(model, "ll.json", as_json))
-    prepare_device(device, threads)
-    trained = load_model(model, device)
+    trained = load_model(model)
+    prepare_device(device, threads, trained.config.model.width)
+    trained.model.to(device)
     images = load(data or trained.config.dataset, quiet=quiet).fixed(config.split)
     if images.shape[1] != trained.model.n_pixels:
         raise DataError(

@@ -50,8 +50,8 @@ def command(
     from ..inputs import command_line, default_output, estimate_with_progress, finish, read_machine
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
-    prepare_device(device, threads)
     machine, description = read_machine(model)
+    prepare_device(device, threads, min(machine.W.shape))
     result = estimate_with_progress(machine, config, description, device, quiet)
     result = dataclasses.replace(result, command=command_line())
     return finish(result, path, as_json, quiet, lambda: _details(result))

@@ -43,7 +43,7 @@ def command(
     from ..devices import prepare_device
 
     path = output_path(output, force, model.with_name("samples.npz"))
-    prepare_device(device, threads)
+    prepare_device(device, threads, 0)
     if path:
         make_samples(model, path, seed, device)
         say(f"saved: {path}", quiet)
