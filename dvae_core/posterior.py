@@ -93,32 +93,28 @@ class DiscretePosterior(nn.Module):
         return DiscreteSample(torch.cat(z, -1), torch.cat(zeta, -1), torch.cat(logits, -1))
 
 
-def expected_energy(rbm: RBM, sample: DiscreteSample, groups: Tensor) -> Tensor:
+def expected_energy(prior: RBM, sample: DiscreteSample, groups: Tensor) -> Tensor:
     """Return an unbiased estimate of E_q[E_p(z)], shape (...), whose gradient is unbiased too.
 
-    For transformations with a spike at ζ = 0.  A bond W_ij with i in an earlier group than j has the value
+    For transformations with a spike at ζ = 0.  A bond J_ij with i in an earlier group than j has the value
     z_i q_j, the later unit's expectation taken analytically (Eq. 25), and towards the posterior the gradient of
 
-        W_ij [ (1 - z_i)/(1 - q_i) q_j · dq_i + z_i · dq_j ]      (Eq. 12, 31),
+        J_ij [ (1 - z_i)/(1 - q_i) q_j · dq_i + z_i · dq_j ]      (Eq. 12, 31),
 
     where Eq. 31 has z_j in the place of the first q_j, its expectation given all that dq_i depends on.
-
     The factor belongs to the earlier unit alone: fixing z_i = 0 changes all that follows it, and only the
     samples with z_i = 0 know what follows.  Bonds inside a group are q_i q_j, exactly.
 
     Parameters
     ----------
     groups : int64, shape (n_units,)
-        Non-decreasing, so that a left unit is never in a later group than a right one.
+        Non-decreasing, so that in a bond i < j unit i is never in a later group than j.
     """
-    z_left, _ = rbm.split(sample.z)
-    q_left, q_right = rbm.split(sample.logits.sigmoid())
-    group_left, group_right = rbm.split(groups.to(rbm.W.device))
-    between = rbm.W * (group_left[:, None] != group_right)
-    within = rbm.W - between
-    biases = q_left @ rbm.b_left + q_right @ rbm.b_right
-    value = biases + ((z_left @ between + q_left @ within) * q_right).sum(-1)
+    z, q = sample.z, sample.logits.sigmoid()
+    J = prior.couplings()
+    between = J * (groups[:, None] != groups)
+    value = q @ prior.biases() + ((z @ between + q @ (J - between)) * q).sum(-1)
     # So far the earlier unit has no gradient between groups; add one of value zero.
-    off = (1 - z_left) / (1 - q_left).detach()
-    effect = off * (q_right @ between.T).detach()
-    return -(value + (effect * (q_left - q_left.detach())).sum(-1))
+    off = (1 - z) / (1 - q).detach()
+    effect = off * (q @ between.T).detach()
+    return -(value + (effect * (q - q.detach())).sum(-1))

@@ -47,6 +47,14 @@ class RBM(nn.Module):
         """Return the left (..., n_left) and the right (..., n_right) part of units z (..., n_units)."""
         return z[..., : self.n_left], z[..., self.n_left :]
 
+    def couplings(self) -> Tensor:
+        """Return J of E(z) = -(z'Jz + b'z), strictly upper triangular, shape (n_units, n_units)."""
+        return nn.functional.pad(self.W, (self.n_left, 0, 0, self.n_right))
+
+    def biases(self) -> Tensor:
+        """Return b, shape (n_units,)."""
+        return torch.cat((self.b_left, self.b_right))
+
     def energy(self, z: Tensor) -> Tensor:
         """Return E(z) in nats, shape (...), for z of shape (..., n_units)."""
         left, right = self.split(z)

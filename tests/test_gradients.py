@@ -82,25 +82,22 @@ def test_uneven_sides_and_groups_across_sides():
     assert gradient < LIMIT
 
 
-def without_factor(rbm, sample, groups):
+def without_factor(prior, sample, groups):
     """Eq. 31 with (1 - z)/(1 - q) left out."""
-    z_left, _ = rbm.split(sample.z)
-    q_left, q_right = rbm.split(sample.logits.sigmoid())
-    value = q_left @ rbm.b_left + q_right @ rbm.b_right + ((z_left @ rbm.W) * q_right).sum(-1)
-    effect = (q_right @ rbm.W.T).detach()
-    return -(value + (effect * (q_left - q_left.detach())).sum(-1))
+    z, q, J = sample.z, sample.logits.sigmoid(), prior.couplings()
+    effect = (q @ J.T).detach()
+    return -(q @ prior.biases() + ((z @ J) * q).sum(-1) + (effect * (q - q.detach())).sum(-1))
 
 
-def without_earlier_unit(rbm, sample, groups):
+def without_earlier_unit(prior, sample, groups):
     """The earlier unit's gradient forgotten altogether."""
-    z_left, _ = rbm.split(sample.z)
-    q_left, q_right = rbm.split(sample.logits.sigmoid())
-    return -(q_left @ rbm.b_left + q_right @ rbm.b_right + ((z_left @ rbm.W) * q_right).sum(-1))
+    z, q = sample.z, sample.logits.sigmoid()
+    return -(q @ prior.biases() + ((z @ prior.couplings()) * q).sum(-1))
 
 
-def straight_product(rbm, sample, groups):
+def straight_product(prior, sample, groups):
     """E[z_i z_j] taken for q_i q_j across groups, as if ζ did not tie them."""
-    return rbm.energy(sample.logits.sigmoid())
+    return prior.energy(sample.logits.sigmoid())
 
 
 @pytest.mark.parametrize("broken", [without_factor, without_earlier_unit, straight_product])

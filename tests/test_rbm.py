@@ -36,6 +36,9 @@ def test_energy_is_that_of_equation_6(rbm):
         for s in z
     ]
     assert torch.allclose(rbm.energy(z), torch.stack(expected), atol=1e-12)
+    quadratic = torch.einsum("ni,ij,nj->n", z, rbm.couplings(), z) + z @ rbm.biases()
+    assert torch.allclose(rbm.energy(z), -quadratic, atol=1e-12)
+    assert (rbm.couplings().tril() == 0).all()
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3, 1.0])
