@@ -54,6 +54,7 @@ class SampleGrid:
             meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
         except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
-        if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA:
+        axes = [arrays[name].ndim for name in ARRAYS]
+        if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA or axes != [5, 3, 3]:
             raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
         return cls(**arrays, meta=meta)
