@@ -40,7 +40,7 @@ class LikelihoodConfig:
     """Settings of an importance-weighted log-likelihood."""
 
     n_samples: int = option(10_000, "Importance samples for every image, K.", min=1, max=10**8)
-    limit: int = option(0, "Use the first so many images only (0 = all).", min=0, max=10**9)
+    limit: int = option(0, "Use so many images only, evenly spread over the split (0 = all).", min=0, max=10**9)
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )

@@ -70,7 +70,7 @@ def estimate_log_likelihood(
     trained : TrainedModel
         The model, in evaluation mode.
     images : uint8, shape (n_images, n_pixels)
-        Binary, 0 or 1; the first `config.limit` of them are used.
+        Binary, 0 or 1; `config.limit` of them, evenly spread, are used.
     log_z : LogZResult
         Of this model's prior.
     config : LikelihoodConfig, optional
@@ -92,8 +92,8 @@ def estimate_log_likelihood(
     description = model_description(trained)
     if log_z.model["prior_sha256"] != description["prior_sha256"]:
         raise ResultError(f"{log_z_source}: log Z of another model than {trained.path}; estimate it anew")
-    images = images[: config.limit or None]
-    summary = _summarise(trained.model, images, log_z.log_z, config, progress)
+    chosen = _spread(len(images), config.limit)
+    summary = _summarise(trained.model, images, chosen, log_z.log_z, config, progress)
     checks = _checks(log_z)
     trustworthy, reasons = verdict(checks)
     elbo_parts = dict(zip(("reconstruction", "kl_rbm", "kl_continuous"), summary.parts, strict=True))
@@ -104,10 +104,14 @@ def estimate_log_likelihood(
         elbo=sum(elbo_parts.values()),
         elbo_parts=elbo_parts,
         n_samples=config.n_samples,
-        n_images=len(images),
+        n_images=len(chosen),
         log_z=log_z.log_z,
         log_z_source=log_z_source,
-        per_image={"log_likelihood": summary.log_likelihood.tolist(), "ess": summary.ess.tolist()},
+        per_image={
+            "index": chosen.tolist(),
+            "log_likelihood": summary.log_likelihood.tolist(),
+            "ess": summary.ess.tolist(),
+        },
         model=description,
         settings={**asdict(config), "dtype": "float32 networks, float64 sums"},
         seed=config.seed,
@@ -129,9 +133,15 @@ class _Summary:
     bound_curve: dict[str, list[float]]
 
 
+def _spread(n: int, limit: int) -> NDArray[np.int64]:
+    """Return `limit` indices evenly spread over n, all if limit is 0: some test sets are sorted by class."""
+    return np.arange(n) if limit == 0 else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
+
+
 def _summarise(
     model: DVAE,
     images: NDArray[np.uint8],
+    chosen: NDArray[np.int64],
     log_z: float,
     config: LikelihoodConfig,
     progress: ProgressCallback | None,
@@ -139,18 +149,18 @@ def _summarise(
     """Go through the images in batches; memory does not grow with their number, but for a few numbers each."""
     batch = max(1, PAIRS // config.n_samples)
     sizes = _milestones(config.n_samples)
-    bounds, ess, parts = np.empty((len(images), len(sizes))), np.empty(len(images)), np.zeros(3)
-    for start in range(0, len(images), batch):
-        stop = min(start + batch, len(images))
-        weights = _weight_parts(model, images[start:stop], start, config)
+    bounds, ess, parts = np.empty((len(chosen), len(sizes))), np.empty(len(chosen)), np.zeros(3)
+    for start in range(0, len(chosen), batch):
+        stop = min(start + batch, len(chosen))
+        weights = _weight_parts(model, images, chosen[start:stop], config)
         parts += weights.sum((1, 2))
         log_w = weights.sum(0) - log_z
         bounds[start:stop] = np.stack([_bound(log_w, k) for k in sizes], axis=1)
         ess[start:stop] = np.exp(2 * logsumexp(log_w, axis=0) - logsumexp(2 * log_w, axis=0))
         if progress:
-            progress("images", stop, len(images), float(bounds[:stop, -1].mean()))
-    _refuse_nonfinite(bounds[:, -1])
-    reconstruction, rbm, continuous = (parts / (len(images) * config.n_samples)).tolist()
+            progress("images", stop, len(chosen), float(bounds[:stop, -1].mean()))
+    _refuse_nonfinite(chosen, bounds[:, -1])
+    reconstruction, rbm, continuous = (parts / (len(chosen) * config.n_samples)).tolist()
     curve = {
         "n_samples": [float(k) for k in sizes],
         "log_likelihood": bounds.mean(0).tolist(),
@@ -160,15 +170,14 @@ def _summarise(
 
 
 @torch.no_grad()
-def _weight_parts(model: DVAE, images: NDArray[np.uint8], first: int, config: LikelihoodConfig) -> Float:
-    """Return the parts of log w + log Z, float64, shape (3, n_samples, n_images of this batch)."""
+def _weight_parts(
+    model: DVAE, images: NDArray[np.uint8], batch: NDArray[np.int64], config: LikelihoodConfig
+) -> Float:
+    """Return the parts of log w + log Z of the images of a batch, float64, shape (3, n_samples, len(batch))."""
     device = model.groups.device
-    x = torch.from_numpy(images).to(device).float()
-    chunk = max(1, PAIRS // len(images))
-    streams = [
-        [numpy_generator(config.seed, "images", image, kind) for kind in (0, 1)]
-        for image in range(first, first + len(images))
-    ]
+    x = torch.from_numpy(images[batch]).to(device).float()
+    chunk = max(1, PAIRS // len(batch))
+    streams = [[numpy_generator(config.seed, "images", int(image), kind) for kind in (0, 1)] for image in batch]
     n_uniform, n_normal = model.n_noise
     chunks = []
     for start in range(0, config.n_samples, chunk):
@@ -206,8 +215,10 @@ def _checks(log_z: LogZResult) -> list[Check]:
     ]
 
 
-def _refuse_nonfinite(log_likelihood: Float) -> None:
+def _refuse_nonfinite(chosen: NDArray[np.int64], log_likelihood: Float) -> None:
     """Raise for the first image whose estimate is not finite."""
     bad = np.flatnonzero(~np.isfinite(log_likelihood))
     if len(bad):
-        raise NumericalError(f"image {bad[0]} (and {len(bad) - 1} more) has a log-likelihood that is not finite")
+        raise NumericalError(
+            f"image {chosen[bad[0]]} (and {len(bad) - 1} more) has a log-likelihood that is not finite"
+        )

@@ -172,7 +172,7 @@ class LikelihoodResult(Result):
     log_z : float
         The log partition function that was used; `log_z_source` says where it came from.
     per_image : dict of str to list of float
-        `log_likelihood` and `ess` (effective sample size) of every image, in the order of the data set.
+        `index` in the data set, `log_likelihood` and `ess` (effective sample size) of every image.
     """
 
     kind: ClassVar[str] = "ll"
