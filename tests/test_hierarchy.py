@@ -107,7 +107,8 @@ def test_evaluation_normalises_every_layer_as_training_did(tmp_path):
 
     Layers that share a network have inputs of growing variance, so that each needs statistics of its own.
     """
-    model = ModelConfig(4, 4, 2, n_layers=4, n_continuous=3, encoder_hidden=(30,), n_sharing_groups=1)
+    units = {"n_left": 4, "n_right": 4, "n_groups": 2}
+    model = ModelConfig(**units, n_layers=4, n_continuous=3, encoder_hidden=(30,), n_sharing_groups=1)
     training = TrainConfig(epochs=7, n_chains=20, n_sweeps=2, learning_rate=0.01, warmup_epochs=0, seed=2)
     trainer = Trainer(tmp_path, RunConfig("bars-and-stripes", model, training), load("bars-and-stripes"))
     trainer.train(Silent())
