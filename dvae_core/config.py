@@ -85,14 +85,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)
-        if self.n_groups > self.n_left + self.n_right:
-            raise ConfigError(
-                f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
-            )
         if self.n_sharing_groups > self.n_layers:
             raise ConfigError(
                 f"--sharing-groups: {self.n_sharing_groups} is more than the {self.n_layers} continuous layers; "
                 "give fewer, or 0"
+            )
+        if self.n_groups > self.n_left + self.n_right:
+            raise ConfigError(
+                f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
             )
 
 
