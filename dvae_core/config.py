@@ -67,6 +67,12 @@ class ModelConfig:
     prior_hidden: tuple[int, ...] = option(
         (100,), "Widths of the hidden layers of every prior network.", min=1, max=100_000
     )
+    n_sharing_groups: int = option(
+        0,
+        "Groups of continuous layers that share a prior network and take sums: 0 = none, 1 = complete (App. H).",
+        min=0,
+        max=1000,
+    )
     decoder_hidden: tuple[int, ...] = option(
         (), "Widths of the hidden layers of p(x|.); none = linear.", min=1, max=100_000
     )
@@ -79,6 +85,11 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)
+        if self.n_sharing_groups > self.n_layers:
+            raise ConfigError(
+                f"--sharing-groups: {self.n_sharing_groups} is more than the {self.n_layers} continuous layers; "
+                "give fewer, or 0"
+            )
         if self.n_groups > self.n_left + self.n_right:
             raise ConfigError(
                 f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"

@@ -77,26 +77,79 @@ class ContinuousPosterior(nn.Module):
 
 
 class ContinuousPrior(nn.Module):
-    """Π_m p(𝔷_m | 𝔷_<m, ζ), in the same order as the posterior (App. G)."""
+    """Π_m p(𝔷_m | 𝔷_<m, ζ), in the same order as the posterior (App. G), with parameters shared or not (App. H).
 
-    def __init__(self, n_units: int, n_layers: int, n_continuous: int, hidden: Sequence[int]) -> None:
+    Without sharing, every layer has a network of the concatenation of ζ and all earlier layers.  With sharing,
+    the layers are divided into groups of consecutive layers, and a group g has one network, applied to
+
+        c_m = M_g ζ + Σ_{1 <= l < m} 𝔷_l
+
+    for each of its layers m; M_g has one row for each variable of a layer.  p(x|·) is a function of `context`
+    as well: without sharing of the concatenation, with sharing of the last group's sum over all layers.  One
+    group is the paper's complete sharing.
+
+    The paper says of n groups that each is shared as in the complete architecture, "and the RBM layer is
+    independently parameterized".  Taken here: each group has a map M_g of its own, while the sum runs over all
+    earlier layers, those of earlier groups included.  Groups are of equal size, or nearly so: their number need
+    not divide that of the layers.
+
+    Parameters
+    ----------
+    n_units, n_layers, n_continuous : int
+        Sizes of ζ, and number and size of the layers.
+    hidden : sequence of int
+        Widths of the hidden layers of every network.
+    n_sharing_groups : int
+        0 for no sharing, 1 for complete sharing; at most `n_layers`.
+    """
+
+    def __init__(
+        self,
+        n_units: int,
+        n_layers: int,
+        n_continuous: int,
+        hidden: Sequence[int],
+        n_sharing_groups: int = 0,
+    ) -> None:
         super().__init__()
         self.n_continuous = n_continuous
+        self.maps = nn.ModuleList(nn.Linear(n_units, n_continuous, bias=False) for _ in range(n_sharing_groups))
+        parts = torch.arange(n_layers).tensor_split(n_sharing_groups or max(n_layers, 1))
+        # The network of every layer, and which of that network's uses the layer is.
+        self.uses = [(g, use) for g, part in enumerate(parts) for use in range(len(part))]
+        self.n_context = n_continuous if n_sharing_groups else n_units + n_layers * n_continuous
         self.networks = nn.ModuleList(
-            MLP((n_units + m * n_continuous,), hidden, 2 * n_continuous) for m in range(n_layers)
+            MLP(
+                (n_continuous if n_sharing_groups else n_units + g * n_continuous,),
+                hidden,
+                2 * n_continuous,
+                n_uses=len(part),
+            )
+            for g, part in enumerate(parts)
+            if len(part)
         )
+
+    def context(self, zeta: Tensor, layers: Sequence[Tensor]) -> Tensor:
+        """Return what the layer after `layers` sees of ζ and of them, shape (..., n); after the last layer, x."""
+        if not self.maps:
+            return torch.cat((zeta, *layers), -1)
+        g, _ = self.uses[min(len(layers), len(self.uses) - 1)]
+        context: Tensor = sum(layers, self.maps[g](zeta))
+        return context
+
+    def layer(self, m: int, zeta: Tensor, layers: Sequence[Tensor]) -> Gaussian:
+        """Return p(𝔷_m | 𝔷_<m, ζ) of layer m = 0, 1, ..., given at least the draws of the earlier ones."""
+        g, use = self.uses[m]
+        return Gaussian.from_output(self.networks[g](self.context(zeta, layers[:m]), use=use))
 
     def forward(self, zeta: Tensor, layers: Sequence[Tensor]) -> list[Gaussian]:
         """Return p(𝔷_m | 𝔷_<m, ζ) of every layer, conditioned on the given draws of the earlier ones."""
-        return [
-            Gaussian.from_output(network(torch.cat((zeta, *layers[:m]), -1)))
-            for m, network in enumerate(self.networks)
-        ]
+        return [self.layer(m, zeta, layers) for m in range(len(layers))]
 
     def sample(self, zeta: Tensor, eps: Tensor) -> list[Tensor]:
         """Return draws of all layers from the prior, for noise eps (..., n_layers * n_continuous)."""
         layers: list[Tensor] = []
-        for m, network in enumerate(self.networks):
+        for m in range(len(self.uses)):
             noise = eps[..., m * self.n_continuous : (m + 1) * self.n_continuous]
-            layers.append(Gaussian.from_output(network(torch.cat((zeta, *layers), -1))).rsample(noise))
+            layers.append(self.layer(m, zeta, layers).rsample(noise))
         return layers

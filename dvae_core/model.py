@@ -69,8 +69,10 @@ class DVAE(nn.Module):
             n_pixels, n_units, config.n_groups, config.encoder_hidden, self.smoothing
         )
         self.continuous_posterior = ContinuousPosterior(n_pixels, n_units, n_layers, n_cont, config.encoder_hidden)
-        self.continuous_prior = ContinuousPrior(n_units, n_layers, n_cont, config.prior_hidden)
-        self.decoder = MLP((n_units + n_layers * n_cont,), config.decoder_hidden, n_pixels)
+        self.continuous_prior = ContinuousPrior(
+            n_units, n_layers, n_cont, config.prior_hidden, config.n_sharing_groups
+        )
+        self.decoder = MLP((self.continuous_prior.n_context,), config.decoder_hidden, n_pixels)
         self.register_buffer("groups", self.posterior.groups, persistent=False)
 
     groups: Tensor
@@ -93,7 +95,8 @@ class DVAE(nn.Module):
             if isinstance(module, nn.Linear):
                 limit = math.sqrt(3 / module.in_features)
                 module.weight.uniform_(-limit, limit, generator=generator)
-                module.bias.zero_()
+                if module.bias is not None:
+                    module.bias.zero_()
         # The prior starts nearly independent, with enough disorder to break its symmetry.
         self.prior.W.normal_(0, 0.01, generator=generator)
         for network in (*self.continuous_posterior.networks, *self.continuous_prior.networks):
@@ -154,7 +157,7 @@ class DVAE(nn.Module):
 
     def decode(self, zeta: Tensor, layers: list[Tensor]) -> Tensor:
         """Return the logits of the pixels, shape (..., n_pixels)."""
-        logits: Tensor = self.decoder(torch.cat((zeta, *layers), -1))
+        logits: Tensor = self.decoder(self.continuous_prior.context(zeta, layers))
         return logits
 
     def generate(self, z: Tensor, rho: Tensor, eps: Tensor) -> Tensor:

@@ -23,18 +23,25 @@ class L1BatchNorm(nn.Module):
     bounded : bool
         Keep 2 <= s <= 3 and -s <= o <= s, as the paper does for the posterior over the RBM units.  The bounds
         hold by parameterisation: s = 2 + σ(a), o = s tanh(c).
+    n_uses : int
+        Places of the model that apply this layer.  They share s and o, but each has running statistics of its
+        own: its inputs have a distribution of their own, which training normalises by minibatch, and evaluation
+        must normalise alike.
     """
 
     running_mean: Tensor
     running_spread: Tensor
 
-    def __init__(self, n: int, bounded: bool = False, momentum: float = 0.1, eps: float = 1e-3) -> None:
+    def __init__(
+        self, n: int, bounded: bool = False, n_uses: int = 1, momentum: float = 0.1, eps: float = 1e-3
+    ) -> None:
         super().__init__()
-        self.bounded, self.momentum, self.eps = bounded, momentum, eps
+        self.bounded, self.n_uses, self.momentum, self.eps = bounded, n_uses, momentum, eps
         self.raw_scale = nn.Parameter(torch.zeros(n) if bounded else torch.ones(n))
         self.raw_offset = nn.Parameter(torch.zeros(n))
-        self.register_buffer("running_mean", torch.zeros(n))
-        self.register_buffer("running_spread", torch.ones(n))
+        # One use after another in a flat vector: with one use, the plain statistics.
+        self.register_buffer("running_mean", torch.zeros(n_uses * n))
+        self.register_buffer("running_spread", torch.ones(n_uses * n))
 
     @property
     def scale(self) -> Tensor:
@@ -46,17 +53,19 @@ class L1BatchNorm(nn.Module):
         """The offset o, shape (n,)."""
         return self.scale * self.raw_offset.tanh() if self.bounded else self.raw_offset
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x of shape (..., n) over all leading axes."""
+    def forward(self, x: Tensor, use: int = 0) -> Tensor:
+        """Normalise x of shape (..., n) over all leading axes, in the given one of the `n_uses` places."""
+        running_mean = self.running_mean.view(self.n_uses, -1)[use]
+        running_spread = self.running_spread.view(self.n_uses, -1)[use]
         if self.training:
             axes = tuple(range(x.dim() - 1))
             mean = x.mean(axes)
             spread = (x - mean).abs().mean(axes)
             with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_spread.lerp_(spread, self.momentum)
+                running_mean.lerp_(mean, self.momentum)
+                running_spread.lerp_(spread, self.momentum)
         else:
-            mean, spread = self.running_mean, self.running_spread
+            mean, spread = running_mean, running_spread
         return (x - mean) / (spread + self.eps) * self.scale + self.offset
 
 
@@ -76,23 +85,30 @@ class MLP(nn.Module):
         Width of the output.
     bounded_norm : bool
         Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
+    n_uses : int
+        Places of the model that share this network (App. H); `L1BatchNorm` tells them apart.
     """
 
     def __init__(
-        self, sizes: Sequence[int], hidden: Sequence[int], n_out: int, bounded_norm: bool = False
+        self,
+        sizes: Sequence[int],
+        hidden: Sequence[int],
+        n_out: int,
+        bounded_norm: bool = False,
+        n_uses: int = 1,
     ) -> None:
         super().__init__()
         self.sizes = [size for size in sizes if size]
         widths = (sum(self.sizes), *hidden, n_out)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(L1BatchNorm(width) for width in hidden)
+        self.norms = nn.ModuleList(L1BatchNorm(width, n_uses=n_uses) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, use: int = 0) -> Tensor:
         """Return the output, shape (..., n_out), for inputs of shapes (..., size) that broadcast."""
         h = self._first([x for x in inputs if x.shape[-1]])
         for linear, norm in zip(list(self.linears)[1:], self.norms, strict=True):
-            h = linear(norm(h).relu())
+            h = linear(norm(h, use).relu())
         output: Tensor = self.output_norm(h)
         return output
 

@@ -70,7 +70,8 @@ class DiscretePosterior(nn.Module):
     @property
     def groups(self) -> Tensor:
         """The group of every unit, shape (n_units,), int64, non-decreasing."""
-        return torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+        sizes = torch.tensor(self.sizes)
+        return torch.repeat_interleave(torch.arange(len(sizes)), sizes, output_size=sum(self.sizes))
 
     def forward(self, x: Tensor, rho: Tensor) -> DiscreteSample:
         """Draw all groups in turn.

@@ -30,7 +30,9 @@ def naive_log_z(W, b_left, b_right) -> float:
     return float(top + np.log(np.sum(np.exp(np.array(exponents) - top))))
 
 
-def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, scale=1.0) -> DVAE:
+def tiny_model(
+    n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, scale=1.0, n_sharing_groups=0
+) -> DVAE:
     """Return a small model with networks smooth enough for quadrature, in evaluation mode and float64.
 
     Couplings, posterior weights and biases are large, so that an error in a gradient has nowhere to hide.
@@ -44,6 +46,7 @@ def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, 
         encoder_hidden=(),
         prior_hidden=(),
         decoder_hidden=(),
+        n_sharing_groups=n_sharing_groups,
     )
     model = DVAE(config, n_pixels).double().eval()
     generator = torch.Generator().manual_seed(seed)
@@ -81,12 +84,30 @@ def grid(n_units: int, sharpness: Tensor, n: int = 8) -> Grid:
 
 
 def _hermite(n_layers: int, n: int = 20) -> tuple[Tensor, Tensor]:
-    """Return points and weights of the expectation over n_layers standard normals."""
+    """Return points and weights of the expectation over n_layers standard normals, with fewer points for many."""
+    n = n if n_layers < 3 else 10
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
     weights = weights / weights.sum()
     eps = torch.tensor(list(itertools.product(nodes, repeat=n_layers)), dtype=torch.float64)
     w = torch.tensor(list(itertools.product(weights, repeat=n_layers)), dtype=torch.float64).prod(-1)
     return eps.reshape(len(w), n_layers), w
+
+
+def _prior_network(model: DVAE, m: int, zeta: Tensor, layers: list[Tensor]) -> tuple[int, Tensor]:
+    """Return the number of layer m's prior network and its input (App. H); for m = n_layers, of the pixels'."""
+    n, n_layers = model.config.n_sharing_groups, model.config.n_layers
+    if not n:
+        return m, torch.cat((zeta, *layers[:m]), -1)
+    sizes = [n_layers // n + (g < n_layers % n) for g in range(n)]
+    group = [g for g in range(n) for _ in range(sizes[g])][min(m, n_layers - 1)]
+    M = model.continuous_prior.maps[group].weight
+    return group, torch.einsum("ij,...j->...i", M, zeta) + sum(layers[:m], torch.zeros((), dtype=zeta.dtype))
+
+
+def _prior_log_prob(model: DVAE, m: int, zeta: Tensor, layers: list[Tensor]) -> Tensor:
+    number, context = _prior_network(model, m, zeta, layers)
+    mean, log_std = model.continuous_prior.networks[number](context).chunk(2, -1)
+    return torch.distributions.Normal(mean, log_std.exp()).log_prob(layers[m]).sum(-1)
 
 
 def _gaussian_log_prob(network, inputs: list[Tensor], value: Tensor) -> Tensor:
@@ -95,7 +116,7 @@ def _gaussian_log_prob(network, inputs: list[Tensor], value: Tensor) -> Tensor:
 
 
 def _log_p_x(model: DVAE, x: Tensor, zeta: Tensor, layers: list[Tensor]) -> Tensor:
-    logits = model.decoder(torch.cat((zeta, *layers), -1))
+    logits = model.decoder(_prior_network(model, model.config.n_layers, zeta, layers)[1])
     return torch.distributions.Bernoulli(logits=logits).log_prob(x).sum(-1)
 
 
@@ -130,10 +151,10 @@ def exact_bound(model: DVAE, x: Tensor) -> Tensor:
         term = torch.zeros(len(g.z), dtype=torch.float64)
         for m in range(model.config.n_layers):
             context = torch.cat((zeta, *layers), -1)
-            q_net, p_net = model.continuous_posterior.networks[m], model.continuous_prior.networks[m]
+            q_net = model.continuous_posterior.networks[m]
             mean, log_std = q_net(x.expand(len(zeta), -1), context).chunk(2, -1)
             layers.append(mean + log_std.exp() * eps[m])
-            term = term + _gaussian_log_prob(p_net, [context], layers[-1])
+            term = term + _prior_log_prob(model, m, zeta, layers)
             term = term - _gaussian_log_prob(q_net, [x.expand(len(zeta), -1), context], layers[-1])
         continuous = continuous + w * (term + _log_p_x(model, x, zeta, layers))
     return (log_q.exp() * g.r * (value + continuous)).sum()
@@ -151,7 +172,8 @@ def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     for eps, w in zip(points, weights, strict=True):
         layers: list[Tensor] = []
         for m in range(model.config.n_layers):
-            mean, log_std = model.continuous_prior.networks[m](torch.cat((zeta, *layers), -1)).chunk(2, -1)
+            number, context = _prior_network(model, m, zeta, layers)
+            mean, log_std = model.continuous_prior.networks[number](context).chunk(2, -1)
             layers.append(mean + log_std.exp() * eps[m])
         p_x += w * _log_p_x(model, x, zeta, layers).exp()
     return float(torch.log((torch.exp(-_energy(model, g.z) - log_z) * g.r * p_x).sum()))

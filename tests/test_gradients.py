@@ -75,6 +75,17 @@ def test_bound_and_gradients_with_continuous_layers():
     assert gradient < LIMIT
 
 
+@pytest.mark.parametrize(("n_layers", "n_sharing_groups"), [(2, 1), (3, 2)])
+def test_bound_and_gradients_with_shared_parameters(n_layers, n_sharing_groups):
+    """Complete sharing; and two groups of which the first has two layers."""
+    model = tiny_model(
+        n_left=1, n_right=1, n_layers=n_layers, n_sharing_groups=n_sharing_groups, seed=11, scale=0.7
+    )
+    value, gradient = compare(model)
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
 def test_uneven_sides_and_groups_across_sides():
     """Groups of a left and a right unit together: some bonds lie inside a group."""
     value, gradient = compare(tiny_model(n_left=1, n_right=3, n_groups=3, seed=5))

@@ -35,6 +35,8 @@ def trained(**shape) -> TrainedModel:
         {"n_left": 1, "n_right": 3, "n_groups": 3},
         {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
         {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
+        {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 1, "scale": 0.5},
+        {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 2, "scale": 0.5},
     ],
 )
 def test_weights_are_unbiased_for_p_x(shape):

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from dvae_core.config import ModelConfig
 from dvae_core.hierarchy import Gaussian
+from dvae_core.model import DVAE
 from dvae_core.networks import MLP, L1BatchNorm
 
 
@@ -34,6 +36,40 @@ def test_evaluation_uses_running_statistics_and_leaves_them():
     before = norm.running_mean.clone()
     assert torch.allclose(norm(x[:1]), (x[:1] - x.mean(0)) / (x - x.mean(0)).abs().mean(0), atol=1e-2)
     assert torch.equal(norm.running_mean, before)
+
+
+def test_uses_share_scale_and_offset_but_not_statistics():
+    norm = L1BatchNorm(2, n_uses=2)
+    generator = torch.Generator().manual_seed(3)
+    inputs = [torch.randn((500, 2), generator=generator) * size + size for size in (1.0, 5.0)]
+    for _ in range(200):
+        trained = [norm(x, use) for use, x in enumerate(inputs)]
+    norm.eval()
+    for use, x in enumerate(inputs):
+        assert torch.allclose(norm(x, use), trained[use], atol=1e-2)
+    assert not torch.allclose(norm(inputs[1], 0), trained[1], atol=1)
+    assert sum(p.numel() for p in norm.parameters()) == 4
+
+
+def test_hidden_layers_are_linear_then_normalised_then_rectified():
+    """Section 5, with the output layer linear; by the formulas of App. H.2."""
+    network = MLP((4,), (6, 5), 3)
+    h = x = torch.randn((30, 4), generator=torch.Generator().manual_seed(4))
+    for linear, norm in zip(network.linears[:2], network.norms, strict=True):
+        h = h @ linear.weight.T + linear.bias
+        y = h - h.mean(0)
+        h = (y / (y.abs().mean(0) + norm.eps) * norm.scale + norm.offset).clamp_min(0)
+    expected = h @ network.linears[2].weight.T + network.linears[2].bias
+    assert torch.allclose(network(x), expected, atol=1e-5)
+
+
+def test_one_group_is_a_factorial_posterior():
+    """No unit's probability depends on another's draw; with two groups, the later units' do."""
+    x, rho = torch.ones((1, 3)), torch.rand((50, 8), generator=torch.Generator().manual_seed(5))
+    for n_groups, factorial in ((1, True), (2, False)):
+        model = DVAE(ModelConfig(n_left=4, n_right=4, n_groups=n_groups, encoder_hidden=(9,)), 3).eval()
+        logits = model.posterior(x, rho).logits
+        assert torch.equal(logits, logits[:1].expand_as(logits)) == factorial
 
 
 def test_inputs_broadcast_as_if_repeated():

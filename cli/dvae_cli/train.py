@@ -18,6 +18,7 @@ from dvae_core.errors import ConfigError
 from dvae_core.presets import PRESETS, default_preset, find_preset
 
 from .options import common_options, compute_options, config_options, given
+from .preset_table import preset_table
 from .runner import CleanInterrupt, run
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     """Print the presets and leave."""
     if not value:
         return
-    for name, preset in PRESETS.items():
-        click.echo(f"{name:24} {preset.summary}")
+    for line in preset_table(PRESETS):
+        click.echo(line)
     ctx.exit()
 
 
@@ -86,11 +87,12 @@ def command(
     Example:
       dvae-train digits --out runs/digits
       dvae-train my-images.npy --out runs/mine --epochs 50
+      dvae-train --preset ablation-linear-128-small --out runs/linear
       dvae-train --resume --out runs/digits
 
-    DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images. Settings that
-    are not given come from the preset. The run directory gets model.pt (the best by the validation bound),
-    checkpoint.pt, config.json and metrics.jsonl.
+    DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
+    it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
+    best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
     """
     config = _stored_config(run_directory, dataset, preset, settings) if resume else None
     if config is None:
@@ -102,9 +104,9 @@ def command(
 
 def _new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
     """Return a preset's settings with those of the command line in their place."""
-    if dataset is None:
+    if dataset is None and preset is None:
         raise ConfigError(f"DATASET is missing; give one of {', '.join(NAMES)}, or an .npz or .npy file")
-    base = find_preset(preset or default_preset(dataset)).config(dataset)
+    base = find_preset(preset or default_preset(dataset or "")).config(dataset)
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, **given(ModelConfig, settings)),
