@@ -23,6 +23,7 @@ PURPOSES = (
     "samples",
     "tempering",
     "images",
+    "gradients",
 )
 
 

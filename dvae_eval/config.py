@@ -7,7 +7,7 @@ from typing import Literal
 
 from dvae_core.config import option, validate
 
-__all__ = ["LikelihoodConfig", "LogZConfig"]
+__all__ = ["GradientConfig", "LikelihoodConfig", "LogZConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,26 @@ class LikelihoodConfig:
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        validate(self)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientConfig:
+    """Settings of a comparison of gradient estimators."""
+
+    n_samples: int = option(4000, "Draws for every image and estimator.", min=8, max=10**8)
+    n_reference: int = option(
+        20_000, "Draws for every image of the average that stands for the true gradient.", min=8, max=10**9
+    )
+    n_pilot: int = option(1000, "Draws for every image that the baselines are fitted to.", min=8, max=10**6)
+    limit: int = option(10, "Use the first so many images only (0 = all).", min=0, max=10**9)
+    split: Literal["train", "valid", "test"] = option(
+        "test", "Which part of the data set.", choices=("train", "valid", "test")
+    )
+    seed: int = option(0, "Fixes the result, but for the times.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
         """Validate."""

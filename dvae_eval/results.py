@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from dvae_core.errors import ResultError
 from dvae_core.files import write_text
 
-__all__ = ["Check", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
+__all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
 
 SCHEMA = 1
 R = TypeVar("R", bound="Result")
@@ -198,7 +198,46 @@ class LikelihoodResult(Result):
         )
 
 
-KINDS: dict[str, type[Result]] = {"logz": LogZResult, "ll": LikelihoodResult}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradientResult(Result):
+    """Bias and variance of estimators of the bound's gradient in the logits of the RBM's posterior.
+
+    Norms and variances are of one image's gradient, a vector of `n_units` numbers: root mean squares and means
+    over the images.  Terms are `rbm` (-KL[q(z|x) || p(z)]), `rest` (all of the bound that sees z through ζ alone)
+    and their sum `elbo`.
+
+    Attributes
+    ----------
+    estimators : dict of str to dict
+        For every estimator `is_unbiased` (in theory), `seconds` (of computing, a draw of one image) and `terms`:
+        for every term `variance` (trace of a draw's covariance), `snr` (norm of the true gradient over the root
+        of the variance), `bias` (norm, 0 where it drowns in noise), `bias_std_err` (what noise alone would make
+        of that norm), `z` (how surprising the deviation is without a bias, as a standard normal deviate; null
+        for the reference's own estimator) and `cosine` (of the mean draw with the true gradient).
+    reference : dict
+        `method` (`exact`, or the average of which estimator), `n_samples`, and for every term `norm` and
+        `std_err`.
+    n_samples, n_images, n_units : int
+        Draws for every image, images, and RBM units.
+    """
+
+    kind: ClassVar[str] = "gradients"
+
+    estimators: dict[str, dict[str, Any]]
+    reference: dict[str, Any]
+    n_samples: int
+    n_images: int
+    n_units: int
+
+    def __str__(self) -> str:
+        """Say how noisy each estimator is, in multiples of the first."""
+        variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
+        (first, least), *others = variances.items()
+        ratios = ", ".join(f"{name} {value / least:.3g} x" for name, value in others) if least else "none"
+        return f"variance of the bound's gradient: {first} {least:.3g}; {ratios}"
+
+
+KINDS: dict[str, type[Result]] = {"logz": LogZResult, "ll": LikelihoodResult, "gradients": GradientResult}
 
 
 def load_result(path: Path) -> Result:

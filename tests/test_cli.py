@@ -15,7 +15,7 @@ from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval import log_z as log_z_module
-from dvae_eval.config import LikelihoodConfig, LogZConfig
+from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
@@ -80,6 +80,23 @@ def test_ll_keeps_its_contract(run):
     assert result["log_z"] == json.loads((run / "logz.json").read_text())["log_z"]
 
 
+def test_gradients_of_a_run(run, tmp_path, capsys):
+    path = tmp_path / "gradients.json"
+    args = ("gradients", run / "model.pt", "--limit", 2, "--samples", 200, "--reference", 400, "--pilot", 100)
+    assert status_of(dvae_eval, *args, "-o", path) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("variance of the bound's gradient: reparameterised")
+    assert re.search(r"reinforce-mean +elbo +\d", captured.err)
+    assert "held against the average of reparameterised over 400 draws" in captured.err
+    written = json.loads(path.read_text())
+    assert (written["n_images"], written["n_samples"], written["n_units"]) == (2, 200, 7)
+    assert {"kind", "schema", "estimators", "reference", "trustworthy", "reasons", "command"} <= set(written)
+    assert status_of(dvae_eval, *args, "--json", "--quiet") == 0
+    again = json.loads(capsys.readouterr().out)
+    terms = [{name: f["terms"] for name, f in result["estimators"].items()} for result in (written, again)]
+    assert terms[0] == terms[1]
+
+
 def test_quiet_says_the_result_alone(run, capsys):
     assert status_of(dvae_eval, "logz", run / "model.pt", "--quiet", "--json") == 0
     captured = capsys.readouterr()
@@ -139,6 +156,8 @@ def one_line(capsys):
         (["logz", "{model}", "-o", "/nowhere/at/all.json"], "--output"),
         (["ll", "{model}", "--data", "nothing"], "nothing"),
         (["ll", "{model}", "--data", "digits"], "--data"),
+        (["gradients", "{model}", "--data", "digits"], "--data"),
+        (["gradients", "{model}", "--samples", "2"], "--samples"),
         (["ll", "{model}", "--log-z", "{text}"], "text.json"),
         (["report", "{tmp}"], "config.json"),
         (["nonsense"], "nonsense"),
@@ -198,9 +217,14 @@ def test_every_help_opens_with_an_example(command, capsys):
 
 def test_options_are_the_settings_with_their_defaults():
     """One source: every field has an option of its name, and a result's defaults are those of the dataclass."""
-    from dvae_cli.commands import likelihood, log_z
+    from dvae_cli.commands import gradients, likelihood, log_z
 
-    for command, cls in ((log_z.command, LogZConfig), (likelihood.command, LikelihoodConfig)):
+    commands = (
+        (log_z.command, LogZConfig),
+        (likelihood.command, LikelihoodConfig),
+        (gradients.command, GradientConfig),
+    )
+    for command, cls in commands:
         options = {param.name: param for param in command.params}
         for name, field in cls.__dataclass_fields__.items():
             assert options[name].default == field.default
