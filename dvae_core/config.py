@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .errors import ConfigError
+from .graphs import graph_edges, read_graph
 
 __all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
 
@@ -18,7 +19,10 @@ C = TypeVar("C")
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
-    """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value."""
+    """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value.
+
+    A function `parse` among them makes the field's value of what the command line says.
+    """
     return field(default=default, metadata={"help": help, **limits})
 
 
@@ -44,6 +48,16 @@ def validate(config: Any) -> None:
 class ModelConfig:
     """The architecture: Sections 2-4 of the paper, with the sizes of a small model as defaults."""
 
+    prior: str = option(
+        "rbm",
+        "Prior over the binary units: bipartite, over the edges of --graph, or without lateral connections.",
+        choices=("rbm", "graph", "independent"),
+    )
+    graph: str = option(
+        "",
+        "Edges of --prior graph: complete, ring, grid-8x8, chimera-2x2x4, or a file with an edge 'i j' a line.",
+        parse=read_graph,
+    )
     n_left: int = option(32, "Units on the left side of the RBM prior.", min=1, max=100_000)
     n_right: int = option(32, "Units on the right side of the RBM prior.", min=1, max=100_000)
     n_groups: int = option(
@@ -94,6 +108,10 @@ class ModelConfig:
             raise ConfigError(
                 f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
             )
+        if (self.prior == "graph") != bool(self.graph):
+            raise ConfigError("--graph goes with --prior graph, and only with it; give both, or neither")
+        if self.graph:
+            graph_edges(self.graph, self.n_left + self.n_right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,12 @@ class TrainConfig:
     )
     n_chains: int = option(200, "Persistent Markov chains on the prior.", min=1, max=10_000_000)
     n_sweeps: int = option(20, "Block Gibbs sweeps of every chain for each minibatch.", min=1, max=1_000_000)
+    sampler: str = option(
+        "gibbs",
+        "How the chains move: block Gibbs, or parallel tempering (Section 5).",
+        choices=("gibbs", "tempering"),
+    )
+    n_rungs: int = option(8, "Inverse temperatures of --sampler tempering, from 0 to 1.", min=2, max=1000)
     warmup_strength: float = option(20.0, "The KL terms start at 1/strength of their weight.", min=1.0, max=1e6)
     warmup_epochs: int = option(5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000)
     rbm_warmup_strength: float = option(

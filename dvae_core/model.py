@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from .boltzmann import make_prior
 from .config import ModelConfig
 from .hierarchy import ContinuousPosterior, ContinuousPrior, Gaussian
 from .networks import MLP
 from .posterior import DiscretePosterior, DiscreteSample, expected_energy
-from .rbm import RBM
 from .smoothing import make_smoothing
 
 __all__ = ["DVAE", "Bound", "Latents"]
@@ -62,7 +62,7 @@ class DVAE(nn.Module):
     def __init__(self, config: ModelConfig, n_pixels: int) -> None:
         super().__init__()
         self.config, self.n_pixels = config, n_pixels
-        self.prior = RBM(config.n_left, config.n_right)
+        self.prior = make_prior(config)
         n_units, n_layers, n_cont = self.prior.n_units, config.n_layers, config.n_continuous
         self.smoothing = make_smoothing(config)
         self.posterior = DiscretePosterior(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from .networks import MLP
-from .rbm import RBM
+from .prior import Prior
 from .smoothing import Smoothing
 
 __all__ = ["DiscretePosterior", "DiscreteSample", "expected_energy"]
@@ -94,7 +94,7 @@ class DiscretePosterior(nn.Module):
         return DiscreteSample(torch.cat(z, -1), torch.cat(zeta, -1), torch.cat(logits, -1))
 
 
-def expected_energy(prior: RBM, sample: DiscreteSample, groups: Tensor) -> Tensor:
+def expected_energy(prior: Prior, sample: DiscreteSample, groups: Tensor) -> Tensor:
     """Return an unbiased estimate of E_q[E_p(z)], shape (...), whose gradient is unbiased too.
 
     For transformations with a spike at ζ = 0.  A bond J_ij with i in an earlier group than j has the value

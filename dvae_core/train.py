@@ -24,7 +24,8 @@ from .data import DataSet
 from .errors import CheckpointError, ConfigError, NumericalError
 from .files import write_text
 from .model import DVAE, Bound
-from .rbm import annealed_log_z
+from .negative_phase import PersistentChains
+from .prior import annealed_log_z
 from .rng import numpy_generator, torch_generator
 
 __all__ = ["Interrupted", "Progress", "Trainer", "kl_weights", "read_config", "write_config"]
@@ -86,7 +87,7 @@ class Trainer:
         self.model.to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.learning_rate, fused=True)
         chains = torch_generator(seed, "chains", device=self.device)
-        self.chains = self.model.prior.initial_state(config.train.n_chains, chains)
+        self.chains = PersistentChains(self.model.prior, config.train, chains)
         self.n_steps = -(-len(data.train) // config.train.batch_size)
         self.epoch, self.step = 0, 0
         self.sums: Tensor | None = None
@@ -146,7 +147,7 @@ class Trainer:
         """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size."""
         self.model.train()
         generator = torch_generator(self.config.train.seed, "noise", self.epoch, self.step, device=self.device)
-        self.chains = self.model.prior.gibbs(self.chains, self.config.train.n_sweeps, generator)
+        self.chains.advance(self.model.prior, generator)
         bound = self.model.bound(x, *self._noise(len(x), generator))
         loss = self._loss(bound)
         self.optimiser.zero_grad(set_to_none=True)
@@ -158,13 +159,9 @@ class Trainer:
         return _stack(bound)
 
     def _loss(self, bound: Bound) -> Tensor:
-        """Return the negative warmed-up bound, with the negative phase of Eq. 11 in the place of log Z.
-
-        The persistent chains' mean of -F(z_L) has the gradient of log Z, the right side being summed out.
-        """
+        """Return the negative warmed-up bound, with the negative phase of Eq. 11 in the place of log Z."""
         weight, rbm_weight = kl_weights(self.config, self.epoch + self.step / self.n_steps)
-        left, _ = self.model.prior.split(self.chains)
-        log_z_gradient = -self.model.prior.free_energy_left(left).mean()
+        log_z_gradient = self.model.prior.log_z_gradient_term(self.chains.negative_samples)
         kl = rbm_weight * (bound.kl_rbm.mean() + log_z_gradient)
         kl = kl + sum(layer.mean() for layer in bound.kl_continuous)
         return weight * kl - bound.reconstruction.mean()
@@ -242,12 +239,13 @@ class Trainer:
         return {} if sharpness is None else {"sharpness": float(sharpness.detach())}
 
     def _prior_metrics(self) -> dict[str, float]:
-        """Return statistics of the RBM: how active its chains are and how strong its couplings."""
-        W = self.model.prior.W.detach()
+        """Return statistics of the prior: how active its chains are and how strong its couplings."""
+        size = self.model.prior.W.detach().abs() if self.model.prior.W.numel() else torch.zeros(1)
         return {
-            "mean_activation": float(self.chains.mean()),
-            "weight_rms": float(W.square().mean().sqrt()),
-            "weight_max": float(W.abs().max()),
+            "mean_activation": float(self.chains.negative_samples.mean()),
+            "weight_rms": float(size.square().mean().sqrt()),
+            "weight_max": float(size.max()),
+            **self.chains.metrics(self.model.prior),
         }
 
     def _keep_best(self, metrics: dict[str, Any]) -> None:
@@ -273,7 +271,7 @@ class Trainer:
             "sums": self.sums,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "chains": self.chains,
+            "chains": self.chains.state_dict(),
             "best": self.best,
         }
         save_tensors(self.run / "checkpoint.pt", CHECKPOINT_FORMAT, content)
@@ -305,7 +303,7 @@ class Trainer:
             raise CheckpointError(f"{path}: made with other settings than config.json beside it; train anew")
         self.model.load_state_dict(content["model"])
         self.optimiser.load_state_dict(content["optimiser"])
-        self.chains = content["chains"].to(self.device)
+        self.chains.load_state_dict(content["chains"])
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
         self._truncate_metrics()

@@ -15,7 +15,7 @@ class LogZConfig:
     """Settings of an estimate of log Z."""
 
     method: str = option(
-        "auto", "How: exact if a side can be enumerated, else pt-bar.", choices=("auto", "exact", "pt-bar")
+        "auto", "How: exact if log Z can be enumerated, else pt-bar.", choices=("auto", "exact", "pt-bar")
     )
     n_ladders: int = option(16, "Independent ladders; the error comes from their spread.", min=2, max=100_000)
     n_sweeps: int = option(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import ConfigError
 
-from .machine import BipartiteMachine
+from .machine import Machine
 
 __all__ = ["MAX_ENUMERATED", "enumerate_states", "exact_log_z"]
 
@@ -23,42 +23,54 @@ def enumerate_states(n: int) -> NDArray[np.float64]:
     return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
 
 
-def exact_log_z(machine: BipartiteMachine, progress: Callable[[int, int], None] | None = None) -> float:
-    """Return log Z by enumerating the smaller side, the larger one summed out analytically.
+def exact_log_z(machine: Machine, progress: Callable[[int, int], None] | None = None) -> float:
+    """Return log Z by enumerating the kept units v, a largest independent set h being summed out analytically.
 
-    log Z = log Σ_v exp(b'v + Σ_j log(1 + exp(c_j + (v'W)_j))), streamed in float64.
+    log Z = log Σ_v exp(v'Jv / 2 + b'v + Σ_j log(1 + exp(c_j + (v'W)_j))), streamed in float64.  Of a bipartite
+    machine the smaller side is kept; without couplings nothing is, and the closed form remains.
 
     Parameters
     ----------
-    machine : BipartiteMachine
-        Its smaller side has at most `MAX_ENUMERATED` units.
+    machine : BipartiteMachine or GeneralMachine
+        It keeps at most `MAX_ENUMERATED` units.
     progress : callable, optional
         Called with (states done, states in all).
 
     Raises
     ------
     ConfigError
-        If the smaller side is too large to be enumerated.
+        If too many units would have to be enumerated.
     """
-    machine = machine.smaller_side_first()
-    n = machine.n_left
+    reduced = machine.reduced()
+    n = len(reduced.b)
     if n > MAX_ENUMERATED:
         raise ConfigError(
-            f"--method exact: the smaller side has {n} units, and at most {MAX_ENUMERATED} can be enumerated; "
+            f"--method exact: {n} units would have to be enumerated, and at most {MAX_ENUMERATED} can be; "
             "use --method pt-bar"
         )
-    n_low = min(n, max(1, (BLOCK_VALUES // machine.n_right).bit_length() - 1))
-    W, b, c = (torch.from_numpy(a) for a in (machine.W, machine.b_left, machine.b_right))
+    n_low = min(n, max(1, (BLOCK_VALUES // len(reduced.c)).bit_length() - 1))
+    W, b, c = (torch.from_numpy(a) for a in (reduced.W, reduced.b, reduced.c))
+    J = None if reduced.J is None else torch.from_numpy(reduced.J)
     low = torch.from_numpy(enumerate_states(n_low))
-    low_field, low_bias = low @ W[:n_low] + c, low @ b[:n_low]
+    low_field, low_bias = low @ W[:n_low] + c, low @ b[:n_low] + _pairs(low, J)
     high = torch.from_numpy(enumerate_states(n - n_low))
     totals = torch.empty(len(high), dtype=torch.float64)
     for i, state in enumerate(high):
-        field = low_field + state @ W[n_low:]
-        totals[i] = torch.logsumexp(low_bias + state @ b[n_low:] + _sum_softplus(field), 0)
+        field, bias = low_field + state @ W[n_low:], low_bias + state @ b[n_low:]
+        if J is not None:
+            bias += low @ (J[:n_low, n_low:] @ state) + state @ J[n_low:, n_low:] @ state / 2
+        totals[i] = torch.logsumexp(bias + _sum_softplus(field), 0)
         if progress:
             progress((i + 1) << n_low, 1 << n)
     return float(torch.logsumexp(totals, 0))
+
+
+def _pairs(v: torch.Tensor, J: torch.Tensor | None) -> torch.Tensor:
+    """Return v'Jv / 2 of states v of the first units, shape (len(v),); 0 without couplings."""
+    if J is None:
+        return v.new_zeros(len(v))
+    n = v.shape[1]
+    return (v @ J[:n, :n] * v).sum(-1) / 2
 
 
 def _sum_softplus(field: torch.Tensor) -> torch.Tensor:

@@ -19,11 +19,12 @@ from scipy.special import logsumexp
 from dvae_core.checkpoint import TrainedModel, package_versions
 from dvae_core.errors import NumericalError, ResultError
 from dvae_core.model import DVAE
+from dvae_core.rbm import RBM
 from dvae_core.rng import numpy_generator
 
 from .bridge import std_err_of_mean
 from .config import LikelihoodConfig
-from .machine import BipartiteMachine
+from .machine import BipartiteMachine, Machine, machine_from_couplings
 from .results import Check, LikelihoodResult, LogZResult, verdict
 
 __all__ = ["estimate_log_likelihood", "machine_of", "model_description"]
@@ -37,11 +38,18 @@ PAIRS = 4096
 LOG_Z_LIMIT = 0.05
 
 
-def machine_of(trained: TrainedModel) -> BipartiteMachine:
+def machine_of(trained: TrainedModel) -> Machine:
     """Return the prior of a trained model as arrays."""
     prior = trained.model.prior
-    arrays = (p.detach().cpu().double().numpy() for p in (prior.W, prior.b_left, prior.b_right))
-    return BipartiteMachine.from_arrays(*arrays)
+    if isinstance(prior, RBM):
+        return BipartiteMachine.from_arrays(*map(_array, (prior.W, prior.b_left, prior.b_right)))
+    return machine_from_couplings(_array(prior.couplings()), _array(prior.biases()))
+
+
+def _array(tensor: torch.Tensor) -> Float:
+    """Return a tensor as a float64 array."""
+    array: Float = tensor.detach().cpu().double().numpy()
+    return array
 
 
 def model_description(trained: TrainedModel) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .config import LogZConfig
 from .diagnostics import check_log_z
 from .exact import MAX_ENUMERATED, exact_log_z
 from .ladder import Ladder
-from .machine import BipartiteMachine
+from .machine import Machine
 from .results import LogZResult, verdict
 from .tempering import Tempering, Works
 
@@ -36,21 +36,21 @@ PILOT_TOLERANCE = 0.1
 
 
 def estimate_log_z(
-    machine: BipartiteMachine,
+    machine: Machine,
     config: LogZConfig | None = None,
     *,
     model: dict[str, Any] | None = None,
     device: str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> LogZResult:
-    """Estimate log Z of an RBM, with its error and a verdict.
+    """Estimate log Z of a Boltzmann machine, with its error and a verdict.
 
     Parameters
     ----------
-    machine : BipartiteMachine
+    machine : BipartiteMachine or GeneralMachine
         The model, as arrays.
     config : LogZConfig, optional
-        Settings; the defaults choose the exact value where a side has at most `MAX_ENUMERATED` units.
+        Settings; the defaults choose the exact value where at most `MAX_ENUMERATED` units must be enumerated.
     model : dict, optional
         What to say of the model's file in the result, beside sizes and digest.
     device : str
@@ -72,6 +72,7 @@ def estimate_log_z(
     Examples
     --------
     >>> import numpy as np
+    >>> from dvae_eval.machine import BipartiteMachine
     >>> machine = BipartiteMachine.from_arrays(np.zeros((3, 2)), np.zeros(3), np.zeros(2))
     >>> round(estimate_log_z(machine).log_z / np.log(2), 12)
     5.0
@@ -94,16 +95,20 @@ def estimate_log_z(
     )
 
 
-def _is_exact(machine: BipartiteMachine, config: LogZConfig) -> bool:
+def _is_exact(machine: Machine, config: LogZConfig) -> bool:
     """Decide whether log Z is enumerated; ConfigError if it is asked for in vain."""
-    feasible = min(machine.n_left, machine.n_right) <= MAX_ENUMERATED
+    n_kept = len(machine.reduced().b)
+    feasible = n_kept <= MAX_ENUMERATED
     if not feasible and (config.method == "exact" or config.against_exact):
         option = "--method exact" if config.method == "exact" else "--against-exact"
-        raise ConfigError(f"{option}: no side has at most {MAX_ENUMERATED} units; use --method pt-bar alone")
+        raise ConfigError(
+            f"{option}: {n_kept} units would have to be enumerated, and that is done with at most "
+            f"{MAX_ENUMERATED} units; use --method pt-bar alone"
+        )
     return config.method == "exact" or (config.method == "auto" and feasible)
 
 
-def _exact(machine: BipartiteMachine, progress: ProgressCallback | None) -> dict[str, Any]:
+def _exact(machine: Machine, progress: ProgressCallback | None) -> dict[str, Any]:
     """Return a result's fields for the enumerated value."""
     tick = (lambda done, total: progress("enumerating", done, total, None)) if progress else None
     log_z = exact_log_z(machine, tick)
@@ -119,13 +124,13 @@ def _exact(machine: BipartiteMachine, progress: ProgressCallback | None) -> dict
 
 
 def _tempered(
-    machine: BipartiteMachine, config: LogZConfig, device: str, progress: ProgressCallback | None
+    machine: Machine, config: LogZConfig, device: str, progress: ProgressCallback | None
 ) -> dict[str, Any]:
     """Return a result's fields for the estimate by parallel tempering and BAR."""
     ladder = _pilot(machine, config, device, progress)
     tempering = Tempering(machine, ladder, config.n_ladders, config.seed, round=0, device=device)
     tempering.anneal(ANNEALING_SWEEPS)
-    log_z_0 = (machine.n_left + machine.n_right) * math.log(2)
+    log_z_0 = machine.n_units * math.log(2)
     works = tempering.run(config.n_sweeps, _live("tempering", log_z_0, progress))
     works = works.after(round(config.burn_in * config.n_sweeps))
     bar = bridge(works)
@@ -146,9 +151,7 @@ def _tempered(
     }
 
 
-def _pilot(
-    machine: BipartiteMachine, config: LogZConfig, device: str, progress: ProgressCallback | None
-) -> Ladder:
+def _pilot(machine: Machine, config: LogZConfig, device: str, progress: ProgressCallback | None) -> Ladder:
     """Place and count the rungs in rounds, until neighbours exchange at the rate that was asked for."""
     ladder = Ladder.uniform(16)
     for round in range(1, PILOT_ROUNDS + 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,35 @@ from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.containers import advice, npz_names, read_npz
 from dvae_core.errors import DataError
+from dvae_core.graphs import colour_classes, two_sides
 
-__all__ = ["BipartiteMachine", "load_machine"]
+__all__ = ["BipartiteMachine", "GeneralMachine", "Machine", "Reduced", "load_machine", "machine_from_couplings"]
 
 Float = NDArray[np.float64]
 ALIASES = {"b_left": ("b_left", "b_visible", "vbias", "b"), "b_right": ("b_right", "c_hidden", "hbias", "c")}
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A machine with an independent set h of its units summed out, and the others, v, kept.
+
+    p_β(v) ∝ exp(β (v'Jv / 2 + b'v)) Π_j (1 + exp(β (c_j + (v'W)_j))).
+
+    Attributes
+    ----------
+    W : float64, shape (n_kept, n_summed)
+    b, c : float64, shape (n_kept,), (n_summed,)
+    J : float64, shape (n_kept, n_kept), or None
+        Symmetric couplings among the kept units; None if there are none.
+    blocks : tuple of slice
+        The kept units in classes that can be drawn at once.
+    """
+
+    W: Float
+    b: Float
+    c: Float
+    J: Float | None
+    blocks: tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +90,14 @@ class BipartiteMachine:
         return int(self.W.shape[1])
 
     @property
+    def n_units(self) -> int:
+        """Units on both sides."""
+        return self.n_left + self.n_right
+
+    @property
     def sha256(self) -> str:
         """Digest of the parameters' shapes and float64 bytes: the same model, whatever file it came from."""
-        digest = hashlib.sha256(f"{self.n_left}x{self.n_right}".encode())
-        for array in (self.W, self.b_left, self.b_right):
-            digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-        return digest.hexdigest()
+        return _digest(f"{self.n_left}x{self.n_right}", self.W, self.b_left, self.b_right)
 
     def smaller_side_first(self) -> BipartiteMachine:
         """Return the same machine with the sides exchanged if the right one is the smaller."""
@@ -78,22 +105,129 @@ class BipartiteMachine:
             return self
         return BipartiteMachine(np.ascontiguousarray(self.W.T), self.b_right, self.b_left)
 
+    def reduced(self) -> Reduced:
+        """Return the machine with its larger side summed out."""
+        m = self.smaller_side_first()
+        return Reduced(m.W, m.b_left, m.b_right, None, (slice(0, m.n_left),))
+
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
         return {"prior_sha256": self.sha256, "n_left": self.n_left, "n_right": self.n_right}
 
 
-def load_machine(path: Path) -> BipartiteMachine:
-    """Read the machine of an npz file with `W`, `b_left` and `b_right` (or `b_visible`, `c_hidden` and the like).
+@dataclass(frozen=True, slots=True)
+class GeneralMachine:
+    """A Boltzmann machine over {0,1}: p(z) ∝ exp(z'Jz + b'z); see `machine_from_couplings`.
+
+    Attributes
+    ----------
+    J : float64, shape (n_units, n_units)
+        Strictly upper triangular, nats.
+    b : float64, shape (n_units,)
+    classes : tuple of int arrays
+        A partition of the units into independent sets, the first of which can best be summed out.
+    """
+
+    J: Float
+    b: Float
+    classes: tuple[NDArray[np.intp], ...]
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+        return len(self.b)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the parameters' shapes and float64 bytes."""
+        return _digest(f"{self.n_units}", self.J, self.b)
+
+    def reduced(self) -> Reduced:
+        """Return the machine with its first class summed out."""
+        summed, kept = self.classes[0], np.concatenate((np.empty(0, np.intp), *self.classes[1:]))
+        J = self.J + self.J.T
+        ends = np.cumsum([0, *map(len, self.classes[1:])]).tolist()
+        blocks = tuple(slice(*pair) for pair in pairwise(ends))
+        return Reduced(J[np.ix_(kept, summed)], self.b[kept], self.b[summed], J[np.ix_(kept, kept)], blocks)
+
+    def description(self) -> dict[str, Any]:
+        """Return sizes and digest, for a result's `model`."""
+        n_edges = int(np.count_nonzero(self.J))
+        return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_edges}
+
+
+Machine = BipartiteMachine | GeneralMachine
+
+
+def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
+    """Return the machine of p(z) ∝ exp(Σ_{i<j} J_ij z_i z_j + b'z), bipartite if its graph is.
+
+    Parameters
+    ----------
+    J : shape (n_units, n_units)
+        Strictly upper triangular, or symmetric with a zero diagonal, each pair counting once.
+    b : shape (n_units,)
+
+    Returns
+    -------
+    BipartiteMachine or GeneralMachine
+        Bipartite, on sides that keep the order of the units, if the couplings that are not zero have two sides;
+        units that are all independent make a general machine, whose log Z is a closed form.
+
+    Raises
+    ------
+    DataError
+        If the shapes do not fit together, J is neither, or a number is complex, nan or infinite.
+    """
+    couplings, biases = _real("J", J), _real("b", b)
+    if couplings.ndim != 2 or couplings.shape[0] != couplings.shape[1] or 0 in couplings.shape:
+        raise DataError(f"J has shape {couplings.shape}; give (n_units, n_units), n_units at least 1")
+    if biases.shape != couplings.shape[:1]:
+        raise DataError(f"b has shape {biases.shape}, J has shape {couplings.shape}; give b of shape (n_units,)")
+    couplings = _upper(couplings)
+    n, edges = len(biases), list(zip(*(ends.tolist() for ends in np.nonzero(couplings)), strict=True))
+    sides = two_sides(n, edges) if edges else None
+    if sides is None:
+        return GeneralMachine(couplings, biases, tuple(np.array(c, np.intp) for c in colour_classes(n, edges)))
+    W = (couplings + couplings.T)[np.ix_(*sides)]
+    return BipartiteMachine(W, biases[sides[0]], biases[sides[1]])
+
+
+def _upper(J: Float) -> Float:
+    """Return square couplings as a strictly upper triangular matrix, each pair once."""
+    if np.diagonal(J).any():
+        raise DataError("J has a diagonal that is not zero; put what couples a unit to itself into b")
+    lower = np.tril(J)
+    if lower.any() and not (J == J.T).all():
+        raise DataError(
+            "J is neither strictly upper triangular nor symmetric; give numpy.triu(J + J.T, 1) or J + J.T"
+        )
+    return np.ascontiguousarray(np.triu(J))
+
+
+def _digest(sizes: str, *arrays: Float) -> str:
+    """Return the SHA-256 of sizes and float64 values."""
+    digest = hashlib.sha256(sizes.encode())
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()
+
+
+def load_machine(path: Path) -> Machine:
+    """Read the machine of an npz file with `J` and `b`, or `W`, `b_left` and `b_right` (`b_visible` and the like).
 
     Raises
     ------
     DataError
         If the file is missing, damaged, or does not hold such a machine.
     """
-    with advice("save W, b_left and b_right with numpy.savez"):
+    with advice("save W, b_left and b_right, or J and b, with numpy.savez"):
         arrays = read_npz(path, _KNOWN.intersection(npz_names(path)))
     try:
+        if "J" in arrays:
+            if others := sorted(set(arrays) - {"J", "b"}):
+                raise DataError(f"has both J and {others[0]}; give J and b alone, or W with its biases")
+            return machine_from_couplings(arrays["J"], _pick(arrays, "b", ("b",)))
         return BipartiteMachine.from_arrays(
             _pick(arrays, "W", ("W",)), *(_pick(arrays, name, names) for name, names in ALIASES.items())
         )
@@ -101,7 +235,7 @@ def load_machine(path: Path) -> BipartiteMachine:
         raise DataError(f"{path}: {error}") from error
 
 
-_KNOWN = {"W", *(alias for names in ALIASES.values() for alias in names)}
+_KNOWN = {"J", "W", *(alias for names in ALIASES.values() for alias in names)}
 
 
 def _pick(arrays: Mapping[str, NDArray[Any]], name: str, aliases: tuple[str, ...]) -> NDArray[Any]:

@@ -1,9 +1,10 @@
-"""Parallel tempering of an RBM: many independent ladders at once, with the larger side summed out.
+"""Parallel tempering of a Boltzmann machine: many independent ladders at once, an independent set summed out.
 
-States live on the smaller side v.  Their reduced potential at β, the larger side summed out, is
-u_β(v) = -β b'v - Σ_j log(1 + exp(β (c_j + (v'W)_j))), p_β(v) ∝ exp(-u_β(v)).  One iteration is a block Gibbs
-sweep of every chain under its own p_β, then exchanges between neighbours, even and odd pairs in turn
-(non-reversible exchange: Okabe et al., 2001; Syed et al., 2022).
+States live on the kept units v: the smaller side of an RBM, else all but one class of a graph colouring.  Their
+reduced potential at β is u_β(v) = -β (v'Jv / 2 + b'v) - Σ_j log(1 + exp(β (c_j + (v'W)_j))), with J the symmetric
+couplings among kept units (an RBM has none), and p_β(v) ∝ exp(-u_β(v)).  One iteration is a block Gibbs sweep of
+every chain under its own p_β, then exchanges between neighbours, even and odd pairs in turn (non-reversible
+exchange: Okabe et al., 2001; Syed et al., 2022).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn.functional import softplus
 from dvae_core.rng import torch_generator
 
 from .ladder import Ladder
-from .machine import BipartiteMachine
+from .machine import Machine
 
 __all__ = ["Tempering", "Works"]
 
@@ -54,12 +55,12 @@ class Works:
 
 
 class Tempering:
-    """Replicas of an RBM on a ladder, in `n_ladders` independent copies.
+    """Replicas of a Boltzmann machine on a ladder, in `n_ladders` independent copies.
 
     Parameters
     ----------
-    machine : BipartiteMachine
-        The smaller side is kept, the larger one is summed out.
+    machine : BipartiteMachine or GeneralMachine
+        The smaller side is kept, the larger one is summed out; of a general machine, a class of its colouring.
     ladder : Ladder
         Shared by all copies.
     n_ladders : int
@@ -69,13 +70,14 @@ class Tempering:
     """
 
     def __init__(
-        self, machine: BipartiteMachine, ladder: Ladder, n_ladders: int, seed: int, round: int, device: str = "cpu"
+        self, machine: Machine, ladder: Ladder, n_ladders: int, seed: int, round: int, device: str = "cpu"
     ) -> None:
-        machine = machine.smaller_side_first()
-        self.ladder, self.n_ladders = ladder, n_ladders
+        reduced = machine.reduced()
+        self.ladder, self.n_ladders, self.blocks = ladder, n_ladders, reduced.blocks
         self.W, self.b, self.c = (
-            torch.from_numpy(a).to(device, torch.float32) for a in (machine.W, machine.b_left, machine.b_right)
+            torch.from_numpy(a).to(device, torch.float32) for a in (reduced.W, reduced.b, reduced.c)
         )
+        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
         self.generator = torch_generator(seed, "tempering", round, device=device)
         self.betas = torch.from_numpy(ladder.betas).to(device, torch.float32)[:, None]
         n_rungs = len(ladder.betas)
@@ -111,11 +113,20 @@ class Tempering:
         return torch.rand(shape, generator=self.generator, device=self.b.device)
 
     def _sweep(self, betas: Tensor) -> None:
-        """Draw the larger side given the smaller, and the smaller given the larger, each chain at its β."""
+        """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
         field = torch.addmm(self.c, self.v.flatten(0, 1), self.W).view(self.n_ladders, -1, len(self.c))
         h = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
         field = torch.addmm(self.b, h.flatten(0, 1), self.W.T).view(self.n_ladders, -1, len(self.b))
-        self.v = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
+        if self.J is None:
+            self.v = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
+        else:
+            self._sweep_coupled(field, betas, self.J)
+
+    def _sweep_coupled(self, field: Tensor, betas: Tensor, J: Tensor) -> None:
+        """Draw the kept units class by class, `field` being what the summed-out ones and the biases do to them."""
+        for block in self.blocks:
+            p = (field[..., block] + self.v @ J[:, block]).mul_(betas).sigmoid_()
+            self.v[..., block] = (self._uniform(*p.shape) < p).float()
 
     def _works(self) -> tuple[Tensor, Tensor]:
         """Return forward and reverse works, float64, shape (n_ladders, K) each.
@@ -124,6 +135,8 @@ class Tempering:
         """
         field = torch.addmm(self.c, self.v.flatten(0, 1), self.W).view(self.n_ladders, -1, len(self.c))
         bias = (self.v @ self.b).double()
+        if self.J is not None:
+            bias += (self.v @ self.J * self.v).sum(-1, dtype=torch.float64) / 2
         step = (self.betas[1:, 0] - self.betas[:-1, 0]).double()
         own = softplus(field * self.betas)
         up = softplus(field[:, :-1] * self.betas[1:]) - own[:, :-1]

@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from dvae_core.config import ModelConfig
 from dvae_core.model import DVAE
+from dvae_core.rbm import RBM
 
 
 def all_states(n: int) -> Tensor:
@@ -30,12 +31,23 @@ def naive_log_z(W, b_left, b_right) -> float:
     return float(top + np.log(np.sum(np.exp(np.array(exponents) - top))))
 
 
-def tiny_model(
-    n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, scale=1.0, n_sharing_groups=0
-) -> DVAE:
+def brute_log_z(J, b, beta=1.0) -> float:
+    """Return log Σ_z exp(β (Σ_{i<j} J_ij z_i z_j + b'z)) by visiting every state, in Python floats."""
+    n = len(b)
+    pairs = [(i, j, float(J[i][j])) for i in range(n) for j in range(i + 1, n) if J[i][j]]
+    exponents = [
+        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(float(b[i]) for i in range(n) if z[i]))
+        for z in itertools.product((0, 1), repeat=n)
+    ]
+    top = max(exponents)
+    return float(top + np.log(np.sum(np.exp(np.array(exponents) - top))))
+
+
+def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, scale=1.0, **settings) -> DVAE:
     """Return a small model with networks smooth enough for quadrature, in evaluation mode and float64.
 
-    Couplings, posterior weights and biases are large, so that an error in a gradient has nowhere to hide.
+    `settings` go to the configuration.  Couplings, posterior weights and biases are large, so that an error in a
+    gradient has nowhere to hide.
     """
     config = ModelConfig(
         n_left=n_left,
@@ -46,7 +58,7 @@ def tiny_model(
         encoder_hidden=(),
         prior_hidden=(),
         decoder_hidden=(),
-        n_sharing_groups=n_sharing_groups,
+        **settings,
     )
     model = DVAE(config, n_pixels).double().eval()
     generator = torch.Generator().manual_seed(seed)
@@ -120,13 +132,21 @@ def _log_p_x(model: DVAE, x: Tensor, zeta: Tensor, layers: list[Tensor]) -> Tens
     return torch.distributions.Bernoulli(logits=logits).log_prob(x).sum(-1)
 
 
+def dense(prior) -> tuple[Tensor, Tensor]:
+    """Return J (strictly upper triangular) and b of any prior, differentiable, with the matrix written out."""
+    J = torch.zeros(prior.n_units, prior.n_units, dtype=prior.W.dtype)
+    if isinstance(prior, RBM):
+        J[: prior.n_left, prior.n_left :] = prior.W
+        return J, torch.cat((prior.b_left, prior.b_right))
+    for (i, j), w in zip(prior.edges.T.tolist(), prior.W, strict=True):
+        J[i, j] = w
+    return J, prior.b
+
+
 def _energy(model: DVAE, z: Tensor) -> Tensor:
     """Return the energy of Eq. 6, with the triangular matrix written out."""
-    n = model.prior.n_left
-    W = torch.zeros(z.shape[-1], z.shape[-1], dtype=z.dtype)
-    W[:n, n:] = model.prior.W
-    b = torch.cat((model.prior.b_left, model.prior.b_right))
-    return -(torch.einsum("...i,ij,...j->...", z, W, z) + z @ b)
+    J, b = dense(model.prior)
+    return -(torch.einsum("...i,ij,...j->...", z, J, z) + z @ b)
 
 
 def exact_bound(model: DVAE, x: Tensor) -> Tensor:
@@ -165,8 +185,7 @@ def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     """Return log p(x) of one image (n_pixels,), by summing over z and integrating over ζ and 𝔷."""
     g = grid(model.prior.n_units, model.smoothing.sharpness)
     zeta = g.zeta
-    prior = model.prior
-    log_z = naive_log_z(prior.W, prior.b_left, prior.b_right)
+    log_z = brute_log_z(*dense(model.prior))
     p_x = torch.zeros(len(g.z), dtype=torch.float64)
     points, weights = _hermite(model.config.n_layers, n=24)
     for eps, w in zip(points, weights, strict=True):

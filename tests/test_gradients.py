@@ -93,6 +93,17 @@ def test_uneven_sides_and_groups_across_sides():
     assert gradient < LIMIT
 
 
+@pytest.mark.parametrize(
+    ("graph", "n_groups"), [("ring", 4), ("complete", 2), ("complete", 3), ("0-2,0-3,1-2", 4), ("", 2)]
+)
+def test_bound_and_gradients_with_any_graph(graph, n_groups):
+    """Bonds of all kinds: between groups and inside one, with and without lateral connections."""
+    model = tiny_model(n_groups=n_groups, seed=4, prior="graph" if graph else "independent", graph=graph)
+    value, gradient = compare(model)
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
 def without_factor(prior, sample, groups):
     """Eq. 31 with (1 - z)/(1 - q) left out."""
     z, q, J = sample.z, sample.logits.sigmoid(), prior.couplings()

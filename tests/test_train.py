@@ -40,8 +40,9 @@ class Silent:
         pass
 
 
-def small(dataset="bars-and-stripes", epochs=3, **settings):
-    model = ModelConfig(n_left=4, n_right=4, n_groups=2, n_layers=1, n_continuous=2, encoder_hidden=(16,))
+def small(dataset="bars-and-stripes", epochs=3, prior="rbm", graph="", **settings):
+    sizes = {"n_left": 4, "n_right": 4, "n_groups": 2, "n_layers": 1, "n_continuous": 2}
+    model = ModelConfig(prior=prior, graph=graph, encoder_hidden=(16,), **sizes)
     return RunConfig(
         dataset, model, TrainConfig(epochs=epochs, batch_size=100, n_chains=20, n_sweeps=2, **settings)
     )
@@ -84,9 +85,27 @@ def test_the_bound_rises_and_log_p_x_is_near_the_truth(tmp_path):
 @pytest.mark.parametrize("stop_after", [1, 10, 11, 25])
 def test_resumed_is_uninterrupted_bit_for_bit(tmp_path, stop_after):
     """Stopped within an epoch, at its end, and in the last one."""
-    straight = start(tmp_path / "straight", small())
+    assert_resumed_is_uninterrupted(tmp_path, small(), stop_after)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": "tempering", "n_rungs": 5},
+        {"sampler": "tempering", "n_rungs": 4, "prior": "graph", "graph": "grid-2x4"},
+        {"prior": "graph", "graph": "complete"},
+        {"prior": "independent"},
+    ],
+)
+def test_resumed_is_uninterrupted_with_every_prior_and_sampler(tmp_path, settings):
+    """Two sweeps a step make one exchange: stopped after an odd number of them, the pairs must go on in turn."""
+    assert_resumed_is_uninterrupted(tmp_path, small(**settings), stop_after=13)
+
+
+def assert_resumed_is_uninterrupted(tmp_path, config, stop_after):
+    straight = start(tmp_path / "straight", config)
     straight.train(Silent())
-    stopped = start(tmp_path / "stopped", small())
+    stopped = start(tmp_path / "stopped", config)
     with pytest.raises(Interrupted):
         stopped.train(Silent(stopped, stop_after))
     resume(tmp_path / "stopped").train(Silent())

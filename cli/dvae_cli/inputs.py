@@ -15,7 +15,7 @@ from dvae_core.files import sha256_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.likelihood import machine_of, model_description
 from dvae_eval.log_z import estimate_log_z
-from dvae_eval.machine import BipartiteMachine, load_machine
+from dvae_eval.machine import Machine, load_machine
 from dvae_eval.results import Result
 
 from .console import EstimateProgress, say
@@ -35,7 +35,7 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     return model.parent / name if in_run and not as_json else None
 
 
-def read_machine(path: Path) -> tuple[BipartiteMachine, dict[str, Any]]:
+def read_machine(path: Path) -> tuple[Machine, dict[str, Any]]:
     """Return the Boltzmann machine of a model.pt or an npz file, and what a result says of its file."""
     if path.suffix == ".pt":
         trained = load_model(path)
@@ -44,12 +44,12 @@ def read_machine(path: Path) -> tuple[BipartiteMachine, dict[str, Any]]:
         machine = load_machine(path)
         return machine, {"file": str(path), "sha256": sha256_file(path)}
     raise ConfigError(
-        f"{path}: neither a .pt nor a .npz file; give the model.pt of a run, or an npz with W and biases"
+        f"{path}: neither a .pt nor a .npz file; give the model.pt of a run, or an npz with W or J and biases"
     )
 
 
 def estimate_with_progress(
-    machine: BipartiteMachine, config: LogZConfig, model: dict[str, Any], device: str, quiet: bool
+    machine: Machine, config: LogZConfig, model: dict[str, Any], device: str, quiet: bool
 ) -> Any:
     """Return the LogZResult of `machine`, with progress on standard error."""
     with EstimateProgress("log Z", quiet) as progress:

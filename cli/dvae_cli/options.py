@@ -75,9 +75,12 @@ def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Call
 
 
 def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the options' values that belong to `cls` and were given."""
-    names = {field.name for field in dataclasses.fields(cls)}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+    """Return those of the options' values that belong to `cls` and were given, as the fields keep them."""
+    return {
+        field.name: field.metadata.get("parse", lambda value: value)(values[field.name])
+        for field in dataclasses.fields(cls)
+        if values.get(field.name) is not None
+    }
 
 
 def common_options(function: F) -> F:

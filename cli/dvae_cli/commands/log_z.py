@@ -42,8 +42,9 @@ def command(
       dvae-eval logz runs/digits/model.pt
       dvae-eval logz rbm.npz --method pt-bar --json
 
-    MODEL is the model.pt of a run, or an npz file with W (n_left x n_right), b_left and b_right, for
-    p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}.
+    MODEL is the model.pt of a run, or an npz file: W (n_left x n_right), b_left and b_right, for
+    p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}; or J and b for a general Boltzmann machine,
+    p(z) ∝ exp(Σ_{i<j} J_ij z_i z_j + b'z), J strictly upper triangular, or symmetric with a zero diagonal.
     """
     config = LogZConfig(**settings)
     from ..devices import prepare_device
@@ -51,7 +52,7 @@ def command(
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
     machine, description = read_machine(model)
-    prepare_device(device, threads, min(machine.W.shape))
+    prepare_device(device, threads, len(machine.reduced().b))
     result = estimate_with_progress(machine, config, description, device, quiet)
     result = dataclasses.replace(result, command=command_line())
     return finish(result, path, as_json, quiet, lambda: _details(result))
