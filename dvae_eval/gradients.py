@@ -24,7 +24,7 @@ from torch.nn.functional import softplus
 from dvae_core.checkpoint import TrainedModel, package_versions
 from dvae_core.errors import NumericalError
 from dvae_core.model import DVAE
-from dvae_core.rbm import annealed_log_z
+from dvae_core.prior import annealed_log_z
 from dvae_core.rng import torch_generator
 
 from .config import GradientConfig

@@ -35,7 +35,7 @@ def trained(**shape) -> TrainedModel:
         {"n_left": 1, "n_right": 3, "n_groups": 3},
         {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
         {"n_left": 1, "n_right": 2, "n_groups": 2, "prior": "graph", "graph": "complete"},
-        {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring"},
+        {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring", "scale": 0.5},
         {"n_left": 2, "n_right": 1, "n_groups": 2, "prior": "independent"},
         {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
         {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 1, "scale": 0.5},
