@@ -33,10 +33,11 @@ def naive_log_z(W, b_left, b_right) -> float:
 
 def brute_log_z(J, b, beta=1.0) -> float:
     """Return log Σ_z exp(β (Σ_{i<j} J_ij z_i z_j + b'z)) by visiting every state, in Python floats."""
+    J, b = (torch.as_tensor(a).detach().tolist() for a in (J, b))
     n = len(b)
-    pairs = [(i, j, float(J[i][j])) for i in range(n) for j in range(i + 1, n) if J[i][j]]
+    pairs = [(i, j, J[i][j]) for i in range(n) for j in range(i + 1, n) if J[i][j]]
     exponents = [
-        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(float(b[i]) for i in range(n) if z[i]))
+        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(b[i] for i in range(n) if z[i]))
         for z in itertools.product((0, 1), repeat=n)
     ]
     top = max(exponents)

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from dvae_core.config import RunConfig
+from dvae_core.config import RunConfig, option_name
 from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
@@ -237,7 +237,7 @@ def test_provenance_repeats_the_run(folder, good):
     assert record.model_sha256 in text
     assert "d1" * 32 in text
     assert "torch2.5.0" in text.replace(" ", "")
-    for name in ("--n-left", "--warmup-epochs"):
+    for name in ("--left", "--warmup-epochs"):
         assert name in text
 
 
@@ -286,7 +286,7 @@ def test_no_run_is_an_error():
 def test_settings_of_every_field_are_shown(good):
     config = RunConfig("digits").to_dict()
     for name in [*config["model"], *config["train"]]:
-        assert f"<dt>--{name.replace('_', '-')}</dt>" in good
+        assert f"<dt>{option_name(name)}</dt>" in good
 
 
 def test_both_themes_define_every_colour_of_the_figures(good):
