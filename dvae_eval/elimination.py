@@ -6,7 +6,7 @@ Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import networkx as nx
 import numpy as np
@@ -22,23 +22,24 @@ MAX_WIDTH = 22
 MIN_FILL_BONDS = 2000
 
 
-def elimination_order(
-    bonds: Iterable[tuple[int, int]], n_units: int, max_width: int = MAX_WIDTH
-) -> list[int] | None:
+def elimination_order(bonds: NDArray[np.intp], n_units: int, max_width: int = MAX_WIDTH) -> list[int] | None:
     """Return an order in which units can be summed out one by one, or None if every order found is too wide.
 
     Parameters
     ----------
-    bonds : iterable of (int, int)
-        Pairs of units that are coupled.
+    bonds : int, shape (n_bonds, 2)
+        Pairs of units that are coupled, each once.
     n_units : int
         Units 0 .. n_units - 1; those without a bond come last.
     max_width : int
         Most units that may share a table with the one summed out.
     """
+    # A graph of width k has at most k bonds a unit: a quick no for dense graphs, and a core in which every unit
+    # has k neighbours has a width of at least k.
+    if len(bonds) > max_width * n_units:
+        return None
     graph = nx.Graph()
-    graph.add_edges_from(bonds)
-    # Some core in which every unit has k neighbours needs a width of at least k: a quick no for dense graphs.
+    graph.add_edges_from(bonds.tolist())
     if graph and max(nx.core_number(graph).values()) > max_width:
         return None
     order: list[int] = []
@@ -52,20 +53,22 @@ def elimination_order(
     return order + sorted(set(range(n_units)) - set(order))
 
 
-def log_z_by_elimination(couplings: Float, biases: Float, order: Sequence[int]) -> float:
-    """Return log Σ_z exp(Σ_{i<j} J_ij z_i z_j + b'z), nats, summing out one unit after the other.
+def log_z_by_elimination(bonds: NDArray[np.intp], couplings: Float, biases: Float, order: Sequence[int]) -> float:
+    """Return log Σ_z exp(Σ_(i,j) J_ij z_i z_j + b'z), nats, summing out one unit after the other.
 
     Parameters
     ----------
-    couplings : float64, shape (n, n)
-        J, strictly upper triangular.
-    biases : float64, shape (n,)
+    bonds : int, shape (n_bonds, 2)
+        The pairs (i, j), each once.
+    couplings : float64, shape (n_bonds,)
+        Their J_ij.
+    biases : float64, shape (n_units,)
     order : sequence of int
         Every unit once, as `elimination_order` returns them.
     """
     tables: list[tuple[tuple[int, ...], Float]] = [((i,), np.array([0.0, b])) for i, b in enumerate(biases)]
-    for i, j in np.argwhere(couplings).tolist():
-        tables.append(((i, j), np.array([[0.0, 0.0], [0.0, couplings[i, j]]])))
+    for (i, j), coupling in zip(bonds.tolist(), couplings.tolist(), strict=True):
+        tables.append(((i, j), np.array([[0.0, 0.0], [0.0, coupling]])))
     log_z = 0.0
     for unit in order:
         mine = [table for table in tables if unit in table[0]]

@@ -1,4 +1,4 @@
-"""log Z by enumeration: the oracle of all other estimators, exact to float64 rounding."""
+"""log Z by enumeration or elimination: the oracle of all other estimators, exact to float64 rounding."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import ConfigError
 
-from .machine import Machine
+from .elimination import elimination_order, log_z_by_elimination
+from .machine import Machine, Reduced
 
-__all__ = ["MAX_ENUMERATED", "enumerate_states", "exact_log_z"]
+__all__ = ["MAX_ENUMERATED", "enumerate_states", "enumerated_log_z", "exact_log_z", "exact_route"]
 
 MAX_ENUMERATED = 25
+QUICKLY_ENUMERATED = 20
 BLOCK_VALUES = 1 << 20  # float64 values at a time: small enough for a processor's cache
 
 
@@ -23,31 +25,56 @@ def enumerate_states(n: int) -> NDArray[np.float64]:
     return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
 
 
-def exact_log_z(machine: Machine, progress: Callable[[int, int], None] | None = None) -> float:
-    """Return log Z by enumerating the kept units v, a largest independent set h being summed out analytically.
+def exact_route(machine: Machine) -> str | None:
+    """Return how log Z can be had exactly: `enumeration`, `elimination`, or None if it cannot.
 
-    log Z = log Σ_v exp(v'Jv / 2 + b'v + Σ_j log(1 + exp(c_j + (v'W)_j))), streamed in float64.  Of a bipartite
-    machine the smaller side is kept; without couplings nothing is, and the closed form remains.
+    A few units are enumerated at once; many by elimination if the bonds allow it, else by brute force as far as
+    that goes.
+    """
+    reduced = machine.reduced()
+    n_kept = len(reduced.b)
+    if n_kept <= QUICKLY_ENUMERATED:
+        return "enumeration"
+    if elimination_order(reduced.bonds()[0], len(reduced.biases)) is not None:
+        return "elimination"
+    return "enumeration" if n_kept <= MAX_ENUMERATED else None
+
+
+def exact_log_z(machine: Machine, progress: Callable[[int, int], None] | None = None) -> float:
+    """Return log Z by the route that `exact_route` finds, float64, nats.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
-        It keeps at most `MAX_ENUMERATED` units.
     progress : callable, optional
-        Called with (states done, states in all).
+        Called with (states done, states in all) while states are enumerated.
 
     Raises
     ------
     ConfigError
-        If too many units would have to be enumerated.
+        If too many units would have to be enumerated, and the bonds allow no other route.
     """
-    reduced = machine.reduced()
-    n = len(reduced.b)
-    if n > MAX_ENUMERATED:
+    route, reduced = exact_route(machine), machine.reduced()
+    if route is None:
         raise ConfigError(
-            f"--method exact: {n} units would have to be enumerated, and at most {MAX_ENUMERATED} can be; "
-            "use --method pt-bar"
+            f"--method exact: {len(reduced.b)} units would have to be enumerated, and at most "
+            f"{MAX_ENUMERATED} can be; use --method pt-bar"
         )
+    if route == "enumeration":
+        return enumerated_log_z(reduced, progress)
+    bonds, couplings = reduced.bonds()
+    order = elimination_order(bonds, len(reduced.biases))
+    assert order is not None  # as the route says
+    return log_z_by_elimination(bonds, couplings, reduced.biases, order)
+
+
+def enumerated_log_z(reduced: Reduced, progress: Callable[[int, int], None] | None = None) -> float:
+    """Return log Z by enumerating the kept units v, a largest independent set h being summed out analytically.
+
+    log Z = log Σ_v exp(v'Jv / 2 + b'v + Σ_j log(1 + exp(c_j + (v'W)_j))), streamed in float64.  Of a bipartite
+    machine the smaller side is kept; without couplings nothing is, and the closed form remains.
+    """
+    n = len(reduced.b)
     n_low = min(n, max(1, (BLOCK_VALUES // len(reduced.c)).bit_length() - 1))
     W, b, c = (torch.from_numpy(a) for a in (reduced.W, reduced.b, reduced.c))
     J = None if reduced.J is None else torch.from_numpy(reduced.J)

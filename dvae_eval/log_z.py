@@ -17,7 +17,7 @@ from dvae_core.errors import ConfigError
 from .bridge import Bridge, bridge, std_err_of_mean, stepping_stones
 from .config import LogZConfig
 from .diagnostics import check_log_z
-from .exact import MAX_ENUMERATED, exact_log_z
+from .exact import MAX_ENUMERATED, exact_log_z, exact_route
 from .ladder import Ladder
 from .machine import Machine
 from .results import LogZResult, verdict
@@ -96,16 +96,17 @@ def estimate_log_z(
 
 
 def _is_exact(machine: Machine, config: LogZConfig) -> bool:
-    """Decide whether log Z is enumerated; ConfigError if it is asked for in vain."""
-    n_kept = len(machine.reduced().b)
-    feasible = n_kept <= MAX_ENUMERATED
+    """Decide whether the exact value is the answer; ConfigError if it is asked for in vain."""
+    if config.method == "pt-bar" and not config.against_exact:
+        return False
+    feasible = exact_route(machine) is not None
     if not feasible and (config.method == "exact" or config.against_exact):
         option = "--method exact" if config.method == "exact" else "--against-exact"
         raise ConfigError(
-            f"{option}: {n_kept} units would have to be enumerated, and that is done with at most "
+            f"{option}: {len(machine.reduced().b)} units would have to be enumerated, which is done for at most "
             f"{MAX_ENUMERATED} units; use --method pt-bar alone"
         )
-    return config.method == "exact" or (config.method == "auto" and feasible)
+    return feasible and config.method != "pt-bar"
 
 
 def _exact(machine: Machine, progress: ProgressCallback | None) -> dict[str, Any]:

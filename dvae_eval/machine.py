@@ -44,6 +44,18 @@ class Reduced:
     J: Float | None
     blocks: tuple[slice, ...]
 
+    @property
+    def biases(self) -> Float:
+        """Biases of all units, the kept ones first, shape (n_kept + n_summed,)."""
+        return np.concatenate((self.b, self.c))
+
+    def bonds(self) -> tuple[NDArray[np.intp], Float]:
+        """Return the pairs of coupled units, shape (n_bonds, 2), numbered as in `biases`, and their couplings."""
+        across, summed = np.argwhere(self.W), np.array([0, len(self.b)])
+        kept = np.empty((0, 2), np.intp) if self.J is None else np.argwhere(np.triu(self.J, 1))
+        values = [self.W[tuple(across.T)]] + ([] if self.J is None else [self.J[tuple(kept.T)]])
+        return np.concatenate((across + summed, kept)), np.concatenate(values)
+
 
 @dataclass(frozen=True, slots=True)
 class BipartiteMachine:

@@ -5,14 +5,20 @@ import itertools
 import numpy as np
 import pytest
 
+from dvae_core.graphs import graph_edges
+from dvae_eval import exact
 from dvae_eval.elimination import elimination_order, log_z_by_elimination
+from dvae_eval.exact import enumerated_log_z, exact_log_z, exact_route
+from dvae_eval.log_z import estimate_log_z
+from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 
 
 def log_z(J, b, max_width=12):
     """Return log Z by elimination, J given as a dense strictly upper triangular matrix."""
-    order = elimination_order(np.argwhere(J).tolist(), len(b), max_width)
+    bonds = np.argwhere(J)
+    order = elimination_order(bonds, len(b), max_width)
     assert sorted(order) == list(range(len(b)))
-    return log_z_by_elimination(J, b, order)
+    return log_z_by_elimination(bonds, J[tuple(bonds.T)], b, order)
 
 
 def brute_force(J, b):
@@ -86,11 +92,11 @@ def test_disconnected_parts_multiply():
 def test_a_graph_that_is_too_wide_is_declined_at_once():
     """A complete bipartite graph of 64 + 64 has width 64."""
     bonds = [(i, 64 + j) for i in range(64) for j in range(64)]
-    assert elimination_order(bonds, 128) is None
+    assert elimination_order(np.array(bonds), 128) is None
     grid = [(8 * r + c, 8 * r + c + 1) for r in range(8) for c in range(7)]
     grid += [(8 * r + c, 8 * r + 8 + c) for r in range(7) for c in range(8)]
-    assert elimination_order(grid, 64, max_width=3) is None
-    assert elimination_order(grid, 64, max_width=12) is not None
+    assert elimination_order(np.array(grid), 64, max_width=3) is None
+    assert elimination_order(np.array(grid), 64, max_width=12) is not None
 
 
 def test_a_banded_bipartite_machine_of_64_by_64():
@@ -102,5 +108,33 @@ def test_a_banded_bipartite_machine_of_64_by_64():
     b = rng.normal(size=128)
     # Interleave the sides: unit k of either side only meets units k - 2 .. k + 2 of the other.
     interleaved = np.argsort(np.concatenate((np.arange(64), np.arange(64) + 0.5)))
-    sweep = log_z_by_elimination(J, b, interleaved.tolist())
+    bonds = np.argwhere(J)
+    sweep = log_z_by_elimination(bonds, J[tuple(bonds.T)], b, interleaved.tolist())
     assert abs(log_z(J, b) - sweep) < 1e-9
+
+
+@pytest.mark.parametrize("graph", ["grid-6x8", "chimera-3x3x4", "ring"])
+def test_machines_that_are_too_large_to_enumerate_are_exact_by_default(graph):
+    """No side and no class has under 21 units; a permutation of the units changes nothing."""
+    rng = np.random.default_rng(4)
+    n = {"grid-6x8": 48, "chimera-3x3x4": 72, "ring": 60}[graph]
+    J = np.zeros((n, n))
+    for i, j in graph_edges(graph, n):
+        J[i, j] = rng.normal()
+    b = rng.normal(size=n)
+    result = estimate_log_z(machine_from_couplings(J, b))
+    assert (result.method, result.std_err) == ("exact", 0.0)
+    shuffled = rng.permutation(n)
+    symmetric = (J + J.T)[np.ix_(shuffled, shuffled)]
+    again = estimate_log_z(machine_from_couplings(symmetric, b[shuffled]))
+    assert abs(again.log_z - result.log_z) < 1e-10 * abs(result.log_z)
+
+
+def test_both_exact_routes_agree(monkeypatch):
+    rng = np.random.default_rng(5)
+    W = np.where(np.abs(np.subtract.outer(np.arange(14), np.arange(14))) <= 2, rng.normal(size=(14, 14)), 0)
+    machine = BipartiteMachine.from_arrays(W, rng.normal(size=14), rng.normal(size=14))
+    enumerated = enumerated_log_z(machine.reduced())
+    monkeypatch.setattr(exact, "QUICKLY_ENUMERATED", 0)
+    assert exact_route(machine) == "elimination"
+    assert abs(exact_log_z(machine) - enumerated) < 1e-12 * abs(enumerated)
