@@ -12,9 +12,19 @@ from typing import Any, TypeVar
 
 from .errors import ConfigError
 
-__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
+__all__ = ["SMOOTHINGS", "ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
 
 C = TypeVar("C")
+
+SMOOTHINGS = (
+    "spike-and-exponential",
+    "spike-and-slab",
+    "spike-and-gaussian",
+    "mixture-of-ramps",
+    "overlapping-exponential",
+    "power-function",
+    "none",
+)
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -52,7 +62,7 @@ class ModelConfig:
     smoothing: str = option(
         "spike-and-exponential",
         "Smoothing transformation from z to zeta.",
-        choices=("spike-and-exponential",),
+        choices=SMOOTHINGS,
     )
     sharpness: float = option(
         3.0, "Upper bound of the smoothing's exponent at the first epoch.", min=0.01, max=80.0
@@ -83,6 +93,8 @@ class ModelConfig:
             raise ConfigError(
                 f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
             )
+        if self.smoothing == "power-function" and self.sharpness <= 1:
+            raise ConfigError(f"--sharpness: power-function needs more than 1, not {self.sharpness:g}; raise it")
 
 
 @dataclass(frozen=True, slots=True)

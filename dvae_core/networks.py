@@ -76,25 +76,36 @@ class MLP(nn.Module):
         Width of the output.
     bounded_norm : bool
         Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
+    n_free : int
+        Further outputs after these, which are not normalised.
     """
 
     def __init__(
-        self, sizes: Sequence[int], hidden: Sequence[int], n_out: int, bounded_norm: bool = False
+        self,
+        sizes: Sequence[int],
+        hidden: Sequence[int],
+        n_out: int,
+        bounded_norm: bool = False,
+        n_free: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = [size for size in sizes if size]
-        widths = (sum(self.sizes), *hidden, n_out)
+        self.n_free = n_free
+        widths = (sum(self.sizes), *hidden, n_out + n_free)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(L1BatchNorm(width) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the output, shape (..., n_out), for inputs of shapes (..., size) that broadcast."""
+        """Return the output, shape (..., n_out + n_free), for inputs of shapes (..., size) that broadcast."""
         h = self._first([x for x in inputs if x.shape[-1]])
         for linear, norm in zip(list(self.linears)[1:], self.norms, strict=True):
             h = linear(norm(h).relu())
-        output: Tensor = self.output_norm(h)
-        return output
+        if not self.n_free:
+            output: Tensor = self.output_norm(h)
+            return output
+        h, free = h[..., : -self.n_free], h[..., -self.n_free :]
+        return torch.cat((self.output_norm(h), free), -1)
 
     def _first(self, inputs: list[Tensor]) -> Tensor:
         """Return the first layer's linear map of all inputs."""
