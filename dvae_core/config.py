@@ -13,9 +13,19 @@ from typing import Any, TypeVar
 from .errors import ConfigError
 from .graphs import graph_edges, read_graph
 
-__all__ = ["ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
+__all__ = ["SMOOTHINGS", "ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
 
 C = TypeVar("C")
+
+SMOOTHINGS = (
+    "spike-and-exponential",
+    "spike-and-slab",
+    "spike-and-gaussian",
+    "mixture-of-ramps",
+    "overlapping-exponential",
+    "power-function",
+    "none",
+)
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -66,7 +76,7 @@ class ModelConfig:
     smoothing: str = option(
         "spike-and-exponential",
         "Smoothing transformation from z to zeta.",
-        choices=("spike-and-exponential",),
+        choices=SMOOTHINGS,
     )
     sharpness: float = option(
         3.0, "Upper bound of the smoothing's exponent at the first epoch.", min=0.01, max=80.0
@@ -112,6 +122,8 @@ class ModelConfig:
             raise ConfigError("--graph goes with --prior graph, and only with it; give both, or neither")
         if self.graph:
             graph_edges(self.graph, self.n_left + self.n_right)
+        if self.smoothing == "power-function" and self.sharpness <= 1:
+            raise ConfigError(f"--sharpness: power-function needs more than 1, not {self.sharpness:g}; raise it")
 
 
 @dataclass(frozen=True, slots=True)

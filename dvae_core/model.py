@@ -7,7 +7,7 @@ evaluation.  Both leave out log Z, which neither can know.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from .boltzmann import make_prior
 from .config import ModelConfig
+from .errors import ConfigError
 from .hierarchy import ContinuousPosterior, ContinuousPrior, Gaussian
 from .networks import MLP
-from .posterior import DiscretePosterior, DiscreteSample, expected_energy
-from .smoothing import make_smoothing
+from .posterior import DiscretePosterior, expected_energy
+from .smoothing import DiscreteSample, make_smoothing
 
-__all__ = ["DVAE", "Bound", "Latents"]
+__all__ = ["DVAE", "Bound", "Latents", "without_smoothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class Latents:
 class Bound:
     """The parts of the evidence lower bound (Eq. 14) for every image, shape (...), nats.
 
-    `kl_rbm` is KL[q(z|x) || p(z)] less log Z; `kl_continuous` is one term a layer.
+    `kl_rbm` is KL[q(z,ζ|x) || p(z,ζ)] less log Z: that of z, and for a smoothing that depends on x the last term
+    of Eq. 22.  `kl_continuous` is one term a layer.
     """
 
     reconstruction: Tensor
@@ -80,7 +82,7 @@ class DVAE(nn.Module):
     @property
     def n_noise(self) -> tuple[int, int]:
         """How many uniform and how many normal numbers one draw of the latents takes."""
-        return self.prior.n_units, self.config.n_layers * self.config.n_continuous
+        return self.smoothing.n_uniform * self.prior.n_units, self.config.n_layers * self.config.n_continuous
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, pixel_mean: Tensor) -> None:
@@ -101,6 +103,8 @@ class DVAE(nn.Module):
         self.prior.W.normal_(0, 0.01, generator=generator)
         for network in (*self.continuous_posterior.networks, *self.continuous_prior.networks):
             _last_linear(network).weight.mul_(0.1)
+        for network, n_logits in zip(self.posterior.networks, self.posterior.sizes, strict=True):
+            _last_linear(network).weight[n_logits:].mul_(0.1)
         _last_linear(self.decoder).bias.copy_(torch.logit(pixel_mean.clamp(0.01, 0.99)))
 
     def sample_posterior(self, x: Tensor, rho: Tensor, eps: Tensor) -> Latents:
@@ -128,23 +132,25 @@ class DVAE(nn.Module):
         priors = self.continuous_prior(latents.discrete.zeta, latents.layers)
         return Bound(
             reconstruction=self.log_p_x(x, latents.discrete.zeta, latents.layers),
-            kl_rbm=latents.discrete.negative_entropy + energy,
+            kl_rbm=latents.discrete.negative_entropy + latents.discrete.smoothing_kl + energy,
             kl_continuous=[q.kl(p) for q, p in zip(latents.gaussians, priors, strict=True)],
         )
 
     def weight_parts(self, x: Tensor, rho: Tensor, eps: Tensor) -> Tensor:
         """Return the log importance weight of one draw of the latents, in three parts.
 
-        log w + log Z = log p(x|ζ,𝔷) + [-E(z) - log q(z|x)] + Σ_m [log p(𝔷_m|·) - log q(𝔷_m|·)], in this order;
-        r(ζ|z) cancels.  The mean of w is p(x) (Burda et al., 2016).
+        log w + log Z = log p(x|ζ,𝔷) + [-E(z) - log q(z|x) + log p(ζ|z) - log q(ζ|z,x)]
+        + Σ_m [log p(𝔷_m|·) - log q(𝔷_m|·)], in this order; a shared r(ζ|z) cancels.  The mean of w is p(x)
+        (Burda et al., 2016).
 
         Returns
         -------
         float, shape (3, ...), nats
         """
         latents = self.sample_posterior(x, rho, eps)
-        zeta, layers = latents.discrete.zeta, latents.layers
-        rbm = -self.prior.energy(latents.discrete.z) - latents.discrete.log_q
+        discrete, layers = latents.discrete, latents.layers
+        zeta = discrete.zeta
+        rbm = -self.prior.energy(discrete.z) - discrete.log_q + discrete.log_ratio.sum(-1)
         continuous = torch.zeros_like(rbm)
         for q, p, layer in zip(latents.gaussians, self.continuous_prior(zeta, layers), layers, strict=True):
             continuous = continuous + p.log_prob(layer) - q.log_prob(layer)
@@ -161,9 +167,27 @@ class DVAE(nn.Module):
         return logits
 
     def generate(self, z: Tensor, rho: Tensor, eps: Tensor) -> Tensor:
-        """Return p(x = 1), shape (..., n_pixels), for RBM units z and fresh noise for ζ and 𝔷 from the prior."""
+        """Return p(x = 1), shape (..., n_pixels), for RBM units z and fresh noise for ζ and 𝔷 from the prior.
+
+        ρ has the shape of z, whatever the transformation.
+        """
         zeta = self.smoothing.sample(z, rho)
         return self.decode(zeta, self.continuous_prior.sample(zeta, eps)).sigmoid()
+
+
+def without_smoothing(model: DVAE) -> DVAE:
+    """Return a copy of a trained model with ζ = z, its limit of infinite sharpness (footnote 5), to evaluate.
+
+    Raises
+    ------
+    ConfigError
+        If the smoothing depends on x: ζ then carries more than z, and there is no such limit.
+    """
+    if model.smoothing.n_outputs > 1:
+        raise ConfigError(f"--no-smoothing: {model.config.smoothing} cannot be taken away; leave the option out")
+    plain = DVAE(replace(model.config, smoothing="none"), model.n_pixels).to(model.prior.W)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if "smoothing." not in k})
+    return plain.eval().requires_grad_(False)
 
 
 def _last_linear(network: nn.Module) -> nn.Linear:

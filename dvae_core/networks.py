@@ -87,6 +87,8 @@ class MLP(nn.Module):
         Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
     n_uses : int
         Places of the model that share this network (App. H); `L1BatchNorm` tells them apart.
+    n_free : int
+        Further outputs after these, which are not normalised.
     """
 
     def __init__(
@@ -96,21 +98,26 @@ class MLP(nn.Module):
         n_out: int,
         bounded_norm: bool = False,
         n_uses: int = 1,
+        n_free: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = [size for size in sizes if size]
-        widths = (sum(self.sizes), *hidden, n_out)
+        self.n_free = n_free
+        widths = (sum(self.sizes), *hidden, n_out + n_free)
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(L1BatchNorm(width, n_uses=n_uses) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
 
     def forward(self, *inputs: Tensor, use: int = 0) -> Tensor:
-        """Return the output, shape (..., n_out), for inputs of shapes (..., size) that broadcast."""
+        """Return the output, shape (..., n_out + n_free), for inputs of shapes (..., size) that broadcast."""
         h = self._first([x for x in inputs if x.shape[-1]])
         for linear, norm in zip(list(self.linears)[1:], self.norms, strict=True):
             h = linear(norm(h, use).relu())
-        output: Tensor = self.output_norm(h)
-        return output
+        if not self.n_free:
+            output: Tensor = self.output_norm(h)
+            return output
+        h, free = h[..., : -self.n_free], h[..., -self.n_free :]
+        return torch.cat((self.output_norm(h), free), -1)
 
     def _first(self, inputs: list[Tensor]) -> Tensor:
         """Return the first layer's linear map of all inputs."""

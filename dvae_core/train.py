@@ -77,9 +77,18 @@ class Trainer:
         What to learn, and what to validate on.
     device : str
         Where to compute.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no smoothing, through which its posterior would learn.
     """
 
     def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:
+        if config.model.smoothing == "none":
+            raise ConfigError(
+                "--smoothing: none passes no gradient to the posterior; train with another, and evaluate without"
+            )
         self.run, self.config, self.data, self.device = run, config, data, torch.device(device)
         seed = config.train.seed
         self.model = DVAE(config.model, data.n_pixels)

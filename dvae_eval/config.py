@@ -44,6 +44,7 @@ class LikelihoodConfig:
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )
+    smoothing: bool = option(True, "Measure the model as trained; without smoothing, zeta = z (footnote 5).")
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 
 from dvae_core.checkpoint import TrainedModel, package_versions
 from dvae_core.errors import NumericalError, ResultError
-from dvae_core.model import DVAE
+from dvae_core.model import DVAE, without_smoothing
 from dvae_core.rbm import RBM
 from dvae_core.rng import numpy_generator
 
@@ -101,7 +101,8 @@ def estimate_log_likelihood(
     if log_z.model["prior_sha256"] != description["prior_sha256"]:
         raise ResultError(f"{log_z_source}: log Z of another model than {trained.path}; estimate it anew")
     chosen = _spread(len(images), config.limit)
-    summary = _summarise(trained.model, images, chosen, log_z.log_z, config, progress)
+    model = trained.model if config.smoothing else without_smoothing(trained.model)
+    summary = _summarise(model, images, chosen, log_z.log_z, config, progress)
     checks = _checks(log_z)
     trustworthy, reasons = verdict(checks)
     elbo_parts = dict(zip(("reconstruction", "kl_rbm", "kl_continuous"), summary.parts, strict=True))

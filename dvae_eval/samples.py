@@ -50,7 +50,7 @@ def draw_sample_grid(
     rows = []
     for _ in range(n_rows):
         z = model.prior.gibbs(z, n_sweeps, generator)
-        rho = _noise(torch.rand, (n_chains, model.n_noise[0]), generator)
+        rho = _noise(torch.rand, (n_chains, model.prior.n_units), generator)
         eps = _noise(torch.randn, (n_draws, n_chains, model.n_noise[1]), generator)
         # One ζ for each RBM state, shared by its draws.
         zeta = model.smoothing.sample(z, rho).expand(n_draws, -1, -1)

@@ -75,25 +75,82 @@ def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, 
         for network in model.continuous_posterior.networks:
             # Wider than the prior: importance weights with a variance.
             network.linears[-1].bias[1:] += 0.6
+        if smoothing == "spike-and-gaussian":
+            _tame_gaussians(model)
+        if hasattr(model.smoothing, "sharpness"):
+            # ζ^(1/s) is then no trouble for quadrature.
+            model.smoothing.set_sharpness(2.0)
     return model
+
+
+def _tame_gaussians(model: DVAE) -> None:
+    """Give the Gaussians of ζ moderate means, and a standard deviation that is wider than the prior's.
+
+    ζ goes beyond [0, 1] here: its effect on later groups is made smaller, or logits reach their limits.
+    """
+    for network, size in zip(model.posterior.networks, model.posterior.sizes, strict=True):
+        layer = network.linears[-1]
+        layer.weight[size:] *= 0.3
+        layer.weight[:, model.n_pixels :] *= 0.3
+        layer.bias[size : 2 * size] = 0.5
+        layer.weight[2 * size :] *= 0.3
+        layer.bias[2 * size :] = 0.15
+
+
+def densities(name: str, s: float):
+    """Return the textbook densities r(ζ|0), None for a spike at 0, and r(ζ|1), as functions of a number."""
+    return {
+        "spike-and-exponential": (None, lambda t: s * np.exp(s * t) / (np.exp(s) - 1)),
+        "spike-and-slab": (None, lambda t: 1.0),
+        "spike-and-gaussian": (None, lambda t: np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)),
+        "mixture-of-ramps": (lambda t: 2 * (1 - t), lambda t: 2 * t),
+        "overlapping-exponential": (
+            lambda t: s * np.exp(-s * t) / (1 - np.exp(-s)),
+            lambda t: s * np.exp(s * (t - 1)) / (1 - np.exp(-s)),
+        ),
+        "power-function": (lambda t: t ** (1 / s - 1) / s, lambda t: (1 - t) ** (1 / s - 1) / s),
+    }[name]
+
+
+def _rule(name: str, s: Tensor | None, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z, ζ and r(ζ|z) dζ of a quadrature rule for one unit, each of shape (n_nodes,).
+
+    For the Gaussian, ζ is in standard deviations from its mean.  The power function's singular densities are
+    uniform in ζ^(1/s), and in (1-ζ)^(1/s) for z = 1.  All is differentiable in s.
+    """
+    nodes, weights = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(n))
+    u, w = (nodes + 1) / 2, weights / 2
+    one = torch.ones(1, dtype=torch.float64)
+    off, on = {
+        "spike-and-exponential": lambda: ((0 * one, one), (u, w * s * (s * u).exp() / (s.exp() - 1))),
+        "spike-and-slab": lambda: ((0 * one, one), (u, w)),
+        "none": lambda: ((0 * one, one), (one, one)),
+        "spike-and-gaussian": lambda: ((0 * one, one), tuple(a.squeeze(-1) for a in _hermite(1, 2 * n))),
+        "mixture-of-ramps": lambda: ((u, w * 2 * (1 - u)), (u, w * 2 * u)),
+        "overlapping-exponential": lambda: (
+            (u, w * s * (-s * u).exp() / (1 - (-s).exp())),
+            (u, w * s * (s * (u - 1)).exp() / (1 - (-s).exp())),
+        ),
+        "power-function": lambda: ((u**s, w), (1 - u**s, w)),
+    }[name]()
+    z = torch.cat((torch.zeros(len(off[0])), torch.ones(len(on[0])))).double()
+    return z, torch.cat((off[0], on[0])), torch.cat((off[1], on[1]))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every unit is off, or on at one of `n` values of ζ: a product quadrature rule over z and ζ."""
+    """Every unit is off or on, at one of several values of ζ: a product quadrature rule over z and ζ."""
 
     z: Tensor  # (n_points, n_units)
     zeta: Tensor  # (n_points, n_units)
     r: Tensor  # (n_points,), r(ζ|z) times the quadrature weights; differentiable in the sharpness
 
 
-def grid(n_units: int, sharpness: Tensor, n: int = 8) -> Grid:
-    """Return the product over units of {off} and Gauss-Legendre nodes of ζ under the exponential density."""
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    points = [(0.0, 0.0, 1.0), *((1.0, (x + 1) / 2, w / 2) for x, w in zip(nodes, weights, strict=True))]
-    z, zeta, weight = torch.tensor(list(itertools.product(points, repeat=n_units)), dtype=torch.float64).unbind(-1)
-    density = sharpness * torch.exp(sharpness * zeta) / (torch.exp(sharpness) - 1)
-    return Grid(z, zeta, (weight * torch.where(z > 0, density, torch.ones_like(z))).prod(-1))
+def grid(model: DVAE, n: int = 8) -> Grid:
+    """Return the product over the model's units of one unit's rule."""
+    z, zeta, r = _rule(model.config.smoothing, getattr(model.smoothing, "sharpness", None), n)
+    points = torch.tensor(list(itertools.product(range(len(z)), repeat=model.prior.n_units)))
+    return Grid(z[points], zeta[points], r[points].prod(-1))
 
 
 def _hermite(n_layers: int, n: int = 20) -> tuple[Tensor, Tensor]:
@@ -150,21 +207,36 @@ def _energy(model: DVAE, z: Tensor) -> Tensor:
     return -(torch.einsum("...i,ij,...j->...", z, J, z) + z @ b)
 
 
+def _posterior(model: DVAE, x: Tensor, g: Grid) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ζ at the points of a grid, log q(z|ζ_<, x), and log p(ζ|z) - log q(ζ|z, x)."""
+    parts: list[Tensor] = []
+    log_q, ratio = torch.zeros(2, len(g.z), dtype=torch.float64)
+    start = 0
+    for network, size in zip(model.posterior.networks, model.posterior.sizes, strict=True):
+        earlier = torch.cat(parts, -1) if parts else g.zeta[:, :0]
+        output = network(x.expand(len(g.z), -1), earlier)
+        z, zeta = (a[:, start : start + size] for a in (g.z, g.zeta))
+        log_q = log_q + (z * logsigmoid(output[:, :size]) + (1 - z) * logsigmoid(-output[:, :size])).sum(-1)
+        if model.config.smoothing == "spike-and-gaussian":
+            normal = torch.distributions.Normal(output[:, size : 2 * size], output[:, 2 * size :].exp())
+            zeta = normal.mean + normal.stddev * zeta
+            prior = torch.distributions.Normal(0.0, 1.0)
+            ratio = ratio + (z * (prior.log_prob(zeta) - normal.log_prob(zeta))).sum(-1)
+            zeta = z * zeta
+        parts.append(zeta)
+        start += size
+    return torch.cat(parts, -1), log_q, ratio
+
+
 def exact_bound(model: DVAE, x: Tensor) -> Tensor:
     """Return the evidence lower bound less log Z of one image x (n_pixels,): differentiable, by quadrature.
 
-    E over z, ζ and 𝔷 of log p(x|ζ,𝔷) - E(z) - log q(z|x) + Σ log p(𝔷) - Σ log q(𝔷), nothing analytic.
+    E over z, ζ and 𝔷 of log p(x|ζ,𝔷) - E(z) - log q(z|x) + log p(ζ|z) - log q(ζ|z,x) + Σ log p(𝔷) - Σ log q(𝔷),
+    nothing analytic.
     """
-    g = grid(model.prior.n_units, model.smoothing.sharpness)
-    zeta = g.zeta
-    log_q = torch.zeros(len(g.z), dtype=torch.float64)
-    start = 0
-    for network, size in zip(model.posterior.networks, model.posterior.sizes, strict=True):
-        logits = network(x.expand(len(zeta), -1), zeta[:, :start])
-        z = g.z[:, start : start + size]
-        log_q = log_q + (z * logsigmoid(logits) + (1 - z) * logsigmoid(-logits)).sum(-1)
-        start += size
-    value = -_energy(model, g.z) - log_q
+    g = grid(model)
+    zeta, log_q, ratio = _posterior(model, x, g)
+    value = -_energy(model, g.z) - log_q + ratio
     continuous = torch.zeros(len(g.z), dtype=torch.float64)
     points, weights = _hermite(model.config.n_layers)
     for eps, w in zip(points, weights, strict=True):
@@ -184,7 +256,7 @@ def exact_bound(model: DVAE, x: Tensor) -> Tensor:
 @torch.no_grad()
 def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     """Return log p(x) of one image (n_pixels,), by summing over z and integrating over ζ and 𝔷."""
-    g = grid(model.prior.n_units, model.smoothing.sharpness)
+    g = grid(model)
     zeta = g.zeta
     log_z = brute_log_z(*dense(model.prior))
     p_x = torch.zeros(len(g.z), dtype=torch.float64)

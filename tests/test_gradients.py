@@ -5,14 +5,20 @@ and the largest |z| over all parameters must stay under LIMIT.  With 40 blocks, 
 rate of a comparison of 60 numbers near 60 * 5e-6 = 3e-4 for LIMIT = 5.3; the seeds are fixed besides.
 """
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy import stats
 
 import dvae_core.model
-from dvae_core.posterior import DiscreteSample
+from dvae_core import config
+from dvae_core.posterior import expected_energy
+from dvae_core.smoothing import DiscreteSample, SpikeAndGaussian
 from tests.oracles import exact_bound, tiny_model
 
+SMOOTHINGS = [name for name in config.SMOOTHINGS if name != "none"]
 N_BLOCKS, BLOCK = 40, 10_000
 LIMIT = 5.3
 X = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
@@ -62,15 +68,35 @@ def compare(model):
     return largest_z(values[:, None], bound.detach()[None]), largest_z(rows, exact)
 
 
-@pytest.mark.parametrize("n_groups", [1, 2, 3, 4])
-def test_bound_and_gradients_agree_with_enumeration(n_groups):
-    value, gradient = compare(tiny_model(n_groups=n_groups, seed=n_groups))
+def in_turn(n_quick, *columns):
+    """Return all combinations, all but those of the first `n_quick` values of the last column marked slow."""
+    *others, last = columns
+    return [
+        pytest.param(*row, value, marks=[pytest.mark.slow] * (value not in last[:n_quick]))
+        for row in itertools.product(*others)
+        for value in last
+    ]
+
+
+@pytest.mark.parametrize(("smoothing", "n_groups"), in_turn(1, SMOOTHINGS, [4, 1, 2, 3]))
+def test_bound_and_gradients_agree_with_enumeration(smoothing, n_groups):
+    """Of the bound, E[z_i z_j] (the gradient in W), entropy and KL, for models of 2 + 2 units."""
+    value, gradient = compare(tiny_model(n_groups=n_groups, seed=n_groups, smoothing=smoothing))
     assert value < LIMIT
     assert gradient < LIMIT
 
 
-def test_bound_and_gradients_with_continuous_layers():
-    value, gradient = compare(tiny_model(n_left=1, n_right=1, n_layers=2, seed=7))
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+def test_bound_and_gradients_with_two_groups_in_small(smoothing):
+    value, gradient = compare(tiny_model(n_left=1, n_right=1, seed=2, smoothing=smoothing))
+    assert value < LIMIT
+    assert gradient < LIMIT
+
+
+@pytest.mark.parametrize(("n_layers", "smoothing"), in_turn(1, [2], SMOOTHINGS))
+def test_bound_and_gradients_with_continuous_layers(n_layers, smoothing):
+    model = tiny_model(n_left=1, n_right=1, n_layers=n_layers, seed=7, smoothing=smoothing)
+    value, gradient = compare(model)
     assert value < LIMIT
     assert gradient < LIMIT
 
@@ -128,9 +154,49 @@ def test_wrong_estimators_are_rejected(monkeypatch, broken):
     assert max(compare(tiny_model(n_groups=2, seed=2))) > 3 * LIMIT
 
 
+def spike_formula(prior, sample, groups):
+    """Eq. 31 where it does not hold: without a spike, ζ does not tell z."""
+    q = sample.logits.sigmoid()
+    nu = sample.z + ((1 - sample.z) / (1 - q)).detach() * (q - q.detach())
+    return expected_energy(prior, replace(sample, nu=nu), groups)
+
+
+@pytest.mark.parametrize("smoothing", ["mixture-of-ramps", "overlapping-exponential", "power-function"])
+def test_the_spike_formula_is_rejected_where_there_is_no_spike(monkeypatch, smoothing):
+    monkeypatch.setattr(dvae_core.model, "expected_energy", spike_formula)
+    assert max(compare(tiny_model(n_left=1, n_right=1, seed=2, smoothing=smoothing))) > 2 * LIMIT
+
+
+def without_kl(sample):
+    """Eq. 22 without its last term."""
+    return replace(sample, kl=torch.zeros_like(sample.kl))
+
+
+def with_kl_cut_off(sample):
+    """The last term of Eq. 22 not backpropagated into q: its gradient in q is taken away, its value is kept."""
+    q = sample.logits.sigmoid()
+    return replace(sample, kl=sample.kl * q.detach() / q)
+
+
+@pytest.mark.parametrize("broken", [without_kl, with_kl_cut_off])
+def test_a_wrong_kl_of_the_gaussian_is_rejected(monkeypatch, broken):
+    forward = SpikeAndGaussian.forward
+    monkeypatch.setattr(SpikeAndGaussian, "forward", lambda *args: broken(forward(*args)))
+    assert max(compare(tiny_model(n_left=1, n_right=1, seed=2, smoothing="spike-and-gaussian"))) > 3 * LIMIT
+
+
+def test_the_spike_at_the_beginning_of_rho_is_rejected(monkeypatch):
+    """The paper's shifted inverse CDF: the right distribution, but ζ jumps, and its gradients are biased."""
+    monkeypatch.setattr(torch.special, "ndtr", lambda x: torch.zeros_like(x))
+    model = tiny_model(n_left=1, n_right=1, seed=2, smoothing="spike-and-gaussian")
+    value, gradient = compare(model)
+    assert value < LIMIT
+    assert gradient > 3 * LIMIT
+
+
 def test_entropy_and_log_q_agree():
     """-H is the expectation of log q over z, one unit at a time."""
     logits = torch.tensor([[0.3, -2.0, 4.0]], dtype=torch.float64)
     states = torch.tensor([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)], dtype=torch.float64)
-    samples = DiscreteSample(states, states, logits.expand(8, -1))
+    samples = DiscreteSample(states, states, logits.expand(8, -1), states, 0 * states, 0 * states)
     assert torch.allclose((samples.log_q.exp() * samples.log_q).sum(), samples.negative_entropy[0], atol=1e-12)

@@ -41,11 +41,11 @@ class Epoch:
     images_per_s: float
     learning_rate: float
     kl_weight: float
-    sharpness: float
     log_z: float
     train: Bound
     valid: Bound
     rbm: dict[str, float]
+    sharpness: float | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Epoch:

@@ -1,0 +1,144 @@
+"""What all smoothing transformations share: the interface, the sample that they return, a trainable sharpness."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+__all__ = ["DiscreteSample", "Smoothing", "TrainableSharpness", "bounded_logits", "shared"]
+
+# σ(±12) is 6e-6 from 0 or 1: far enough for 1/(1 - q) and for float32, near enough to forbid nothing.
+LOGIT_LIMIT = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteSample:
+    """One draw of RBM units and of their smoothed analogs, every array of shape (..., n_units).
+
+    Attributes
+    ----------
+    z : 0 or 1, without gradient
+    zeta : ζ, differentiable in whatever it was drawn from (Eq. 8)
+    logits : of q(z = 1 | ζ_<, x)
+    nu : ν = q(z = 1 | ζ, x), an estimate of E[z] given this draw whose gradient is unbiased, too
+        Where ζ tells z, the value is z and the gradient is that of Eq. 31.
+    kl : KL[q(ζ|z=1,x) || p(ζ|z=1)], nats; 0 where the prior shares r(ζ|z)
+    log_ratio : log p(ζ|z) - log q(ζ|z,x), nats; 0 where the prior shares r(ζ|z)
+    """
+
+    z: Tensor
+    zeta: Tensor
+    logits: Tensor
+    nu: Tensor
+    kl: Tensor
+    log_ratio: Tensor
+
+    @property
+    def log_q(self) -> Tensor:
+        """The log of q(z|x) = Σ_j log q(z_j | ζ_<j, x), shape (...), nats."""
+        return (self.z * self.logits - softplus(self.logits)).sum(-1)
+
+    @property
+    def negative_entropy(self) -> Tensor:
+        """Σ_j E_{z_j}[log q(z_j | ζ_<j, x)], analytic within every group (Eq. 26), shape (...), nats."""
+        return (self.logits.sigmoid() * self.logits - softplus(self.logits)).sum(-1)
+
+    @property
+    def smoothing_kl(self) -> Tensor:
+        """Σ_i q_i KL[q(ζ_i|z_i=1,x) || p(ζ_i|z_i=1)], the last term of Eq. 22, shape (...), nats.
+
+        Taking the expectation over z_i analytically backpropagates that KL into q_i, as App. E asks for.
+        """
+        return (self.logits.sigmoid() * self.kl).sum(-1)
+
+
+class Smoothing(nn.Module, ABC):
+    """One transformation from binary z to continuous ζ, elementwise.
+
+    It maps uniform noise ρ and q = q(z = 1) to ζ by the inverse of the CDF of q r(ζ|1) + (1 - q) r(ζ|0)
+    (Eq. 8).  Where r(ζ|z) is the same in the posterior and the prior, it cancels from the KL term and from
+    importance weights.
+
+    Attributes
+    ----------
+    n_outputs, n_uniform : int
+        How many numbers of the posterior network and of uniform noise it takes for every unit.
+    """
+
+    n_outputs: ClassVar[int] = 1
+    n_uniform: ClassVar[int] = 1
+
+    @abstractmethod
+    def forward(self, output: Tensor, rho: Tensor) -> DiscreteSample:
+        """Draw n units of the posterior.
+
+        Parameters
+        ----------
+        output : float, shape (..., n_outputs * n)
+            Of the posterior network: the n logits of q(z = 1) first.
+        rho : float, shape (..., n_uniform * n), uniform on [0, 1)
+            Its leading axes may go beyond those of `output`.
+        """
+
+    @abstractmethod
+    def sample(self, z: Tensor, rho: Tensor) -> Tensor:
+        """Return ζ of the prior given binary z, for uniform noise ρ of the same shape."""
+
+    def set_epoch(self, epoch: float) -> None:
+        """Follow a schedule over the epochs; nothing by default."""
+
+
+class TrainableSharpness(Smoothing):
+    """A sharpness s that is trained, bounded above by a value that grows linearly with the epochs (App. H).
+
+    s = floor + (bound - floor) σ(a).  The papers call s β; here β is a temperature.
+
+    Parameters
+    ----------
+    bound, growth, limit : float
+        The bound at epoch 0, its growth with every epoch, and where the growth ends.
+    """
+
+    floor: ClassVar[float] = 0.0
+    bound: Tensor
+
+    def __init__(self, bound: float, growth: float = 0.0, limit: float = 80.0) -> None:
+        super().__init__()
+        self.start, self.growth, self.limit = bound, growth, limit
+        self.raw = nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("bound", torch.tensor(float(bound)))
+
+    @property
+    def sharpness(self) -> Tensor:
+        """The sharpness s, a scalar above `floor`."""
+        return self.floor + (self.bound - self.floor) * self.raw.sigmoid()
+
+    @torch.no_grad()
+    def set_sharpness(self, sharpness: Tensor | float) -> None:
+        """Set s to a value between `floor` and the bound."""
+        self.raw.copy_(torch.logit((sharpness - self.floor) / (self.bound - self.floor)))
+
+    @torch.no_grad()
+    def set_epoch(self, epoch: float) -> None:
+        """Move the bound of the sharpness to that of `epoch`; the sharpness itself stays where it is."""
+        bound = max(self.start, min(self.limit, self.start + self.growth * epoch))
+        if bound != self.bound:
+            sharpness = self.sharpness
+            self.bound.fill_(bound)
+            self.set_sharpness(sharpness)
+
+
+def bounded_logits(output: Tensor, rho: Tensor) -> Tensor:
+    """Return logits within ±`LOGIT_LIMIT`, repeated along the leading axes of the noise."""
+    return output.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).expand_as(rho)
+
+
+def shared(z: Tensor, zeta: Tensor, logits: Tensor, nu: Tensor) -> DiscreteSample:
+    """Return the sample of a transformation whose r(ζ|z) is the prior's too."""
+    zero = torch.zeros_like(zeta)
+    return DiscreteSample(z, zeta, logits, nu, zero, zero)
