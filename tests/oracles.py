@@ -75,7 +75,7 @@ def tiny_model(n_left=2, n_right=2, n_groups=2, n_layers=0, n_pixels=3, seed=0, 
         for network in model.continuous_posterior.networks:
             # Wider than the prior: importance weights with a variance.
             network.linears[-1].bias[1:] += 0.6
-        if smoothing == "spike-and-gaussian":
+        if config.smoothing == "spike-and-gaussian":
             _tame_gaussians(model)
         if hasattr(model.smoothing, "sharpness"):
             # ζ^(1/s) is then no trouble for quadrature.
