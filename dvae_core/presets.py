@@ -156,6 +156,16 @@ _ABLATIONS = {
     **_ablation("deep", "no continuous layers, deep decoder; -85.2 nats in the paper", 200, deep=True),
     **_ablation("linear", "no continuous layers, linear decoder; -92.7 nats in the paper", 128),
     **_ablation("linear", "no continuous layers, linear decoder; -88.8 nats in the paper", 200),
+    **_ablation(
+        "sbn", "linear decoder, no lateral connections; -97.0 nats in the paper", 200, prior="independent"
+    ),
+    **_ablation(
+        "flat",
+        "the same with a factorial posterior; -102.9 nats in the paper",
+        200,
+        prior="independent",
+        n_groups=1,
+    ),
 }
 
 PRESETS: dict[str, Preset] = {**_SMALL, **_PAPER, **_ABLATIONS}

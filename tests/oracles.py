@@ -149,7 +149,7 @@ class Grid:
 def grid(model: DVAE, n: int = 8) -> Grid:
     """Return the product over the model's units of one unit's rule."""
     z, zeta, r = _rule(model.config.smoothing, getattr(model.smoothing, "sharpness", None), n)
-    points = torch.tensor(list(itertools.product(range(len(z)), repeat=model.prior.n_units)))
+    points = torch.cartesian_prod(*[torch.arange(len(z))] * model.prior.n_units)
     return Grid(z[points], zeta[points], r[points].prod(-1))
 
 

@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from dvae_core.checkpoint import TrainedModel
-from dvae_core.config import RunConfig
-from dvae_core.errors import ResultError
+from dvae_core.config import SMOOTHINGS, RunConfig
+from dvae_core.errors import ConfigError, ResultError
+from dvae_core.model import without_smoothing
+from dvae_core.smoothing import MixtureOfRamps, SpikeAndGaussian
 from dvae_eval import likelihood
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact import enumerate_states
 from dvae_eval.likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.log_z import estimate_log_z
-from tests.oracles import exact_log_p_x, tiny_model
+from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 
 IMAGES = enumerate_states(3).astype(np.uint8)
 
@@ -26,37 +28,95 @@ def trained(**shape) -> TrainedModel:
     return TrainedModel(model, RunConfig("tiny", model.config), (1, 3), {}, Path("tiny.pt"), "0" * 64)
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        {"n_groups": 1},
-        {"n_groups": 2},
-        {"n_groups": 4},
-        {"n_left": 1, "n_right": 3, "n_groups": 3},
-        {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
-        {"n_left": 1, "n_right": 2, "n_groups": 2, "prior": "graph", "graph": "complete"},
-        {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring", "scale": 0.5},
-        {"n_left": 2, "n_right": 1, "n_groups": 2, "prior": "independent"},
-        {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
-        {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 1, "scale": 0.5},
-        {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 2, "scale": 0.5},
-    ],
-)
-def test_weights_are_unbiased_for_p_x(shape):
-    """mean(w) = p(x) for each of the 8 images; |z| < 5 each, false alarm 5e-6 in all (normal), fixed seed."""
-    model = tiny_model(**shape, seed=3)
-    log_z = estimate_log_z(machine_of(trained(**shape, seed=3))).log_z
-    n, generator = 200_000, torch.Generator().manual_seed(0)
+def largest_z(model, n=60_000):
+    """Return the largest |mean(w) - p(x)| over the 8 images, in standard errors."""
+    generator = torch.Generator().manual_seed(0)
     x = torch.from_numpy(IMAGES).double()
     n_uniform, n_normal = model.n_noise
+    log_z = brute_log_z(*dense(model.prior))
     with torch.no_grad():
         rho = torch.rand((n, 1, n_uniform), generator=generator, dtype=torch.float64)
         eps = torch.randn((n, 1, n_normal), generator=generator, dtype=torch.float64)
         w = (model.weight_parts(x, rho.expand(-1, 8, -1), eps.expand(-1, 8, -1)).sum(0) - log_z).exp()
     exact = np.exp([exact_log_p_x(model, image) for image in x])
     assert abs(exact.sum() - 1) < 1e-3
-    z = (w.mean(0).numpy() - exact) / (w.std(0).numpy() / np.sqrt(n))
+    return np.abs((w.mean(0).numpy() - exact) / (w.std(0).numpy() / np.sqrt(n))).max()
+
+
+# Logits that are not extreme: a weight that is seen once in 10^5 draws has no standard error.
+SHAPES = [
+    {"n_groups": 2, "scale": 0.6},
+    {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
+    {"n_groups": 1},
+    {"n_groups": 4, "scale": 0.6},
+    {"n_left": 1, "n_right": 3, "n_groups": 3, "scale": 0.6},
+    {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
+]
+OTHER_PRIORS = [
+    {"n_left": 1, "n_right": 2, "n_groups": 2, "prior": "graph", "graph": "complete", "scale": 0.5},
+    {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring", "scale": 0.5},
+    {"n_left": 2, "n_right": 1, "n_groups": 2, "prior": "independent", "scale": 0.5},
+    {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 1, "scale": 0.5},
+    {"n_left": 1, "n_right": 1, "n_layers": 2, "n_sharing_groups": 2, "scale": 0.5},
+]
+CASES = [
+    pytest.param(smoothing, shape, marks=[pytest.mark.slow] * (i > 1))
+    for smoothing in SMOOTHINGS
+    for i, shape in enumerate(SHAPES)
+] + [("spike-and-exponential", shape) for shape in OTHER_PRIORS]
+
+
+@pytest.mark.parametrize(("smoothing", "shape"), CASES)
+def test_weights_are_unbiased_for_p_x(smoothing, shape):
+    """mean(w) = p(x) for each of the 8 images; |z| < 5 each, false alarm 5e-6 in all (normal), fixed seed."""
+    assert largest_z(tiny_model(**shape, seed=3, smoothing=smoothing)) < 5
+
+
+def test_weights_without_the_ratio_of_densities_are_rejected(monkeypatch):
+    forward = SpikeAndGaussian.forward
+
+    def broken(*args):
+        sample = forward(*args)
+        return dataclasses.replace(sample, log_ratio=torch.zeros_like(sample.log_ratio))
+
+    monkeypatch.setattr(SpikeAndGaussian, "forward", broken)
+    assert largest_z(tiny_model(seed=3, smoothing="spike-and-gaussian")) > 15
+
+
+def test_weights_with_z_from_the_noise_of_zeta_are_rejected(monkeypatch):
+    """Without a spike, z is no function of ρ: [ρ >= 1 - q] has the wrong joint distribution with ζ."""
+    forward = MixtureOfRamps.forward
+
+    def broken(self, output, rho):
+        sample = forward(self, output, rho)
+        z = rho.chunk(2, -1)[0] >= torch.sigmoid(-sample.logits)
+        return dataclasses.replace(sample, z=z.double())
+
+    monkeypatch.setattr(MixtureOfRamps, "forward", broken)
+    assert largest_z(tiny_model(seed=3, smoothing="mixture-of-ramps")) > 15
+
+
+def test_a_model_without_its_smoothing_has_zeta_equal_to_z():
+    """Footnote 5: the weights of the model without smoothing are unbiased for the p(x) that it defines."""
+    plain = without_smoothing(tiny_model(seed=3))
+    assert largest_z(plain) < 5
+    model = float32(trained(seed=3))
+    log_z = estimate_log_z(machine_of(model))
+    result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000, smoothing=False))
+    exact = np.array([exact_log_p_x(plain, x) for x in torch.from_numpy(IMAGES).double()])
+    z = (np.array(result.per_image["log_likelihood"]) - exact) * np.sqrt(result.per_image["ess"])
     assert np.abs(z).max() < 5
+    assert abs(result.log_likelihood - exact_with_smoothing(3).mean()) > 0.05
+
+
+def exact_with_smoothing(seed):
+    """Return log p(x) of the images under the smoothed model."""
+    return np.array([exact_log_p_x(tiny_model(seed=seed), x) for x in torch.from_numpy(IMAGES).double()])
+
+
+def test_smoothing_that_depends_on_x_cannot_be_taken_away():
+    with pytest.raises(ConfigError, match="spike-and-gaussian"):
+        without_smoothing(tiny_model(smoothing="spike-and-gaussian"))
 
 
 def test_the_bound_rises_to_the_exact_value_and_not_beyond():

@@ -20,6 +20,7 @@ TABLE_2 = {
 }
 # Appendix J: RBM units, log-likelihood.
 APPENDIX_J = {"deep-128": -86.9, "deep-200": -85.2, "linear-128": -92.7, "linear-200": -88.8}
+APPENDIX_J |= {"sbn-200": -97.0, "flat-200": -102.9}
 
 
 @pytest.mark.parametrize("dataset", TABLE_2)
@@ -45,6 +46,8 @@ def test_ablations_are_those_of_appendix_j(name, log_likelihood, size):
     assert preset.model.n_layers == 0
     assert preset.model.n_left + preset.model.n_right == int(units)
     assert bool(preset.model.decoder_hidden) == (kind == "deep")
+    assert (preset.model.prior == "independent") == (kind in ("sbn", "flat"))
+    assert preset.model.n_groups == (1 if kind == "flat" else 4)
     assert f"{log_likelihood} nats in the paper" in preset.summary
 
 
