@@ -8,9 +8,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
+from dvae_eval.smoothing_curves import smoothing_curves
 from dvae_reports import figures
 from dvae_reports.embed import figure_svg, png_uri
+from dvae_reports.figures.smoothing import plot_smoothing
 from dvae_reports.figures.style import PALETTE
 from dvae_reports.run_directory import RunRecord
 from tests.test_report_run import EXACT, write_run
@@ -185,3 +188,15 @@ def test_png_is_the_same_twice_and_names_no_maker(record):
     page = figures.mosaic(record.samples.samples[:, 0])
     assert png_uri(page) == png_uri(page)
     assert png_uri(page).startswith("data:image/png;base64,")
+
+
+@pytest.mark.parametrize("name", [name for name in SMOOTHINGS if name != "none"])
+def test_smoothing_curves_have_a_line_for_every_noise_and_a_key(name):
+    """Figures 2a, 7 and 8: ζ never falls as q rises, for ρ above the Gaussian's median."""
+    curves = smoothing_curves(name, rho=(0.5, 0.8))
+    ax = plot_smoothing(curves)
+    drawn = [line for line in ax.get_lines() if len(line.get_xdata())]
+    assert len(drawn) == 2 * len(curves.sharpness)
+    assert {"ρ = 0.5", "ρ = 0.8"} <= {text.get_text() for text in ax.get_legend().get_texts()}
+    assert name in ax.get_ylabel()
+    assert (np.diff(curves.zeta, axis=-1) >= -1e-9).all()

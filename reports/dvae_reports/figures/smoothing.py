@@ -22,14 +22,14 @@ def plot_smoothing(curves: SmoothingCurves, *, ax: Axes | None = None) -> Axes:
     ζ jumps where a Gaussian's tail meets the spike or z alone is left; the jump is drawn as it is.
     """
     ax = axes(ax)
-    for row, sharpness in zip(curves.zeta, curves.sharpness, strict=True):
+    for i, (row, sharpness) in enumerate(zip(curves.zeta, curves.sharpness, strict=True)):
         for zeta, rho, color in zip(row, curves.rho, COLORS, strict=False):
-            label = f"ρ = {rho:g}" if row is curves.zeta[0] else None
+            label = None if i else f"ρ = {rho:g}"
             ax.plot(curves.q, zeta, LINES.get(sharpness or 3.0, "-."), color=PALETTE[color], label=label)
     for sharpness in curves.sharpness:
         if sharpness is not None:
             line = LINES.get(sharpness, "-.")
             ax.plot([], [], line, color=PALETTE["muted"], label=f"sharpness {sharpness:g}")
-    ax.set(xlabel="q(z = 1)", ylabel="ζ", xlim=(0, 1), title=curves.smoothing)
+    ax.set(xlabel="q(z = 1)", ylabel=f"ζ, {curves.smoothing}", xlim=(0, 1))
     legend_above(ax, 3)
     return ax
