@@ -82,7 +82,14 @@ class RBM(nn.Module):
         return (uniform < 0.5).to(self.W.dtype)
 
     @torch.no_grad()
-    def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
+    def gibbs(
+        self,
+        z: Tensor,
+        n_sweeps: int,
+        generator: torch.Generator,
+        beta: Tensor | float = 1.0,
+        rows: slice = slice(None),
+    ) -> Tensor:
         """Return units after `n_sweeps` block Gibbs sweeps, each the right side given the left, then the left.
 
         Parameters
@@ -91,12 +98,17 @@ class RBM(nn.Module):
             States before; not changed.  Only the left side matters.
         beta : float or shape (n_chains, 1)
             Inverse temperature of each chain; the chains are left invariant under p^β.
+        rows : slice
+            The chains to move and to return.  Random numbers are drawn for all, so that what a chain does
+            depends on its place in z, not on which others are moved here.
         """
-        left, right = (part.clone() for part in self.split(z))
-        uniform_left, uniform_right = torch.empty_like(left), torch.empty_like(right)
+        uniform_left, uniform_right = (torch.empty_like(part) for part in self.split(z))
+        left, right = (part.clone() for part in self.split(z[rows]))
         for _ in range(n_sweeps):
-            _draw(left, self.W, self.b_right, beta, uniform_right.uniform_(generator=generator), out=right)
-            _draw(right, self.W.T, self.b_left, beta, uniform_left.uniform_(generator=generator), out=left)
+            uniform_right.uniform_(generator=generator)
+            _draw(left, self.W, self.b_right, beta, uniform_right[rows], out=right)
+            uniform_left.uniform_(generator=generator)
+            _draw(right, self.W.T, self.b_left, beta, uniform_left[rows], out=left)
         return torch.cat((left, right), dim=-1)
 
 
