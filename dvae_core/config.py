@@ -155,6 +155,26 @@ class TrainConfig:
     gradient_clip: float = option(
         10.0, "Largest norm of the gradient; longer ones are shortened to it.", min=1e-3, max=1e9
     )
+    n_importance: int = option(
+        1,
+        "Samples an image for the importance-weighted objective; 1 = the evidence lower bound.",
+        min=1,
+        max=10_000,
+    )
+    ema_decay: float = option(
+        0.0,
+        "Decay of a moving average of the weights, the model that is kept; 0 = no average.",
+        min=0.0,
+        max=0.999999,
+    )
+    patience: int = option(
+        0,
+        "Epochs without a better validation bound, after the warm-ups, that end training; 0 = never.",
+        min=0,
+        max=1_000_000,
+    )
+    amp: bool = option(False, "Multiply the networks' matrices in bfloat16; all else stays float32.")
+    compile: bool = option(False, "Compile the bound by torch.compile: a slow start, then quicker steps.")
     seed: int = option(0, "Fixes initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from . import parallel
 
 __all__ = ["MLP", "L1BatchNorm"]
 
@@ -59,14 +63,41 @@ class L1BatchNorm(nn.Module):
         running_spread = self.running_spread.view(self.n_uses, -1)[use]
         if self.training:
             axes = tuple(range(x.dim() - 1))
-            mean = x.mean(axes)
-            spread = (x - mean).abs().mean(axes)
+            mean = _batch_mean(x, axes)
+            spread = _batch_mean((x - mean).abs(), axes)
             with torch.no_grad():
                 running_mean.lerp_(mean, self.momentum)
                 running_spread.lerp_(spread, self.momentum)
         else:
             mean, spread = running_mean, running_spread
         return (x - mean) / (spread + self.eps) * self.scale + self.offset
+
+
+def _batch_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return the mean over `axes` of x in all processes, in float32 at least."""
+    if parallel.size() == 1:
+        return x.mean(axes, dtype=_wide(x.dtype))
+    n = x.new_full((1,), x[..., 0].numel(), dtype=_wide(x.dtype))
+    sums = parallel.total(torch.cat((x.sum(axes, dtype=_wide(x.dtype)), n)))
+    return sums[:-1] / sums[-1]
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return `dtype`, or float32 if that is wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _maybe_mixed_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let an MLP's `forward` multiply in bfloat16 where the MLP says so."""
+
+    @wraps(forward)
+    def wrapped(self: MLP, *inputs: Tensor, **more: Any) -> Tensor:
+        if not (self.mixed_precision and self.training):
+            return forward(self, *inputs, **more)
+        with torch.autocast(inputs[0].device.type, torch.bfloat16):
+            return forward(self, *inputs, **more).float()
+
+    return wrapped
 
 
 class MLP(nn.Module):
@@ -89,6 +120,11 @@ class MLP(nn.Module):
         Places of the model that share this network (App. H); `L1BatchNorm` tells them apart.
     n_free : int
         Further outputs after these, which are not normalised.
+
+    Attributes
+    ----------
+    mixed_precision : bool
+        Multiply matrices in bfloat16 while training; off unless it is set.  Statistics and outputs stay float32.
     """
 
     def __init__(
@@ -107,7 +143,9 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(L1BatchNorm(width, n_uses=n_uses) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
+        self.mixed_precision = False
 
+    @_maybe_mixed_precision
     def forward(self, *inputs: Tensor, use: int = 0) -> Tensor:
         """Return the output, shape (..., n_out + n_free), for inputs of shapes (..., size) that broadcast."""
         h = self._first([x for x in inputs if x.shape[-1]])

@@ -101,3 +101,8 @@ class TrainingProgress(_Live):
         )
         if not self.terminal:
             self.update("epoch", metrics["epoch"], self.epochs, self.summary)
+
+    def finish(self, epoch: int) -> None:
+        """Let the bar end where training did, which may be before the last epoch."""
+        for task in self.phases.values():
+            self.bar.update(task, completed=epoch, total=epoch)

@@ -25,7 +25,8 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if args is None else args
     status, message = _guarded(command, name, arguments)
-    if message:
+    # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.
+    if message and os.environ.get("RANK", "0") == "0":
         click.echo(f"{name}: {message}", err=True)
     sys.exit(status)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -89,6 +91,7 @@ def command(
       dvae-train my-images.npy --out runs/mine --epochs 50
       dvae-train --preset ablation-linear-128-small --out runs/linear
       dvae-train --resume --out runs/digits
+      torchrun --nproc-per-node 2 -m dvae_cli.train digits --out runs/digits
 
     DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
     it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
@@ -98,8 +101,9 @@ def command(
     if config is None:
         config = _new_config(dataset, preset, settings)
         _refuse_existing(run_directory)
-    trainer = _prepare(run_directory, config, resume, device, threads)
-    _train(trainer, quiet)
+    with _device_and_lock(run_directory, config, device, threads) as device:
+        trainer = _prepare(run_directory, config, resume, device)
+        _train(trainer, quiet)
 
 
 def _new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
@@ -148,38 +152,69 @@ def _refuse_existing(run_directory: Path) -> None:
         raise ConfigError(f"--out: {run_directory} is a file; give a directory")
 
 
-def _prepare(run_directory: Path, config: RunConfig, resume: bool, device: str, threads: int | None) -> Trainer:
-    """Load the data, and make or restore the trainer and its run directory."""
-    from dvae_core.checkpoint import package_versions
-    from dvae_core.data import load
-    from dvae_core.train import Trainer, write_config
+@contextmanager
+def _device_and_lock(run_directory: Path, config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
+    """Yield the device of this process, in the group of those that torchrun started; the first holds the lock."""
+    from dvae_core import parallel
+    from dvae_core.run_files import locked
 
     from .devices import prepare_device
 
     prepare_device(device, threads, config.model.width)
-    data = load(config.dataset)
-    trainer = Trainer(run_directory, config, data, device)
-    if resume:
-        trainer.restore()
-        return trainer
-    run_directory.mkdir(parents=True, exist_ok=True)
-    provenance = {
-        "command": ["dvae-train", *sys.argv[1:]],
-        "data": data.provenance,
-        "data_sha256": data.digest(),
-        "versions": package_versions("torch", "numpy"),
-    }
+    if not parallel.launched():
+        with locked(run_directory):
+            yield device
+        return
+    try:
+        device = parallel.join(device)
+        with locked(run_directory) if parallel.rank() == 0 else nullcontext():
+            yield device
+    finally:
+        parallel.leave()
+
+
+def _prepare(run_directory: Path, config: RunConfig, resume: bool, device: str) -> Trainer:
+    """Load the data, and make or restore the trainer and its run directory."""
+    from dvae_core.data import load
+    from dvae_core.parallel import first_process_first
+    from dvae_core.train import Trainer
+
+    with first_process_first():
+        data = load(config.dataset)
+        trainer = Trainer(run_directory, config, data, device)
+        if resume:
+            trainer.restore()
+        else:
+            _begin(trainer)
+    return trainer
+
+
+def _begin(trainer: Trainer) -> None:
+    """Write the first files of a run."""
+    from dvae_core.checkpoint import package_versions
+    from dvae_core.parallel import rank
+    from dvae_core.train import write_config
+
     # The checkpoint first: a directory with settings can always be resumed.
     trainer.save()
-    write_config(run_directory, config, provenance)
-    return trainer
+    provenance = {
+        "command": ["dvae-train", *sys.argv[1:]],
+        "data": trainer.data.provenance,
+        "data_sha256": trainer.data.digest(),
+        "versions": package_versions("torch", "numpy"),
+    }
+    if rank() == 0:
+        write_config(trainer.run, trainer.config, provenance)
 
 
 def _train(trainer: Trainer, quiet: bool) -> None:
     """Train with progress; the first Ctrl-C ends the current step and saves."""
+    from dvae_core.parallel import rank
     from dvae_core.train import Interrupted
 
     from .console import TrainingProgress, say
+
+    quiet = quiet or rank() > 0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         trainer.stop_requested = True
@@ -189,6 +224,7 @@ def _train(trainer: Trainer, quiet: bool) -> None:
     try:
         with TrainingProgress(trainer.config.train.epochs, quiet) as progress:
             trainer.train(progress)
+            progress.finish(trainer.epoch)
     except Interrupted as error:
         raise CleanInterrupt(
             f"stopped in epoch {trainer.epoch + 1} and saved; go on with: dvae-train --resume --out {trainer.run}"
@@ -196,6 +232,9 @@ def _train(trainer: Trainer, quiet: bool) -> None:
     finally:
         signal.signal(signal.SIGINT, previous)
     best = trainer.best
+    if trainer.stopped_early:
+        n = trainer.config.train.patience
+        say(f"stopped early after epoch {trainer.epoch}: no better validation bound in {n} epochs", quiet)
     say(
         f"made {trainer.run}/model.pt: best of epoch {best['epoch']}, "
         f"validation bound about {best['elbo']:.2f} nats (log Z tracked roughly)",
@@ -207,3 +246,7 @@ def _train(trainer: Trainer, quiet: bool) -> None:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run dvae-train."""
     run(command, "dvae-train", args)
+
+
+if __name__ == "__main__":
+    main()

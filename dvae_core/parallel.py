@@ -1,0 +1,125 @@
+"""Several processes that train one model: who does what, and sums over all of them.
+
+Every process holds the whole model and moves all persistent chains, but takes its share of each minibatch.  A loss
+is a sum over images divided by their number in *all* processes, so that gradients simply add up, however uneven
+the shares.  Without a process group (see `torch.distributed`) there is one process, and a sum is what it is of.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = [
+    "any_process",
+    "first_process_first",
+    "join",
+    "launched",
+    "leave",
+    "rank",
+    "share",
+    "size",
+    "sum_gradients",
+    "total",
+    "wait",
+]
+
+
+def launched() -> bool:
+    """Return whether this process is one of those that `torchrun` started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def join(device: str) -> str:
+    """Meet the other processes that `torchrun` started, and return this process's device."""
+    if torch.device(device).type != "cuda":
+        dist.init_process_group("gloo")
+        return device
+    local = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(local)
+    dist.init_process_group("nccl", device_id=torch.device(local))
+    return local
+
+
+def leave() -> None:
+    """Leave the group of processes, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number; process 0 writes files and talks."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def wait() -> None:
+    """Wait until every process is here."""
+    if size() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """Let the other processes into a block only when process 0 has left it, with its files written."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
+
+
+def share(n: int) -> slice:
+    """Return this process's part of n things in a row: contiguous, of nearly equal size, empty if n is small."""
+    return slice(n * rank() // size(), n * (rank() + 1) // size())
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all processes.  Each one's loss depends on it, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        result = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Total.forward(ctx, gradients[0])
+
+
+def total(value: Tensor) -> Tensor:
+    """Return the sum of `value` over all processes, the same bits in each; differentiable."""
+    if size() == 1:
+        return value
+    result: Tensor = _Total.apply(value)  # type: ignore[no-untyped-call]
+    return result
+
+
+def any_process(flag: bool) -> bool:
+    """Return whether `flag` is set in any process.  Reads from the device: not for the inside of a step."""
+    if size() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    return bool(total(torch.tensor(float(flag), device=device)) > 0)
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace every gradient by its sum over all processes, all in one message."""
+    if size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    for g, summed in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        g.copy_(summed.view_as(g))

@@ -1,0 +1,67 @@
+"""The files of a run directory but its checkpoints: settings, metrics, and the lock that one process holds."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .config import RunConfig
+from .errors import CheckpointError, ConfigError
+from .files import write_text
+
+__all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run directory, made if need be, against other processes; a process that dies lets go of it.
+
+    Raises
+    ------
+    ConfigError
+        If another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"--out: another process is training in {run}; wait for it, or give another directory"
+            ) from error
+        yield
+
+
+def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> None:
+    """Write the settings of a run to its directory."""
+    write_text(run / "config.json", json.dumps({**config.to_dict(), "provenance": provenance}, indent=2) + "\n")
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read the settings of a run from its directory; CheckpointError if it holds none that can be read."""
+    path = run / "config.json"
+    try:
+        return RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
+        ) from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
+        raise CheckpointError(f"{path}: cannot be read as settings ({error}); train anew") from error
+
+
+def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Add an epoch's line to `metrics.jsonl`."""
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def truncate_metrics(run: Path, n_epochs: int) -> None:
+    """Keep the first `n_epochs` lines of `metrics.jsonl`: later epochs will be done and written again."""
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    write_text(path, "".join(lines[:n_epochs]))

@@ -1,0 +1,65 @@
+"""Numbers that are not finite: noticed on the device without waiting for it, and traced to where they began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Watch", "is_finite", "origin"]
+
+NEVER = 2**62
+
+
+class Watch:
+    """Keeps, on the device, the number of the first step that had a number that is not finite.
+
+    Reading it is left to the caller's leisure: a step on a GPU must not wait for one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
+
+    def look(self, step: int, *values: Tensor) -> Tensor:
+        """Look at the values of a step; return 1 if this or an earlier step was bad, else 0, on the device."""
+        finite = torch.stack([value.isfinite().all() for value in values]).all()
+        self.first_bad = torch.where(finite, self.first_bad, self.first_bad.clamp(max=step))
+        return (self.first_bad < NEVER).float()
+
+    def first(self) -> int | None:
+        """Return the first bad step, or None; waits for the device."""
+        step = int(self.first_bad)
+        return None if step == NEVER else step
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a tensor, or every tensor in a tuple or list, is finite."""
+    if isinstance(value, Tensor):
+        return bool(value.isfinite().all())
+    return all(map(is_finite, value)) if isinstance(value, tuple | list) else True
+
+
+def origin(model: nn.Module, replay: Callable[[], Any]) -> str:
+    """Return where numbers first cease to be finite: a weight, or a module's output when `replay` runs it.
+
+    Returns
+    -------
+    str
+        "the weight ...", "the output of ...", or "" if neither.
+    """
+    outputs: list[str] = []
+
+    def hook_of(name: str) -> Callable[..., None]:
+        # Modules finish from the inside outwards, so the first is the innermost.
+        return lambda _module, _inputs, output: None if is_finite(output) else outputs.append(name)
+
+    hooks = [module.register_forward_hook(hook_of(name)) for name, module in model.named_modules() if name]
+    try:
+        replay()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    weights = [f"the weight {name}" for name, value in model.named_parameters() if not is_finite(value)]
+    return next(iter((*weights, *(f"the output of {name}" for name in outputs))), "")
