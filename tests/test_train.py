@@ -1,5 +1,6 @@
 """Training: what it learns, and that a run that is stopped in any way ends as if it had not been."""
 
+import copy
 import json
 import os
 import signal
@@ -19,8 +20,10 @@ from dvae_core.data import load
 from dvae_core.errors import CheckpointError, NumericalError
 from dvae_core.train import Interrupted, Trainer, kl_weights, read_config, write_config
 from dvae_eval.config import LikelihoodConfig
+from dvae_eval.exact import enumerate_states
 from dvae_eval.likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.log_z import estimate_log_z
+from tests.oracles import exact_log_p_x
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 
@@ -80,6 +83,26 @@ def test_the_bound_rises_and_log_p_x_is_near_the_truth(tmp_path):
     assert len(lines) == 60
     assert lines[-1]["valid"]["elbo"] > lines[0]["valid"]["elbo"] + 1
     assert -3.8 < result.log_likelihood < -2.5
+
+
+def test_a_trained_models_log_p_x_is_exact_within_its_error(tmp_path):
+    """Four units on bars and stripes of 2 x 2: p(x) by enumeration of z and quadrature over ζ.
+
+    The error of log mean(w) is about 1/sqrt(effective samples); |z| < 5 for each of 16 images, and the fixed seed.
+    """
+    model = ModelConfig(n_left=2, n_right=2, n_groups=2, n_layers=0, encoder_hidden=(20,))
+    settings = {"epochs": 40, "batch_size": 50, "n_chains": 50, "n_sweeps": 5, "learning_rate": 0.02}
+    start(tmp_path / "run", RunConfig("bars-and-stripes-2x2", model, TrainConfig(**settings))).train(Silent())
+    trained = load_model(tmp_path / "run" / "model.pt")
+    images = enumerate_states(4).astype(np.uint8)
+    log_z = estimate_log_z(machine_of(trained))
+    result = estimate_log_likelihood(trained, images, log_z, LikelihoodConfig(n_samples=20_000))
+    double = copy.deepcopy(trained.model).double()
+    exact = np.array([exact_log_p_x(double, x) for x in torch.from_numpy(images).double()])
+    assert abs(np.exp(exact).sum() - 1) < 1e-6
+    error = 1 / np.sqrt(result.per_image["ess"])
+    assert (np.abs(np.array(result.per_image["log_likelihood"]) - exact) / error).max() < 5
+    assert np.median(error) < 0.05
 
 
 @pytest.mark.parametrize("stop_after", [1, 10, 11, 25])

@@ -1,4 +1,4 @@
-"""Options of training: averaged weights, importance weights, early stopping, mixed precision, several processes."""
+"""Options of training: averaged weights, importance weights, early stopping, precision, several processes."""
 
 import os
 import subprocess
