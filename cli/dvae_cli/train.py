@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +15,7 @@ import click
 
 from dvae_core import __version__
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig, option_name
-from dvae_core.data import NAMES
+from dvae_core.data import NAMES, DataSet
 from dvae_core.errors import ConfigError
 from dvae_core.presets import PRESETS, default_preset, find_preset
 
@@ -101,9 +101,11 @@ def command(
     if config is None:
         config = _new_config(dataset, preset, settings)
         _refuse_existing(run_directory)
-    with _device_and_lock(run_directory, config, device, threads) as device:
-        trainer = _prepare(run_directory, config, resume, device)
-        _train(trainer, quiet)
+    with _among_processes(config, device, threads) as device:
+        data = _load(config.dataset, quiet)
+        with _locked(run_directory):
+            trainer = _prepare(run_directory, config, data, resume, device)
+            _train(trainer, quiet)
 
 
 def _new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
@@ -153,34 +155,42 @@ def _refuse_existing(run_directory: Path) -> None:
 
 
 @contextmanager
-def _device_and_lock(run_directory: Path, config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
-    """Yield the device of this process, in the group of those that torchrun started; the first holds the lock."""
+def _among_processes(config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
+    """Yield the device of this process, in the group of those that torchrun started, if it did."""
     from dvae_core import parallel
-    from dvae_core.run_files import locked
 
     from .devices import prepare_device
 
     prepare_device(device, threads, config.model.width)
-    if not parallel.launched():
-        with locked(run_directory):
-            yield device
-        return
     try:
-        device = parallel.join(device)
-        with locked(run_directory) if parallel.rank() == 0 else nullcontext():
-            yield device
+        yield parallel.join(device) if parallel.launched() else device
     finally:
         parallel.leave()
 
 
-def _prepare(run_directory: Path, config: RunConfig, resume: bool, device: str) -> Trainer:
-    """Load the data, and make or restore the trainer and its run directory."""
+def _load(dataset: str, quiet: bool) -> DataSet:
+    """Return the data set; of several processes the first downloads it if need be."""
     from dvae_core.data import load
+    from dvae_core.parallel import first_process_first
+
+    with first_process_first():
+        return load(dataset, quiet=quiet)
+
+
+def _locked(run_directory: Path) -> AbstractContextManager[None]:
+    """Return a context that holds the run directory, in the first process."""
+    from dvae_core.parallel import rank
+    from dvae_core.run_files import locked
+
+    return locked(run_directory) if rank() == 0 else nullcontext()
+
+
+def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool, device: str) -> Trainer:
+    """Make or restore the trainer and its run directory."""
     from dvae_core.parallel import first_process_first
     from dvae_core.train import Trainer
 
     with first_process_first():
-        data = load(config.dataset)
         trainer = Trainer(run_directory, config, data, device)
         if resume:
             trainer.restore()
