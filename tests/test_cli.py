@@ -97,6 +97,15 @@ def test_gradients_of_a_run(run, tmp_path, capsys):
     assert terms[0] == terms[1]
 
 
+def test_gradients_are_measured_and_drawn(run, tmp_path):
+    args = ["--limit", 2, "--samples", 400, "--reference", 400, "--pilot", 50, "-q"]
+    plot, result = tmp_path / "variances.png", tmp_path / "gradients.json"
+    assert status_of(dvae_eval, "gradients", run / "model.pt", *args, "--plot", plot, "-o", result) in (0, 3)
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(result.read_text())["kind"] == "gradients"
+    assert status_of(dvae_eval, "gradients", run / "model.pt", *args, "--plot", plot) == 2
+
+
 def test_quiet_says_the_result_alone(run, capsys):
     assert status_of(dvae_eval, "logz", run / "model.pt", "--quiet", "--json") == 0
     captured = capsys.readouterr()

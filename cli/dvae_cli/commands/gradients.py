@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import DataError
+from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import GradientConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
@@ -22,6 +22,11 @@ __all__ = ["command"]
 @click.command("gradients")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the variances into this .png, .svg or .pdf.",
+)
 @config_options(GradientConfig)
 @output_options("gradients.json beside a run's model.pt")
 @compute_options
@@ -29,6 +34,7 @@ __all__ = ["command"]
 def command(
     model: Path,
     data: str | None,
+    plot: Path | None,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -43,7 +49,7 @@ def command(
     \b
     Example:
       dvae-eval gradients runs/digits/model.pt
-      dvae-eval gradients runs/mnist/model.pt --limit 20 --samples 10000
+      dvae-eval gradients runs/mnist/model.pt --limit 20 --samples 10000 --plot variances.png
 
     The gradient is that of the bound in the logits of the posterior over the RBM's units, for every image on its
     own. It is held against the exact one where the model is tiny, else against a long average of the paper's
@@ -59,6 +65,9 @@ def command(
     from ..inputs import command_line, default_output, finish
 
     path = output_path(output, force, default_output(model, "gradients.json", as_json))
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
+    output_path(plot, force, None)
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
@@ -70,7 +79,20 @@ def command(
     with EstimateProgress("gradients", quiet) as progress:
         result = measure_gradients(trained, images, config, progress=progress)
     result = dataclasses.replace(result, command=command_line())
+    if plot:
+        _draw(result, plot)
     return finish(result, path, as_json, quiet, lambda: _details(result))
+
+
+def _draw(result: GradientResult, path: Path) -> None:
+    """Write the figure of the variances to `path`, whole or not at all."""
+    from dvae_core.files import atomic_write
+    from dvae_reports.figures.gradients import plot_gradient_variance
+
+    figure = plot_gradient_variance(result).get_figure(root=True)
+    assert figure is not None  # the axes were made in one
+    with atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=200, bbox_inches="tight")
 
 
 def _details(result: GradientResult) -> list[str]:
