@@ -105,7 +105,8 @@ def _is_exact(machine: Machine, config: LogZConfig) -> bool:
             f"{option}: {n_kept} units would have to be enumerated, and that is done with at most "
             f"{MAX_ENUMERATED} units; use --method pt-bar alone"
         )
-    return config.method == "exact" or (config.method == "auto" and feasible)
+    # Where all units are summed out nothing is left to temper; the works are constants that BAR cannot bracket.
+    return config.method == "exact" or n_kept == 0 or (config.method == "auto" and feasible)
 
 
 def _exact(machine: Machine, progress: ProgressCallback | None) -> dict[str, Any]:

@@ -33,10 +33,10 @@ def naive_log_z(W, b_left, b_right) -> float:
 
 def brute_log_z(J, b, beta=1.0) -> float:
     """Return log Σ_z exp(β (Σ_{i<j} J_ij z_i z_j + b'z)) by visiting every state, in Python floats."""
-    n = len(b)
-    pairs = [(i, j, float(J[i][j])) for i in range(n) for j in range(i + 1, n) if J[i][j]]
+    J, b, n = np.asarray(J).tolist(), np.asarray(b).tolist(), len(b)
+    pairs = [(i, j, J[i][j]) for i in range(n) for j in range(i + 1, n) if J[i][j]]
     exponents = [
-        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(float(b[i]) for i in range(n) if z[i]))
+        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(b[i] for i in range(n) if z[i]))
         for z in itertools.product((0, 1), repeat=n)
     ]
     top = max(exponents)
@@ -167,7 +167,7 @@ def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     """Return log p(x) of one image (n_pixels,), by summing over z and integrating over ζ and 𝔷."""
     g = grid(model.prior.n_units, model.smoothing.sharpness)
     zeta = g.zeta
-    log_z = brute_log_z(*dense(model.prior))
+    log_z = brute_log_z(*(part.detach() for part in dense(model.prior)))
     p_x = torch.zeros(len(g.z), dtype=torch.float64)
     points, weights = _hermite(model.config.n_layers, n=24)
     for eps, w in zip(points, weights, strict=True):

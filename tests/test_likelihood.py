@@ -34,9 +34,10 @@ def trained(**shape) -> TrainedModel:
         {"n_groups": 4},
         {"n_left": 1, "n_right": 3, "n_groups": 3},
         {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
-        {"n_left": 1, "n_right": 2, "n_groups": 2, "prior": "graph", "graph": "complete"},
-        {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring"},
-        {"n_left": 2, "n_right": 1, "n_groups": 2, "prior": "independent"},
+        # Smaller scales, where weights have tails light enough for their own standard deviation to be known.
+        {"n_left": 1, "n_right": 2, "n_groups": 2, "prior": "graph", "graph": "complete", "scale": 0.5},
+        {"n_left": 2, "n_right": 2, "n_groups": 4, "prior": "graph", "graph": "ring", "scale": 0.5},
+        {"n_left": 2, "n_right": 1, "n_groups": 2, "prior": "independent", "scale": 0.5},
         {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
     ],
 )
