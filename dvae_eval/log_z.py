@@ -97,13 +97,17 @@ def estimate_log_z(
 
 def _is_exact(machine: Machine, config: LogZConfig) -> bool:
     """Decide whether the exact value is the answer; ConfigError if it is asked for in vain."""
+    n_kept = len(machine.reduced().b)
+    if n_kept == 0:
+        # All units are summed out: nothing is left to temper.
+        return True
     if config.method == "pt-bar" and not config.against_exact:
         return False
     feasible = exact_route(machine) is not None
     if not feasible and (config.method == "exact" or config.against_exact):
         option = "--method exact" if config.method == "exact" else "--against-exact"
         raise ConfigError(
-            f"{option}: {len(machine.reduced().b)} units would have to be enumerated, which is done for at most "
+            f"{option}: {n_kept} units would have to be enumerated, which is done for at most "
             f"{MAX_ENUMERATED} units; use --method pt-bar alone"
         )
     return feasible and config.method != "pt-bar"

@@ -116,7 +116,7 @@ class Tempering:
         """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
         field = torch.addmm(self.c, self.v.flatten(0, 1), self.W).view(self.n_ladders, -1, len(self.c))
         h = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
-        field = torch.addmm(self.b, h.flatten(0, 1), self.W.T).view(self.n_ladders, -1, len(self.b))
+        field = torch.addmm(self.b, h.flatten(0, 1), self.W.T).view_as(self.v)
         if self.J is None:
             self.v = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
         else:

@@ -258,7 +258,7 @@ def exact_log_p_x(model: DVAE, x: Tensor) -> float:
     """Return log p(x) of one image (n_pixels,), by summing over z and integrating over ζ and 𝔷."""
     g = grid(model)
     zeta = g.zeta
-    log_z = brute_log_z(*dense(model.prior))
+    log_z = brute_log_z(*(part.detach() for part in dense(model.prior)))
     p_x = torch.zeros(len(g.z), dtype=torch.float64)
     points, weights = _hermite(model.config.n_layers, n=24)
     for eps, w in zip(points, weights, strict=True):

@@ -198,6 +198,9 @@ def test_bad_input_gives_one_line_and_status_2(run, tmp_path, capsys, args, word
         (["digits", "--out", "{tmp}/x", "--encoder-hidden", "a,b"], "--encoder-hidden"),
         (["digits", "--out", "{tmp}/x", "--groups", "99"], "--groups"),
         (["{tmp}/none.npy", "--out", "{tmp}/x"], "none.npy"),
+        (["digits", "--out", "{tmp}/x", "--graph", "nowhere.txt", "--prior", "graph"], "nowhere.txt"),
+        (["digits", "--out", "{tmp}/x", "--graph", "grid-9x9", "--prior", "graph"], "81 nodes"),
+        (["digits", "--out", "{tmp}/x", "--graph", "ring"], "--prior graph"),
         (["digits", "--out", "{run}"], "--resume"),
         (["--resume", "--out", "{tmp}/x"], "config.json"),
         (["--resume", "--out", "{run}", "--epochs", "7"], "--epochs"),
@@ -215,6 +218,41 @@ def test_a_users_own_images(tmp_path):
     np.save(tmp_path / "mine.npy", images)
     assert status_of(dvae_train, tmp_path / "mine.npy", "--out", tmp_path / "run", "--quiet", *SMALL) == 0
     assert status_of(dvae_eval, "ll", tmp_path / "run" / "model.pt", "--samples", 10, "--quiet") == 0
+
+
+@pytest.mark.parametrize("graph", ["file", "ring", None])
+def test_every_prior_from_training_to_report(tmp_path, graph):
+    """A triangle with a tail from a file that is gone afterwards, an odd ring, and no lateral connections."""
+    edges = tmp_path / "edges.txt"
+    edges.write_text("0 1\n1 2\n0 2\n2 3\n3 4\n4 5\n5 6\n")
+    prior = (
+        ["--prior", "graph", "--graph", edges if graph == "file" else graph]
+        if graph
+        else ["--prior", "independent"]
+    )
+    run = tmp_path / "run"
+    args = ("bars-and-stripes", "--out", run, "--quiet", *SMALL, *prior, "--sampler", "tempering", "--rungs", 3)
+    assert status_of(dvae_train, *args) == 0
+    edges.unlink()
+    assert status_of(dvae_train, "--resume", "--out", run, "--quiet") == 0
+    assert status_of(dvae_eval, "logz", run / "model.pt", "--quiet") == 0
+    assert json.loads((run / "logz.json").read_text())["method"] == "exact"
+    args = (
+        "logz",
+        run / "model.pt",
+        "-o",
+        run / "pt.json",
+        "--method",
+        "pt-bar",
+        "--sweeps",
+        400,
+        "--against-exact",
+    )
+    assert status_of(dvae_eval, *args, "--quiet") == 0
+    assert status_of(dvae_eval, "ll", run / "model.pt", "--samples", 20, "--limit", 20, "--quiet") == 0
+    assert status_of(dvae_eval, "samples", run / "model.pt", "--quiet") == 0
+    assert status_of(dvae_eval, "report", run, "--quiet") == 0
+    assert ("independent units" if graph is None else "units on the graph") in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
