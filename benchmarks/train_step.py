@@ -222,7 +222,8 @@ def table(found: dict[str, Any]) -> Iterator[str]:
     yield f"{'part':10} {'ms':>9} {'share':>6} {'products ms':>12} {'ratio':>6}"
     total = found["step"]["ms"]
     for name, row in [*found["parts"].items(), ("step", found["step"])]:
-        ratio = f"{row['ratio']:6.2f}" if row["ratio"] else ""
+        # A part that multiplies next to no matrices has no floor worth the name.
+        ratio = f"{row['ratio']:6.2f}" if row["floor_ms"] > 0.01 * row["ms"] else ""
         yield f"{name:10} {row['ms']:9.2f} {row['ms'] / total:6.1%} {row['floor_ms']:12.2f} {ratio}".rstrip()
 
 
