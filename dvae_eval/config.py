@@ -60,8 +60,8 @@ class GradientConfig:
     n_reference: int = option(
         20_000, "Draws for every image of the average that stands for the true gradient.", min=8, max=10**9
     )
-    n_pilot: int = option(1000, "Draws for every image that the baselines are fitted to.", min=8, max=10**6)
-    limit: int = option(10, "Use the first so many images only (0 = all).", min=0, max=10**9)
+    n_pilot: int = option(1000, "Draws for every image that the baselines are fitted to.", min=8, max=100_000)
+    limit: int = option(10, "Use the first so many images only.", min=1, max=100)
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )

@@ -87,7 +87,7 @@ def measure_gradients(
     """
     config = config or GradientConfig()
     started = time.monotonic()
-    model, images = trained.model, images[: config.limit or None]
+    model, images = trained.model, images[: config.limit]
     x = torch.from_numpy(images).to(model.groups.device, next(model.parameters()).dtype)
     source = _Source(model, x, config.seed)
     reference = _reference(source, config.n_reference, progress)
