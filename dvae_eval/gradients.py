@@ -22,10 +22,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dvae_core.checkpoint import TrainedModel, package_versions
-from dvae_core.errors import NumericalError
+from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.model import DVAE
 from dvae_core.prior import annealed_log_z
 from dvae_core.rng import torch_generator
+from dvae_core.smoothing import Spike
 
 from .config import GradientConfig
 from .gradient_estimators import (
@@ -82,11 +83,18 @@ def measure_gradients(
 
     Raises
     ------
+    ConfigError
+        If the smoothing is not one that the estimators are defined for.
     NumericalError
         If an estimate is not finite.
     """
     config = config or GradientConfig()
     started = time.monotonic()
+    if not isinstance(trained.model.smoothing, Spike):
+        raise ConfigError(
+            f"{trained.path}: trained with {trained.model.config.smoothing}; the estimators are defined for a spike at "
+            "zeta = 0 and a density shared with the prior; give a model of spike-and-exponential or spike-and-slab"
+        )
     model, images = trained.model, images[: config.limit]
     x = torch.from_numpy(images).to(model.groups.device, next(model.parameters()).dtype)
     source = _Source(model, x, config.seed)

@@ -15,7 +15,7 @@ import torch
 
 from dvae_core.checkpoint import TrainedModel
 from dvae_core.config import RunConfig
-from dvae_core.errors import NumericalError
+from dvae_core.errors import ConfigError, NumericalError
 from dvae_eval import gradients as gradients_module
 from dvae_eval.config import GradientConfig
 from dvae_eval.exact import enumerate_states
@@ -209,3 +209,9 @@ def test_figures(tmp_path):
     ax = plot_gradient_scaling([replace(result, n_units=n) for n in (8, 4)])
     assert list(ax.lines[0].get_xdata()) == [4, 8]
     assert [line.get_label() for line in ax.lines] == [estimator.name for estimator in ESTIMATORS]
+
+
+@pytest.mark.parametrize("smoothing", ["spike-and-gaussian", "mixture-of-ramps"])
+def test_smoothings_that_the_estimators_are_not_defined_for_are_refused(smoothing):
+    with pytest.raises(ConfigError, match=smoothing):
+        measure(tiny_model(smoothing=smoothing))
