@@ -92,8 +92,8 @@ def measure_gradients(
     started = time.monotonic()
     if not isinstance(trained.model.smoothing, Spike):
         raise ConfigError(
-            f"{trained.path}: trained with {trained.model.config.smoothing}; estimators are defined for a spike "
-            "at zeta = 0 and a density shared with the prior; give a model of spike-and-exponential or spike-and-slab"
+            f"{trained.path}: trained with {trained.model.config.smoothing}; the estimators are defined for a "
+            "spike at zeta = 0 that the prior shares; give a model of spike-and-exponential or spike-and-slab"
         )
     model, images = trained.model, images[: config.limit]
     x = torch.from_numpy(images).to(model.groups.device, next(model.parameters()).dtype)
