@@ -157,6 +157,12 @@ class MLP(nn.Module):
         h, free = h[..., : -self.n_free], h[..., -self.n_free :]
         return torch.cat((self.output_norm(h), free), -1)
 
+    def freeze_redundant_biases(self) -> None:
+        """Train no bias that a batch norm takes away: its gradient is rounding noise, along which Adam walks."""
+        normed = len(self.norms) + (isinstance(self.output_norm, L1BatchNorm) and not self.n_free)
+        for linear in self.linears[:normed]:
+            linear.bias.requires_grad_(False)
+
     def _first(self, inputs: list[Tensor]) -> Tensor:
         """Return the first layer's linear map of all inputs."""
         layer = self.linears[0]

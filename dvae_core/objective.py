@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .config import RunConfig
 from .model import DVAE, Bound
@@ -60,11 +60,10 @@ class Objective:
 
     def __init__(self, model: DVAE, n_importance: int = 1, compile: bool = False) -> None:
         self.model, self.n_importance = model, n_importance
-        self.theta = [
-            p for part in (model.prior, model.continuous_prior, model.decoder) for p in part.parameters()
-        ]
-        ids = {id(p) for p in self.theta}
-        self.phi = [p for p in model.parameters() if id(p) not in ids]
+        generative = nn.ModuleList((model.prior, model.continuous_prior, model.decoder))
+        self.theta = [p for p in generative.parameters() if p.requires_grad]
+        ids = set(map(id, self.theta))
+        self.phi = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
         self.bound = torch.compile(model.bound) if compile else model.bound
         self.weight_parts = torch.compile(model.weight_parts) if compile else model.weight_parts
 

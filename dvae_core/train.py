@@ -88,7 +88,7 @@ class Trainer:
         self.model = DVAE(config.model, data.n_pixels)
         self.model.initialise(torch_generator(seed, "weights"), torch.from_numpy(data.pixel_means()).float())
         self.model.to(self.device)
-        self._set_mixed_precision(t.amp)
+        self._prepare_networks(t.amp)
         self.average = WeightAverage(self.model, t.ema_decay) if t.ema_decay else None
         self.objective = Objective(self.model, t.n_importance, t.compile)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=t.learning_rate, fused=True)
@@ -117,11 +117,12 @@ class Trainer:
         since = max(self.best.get("epoch", 0), t.warmup_epochs, t.rbm_warmup_epochs)
         return bool(t.patience) and self.epoch - since >= t.patience
 
-    def _set_mixed_precision(self, on: bool) -> None:
-        """Let the networks multiply in bfloat16, or not."""
+    def _prepare_networks(self, mixed_precision: bool) -> None:
+        """Set what training asks of the networks, and evaluation does not."""
         for module in self.model.modules():
             if isinstance(module, MLP):
-                module.mixed_precision = on
+                module.mixed_precision = mixed_precision
+                module.freeze_redundant_biases()
 
     # --- the loop -------------------------------------------------------------------------------------------
 
