@@ -213,6 +213,16 @@ def test_bad_training_input_gives_one_line_and_makes_nothing(run, tmp_path, caps
     assert not (tmp_path / "x").exists()
 
 
+def test_a_run_that_stops_early_says_so(tmp_path, capsys):
+    args = ("bars-and-stripes", "--out", tmp_path / "run", *SMALL, "--epochs", 200, "--patience", 1)
+    assert status_of(dvae_train, *args, "--warmup-epochs", 1, "--rbm-warmup-epochs", 1) == 0
+    n_epochs = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert n_epochs < 200
+    assert (
+        f"stopped early after epoch {n_epochs}: no better validation bound in 1 epoch" in capsys.readouterr().err
+    )
+
+
 def test_a_users_own_images(tmp_path):
     images = (np.random.default_rng(0).random((60, 5, 4)) < 0.3).astype(np.uint8)
     np.save(tmp_path / "mine.npy", images)

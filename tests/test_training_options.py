@@ -1,8 +1,10 @@
 """Options of training: averaged weights, importance weights, early stopping, precision, several processes."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -131,6 +133,23 @@ def test_mixed_precision_changes_little(tmp_path):
     assert abs(bounds[1] / bounds[0] - 1) < 0.02
 
 
+def test_mixed_precision_is_of_networks_in_training_alone(tmp_path):
+    trainer = start(tmp_path / "run", small(amp=True))
+    linear = trainer.model.decoder.linears[0]
+    x, rho, eps = torch.ones(6, 16), torch.rand(6, 8), torch.randn(6, 2)
+    for training in (True, False):
+        bound = trainer.model.train(training).bound(x, rho, eps)
+        for part in (bound.reconstruction, bound.kl_rbm, *bound.kl_continuous):
+            assert part.dtype == torch.float32
+    mixed = trainer.model.train().decoder(torch.ones(3, linear.in_features))
+    plain = trainer.model.eval().decoder(torch.ones(3, linear.in_features))
+    assert mixed.dtype == plain.dtype == torch.float32
+    assert torch.equal(mixed, mixed.bfloat16().float())
+    assert not torch.equal(plain, plain.bfloat16().float())
+    for statistic in trainer.model.buffers():
+        assert statistic.dtype in (torch.float32, torch.int64, torch.bool)
+
+
 @pytest.mark.slow
 def test_compiled_training_agrees(tmp_path):
     bounds = []
@@ -173,6 +192,27 @@ def test_two_processes_learn_what_one_learns(tmp_path):
             assert a[part]["elbo"] == pytest.approx(b[part]["elbo"], rel=1e-5)
     assert together.stderr.count("made ") == 1
     assert load_model(tmp_path / "two" / "model.pt").image_shape == (4, 4)
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_several_processes_saves_once_and_one_process_can_go_on(tmp_path):
+    run = tmp_path / "run"
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dvae_cli.train"]
+    command += ["bars-and-stripes", *OPTIONS, "--epochs", "100", "--out", str(run)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (run / "metrics.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        message = process.communicate(timeout=60)[1]
+    assert message.count(f"dvae-train --resume --out {run}") == 1
+    trainer = resume(run)
+    assert 0 < trainer.epoch < 100
+    with pytest.raises(Interrupted):
+        trainer.train(Silent(trainer, 5))
 
 
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):

@@ -244,7 +244,10 @@ def _train(trainer: Trainer, quiet: bool) -> None:
     best = trainer.best
     if trainer.stopped_early:
         n = trainer.config.train.patience
-        say(f"stopped early after epoch {trainer.epoch}: no better validation bound in {n} epochs", quiet)
+        say(
+            f"stopped early after epoch {trainer.epoch}: no better validation bound in {n} epoch{'s'[: n > 1]}",
+            quiet,
+        )
     say(
         f"made {trainer.run}/model.pt: best of epoch {best['epoch']}, "
         f"validation bound about {best['elbo']:.2f} nats (log Z tracked roughly)",
