@@ -13,8 +13,9 @@ from scipy.special import expit, logsumexp
 from dvae_core.errors import NumericalError, OverlapError
 
 from .tempering import Works
+from .work_sums import WorkSums
 
-__all__ = ["Bridge", "bar", "bridge", "stepping_stones"]
+__all__ = ["Bridge", "bar", "bridge", "bridge_of_sums", "std_err_of_mean", "stepping_stones"]
 
 Float = NDArray[np.float64]
 # Less overlap than this cannot be told from none: no estimate would mean anything.
@@ -72,9 +73,10 @@ class Bridge:
         log Z_{k+1} - log Z_k (positive where Z grows), from all samples together.
     overlaps : float64, shape (K,)
         1 where neighbours are the same distribution, 0 where they share nothing.
-    influence : float64, shape (n_iterations, n_ladders)
-        First-order effect of every sample on Σ delta_f: an estimate from any part of the samples is the whole
-        one plus the part's mean influence.  Errors, halves, repeats and running estimates all follow from it.
+    influence : float64, shape (n_stretches, n_ladders)
+        First-order effect of the samples of a stretch of the run (of an iteration, at the finest) on Σ delta_f:
+        an estimate from any part of the samples is the whole one plus the part's mean influence.  Errors,
+        halves, repeats and running estimates all follow from it.
     """
 
     delta_f: Float
@@ -94,8 +96,20 @@ class Bridge:
 
     @property
     def std_err(self) -> float:
-        """Standard error of `total` from the spread between ladders, nats; correlation in time does no harm."""
-        return std_err_of_mean(self.influence.mean(0))
+        """Standard error of `total`, nats: the larger of two that a sound run makes equal.
+
+        One comes from the spread between ladders, and correlation in time does it no harm; the other from that
+        between stretches, which has more degrees of freedom: together they are seldom too small by chance.
+        """
+        return max(std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel()))
+
+    @property
+    def independent_stretches(self) -> float:
+        """How many independent stretches a ladder's run is worth: all of them if neighbours do not correlate."""
+        between, within = std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel())
+        return (
+            len(self.influence) * min(1.0, (within / between) ** 2) if between > 0 else float(len(self.influence))
+        )
 
     def part(self, start: int, stop: int) -> tuple[float, float]:
         """Return (estimate, standard error) from the iterations start..stop alone."""
@@ -129,6 +143,30 @@ def bridge(works: Works) -> Bridge:
         # BAR's estimating equation is Σ [σ(Δf - w_f) - σ(-Δf - w_r)] = 0; its slope is the overlap / 2.
         influence += (expit(step - w_f) - expit(-step - w_r)) * 2 / overlaps[k]
     return Bridge(delta_f, overlaps, influence)
+
+
+def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
+    """Return the estimates by Bennett's identity between all neighbours, from the stretches after `start`.
+
+    Raises
+    ------
+    NumericalError
+        If a mean is nan.
+    OverlapError
+        If two neighbours share no mass; the message names the rungs.
+    """
+    forward, reverse = sums.statistic("forward", start), sums.statistic("reverse", start)
+    means = forward.mean((0, 1)), reverse.mean((0, 1))
+    if not (np.isfinite(means[0]).all() and np.isfinite(means[1]).all()):
+        raise NumericalError("BAR needs works that are all finite, in both directions; some are nan")
+    if (alone := np.flatnonzero(np.minimum(*means) < MIN_OVERLAP)).size:
+        raise OverlapError(
+            f"rungs {alone[0]} and {alone[0] + 1} of the ladder: two neighbouring distributions share no mass; "
+            "use more rungs (a higher --exchange-rate)"
+        )
+    influence: Float = (forward / means[0] - reverse / means[1]).sum(-1)
+    # At C = Δf both means are half the overlap, 2 ∫ p_k p_{k+1} / (p_k + p_{k+1}).
+    return Bridge(np.log(means[0] / means[1]) - sums.shift, means[0] + means[1], influence)
 
 
 def _overlap(w_f: Float, w_r: Float, delta_f: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvae_core.config import option, validate
+from dvae_core.errors import ConfigError
 
 __all__ = ["GradientConfig", "LikelihoodConfig", "LogZConfig"]
 
@@ -15,24 +16,56 @@ class LogZConfig:
     """Settings of an estimate of log Z."""
 
     method: str = option(
-        "auto", "How: exact if log Z can be enumerated, else pt-bar.", choices=("auto", "exact", "pt-bar")
+        "auto",
+        "How: exact if log Z can be had exactly and soon, else pt-bar (parallel tempering and BAR).",
+        choices=("auto", "exact", "pt-bar", "ais", "reverse-ais"),
     )
-    n_ladders: int = option(16, "Independent ladders; the error comes from their spread.", min=2, max=100_000)
+    precision: float = option(
+        0.0, "Run until this standard error, in nats (0 = 0.002, or what some 20 s reach).", min=0.0, max=1e6
+    )
+    time_limit: float = option(
+        0.0,
+        "End an estimate as it is after so many seconds (0 = none, but 45 without --precision and --sweeps).",
+        min=0.0,
+        max=1e9,
+    )
     n_sweeps: int = option(
-        4000, "Block Gibbs sweeps of every chain, each followed by exchanges.", min=20, max=10**9
+        0, "Block Gibbs sweeps of every chain, burn-in included (0 = as --precision asks).", min=0, max=10**9
     )
     burn_in: float = option(
         0.25, "Share of the sweeps that is thrown away at the start (the paper: 0.5).", min=0.0, max=0.95
     )
+    n_ladders: int = option(
+        32, "Independent ladders at once; the error comes from their spread.", min=2, max=100_000
+    )
     exchange_rate: float = option(
         0.5, "Exchange rate between neighbours that the ladder is made for.", min=0.05, max=0.95
     )
+    exchange: Literal["even-odd", "random"] = option(
+        "even-odd",
+        "Which neighbours exchange: even and odd pairs in turn, or either at random.",
+        choices=("even-odd", "random"),
+    )
+    energies: Literal["reduced", "joint"] = option(
+        "reduced",
+        "What exchanges and BAR look at: one side summed out, or the joint energy (the paper).",
+        choices=("reduced", "joint"),
+    )
+    base: Literal["uniform", "fitted"] = option(
+        "uniform",
+        "Distribution at β = 0: uniform, or independent units fitted to the target's samples.",
+        choices=("uniform", "fitted"),
+    )
+    n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
+    n_chains: int = option(1000, "Chains of ais and reverse-ais.", min=16, max=10**8)
     against_exact: bool = option(False, "Compute the exact value too, and hold the estimate against it.")
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)
+        if 0 < self.n_sweeps < 20:
+            raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,13 @@ class BipartiteMachine:
             return self
         return BipartiteMachine(np.ascontiguousarray(self.W.T), self.b_right, self.b_left)
 
+    def without_isolated_units(self) -> tuple[BipartiteMachine | None, float]:
+        """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
+        left, right = self.W.any(1), self.W.any(0)
+        alone = _log_z_of_independent(np.concatenate((self.b_left[~left], self.b_right[~right])))
+        rest = BipartiteMachine(self.W[np.ix_(left, right)], self.b_left[left], self.b_right[right])
+        return (rest if left.any() else None), alone
+
     def reduced(self) -> Reduced:
         """Return the machine with its larger side summed out."""
         m = self.smaller_side_first()
@@ -153,6 +160,14 @@ class GeneralMachine:
     def sha256(self) -> str:
         """Digest of the parameters' shapes and float64 bytes."""
         return _digest(f"{self.n_units}", self.J, self.b)
+
+    def without_isolated_units(self) -> tuple[GeneralMachine | None, float]:
+        """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
+        coupled = np.asarray(self.J.any(0) | self.J.any(1))
+        number = np.cumsum(coupled) - 1
+        classes = tuple(number[c[coupled[c]]] for c in self.classes if coupled[c].any())
+        rest = GeneralMachine(self.J[np.ix_(coupled, coupled)], self.b[coupled], classes)
+        return (rest if coupled.any() else None), _log_z_of_independent(self.b[~coupled])
 
     def reduced(self) -> Reduced:
         """Return the machine with its first class summed out."""
@@ -203,6 +218,11 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
         return GeneralMachine(couplings, biases, tuple(np.array(c, np.intp) for c in colour_classes(n, edges)))
     W = (couplings + couplings.T)[np.ix_(*sides)]
     return BipartiteMachine(W, biases[sides[0]], biases[sides[1]])
+
+
+def _log_z_of_independent(b: Float) -> float:
+    """Return Σ log(1 + exp(b))."""
+    return float(np.logaddexp(0, b).sum())
 
 
 def _upper(J: Float) -> Float:

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dvae_reports.rounding import decimals
+
 __all__ = ["EstimateProgress", "TrainingProgress", "say"]
 
 LOG_SECONDS = 5.0
@@ -68,15 +70,18 @@ class _Live:
 
 
 class EstimateProgress(_Live):
-    """Progress of an estimator; called with (phase, done, in all, estimate so far or None)."""
+    """Progress of an estimator; called with (phase, done, in all, estimate so far or None, its error or None)."""
 
     def __init__(self, label: str, quiet: bool) -> None:
         super().__init__(quiet)
         self.label = label
 
-    def __call__(self, phase: str, done: int, total: int, estimate: float | None) -> None:
+    def __call__(
+        self, phase: str, done: int, total: int, estimate: float | None, std_err: float | None = None
+    ) -> None:
         """Show the state of the estimate."""
-        self.update(phase, done, total, "" if estimate is None else f"{self.label} {estimate:.3f}")
+        number = "" if estimate is None else f"{self.label} {estimate:.{decimals(std_err or 0.001)}f}"
+        self.update(phase, done, total, number + ("" if std_err is None else f" ± {std_err:.2g}"))
 
 
 class TrainingProgress(_Live):

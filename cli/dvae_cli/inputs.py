@@ -16,7 +16,7 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.likelihood import machine_of, model_description
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.machine import Machine, load_machine
-from dvae_eval.results import Result
+from dvae_eval.results import LogZResult, Result
 
 from .console import EstimateProgress, say
 from .runner import NOT_TRUSTWORTHY
@@ -49,11 +49,29 @@ def read_machine(path: Path) -> tuple[Machine, dict[str, Any]]:
 
 
 def estimate_with_progress(
-    machine: Machine, config: LogZConfig, model: dict[str, Any], device: str, quiet: bool
-) -> Any:
-    """Return the LogZResult of `machine`, with progress on standard error."""
+    machine: Machine,
+    config: LogZConfig,
+    description: dict[str, Any],
+    device: str,
+    quiet: bool,
+    *,
+    threads: int | None = None,
+    partial: Path | None = None,
+) -> LogZResult:
+    """Return the LogZResult of `machine`, with progress on standard error.
+
+    `partial` is the file of an unfinished estimate, which is gone on with and left for the caller to remove.
+    """
     with EstimateProgress("log Z", quiet) as progress:
-        return estimate_log_z(machine, config, model=model, device=device, progress=progress)
+        return estimate_log_z(
+            machine,
+            config,
+            description=description,
+            device=device,
+            threads=threads,
+            progress=progress,
+            partial=partial,
+        )
 
 
 def finish(result: Result, path: Path | None, as_json: bool, quiet: bool, details: Callable[[], list[str]]) -> int:

@@ -7,25 +7,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from dvae_eval.config import LogZConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_eval.results import LogZResult
 
 __all__ = ["command"]
 
+# Appendix H.1 of the paper, whose estimates are repeated runs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"energies": "joint", "exchange": "random", "burn_in": 0.5, "exchange_rate": 0.5, "base": "uniform"}
+}
+
 
 @click.command("logz")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--preset",
+    type=click.Choice(sorted(PRESETS)),
+    help="Settings by name: paper = joint energies, random exchange, burn-in 0.5. Options that are given win.",
+)
 @config_options(LogZConfig)
 @output_options("logz.json beside a run's model.pt")
 @compute_options
 @common_options
 def command(
     model: Path,
+    preset: str | None,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -40,22 +53,42 @@ def command(
     \b
     Example:
       dvae-eval logz runs/digits/model.pt
-      dvae-eval logz rbm.npz --method pt-bar --json
+      dvae-eval logz rbm.npz --method pt-bar --precision 0.01 --json
+      dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
 
     MODEL is the model.pt of a run, or an npz file: W (n_left x n_right), b_left and b_right, for
     p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}; or J and b for a general Boltzmann machine,
     p(z) ∝ exp(Σ_{i<j} J_ij z_i z_j + b'z), J strictly upper triangular, or symmetric with a zero diagonal.
+
+    An estimate that is written to a file can be stopped at any time; the same command goes on with it.
     """
-    config = LogZConfig(**settings)
+    config = LogZConfig(**{**settings, **_of_preset(preset)})
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, estimate_with_progress, finish, read_machine
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
     machine, description = read_machine(model)
     prepare_device(device, threads, len(machine.reduced().b))
-    result = estimate_with_progress(machine, config, description, device, quiet)
+    partial = path.with_name(f".{path.name}.partial.npz") if path else None
+    try:
+        result = estimate_with_progress(
+            machine, config, description, device, quiet, threads=threads, partial=partial
+        )
+    except KeyboardInterrupt:
+        again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
+        raise CleanInterrupt(f"interrupted; {again}") from None
     result = dataclasses.replace(result, command=command_line())
-    return finish(result, path, as_json, quiet, lambda: _details(result))
+    status = finish(result, path, as_json, quiet, lambda: _details(result))
+    if partial:
+        partial.unlink(missing_ok=True)
+    return status
+
+
+def _of_preset(preset: str | None) -> dict[str, Any]:
+    """Return the preset's settings, but for the options that were given."""
+    source = click.get_current_context().get_parameter_source
+    settings = PRESETS[preset] if preset else {}
+    return {name: value for name, value in settings.items() if source(name) == ParameterSource.DEFAULT}
 
 
 def _details(result: LogZResult) -> list[str]:
@@ -68,9 +101,10 @@ def _details(result: LogZResult) -> list[str]:
         lines.append(f"exact log Z = {found['exact']['log_z']:.6f}; difference {difference:+.5f}{in_errors}")
     if "ladder" in found:
         low, high = result.ci95
+        kind = "repeats" if "repeats_std_err" in found else "ladders"
         lines.append(
-            f"95% interval [{low:.4f}, {high:.4f}]; {len(result.repeats)} ladders "
-            f"of {len(found['ladder'])} rungs, "
+            f"95% interval [{low:.4f}, {high:.4f}]; {len(result.repeats)} {kind} "
+            f"of {len(found['ladder'])} rungs, {found['n_sweeps']} sweeps (ended by {found['stopped']}), "
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )

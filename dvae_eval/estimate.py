@@ -1,0 +1,162 @@
+"""From a finished run to an estimate: the number, its error, its checks, and what was seen on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .bridge import Bridge
+from .config import LogZConfig
+from .diagnostics import check_bridge, check_lower_bound, student_limit
+from .machine import Machine
+from .partial import Partial
+from .results import Check
+from .tempered import TemperedRun
+
+__all__ = ["Estimate", "estimate_by_tempering"]
+
+AUTO_SECONDS = 45.0
+N_RUNNING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An estimate of log Z.
+
+    Attributes
+    ----------
+    log_z, std_err : float
+        In nats.
+    repeats : list of float
+        Independent estimates whose mean it is, nearly: of the ladders, or of whole repeats.
+    n_independent : int
+        From how many independent values the error comes.
+    checks : list of Check
+    diagnostics : dict
+        What the checks looked at, and arrays for figures: plain JSON values.
+    """
+
+    log_z: float
+    std_err: float
+    repeats: list[float]
+    n_independent: int
+    checks: list[Check]
+    diagnostics: dict[str, Any]
+
+
+def estimate_by_tempering(
+    machine: Machine,
+    config: LogZConfig,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: Callable[[str, int, int, float | None, float | None], None] | None = None,
+    store: Partial | None = None,
+    n_alike: int = 1,
+) -> Estimate:
+    """Return the estimate of one run by parallel tempering and BAR.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        Every unit has a coupling.
+    config : LogZConfig
+    device : str
+    threads : int
+    progress : callable, optional
+        Called with (phase, done, in all, estimate or None, standard error or None).
+    store : Partial, optional
+        Where the run is kept, and gone on with.
+    n_alike : int
+        How many such runs a user will see the checks of: their false alarm is for all of them together.
+    """
+    deadline = time.monotonic() + _time_limit(config)
+    run = TemperedRun(machine, config, device, threads)
+    state = store.load() if store else None
+    if state is not None:
+        run.load_state_dict(state)
+    else:
+        run.place_rungs(
+            (lambda done, total: progress("placing rungs", done, total, None, None)) if progress else None
+        )
+
+    def tell(done: int, total: int, bar: Bridge) -> None:
+        if progress:
+            progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
+
+    run.advance(deadline, tell, (lambda: store.save(run.state_dict())) if store else None)
+    return _conclude(run, n_alike)
+
+
+def _time_limit(config: LogZConfig) -> float:
+    """Return the seconds that an estimate may take."""
+    if config.time_limit:
+        return config.time_limit
+    return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
+
+
+def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
+    """Return the estimate of a run that is at its end."""
+    bar, limit = run.bridge(), student_limit(run.config.n_ladders, n_alike)
+    log_z = run.log_z_0 + bar.total
+    checks = check_bridge(run.sums, run.first_stretch, bar, run.tempering.round_trips, limit)
+    checks.append(check_lower_bound(log_z, bar.std_err, float(run.basins.bounds[0]), limit))
+    repeats = (run.log_z_0 + bar.repeats).tolist()
+    return Estimate(log_z, bar.std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
+
+
+def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
+    """Return what was seen on the way, for figures and for readers."""
+    sums, start, base = run.sums, run.first_stretch, run.log_z_0
+    rates = sums.statistic("exchange", start).mean((0, 1))
+    means, variances = sums.energies(start)
+    n, ladders = len(bar.influence), bar.influence.mean(0)
+    n_ordered = run.config.n_ladders // 2
+    return {
+        "ladder": run.tempering.ladder.betas.tolist(),
+        "exchange_rates": rates.tolist(),
+        "barrier": float((1 - rates).sum()),
+        "round_trips": run.tempering.round_trips.tolist(),
+        "delta_f": bar.delta_f.tolist(),
+        "overlaps": bar.overlaps.tolist(),
+        "stepping_stones": _stepping_stones(run),
+        "energies": {"mean": means.tolist(), "variance": variances.tolist()},
+        "halves": [base + bar.part(0, n // 2)[0], base + bar.part(n // 2, n)[0]] if n > 1 else [],
+        "starts": {
+            "random": base + bar.total + float(ladders[: len(ladders) - n_ordered].mean()),
+            "ordered": base + bar.total + float(ladders[len(ladders) - n_ordered :].mean()),
+        },
+        "mean_field_bounds": run.basins.bounds.tolist(),
+        "running": _running(run, bar),
+        "independent_stretches": bar.independent_stretches,
+        "n_stretches": n,
+        "n_sweeps": run.n_iterations,
+        "stopped": run.stopped,
+        "ladder_settled": run.settled,
+    }
+
+
+def _stepping_stones(run: TemperedRun) -> dict[str, float]:
+    """Return log Z by importance sampling up the ladder and down it: BAR's two one-sided relatives."""
+    shift, start = run.sums.shift, run.first_stretch
+    up, down = (run.sums.statistic(f"stone_{way}", start).mean((0, 1)) for way in ("forward", "reverse"))
+    return {
+        "forward": run.log_z_0 + float((np.log(up) - shift).sum()),
+        "reverse": run.log_z_0 - float((np.log(down) + shift).sum()),
+    }
+
+
+def _running(run: TemperedRun, bar: Bridge) -> dict[str, list[float]]:
+    """Return the estimate and its error as the run went on after burn-in."""
+    n = len(bar.influence)
+    stops = sorted({max(1, round(n * share)) for share in np.linspace(1 / N_RUNNING, 1, N_RUNNING)})
+    parts = [bar.part(0, stop) for stop in stops]
+    return {
+        "n_sweeps": [(run.first_stretch + stop) * run.sums.stretch for stop in stops],
+        "log_z": [run.log_z_0 + estimate for estimate, _ in parts],
+        "std_err": [error for _, error in parts],
+    }

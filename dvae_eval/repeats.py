@@ -1,0 +1,98 @@
+"""Independent estimates of the same log Z, over processes: their spread is the error nobody can argue with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dvae_core.rng import numpy_generator
+
+from .config import LogZConfig
+from .diagnostics import check_repeats
+from .estimate import Estimate, estimate_by_tempering
+from .machine import Machine
+from .partial import Partial
+from .results import Check
+
+__all__ = ["repeated"]
+
+
+def repeated(
+    machine: Machine,
+    config: LogZConfig,
+    device: str = "cpu",
+    workers: int = 1,
+    progress: Callable[[str, int, int, float | None, float | None], None] | None = None,
+    store: Partial | None = None,
+) -> Estimate:
+    """Return the mean of `config.n_repeats` independent estimates, each with its own pilot and random numbers.
+
+    Parameters
+    ----------
+    machine, config, device, progress
+        As for `estimate_by_tempering`.
+    workers : int
+        Processes; the result does not depend on them.
+    store : Partial, optional
+        Where finished repeats are kept.
+    """
+    from joblib import Parallel, delayed
+
+    done = _load(store)
+    pool = Parallel(n_jobs=min(workers, config.n_repeats), return_as="generator")
+    todo = range(len(done), config.n_repeats)
+    for estimate in pool(delayed(one_repeat)(machine, config, device, i) for i in todo):
+        done.append(estimate)
+        if store:
+            store.save({"estimates": _packed(done)})
+        if progress:
+            values = np.array([e.log_z for e in done])
+            error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
+            progress("repeats", len(done), config.n_repeats, float(values.mean()), error)
+    return _combined(done, config)
+
+
+def one_repeat(machine: Machine, config: LogZConfig, device: str, index: int) -> Estimate:
+    """Return the estimate of one repeat, on one thread."""
+    seed = int(numpy_generator(config.seed, "log_z", 4, index).integers(2**63))
+    return estimate_by_tempering(
+        machine, dataclasses.replace(config, seed=seed, n_repeats=1), device, n_alike=config.n_repeats
+    )
+
+
+def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:
+    """Return the mean of the repeats; of every check the worst of all, and the diagnostics of the first."""
+    values, errors = np.array([e.log_z for e in done]), np.array([e.std_err for e in done])
+    n = len(done)
+    std_err = max(float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))) / math.sqrt(n)
+    checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
+    checks.append(check_repeats(values, errors, config.n_ladders))
+    diagnostics = {**done[0].diagnostics, "repeats_std_err": errors.tolist()}
+    diagnostics["n_sweeps_of_repeats"] = [e.diagnostics["n_sweeps"] for e in done]
+    return Estimate(float(values.mean()), std_err, values.tolist(), n, checks, diagnostics)
+
+
+def _worst(checks: list[Check]) -> Check:
+    """Return the first check that failed, else the one nearest to its limit."""
+    return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
+
+
+def _packed(done: list[Estimate]) -> Any:
+    """Return the estimates as JSON bytes."""
+    return np.frombuffer(json.dumps([dataclasses.asdict(e) for e in done]).encode(), dtype=np.uint8)
+
+
+def _load(store: Partial | None) -> list[Estimate]:
+    """Return the estimates that were finished before."""
+    arrays = store.load() if store else None
+    if arrays is None:
+        return []
+    return [
+        Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
+        for e in json.loads(arrays["estimates"].tobytes().decode())
+    ]

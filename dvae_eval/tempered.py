@@ -1,0 +1,222 @@
+"""One estimate of log Z by parallel tempering and BAR: a run that ends when it is precise, and can be resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .basins import find_basins
+from .bridge import Bridge, bridge_of_sums
+from .config import LogZConfig
+from .ladder import Ladder
+from .machine import Machine, Reduced
+from .path import Base, fitted_base
+from .pilot import FIRST_RUNGS, run_pilot
+from .tempering import Tempering
+from .work_sums import WorkSums
+
+__all__ = ["TemperedRun"]
+
+Float = NDArray[np.float64]
+
+# Where no precision is asked for: the standard error that ends the run, and the core-seconds that it may take,
+# which are predicted, not measured, so that the number does not hang on the load of the machine.
+PRECISION, CORE_SECONDS = 0.002, 40.0
+# Iterations that are added up at a time, and the least that are made.
+PIECE, MIN_ITERATIONS = 32, 640
+# An early standard error is a guess: a run never more than doubles between two looks at it.
+GROWTH, MARGIN = 2.0, 1.1
+# How often, and after how many iterations each, the target's states are looked at for a fitted base.
+N_FITS, FIT_EVERY = 20, 10
+TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
+
+
+class TemperedRun:
+    """Parallel tempering of one machine until the standard error is small enough, or the run is long enough.
+
+    The first half of the ladders starts at β = 0, the other in the deepest basins that `find_basins` knows: that
+    the two agree is a check.  All random numbers follow from the seed, and the number of threads does not matter.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    config : LogZConfig
+    device : str
+    threads : int
+        Of the CPU.
+
+    Attributes
+    ----------
+    n_iterations : int
+        Block Gibbs sweeps of every chain since the rungs were placed.
+    stopped : str
+        Why the run ended: `precision`, `sweeps`, `work` or `time limit`; empty before.
+    """
+
+    def __init__(self, machine: Machine, config: LogZConfig, device: str = "cpu", threads: int = 1) -> None:
+        self.machine, self.config, self.device, self.threads = machine, config, device, threads
+        self.reduced = machine.reduced()
+        self.basins = find_basins(self.reduced, config.seed)
+        self.n_iterations, self.look, self.stopped = 0, 0, ""
+        self.piece = min(PIECE, max(1, config.n_sweeps // 40)) if config.n_sweeps else PIECE
+
+    def place_rungs(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the ladder, in a pilot run; from a fitted base in two."""
+        ordered = self.basins.draw(self.config.n_ladders // 2, FIRST_RUNGS + 1, self.config.seed)
+        self.base = Base.uniform(self.machine)
+        how: dict[str, Any] = {"ordered": ordered, "device": self.device, "threads": self.threads}
+        pilot = run_pilot(self.machine, self.config, base=self.base, progress=progress, **how)
+        if self.config.base == "fitted":
+            self.base = self._fitted_base(pilot.ladder, pilot.v)
+            pilot = run_pilot(self.machine, self.config, base=self.base, key=1, progress=progress, **how)
+        self.settled = pilot.settled
+        self.tempering = self._replicas(pilot.ladder, pilot.v)
+        self.sums = WorkSums(pilot.shift, self.config.n_ladders, self.piece)
+
+    def advance(
+        self,
+        deadline: float = math.inf,
+        tell: Callable[[int, int, Bridge], None] | None = None,
+        save: Callable[[], None] | None = None,
+    ) -> None:
+        """Run to the end.
+
+        Parameters
+        ----------
+        deadline : float
+            On the clock of `time.monotonic`.
+        tell : callable, optional
+            Called with (iterations done, planned, estimate so far) about twice a second.
+        save : callable, optional
+            Called now and then, when `state_dict` is worth keeping.
+        """
+        told = saved = time.monotonic()
+        while not self._at_its_end():
+            self.sums.add(self.tempering.run(self.piece))
+            self.n_iterations += self.piece
+            now = time.monotonic()
+            if now > deadline and self.sums.n_stretches > 1:
+                self.stopped = "time limit"
+            if tell and now - told > TELL_SECONDS and self.sums.n_stretches > 1:
+                tell(self.n_iterations, self.look, self.bridge())
+                told = now
+            if save and now - saved > SAVE_SECONDS:
+                save()
+                saved = now
+
+    def _at_its_end(self) -> bool:
+        """Look at the error where that is due, and decide whether the run is at its end."""
+        if not self.stopped and self.n_iterations >= self.look:
+            self.stopped = self._reason_to_stop() if self.n_iterations else ""
+            self.look = self._next_look()
+        return bool(self.stopped)
+
+    @property
+    def first_stretch(self) -> int:
+        """The first stretch that is no burn-in."""
+        return min(round(self.config.burn_in * self.sums.n_stretches), self.sums.n_stretches - 1)
+
+    def bridge(self) -> Bridge:
+        """Return the estimate from what is not burn-in."""
+        return bridge_of_sums(self.sums, self.first_stretch)
+
+    @property
+    def log_z_0(self) -> float:
+        """Log Z at β = 0, nats."""
+        return self.base.log_z
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return all that is needed to go on, as plain arrays."""
+        return {
+            "betas": self.tempering.ladder.betas,
+            "base_b": self.base.b,
+            "base_c": self.base.c,
+            "settled": np.array(self.settled),
+            "n_iterations": np.array(self.n_iterations),
+            "look": np.array(self.look),
+            **{f"tempering/{name}": value for name, value in self.tempering.state_dict().items()},
+            **{f"sums/{name}": value for name, value in self.sums.state_dict().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go back to what `state_dict` returned, instead of placing the rungs."""
+        self.base = Base(state["base_b"], state["base_c"])
+        self.settled = bool(state["settled"])
+        self.n_iterations, self.look = int(state["n_iterations"]), int(state["look"])
+        self.tempering = self._replicas(Ladder(state["betas"]), None)
+        self.tempering.load_state_dict(_below(state, "tempering/"))
+        self.sums = WorkSums.from_state(_below(state, "sums/"))
+
+    def _fitted_base(self, ladder: Ladder, v: NDArray[np.uint8]) -> Base:
+        """Return the independent units that have the target's mean activations, from a run on the pilot's ladder."""
+        tempering = self._replicas(ladder, v)
+        samples = []
+        for _ in range(N_FITS):
+            tempering.run(FIT_EVERY)
+            samples.append(tempering.v[:, -1])
+        return fitted_base(self.machine, np.concatenate(samples))
+
+    def _replicas(self, ladder: Ladder, v: NDArray[np.uint8] | None) -> Tempering:
+        """Return the replicas of the run itself."""
+        config = self.config
+        return Tempering(
+            self.machine,
+            ladder,
+            config.n_ladders,
+            config.seed,
+            0,
+            self.device,
+            base=self.base,
+            v=v,
+            exchange=config.exchange,
+            energies=config.energies,
+            threads=self.threads,
+        )
+
+    @property
+    def precision(self) -> float:
+        """The standard error that ends the run, nats."""
+        return self.config.precision or PRECISION
+
+    def most_iterations(self) -> int | None:
+        """Return how many iterations the work allows, of all threads; None where a precision was asked for."""
+        if self.config.precision:
+            return None
+        n_chains = self.config.n_ladders * len(self.tempering.ladder.betas)
+        return max(MIN_ITERATIONS, int(CORE_SECONDS / (n_chains * seconds_per_sweep(self.reduced))))
+
+    def _next_look(self) -> int:
+        """Return the number of iterations after which the error is looked at next."""
+        if self.config.n_sweeps:
+            return self.config.n_sweeps // self.piece * self.piece
+        if not self.n_iterations:
+            return MIN_ITERATIONS
+        wanted = MARGIN * (self.bridge().std_err / self.precision) ** 2
+        look = math.ceil(self.n_iterations * min(GROWTH, max(MARGIN, wanted)))
+        return min(look, self.most_iterations() or look) // self.piece * self.piece
+
+    def _reason_to_stop(self) -> str:
+        """Return why the run is at its end, or nothing."""
+        if self.config.n_sweeps:
+            return "sweeps"
+        if self.bridge().std_err <= self.precision:
+            return "precision"
+        most = self.most_iterations()
+        return "work" if most and self.n_iterations + self.piece > most else ""
+
+
+def seconds_per_sweep(reduced: Reduced) -> float:
+    """Return roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
+    n_kept, n_summed = reduced.W.shape
+    n_bonds = np.count_nonzero(reduced.W) + (0 if reduced.J is None else np.count_nonzero(reduced.J))
+    return 1e-9 * (100 + 0.05 * n_bonds + 6 * (n_kept + n_summed))
+
+
+def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """Return the entries whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
