@@ -136,7 +136,7 @@ def _tempered(
     tempering = Tempering(machine, ladder, config.n_ladders, config.seed, round=0, device=device)
     tempering.anneal(ANNEALING_SWEEPS)
     log_z_0 = machine.n_units * math.log(2)
-    works = tempering.run(config.n_sweeps, _live("tempering", log_z_0, progress))
+    works = tempering.run(config.n_sweeps)
     works = works.after(round(config.burn_in * config.n_sweeps))
     bar = bridge(works)
     exact = exact_log_z(machine) if config.against_exact else None

@@ -69,7 +69,7 @@ def ladders(n_iterations=400, n_ladders=16, seed=5, correlated=False):
         w_f, w_r = (w.reshape(n, n_ladders) for w in gaussian_works(delta, 0.7, n * n_ladders, rng))
         repeat = n_iterations // n
         forward[..., k], reverse[..., k] = np.repeat(w_f, repeat, axis=0), np.repeat(w_r, repeat, axis=0)
-    return Works(forward, reverse)
+    return Works(forward, reverse, np.zeros((*forward.shape[:2], forward.shape[2] + 1)))
 
 
 @pytest.mark.parametrize("correlated", [False, True])
@@ -92,11 +92,11 @@ def test_parts_of_the_samples_by_influence():
     """First-order estimates from a part agree with BAR on that part."""
     works = ladders()
     whole = bridge(works)
-    half = bridge(Works(works.forward[:200], works.reverse[:200]))
+    half = bridge(Works(works.forward[:200], works.reverse[:200], works.energies[:200]))
     estimate, error = whole.part(0, 200)
     assert abs(estimate - half.total) < 0.1 * error
     assert abs(error / half.std_err - 1) < 0.1
-    single = bridge(Works(works.forward[:, :1], works.reverse[:, :1]))
+    single = bridge(Works(works.forward[:, :1], works.reverse[:, :1], works.energies[:, :1]))
     assert abs(whole.repeats[0] - single.total) < 0.01
     assert abs(whole.influence.mean()) < 1e-6
 
