@@ -48,7 +48,7 @@ class Base:
 
     @property
     def log_z(self) -> float:
-        """log Z_0 = Σ log(1 + exp(bias)), exactly, nats."""
+        """Log Z_0 = Σ log(1 + exp(bias)), exactly, nats."""
         return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
 
 

@@ -1,27 +1,39 @@
 """Parallel tempering of a Boltzmann machine: many independent ladders at once, an independent set summed out.
 
-States live on the kept units v: the smaller side of an RBM, else all but one class of a graph colouring.  Their
-reduced potential at β is u_β(v) = -β (v'Jv / 2 + b'v) - Σ_j log(1 + exp(β (c_j + (v'W)_j))), with J the symmetric
-couplings among kept units (an RBM has none), and p_β(v) ∝ exp(-u_β(v)).  One iteration is a block Gibbs sweep of
-every chain under its own p_β, then exchanges between neighbours, even and odd pairs in turn (non-reversible
-exchange: Okabe et al., 2001; Syed et al., 2022).
+On the way from a base of independent units (β = 0) to the machine (β = 1),
+
+    p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b0'v + c0'h)),
+
+with v the kept units (the smaller side of an RBM, else all but one class of a graph colouring) and h the others,
+whose field is x_j(β) = β ((v'W)_j + c_j) + (1 - β) c0_j.  The reduced potential of v alone is
+
+    u_β(v) = -β (v'Jv / 2 + b'v) - (1 - β) b0'v - Σ_j softplus(x_j(β)).
+
+One iteration is a block Gibbs sweep of every chain under its own p_β (h given v, then v given h), the works, then
+exchanges between neighbours: even and odd pairs in turn (non-reversible exchange: Okabe et al., 2001; Syed et al.,
+2022), or whichever a coin says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import softplus
 
-from dvae_core.rng import torch_generator
+from dvae_core.errors import ConfigError
+from dvae_core.rng import numpy_generator
 
 from .ladder import Ladder
 from .machine import Machine
+from .path import Base
+
+if TYPE_CHECKING:
+    from .tempering_numba import CompiledReplicas
+    from .tempering_torch import TorchReplicas
 
 __all__ = ["Tempering", "Works"]
 
@@ -38,10 +50,13 @@ class Works:
         u_{k+1}(v_k) - u_k(v_k), for samples v_k of rung k.
     reverse : float64, shape (n_iterations, n_ladders, K)
         u_k(v_{k+1}) - u_{k+1}(v_{k+1}), for samples of rung k + 1.
+    energies : float64, shape (n_iterations, n_ladders, K + 1)
+        -d u_β / dβ of every rung's sample at its own β, whose mean is d log Z / dβ.
     """
 
     forward: Float
     reverse: Float
+    energies: Float
 
     @property
     def exchange_rates(self) -> Float:
@@ -51,7 +66,7 @@ class Works:
 
     def after(self, start: int) -> Works:
         """Return what came at and after iteration `start`."""
-        return Works(self.forward[start:], self.reverse[start:])
+        return Works(self.forward[start:], self.reverse[start:], self.energies[start:])
 
 
 class Tempering:
@@ -64,104 +79,118 @@ class Tempering:
     ladder : Ladder
         Shared by all copies.
     n_ladders : int
-        Independent copies.
+        Independent copies, each with its own random numbers.
     seed, round : int
         Fix all random numbers; every round of an estimate has its own.
+    device : str
+        "cpu" runs compiled kernels, or torch where numba cannot be imported; any other is torch's.
+    base : Base, optional
+        What the ladder starts from; by default the uniform distribution.
+    v : uint8, shape (n_ladders, n_rungs, n_kept), optional
+        First states of the kept units; by default drawn from the base.
+    exchange : {"even-odd", "random"}
+        Even and odd pairs in turn, or as a coin says, each ladder its own.
+    energies : {"reduced", "joint"}
+        Whether works and energies are those of v alone, or of (v, h), with h what v was drawn from.
+    threads : int
+        How many threads share the ladders on a CPU; results do not depend on it.
+
+    Attributes
+    ----------
+    v : uint8, shape (n_ladders, n_rungs, n_kept)
+        States of the kept units, rung by rung.
+    round_trips : int64, shape (n_ladders,)
+        How often a replica came from the cold end to the hot one.
+    n_iterations : int
+        Iterations so far.
     """
 
     def __init__(
-        self, machine: Machine, ladder: Ladder, n_ladders: int, seed: int, round: int, device: str = "cpu"
+        self,
+        machine: Machine,
+        ladder: Ladder,
+        n_ladders: int,
+        seed: int,
+        round: int,
+        device: str = "cpu",
+        *,
+        base: Base | None = None,
+        v: NDArray[np.uint8] | None = None,
+        exchange: Literal["even-odd", "random"] = "even-odd",
+        energies: Literal["reduced", "joint"] = "reduced",
+        threads: int = 1,
     ) -> None:
-        reduced = machine.reduced()
-        self.ladder, self.n_ladders, self.blocks = ladder, n_ladders, reduced.blocks
-        self.W, self.b, self.c = (
-            torch.from_numpy(a).to(device, torch.float32) for a in (reduced.W, reduced.b, reduced.c)
-        )
-        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
-        self.generator = torch_generator(seed, "tempering", round, device=device)
-        self.betas = torch.from_numpy(ladder.betas).to(device, torch.float32)[:, None]
-        n_rungs = len(ladder.betas)
-        self.v = (self._uniform(n_ladders, n_rungs, len(self.b)) < 0.5).float()
-        # Which replica sits on a rung, and which end of the ladder it saw last: +1 cold, -1 hot, 0 neither.
-        self.replica = torch.arange(n_rungs, device=device).repeat(n_ladders, 1)
-        self.last_end = torch.zeros((n_ladders, n_rungs), dtype=torch.int64, device=device)
-        self.round_trips = torch.zeros(n_ladders, dtype=torch.int64, device=device)
-        self.n_iterations = 0
+        self.ladder, self.n_ladders, reduced = ladder, n_ladders, machine.reduced()
+        base = base or Base.uniform(machine)
+        shape = (n_ladders, len(ladder.betas), len(reduced.b))
+        if v is None:
+            v = _drawn(base, shape, seed, round)
+        if v.shape != shape:
+            raise ConfigError(f"first states have shape {v.shape}; give (n_ladders, n_rungs, n_kept) = {shape}")
+        model = (reduced, base.b, base.c, ladder.betas, v, seed, round, exchange, energies == "joint")
+        self.replicas: CompiledReplicas | TorchReplicas
+        if torch.device(device).type == "cpu" and has_numba():
+            from .tempering_numba import CompiledReplicas
+
+            self.replicas = CompiledReplicas(*model, threads)
+        else:
+            from .tempering_torch import TorchReplicas
+
+            self.replicas = TorchReplicas(*model, device)
+
+    @property
+    def v(self) -> NDArray[np.uint8]:
+        """States of the kept units, rung by rung, shape (n_ladders, n_rungs, n_kept)."""
+        return self.replicas.v
+
+    @property
+    def round_trips(self) -> NDArray[np.int64]:
+        """How often a replica came from the cold end to the hot one, shape (n_ladders,)."""
+        return self.replicas.round_trips
+
+    @property
+    def n_iterations(self) -> int:
+        """Iterations so far."""
+        return self.replicas.n_iterations
 
     def anneal(self, n_sweeps: int) -> None:
         """Bring every chain from β = 0 to its own temperature, `n_sweeps` sweeps on each rung on its way."""
-        for beta in self.betas:
-            for _ in range(n_sweeps):
-                self._sweep(torch.minimum(self.betas, beta))
+        for beta in self.ladder.betas:
+            self.replicas.sweep(np.minimum(self.ladder.betas, beta), n_sweeps)
 
-    def run(self, n_iterations: int, progress: Callable[[int, int, Works], None] | None = None) -> Works:
-        """Run and return the works of every iteration; `progress` hears of them about fifty times."""
-        shape = (n_iterations, self.n_ladders, self.ladder.n_steps)
-        works = Works(np.empty(shape), np.empty(shape))
-        report_every = max(1, n_iterations // 50)
-        for i in range(n_iterations):
-            self._sweep(self.betas)
-            forward, reverse = self._works()
-            works.forward[i], works.reverse[i] = forward.cpu().numpy(), reverse.cpu().numpy()
-            self._exchange(-(forward + reverse))
-            if progress and (i + 1) % report_every == 0:
-                progress(i + 1, n_iterations, Works(works.forward[: i + 1], works.reverse[: i + 1]))
-        return works
+    def run(self, n_iterations: int) -> Works:
+        """Run, and return the works of every iteration; a long run comes in pieces, and memory stays flat."""
+        return Works(*self.replicas.run(n_iterations))
 
-    def _uniform(self, *shape: int) -> Tensor:
-        """Return uniform numbers on [0, 1)."""
-        return torch.rand(shape, generator=self.generator, device=self.b.device)
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return everything that an exact continuation needs, as plain arrays."""
+        return self.replicas.state_dict()
 
-    def _sweep(self, betas: Tensor) -> None:
-        """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
-        field = torch.addmm(self.c, self.v.flatten(0, 1), self.W).view(self.n_ladders, -1, len(self.c))
-        h = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
-        field = torch.addmm(self.b, h.flatten(0, 1), self.W.T).view_as(self.v)
-        if self.J is None:
-            self.v = (self._uniform(*field.shape) < field.mul_(betas).sigmoid_()).float()
-        else:
-            self._sweep_coupled(field, betas, self.J)
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on exactly from what `state_dict` returned for the same arguments.
 
-    def _sweep_coupled(self, field: Tensor, betas: Tensor, J: Tensor) -> None:
-        """Draw the kept units class by class, `field` being what the summed-out ones and the biases do to them."""
-        for block in self.blocks:
-            p = (field[..., block] + self.v @ J[:, block]).mul_(betas).sigmoid_()
-            self.v[..., block] = (self._uniform(*p.shape) < p).float()
-
-    def _works(self) -> tuple[Tensor, Tensor]:
-        """Return forward and reverse works, float64, shape (n_ladders, K) each.
-
-        The differences are taken unit by unit before they are summed, which keeps their digits.
+        Raises
+        ------
+        ConfigError
+            If the state was saved with other arguments, or where numba could be imported and here it cannot.
         """
-        field = torch.addmm(self.c, self.v.flatten(0, 1), self.W).view(self.n_ladders, -1, len(self.c))
-        bias = (self.v @ self.b).double()
-        if self.J is not None:
-            bias += (self.v @ self.J * self.v).sum(-1, dtype=torch.float64) / 2
-        step = (self.betas[1:, 0] - self.betas[:-1, 0]).double()
-        own = softplus(field * self.betas)
-        up = softplus(field[:, :-1] * self.betas[1:]) - own[:, :-1]
-        down = softplus(field[:, 1:] * self.betas[:-1]) - own[:, 1:]
-        forward = -step * bias[:, :-1] - up.sum(-1, dtype=torch.float64)
-        reverse = step * bias[:, 1:] - down.sum(-1, dtype=torch.float64)
-        return forward, reverse
+        own = self.replicas.state_dict()
+        if {k: a.shape for k, a in own.items()} != {k: np.shape(a) for k, a in state.items()}:
+            raise ConfigError("the saved state of tempering is another run's; start afresh")
+        self.replicas.load_state_dict(state)
 
-    def _exchange(self, log_acceptance: Tensor) -> None:
-        """Exchange the states of every other pair of neighbours with probability min(1, exp(log_acceptance))."""
-        n_rungs = len(self.betas)
-        lower = torch.arange(self.n_iterations % 2, n_rungs - 1, 2, device=self.b.device)
-        self.n_iterations += 1
-        uniform = self._uniform(self.n_ladders, len(lower)).double()
-        accepted = (uniform.log() < log_acceptance[:, lower]).long()
-        source = torch.arange(n_rungs, device=self.b.device).repeat(self.n_ladders, 1)
-        source[:, lower] += accepted
-        source[:, lower + 1] -= accepted
-        self.v = self.v.gather(1, source[..., None].expand_as(self.v))
-        self.replica = self.replica.gather(1, source)
-        self._count_round_trips()
 
-    def _count_round_trips(self) -> None:
-        """Count a trip when a replica reaches the hot end after the cold one."""
-        hot, cold = self.replica[:, :1], self.replica[:, -1:]
-        self.round_trips += (self.last_end.gather(1, hot) == 1).sum(1)
-        self.last_end.scatter_(1, hot, -1)
-        self.last_end.scatter_(1, cold, 1)
+def has_numba() -> bool:
+    """Return whether the compiled kernels can be had."""
+    try:
+        import numba  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _drawn(base: Base, shape: tuple[int, int, int], seed: int, round: int) -> NDArray[np.uint8]:
+    """Return kept units drawn from the base, every ladder with its own random numbers."""
+    p = np.exp(-np.logaddexp(0, -base.b))
+    draws = [numpy_generator(seed, "tempering", round, k, 0).random(shape[1:]) < p for k in range(shape[0])]
+    return np.array(draws, np.uint8)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 from dvae_eval import basins as basins_module
 from dvae_eval.basins import find_basins
+from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 MODELS = {
     "random": lambda: random_rbm(0, (12, 30), 1.0),
