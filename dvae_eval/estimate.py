@@ -20,7 +20,7 @@ from .tempered import TemperedRun
 
 __all__ = ["Estimate", "estimate_by_tempering"]
 
-AUTO_SECONDS = 45.0
+AUTO_SECONDS = 35.0
 N_RUNNING = 20
 
 
