@@ -1,0 +1,150 @@
+"""The path of distributions from independent units, β = 0, to a Boltzmann machine, β = 1.
+
+p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b_0'v + c_0'h)), a geometric path.  With h summed out
+
+    log p~_β(v) = β v'Jv / 2 + b_β'v + Σ_j log(1 + exp(c_βj + β (v'W)_j)),
+
+where b_β = β b + (1 - β) b_0 and c_β likewise.  It is not linear in β: ratios need it at both ends of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dvae_core.errors import ConfigError, DataError
+
+from .machine import Machine, Reduced
+
+__all__ = ["Base", "Path", "binary_states", "fitted_base"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Independent units, where a path starts: p_0(v, h) ∝ exp(b'v + c'h).
+
+    Attributes
+    ----------
+    b, c : float64, shape (n_kept,), (n_summed,)
+        Biases in nats, of the units in the order of `Machine.reduced`.
+    """
+
+    b: Float
+    c: Float
+
+    @classmethod
+    def uniform(cls, machine: Machine) -> Base:
+        """Return the base of the paper's ladder: all states alike, Z_0 = 2^n."""
+        reduced = machine.reduced()
+        return cls(np.zeros_like(reduced.b), np.zeros_like(reduced.c))
+
+    @property
+    def log_z(self) -> float:
+        """The base's log Z = Σ log(1 + exp(bias)), exactly, nats."""
+        return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
+
+
+def fitted_base(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) -> Base:
+    """Return the independent units that have the mean activations of samples, of both sides.
+
+    A base fitted to samples that missed a mode leads to estimates that are confidently wrong: hold them against
+    those from the uniform base.
+
+    Parameters
+    ----------
+    v : {0, 1}, shape (n, n_kept)
+        Samples of the machine's kept units.  The means of the summed-out ones are Rao-Blackwellised: those of
+        p(h_j = 1 | v).
+    pseudo_count : float
+        Imagined samples of either value of every unit, so that no unit is certain.
+
+    Raises
+    ------
+    DataError
+        If `v` holds no binary states of the kept units.
+    """
+    reduced = machine.reduced()
+    states = binary_states(reduced, v).astype(np.float64)
+    if not pseudo_count > 0:
+        raise ConfigError(f"pseudo_count is {pseudo_count}; give a number above 0")
+
+    def biases(p: Float) -> Float:
+        values: Float = logit((p.sum(0) + pseudo_count) / (len(p) + 2 * pseudo_count))
+        return values
+
+    return Base(biases(states), biases(expit(states @ reduced.W + reduced.c)))
+
+
+def binary_states(reduced: Reduced, v: ArrayLike) -> NDArray[np.uint8]:
+    """Return states of the kept units as uint8, shape (n, n_kept), n >= 1; DataError if they are none."""
+    states = np.asarray(v)
+    if states.ndim != 2 or states.shape[1] != len(reduced.b) or not len(states):
+        raise DataError(f"states have shape {states.shape}; give (n, {len(reduced.b)}): those of the kept units")
+    if not ((states == 0) | (states == 1)).all():
+        raise DataError("states hold values other than 0 and 1; give binary states of the kept units")
+    return states.astype(np.uint8)
+
+
+class Path:
+    """A machine's path from a base, as tensors.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    base : Base, optional
+        Uniform unless given.
+    device, dtype
+        Of the tensors.
+
+    Raises
+    ------
+    ConfigError
+        If the base does not fit the machine.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        base: Base | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        reduced, base = machine.reduced(), base or Base.uniform(machine)
+        if (base.b.shape, base.c.shape) != (reduced.b.shape, reduced.c.shape):
+            raise ConfigError(
+                f"the base has {base.b.size} kept and {base.c.size} summed-out units, the machine has "
+                f"{reduced.b.size} and {reduced.c.size}; fit it to this machine"
+            )
+        self.reduced, self.base = reduced, base
+        self.W, self.b, self.c, self.b_0, self.c_0 = (
+            torch.from_numpy(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c, base.b, base.c)
+        )
+        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, dtype)
+
+    def field(self, v: Tensor, beta: float, vW: Tensor) -> Tensor:
+        """Return the logits of the summed-out units given v: c_β + β v'W."""
+        return torch.add(torch.lerp(self.c_0, self.c, beta), vW, alpha=beta)
+
+    def kept_field(self, beta: float) -> Tensor:
+        """Return b_β."""
+        return torch.lerp(self.b_0, self.b, beta)
+
+    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
+        """Return log p~_β(v), float64, shape (n,), of states (n, n_kept)."""
+        vW = v @ self.W if vW is None else vW
+        hidden = softplus(self.field(v, beta, vW), threshold=40).sum(-1, dtype=torch.float64)
+        return hidden + v.double() @ self.kept_field(beta).double() + beta * self.pairs(v)
+
+    def pairs(self, v: Tensor) -> Tensor:
+        """Return v'Jv / 2, float64, shape (n,)."""
+        if self.J is None:
+            return v.new_zeros(len(v), dtype=torch.float64)
+        return (v @ self.J * v).sum(-1, dtype=torch.float64) / 2
