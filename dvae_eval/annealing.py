@@ -64,11 +64,15 @@ class Annealing:
         log Z of the base, nats.
     is_reverse : bool
         Whether the chains went from the machine to the base.
+    v : uint8, shape (n_chains, n_kept)
+        States of the kept units with which the last ratio was taken, at the schedule's last β but one: nearly
+        samples of the machine, if weighed by `log_w`; to fit a base to, or to look for deep basins.
     """
 
     log_w: Float
     log_z_0: float
     is_reverse: bool
+    v: NDArray[np.uint8]
 
     @property
     def log_z(self) -> float:
@@ -289,21 +293,22 @@ class _Chunks:
         """Anneal all chains from the states that `draw` returns."""
         device, size = self.path.W.device, self._size()
 
-        def chunk(i: int) -> Tensor:
+        def chunk(i: int) -> tuple[Tensor, Tensor]:
             generator = torch_generator(seed, "annealing", int(self.is_reverse), i, device=device)
             chains = slice(i * size, min((i + 1) * size, self.n_chains))
-            return self._anneal(draw(chains, generator), generator).cpu()
+            return self._anneal(draw(chains, generator), generator)
 
         n_chunks = math.ceil(self.n_chains / size)
         with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
             try:
-                log_w = torch.cat(list(pool.map(chunk, range(n_chunks)))).numpy()
+                parts = list(pool.map(chunk, range(n_chunks)))
             except BaseException:  # whoever interrupts does not want to wait for chunks under way
                 self.cancelled.set()
                 raise
+        log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
             raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
-        return Annealing(log_w, self.path.base.log_z, self.is_reverse)
+        return Annealing(log_w, self.path.base.log_z, self.is_reverse, v)
 
     def _size(self) -> int:
         """Return how many chains make a chunk: a power of two that suits the machine's size."""
@@ -312,8 +317,8 @@ class _Chunks:
         return min(max(fitting, MIN_CHUNK), MAX_CHUNK[kind])
 
     @torch.no_grad()
-    def _anneal(self, v: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the log weights of chains that start from states v, float64, shape (len(v),)."""
+    def _anneal(self, v: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the log weights, float64, and last states, uint8, of chains that start from states v."""
         log_w = torch.zeros(len(v), dtype=torch.float64, device=v.device)
         steps = list(pairwise(self.betas))
         report_every = max(1, len(steps) // 50)
@@ -326,7 +331,7 @@ class _Chunks:
                 v = _sweep(self.path, v, vW, new, self.blocks, generator)
             if i % report_every == 0 or i == len(steps):
                 self._tick(len(v) * (i - (i - 1) // report_every * report_every))
-        return log_w
+        return log_w, v.byte()
 
     def _tick(self, n_steps: int) -> None:
         """Tell of steps done."""

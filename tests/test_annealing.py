@@ -2,6 +2,7 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,11 @@ def exact_samples(machine, n, seed=0):
 def some_base(machine, seed=3):
     rng, r = np.random.default_rng(seed), machine.reduced()
     return Base(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
+
+
+def part(estimate, log_w):
+    """Return the estimate from some weights."""
+    return replace(estimate, log_w=log_w)
 
 
 def z_score(estimate, log_z):
@@ -216,6 +222,22 @@ def test_the_reverse_kernel_is_the_reversal():
     assert p_value(blocks) < 1e-12
 
 
+@pytest.mark.parametrize("make", MACHINES)
+def test_the_last_states_are_nearly_samples(make):
+    """Means of the kept units from weighted states, after a long schedule: within 5 standard errors of 0.02."""
+    machine = make()
+    states = kept_states(machine)
+    truth = np.exp(log_p(machine, states) - exact(machine)) @ states
+    forward = annealed_importance_sampling(machine, uniform_schedule(200), 2000, 0)
+    assert forward.v.dtype == np.uint8
+    assert np.abs(np.average(forward.v, axis=0, weights=np.exp(forward.log_w)) - truth).max() < 0.1
+    # A schedule of one step takes its only ratio with draws from the base, or with the samples it was given.
+    samples = exact_samples(machine, 100)
+    assert (reverse_ais(machine, samples, [0, 1], 0).v == samples).all()
+    start = annealed_importance_sampling(machine, [0, 1], 20_000, 0, base=some_base(machine)).v
+    assert np.abs(start.mean(0) - expit(some_base(machine).b)).max() < 5 * 0.5 / math.sqrt(20_000)
+
+
 def test_independent_units_have_no_error_from_their_own_base():
     machine = BipartiteMachine.from_arrays(np.zeros((4, 6)), np.arange(4.0), -np.arange(6.0))
     base = Base(machine.b_left, machine.b_right)
@@ -267,12 +289,12 @@ def test_bounds_hold_as_often_as_they_say():
     """400 bounds at 50 %, so wide that Markov's inequality is far from tight: more than half must hold (4 sd)."""
     machine, log_z = rbm(scale=2.5), exact(rbm(scale=2.5))
     for estimate, sign in zip(estimates(machine, n=400 * 16, schedule=uniform_schedule(2)), (1, -1), strict=True):
-        parts = [Annealing(w, estimate.log_z_0, estimate.is_reverse) for w in np.split(estimate.log_w, 400)]
+        parts = [part(estimate, w) for w in np.split(estimate.log_w, 400)]
         for level in (0.5, 0.95):
-            held = np.mean([sign * part.bound(level, n_groups=4) <= sign * log_z for part in parts])
+            held = np.mean([sign * one.bound(level, n_groups=4) <= sign * log_z for one in parts])
             assert held > level - 4 * math.sqrt(level * (1 - level) / 400)
         # One nat tighter, and the bound would hold too seldom.
-        tight = np.mean([sign * part.bound(0.95, n_groups=4) + 1.0 <= sign * log_z for part in parts])
+        tight = np.mean([sign * one.bound(0.95, n_groups=4) + 1.0 <= sign * log_z for one in parts])
         assert tight < 0.95
 
 
@@ -280,22 +302,22 @@ def test_the_standard_error_is_the_spread_of_repeats():
     """The spread of 400 estimates from 32 chains each: its own relative error is 4 %, so 20 % is 5 of them."""
     for estimate in estimates(rbm(), n=400 * 32):
         repeats = estimate.repeats(400)
-        parts = [Annealing(w, estimate.log_z_0, estimate.is_reverse) for w in np.split(estimate.log_w, 400)]
-        errors = [part.std_err for part in parts]
+        parts = [part(estimate, w) for w in np.split(estimate.log_w, 400)]
+        errors = [one.std_err for one in parts]
         assert abs(repeats.std(ddof=1) / np.sqrt(np.mean(np.square(errors))) - 1) < 0.2
         assert abs(repeats.std(ddof=1) / math.sqrt(400) / estimate.std_err - 1) < 0.2
 
 
 def test_the_mean_of_groups_and_the_effective_number_of_chains():
-    estimate = Annealing(np.log([1.0, 1.0, 2.0, 4.0]), 5.0, False)
+    estimate = Annealing(np.log([1.0, 1.0, 2.0, 4.0]), 5.0, False, np.zeros((4, 1), np.uint8))
     assert abs(estimate.log_z - (5 + math.log(2))) < 1e-12
     assert abs(estimate.ess - 64 / 22) < 1e-12
     w = np.array([1, 1, 2, 4])
     assert abs(estimate.std_err - w.std(ddof=1) / w.mean() / 2) < 1e-12
     assert np.allclose(estimate.repeats(2), [5, 5 + math.log(3)])
-    back = Annealing(estimate.log_w, 5.0, True)
+    back = replace(estimate, is_reverse=True)
     assert abs(back.log_z - (5 - math.log(2))) < 1e-12
-    assert math.isnan(Annealing(np.zeros(1), 0.0, False).std_err)
+    assert math.isnan(part(estimate, np.zeros(1)).std_err)
     with pytest.raises(ConfigError, match="4 chains cannot make 16 groups"):
         estimate.bound()
 
