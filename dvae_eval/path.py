@@ -48,7 +48,7 @@ class Base:
 
     @property
     def log_z(self) -> float:
-        """Log Z_0 = Σ log(1 + exp(bias)), exactly, nats."""
+        """The base's log Z = Σ log(1 + exp(bias)), exactly, nats."""
         return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
 
 
@@ -120,8 +120,8 @@ class Path:
         reduced, base = machine.reduced(), base or Base.uniform(machine)
         if (base.b.shape, base.c.shape) != (reduced.b.shape, reduced.c.shape):
             raise ConfigError(
-                f"the base has {base.b.size} kept and {base.c.size} summed-out units, the machine {reduced.b.size} "
-                f"and {reduced.c.size}; fit it to this machine"
+                f"the base has {base.b.size} kept and {base.c.size} summed-out units, the machine has "
+                f"{reduced.b.size} and {reduced.c.size}; fit it to this machine"
             )
         self.reduced, self.base = reduced, base
         self.W, self.b, self.c, self.b_0, self.c_0 = (

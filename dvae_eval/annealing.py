@@ -1,0 +1,382 @@
+"""Annealed importance sampling, from independent units to a Boltzmann machine and back again.
+
+A chain starts with a draw from the base, the path's beginning, and goes along the path by one block Gibbs sweep
+at every β.  Its weight, the product of p~_{β_t}(v_{t-1}) / p~_{β_{t-1}}(v_{t-1}), has mean Z / Z_0, whatever the
+number of steps (Neal, 2001, Eq. 3-5; Salakhutdinov and Murray, 2008).  By Jensen's inequality log Z is therefore
+underestimated on average; and a chain that starts with a sample of the machine and goes the other way
+overestimates it (Burda, Grosse and Salakhutdinov, 2015; Grosse, Ghahramani and Adams, 2015): a sandwich.  Both are
+blind to a mode that no chain meets: the sandwich closes on the wrong number if the samples miss it, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Event, Lock
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import PchipInterpolator
+from scipy.special import expit, logsumexp
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dvae_core.errors import ConfigError, NumericalError
+from dvae_core.rng import torch_generator
+
+from .ladder import Ladder
+from .machine import Machine
+from .path import Base, Path, binary_states
+
+__all__ = [
+    "Annealing",
+    "annealed_importance_sampling",
+    "ladder_schedule",
+    "reverse_ais",
+    "sigmoid_schedule",
+    "uniform_schedule",
+]
+
+Float = NDArray[np.float64]
+# Called with steps done and steps in all, of all chains together.
+Progress = Callable[[int, int], None]
+
+# Values of the larger side that a chunk of chains holds: they stay in a processor's cache.  A chunk has a random
+# stream of its own, so these numbers are part of what a seed means.
+CHUNK_VALUES = {"cpu": 1 << 16, "cuda": 1 << 24}
+MIN_CHUNK, MAX_CHUNK = 16, {"cpu": 512, "cuda": 1 << 16}
+
+
+@dataclass(frozen=True, slots=True)
+class Annealing:
+    """Weights of independent annealed chains, and what they say of log Z.
+
+    Attributes
+    ----------
+    log_w : float64, shape (n_chains,)
+        Log weights in nats.  The weights' mean estimates Z / Z_0 without bias, or Z_0 / Z if `is_reverse`.
+    log_z_0 : float
+        log Z of the base, nats.
+    is_reverse : bool
+        Whether the chains went from the machine to the base.
+    v : uint8, shape (n_chains, n_kept)
+        States of the kept units with which the last ratio was taken, at the schedule's last β but one: nearly
+        samples of the machine, if weighed by `log_w`; to fit a base to, or to look for deep basins.
+    """
+
+    log_w: Float
+    log_z_0: float
+    is_reverse: bool
+    v: NDArray[np.uint8]
+
+    @property
+    def log_z(self) -> float:
+        """The estimate of log Z: too low on average, or too high if `is_reverse`."""
+        return self._estimate(self.log_w)
+
+    @property
+    def ess(self) -> float:
+        """Effective number of chains, (Σ w)² / Σ w²."""
+        w = self._relative_weights()
+        return float(w.sum() ** 2 / (w**2).sum())
+
+    @property
+    def std_err(self) -> float:
+        """Standard error of `log_z` by the delta method, sd(w) / (mean(w) sqrt(n)); nan for one chain.
+
+        It never exceeds 1 and means little where `ess` is small: heavy tails have then not been seen.
+        """
+        w = self._relative_weights()
+        return float(w.std(ddof=1) / w.mean()) / math.sqrt(len(w)) if len(w) > 1 else math.nan
+
+    def repeats(self, n_groups: int = 16) -> Float:
+        """Return the estimates of `n_groups` groups of consecutive chains, shape (n_groups,).
+
+        The mean of few chains is biased more than that of all: groups show the spread, not a better mean.
+
+        Raises
+        ------
+        ConfigError
+            If there are fewer chains than groups.
+        """
+        if not 1 <= n_groups <= len(self.log_w):
+            raise ConfigError(f"{len(self.log_w)} chains cannot make {n_groups} groups; use more chains")
+        return np.array([self._estimate(group) for group in np.array_split(self.log_w, n_groups)])
+
+    def bound(self, level: float = 0.95, n_groups: int = 16) -> float:
+        """Return a one-sided bound on log Z that holds with probability `level` at least, nats.
+
+        A lower bound, or an upper one if `is_reverse`.  The product of the groups' estimates of Z / Z_0, over its
+        true value, is positive with mean 1; so it exceeds 1 / (1 - level) with probability 1 - level at most
+        (Markov's inequality).  No more is assumed than that chains are independent and, if `is_reverse`, that
+        they started with samples of the machine.  Few groups suit heavy weights, many groups light ones.
+        """
+        slack = -math.log(1 - level) / n_groups
+        return float(self.repeats(n_groups).mean()) + (slack if self.is_reverse else -slack)
+
+    def _relative_weights(self) -> Float:
+        """Return the weights over the largest of them."""
+        w: Float = np.exp(self.log_w - self.log_w.max())
+        return w
+
+    def _estimate(self, log_w: Float) -> float:
+        """Return log Z from the weights of some chains."""
+        ratio = float(logsumexp(log_w)) - math.log(len(log_w))
+        return self.log_z_0 - ratio if self.is_reverse else self.log_z_0 + ratio
+
+
+# --- schedules ----------------------------------------------------------------------------------------------
+
+
+def uniform_schedule(n_steps: int) -> Float:
+    """Return `n_steps` equal steps from 0 to 1, shape (n_steps + 1,)."""
+    return np.linspace(0, 1, n_steps + 1)
+
+
+def sigmoid_schedule(n_steps: int, sharpness: float = 4.0) -> Float:
+    """Return steps that are small near both ends: a logistic function on [-sharpness, sharpness], scaled."""
+    rising = expit(np.linspace(-sharpness, sharpness, n_steps + 1))
+    return _ends((rising - rising[0]) / (rising[-1] - rising[0]))
+
+
+def ladder_schedule(ladder: Ladder, n_steps: int, rejection_rates: ArrayLike | None = None) -> Float:
+    """Return `n_steps` steps that are equally spaced in the communication barrier of a ladder.
+
+    Parameters
+    ----------
+    rejection_rates : shape (K,), optional
+        Of exchanges between the ladder's neighbours; all the same unless given, as on a ladder that was
+        equalised.
+    """
+    rates = np.ones(ladder.n_steps) if rejection_rates is None else np.asarray(rejection_rates, np.float64)
+    if rates.shape != (ladder.n_steps,):
+        raise ConfigError(f"rejection rates have shape {rates.shape}; give ({ladder.n_steps},): one a step")
+    # A floor keeps the barrier strictly rising where everything is accepted.
+    barrier = np.concatenate(([0.0], np.cumsum(np.maximum(rates, 1e-4))))
+    return _ends(PchipInterpolator(barrier, ladder.betas)(np.linspace(0, barrier[-1], n_steps + 1)))
+
+
+def _ends(betas: Float) -> Float:
+    """Return a schedule that ends at 0 and 1 to the last digit."""
+    betas[0], betas[-1] = 0.0, 1.0
+    return betas
+
+
+# --- estimates ----------------------------------------------------------------------------------------------
+
+
+def annealed_importance_sampling(
+    machine: Machine,
+    betas: ArrayLike,
+    n_chains: int,
+    seed: int,
+    *,
+    base: Base | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Annealing:
+    """Estimate log Z by annealed importance sampling, from the base to the machine.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    betas : shape (n_steps + 1,)
+        Schedule, strictly rising from 0 to 1.
+    n_chains : int
+        Independent chains.
+    seed : int
+        Fixes the result on a kind of device, whatever the number of threads.
+    base : Base, optional
+        Where the path starts; uniform unless given.
+    device : str
+        Where chains live.
+    threads : int
+        Chunks of chains that are processed at a time; torch itself uses one thread meanwhile.
+    progress : callable, optional
+        Called with (steps done, steps in all).
+
+    Returns
+    -------
+    Annealing
+
+    Raises
+    ------
+    ConfigError
+        If the schedule does not rise from 0 to 1, or a count or the base is not usable.
+    NumericalError
+        If a weight is nan or infinite.
+    """
+    if n_chains < 1:
+        raise ConfigError(f"n_chains is {n_chains}; give 1 or more")
+    path = Path(machine, base, device, torch.float32)
+    start = torch.sigmoid(path.kept_field(0.0))
+
+    def draw(chains: slice, generator: torch.Generator) -> Tensor:
+        return _bernoulli(start.expand(chains.stop - chains.start, -1), generator)
+
+    chunks = _Chunks(path, _schedule(betas), n_chains, False, progress)
+    return chunks.run(draw, seed, threads)
+
+
+def reverse_ais(
+    machine: Machine,
+    samples: ArrayLike,
+    betas: ArrayLike,
+    seed: int,
+    *,
+    base: Base | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Annealing:
+    """Estimate log Z by annealing from samples of the machine back to the base.
+
+    The estimate is too high on average, and `Annealing.bound` an upper bound, as far as `samples` are independent
+    samples of the machine, and no further: samples that miss a mode of probability m lower it by log(1 - m), and
+    correlated ones make the error and the bound too tight.
+
+    The chains are those of `annealed_importance_sampling` on the same schedule in reversed time, so that
+    `bar(-forward.log_w, -reverse.log_w)` is Bennett's estimate of log Z_0 / Z from both (Crooks' theorem).
+
+    Parameters
+    ----------
+    samples : {0, 1}, shape (n_chains, n_kept)
+        States of the kept units, in the order of `Machine.reduced`; each starts one chain.
+    machine, betas, seed, base, device, threads, progress
+        As in `annealed_importance_sampling`; the schedule is given as rising from 0 to 1 here, too.
+
+    Raises
+    ------
+    ConfigError, DataError
+        If the schedule does not rise from 0 to 1, or the samples are no binary states of the kept units.
+    NumericalError
+        If a weight is nan or infinite.
+    """
+    states = torch.from_numpy(binary_states(machine.reduced(), samples))
+    path = Path(machine, base, device, torch.float32)
+
+    def draw(chains: slice, generator: torch.Generator) -> Tensor:
+        return states[chains].to(generator.device, torch.float32)
+
+    chunks = _Chunks(path, _schedule(betas)[::-1], len(states), True, progress)
+    return chunks.run(draw, seed, threads)
+
+
+def _schedule(betas: ArrayLike) -> list[float]:
+    """Return a valid schedule as numbers."""
+    rising: list[float] = Ladder(np.asarray(betas, np.float64)).betas.tolist()
+    return rising
+
+
+# --- chains -------------------------------------------------------------------------------------------------
+
+
+class _Chunks:
+    """All chains of one estimate, in chunks that are processed independently."""
+
+    def __init__(
+        self, path: Path, betas: list[float], n_chains: int, is_reverse: bool, progress: Progress | None
+    ) -> None:
+        self.path, self.betas, self.n_chains, self.is_reverse = path, betas, n_chains, is_reverse
+        blocks = path.reduced.blocks
+        # The reversed kernel draws what the kernel draws, in the opposite order.
+        self.blocks = blocks[::-1] if is_reverse else blocks
+        self.progress, self.done, self.lock, self.cancelled = progress, 0, Lock(), Event()
+
+    def run(self, draw: Callable[[slice, torch.Generator], Tensor], seed: int, threads: int) -> Annealing:
+        """Anneal all chains from the states that `draw` returns."""
+        device, size = self.path.W.device, self._size()
+
+        def chunk(i: int) -> tuple[Tensor, Tensor]:
+            generator = torch_generator(seed, "annealing", int(self.is_reverse), i, device=device)
+            chains = slice(i * size, min((i + 1) * size, self.n_chains))
+            return self._anneal(draw(chains, generator), generator)
+
+        n_chunks = math.ceil(self.n_chains / size)
+        with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
+            try:
+                parts = list(pool.map(chunk, range(n_chunks)))
+            except BaseException:  # whoever interrupts does not want to wait for chunks under way
+                self.cancelled.set()
+                raise
+        log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
+        if not np.isfinite(log_w).all():
+            raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
+        return Annealing(log_w, self.path.base.log_z, self.is_reverse, v)
+
+    def _size(self) -> int:
+        """Return how many chains make a chunk: a power of two that suits the machine's size."""
+        kind, n = self.path.W.device.type, max(self.path.W.shape)
+        fitting = 1 << (CHUNK_VALUES[kind] // n).bit_length() - 1 if n else MAX_CHUNK[kind]
+        return min(max(fitting, MIN_CHUNK), MAX_CHUNK[kind])
+
+    @torch.no_grad()
+    def _anneal(self, v: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the log weights, float64, and last states, uint8, of chains that start from states v."""
+        log_w = torch.zeros(len(v), dtype=torch.float64, device=v.device)
+        steps = list(pairwise(self.betas))
+        report_every = max(1, len(steps) // 50)
+        for i, (old, new) in enumerate(steps, 1):
+            if self.cancelled.is_set():
+                break
+            vW = v @ self.path.W
+            log_w += _log_ratio(self.path, v, vW, old, new)
+            if i < len(steps):
+                v = _sweep(self.path, v, vW, new, self.blocks, generator)
+            if i % report_every == 0 or i == len(steps):
+                self._tick(len(v) * (i - (i - 1) // report_every * report_every))
+        return log_w, v.byte()
+
+    def _tick(self, n_steps: int) -> None:
+        """Tell of steps done."""
+        if self.progress:
+            with self.lock:
+                self.done += n_steps
+                self.progress(self.done, self.n_chains * (len(self.betas) - 1))
+
+
+def _log_ratio(path: Path, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
+    """Return log p~_new(v) - log p~_old(v), float64, shape (n,).
+
+    Differences are taken unit by unit before they are summed, which keeps their digits.
+    """
+    hidden = softplus(path.field(v, new, vW)).sub_(softplus(path.field(v, old, vW)))
+    kept = v @ (path.b - path.b_0)
+    return hidden.sum(-1, dtype=torch.float64) + (new - old) * (kept.double() + path.pairs(v))
+
+
+def _sweep(
+    path: Path, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
+) -> Tensor:
+    """Draw the summed-out units given the kept ones, and these given all others, class by class."""
+    h = _bernoulli(path.field(v, beta, vW).sigmoid_(), generator)
+    field = torch.add(path.kept_field(beta), h @ path.W.T, alpha=beta)
+    if path.J is None:
+        return _bernoulli(field.sigmoid_(), generator)
+    v = v.clone()
+    for block in blocks:
+        p = torch.add(field[:, block], v @ path.J[:, block], alpha=beta).sigmoid_()
+        v[:, block] = _bernoulli(p, generator)
+    return v
+
+
+def _bernoulli(p: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw 0 or 1 with probabilities p."""
+    return torch.rand(p.shape, generator=generator, device=p.device).lt_(p)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Keep torch from using threads of its own within an operation."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
