@@ -153,13 +153,14 @@ def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
     NumericalError
         If a mean is nan.
     OverlapError
-        If two neighbours share no mass; the message names the rungs.
+        If two neighbours share no mass at all; the message names the rungs.  Where they share hardly any, the
+        overlaps say so.
     """
     forward, reverse = sums.statistic("forward", start), sums.statistic("reverse", start)
     means = forward.mean((0, 1)), reverse.mean((0, 1))
     if not (np.isfinite(means[0]).all() and np.isfinite(means[1]).all()):
         raise NumericalError("BAR needs works that are all finite, in both directions; some are nan")
-    if (alone := np.flatnonzero(np.minimum(*means) < MIN_OVERLAP)).size:
+    if (alone := np.flatnonzero(np.minimum(*means) < np.finfo(float).tiny)).size:
         raise OverlapError(
             f"rungs {alone[0]} and {alone[0] + 1} of the ladder: two neighbouring distributions share no mass; "
             "use more rungs (a higher --exchange-rate)"

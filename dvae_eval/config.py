@@ -57,7 +57,8 @@ class LogZConfig:
         choices=("uniform", "fitted"),
     )
     n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
-    n_chains: int = option(1000, "Chains of ais and reverse-ais.", min=16, max=10**8)
+    n_chains: int = option(1000, "Chains of ais, reverse-ais and --sandwich.", min=16, max=10**8)
+    sandwich: bool = option(False, "Hold pt-bar between annealing from the base and back, two stochastic bounds.")
     against_exact: bool = option(False, "Compute the exact value too, and hold the estimate against it.")
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 

@@ -12,7 +12,17 @@ from .bridge import Bridge
 from .results import Check
 from .work_sums import CROOKS_SHIFT, WorkSums
 
-__all__ = ["check_bridge", "check_exact", "check_lower_bound", "check_repeats", "student_limit"]
+__all__ = [
+    "FALSE_ALARM",
+    "check_bridge",
+    "check_exact",
+    "check_gap",
+    "check_inside",
+    "check_lower_bound",
+    "check_repeats",
+    "check_weights",
+    "student_limit",
+]
 
 Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.
@@ -76,15 +86,35 @@ def check_exact(log_z: float, std_err: float, exact: float, limit: float) -> Che
     return _at_most("distance from the exact value, in standard errors", distance, limit, MORE)
 
 
-def check_repeats(estimates: Float, std_errs: Float, n_ladders: int) -> Check:
+def check_weights(way: str, ess: float) -> Check:
+    """Return the check that enough annealed chains carry the weight."""
+    return _at_least(f"effective chains of the {way} annealing", ess, 20.0, LONGER)
+
+
+def check_gap(gap: float, std_err: float, limit: float) -> Check:
+    """Return the check that annealing forward and back agree, in standard errors."""
+    return _at_most("annealing forward and back differ, in standard errors", abs(gap) / std_err, limit, LONGER)
+
+
+def check_inside(log_z: float, lower: float, upper: float) -> Check:
+    """Return the check that log Z lies between stochastic bounds, in nats beyond the nearer one."""
+    outside = max(0.0, lower - log_z, log_z - upper)
+    remedy = f"the samples of the machine miss a part of it, or the run is too short; {MORE}"
+    return _at_most("log Z lies outside the bounds of annealing, nats", outside, 0.0, remedy)
+
+
+LONGER = "use more --sweeps (steps of annealing) or --chains"
+
+
+def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Check:
     """Return the check that independent estimates are spread as their standard errors claim.
 
-    The ratio of variances has roughly an F distribution, every claimed error having n_ladders - 1 degrees of
+    The ratio of variances has roughly an F distribution, every claimed error having n_independent - 1 degrees of
     freedom.
     """
     n = len(estimates)
     ratio = math.sqrt(float(estimates.var(ddof=1)) / max(float((std_errs**2).mean()), 1e-300))
-    limit = math.sqrt(float(stats.f.ppf(1 - FALSE_ALARM, n - 1, (n_ladders - 1) * n)))
+    limit = math.sqrt(float(stats.f.ppf(1 - FALSE_ALARM, n - 1, (n_independent - 1) * n)))
     return _at_most("spread of the repeats over their claimed error", ratio, limit, MORE)
 
 

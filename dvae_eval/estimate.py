@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,16 @@ from .diagnostics import check_bridge, check_lower_bound, student_limit
 from .machine import Machine
 from .partial import Partial
 from .results import Check
+from .sandwich import N_STEPS, sandwich
 from .tempered import TemperedRun
 
-__all__ = ["Estimate", "estimate_by_tempering"]
+__all__ = ["Estimate", "ProgressCallback", "estimate_by_tempering"]
 
-AUTO_SECONDS = 35.0
+# What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
+ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
+
+# The default time limit, and how much of any may go into placing the rungs.
+AUTO_SECONDS, PILOT_SHARE = 35.0, 0.4
 N_RUNNING = 20
 
 
@@ -54,7 +59,7 @@ def estimate_by_tempering(
     config: LogZConfig,
     device: str = "cpu",
     threads: int = 1,
-    progress: Callable[[str, int, int, float | None, float | None], None] | None = None,
+    progress: ProgressCallback | None = None,
     store: Partial | None = None,
     n_alike: int = 1,
 ) -> Estimate:
@@ -74,22 +79,23 @@ def estimate_by_tempering(
     n_alike : int
         How many such runs a user will see the checks of: their false alarm is for all of them together.
     """
-    deadline = time.monotonic() + _time_limit(config)
+    limit = _time_limit(config)
+    started = time.monotonic()
     run = TemperedRun(machine, config, device, threads)
     state = store.load() if store else None
     if state is not None:
         run.load_state_dict(state)
     else:
-        run.place_rungs(
-            (lambda done, total: progress("placing rungs", done, total, None, None)) if progress else None
-        )
+        tick = (lambda done, total: progress("placing rungs", done, total, None, None)) if progress else None
+        run.place_rungs(started + PILOT_SHARE * limit, tick)
 
     def tell(done: int, total: int, bar: Bridge) -> None:
         if progress:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
-    run.advance(deadline, tell, (lambda: store.save(run.state_dict())) if store else None)
-    return _conclude(run, n_alike)
+    run.advance(started + limit, tell, (lambda: store.save(run.state_dict())) if store else None)
+    estimate = _conclude(run, n_alike)
+    return _between_annealings(run, estimate, progress) if config.sandwich else estimate
 
 
 def _time_limit(config: LogZConfig) -> float:
@@ -107,6 +113,21 @@ def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
     checks.append(check_lower_bound(log_z, bar.std_err, float(run.basins.bounds[0]), limit))
     repeats = (run.log_z_0 + bar.repeats).tolist()
     return Estimate(log_z, bar.std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
+
+
+def _between_annealings(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
+    """Return the estimate with the checks of annealing forward and back."""
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if progress:
+            progress(phase, done, total, estimate.log_z, estimate.std_err)
+
+    found = sandwich(run, N_STEPS, run.config.n_chains, tell)
+    return replace(
+        estimate,
+        checks=[*estimate.checks, *found.checks(estimate.log_z)],
+        diagnostics={**estimate.diagnostics, "sandwich": found.to_dict()},
+    )
 
 
 def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from dvae_core import __version__
 from dvae_core.checkpoint import package_versions
 from dvae_core.errors import ConfigError
 
+from .annealed import estimate_by_annealing
 from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
-from .estimate import Estimate, estimate_by_tempering
+from .estimate import Estimate, ProgressCallback, estimate_by_tempering
 from .exact import MAX_ENUMERATED, exact_log_z, exact_route
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
@@ -27,9 +27,6 @@ from .repeats import repeated
 from .results import LogZResult, verdict
 
 __all__ = ["estimate_log_z"]
-
-# What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
-ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 
 
 def estimate_log_z(
@@ -81,8 +78,7 @@ def estimate_log_z(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
+    >>>     >>> rng = np.random.default_rng(0)
     >>> rbm = rng.normal(size=(30, 20)), rng.normal(size=30), rng.normal(size=20)
     >>> exact = estimate_log_z(rbm)
     >>> estimate = estimate_log_z(rbm, method="pt-bar", precision=0.01, seed=1)
@@ -179,6 +175,8 @@ def _estimated(
     assert coupled is not None  # or else the answer is exact
     if config.n_repeats > 1:
         estimate = repeated(coupled, config, device, threads, progress, store)
+    elif config.method in ("ais", "reverse-ais"):
+        estimate = estimate_by_annealing(coupled, config, device, threads, progress)
     else:
         estimate = estimate_by_tempering(coupled, config, device, threads, progress, store)
     return _fields(machine, config, estimate, alone)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,6 +66,7 @@ def run_pilot(
     device: str = "cpu",
     threads: int = 1,
     key: int = 0,
+    deadline: float = math.inf,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pilot:
     """Place the rungs.
@@ -79,6 +82,8 @@ def run_pilot(
         States in which the last n ladders start; all others are annealed from β = 0.
     key : int
         Tells this pilot's random numbers from those of another with the same seed.
+    deadline : float
+        On the clock of `time.monotonic`: no round begins after it.
     """
 
     def replicas(ladder: Ladder, round: int, v: NDArray[np.uint8] | None) -> Tempering:
@@ -106,9 +111,9 @@ def run_pilot(
             progress(round, len(ROUNDS))
         following = ladder.equalised(1 - rates, config.exchange_rate)
         settled = following.n_steps == ladder.n_steps and bool(np.abs(rates - rates.mean()).max() < TOLERANCE)
-        if settled or round == len(ROUNDS):
+        if settled or round == len(ROUNDS) or time.monotonic() > deadline:
             break
-        v = tempering.v[:, _nearest(ladder, following)]
+        v = np.ascontiguousarray(tempering.v[:, _nearest(ladder, following)])
         ladder = following
     return Pilot(ladder, tempering.v, _shift(works), sum(ROUNDS[:round]), settled)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dvae_core.rng import numpy_generator
 
+from .annealed import estimate_by_annealing
 from .config import LogZConfig
 from .diagnostics import check_repeats
-from .estimate import Estimate, estimate_by_tempering
+from .estimate import Estimate, ProgressCallback, estimate_by_tempering
 from .machine import Machine
 from .partial import Partial
 from .results import Check
@@ -27,7 +27,7 @@ def repeated(
     config: LogZConfig,
     device: str = "cpu",
     workers: int = 1,
-    progress: Callable[[str, int, int, float | None, float | None], None] | None = None,
+    progress: ProgressCallback | None = None,
     store: Partial | None = None,
 ) -> Estimate:
     """Return the mean of `config.n_repeats` independent estimates, each with its own pilot and random numbers.
@@ -60,9 +60,10 @@ def repeated(
 def one_repeat(machine: Machine, config: LogZConfig, device: str, index: int) -> Estimate:
     """Return the estimate of one repeat, on one thread."""
     seed = int(numpy_generator(config.seed, "log_z", 4, index).integers(2**63))
-    return estimate_by_tempering(
-        machine, dataclasses.replace(config, seed=seed, n_repeats=1), device, n_alike=config.n_repeats
-    )
+    own = dataclasses.replace(config, seed=seed, n_repeats=1)
+    if config.method in ("ais", "reverse-ais"):
+        return estimate_by_annealing(machine, own, device)
+    return estimate_by_tempering(machine, own, device, n_alike=config.n_repeats)
 
 
 def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:
@@ -71,7 +72,8 @@ def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:
     n = len(done)
     std_err = max(float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))) / math.sqrt(n)
     checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
-    checks.append(check_repeats(values, errors, config.n_ladders))
+    n_independent = done[0].n_independent
+    checks.append(check_repeats(values, errors, n_independent))
     diagnostics = {**done[0].diagnostics, "repeats_std_err": errors.tolist()}
     diagnostics["n_sweeps_of_repeats"] = [e.diagnostics["n_sweeps"] for e in done]
     return Estimate(float(values.mean()), std_err, values.tolist(), n, checks, diagnostics)

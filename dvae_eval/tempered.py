@@ -31,8 +31,8 @@ PRECISION, CORE_SECONDS = 0.002, 40.0
 PIECE, MIN_ITERATIONS = 32, 640
 # An early standard error is a guess: a run never more than doubles between two looks at it.
 GROWTH, MARGIN = 2.0, 1.1
-# How often, and after how many iterations each, the target's states are looked at for a fitted base.
-N_FITS, FIT_EVERY = 20, 10
+# How many of the target's states a base is fitted to, and how many iterations are between those of a ladder.
+N_FITTED, FIT_EVERY = 1000, 10
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 
 
@@ -65,15 +65,17 @@ class TemperedRun:
         self.n_iterations, self.look, self.stopped = 0, 0, ""
         self.piece = min(PIECE, max(1, config.n_sweeps // 40)) if config.n_sweeps else PIECE
 
-    def place_rungs(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Make the ladder, in a pilot run; from a fitted base in two."""
+    def place_rungs(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the ladder, in a pilot run; from a fitted base in two.  No round begins after the deadline."""
         ordered = self.basins.draw(self.config.n_ladders // 2, FIRST_RUNGS + 1, self.config.seed)
         self.base = Base.uniform(self.machine)
         how: dict[str, Any] = {"ordered": ordered, "device": self.device, "threads": self.threads}
-        pilot = run_pilot(self.machine, self.config, base=self.base, progress=progress, **how)
+        how |= {"deadline": deadline, "progress": progress}
+        pilot = run_pilot(self.machine, self.config, base=self.base, **how)
         if self.config.base == "fitted":
-            self.base = self._fitted_base(pilot.ladder, pilot.v)
-            pilot = run_pilot(self.machine, self.config, base=self.base, key=1, progress=progress, **how)
+            self.tempering = self._replicas(pilot.ladder, pilot.v)
+            self.base = fitted_base(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
+            pilot = run_pilot(self.machine, self.config, base=self.base, key=1, **how)
         self.settled = pilot.settled
         self.tempering = self._replicas(pilot.ladder, pilot.v)
         self.sums = WorkSums(pilot.shift, self.config.n_ladders, self.piece)
@@ -152,14 +154,14 @@ class TemperedRun:
         self.tempering.load_state_dict(_below(state, "tempering/"))
         self.sums = WorkSums.from_state(_below(state, "sums/"))
 
-    def _fitted_base(self, ladder: Ladder, v: NDArray[np.uint8]) -> Base:
-        """Return the independent units that have the target's mean activations, from a run on the pilot's ladder."""
-        tempering = self._replicas(ladder, v)
-        samples = []
-        for _ in range(N_FITS):
-            tempering.run(FIT_EVERY)
-            samples.append(tempering.v[:, -1])
-        return fitted_base(self.machine, np.concatenate(samples))
+    def target_samples(self, n: int, every: int, burn_in: int) -> NDArray[np.uint8]:
+        """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart on each ladder."""
+        self.tempering.run(burn_in)
+        samples: list[NDArray[np.uint8]] = []
+        while len(samples) * self.config.n_ladders < n:
+            self.tempering.run(every)
+            samples.append(self.tempering.v[:, -1])
+        return np.concatenate(samples)[:n]
 
     def _replicas(self, ladder: Ladder, v: NDArray[np.uint8] | None) -> Tempering:
         """Return the replicas of the run itself."""
@@ -213,8 +215,8 @@ class TemperedRun:
 def seconds_per_sweep(reduced: Reduced) -> float:
     """Return roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
     n_kept, n_summed = reduced.W.shape
-    n_bonds = np.count_nonzero(reduced.W) + (0 if reduced.J is None else np.count_nonzero(reduced.J))
-    return 1e-9 * (100 + 0.05 * n_bonds + 6 * (n_kept + n_summed))
+    n_bonds = len(reduced.bonds()[0])
+    return float(1e-9 * (100 + 0.05 * n_bonds + 6 * (n_kept + n_summed)))
 
 
 def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

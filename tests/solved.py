@@ -78,13 +78,17 @@ def curie_weiss(n_left, n_right, J, a, b):
 
 
 def golf_hole(n_visible=20, n_hidden=40, depth=3.0, threshold=0.85, seed=0):
-    """Hidden units that wake up only when nearly all visible ones show a pattern: a deep and narrow basin."""
-    rng = np.random.default_rng(seed)
-    pattern = rng.choice([-1, 1], n_visible)
+    """Hidden units that wake up only when nearly all visible ones show a pattern: a deep and narrow basin.
+
+    The state's weight hangs on the number of matches k alone, so log Z is a sum over k.
+    """
+    pattern = np.random.default_rng(seed).choice([-1, 1], n_visible)
     W = np.tile(depth * pattern[:, None], (1, n_hidden)).astype(float)
-    b = np.full(n_hidden, -depth * (pattern > 0).sum() + depth * (1 - threshold) * n_visible)
-    a = np.zeros(n_visible)
-    return rbm(W, a, b), enumerated(W, a, b)
+    c = np.full(n_hidden, depth * ((pattern < 0).sum() - threshold * n_visible))
+    k = np.arange(n_visible + 1)
+    choose = gammaln(n_visible + 1) - gammaln(k + 1) - gammaln(n_visible - k + 1)
+    log_z = logsumexp(choose + n_hidden * np.logaddexp(0, depth * (k - threshold * n_visible)))
+    return rbm(W, np.zeros(n_visible), c), float(log_z)
 
 
 def chain(seed, n, scale):

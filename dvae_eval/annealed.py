@@ -1,0 +1,63 @@
+"""An estimate of log Z by annealed importance sampling, with the verdict of annealing the other way."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dvae_core.errors import ConfigError
+
+from .bridge import std_err_of_mean
+from .config import LogZConfig
+from .diagnostics import check_lower_bound, student_limit
+from .estimate import Estimate, ProgressCallback
+from .machine import Machine
+from .sandwich import N_GROUPS, N_STEPS, sandwich
+from .tempered import TemperedRun
+
+__all__ = ["estimate_by_annealing"]
+
+
+def estimate_by_annealing(
+    machine: Machine,
+    config: LogZConfig,
+    device: str = "cpu",
+    threads: int = 1,
+    progress: ProgressCallback | None = None,
+) -> Estimate:
+    """Return the estimate of annealed importance sampling, forward or reverse as `config.method` says.
+
+    The other direction is run, too: a gap between them shows an annealing that was too quick.
+
+    Raises
+    ------
+    ConfigError
+        If a precision was asked for: annealing is as long as --sweeps and --chains make it.
+    """
+    if config.precision or config.time_limit:
+        raise ConfigError(
+            f"--method {config.method}: has no --precision or --time-limit; give --sweeps and --chains"
+        )
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if progress:
+            progress(phase, done, total, None, None)
+
+    run = TemperedRun(machine, config, device, threads)
+    run.place_rungs(progress=lambda done, total: tell("placing rungs", done, total))
+    found = sandwich(run, config.n_sweeps or N_STEPS, config.n_chains, tell)
+    chosen = found.reverse if config.method == "reverse-ais" else found.forward
+    repeats = chosen.repeats(N_GROUPS)
+    std_err = max(chosen.std_err, std_err_of_mean(repeats))
+    limit = student_limit(N_GROUPS)
+    checks = found.checks()
+    checks.append(check_lower_bound(chosen.log_z, std_err, float(run.basins.bounds[0]), limit))
+    diagnostics = {
+        "ladder": run.tempering.ladder.betas.tolist(),
+        "sandwich": found.to_dict(),
+        "mean_field_bounds": run.basins.bounds.tolist(),
+        "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
+        "n_sweeps": config.n_sweeps or N_STEPS,
+        "n_chains": config.n_chains,
+        "stopped": "sweeps",
+    }
+    return Estimate(chosen.log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)

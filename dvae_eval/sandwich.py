@@ -1,0 +1,63 @@
+"""log Z between two annealings: forward from the base it comes out low, backward from the target high."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .annealing import Annealing, annealed_importance_sampling, ladder_schedule, reverse_ais
+from .diagnostics import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
+from .results import Check
+from .tempered import TemperedRun
+
+__all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich"]
+
+Tell = Callable[[str, int, int], None]
+N_GROUPS, N_STEPS = 16, 1000
+# Sweeps between samples of the target that start reverse chains, and those before the first.
+EVERY, BURN_IN = 20, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Sandwich:
+    """Annealing from the base to the machine, and from its samples back."""
+
+    forward: Annealing
+    reverse: Annealing
+
+    def checks(self, log_z: float | None = None) -> list[Check]:
+        """Return the checks of both; with `log_z`, also that it lies between the bounds."""
+        ways = (self.forward, self.reverse)
+        error = math.hypot(*(way.std_err for way in ways))
+        checks = [check_weights(name, way.ess) for name, way in zip(("forward", "reverse"), ways, strict=True)]
+        checks.append(check_gap(self.reverse.log_z - self.forward.log_z, error, student_limit(N_GROUPS)))
+        if log_z is not None:
+            checks.append(check_inside(log_z, *(way.bound(1 - FALSE_ALARM) for way in ways)))
+        return checks
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return estimates, errors and 95% bounds, in nats, as plain numbers."""
+        names = {"ais": self.forward, "reverse_ais": self.reverse}
+        found = {name: {"log_z": a.log_z, "std_err": a.std_err, "ess": a.ess} for name, a in names.items()}
+        return {**found, "lower_bound": self.forward.bound(), "upper_bound": self.reverse.bound()}
+
+
+def sandwich(run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = None) -> Sandwich:
+    """Return both annealings along the rungs of a run, whose replicas at β = 1 start the reverse chains.
+
+    The reverse bound is one as far as these replicas are samples of the machine.
+    """
+    seed = run.config.seed
+    betas = ladder_schedule(run.tempering.ladder, n_steps)
+    how: dict[str, Any] = {"base": run.base, "device": run.device, "threads": run.threads}
+    ticks = [_tick(tell, name) for name in ("annealing", "annealing back")]
+    samples = run.target_samples(n_chains, EVERY, BURN_IN)
+    forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)
+    return Sandwich(forward, reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how))
+
+
+def _tick(tell: Tell | None, phase: str) -> Callable[[int, int], None] | None:
+    """Return a callback of (done, in all) that names the phase."""
+    return (lambda done, total: tell(phase, done, total)) if tell else None
