@@ -1,118 +1,255 @@
 """log Z by variable elimination: exact for any number of units where the bonds form a graph of small tree-width.
 
-Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind, and disconnected parts multiply.
+Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind.  Where the tables would take too much
+memory, some units are held fixed, and the sum over their states is done last.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-import networkx as nx
 import numpy as np
-from networkx.algorithms.approximation import treewidth_min_degree, treewidth_min_fill_in
 from numpy.typing import NDArray
 
-__all__ = ["MAX_WIDTH", "elimination_order", "log_z_by_elimination"]
+from .elimination_orders import cheapest_order
+from .threads import available_threads
+
+__all__ = ["MAX_SECONDS", "Elimination", "elimination", "log_z_by_elimination"]
 
 Float = NDArray[np.float64]
-# A table of 2^23 float64 values takes 64 MB; two or three of them are alive at a time.
-MAX_WIDTH = 22
-# Min-fill finds better orders than min-degree, but takes minutes on graphs of many bonds.
-MIN_FILL_BONDS = 2000
+Bonds = NDArray[np.intp]
+Scope = tuple[int, ...]
+Term = tuple[Scope, Float]
+Tick = Callable[[int, int], None]
+
+MAX_SECONDS = 600.0
+# Entries of all tables that are alive at a time: 512 MB.
+MAX_LIVE = 1 << 26
+# Tables are made in blocks of 2^15 entries, which stay in a core's own cache.
+BLOCK_UNITS = 15
+# Seconds for an entry and for a step on one core of a busy server, and how much faster two cores are.
+ENTRY, STEP, SPEEDUP = 14e-9, 1e-4, 1.6
 
 
-def elimination_order(bonds: NDArray[np.intp], n_units: int, max_width: int = MAX_WIDTH) -> list[int] | None:
-    """Return an order in which units can be summed out one by one, or None if every order found is too wide.
+@dataclass(frozen=True, slots=True)
+class Elimination:
+    """How log Z = log Σ_z exp(Σ_(i,j) J_ij z_i z_j + b'z) is found.
 
-    Parameters
-    ----------
-    bonds : int, shape (n_bonds, 2)
-        Pairs of units that are coupled, each once.
-    n_units : int
-        Units 0 .. n_units - 1; those without a bond come last.
-    max_width : int
-        Most units that may share a table with the one summed out.
-    """
-    # A graph of width k has at most k bonds a unit: a quick no for dense graphs, and a core in which every unit
-    # has k neighbours has a width of at least k.
-    if len(bonds) > max_width * n_units:
-        return None
-    graph = nx.Graph()
-    graph.add_edges_from(bonds.tolist())
-    if graph and max(nx.core_number(graph).values()) > max_width:
-        return None
-    order: list[int] = []
-    for part in nx.connected_components(graph):
-        component = nx.convert_node_labels_to_integers(graph.subgraph(sorted(part)), ordering="sorted")
-        found = _order_of_connected(component, max_width)
-        if found is None:
-            return None
-        labels = sorted(part)
-        order += [labels[i] for i in found]
-    return order + sorted(set(range(n_units)) - set(order))
-
-
-def log_z_by_elimination(bonds: NDArray[np.intp], couplings: Float, biases: Float, order: Sequence[int]) -> float:
-    """Return log Σ_z exp(Σ_(i,j) J_ij z_i z_j + b'z), nats, summing out one unit after the other.
-
-    Parameters
+    Attributes
     ----------
     bonds : int, shape (n_bonds, 2)
         The pairs (i, j), each once.
     couplings : float64, shape (n_bonds,)
         Their J_ij.
     biases : float64, shape (n_units,)
-    order : sequence of int
-        Every unit once, as `elimination_order` returns them.
+    order : list of int
+        The units that are summed out one by one.
+    fixed : list of int
+        The other units, over whose 2^n states the results are summed.
+    cost : int
+        Entries of all tables together, for all states of the fixed units.
     """
-    tables: list[tuple[tuple[int, ...], Float]] = [((i,), np.array([0.0, b])) for i, b in enumerate(biases)]
+
+    bonds: Bonds
+    couplings: Float
+    biases: Float
+    order: list[int]
+    fixed: list[int]
+    cost: int
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time on two cores."""
+        return (self.cost * ENTRY / SPEEDUP) + STEP * len(self.order) * 2.0 ** len(self.fixed)
+
+    def log_z(self, progress: Tick | None = None, threads: int | None = None) -> float:
+        """Return log Z, nats, the same bits for any number of threads.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (entries done, entries in all).
+        threads : int, optional
+            Threads to compute with; as many as there are cores unless given.
+        """
+        steps = _steps(self.bonds, self.couplings, self.order)
+        J = np.zeros((len(self.fixed), len(self.biases)))
+        for k, unit in enumerate(self.fixed):
+            for end in (0, 1):
+                mine = self.bonds[:, end] == unit
+                J[k, self.bonds[mine, 1 - end]] = self.couplings[mine]
+        meter = _Meter(self.cost, progress)
+        log_sums = []
+        with ThreadPoolExecutor(threads or available_threads()) as pool:
+            for state in itertools.product((0.0, 1.0), repeat=len(self.fixed)):
+                z = np.array(state)
+                constant = float(z @ self.biases[self.fixed] + z @ J[:, self.fixed] @ z / 2)
+                log_sums.append(constant + _sum_out_all(steps, self.biases + z @ J, pool, meter))
+        return float(np.logaddexp.reduce(log_sums))
+
+
+def log_z_by_elimination(bonds: Bonds, couplings: Float, biases: Float, order: Sequence[int]) -> float:
+    """Return log Z, nats, summing out one unit after the other, `order` holding every unit once.
+
+    The other parameters are those of `Elimination`.
+    """
+    return Elimination(bonds, couplings, biases, list(order), [], 0).log_z()
+
+
+def elimination(
+    bonds: Bonds, couplings: Float, biases: Float, max_seconds: float = MAX_SECONDS, max_live: int = MAX_LIVE
+) -> Elimination | None:
+    """Return how to eliminate the units of a connected machine, or None if each way found takes too long.
+
+    Parameters
+    ----------
+    bonds, couplings, biases
+        See `Elimination`.
+    max_seconds : float
+        Most seconds that may be predicted; no more than `MAX_SECONDS`.
+    max_live : int
+        Most table entries that may be alive at a time.
+    """
+    max_cost = int(min(max_seconds, MAX_SECONDS) * SPEEDUP / ENTRY)
+    order = cheapest_order(bonds, len(biases), max_cost)
+    if order is None:
+        return None
+    fixed: list[int] = []
+    while True:
+        steps = _steps(bonds, couplings, order)
+        cost = sum(2 << len(step.scope) for step in steps) << len(fixed)
+        if cost > max_cost:
+            return None
+        if _peak(steps) <= max_live:
+            return Elimination(bonds, couplings, biases, order, fixed, cost)
+        fixed.append(_most_involved(steps))
+        order = [unit for unit in order if unit not in fixed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One unit summed out.
+
+    Its scope holds the units that share a table with it then, the next to be summed out last; its bonds are those
+    with later units, its sources the steps whose tables it takes in.
+    """
+
+    unit: int
+    scope: Scope
+    bonds: list[tuple[int, float]]
+    sources: list[int]
+
+
+def _steps(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[_Step]:
+    """Return the steps of an order, without the bonds of units that are not in it."""
+    place = {unit: k for k, unit in enumerate(order)}
+    later: list[list[tuple[int, float]]] = [[] for _ in order]
     for (i, j), coupling in zip(bonds.tolist(), couplings.tolist(), strict=True):
-        tables.append(((i, j), np.array([[0.0, 0.0], [0.0, coupling]])))
+        if i in place and j in place:
+            first, second = sorted((i, j), key=place.__getitem__)
+            later[place[first]].append((second, coupling))
+    sources: list[list[int]] = [[] for _ in order]
+    steps: list[_Step] = []
+    for k, unit in enumerate(order):
+        others = {other for other, _ in later[k]}.union(*(steps[source].scope for source in sources[k])) - {unit}
+        scope = tuple(sorted(others, key=place.__getitem__, reverse=True))
+        steps.append(_Step(unit, scope, later[k], sources[k]))
+        if scope:
+            sources[place[scope[-1]]].append(k)
+    return steps
+
+
+def _peak(steps: list[_Step]) -> int:
+    """Return the most entries that are alive at a time."""
+    live, most = 0, 0
+    for step in steps:
+        live += 1 << len(step.scope)
+        most = max(most, live)
+        live -= sum(1 << len(steps[source].scope) for source in step.sources)
+    return most
+
+
+def _most_involved(steps: list[_Step]) -> int:
+    """Return the unit that has a part in the most entries of tables."""
+    parts: Counter[int] = Counter()
+    for step in steps:
+        for unit in (*step.scope, step.unit):
+            parts[unit] += 1 << len(step.scope)
+    return max(parts, key=lambda unit: (parts[unit], -unit))
+
+
+# --- sums ---------------------------------------------------------------------------------------------------
+
+
+class _Meter:
+    """Tells a progress callback of entries done, a thousand times at the most."""
+
+    def __init__(self, total: int, progress: Tick | None) -> None:
+        self.total, self.progress = total, progress
+        self.done = self.told = 0
+
+    def add(self, entries: int) -> None:
+        self.done += entries
+        if self.progress and self.done - self.told >= self.total / 1000:
+            self.told = self.done
+            self.progress(self.done, self.total)
+
+
+def _sum_out_all(steps: list[_Step], biases: Float, pool: ThreadPoolExecutor, meter: _Meter) -> float:
+    """Return log Z of the units in `steps`, under these biases."""
+    tables: dict[int, Float] = {}
     log_z = 0.0
-    for unit in order:
-        mine = [table for table in tables if unit in table[0]]
-        tables = [table for table in tables if unit not in table[0]]
-        units, summed = _sum_out(unit, mine)
-        if units:
-            tables.append((units, summed))
+    for k, step in enumerate(steps):
+        messages = [(steps[source].scope, tables.pop(source)) for source in step.sources]
+        off = [(scope[:-1], table[..., 0]) for scope, table in messages]
+        on = [(scope[:-1], table[..., 1]) for scope, table in messages]
+        on += [((other,), np.array([0.0, coupling])) for other, coupling in step.bonds]
+        off.append(((), np.zeros(())))
+        on.append(((), np.array(biases[step.unit])))
+        table = _log_sum(step.scope, off, on, pool)
+        if step.scope:
+            tables[k] = table
         else:
-            log_z += float(summed)
+            log_z += float(table)
+        meter.add(2 << len(step.scope))
     return log_z
 
 
-def _sum_out(unit: int, tables: list[tuple[tuple[int, ...], Float]]) -> tuple[tuple[int, ...], Float]:
-    """Return the neighbours of `unit` in `tables`, sorted, and the table of them with `unit` summed out."""
-    neighbours = tuple(sorted(set(itertools.chain.from_iterable(units for units, _ in tables)) - {unit}))
-    axes = (*neighbours, unit)
-    total = np.zeros((2,) * len(axes))
-    for units, table in sorted(tables, key=lambda entry: len(entry[0])):
-        # Put the table's axes into the order of `axes`, with length 1 where it has none of a unit.
-        ordered = table.transpose([units.index(a) for a in axes if a in units])
-        total += ordered.reshape([2 if a in units else 1 for a in axes])
-    return neighbours, np.logaddexp(total[..., 0], total[..., 1])
+def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExecutor) -> Float:
+    """Return log(exp(Σ off) + exp(Σ on)) as a table over `scope`, block by block."""
+    n_outer = max(0, len(scope) - BLOCK_UNITS)
+    outer, inner = scope[:n_outer], scope[n_outer:]
+    table = np.empty((2,) * len(scope))
+    # Small terms first, so that few sums are as large as the block.
+    sums = [sorted(terms, key=lambda term: len(term[0])) for terms in (off, on)]
+
+    def fill(block: tuple[int, ...]) -> None:
+        state = dict(zip(outer, block, strict=True))
+        table[block] = _log_add(*(_block_sum(terms, state, inner) for terms in sums))
+
+    blocks = itertools.product((0, 1), repeat=n_outer)
+    if n_outer:
+        list(pool.map(fill, blocks))
+    else:
+        fill(())
+    return table
 
 
-def _order_of_connected(graph: nx.Graph, max_width: int) -> list[int] | None:
-    """Return an elimination order of a connected graph, by the better of two heuristics."""
-    heuristics = [treewidth_min_degree]
-    if graph.number_of_edges() <= MIN_FILL_BONDS:
-        heuristics.append(treewidth_min_fill_in)
-    width, tree = min((heuristic(graph) for heuristic in heuristics), key=lambda found: found[0])
-    return None if width > max_width else _order_of_tree(tree)
+def _block_sum(terms: list[Term], state: dict[int, int], inner: Scope) -> Float:
+    """Return the sum of terms over the inner units, the outer ones being in this state."""
+    parts = []
+    for scope, table in terms:
+        part = table[tuple(state[unit] for unit in scope if unit in state)]
+        parts.append(part.reshape([2 if unit in scope else 1 for unit in inner]))
+    return functools.reduce(np.add, parts)
 
 
-def _order_of_tree(tree: nx.Graph) -> list[int]:
-    """Return the order that a tree decomposition allows: leaf by leaf, what the neighbour does not share."""
-    order: list[int] = []
-    leaves = [bag for bag in tree if tree.degree(bag) <= 1]
-    tree = tree.copy()
-    while len(tree) > 1:
-        leaf = leaves.pop()
-        (neighbour,) = tree.neighbors(leaf)
-        order += sorted(leaf - neighbour)
-        tree.remove_node(leaf)
-        if tree.degree(neighbour) == 1:
-            leaves.append(neighbour)
-    (root,) = tree
-    return order + sorted(root)
+def _log_add(a: Float, b: Float) -> Float:
+    """Return log(e^a + e^b) by functions that NumPy has vector instructions for, unlike `numpy.logaddexp`."""
+    less = np.exp(-np.abs(a - b))
+    return np.maximum(a, b) + np.log1p(less)

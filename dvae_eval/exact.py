@@ -1,112 +1,313 @@
-"""log Z by enumeration or elimination: the oracle of all other estimators, exact to float64 rounding."""
+"""log Z exactly, to float64 rounding, by the quickest of several routes: the oracle of all other estimators.
+
+A machine falls into connected parts, whose log Z add up.  A part is a unit alone, a closed form; or its states are
+enumerated, units that act alike as one (`groups`) and an independent set of the others summed out (`enumeration`);
+or its units are summed out one by one (`elimination`), which takes few bonds instead of few units.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from dvae_core.errors import ConfigError
+from dvae_core.graphs import two_sides
+from dvae_core.rng import numpy_generator
 
-from .elimination import elimination_order, log_z_by_elimination
+from .elimination import elimination
+from .enumeration import Enumeration, enumeration
+from .groups import grouped
 from .machine import Machine, Reduced
 
-__all__ = ["MAX_ENUMERATED", "enumerate_states", "enumerated_log_z", "exact_log_z", "exact_route"]
+__all__ = [
+    "AUTO_SECONDS",
+    "EXACT_SECONDS",
+    "MAX_ENUMERATED",
+    "ExactPlan",
+    "enumerate_states",
+    "enumerated_log_z",
+    "exact_log_z",
+    "exact_plan",
+    "exact_route",
+    "exact_seconds",
+]
 
-MAX_ENUMERATED = 25
-QUICKLY_ENUMERATED = 20
-BLOCK_VALUES = 1 << 20  # float64 values at a time: small enough for a processor's cache
+Float = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+# Predicted seconds up to which the exact value is chosen by itself, and up to which it can be asked for.
+AUTO_SECONDS = 30.0
+EXACT_SECONDS = 600.0
+# Units that are enumerated within AUTO_SECONDS if they have about 64 others beside them, and no structure.
+MAX_ENUMERATED = 31
+# An enumeration of so many seconds is quicker than the search for an order of elimination.
+QUICK = 0.2
+# Attempts to find a large independent set of a graph that is not bipartite, if it has at most so many units.
+INDEPENDENT_SETS, INDEPENDENT_SET_UNITS = 50, 200
 
 
-def enumerate_states(n: int) -> NDArray[np.float64]:
+def enumerate_states(n: int) -> Float:
     """Return all states of n binary units, shape (2^n, n), the first unit changing fastest."""
     return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
 
 
-def exact_route(machine: Machine) -> str | None:
-    """Return how log Z can be had exactly: `enumeration`, `elimination`, or None if it cannot.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One connected part, or all units that are alone.
 
-    A few units are enumerated at once; many by elimination if the bonds allow it, else by brute force as far as
-    that goes.
-    """
-    reduced = machine.reduced()
-    n_kept = len(reduced.b)
-    if n_kept <= QUICKLY_ENUMERATED:
-        return "enumeration"
-    if elimination_order(reduced.bonds()[0], len(reduced.biases)) is not None:
-        return "elimination"
-    return "enumeration" if n_kept <= MAX_ENUMERATED else None
-
-
-def exact_log_z(machine: Machine, progress: Callable[[int, int], None] | None = None) -> float:
-    """Return log Z by the route that `exact_route` finds, float64, nats.
-
-    Parameters
+    Attributes
     ----------
-    machine : BipartiteMachine or GeneralMachine
-    progress : callable, optional
-        Called with (states done, states in all) while states are enumerated.
+    route : str
+        `independent units`, `enumeration` or `elimination`.
+    seconds : float
+        Predicted time on two cores, infinite if the part is out of reach.
+    log_z : callable
+        Takes a progress callback and a number of threads, both of which may be None.
+    need : str
+        What would have to be done, in words.
+    """
+
+    route: str
+    seconds: float
+    log_z: Callable[[Progress | None, int | None], float]
+    need: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExactPlan:
+    """How the exact log Z of a machine can be had."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def route(self) -> str:
+        """The routes of all parts, each named once, the one that takes longest first."""
+        parts = sorted(self.parts, key=lambda part: -part.seconds)
+        return " + ".join(dict.fromkeys(part.route for part in parts))
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time on two cores; infinite if a part is out of reach."""
+        return sum(part.seconds for part in self.parts)
+
+    @property
+    def need(self) -> str:
+        """What the dearest part needs, in words."""
+        return max(self.parts, key=lambda part: part.seconds).need
+
+    def log_z(self, progress: Progress | None = None, threads: int | None = None) -> float:
+        """Return log Z, nats, whatever time it takes.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (work done, work in all), in milliseconds of the prediction.
+        threads : int, optional
+            Threads to compute with; as many as there are cores unless given.  They do not change the value.
+        """
+        total, done, values = max(1, round(1000 * self.seconds)), 0.0, []
+        for part in self.parts:
+            values.append(part.log_z(_share(progress, done, 1000 * part.seconds, total), threads))
+            done += 1000 * part.seconds
+        return math.fsum(values)
+
+
+def _share(progress: Progress | None, before: float, mine: float, total: int) -> Progress | None:
+    """Return a callback that tells one part's progress as a share of all."""
+    if progress is None:
+        return None
+    return lambda done, of: progress(min(total, round(before + mine * done / of)), total)
+
+
+def exact_plan(machine: Machine) -> ExactPlan:
+    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered."""
+    return _plan(_Machine(machine.sha256, machine))
+
+
+def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | None:
+    """Return how log Z can be had exactly, or None if that is predicted to take more than `max_seconds`.
+
+    The route is `enumeration`, `elimination` or `independent units`, or several joined by ` + ` where the machine
+    falls into parts.  Whoever asks for the exact value may wait for `EXACT_SECONDS`.
+    """
+    plan = exact_plan(machine)
+    return plan.route if plan.seconds <= max_seconds else None
+
+
+def exact_seconds(machine: Machine) -> float | None:
+    """Return roughly how long the exact log Z takes on two cores, None if that is beyond all patience."""
+    seconds = exact_plan(machine).seconds
+    return seconds if math.isfinite(seconds) else None
+
+
+def exact_log_z(machine: Machine, progress: Progress | None = None, threads: int | None = None) -> float:
+    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` for the parameters.
 
     Raises
     ------
     ConfigError
-        If too many units would have to be enumerated, and the bonds allow no other route.
+        If that is predicted to take more than `EXACT_SECONDS`.
     """
-    route, reduced = exact_route(machine), machine.reduced()
-    if route is None:
+    plan = exact_plan(machine)
+    if plan.seconds > EXACT_SECONDS:
         raise ConfigError(
-            f"--method exact: {len(reduced.b)} units would have to be enumerated, and at most "
-            f"{MAX_ENUMERATED} can be; use --method pt-bar"
+            f"--method exact: {plan.need}, and at most {EXACT_SECONDS / 60:.0f} minutes are allowed; "
+            "use --method pt-bar"
         )
-    if route == "enumeration":
-        return enumerated_log_z(reduced, progress)
-    bonds, couplings = reduced.bonds()
-    order = elimination_order(bonds, len(reduced.biases))
-    assert order is not None  # as the route says
-    return log_z_by_elimination(bonds, couplings, reduced.biases, order)
+    return plan.log_z(progress, threads)
 
 
-def enumerated_log_z(reduced: Reduced, progress: Callable[[int, int], None] | None = None) -> float:
-    """Return log Z by enumerating the kept units v, a largest independent set h being summed out analytically.
+def enumerated_log_z(reduced: Reduced, progress: Progress | None = None, threads: int | None = None) -> float:
+    """Return log Z by enumerating the kept units, however long it takes, as if they were one part.
 
-    log Z = log Σ_v exp(v'Jv / 2 + b'v + Σ_j log(1 + exp(c_j + (v'W)_j))), streamed in float64.  Of a bipartite
-    machine the smaller side is kept; without couplings nothing is, and the closed form remains.
+    Raises
+    ------
+    ConfigError
+        If there are too many.
     """
-    n = len(reduced.b)
-    n_low = min(n, max(1, (BLOCK_VALUES // len(reduced.c)).bit_length() - 1))
-    W, b, c = (torch.from_numpy(a) for a in (reduced.W, reduced.b, reduced.c))
-    J = None if reduced.J is None else torch.from_numpy(reduced.J)
-    low = torch.from_numpy(enumerate_states(n_low))
-    low_field, low_bias = low @ W[:n_low] + c, low @ b[:n_low] + _pairs(low, J)
-    high = torch.from_numpy(enumerate_states(n - n_low))
-    totals = torch.empty(len(high), dtype=torch.float64)
-    for i, state in enumerate(high):
-        field, bias = low_field + state @ W[n_low:], low_bias + state @ b[n_low:]
-        if J is not None:
-            bias += low @ (J[:n_low, n_low:] @ state) + state @ J[n_low:, n_low:] @ state / 2
-        totals[i] = torch.logsumexp(bias + _sum_softplus(field), 0)
-        if progress:
-            progress((i + 1) << n_low, 1 << n)
-    return float(torch.logsumexp(totals, 0))
+    machine = grouped(reduced)
+    found = machine and enumeration(machine)
+    if not found or math.isinf(found.seconds):
+        raise ConfigError(f"{len(reduced.b)} units are too many to enumerate; use exact_log_z")
+    return found.log_z(progress, threads)
 
 
-def _pairs(v: torch.Tensor, J: torch.Tensor | None) -> torch.Tensor:
-    """Return v'Jv / 2 of states v of the first units, shape (len(v),); 0 without couplings."""
-    if J is None:
-        return v.new_zeros(len(v))
-    n = v.shape[1]
-    return (v @ J[:n, :n] * v).sum(-1) / 2
+# --- planning -----------------------------------------------------------------------------------------------
 
 
-def _sum_softplus(field: torch.Tensor) -> torch.Tensor:
-    """Return Σ_j log(1 + exp(field_j)), shape (n,), with one logarithm per 512 columns, not one each.
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """A machine that is known by its parameters, for the memory of `_plan`."""
 
-    log(1 + e^a) = max(a, 0) + log(1 + e^-|a|), and a product of 512 factors in (1, 2] cannot overflow.
-    """
-    tails = field.abs().neg_().exp_().add_(1)
-    total = field.clamp_(min=0).sum(-1)
-    for factors in torch.split(tails, 512, dim=-1):
-        total += factors.prod(-1).log()
-    return total
+    sha256: str
+    machine: Machine = field(compare=False)
+
+
+@lru_cache(maxsize=4)
+def _plan(known: _Machine) -> ExactPlan:
+    """Return the plan of a machine."""
+    reduced = known.machine.reduced()
+    alone, parts = _connected(reduced)
+    plans = [_part(part) for part in parts]
+    if len(alone):
+        biases = reduced.biases[alone]
+        plans.append(Part("independent units", 0.0, lambda *_: math.fsum(np.logaddexp(0, biases)), "nothing"))
+    return ExactPlan(tuple(plans))
+
+
+def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
+    """Return the units that have no bond, numbered as in `Reduced.biases`, and the connected parts of the rest."""
+    bonds, n_kept, n_units = reduced.bonds()[0], len(reduced.b), len(reduced.biases)
+    graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_units, n_units))
+    labels = connected_components(graph, directed=False)[1]
+    sizes = np.bincount(labels)
+    parts = []
+    for label in np.flatnonzero(sizes > 1):
+        members = np.flatnonzero(labels == label)
+        part = _among(reduced, members[members < n_kept], members[members >= n_kept] - n_kept)
+        # What is not bipartite as a whole may well be so in parts.
+        parts.append(part if part.J is None or len(members) == n_units else _bipartite(part))
+    return np.flatnonzero(sizes[labels] == 1), parts
+
+
+def _bipartite(part: Reduced) -> Reduced:
+    """Return the part with no couplings among its kept units if that is possible."""
+    sides = two_sides(len(part.biases), part.bonds()[0].tolist())
+    return part if sides is None else _keeping(part, np.array(sides[0], np.intp))
+
+
+def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Reduced:
+    """Return the part with these units kept, numbered as in `Reduced.biases`, and all others summed out."""
+    n = len(part.biases)
+    J = np.zeros((n, n))
+    bonds, couplings = part.bonds()
+    J[bonds[:, 0], bonds[:, 1]] = couplings
+    J += J.T
+    summed = np.setdiff1d(np.arange(n), kept)
+    inside = J[np.ix_(kept, kept)]
+    biases = part.biases
+    return Reduced(J[np.ix_(kept, summed)], biases[kept], biases[summed], inside if inside.any() else None, ())
+
+
+def _among(reduced: Reduced, kept: NDArray[np.intp], summed: NDArray[np.intp]) -> Reduced:
+    """Return the machine of some kept and some summed units."""
+    J = None if reduced.J is None else reduced.J[np.ix_(kept, kept)]
+    J = None if J is None or not J.any() else J
+    return Reduced(reduced.W[np.ix_(kept, summed)], reduced.b[kept], reduced.c[summed], J, ())
+
+
+def _part(part: Reduced) -> Part:
+    """Return the quickest route for a connected part."""
+    found = min(_enumerations(part), key=lambda e: e.seconds, default=None)
+    seconds = found.seconds if found else math.inf
+    n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
+    if seconds > QUICK:
+        bonds, couplings = part.bonds()
+        eliminated = elimination(bonds, couplings, part.biases, seconds)
+        if eliminated:
+            need = f"{len(part.biases)} units would have to be eliminated, {_duration(eliminated.seconds)}"
+            return Part("elimination", eliminated.seconds, eliminated.log_z, need)
+    if found is None:
+        return Part("enumeration", math.inf, _never, f"{n_kept} units would have to be enumerated")
+    need = f"{n_kept} units would have to be enumerated, {_duration(seconds)}"
+    return Part("enumeration", seconds, found.log_z, need)
+
+
+def _enumerations(part: Reduced) -> Iterator[Enumeration]:
+    """Yield ways to enumerate a part: either side is kept, or whatever leaves the others without bonds."""
+    if part.J is None:
+        sides = [part, Reduced(np.ascontiguousarray(part.W.T), part.c, part.b, None, ())]
+    else:
+        sides = [part]
+        if len(part.biases) <= INDEPENDENT_SET_UNITS:
+            sides.append(_keeping(part, _cover(part)))
+    for side in sides:
+        machine = grouped(side)
+        if machine:
+            yield enumeration(machine)
+
+
+def _cover(part: Reduced) -> NDArray[np.intp]:
+    """Return as few units as can be found without which no bond is left."""
+    n = len(part.biases)
+    coupled = np.zeros((n, n), bool)
+    coupled[tuple(part.bonds()[0].T)] = True
+    coupled |= coupled.T
+    rng = numpy_generator(0, "order")
+    sets = (_free_of_bonds(coupled, rng) for _ in range(INDEPENDENT_SETS))
+    return np.flatnonzero(~max(sets, key=np.count_nonzero))
+
+
+def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask of units without bonds among them, taken one by one, of the fewest free neighbours first."""
+    n = len(coupled)
+    free, taken = np.ones(n, bool), np.zeros(n, bool)
+    degrees = coupled.sum(1) + rng.random(n)
+    while free.any():
+        unit = np.where(free, degrees, np.inf).argmin()
+        taken[unit] = True
+        gone = free & coupled[unit]
+        free &= ~coupled[unit]
+        free[unit] = False
+        degrees -= coupled[gone].sum(0)
+    return taken
+
+
+def _never(progress: Progress | None, threads: int | None) -> float:
+    """Stand where there is no way."""
+    raise ConfigError("too many units to enumerate; use --method pt-bar")
+
+
+def _duration(seconds: float) -> str:
+    """Return a rough time in words."""
+    for unit, size in (("years", 3.2e7), ("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return "which takes for ever" if seconds > 1e12 else f"which takes about {seconds / size:.0f} {unit}"
+    return f"which takes about {seconds:.0f} seconds"

@@ -1,0 +1,119 @@
+"""Units that act alike, as one: n units with the same couplings have n + 1 states that matter, not 2^n.
+
+All units of a Curie-Weiss model are of one group, as are those of a planted (Mattis) model after a change of
+signs; a model with p patterns has 2^(p-1) groups at the most.  A unit that is like no other is a group of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .machine import Reduced
+
+__all__ = ["MAX_GROUPS", "Grouped", "grouped"]
+
+Float = NDArray[np.float64]
+# Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
+MAX_GROUPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """A reduced machine in terms of the sums s_g = Σ_{i in g} k_i v_i, k_i = ±1, over groups of its kept units.
+
+    Z = Σ_s exp(Σ_g a_g(s_g) + s'Js / 2) Π_j (1 + exp(c_j + (s'W)_j)).
+
+    Attributes
+    ----------
+    W : float64, shape (n_groups, n_summed)
+    c : float64, shape (n_summed,)
+    J : float64, shape (n_groups, n_groups)
+        Symmetric; the diagonal holds the couplings inside of a group.
+    starts : float64, shape (n_groups,)
+        The least value of each s_g; the others follow in steps of one.
+    log_weights : tuple of float64 arrays
+        a_g(s_g), the logarithm of the sum over all states of the group that have this s_g.
+    """
+
+    W: Float
+    c: Float
+    J: Float
+    starts: Float
+    log_weights: tuple[Float, ...]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Values that each s_g takes, shape (n_groups,)."""
+        return np.array([len(weights) for weights in self.log_weights], np.int64)
+
+    @property
+    def n_states(self) -> int:
+        """Number of joint values of all s_g."""
+        return math.prod(map(len, self.log_weights))
+
+
+def grouped(reduced: Reduced) -> Grouped | None:
+    """Return the machine with alike kept units as one; None if more than `MAX_GROUPS` groups are left.
+
+    Units i and j are alike if their couplings to every third unit are equal, or opposite throughout; v_j and
+    1 - v_j then change places, so that signs are no matter.  Biases may differ.
+    """
+    J = np.zeros((len(reduced.b),) * 2) if reduced.J is None else reduced.J
+    groups = _alike(reduced.W, J)
+    if groups is None:
+        return None
+    first = [members[0][0] for members in groups]
+    J_groups = J[np.ix_(first, first)]
+    starts, log_weights = [], []
+    for g, members in enumerate(groups):
+        if len(members) > 1:
+            (i, _), (j, sign) = members[:2]
+            J_groups[g, g] = sign * J[i, j]
+        # k_i k_j J v_i v_j over all pairs of the group make J (s^2 - Σ_i v_i) / 2: half a square less a bias.
+        start, weights = _log_weights([(reduced.b[i] - J_groups[g, g] / 2, sign) for i, sign in members])
+        starts.append(start)
+        log_weights.append(weights)
+    return Grouped(reduced.W[first], reduced.c, J_groups, np.array(starts, float), tuple(log_weights))
+
+
+def _alike(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
+    """Return groups of units that are alike as (unit, sign), the first of each with sign 1."""
+    groups: list[list[tuple[int, int]]] = []
+    # Only units with the same row of W, but for the sign, need be compared; adding 0 makes 0 of -0.
+    of_row: dict[bytes, list[list[tuple[int, int]]]] = {}
+    for i, row in enumerate(W):
+        similar = of_row.setdefault(min((row + 0.0).tobytes(), (0.0 - row).tobytes()), [])
+        found = next(((g, sign) for g in similar if (sign := _sign(W, J, g[0][0], i))), None)
+        if found:
+            found[0].append((i, found[1]))
+            continue
+        groups.append([(i, 1)])
+        similar.append(groups[-1])
+        if len(groups) > MAX_GROUPS:
+            return None
+    return groups
+
+
+def _sign(W: Float, J: Float, i: int, j: int) -> int:
+    """Return 1 if units i and j are alike, -1 if they are with opposite signs, else 0."""
+    for sign in (1, -1):
+        if (W[i] == sign * W[j]).all():
+            same = J[i] == sign * J[j]
+            same[[i, j]] = True
+            if same.all():
+                return sign
+    return 0
+
+
+def _log_weights(members: list[tuple[float, int]]) -> tuple[int, Float]:
+    """Return the least s and, for all s, the logarithm of the coefficient of x^s in Π_i (1 + e^(b_i) x^(k_i))."""
+    start, weights = 0, np.zeros(1)
+    for bias, sign in members:
+        off, on = (0.0, bias) if sign > 0 else (bias, 0.0)
+        start += min(sign, 0)
+        weights = np.logaddexp(np.append(weights + off, -np.inf), np.append(-np.inf, weights + on))
+    return start, weights
