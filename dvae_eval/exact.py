@@ -43,7 +43,7 @@ Float = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 # Predicted seconds up to which the exact value is chosen by itself, and up to which it can be asked for.
-AUTO_SECONDS = 30.0
+AUTO_SECONDS = 15.0
 EXACT_SECONDS = 600.0
 # Units that are enumerated within AUTO_SECONDS if they have about 64 others beside them, and no structure.
 MAX_ENUMERATED = 31

@@ -20,7 +20,7 @@ from .annealed import estimate_by_annealing
 from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
 from .estimate import Estimate, ProgressCallback, estimate_by_tempering
-from .exact import MAX_ENUMERATED, exact_log_z, exact_route
+from .exact import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
 from .repeats import repeated
@@ -89,7 +89,7 @@ def estimate_log_z(
     config = dataclasses.replace(config or LogZConfig(), **_known(settings))
     machine = _machine(model)
     if _is_exact(machine, config):
-        fields = _exact(machine, progress)
+        fields = _exact(machine, threads, progress)
     else:
         fields = _estimated(machine, config, device, threads or available_cores(), progress, partial)
     trustworthy, reasons = fields.pop("verdict")
@@ -129,33 +129,27 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_exact(machine: Machine, config: LogZConfig) -> bool:
-    """Decide whether the exact value is the answer; ConfigError if it is asked for in vain."""
+    """Decide whether the exact value is the answer; ConfigError if it is wanted and cannot be had."""
+    plan = exact_plan(machine)
+    if config.against_exact and plan.seconds > EXACT_SECONDS:
+        raise ConfigError(f"--against-exact: {plan.need}, which takes too long; leave it out")
     if machine.without_isolated_units()[0] is None:
         # A closed form: nothing is left to temper.
         return True
-    if config.method not in ("auto", "exact") and not config.against_exact:
-        return False
-    feasible = exact_route(machine) is not None
-    if not feasible and (config.method == "exact" or config.against_exact):
-        option = "--method exact" if config.method == "exact" else "--against-exact"
-        raise ConfigError(
-            f"{option}: {len(machine.reduced().b)} units would have to be enumerated, which is done for at most "
-            f"{MAX_ENUMERATED} units; use --method pt-bar alone"
-        )
-    return feasible and config.method in ("auto", "exact")
+    return config.method == "exact" or (config.method == "auto" and plan.seconds <= AUTO_SECONDS)
 
 
-def _exact(machine: Machine, progress: ProgressCallback | None) -> dict[str, Any]:
-    """Return a result's fields for the exact value."""
-    tick = (lambda done, total: progress("enumerating", done, total, None, None)) if progress else None
-    log_z = exact_log_z(machine, tick)
+def _exact(machine: Machine, threads: int | None, progress: ProgressCallback | None) -> dict[str, Any]:
+    """Return a result's fields for the exact value; ConfigError if it takes too long."""
+    tick = (lambda done, total: progress("summing all states", done, total, None, None)) if progress else None
+    log_z = exact_log_z(machine, tick, threads)
     return {
         "log_z": log_z,
         "std_err": 0.0,
         "ci95": [log_z, log_z],
         "method": "exact",
         "repeats": [],
-        "diagnostics": {"checks": []},
+        "diagnostics": {"route": exact_plan(machine).route, "checks": []},
         "verdict": (True, []),
     }
 
