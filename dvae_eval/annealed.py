@@ -52,7 +52,7 @@ def estimate_by_annealing(
     checks = found.checks()
     checks.append(check_lower_bound(chosen.log_z, std_err, float(run.basins.bounds[0]), limit))
     diagnostics = {
-        "ladder": run.tempering.ladder.betas.tolist(),
+        "rungs": run.tempering.ladder.betas.tolist(),
         "sandwich": found.to_dict(),
         "mean_field_bounds": run.basins.bounds.tolist(),
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},

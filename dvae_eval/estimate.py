@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .afterwards import look_afterwards
 from .bridge import Bridge
 from .config import LogZConfig
 from .diagnostics import check_bridge, check_lower_bound, student_limit
@@ -95,6 +96,8 @@ def estimate_by_tempering(
 
     run.advance(started + limit, tell, (lambda: store.save(run.state_dict())) if store else None)
     estimate = _conclude(run, n_alike)
+    if n_alike == 1:
+        estimate = replace(estimate, diagnostics={**estimate.diagnostics, **look_afterwards(run)})
     return _between_annealings(run, estimate, progress) if config.sandwich else estimate
 
 

@@ -149,6 +149,11 @@ class Tempering:
         return self.replicas.round_trips
 
     @property
+    def last_end_of_rung(self) -> NDArray[np.int64]:
+        """Which end the replica on a rung saw last: +1 cold, -1 hot, 0 neither; shape (n_ladders, n_rungs)."""
+        return self.replicas.last_end_of_rung
+
+    @property
     def n_iterations(self) -> int:
         """Iterations so far."""
         return self.replicas.n_iterations

@@ -257,6 +257,13 @@ class CompiledReplicas:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(temper, self.replicas, self.tasks))
 
+    @property
+    def last_end_of_rung(self) -> NDArray[np.int64]:
+        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_ladders, n_rungs)."""
+        ends = np.empty_like(self.last_end)
+        np.put_along_axis(ends, self.rungs, self.last_end, axis=1)
+        return ends
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return everything that a continuation needs."""
         return {

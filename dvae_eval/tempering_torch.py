@@ -55,6 +55,12 @@ class TorchReplicas:
         trips: NDArray[np.int64] = self.trips.cpu().numpy()
         return trips
 
+    @property
+    def last_end_of_rung(self) -> NDArray[np.int64]:
+        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_ladders, n_rungs)."""
+        ends: NDArray[np.int64] = self.last_end.gather(1, self.replica).cpu().numpy()
+        return ends
+
     def sweep(self, betas: Float, n: int) -> None:
         """Sweep every chain n times at `betas` (n_rungs,), without works or exchanges."""
         column = torch.from_numpy(betas).to(self.betas)[:, None]

@@ -68,7 +68,7 @@ def test_json_is_all_there_is_on_standard_output(run, capsys):
     }
     assert contract <= set(result)
     assert (result["kind"], result["method"]) == ("logz", "pt-bar")
-    assert len(result["repeats"]) == 16
+    assert len(result["repeats"]) == 32
     assert captured.err
 
 
@@ -160,7 +160,8 @@ def one_line(capsys):
         (["logz", "{text}"], "neither a .pt nor a .npz"),
         (["logz", "{model}", "--sweeps", "3"], "--sweeps"),
         (["logz", "{model}", "--sweeps", "many"], "--sweeps"),
-        (["logz", "{model}", "--method", "ais"], "--method"),
+        (["logz", "{model}", "--method", "guess"], "--method"),
+        (["logz", "{model}", "--method", "ais", "--precision", "0.1"], "--precision"),
         (["logz", "{model}", "--device", "cuda:7"], "--device"),
         (["logz", "{model}", "-o", "/nowhere/at/all.json"], "--output"),
         (["ll", "{model}", "--data", "nothing"], "nothing"),

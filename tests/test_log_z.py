@@ -107,7 +107,7 @@ def test_annealing_takes_no_precision():
 @pytest.mark.parametrize("settings", [{"n_sweeps": 800}, {"precision": 0.02}])
 @pytest.mark.parametrize("name", MODELS)
 def test_standard_errors_are_true(name, settings):
-    """z-scores of 100 seeds: sd in [0.75, 1.25] (p < 1e-3; the larger of two errors makes it 0.95), mean near 0."""
+    """z-scores of 100 seeds: sd in [0.75, 1.25] (p < 1e-3; the larger of two makes it 0.95), mean near 0."""
     machine, exact = MODELS[name]()
     results = [estimate_log_z(machine, method="pt-bar", **settings, seed=seed) for seed in range(100)]
     scores = np.array([(r.log_z - exact) / r.std_err for r in results])
