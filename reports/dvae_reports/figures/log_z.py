@@ -14,10 +14,21 @@ from dvae_eval.results import LogZResult
 from ..rounding import decimals, fixed
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
-__all__ = ["exact_log_z", "plot_ladder", "plot_repeats", "plot_running"]
+__all__ = [
+    "exact_log_z",
+    "plot_barrier",
+    "plot_energies",
+    "plot_flow",
+    "plot_ladder",
+    "plot_overlap",
+    "plot_repeats",
+    "plot_running",
+]
 
 # What the paper's ladder aims at, and a result that does not say otherwise.
 EXCHANGE_RATE = 0.5
+# Matrices up to this size have their numbers written into them.
+MAX_NUMBERED = 12
 
 
 def exact_log_z(result: LogZResult) -> float | None:
@@ -87,6 +98,70 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="log Z of one ladder (nats)", ylabel="ladders")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     legend_above(ax, 2)
+    return ax
+
+
+@styled
+def plot_barrier(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the communication barrier Λ(β), the sum of the rejection rates up to β: steep where mixing is hard."""
+    ax = axes(ax)
+    betas, rates = column(result.diagnostics, "ladder"), column(result.diagnostics, "exchange_rates")
+    barrier = np.concatenate(([0.0], np.cumsum(1 - rates)))
+    ax.plot(betas, barrier, "o-", markersize=4, color=PALETTE["blue"])
+    ax.set(xlabel="inverse temperature β", ylabel="communication barrier Λ(β)", xlim=(-0.02, 1.02))
+    ax.set_ylim(bottom=0)
+    return ax
+
+
+@styled
+def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the share of replicas that come from the hot end: a cliff is a bottleneck, a straight line is ideal."""
+    ax = axes(ax)
+    values = result.diagnostics.get("from_hot_end", [])
+    share = np.array([np.nan if value is None else value for value in values], dtype=float)
+    rungs = np.arange(len(share))
+    ideal = 1 - rungs / max(1, len(share) - 1)
+    ax.plot(rungs, ideal, "--", color=PALETTE["muted"], linewidth=1, label="ideal")
+    trips = column(result.diagnostics, "round_trips")
+    label = f"measured ({trips.mean():.0f} round trips a ladder)" if trips.size else "measured"
+    ax.plot(rungs, share, "o-", markersize=4, color=PALETTE["blue"], label=label)
+    ax.set(xlabel="rung (0: β = 0)", ylabel="share of replicas from β = 0", ylim=(-0.03, 1.03))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_above(ax, 2)
+    return ax
+
+
+@styled
+def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot histograms of d log p̃/dβ on every rung: neighbours must overlap for exchanges and BAR."""
+    ax = axes(ax)
+    found = result.diagnostics.get("energy_histograms", {})
+    edges, counts = column(found, "edges"), np.array(found.get("counts", []), dtype=float)
+    for k, rung in enumerate(counts):
+        heights = k + 1.4 * rung / max(1.0, rung.max())
+        ax.stairs(heights, edges, baseline=k, fill=True, color=PALETTE["blue"], alpha=0.25, zorder=2 * (50 - k))
+        ax.stairs(heights, edges, baseline=k, color=PALETTE["blue"], linewidth=1, zorder=2 * (50 - k) + 1)
+    ax.set(xlabel="d log p̃/dβ of the samples (nats)", ylabel="rung (0: β = 0)")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+@styled
+def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot MBAR's overlap matrix: how likely a sample of one rung could as well be one of another."""
+    ax = axes(ax)
+    matrix = np.array(result.diagnostics.get("overlap_matrix", []), dtype=float)
+    if matrix.size:
+        image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
+        ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", fraction=0.046)
+    if 0 < len(matrix) <= MAX_NUMBERED:
+        for (i, j), value in np.ndenumerate(matrix):
+            ink = PALETTE["paper"] if value > 0.6 else PALETTE["ink"]
+            if value >= 0.005:
+                ax.text(j, i, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6, color=ink)
+    ax.set(xlabel="rung", ylabel="rung of the sample")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return ax
 
 
