@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from dvae_core.errors import ResultError
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.results import LogZResult
 from dvae_reports.figures import log_z as figures
@@ -30,9 +31,10 @@ def test_plots_return_labelled_axes(plot, result):
 
 
 @pytest.mark.parametrize("plot", PLOTS)
-def test_a_result_without_the_arrays_makes_an_empty_plot(plot, result):
-    bare = LogZResult.from_dict({**result.to_dict(), "diagnostics": {"ladder": [0, 1], "exchange_rates": [0.5]}})
-    assert isinstance(plot(bare), Axes)
+def test_a_result_without_the_arrays_says_so(plot, result):
+    bare = LogZResult.from_dict({**result.to_dict(), "diagnostics": {}})
+    with pytest.raises(ResultError, match="result without usable"):
+        plot(bare)
 
 
 def test_the_barrier_is_the_sum_of_the_rejection_rates(result):

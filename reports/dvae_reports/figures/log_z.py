@@ -117,13 +117,12 @@ def plot_barrier(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot the share of replicas that come from the hot end: a cliff is a bottleneck, a straight line is ideal."""
     ax = axes(ax)
-    values = result.diagnostics.get("from_hot_end", [])
-    share = np.array([np.nan if value is None else value for value in values], dtype=float)
+    share = column(result.diagnostics, "from_hot_end")
     rungs = np.arange(len(share))
     ideal = 1 - rungs / max(1, len(share) - 1)
     ax.plot(rungs, ideal, "--", color=PALETTE["muted"], linewidth=1, label="ideal")
     trips = column(result.diagnostics, "round_trips")
-    label = f"measured ({trips.mean():.0f} round trips a ladder)" if trips.size else "measured"
+    label = f"measured ({trips.mean():.0f} round trips a ladder)"
     ax.plot(rungs, share, "o-", markersize=4, color=PALETTE["blue"], label=label)
     ax.set(xlabel="rung (0: β = 0)", ylabel="share of replicas from β = 0", ylim=(-0.03, 1.03))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -136,7 +135,7 @@ def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot histograms of d log p̃/dβ on every rung: neighbours must overlap for exchanges and BAR."""
     ax = axes(ax)
     found = result.diagnostics.get("energy_histograms", {})
-    edges, counts = column(found, "edges"), np.array(found.get("counts", []), dtype=float)
+    edges, counts = column(found, "edges"), column(found, "counts")
     for k, rung in enumerate(counts):
         heights = k + 1.4 * rung / max(1.0, rung.max())
         ax.stairs(heights, edges, baseline=k, fill=True, color=PALETTE["blue"], alpha=0.25, zorder=2 * (50 - k))
@@ -150,11 +149,10 @@ def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot MBAR's overlap matrix: how likely a sample of one rung could as well be one of another."""
     ax = axes(ax)
-    matrix = np.array(result.diagnostics.get("overlap_matrix", []), dtype=float)
-    if matrix.size:
-        image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
-        ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", fraction=0.046)
-    if 0 < len(matrix) <= MAX_NUMBERED:
+    matrix = column(result.diagnostics, "overlap_matrix")
+    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
+    ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", fraction=0.046)
+    if len(matrix) <= MAX_NUMBERED:
         for (i, j), value in np.ndenumerate(matrix):
             ink = PALETTE["paper"] if value > 0.6 else PALETTE["ink"]
             if value >= 0.005:
