@@ -31,46 +31,55 @@ GIBBS_ONLY, EVEN_ODD, RANDOM = 0, 1, 2
 
 u32, i32, f32, u64, f64 = np.uint32, np.int32, np.float32, np.uint64, np.float64
 
-# Factors 1 + t lie in (1, 2]: a product of so many is below 2^1023.
-LONGEST_PRODUCT = 960
+# Factors 1 + t lie in (1, 2]: a product of so many stays below 2^128 in float32, and below 2^1024 in float64.
+SHORT_PRODUCT, LONG_PRODUCT = 64, 960
+# Tables that one pass adds rows of, and their columns: so many rows of float32 fit into the fastest cache, 32 KiB.
+PASS, COLUMNS = 8, 64
 
 
-def kernel(fastmath: set[str] | None = None) -> Callable[[F], F]:
-    """Compile on the first call, without the interpreter's lock, cached on disk where a folder can be written."""
-    # 'contract' permits a * b + c in one rounding; nothing is reordered unless asked for.
-    settings: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"contract", "nsz"} | (fastmath or set()),
-    }
+def kernel(*, reassoc: bool = False, cache: bool = False) -> Callable[[F], F]:
+    """Compile on the first call, without the interpreter's lock.
+
+    `reassoc` lets sums and products be taken in any order; `cache` keeps the code on disk if any folder can be
+    written, which is for what Python calls: what that calls is within.
+    """
+    # 'contract' permits a * b + c in one rounding.
+    fastmath = {"contract", "nsz", *(["reassoc"] if reassoc else [])}
 
     def decorate(function: F) -> F:
+        settings: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+        settings |= {"no_cpython_wrapper": not cache, "no_cfunc_wrapper": True}
         try:
-            return cast(F, njit(cache=True, **settings)(function))
+            return cast(F, njit(cache=cache, **settings)(function))
         except RuntimeError:  # no folder for the cache can be written
             return cast(F, njit(**settings)(function))
 
     return decorate
 
 
-def _wide_vectors(typingctx: Any) -> Any:
-    """Let the compiler use the processor's widest vectors in the calling function, 1.4 times as fast with AVX-512.
+def _inner_loop(typingctx: Any) -> Any:
+    """Say of the calling function that it is one of those where the time goes, and that its arrays do not overlap.
 
-    By default it keeps to half of them, because a few instructions of that width once slowed a processor down;
-    here nearly all of them are.
+    It is compiled for the processor's widest vectors (by default numba keeps to half of AVX-512's, because a few
+    instructions of that width once slowed a processor down; here nearly all of them are), which makes it 1.4 times
+    as fast, and once, not wherever it is called.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        attributes = builder.function.attributes
-        if isinstance(attributes, set):
+        function = builder.function
+        function.attributes.add("noinline")
+        if isinstance(function.attributes, set):
             # llvmlite's own `add` refuses attributes that it does not know.
-            set.add(attributes, '"prefer-vector-width"="512"')
+            set.add(function.attributes, '"prefer-vector-width"="512"')
+        for argument in function.args:
+            if argument.type.is_pointer:
+                argument.add_attribute("noalias")
         return context.get_dummy_value()
 
     return types.void(), generate
 
 
-wide_vectors: Callable[[], None] = intrinsic(_wide_vectors)
+inner_loop: Callable[[], None] = intrinsic(_inner_loop)
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------
@@ -181,38 +190,64 @@ def record(rungs: Any, rise: Any, fall: Any, slope: Any, forward: Any, reverse: 
 
 
 @kernel()
-def add_rows(tables: Any, nibbles: Any, fields: Any) -> None:
-    """Sum the rows of the tables that every chain's bits pick.
+def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> None:
+    """Write the sums of all subsets of four rows of W, for 8 groups of four and 64 of the columns.
 
-    `tables` has shape (n_blocks, n_groups, 16, width), `nibbles` (n_chains, n_groups), `fields` (n_chains,
-    n_blocks * width); n_groups is a multiple of 4.  All chains use four groups' rows before the next four
-    come, so that these stay in the fastest cache.
+    Biases are added to those of the first group; `tables` has shape (8, 16, 64).
     """
-    wide_vectors()
-    n_blocks, n_groups, _, width = tables.shape
-    for block in range(n_blocks):
-        for g in range(0, n_groups, 4):
-            for c in range(len(fields)):
-                row = fields[c, block * width : (block + 1) * width]
-                r0 = tables[block, g, nibbles[c, g]]
-                r1 = tables[block, g + 1, nibbles[c, g + 1]]
-                r2 = tables[block, g + 2, nibbles[c, g + 2]]
-                r3 = tables[block, g + 3, nibbles[c, g + 3]]
-                if g == 0:
-                    for j in range(width):
-                        row[j] = (r0[j] + r1[j]) + (r2[j] + r3[j])
-                else:
-                    for j in range(width):
-                        row[j] += (r0[j] + r1[j]) + (r2[j] + r3[j])
+    inner_loop()
+    for i in range(PASS):
+        first, bias, some = tables[i, 0], biases[start : start + COLUMNS], f32(group + i == 0)
+        for j in range(COLUMNS):
+            first[j] = some * bias[j]
+        row, half = 4 * (group + i), 1
+        # Until half is 16, which the compiler should not know: it would write out all fifteen sums.
+        while half < tables.shape[1]:
+            w = W[row, start : start + COLUMNS]
+            for subset in range(half):
+                known, new = tables[i, subset], tables[i, half + subset]
+                for j in range(COLUMNS):
+                    new[j] = known[j] + w[j]
+            row, half = row + 1, 2 * half
+
+
+@kernel()
+def add_rows(tables: Any, nibbles: Any, group: Any, start: Any, fields: Any) -> None:
+    """Add the rows of the tables that every chain's bits pick to 64 columns of its fields, the first time anew."""
+    inner_loop()
+    for c in range(len(fields)):
+        field, n = fields[c, start : start + COLUMNS], nibbles[c, group : group + PASS]
+        r0, r1, r2, r3 = tables[0, n[0]], tables[1, n[1]], tables[2, n[2]], tables[3, n[3]]
+        r4, r5, r6, r7 = tables[4, n[4]], tables[5, n[5]], tables[6, n[6]], tables[7, n[7]]
+        if group == 0:
+            for j in range(COLUMNS):
+                field[j] = ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+        else:
+            for j in range(COLUMNS):
+                field[j] += ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+
+
+@kernel()
+def fields_of_rows(W: Any, biases: Any, nibbles: Any, tables: Any, fields: Any) -> None:
+    """Write the fields that every chain's bits make, `biases` (n_columns,) plus the rows of W that are on.
+
+    W has shape (n_rows, n_columns), n_rows a multiple of 32, n_columns of 64, `nibbles` (n_chains, n_rows / 4),
+    `fields` (n_chains, n_columns).  All chains use the tables while they are in the fastest cache.
+    """
+    for start in range(0, W.shape[1], COLUMNS):
+        for group in range(0, nibbles.shape[1], PASS):
+            make_tables(W, biases, group, start, tables)
+            add_rows(tables, nibbles, group, start, fields)
 
 
 @kernel()
 def draw_rows(random: Any, beta: Any, fields: Any, base: Any, bits: Any) -> None:
     """Draw all units of all chains; every unit of a ladder has its own xoshiro128++ (Blackman and Vigna, 2021).
 
-    `random` has shape (n_ladders, 4, width), `fields` and `bits` (n_chains, width), `base` (width,).
+    `random` has shape (n_ladders, 4, width), `bits` (n_chains, width), `base` (width,); `fields` has a chain's in
+    a row, which may be longer.
     """
-    wide_vectors()
+    inner_loop()
     n_chains, width = bits.shape
     n_rungs = n_chains // len(random)
     for chain in range(n_chains):
@@ -227,61 +262,73 @@ def draw_rows(random: Any, beta: Any, fields: Any, base: Any, bits: Any) -> None
 
 
 @kernel()
-def pack_rows(words: Any, nibbles: Any) -> None:
+def pack(words: Any, nibbles: Any) -> None:
     """Pack four bytes of 0 or 1, in one uint32, into four bits."""
-    wide_vectors()
-    for c in range(words.shape[0]):
-        for g in range(words.shape[1]):
-            nibbles[c, g] = (u32(words[c, g] * u32(0x01020408)) >> u32(24)) & u32(15)
+    inner_loop()
+    for i in range(len(words)):
+        nibbles[i] = (u32(words[i] * u32(0x01020408)) >> u32(24)) & u32(15)
 
 
-@kernel({"reassoc"})
+@kernel(reassoc=True)
 def kept_energy_rows(bits: Any, weights: Any, slope: Any) -> None:
     """Write what the kept units contribute to d log p / dβ: their biases above the base's, float64."""
-    wide_vectors()
+    inner_loop()
     for c in range(bits.shape[0]):
         total = 0.0
         for i in range(bits.shape[1]):
-            total += bits[c, i] * weights[i]
+            total += f64(f32(bits[c, i]) * weights[i])
         slope[c] = total
 
 
-@kernel({"reassoc"})
+@kernel(reassoc=True)
 def joint_rows(fields: Any, bits: Any, slope: Any) -> None:
     """Add what the summed-out units contribute to d log p(v, h) / dβ."""
-    wide_vectors()
+    inner_loop()
     for c in range(bits.shape[0]):
         total = 0.0
         for j in range(bits.shape[1]):
-            total += bits[c, j] * fields[c, j]
+            total += f64(f32(bits[c, j]) * fields[c, j])
         slope[c] += total
 
 
-@kernel({"reassoc"})
+@kernel(reassoc=True)
 def reduced_rows(beta: Any, up: Any, down: Any, fields: Any, base: Any, slope: Any, rise: Any, fall: Any) -> None:
     """Write the works of every chain, given the kept units' part of d log p / dβ in `slope`, and complete that."""
-    wide_vectors()
-    n_chains, width = fields.shape
-    for c in range(n_chains):
+    inner_loop()
+    width = len(base)
+    for c in range(len(fields)):
         own, to_up, to_down = beta[c], up[c], -down[c]
         ahead, back, energy = slope[c] * f64(to_up), slope[c] * f64(to_down), slope[c]
-        for start in range(0, width, LONGEST_PRODUCT):
-            product, product_up, product_down = 1.0, 1.0, 1.0
-            for j in range(start, min(start + LONGEST_PRODUCT, width)):
-                g = fields[c, j]
-                x = base[j] + own * g
+        product, product_up, product_down = 1.0, 1.0, 1.0
+        for start in range(0, width, SHORT_PRODUCT):
+            # Slices: an index that starts elsewhere than at 0 might be negative, for all that the compiler knows.
+            base_row = base[start : start + SHORT_PRODUCT]
+            row = fields[c, start : start + len(base_row)]
+            p, p_up, p_down = f32(1), f32(1), f32(1)
+            linear_up, linear_down, linear = f32(0), f32(0), f32(0)
+            for j in range(len(row)):
+                g = row[j]
+                x = base_row[j] + own * g
                 step_up, step_down = to_up * g, to_down * g
                 t = exp_minus(abs(x))
                 above, below = max(x, f32(0)), min(x, f32(0))
-                # max(x + step, 0) - max(x, 0), without the digits of x.
-                ahead += f64(max(step_up + below, -above))
-                back += f64(max(step_down + below, -above))
-                energy += f64((f32(1) if x > f32(0) else t) / (f32(1) + t) * g)
-                product *= f64(f32(1) + t)
-                product_up *= f64(f32(1) + exp_minus(abs(x + step_up)))
-                product_down *= f64(f32(1) + exp_minus(abs(x + step_down)))
-            ahead += np.log(product_up / product)
-            back += np.log(product_down / product)
+                # max(x + step, 0) - max(x, 0), without losing the digits of the step.
+                linear_up += max(step_up + below, -above)
+                linear_down += max(step_down + below, -above)
+                linear += (f32(1) if x > f32(0) else t) / (f32(1) + t) * g
+                p *= f32(1) + t
+                p_up *= f32(1) + exp_minus(abs(x + step_up))
+                p_down *= f32(1) + exp_minus(abs(x + step_down))
+            ahead, back, energy = ahead + f64(linear_up), back + f64(linear_down), energy + f64(linear)
+            product, product_up, product_down = (
+                product * f64(p),
+                product_up * f64(p_up),
+                product_down * f64(p_down),
+            )
+            if (start + SHORT_PRODUCT) % LONG_PRODUCT == 0 or start + SHORT_PRODUCT >= width:
+                ahead += np.log(product_up / product)
+                back += np.log(product_down / product)
+                product, product_up, product_down = 1.0, 1.0, 1.0
         slope[c], rise[c], fall[c] = energy, -ahead, -back
 
 
@@ -292,19 +339,19 @@ def linear_works(up: Any, down: Any, slope: Any, rise: Any, fall: Any) -> None:
         rise[c], fall[c] = -f64(up[c]) * slope[c], f64(down[c]) * slope[c]
 
 
-@kernel()
+@kernel(cache=True)
 def temper_dense(
     n: Any,
     mode: Any,
     joint: Any,
     start: Any,
     betas: Any,
-    tables: Any,
+    W: Any,
+    own: Any,
     base: Any,
-    weights: Any,
-    tables_v: Any,
+    W_v: Any,
+    own_v: Any,
     base_v: Any,
-    bits_v: Any,
     words_v: Any,
     random: Any,
     coins: Any,
@@ -319,44 +366,44 @@ def temper_dense(
     n, mode, joint, start : int, int, bool, int
         Iterations; what follows a sweep; whether potentials are joint; how many iterations there were before.
     betas : float32, shape (n_rungs,)
-    tables, tables_v : float32
-        See `add_rows`: to the summed-out units, and to the kept ones.
-    base, base_v : float32
-        Fields at β = 0.
-    weights : float64
-        Biases of the kept units above the base's.
-    bits_v, words_v : uint8, uint32
-        States, shape (n_chains, width_v), and the same memory in words.
+    W, W_v : float32
+        Couplings, and their transpose; see `fields_of_rows`.
+    own, own_v : float32
+        Biases of the summed-out and of the kept units above the base's.
+    base, base_v : float32, shape (width,), (width_v,)
+        Biases of the base.
+    words_v : uint32, shape (n_chains, width_v / 4)
+        States of the kept units, a byte each.
     random, coins : uint32, uint64
-        Generators of units and of exchanges.
+        Generators of units (see `draw_rows`) and of exchanges.
     rungs, last_end, trips : int64
         See `exchange`.
     """
     n_ladders, n_rungs = rungs.shape
-    n_chains, kept_too = len(bits_v), n if mode != GIBBS_ONLY else 0
-    forward = np.empty((kept_too, n_ladders, n_rungs - 1))
-    reverse = np.empty((kept_too, n_ladders, n_rungs - 1))
-    energies = np.empty((kept_too, n_ladders, n_rungs))
-    fields, fields_v = np.empty((n_chains, len(base)), f32), np.empty((n_chains, len(base_v)), f32)
+    n_chains, n_kept = len(words_v), n if mode != GIBBS_ONLY else 0
+    forward = np.empty((n_kept, n_ladders, n_rungs - 1))
+    reverse = np.empty((n_kept, n_ladders, n_rungs - 1))
+    energies = np.empty((n_kept, n_ladders, n_rungs))
+    fields, fields_v = np.empty((n_chains, len(own)), f32), np.empty((n_chains, len(own_v)), f32)
+    tables = np.empty((PASS, 16, COLUMNS), f32)
     words = np.empty((n_chains, len(base) // 4), u32)
-    bits = words.view(np.uint8)
-    nibbles = np.empty(words.shape, np.uint8)
-    nibbles_v = np.empty(words_v.shape, np.uint8)
+    bits, bits_v = words.view(np.uint8), words_v.view(np.uint8)
+    nibbles, nibbles_v = np.empty(words.shape, np.uint8), np.empty(words_v.shape, np.uint8)
     beta, up, down = np.empty(n_chains, f32), np.empty(n_chains, f32), np.empty(n_chains, f32)
     slope, rise, fall = np.empty(n_chains), np.empty(n_chains), np.empty(n_chains)
-    pack_rows(words_v, nibbles_v)
-    add_rows(tables, nibbles_v, fields)
     place(betas, rungs, beta, up, down)
+    pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+    fields_of_rows(W, own, nibbles_v, tables, fields)
     for i in range(n):
         draw_rows(random, beta, fields, base, bits)
-        pack_rows(words, nibbles)
-        add_rows(tables_v, nibbles, fields_v)
+        pack(words.reshape(-1), nibbles.reshape(-1))
+        fields_of_rows(W_v, own_v, nibbles, tables, fields_v)
         draw_rows(random, beta, fields_v, base_v, bits_v)
-        pack_rows(words_v, nibbles_v)
-        add_rows(tables, nibbles_v, fields)
+        pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+        fields_of_rows(W, own, nibbles_v, tables, fields)
         if mode == GIBBS_ONLY:
             continue
-        kept_energy_rows(bits_v, weights, slope)
+        kept_energy_rows(bits_v, own_v, slope)
         if joint:
             joint_rows(fields, bits, slope)
             linear_works(up, down, slope, rise, fall)
@@ -373,27 +420,32 @@ def temper_dense(
 
 @kernel()
 def add_neighbours(states: Any, indices: Any, couplings: Any, start: Any, stop: Any, field: Any) -> None:
-    """Add the states of neighbours times their couplings to the field of one unit in every chain."""
-    wide_vectors()
+    """Add the states of neighbours times their couplings to the field of one unit in every chain.
+
+    Four or eight at a time, because every pass reads and writes the field; stop - start is a multiple of 4.
+    """
+    inner_loop()
     n = len(field)
-    k = start
-    while k + 4 <= stop:
-        w0, w1, w2, w3 = couplings[k], couplings[k + 1], couplings[k + 2], couplings[k + 3]
-        s0, s1, s2, s3 = states[indices[k]], states[indices[k + 1]], states[indices[k + 2]], states[indices[k + 3]]
+    for k in range(start, stop - 7, 8):
+        w, i = couplings[k : k + 8], indices[k : k + 8]
+        w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
+        s0, s1, s2, s3 = states[i[0]], states[i[1]], states[i[2]], states[i[3]]
+        s4, s5, s6, s7 = states[i[4]], states[i[5]], states[i[6]], states[i[7]]
+        for c in range(n):
+            half = (w0 * s0[c] + w1 * s1[c]) + (w2 * s2[c] + w3 * s3[c])
+            field[c] += half + ((w4 * s4[c] + w5 * s5[c]) + (w6 * s6[c] + w7 * s7[c]))
+    if (stop - start) % 8:
+        w, i = couplings[stop - 4 : stop], indices[stop - 4 : stop]
+        w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+        s0, s1, s2, s3 = states[i[0]], states[i[1]], states[i[2]], states[i[3]]
         for c in range(n):
             field[c] += (w0 * s0[c] + w1 * s1[c]) + (w2 * s2[c] + w3 * s3[c])
-        k += 4
-    while k < stop:
-        w, s = couplings[k], states[indices[k]]
-        for c in range(n):
-            field[c] += w * s[c]
-        k += 1
 
 
 @kernel()
 def draw_chains(random: Any, beta: Any, field: Any, base: Any, state: Any) -> None:
     """Draw one unit in every chain; every chain has its own xoshiro128++, `random` has shape (4, n_chains)."""
-    wide_vectors()
+    inner_loop()
     for j in range(len(state)):
         a, b, c, d = random[0, j], random[1, j], random[2, j], random[3, j]
         number = u32(rotated(u32(a + d), 7) + a)
@@ -402,6 +454,21 @@ def draw_chains(random: Any, beta: Any, field: Any, base: Any, state: Any) -> No
         random[0, j], random[1, j] = u32(a ^ d), u32(b ^ c)
         random[2, j], random[3, j] = u32(c ^ shifted), rotated(d, 11)
         state[j] = f32(1) if bernoulli(base + beta[j] * field[j], number) else f32(0)
+
+
+@kernel()
+def fill(value: Any, field: Any) -> None:
+    """Write one value everywhere."""
+    for c in range(len(field)):
+        field[c] = value
+
+
+@kernel()
+def add_where_on(state: Any, field: Any, slope: Any) -> None:
+    """Add a unit's field to `slope` in the chains where it is on."""
+    inner_loop()
+    for c in range(len(state)):
+        slope[c] += f64(state[c] * field[c])
 
 
 @kernel()
@@ -424,18 +491,16 @@ def sweep_kept(
     A unit's earlier kept neighbours stand before `middles`: v'Jv / 2 + b'v is the sum of their part of the fields
     of the units that are on.
     """
-    wide_vectors()
-    slope[:] = 0.0
     earlier = np.empty_like(field)
+    fill(0.0, slope)
     for i in range(n_summed, len(states)):
-        field[:] = own[i]
-        add_neighbours(states, indices, couplings, starts[i], middles[i], field)
-        earlier[:] = field
+        fill(own[i], earlier)
+        add_neighbours(states, indices, couplings, starts[i], middles[i], earlier)
+        for c in range(len(field)):
+            field[c] = earlier[c]
         add_neighbours(states, indices, couplings, middles[i], starts[i + 1], field)
         draw_chains(random, beta, field, base[i], states[i])
-        state = states[i]
-        for c in range(len(field)):
-            slope[c] += f64(state[c]) * f64(earlier[c])
+        add_where_on(states[i], earlier, slope)
 
 
 @kernel()
@@ -445,27 +510,27 @@ def reduced_unit(
     down: Any,
     field: Any,
     base: Any,
-    slope: Any,
-    ahead: Any,
-    back: Any,
+    linear: Any,
+    linear_up: Any,
+    linear_down: Any,
     product: Any,
     product_up: Any,
     product_down: Any,
 ) -> None:
     """Add one summed-out unit to the works of every chain; see `reduced_rows`."""
-    wide_vectors()
+    inner_loop()
     for c in range(len(field)):
         g = field[c]
         x = base + beta[c] * g
         step_up, step_down = up[c] * g, -down[c] * g
         t = exp_minus(abs(x))
         above, below = max(x, f32(0)), min(x, f32(0))
-        ahead[c] += f64(max(step_up + below, -above))
-        back[c] += f64(max(step_down + below, -above))
-        slope[c] += f64((f32(1) if x > f32(0) else t) / (f32(1) + t) * g)
-        product[c] *= f64(f32(1) + t)
-        product_up[c] *= f64(f32(1) + exp_minus(abs(x + step_up)))
-        product_down[c] *= f64(f32(1) + exp_minus(abs(x + step_down)))
+        linear_up[c] += max(step_up + below, -above)
+        linear_down[c] += max(step_down + below, -above)
+        linear[c] += (f32(1) if x > f32(0) else t) / (f32(1) + t) * g
+        product[c] *= f32(1) + t
+        product_up[c] *= f32(1) + exp_minus(abs(x + step_up))
+        product_down[c] *= f32(1) + exp_minus(abs(x + step_down))
 
 
 @kernel()
@@ -474,39 +539,39 @@ def reduced_chains(
 ) -> None:
     """Write the works of every chain, given the kept units' part of d log p / dβ in `slope`, and complete that."""
     n_summed, n_chains = fields.shape
-    product, product_up, product_down = np.ones(n_chains), np.ones(n_chains), np.ones(n_chains)
+    linear, linear_up, linear_down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
+    product, product_up, product_down = np.ones(n_chains, f32), np.ones(n_chains, f32), np.ones(n_chains, f32)
     for c in range(n_chains):
-        rise[c], fall[c] = slope[c] * f64(up[c]), -slope[c] * f64(down[c])
+        rise[c], fall[c] = -slope[c] * f64(up[c]), slope[c] * f64(down[c])
     for j in range(n_summed):
-        reduced_unit(beta, up, down, fields[j], base[j], slope, rise, fall, product, product_up, product_down)
-        if (j + 1) % LONGEST_PRODUCT == 0 or j + 1 == n_summed:
+        reduced_unit(
+            beta, up, down, fields[j], base[j], linear, linear_up, linear_down, product, product_up, product_down
+        )
+        if (j + 1) % SHORT_PRODUCT == 0 or j + 1 == n_summed:
             for c in range(n_chains):
-                rise[c] += np.log(product_up[c] / product[c])
-                fall[c] += np.log(product_down[c] / product[c])
-            product[:], product_up[:], product_down[:] = 1.0, 1.0, 1.0
-    for c in range(n_chains):
-        rise[c], fall[c] = -rise[c], -fall[c]
+                slope[c] += f64(linear[c])
+                rise[c] -= f64(linear_up[c]) + np.log(f64(product_up[c]) / f64(product[c]))
+                fall[c] -= f64(linear_down[c]) + np.log(f64(product_down[c]) / f64(product[c]))
+                linear[c], linear_up[c], linear_down[c] = f32(0), f32(0), f32(0)
+                product[c], product_up[c], product_down[c] = f32(1), f32(1), f32(1)
 
 
 @kernel()
 def joint_chains(fields: Any, states: Any, slope: Any) -> None:
     """Add what the summed-out units contribute to d log p(v, h) / dβ."""
-    wide_vectors()
     for j in range(len(fields)):
-        field, state = fields[j], states[j]
-        for c in range(len(slope)):
-            slope[c] += f64(field[c] * state[c])
+        add_where_on(states[j], fields[j], slope)
 
 
 @kernel()
 def summed_fields(states: Any, own: Any, starts: Any, indices: Any, couplings: Any, fields: Any) -> None:
     """Write the fields of the summed-out units in every chain, shape (n_summed, n_chains)."""
     for j in range(len(fields)):
-        fields[j] = own[j]
+        fill(own[j], fields[j])
         add_neighbours(states, indices, couplings, starts[j], starts[j + 1], fields[j])
 
 
-@kernel()
+@kernel(cache=True)
 def temper_sparse(
     n: Any,
     mode: Any,
@@ -542,10 +607,10 @@ def temper_sparse(
     The others are those of `temper_dense`.
     """
     n_ladders, n_rungs = rungs.shape
-    n_chains, kept_too = states.shape[1], n if mode != GIBBS_ONLY else 0
-    forward = np.empty((kept_too, n_ladders, n_rungs - 1))
-    reverse = np.empty((kept_too, n_ladders, n_rungs - 1))
-    energies = np.empty((kept_too, n_ladders, n_rungs))
+    n_chains, n_kept = states.shape[1], n if mode != GIBBS_ONLY else 0
+    forward = np.empty((n_kept, n_ladders, n_rungs - 1))
+    reverse = np.empty((n_kept, n_ladders, n_rungs - 1))
+    energies = np.empty((n_kept, n_ladders, n_rungs))
     fields, field = np.empty((n_summed, n_chains), f32), np.empty(n_chains, f32)
     beta, up, down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
     slope, rise, fall = np.empty(n_chains), np.empty(n_chains), np.empty(n_chains)

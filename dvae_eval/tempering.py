@@ -16,6 +16,7 @@ exchanges between neighbours: even and odd pairs in turn (non-reversible exchang
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,6 +98,8 @@ class Tempering:
 
     Attributes
     ----------
+    engine : {"numba", "torch"}
+        What runs it.
     v : uint8, shape (n_ladders, n_rungs, n_kept)
         States of the kept units, rung by rung.
     round_trips : int64, shape (n_ladders,)
@@ -127,16 +130,16 @@ class Tempering:
             v = _drawn(base, shape, seed, round)
         if v.shape != shape:
             raise ConfigError(f"first states have shape {v.shape}; give (n_ladders, n_rungs, n_kept) = {shape}")
-        model = (reduced, base.b, base.c, ladder.betas, v, seed, round, exchange, energies == "joint")
+        model = (reduced, base, ladder.betas, v, seed, round, exchange, energies == "joint")
         self.replicas: CompiledReplicas | TorchReplicas
         if torch.device(device).type == "cpu" and has_numba():
             from .tempering_numba import CompiledReplicas
 
-            self.replicas = CompiledReplicas(*model, threads)
+            self.engine, self.replicas = "numba", CompiledReplicas(*model, threads)
         else:
             from .tempering_torch import TorchReplicas
 
-            self.replicas = TorchReplicas(*model, device)
+            self.engine, self.replicas = "torch", TorchReplicas(*model, device)
 
     @property
     def v(self) -> NDArray[np.uint8]:
@@ -186,10 +189,15 @@ class Tempering:
 
 
 def has_numba() -> bool:
-    """Return whether the compiled kernels can be had."""
+    """Return whether the compiled kernels can be had; if not, say so once."""
     try:
         import numba  # noqa: F401
-    except ImportError:
+    except ImportError as error:
+        warnings.warn(
+            f"parallel tempering runs in torch, several times as slow as compiled: {error}; install numba",
+            RuntimeWarning,
+            stacklevel=3,
+        )
         return False
     return True
 

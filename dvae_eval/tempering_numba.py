@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from dvae_core.rng import numpy_generator
 from . import kernels
 from .machine import Reduced
 
+if TYPE_CHECKING:
+    from .tempering import Base
+
 __all__ = ["CompiledReplicas"]
 
 Float = NDArray[np.float64]
@@ -21,10 +25,10 @@ Bits = NDArray[np.uint8]
 
 # An RBM with fewer couplings than this share of all pairs is swept neighbour by neighbour.
 DENSE_FILL = 0.2
-# Chains in one task: enough to use a table while it is in cache, few enough for their fields to be there too.
-CHAINS_PER_TASK = 128
-# Units in one block of a table.
-BLOCK_UNITS = 128
+# Chains in one task: enough to share a table while it is in cache; a sparse machine's states must fit there, too.
+MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**19
+# Rows of a matrix that are added in one pass.
+ROWS = 4 * kernels.PASS
 # A field that no state has: units that only fill up a row are never on.
 NEVER = -1e4
 
@@ -50,47 +54,33 @@ def _round_up(n: int, unit: int) -> int:
 
 
 class DenseModel:
-    """Tables of partial sums of an RBM's fields, both ways."""
+    """Couplings of an RBM both ways, filled up to whole tables."""
 
-    def __init__(self, reduced: Reduced, b: Float, c: Float) -> None:
-        n, m = reduced.W.shape
-        self.n_kept, (self.width_v, self.width) = n, (_units(n)[1], _units(m)[1])
-        self.tables = _tables(reduced.W, reduced.c - c)
-        self.tables_v = _tables(reduced.W.T, reduced.b - b)
-        self.base, self.base_v = _padded(c, self.width), _padded(b, self.width_v)
-        self.weights = np.zeros(self.width_v)
-        self.weights[:n] = reduced.b - b
-        self.n_streams = max(self.width, self.width_v)
+    def __init__(self, reduced: Reduced, base: Base) -> None:
+        b, c = base.b, base.c
+        (n, m), self.n_kept = reduced.W.shape, len(b)
+        self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
+        self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
+        self.arrays = (
+            *(_filled(reduced.W, self.width_v), _filled(reduced.c - c), _padded(c, width)),
+            *(_filled(reduced.W.T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
+        )
 
     def replicas(self, v: Bits, generators: list[np.random.Generator]) -> Replicas:
         """Return replicas at states v (n_ladders, n_rungs, n_kept)."""
         return DenseReplicas(self, v, generators)
 
 
-def _units(n: int) -> tuple[int, int]:
-    """Return the number of blocks of a row of n units, and the row's length: whole blocks of whole vectors."""
-    n_blocks = -(-n // BLOCK_UNITS)
-    return n_blocks, n_blocks * _round_up(-(-n // n_blocks), 16)
+def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
+    """Return a vector, or a matrix with so many rows, with zeros up to whole tables."""
+    filled = np.zeros((*rows, _round_up(values.shape[-1], kernels.COLUMNS)), np.float32)
+    filled[tuple(slice(n) for n in values.shape)] = values
+    return filled
 
 
 def _padded(base: Float, width: int) -> NDArray[np.float32]:
-    row = np.full(width, NEVER, np.float32)
-    row[: len(base)] = base
-    return row
-
-
-def _tables(W: Float, biases: Float) -> NDArray[np.float32]:
-    """Return the sums of every four rows of W, (n_blocks, n_groups, 16, block), the first of them with biases."""
-    n_from, n_to = W.shape
-    n_blocks, width = _units(n_to)
-    rows = np.zeros((_units(n_from)[1], width))
-    rows[:n_from, :n_to] = W
-    tables = np.zeros((len(rows) // 4, 16, width))
-    tables[0, :, :n_to] = biases
-    for bit in range(4):
-        tables[:, np.arange(16) >> bit & 1 == 1] += rows[bit::4, None]
-    blocks = tables.reshape(len(tables), 16, n_blocks, -1).transpose(2, 0, 1, 3)
-    return np.ascontiguousarray(blocks, np.float32)
+    """Return biases of independent units, followed by units that are never on."""
+    return np.pad(base.astype(np.float32), (0, width - len(base)), constant_values=NEVER)
 
 
 class DenseReplicas:
@@ -114,38 +104,43 @@ class DenseReplicas:
 
     def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> Any:
         """Run the kernel."""
-        m = self.model
-        fixed = (m.tables, m.base, m.weights, m.tables_v, m.base_v)
-        states = (self.bits_v, self.words_v, self.random)
-        return kernels.temper_dense(n, mode, joint, start, betas, *fixed, *states, *ladders)
+        states = (self.words_v, self.random)
+        return kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *ladders)
 
 
 class SparseModel:
     """Neighbours of every unit of any machine; the summed-out units come first."""
 
-    def __init__(self, reduced: Reduced, b: Float, c: Float) -> None:
+    def __init__(self, reduced: Reduced, base: Base) -> None:
+        b, c = base.b, base.c
         n, m = reduced.W.shape
         self.n_kept, self.n_summed = n, m
+        self.chains_per_task = min(MAX_CHAINS, max(MIN_CHAINS, MAX_VALUES // (n + m)))
         self.own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
         self.base = np.concatenate((c, b)).astype(np.float32)
         J = np.zeros((n, n)) if reduced.J is None else reduced.J
-        # Kept units come first among a kept unit's neighbours, the earlier ones before the later ones.
-        rows = [(row, np.flatnonzero(row) + m) for row in reduced.W.T]
-        rows = [(row[index - m], index) for row, index in rows]
-        middles = [len(index) for _, index in rows]
-        for i in range(n):
-            order = (np.flatnonzero(J[i, :i]), np.flatnonzero(J[i, i:]) + i, np.flatnonzero(reduced.W[i]))
-            middles.append(len(order[0]))
-            values = np.concatenate((J[i, order[0]], J[i, order[1]], reduced.W[i, order[2]]))
-            rows.append((values, np.concatenate((order[0] + m, order[1] + m, order[2]))))
-        self.starts = np.cumsum([0, *(len(index) for _, index in rows)]).astype(np.int64)
-        self.middles = self.starts[:-1] + np.array(middles, np.int64)
-        self.indices = np.concatenate([index for _, index in rows]).astype(np.int64)
-        self.couplings = np.concatenate([values for values, _ in rows]).astype(np.float32)
+        # Two lists for every unit: kept units before it, and all others that it is coupled to.
+        couplings = np.block([[np.zeros((m, m)), reduced.W.T], [reduced.W, J]]).astype(np.float32)
+        lists = [part for i, row in enumerate(couplings) for part in _neighbours(row, m, i)]
+        ends = np.cumsum([0, *(len(indices) for indices, _ in lists)])
+        self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
+        self.indices, self.couplings = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
 
     def replicas(self, v: Bits, generators: list[np.random.Generator]) -> Replicas:
         """Return replicas at states v (n_ladders, n_rungs, n_kept)."""
         return SparseReplicas(self, v, generators)
+
+
+def _neighbours(row: NDArray[np.float32], n_summed: int, i: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
+    """Yield numbers and couplings of the neighbours of unit i, those in n_summed, ..., i - 1 and then the others.
+
+    Each list is filled up to a multiple of 4 with couplings of 0.
+    """
+    neighbours = np.flatnonzero(row)
+    is_earlier = (neighbours >= n_summed) & (neighbours < i)
+    for part in (neighbours[is_earlier], neighbours[~is_earlier]):
+        rest = (0, -len(part) % 4)
+        yield np.pad(part, rest), np.pad(row[part], rest)
 
 
 class SparseReplicas:
@@ -199,8 +194,7 @@ class CompiledReplicas:
     Parameters
     ----------
     reduced : Reduced
-    b, c : float64
-        Biases of the base, of kept and of summed-out units.
+    base : Base
     betas : float64, shape (n_rungs,)
     v : uint8, shape (n_ladders, n_rungs, n_kept)
     seed, round : int
@@ -210,9 +204,17 @@ class CompiledReplicas:
     """
 
     def __init__(
-        self, reduced: Reduced, b: Float, c: Float, betas: Float, v: Bits, seed: int, round: int, exchange: str,
-        joint: bool, threads: int,
-    ) -> None:  # fmt: skip
+        self,
+        reduced: Reduced,
+        base: Base,
+        betas: Float,
+        v: Bits,
+        seed: int,
+        round: int,
+        exchange: str,
+        joint: bool,
+        threads: int,
+    ) -> None:
         self.betas, self.joint, self.threads = betas.astype(np.float32), joint, threads
         self.mode = {"even-odd": kernels.EVEN_ODD, "random": kernels.RANDOM}[exchange]
         n_ladders, n_rungs, _ = v.shape
@@ -222,10 +224,10 @@ class CompiledReplicas:
         generators = [numpy_generator(seed, "tempering", round, ladder) for ladder in range(n_ladders)]
         self.coins = np.array([g.integers(0, 2**64, dtype=np.uint64) for g in generators])
         self.n_iterations = 0
-        self.tasks = _slices(n_ladders, max(1, min(CHAINS_PER_TASK // n_rungs, -(-n_ladders // threads))))
         coupled = reduced.J is not None and reduced.J.any()
         dense = not coupled and np.count_nonzero(reduced.W) > DENSE_FILL * reduced.W.size
-        model = (DenseModel if dense else SparseModel)(reduced, b, c)
+        model = (DenseModel if dense else SparseModel)(reduced, base)
+        self.tasks = _tasks(n_ladders, n_ladders * n_rungs / model.chains_per_task, threads)
         self.replicas = [model.replicas(v[task], generators[task]) for task in self.tasks]
 
     @property
@@ -285,5 +287,7 @@ class CompiledReplicas:
         self.n_iterations = int(state["n_iterations"])
 
 
-def _slices(n: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+def _tasks(n_ladders: int, n_tasks: float, threads: int) -> list[slice]:
+    """Return shares of the ladders that are nearly equal, a whole number of them for every thread."""
+    n = min(n_ladders, _round_up(math.ceil(n_tasks), threads))
+    return [slice(n_ladders * i // n, n_ladders * (i + 1) // n) for i in range(n)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor
 from dvae_core.rng import torch_generator
 
 from .machine import Reduced
+
+if TYPE_CHECKING:
+    from .tempering import Base
 
 __all__ = ["TorchReplicas"]
 
@@ -24,19 +27,28 @@ class TorchReplicas:
     """All ladders' replicas; see `CompiledReplicas`, whose distributions and works these are."""
 
     def __init__(
-        self, reduced: Reduced, b: Float, c: Float, betas: Float, v: Bits, seed: int, round: int, exchange: str,
-        joint: bool, device: str,
-    ) -> None:  # fmt: skip
+        self,
+        reduced: Reduced,
+        base: Base,
+        betas: Float,
+        v: Bits,
+        seed: int,
+        round: int,
+        exchange: str,
+        joint: bool,
+        device: str,
+    ) -> None:
         self.blocks, self.joint, self.is_random = reduced.blocks, joint, exchange == "random"
         # Fields are base + β (own + couplings).
         self.W, self.own_b, self.own_c, self.base_b, self.base_c = (
-            torch.from_numpy(a).to(device, torch.float32) for a in (reduced.W, reduced.b - b, reduced.c - c, b, c)
+            torch.from_numpy(a).to(device, torch.float32)
+            for a in (reduced.W, reduced.b - base.b, reduced.c - base.c, base.b, base.c)
         )
         self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
         self.generator = torch_generator(seed, "tempering", round, device=device)
         self.betas = torch.from_numpy(betas).to(device, torch.float32)[:, None]
         self._v = torch.from_numpy(v).to(device, torch.float32)
-        self.h = self._v.new_zeros((*v.shape[:2], len(c)))
+        self.h = self._v.new_zeros((*v.shape[:2], len(self.base_c)))
         # Which replica sits on a rung, and which end of the ladder it saw last: +1 cold, -1 hot, 0 neither.
         self.replica = torch.arange(v.shape[1], device=device).repeat(len(v), 1)
         self.last_end = torch.zeros_like(self.replica)
