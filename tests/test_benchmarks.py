@@ -11,13 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def run(*command):
+    """Run a benchmark from the root of the checkout and return what it printed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_train_step_by_parts(tmp_path):
     path = tmp_path / "step.json"
-    command = [sys.executable, "benchmarks/train_step.py", "bars-and-stripes-small", "--threads", "1"]
-    command += ["--repeats", "2", "--warmup", "1", "--json", str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = ["benchmarks/train_step.py", "bars-and-stripes-small", "--threads", "1"]
+    printed = run(*command, "--repeats", "2", "--warmup", "1", "--json", str(path))
     found = json.loads(path.read_text())
     parts = found["parts"]
     assert list(parts) == ["sampling", "encoder", "decoder", "backward", "optimiser", "other"]
@@ -26,4 +31,33 @@ def test_train_step_by_parts(tmp_path):
         assert parts[name]["ms"] > 0
     # Two repeats: medians are means, so the parts add up.
     assert sum(part["ms"] for part in parts.values()) == pytest.approx(found["step"]["ms"])
-    assert done.stdout.splitlines()[-1].startswith("step")
+    assert printed.splitlines()[-1].startswith("step")
+
+
+def test_log_z_against_cpu_seconds(tmp_path):
+    figures, drawing = tmp_path / "logz.json", tmp_path / "logz.png"
+    command = ["benchmarks/logz.py", "--machines", "planted-20x10", "--methods", "ais", "ais-biases", "rbms"]
+    command += ["--budgets", "0.05", "--repeats", "3", "--cache", str(tmp_path), "--json", str(figures)]
+    printed = run(*command, "--plot", str(drawing))
+    found = json.loads(figures.read_text())
+    assert "planted-20x10" in printed
+    methods = found["machines"]["planted-20x10"]["methods"]
+    # What cannot be had is named; the rest is measured.
+    assert set(methods) | set(found["absent"]) == {"ais", "ais-biases", "rbms"}
+    for name in ("ais", "ais-biases"):
+        (row,) = methods[name]
+        errors = [log_z - found["machines"]["planted-20x10"]["log_z"] for log_z in row["log_z"]]
+        assert row["rmse"] == pytest.approx((sum(e * e for e in errors) / 3) ** 0.5)
+        assert row["cpu_seconds"] > 0
+    # The other of two mirror images is missed from biases that favour one: log 2.
+    assert methods["ais-biases"][0]["bias"] < -0.5
+    assert abs(methods["ais"][0]["bias"]) < 0.4
+    assert drawing.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_log_z_quick(tmp_path):
+    """Every method and the training run."""
+    printed = run("benchmarks/logz.py", "--quick", "--cache", str(tmp_path))
+    assert printed.count("tempering") == 4
+    assert len(list(tmp_path.glob("digits-*.npz"))) == 1

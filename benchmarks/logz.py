@@ -1,0 +1,359 @@
+"""Error of log Z against CPU seconds: this project's estimators beside the paper's recipe and the AIS of `rbms`.
+
+    python benchmarks/logz.py
+    python benchmarks/logz.py --machines mnist-784x20 --budgets 4 16 64 --repeats 20
+    python benchmarks/logz.py --json logz.json --plot logz.png
+    python benchmarks/logz.py --quick
+
+Machines:
+
+    mnist-784x20     an RBM trained on MNIST; exact by enumeration of its hidden units
+    planted-64x20    few strong modes, in pairs, between which Gibbs sampling does not go; exact
+    digits-64x64     an RBM trained on small digits; held against a long run (--reference-seconds)
+
+Methods:
+
+    tempering        this project's default: estimate_log_z with method="pt-bar"
+    paper            the paper's recipe (App. H.1): joint energies, random exchange, half of the run as burn-in
+    ais              this project's annealed importance sampling, uniform base
+    ais-biases       the same, from the machine's own biases on its larger side, as `rbms` does on the visible one
+    rbms             compute_partition_function_ais of the `rbms` package (pip install rbms), if it is there
+
+Every method is given the same CPU seconds (--budgets) on the same number of threads, and makes of them what it
+can: a trial run sets its amount of work, and reported is what each run really took, overhead included.  AIS has
+five steps for every chain, as `rbms` itself uses it (1000 chains, 5000 steps).  Bias, spread and root-mean-square
+error are over independent repeats; `rmse*sqrt(s)` compares runs of different length, as far as errors are random.
+`claimed` is the root mean square of the standard errors that a method itself reports.
+
+Trained machines are kept in the user's cache (--cache), with the settings that they were trained by.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+# Threads that spin while they wait slow down whoever else computes here, and the next method.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pooch
+import torch
+
+from dvae_core.data import load
+from dvae_eval.annealing import annealed_importance_sampling, uniform_schedule
+from dvae_eval.config import LogZConfig
+from dvae_eval.exact import exact_log_z
+from dvae_eval.log_z import estimate_log_z
+from dvae_eval.machine import BipartiteMachine, Machine, load_machine
+from dvae_eval.path import Base
+
+STEPS_PER_CHAIN = 5
+RECIPE = "centred"  # another way of training gives other machines, and needs another name
+
+
+# --- machines -----------------------------------------------------------------------------------------------
+
+
+def trained(data: str, n_hidden: int, n_updates: int, cache: Path, n_chains: int = 100) -> Machine:
+    """Return an RBM trained by persistent contrastive divergence, from the cache if it is there.
+
+    One sweep of as many chains as a batch has images goes with each update.  Gradients are centred (Cho, Raiko and
+    Ilin, 2013; as in `rbms`), the learning rate falls linearly from 0.05 to 0, and the pixels' biases start at
+    those of their means.
+    """
+    path = cache / f"{data}-{n_hidden}-{n_updates}-{RECIPE}.npz"
+    if path.exists():
+        return load_machine(path)
+    print(f"training {path.stem} (once; kept in {path.parent})", file=sys.stderr)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    x = torch.from_numpy(load(data).binary("train", rng)).float()
+    mean = x.mean(0).clamp(0.01, 0.99)
+    W, b, c = 0.01 * torch.randn(x.shape[1], n_hidden, generator=generator), mean.logit(), torch.zeros(n_hidden)
+    v = torch.bernoulli(mean.expand(n_chains, -1), generator=generator)
+    for update in range(n_updates):
+        rate = 0.05 * (1 - update / n_updates)
+        batch = x[torch.randint(len(x), (n_chains,), generator=generator)]
+        h = torch.bernoulli(torch.sigmoid(v @ W + c), generator=generator)
+        v = torch.bernoulli(torch.sigmoid(h @ W.T + b), generator=generator)
+        up, down = torch.sigmoid(batch @ W + c), torch.sigmoid(v @ W + c)
+        pixels, units = batch.mean(0), up.mean(0)
+        slope = ((batch - pixels).T @ (up - units) - (v - pixels).T @ (down - units)) / n_chains
+        W += rate * slope
+        b += rate * (pixels - v.mean(0) - slope @ units)
+        c += rate * (units - down.mean(0) - pixels @ slope)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, W=W.numpy(), b_left=b.numpy(), b_right=c.numpy())
+    return load_machine(path)
+
+
+def planted(shape: tuple[int, int], strengths: tuple[float, ...] = (0.12, 0.1, 0.1)) -> BipartiteMachine:
+    """Return Hopfield couplings of random ±1 patterns, written in {0,1}: every mode has its mirror image."""
+    rng = np.random.default_rng(1)
+    J = sum(s * np.outer(rng.choice([-1, 1], shape[0]), rng.choice([-1, 1], shape[1])) for s in strengths)
+    return BipartiteMachine.from_arrays(4 * J, -2 * J.sum(1), -2 * J.sum(0))
+
+
+MACHINES: dict[str, Callable[[Path], Machine]] = {
+    "mnist-784x20": lambda cache: trained("mnist", 20, 5000, cache),
+    "planted-64x20": lambda cache: planted((64, 20)),
+    "digits-64x64": lambda cache: trained("digits", 64, 5000, cache),
+}
+QUICK: dict[str, Callable[[Path], Machine]] = {
+    "planted-20x10": lambda cache: planted((20, 10), (0.3,)),
+    "digits-64x8": lambda cache: trained("digits", 8, 300, cache),
+}
+
+
+# --- methods ------------------------------------------------------------------------------------------------
+
+
+class Estimate(NamedTuple):
+    log_z: float
+    std_err: float | None = None
+    trustworthy: bool | None = None
+
+
+class Job(NamedTuple):
+    """What a method is given: the machine, an amount of work in its own units, a seed, and threads."""
+
+    machine: Machine
+    work: int
+    seed: int
+    threads: int
+
+
+Method = Callable[[Job], Estimate]  # work is in units of the method's own
+
+
+def tempering(job: Job, **settings: Any) -> Estimate:
+    """Work is the number of sweeps."""
+    config = LogZConfig(method="pt-bar", n_sweeps=max(20, job.work), seed=job.seed, **settings)
+    result = estimate_log_z(job.machine, config)
+    return Estimate(result.log_z, result.std_err, result.trustworthy)
+
+
+def paper(job: Job) -> Estimate:
+    """The project's own preset of the paper's settings."""
+    return tempering(job, preset="paper")
+
+
+def shape_of(work: int) -> tuple[int, int]:
+    """Return numbers of chains and steps, in the ratio 1 : STEPS_PER_CHAIN, whose product is about `work`."""
+    n_chains = max(2, round(math.sqrt(work / STEPS_PER_CHAIN)))
+    return n_chains, max(1, work // n_chains)
+
+
+def ais(job: Job, base: Base | None = None) -> Estimate:
+    """Work is chains times steps."""
+    n_chains, n_steps = shape_of(job.work)
+    betas = uniform_schedule(n_steps)
+    found = annealed_importance_sampling(job.machine, betas, n_chains, job.seed, base=base, threads=job.threads)
+    return Estimate(found.log_z, found.std_err)
+
+
+def ais_biases(job: Job) -> Estimate:
+    reduced = job.machine.reduced()
+    return ais(job, Base(np.zeros_like(reduced.b), reduced.c))
+
+
+def rbms(job: Job) -> Estimate:
+    """It draws from torch's global generator, and starts from the machine's visible biases."""
+    from rbms.bernoulli_bernoulli.classes import BBRBM
+    from rbms.partition_function.ais import compute_partition_function_ais
+
+    assert isinstance(job.machine, BipartiteMachine)
+    W, b, c = (torch.from_numpy(a).float() for a in (job.machine.W, job.machine.b_left, job.machine.b_right))
+    n_chains, n_steps = shape_of(job.work)
+    with torch.random.fork_rng():
+        torch.manual_seed(job.seed)
+        return Estimate(compute_partition_function_ais(n_chains, n_steps + 1, BBRBM(W, b, c)))
+
+
+def missing(name: str) -> str | None:
+    """Return in words why a method cannot be had here, or None."""
+    if name == "rbms":
+        try:
+            import rbms.partition_function.ais  # noqa: F401
+        except ImportError as error:
+            return f"{error}; pip install rbms"
+    if name == "paper" and "preset" not in {field.name for field in dataclasses.fields(LogZConfig)}:
+        return "this version has no preset of the paper's settings"
+    return None
+
+
+class Entry(NamedTuple):
+    """A method, and two amounts of work whose difference tells what a unit costs; none is less than the first."""
+
+    method: Method
+    trials: tuple[int, int]
+
+
+METHODS = {
+    "tempering": Entry(tempering, (200, 600)),
+    "paper": Entry(paper, (200, 600)),
+    "ais": Entry(ais, (500, 20_000)),
+    "ais-biases": Entry(ais_biases, (500, 20_000)),
+    "rbms": Entry(rbms, (500, 20_000)),
+}
+
+
+# --- measuring ----------------------------------------------------------------------------------------------
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of the children that it has waited for."""
+    return time.process_time() + sum(os.times()[2:4])
+
+
+def timed(method: Method, job: Job) -> tuple[Estimate, float]:
+    start = cpu_seconds()
+    return method(job), cpu_seconds() - start
+
+
+def work_for(name: str, job: Job, budgets: list[float]) -> list[int]:
+    """Return the work that should take each budget, by a straight line through two trial runs."""
+    method, (small, large) = METHODS[name]
+    method(job._replace(work=small))  # warms up
+    t_small, t_large = (timed(method, job._replace(work=work))[1] for work in (small, large))
+    per_unit = max(1e-9, (t_large - t_small) / (large - small))
+    return [max(small, round(small + (budget - t_small) / per_unit)) for budget in budgets]
+
+
+def reference(machine: Machine, seconds: float, threads: int) -> Estimate:
+    """Return the exact log Z, or the estimate of a run that is far longer than any other."""
+    if len(machine.reduced().b) <= 20:
+        return Estimate(exact_log_z(machine), 0.0)
+    job = Job(machine, 0, 999, threads)
+    return tempering(job._replace(work=work_for("tempering", job, [seconds])[0]))
+
+
+def measure(
+    name: str, job: Job, truth: Estimate, budgets: list[float], n_repeats: int
+) -> Iterator[dict[str, Any]]:
+    """Yield what repeats of one method were off by, and took, for every budget."""
+    for budget, work in zip(budgets, work_for(name, job, budgets), strict=True):
+        jobs = [job._replace(work=work, seed=seed) for seed in range(1, n_repeats + 1)]
+        runs = [timed(METHODS[name].method, each) for each in jobs]
+        yield summary([run for run, _ in runs], [s for _, s in runs], truth) | {"budget": budget, "work": work}
+
+
+def summary(runs: list[Estimate], seconds: list[float], truth: Estimate) -> dict[str, Any]:
+    """Return bias, spread and root-mean-square error in nats, and CPU seconds, over repeats."""
+    errors = np.array([run.log_z for run in runs]) - truth.log_z
+    claims = [run.std_err for run in runs if run.std_err is not None]
+    cpu, rmse = float(np.mean(seconds)), float(np.sqrt(np.mean(errors**2)))
+    return {
+        "cpu_seconds": cpu,
+        "bias": float(errors.mean()),
+        "sd": float(errors.std(ddof=1)) if len(errors) > 1 else None,
+        "rmse": rmse,
+        "figure": rmse * math.sqrt(cpu),
+        "claimed": float(np.sqrt(np.mean(np.square(claims)))) if claims else None,
+        "declined": sum(run.trustworthy is False for run in runs),
+        "log_z": [run.log_z for run in runs],
+        "seconds": seconds,
+    }
+
+
+# --- telling ------------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "cpu_seconds": "cpu s",
+    "bias": "bias",
+    "sd": "sd",
+    "rmse": "rmse",
+    "figure": "rmse*sqrt(s)",
+    "claimed": "claimed",
+}
+
+
+def heading(name: str, truth: Estimate) -> str:
+    how = f"± {truth.std_err:.2g}, a long run" if truth.std_err else "exact"
+    columns = " ".join(f"{title:>12}" for title in COLUMNS.values())
+    return f"\n{name}: log Z = {truth.log_z:.4f} ({how})\n{'method':12} {columns}"
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    cells = ["" if found[column] is None else f"{found[column]:.4f}" for column in COLUMNS]
+    declined = f"  {found['declined']} not to be trusted" if found["declined"] else ""
+    return (f"{name:12} " + " ".join(f"{cell:>12}" for cell in cells) + declined).rstrip()
+
+
+def plot(path: Path, results: dict[str, Any]) -> None:
+    """Draw error against CPU seconds, a panel a machine."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.5 * len(results), 4), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (machine, found) in zip(panels, results.items(), strict=True):
+        for name, rows in found["methods"].items():
+            axes.plot([row["cpu_seconds"] for row in rows], [row["rmse"] for row in rows], "o-", label=name)
+        axes.set(xscale="log", yscale="log", title=machine)
+        axes.set(xlabel="CPU seconds", ylabel="RMS error of log Z (nats)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--machines", nargs="+", choices=[*MACHINES, *QUICK], default=list(MACHINES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--budgets", nargs="+", type=float, default=[4.0, 16.0], help="CPU seconds for a run")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--reference-seconds", type=float, default=200.0, help="where log Z is not known exactly")
+    parser.add_argument("--cache", type=Path, default=Path(pooch.os_cache("dvae-toolkit")) / "benchmarks")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--plot", type=Path, help="where to draw them (.png, .svg, .pdf)")
+    parser.add_argument("--quick", action="store_true", help="tiny machines and budgets: does it run?")
+    args = parser.parse_args()
+    if args.quick:
+        args.machines, args.budgets, args.repeats = list(QUICK), [0.2, 0.4], 2
+    return args
+
+
+def compared(args: argparse.Namespace, methods: list[str]) -> dict[str, Any]:
+    """Measure, print a table as it grows, and return all figures."""
+    results: dict[str, Any] = {}
+    for machine_name in args.machines:
+        machine = (MACHINES | QUICK)[machine_name](args.cache)
+        truth = reference(machine, args.reference_seconds, args.threads)
+        print(heading(machine_name, truth), flush=True)
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+        for name in methods:
+            for row in measure(name, Job(machine, 0, 0, args.threads), truth, args.budgets, args.repeats):
+                found[name].append(row)
+                print(line(name, row), flush=True)
+        results[machine_name] = {"log_z": truth.log_z, "std_err": truth.std_err, "methods": found}
+    return results
+
+
+def main() -> None:
+    args = parsed()
+    torch.set_num_threads(args.threads)
+    absent = {name: why for name in args.methods if (why := missing(name))}
+    for name, why in absent.items():
+        print(f"{name}: skipped ({why})", file=sys.stderr)
+    results = compared(args, [name for name in args.methods if name not in absent])
+    if args.json:
+        where = {"where": platform.processor() or "cpu", "torch": torch.__version__}
+        setting = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+        found = {"setting": setting | where, "absent": absent, "machines": results}
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    if args.plot:
+        plot(args.plot, results)
+
+
+if __name__ == "__main__":
+    main()
