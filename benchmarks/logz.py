@@ -31,7 +31,6 @@ Trained machines are kept in the user's cache (--cache), with the settings that 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
@@ -51,7 +50,7 @@ import torch
 
 from dvae_core.data import load
 from dvae_eval.annealing import annealed_importance_sampling, uniform_schedule
-from dvae_eval.config import LogZConfig
+from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.exact import exact_log_z
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, Machine, load_machine
@@ -138,13 +137,13 @@ Method = Callable[[Job], Estimate]  # work is in units of the method's own
 def tempering(job: Job, **settings: Any) -> Estimate:
     """Work is the number of sweeps."""
     config = LogZConfig(method="pt-bar", n_sweeps=max(20, job.work), seed=job.seed, **settings)
-    result = estimate_log_z(job.machine, config)
+    result = estimate_log_z(job.machine, config, threads=job.threads)
     return Estimate(result.log_z, result.std_err, result.trustworthy)
 
 
 def paper(job: Job) -> Estimate:
     """The project's own preset of the paper's settings."""
-    return tempering(job, preset="paper")
+    return tempering(job, **LOG_Z_PRESETS["paper"])
 
 
 def shape_of(work: int) -> tuple[int, int]:
@@ -186,8 +185,6 @@ def missing(name: str) -> str | None:
             import rbms.partition_function.ais  # noqa: F401
         except ImportError as error:
             return f"{error}; pip install rbms"
-    if name == "paper" and "preset" not in {field.name for field in dataclasses.fields(LogZConfig)}:
-        return "this version has no preset of the paper's settings"
     return None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dvae_core.config import option, validate
 from dvae_core.errors import ConfigError
 
-__all__ = ["GradientConfig", "LikelihoodConfig", "LogZConfig"]
+__all__ = ["LOG_Z_PRESETS", "GradientConfig", "LikelihoodConfig", "LogZConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ class LogZConfig:
         validate(self)
         if 0 < self.n_sweeps < 20:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
+
+
+# Settings by name.  Appendix H.1 of the paper; its estimates are repeated runs.
+LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"energies": "joint", "exchange": "random", "burn_in": 0.5, "exchange_rate": 0.5, "base": "uniform"}
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from . import kernels
 from .machine import Reduced
 
 if TYPE_CHECKING:
-    from .tempering import Base
+    from .path import Base
 
 __all__ = ["CompiledReplicas"]
 

@@ -15,7 +15,7 @@ from dvae_core.rng import torch_generator
 from .machine import Reduced
 
 if TYPE_CHECKING:
-    from .tempering import Base
+    from .path import Base
 
 __all__ = ["TorchReplicas"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from dvae_eval.config import LogZConfig
+from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
 from ..runner import CleanInterrupt
@@ -19,17 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# Appendix H.1 of the paper, whose estimates are repeated runs.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"energies": "joint", "exchange": "random", "burn_in": 0.5, "exchange_rate": 0.5, "base": "uniform"}
-}
-
 
 @click.command("logz")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--preset",
-    type=click.Choice(sorted(PRESETS)),
+    type=click.Choice(sorted(LOG_Z_PRESETS)),
     help="Settings by name: paper = joint energies, random exchange, burn-in 0.5. Options that are given win.",
 )
 @config_options(LogZConfig)
@@ -87,7 +82,7 @@ def command(
 def _of_preset(preset: str | None) -> dict[str, Any]:
     """Return the preset's settings, but for the options that were given."""
     source = click.get_current_context().get_parameter_source
-    settings = PRESETS[preset] if preset else {}
+    settings = LOG_Z_PRESETS[preset] if preset else {}
     return {name: value for name, value in settings.items() if source(name) == ParameterSource.DEFAULT}
 
 
