@@ -26,7 +26,7 @@ __all__ = ["Estimate", "ProgressCallback", "estimate_by_tempering"]
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 
 # The default time limit, and how much of any may go into placing the rungs.
-AUTO_SECONDS, PILOT_SHARE = 35.0, 0.4
+AUTO_SECONDS, PILOT_SHARE = 30.0, 0.4
 N_RUNNING = 20
 
 
@@ -80,9 +80,9 @@ def estimate_by_tempering(
     n_alike : int
         How many such runs a user will see the checks of: their false alarm is for all of them together.
     """
-    limit = _time_limit(config)
-    started = time.monotonic()
     run = TemperedRun(machine, config, device, threads)
+    run.compile_kernels()
+    limit, started = _time_limit(config), time.monotonic()
     state = store.load() if store else None
     if state is not None:
         run.load_state_dict(state)

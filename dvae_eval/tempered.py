@@ -65,6 +65,12 @@ class TemperedRun:
         self.n_iterations, self.look, self.stopped = 0, 0, ""
         self.piece = min(PIECE, max(1, config.n_sweeps // 40)) if config.n_sweeps else PIECE
 
+    def compile_kernels(self) -> None:
+        """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
+        tempering = Tempering(self.machine, Ladder.uniform(1), 2, 0, 0, self.device)
+        tempering.anneal(1)
+        tempering.run(1)
+
     def place_rungs(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
         """Make the ladder, in a pilot run; from a fitted base in two.  No round begins after the deadline."""
         ordered = self.basins.draw(self.config.n_ladders // 2, FIRST_RUNGS + 1, self.config.seed)
