@@ -98,8 +98,8 @@ def npz_names(path: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
-def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of an NPZ file, numbers or booleans of any shape."""
+def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an NPZ file, of any shape; `kinds` of NumPy types, real numbers as a rule."""
     arrays = {}
     with reading(path, "NPZ"), open_archive(path) as archive:
         held = set(archive.namelist())
@@ -108,7 +108,7 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
                 raise DataError(f'{path}: holds no array "{name}"')
             with archive.open(f"{name}.npy") as stream:
                 size = archive.getinfo(f"{name}.npy").file_size
-                arrays[name] = read_array(stream, size, f'{path}, array "{name}"')
+                arrays[name] = read_array(stream, size, f'{path}, array "{name}"', kinds)
     return arrays
 
 
@@ -168,7 +168,7 @@ def read_mat_variables(path: Path, names: Iterable[str]) -> dict[str, NDArray[An
         return matlab.read(_whole(path), names, LIMIT_BYTES)
 
 
-def read_array(stream: IO[bytes], size: int, where: str) -> NDArray[Any]:
+def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
     """Return the array of an NPY stream of `size` bytes, whose header is checked before anything is read."""
     check_size(size, where)
     version = np.lib.format.read_magic(stream)
@@ -182,7 +182,7 @@ def read_array(stream: IO[bytes], size: int, where: str) -> NDArray[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         shape, _, dtype = read_header(stream)
-        if dtype.kind not in "buif":
+        if dtype.kind not in kinds or dtype.subdtype is not None:
             raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
         promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
         if promised != held or min(shape, default=0) < 0:

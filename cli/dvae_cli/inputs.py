@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,19 +10,15 @@ from typing import Any
 
 import click
 
-from dvae_core.checkpoint import load_model
-from dvae_core.errors import ConfigError
-from dvae_core.files import sha256_file
 from dvae_eval.config import LogZConfig
-from dvae_eval.likelihood import machine_of, model_description
 from dvae_eval.log_z import estimate_log_z
-from dvae_eval.machine import Machine, load_machine
-from dvae_eval.results import Result
+from dvae_eval.machine import Machine
+from dvae_eval.results import LogZResult, Result
 
 from .console import EstimateProgress, say
 from .runner import NOT_TRUSTWORTHY
 
-__all__ = ["command_line", "default_output", "estimate_with_progress", "finish", "read_machine"]
+__all__ = ["command_line", "default_output", "estimate_with_progress", "finish"]
 
 
 def command_line() -> list[str]:
@@ -35,25 +32,31 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     return model.parent / name if in_run and not as_json else None
 
 
-def read_machine(path: Path) -> tuple[Machine, dict[str, Any]]:
-    """Return the Boltzmann machine of a model.pt or an npz file, and what a result says of its file."""
-    if path.suffix == ".pt":
-        trained = load_model(path)
-        return machine_of(trained), model_description(trained)
-    if path.suffix == ".npz":
-        machine = load_machine(path)
-        return machine, {"file": str(path), "sha256": sha256_file(path)}
-    raise ConfigError(
-        f"{path}: neither a .pt nor a .npz file; give the model.pt of a run, or an npz with W or J and biases"
-    )
-
-
 def estimate_with_progress(
-    machine: Machine, config: LogZConfig, model: dict[str, Any], device: str, quiet: bool
-) -> Any:
-    """Return the LogZResult of `machine`, with progress on standard error."""
+    machine: Machine, config: LogZConfig, model: dict[str, Any], device: str, quiet: bool, constant: float = 0.0
+) -> LogZResult:
+    """Return log Z of `machine` plus a constant, with progress on standard error."""
     with EstimateProgress("log Z", quiet) as progress:
-        return estimate_log_z(machine, config, model=model, device=device, progress=progress)
+        result = estimate_log_z(machine, config, model=model, device=device, progress=progress)
+    return _shifted(result, constant)
+
+
+def _shifted(result: LogZResult, constant: float) -> LogZResult:
+    """Return the result for a machine whose log-probabilities are all larger by a constant before normalising."""
+    seen = dict(result.diagnostics)
+    if "exact" in seen:
+        seen["exact"] = {"log_z": seen["exact"]["log_z"] + constant}
+    if "halves" in seen:
+        seen["halves"] = [value + constant for value in seen["halves"]]
+        seen["stepping_stones"] = {name: value + constant for name, value in seen["stepping_stones"].items()}
+        seen["running"] = seen["running"] | {"log_z": [value + constant for value in seen["running"]["log_z"]]}
+    return dataclasses.replace(
+        result,
+        log_z=result.log_z + constant,
+        ci95=[value + constant for value in result.ci95],
+        repeats=[value + constant for value in result.repeats],
+        diagnostics=seen,
+    )
 
 
 def finish(result: Result, path: Path | None, as_json: bool, quiet: bool, details: Callable[[], list[str]]) -> int:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dvae_eval.config import LogZConfig
+from dvae_eval.readers import ReadConfig, read_machine
 
-from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..options import common_options, compute_options, config_options, given, output_options, output_path
 
 if TYPE_CHECKING:
     from dvae_eval.results import LogZResult
@@ -21,6 +22,7 @@ __all__ = ["command"]
 @click.command("logz")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @config_options(LogZConfig)
+@config_options(ReadConfig)
 @output_options("logz.json beside a run's model.pt")
 @compute_options
 @common_options
@@ -42,18 +44,19 @@ def command(
       dvae-eval logz runs/digits/model.pt
       dvae-eval logz rbm.npz --method pt-bar --json
 
-    MODEL is the model.pt of a run, or an npz file: W (n_left x n_right), b_left and b_right, for
-    p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}; or J and b for a general Boltzmann machine,
-    p(z) ∝ exp(Σ_{i<j} J_ij z_i z_j + b'z), J strictly upper triangular, or symmetric with a zero diagonal.
+    MODEL is the model.pt of a run, or a Boltzmann machine from elsewhere, recognised by its content: W with
+    b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
+    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
+    log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
     """
-    config = LogZConfig(**settings)
+    config = LogZConfig(**given(LogZConfig, settings))
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, estimate_with_progress, finish, read_machine
+    from ..inputs import command_line, default_output, estimate_with_progress, finish
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
-    machine, description = read_machine(model)
-    prepare_device(device, threads, len(machine.reduced().b))
-    result = estimate_with_progress(machine, config, description, device, quiet)
+    found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    prepare_device(device, threads, len(found.machine.reduced().b))
+    result = estimate_with_progress(found.machine, config, found.description, device, quiet, found.constant)
     result = dataclasses.replace(result, command=command_line())
     return finish(result, path, as_json, quiet, lambda: _details(result))
 
