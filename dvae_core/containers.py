@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import matlab
-from .errors import DataError
+from .errors import DataError, DvaeError
 
 __all__ = [
     "LIMIT_BYTES",
@@ -221,7 +221,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a damaged file provokes into a DataError of one line."""
     try:
         yield
-    except DataError:
+    except DvaeError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error

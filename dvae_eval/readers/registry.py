@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .reading import ReadConfig, Reading
 __all__ = ["FORMATS", "Format", "read_machine", "recognise"]
 
 START_BYTES = 4096
+AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -63,6 +65,8 @@ FORMATS = {
 REFUSED = {
     "pickle": "a pickle, which can run anything when it is loaded; save arrays with numpy.savez, or use skops",
     "npy": "one array; save W, b_left and b_right, or J and b, with numpy.savez",
+    "idx": "images or labels, no model; give them to dvae-train",
+    "amat": "images, no model; give them to dvae-train",
     "json": "JSON; give the file of a model, not of a result",
     "zip": "an archive of no known kind; give an npz, a file of torch.save, or of skops",
     "gzip": "packed by gzip; unpack it first",
@@ -131,6 +135,8 @@ def _by_content(path: Path, start: bytes) -> str | None:
     for magic, kind in ((dimod.MAGIC, "bqm"), (b"\x93NUMPY", "npy"), (b"\x1f\x8b", "gzip")):
         if start.startswith(magic):
             return kind
+    if start[:3] == b"\0\0\x08" and start[3:4] in b"\1\2\3\4":
+        return "idx"
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
         return "safetensors"
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
@@ -161,6 +167,8 @@ def _of_text(start: bytes) -> str | None:
         return "uai"
     if text.startswith("{"):
         return "json"
+    if AMAT.match(text):
+        return "amat"
     return "coo" if dimod.is_coo(text) else None
 
 
