@@ -113,27 +113,27 @@ class _Variable(NamedTuple):
 
     def elements(self, limit: int) -> _Elements:
         """Return the matrix's elements; ValueError if they take more than `limit` bytes."""
-        elements = self._opened(limit + 1)
-        if len(elements.body) > limit:
-            raise ValueError(f"its variables unpack to more than {limit} bytes")
+        elements = self._opened(limit)
+        if len(elements.body) < elements.claimed:
+            raise ValueError(f"a variable claims {elements.claimed} bytes; it is truncated, or over {limit}")
         return elements
 
     def _opened(self, most: int) -> _Elements:
         """Return the elements in the first `most` bytes."""
         if not self.is_compressed:
-            return _Elements(self.body, self.order)
-        unpacked = zlib.decompressobj().decompress(self.body, most)
-        kind, length = struct.unpack_from(f"{self.order}2I", unpacked)
-        if kind != MATRIX or (length > len(unpacked) - 8 and len(unpacked) < most):
-            raise ValueError(f"a compressed variable of type {kind} claims {length} bytes and has {len(unpacked)}")
-        return _Elements(unpacked[8 : 8 + length], self.order)
+            return _Elements(self.body, self.order, len(self.body))
+        unpacker = zlib.decompressobj()
+        kind, length = struct.unpack(f"{self.order}2I", unpacker.decompress(self.body, 8))
+        if kind != MATRIX:
+            raise ValueError(f"a compressed variable is of type {kind}, which is no matrix")
+        return _Elements(unpacker.decompress(unpacker.unconsumed_tail, min(length, most) or 1), self.order, length)
 
 
 class _Elements:
     """The elements of one matrix, read one after the other."""
 
-    def __init__(self, body: bytes, order: str) -> None:
-        self.body, self.order, self.place = body, order, 0
+    def __init__(self, body: bytes, order: str, claimed: int) -> None:
+        self.body, self.order, self.claimed, self.place = body, order, claimed, 0
 
     def next(self) -> tuple[int, bytes]:
         """Return the type and the bytes of the next element."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core import __version__
-from dvae_core.errors import ConfigError
+from dvae_core.errors import ConfigError, DataError
 from dvae_core.files import write_bytes
 
 from .machine import BipartiteMachine, Machine
@@ -22,6 +22,7 @@ __all__ = ["SUFFIXES", "write_machine"]
 Arrays = dict[str, NDArray[np.float64]]
 # A UAI file has exp(parameter) in it, which must be neither infinite nor zero.
 LARGEST_EXPONENT = 600.0
+MOST_FACTORS = 1000
 
 
 def write_machine(path: Path, machine: Machine, constant: float = 0.0) -> None:
@@ -40,6 +41,8 @@ def write_machine(path: Path, machine: Machine, constant: float = 0.0) -> None:
     ------
     ConfigError
         If the ending is none that is known, or an optional library is missing.
+    DataError
+        If a parameter is too large for a UAI file.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"{path}: cannot be written; give a name that ends with {', '.join(SUFFIXES)}")
@@ -110,7 +113,9 @@ def _factors(machine: Machine, constant: float) -> Iterator[tuple[tuple[int, ...
 def _exponentials(parameter: float) -> list[float]:
     """Return numbers whose product is exp(parameter), none of them infinite or zero."""
     n = math.ceil(abs(parameter) / LARGEST_EXPONENT)
-    return [math.exp(parameter / n)] * n
+    if n > MOST_FACTORS:
+        raise DataError(f"a parameter of {parameter:.3g} nats cannot be written as factors; choose another format")
+    return [math.exp(parameter / n) for _ in range(n)]
 
 
 SUFFIXES: dict[str, Callable[[Machine, float, Path], bytes]] = {

@@ -40,6 +40,8 @@ class ReadConfig:
 
     def __post_init__(self) -> None:
         validate(self)
+        if math.isnan(self.beta):
+            raise ConfigError("--beta: nan is not allowed; give a positive number")
 
     def leave(self, format: str, *names: str) -> None:
         """Raise ConfigError if any option but these was given: a file of this format answers it itself."""
