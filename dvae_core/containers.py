@@ -43,6 +43,7 @@ __all__ = [
 
 LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
 BLOCK_BYTES = 1 << 20
+REASON_CHARACTERS = 200  # of another library's message, which may quote the file
 HEADER_BYTES = 1 << 16  # of an NPY file; NumPy writes 118
 
 _HEADER_READERS = {
@@ -226,5 +227,5 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:REASON_CHARACTERS] or type(error).__name__
         raise DataError(f"{path}: damaged, or no {kind} file ({reason})") from error
