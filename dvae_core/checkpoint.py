@@ -14,9 +14,10 @@ import torch
 
 from . import __version__
 from .config import RunConfig
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, DataError
 from .files import sha256_file, write_bytes
 from .model import DVAE
+from .torch_files import read_torch
 
 __all__ = ["TrainedModel", "load_model", "load_tensors", "package_versions", "save_model", "save_tensors"]
 
@@ -72,11 +73,9 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         If the file is missing, damaged, of another format or version, or holds anything but plain data.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; give the model.pt of a training run") from error
-    except Exception as error:  # damaged and hostile pickles raise whatever they please
-        raise CheckpointError(f"{path}: not a readable {format} file (damaged, or made elsewhere)") from error
+        content = read_torch(path)
+    except DataError as error:
+        raise CheckpointError(f"not a readable {format} file: {error}; give that of a training run") from error
     found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
     if found != (format, VERSION):
         raise CheckpointError(f"{path}: {found} where {(format, VERSION)} is expected; train the model anew")

@@ -1,7 +1,7 @@
-"""Strict readers of the files that images come in: NPY and NPZ, IDX, text of zeros and ones, MATLAB.
+"""Strict readers of the files that arrays come in: NPY and NPZ, IDX, text of zeros and ones, MATLAB.
 
 Each returns arrays or raises a DataError of one line that names the file; none executes what a file holds,
-and none allocates more than `LIMIT_BYTES` for an array, whatever a header claims.
+and none allocates more than `LIMIT_BYTES` for the arrays it returns, whatever a header claims.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import gzip
 import math
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,20 +21,42 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
+from . import matlab
+from .errors import DataError, DvaeError
 
-__all__ = ["LIMIT_BYTES", "advice", "npz_names", "read_amat", "read_idx", "read_mat", "read_npy", "read_npz"]
+__all__ = [
+    "LIMIT_BYTES",
+    "advice",
+    "check_size",
+    "mat_names",
+    "npz_names",
+    "open_archive",
+    "read_amat",
+    "read_array",
+    "read_idx",
+    "read_mat",
+    "read_mat_variables",
+    "read_npy",
+    "read_npz",
+    "reading",
+]
 
-LIMIT_BYTES = 2**31  # one array, uncompressed; MNIST in float64 is a quarter of it
+LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
+BLOCK_BYTES = 1 << 20
+REASON_CHARACTERS = 200  # of another library's message, which may quote the file
+HEADER_BYTES = 1 << 16  # of an NPY file; NumPy writes 118
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# What the standard library, NumPy and SciPy raise on damaged files (RuntimeError: an encrypted archive;
-# SyntaxError and TokenError: an NPY header, which is a Python literal).
+# What the standard library, NumPy and others raise on damaged files (RuntimeError: an encrypted archive, or
+# brackets too deep; MemoryError, SyntaxError and TokenError: an NPY header, which is a Python literal).
 _DAMAGE = (
+    ArithmeticError,
     EOFError,
+    LookupError,
+    MemoryError,
     OSError,
     RuntimeError,
     SyntaxError,
@@ -55,40 +78,56 @@ def advice(what_to_do: str) -> Iterator[None]:
         raise DataError(f"{error}; {what_to_do}") from error
 
 
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Yield a ZIP archive whose entries, unpacked, are together within `LIMIT_BYTES` and have plain names."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        check_size(sum(entry.file_size for entry in entries), str(path))
+        for name in archive.namelist():
+            # Nothing is ever unpacked onto the disk; an archive that tries is not what it says it is.
+            if name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"{path}: has an entry {name[:60]!r} that leads out of it")
+        if len(set(archive.namelist())) != len(entries):
+            raise DataError(f"{path}: has two entries of one name")
+        yield archive
+
+
 def npz_names(path: Path) -> list[str]:
     """Return the names of the arrays in an NPZ file."""
-    with _reading(path, "NPZ"), zipfile.ZipFile(path) as archive:
+    with reading(path, "NPZ"), open_archive(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
-def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of an NPZ file, numbers or booleans of any shape."""
+def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an NPZ file, of any shape; `kinds` of NumPy types, real numbers as a rule."""
     arrays = {}
-    with _reading(path, "NPZ"), zipfile.ZipFile(path) as archive:
+    with reading(path, "NPZ"), open_archive(path) as archive:
+        held = set(archive.namelist())
         for name in names:
-            if f"{name}.npy" not in archive.namelist():
+            if f"{name}.npy" not in held:
                 raise DataError(f'{path}: holds no array "{name}"')
             with archive.open(f"{name}.npy") as stream:
                 size = archive.getinfo(f"{name}.npy").file_size
-                arrays[name] = _read_array(stream, size, f'{path}, array "{name}"')
+                arrays[name] = read_array(stream, size, f'{path}, array "{name}"', kinds)
     return arrays
 
 
 def read_npy(path: Path) -> NDArray[Any]:
     """Return the array of an NPY file, numbers or booleans of any shape."""
-    with _reading(path, "NPY"), path.open("rb") as stream:
-        return _read_array(stream, path.stat().st_size, str(path))
+    with reading(path, "NPY"), path.open("rb") as stream:
+        return read_array(stream, path.stat().st_size, str(path))
 
 
 def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
     """Return the array of bytes with `n_axes` axes that an IDX file, plain or gzipped, holds."""
-    with _reading(path, "IDX"), _open(path) as stream:
+    with reading(path, "IDX"), _open(path) as stream:
         if stream.read(4) != bytes([0, 0, 8, n_axes]):
             raise DataError(f"{path}: not an IDX file of bytes with {n_axes} axes")
         shape = struct.unpack(f">{n_axes}I", stream.read(4 * n_axes))
         size = math.prod(shape)
-        _check_size(size, str(path))
-        content = stream.read(size + 1)
+        check_size(size, str(path))
+        content = _read_at_most(stream, size + 1)
     if len(content) != size:
         raise DataError(f"{path}: not exactly the {size} values that its header promises; it may be truncated")
     return np.frombuffer(content, np.uint8).reshape(shape)
@@ -96,9 +135,9 @@ def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
 
 def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
     """Return the (n, n_columns) array of a text file, plain or gzipped, of zeros and ones between blanks."""
-    with _reading(path, "text"), _open(path) as stream:
-        content = np.frombuffer(stream.read(LIMIT_BYTES + 1), np.uint8)
-    _check_size(content.size, str(path))
+    with reading(path, "text"), _open(path) as stream:
+        content = np.frombuffer(_read_at_most(stream, LIMIT_BYTES + 1), np.uint8)
+    check_size(content.size, str(path))
     if content.size % (2 * n_columns) == 0:
         cells = content.reshape(-1, n_columns, 2)
         values = cells[:, :, 0] - np.uint8(ord("0"))
@@ -108,39 +147,69 @@ def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
     raise DataError(f"{path}: not lines of {n_columns} values 0 or 1 with single blanks between them")
 
 
+def mat_names(path: Path) -> list[str]:
+    """Return the names of the variables in a MATLAB file of version 5 to 7."""
+    with reading(path, "MATLAB"):
+        return matlab.names(_whole(path))
+
+
 def read_mat(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of a MATLAB file. SciPy's parser trusts its input: check a digest first."""
-    from scipy.io import loadmat
-
+    """Return the named arrays, full and real, of a MATLAB file of version 5 to 7."""
     names = list(names)
-    with _reading(path, "MATLAB"):
-        content = loadmat(path, variable_names=names)
-    for name in names:
-        if name not in content:
-            raise DataError(f'{path}: holds no array "{name}"')
-    return {name: content[name] for name in names}
+    found = read_mat_variables(path, names)
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f'{path}: holds no array "{missing[0]}"')
+    return arrays
 
 
-def _read_array(stream: IO[bytes], size: int, where: str) -> NDArray[Any]:
+def read_mat_variables(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any] | matlab.Coordinates]:
+    """Return those of the named variables that a MATLAB file of version 5 to 7 holds as real matrices."""
+    with reading(path, "MATLAB"):
+        return matlab.read(_whole(path), names, LIMIT_BYTES)
+
+
+def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
     """Return the array of an NPY stream of `size` bytes, whose header is checked before anything is read."""
-    _check_size(size, where)
-    read_header = _HEADER_READERS.get(np.lib.format.read_magic(stream))
+    check_size(size, where)
+    version = np.lib.format.read_magic(stream)
+    read_header = _HEADER_READERS.get(version)
     if read_header is None:
         raise DataError(f"{where}: an NPY format for structured values; give an array of numbers")
-    shape, _, dtype = read_header(stream)
-    if dtype.kind not in "buif":
-        raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
-    promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if promised != held or min(shape, default=0) < 0:
-        raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
-    stream.seek(0)
-    return np.lib.format.read_array(stream, allow_pickle=False)
+    length = stream.read(2 * version[0])
+    if int.from_bytes(length, "little") > HEADER_BYTES:
+        raise ValueError(f"its header claims to be longer than {HEADER_BYTES} bytes")
+    stream.seek(-len(length), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        shape, _, dtype = read_header(stream)
+        if dtype.kind not in kinds or dtype.subdtype is not None:
+            raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
+        promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+        if promised != held or min(shape, default=0) < 0:
+            raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _check_size(n_bytes: int, where: str) -> None:
-    """Refuse an array that would take more memory than an image set plausibly does."""
+def check_size(n_bytes: int, where: str) -> None:
+    """Refuse what would take more memory than a set of images or a model plausibly does."""
     if n_bytes > LIMIT_BYTES:
         raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
+
+
+def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
+    """Return the next `n_bytes` of a stream, or what there is; room is made for what has come, not what may."""
+    content = bytearray()
+    while block := stream.read(min(n_bytes - len(content), BLOCK_BYTES)):
+        content += block
+    return content
+
+
+def _whole(path: Path) -> bytes:
+    """Return the bytes of a file of reasonable size."""
+    check_size(path.stat().st_size, str(path))
+    return path.read_bytes()
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -149,14 +218,14 @@ def _open(path: Path) -> IO[bytes]:
 
 
 @contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
+def reading(path: Path, kind: str) -> Iterator[None]:
     """Turn whatever a damaged file provokes into a DataError of one line."""
     try:
         yield
-    except DataError:
+    except DvaeError:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:REASON_CHARACTERS] or type(error).__name__
         raise DataError(f"{path}: damaged, or no {kind} file ({reason})") from error

@@ -6,6 +6,7 @@ A graph goes by a text that fits into a frozen configuration, and that alone reb
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 import re
@@ -13,16 +14,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .errors import ConfigError, DataError
 
 __all__ = ["colour_classes", "graph_edges", "read_graph", "two_sides"]
 
 Edge = tuple[int, int]
+Edges = Iterable[Edge] | NDArray[np.integer[Any]]
 
 MAX_EDGES = 1_000_000
 LIMIT_BYTES = 100_000_000
-# networkx takes time quadratic in the nodes for DSATUR; beyond this a linear strategy must do.
-DSATUR_NODES = 2000
 
 _LATTICE = re.compile(r"grid-[1-9][0-9]{0,5}(x[1-9][0-9]{0,5})*|chimera-[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}")
 _EDGES = re.compile(r"[0-9]{1,9}-[0-9]{1,9}(,[0-9]{1,9}-[0-9]{1,9})*")
@@ -139,59 +142,96 @@ def _read_edges(path: Path) -> list[tuple[int, ...]]:
     return sorted(edges)
 
 
-def two_sides(n_nodes: int, edges: Iterable[Edge]) -> tuple[list[int], list[int]] | None:
+def two_sides(n_nodes: int, edges: Edges) -> tuple[list[int], list[int]] | None:
     """Return the sides of a bipartite graph, each sorted, or None if it is not bipartite.
 
     The smaller class of every connected part goes to the first side, which is thereby as small as can be; a
     node without edges goes to the second.
     """
-    import networkx as nx
+    from scipy.sparse.csgraph import connected_components  # here: a command line need not wait for it
 
-    graph = _graph(n_nodes, edges)
-    try:
-        colour = nx.bipartite.color(graph)
-    except nx.NetworkXError:
+    ends = _as_array(edges)
+    # The double cover has every node twice, and an edge joins copies of different kinds: walking along edges, one
+    # comes from a node to its other copy if and only if there is a cycle of odd length.
+    there = np.array([0, n_nodes])
+    cover = _adjacency(2 * n_nodes, np.concatenate((ends + there, ends + there[::-1])))
+    kind = connected_components(cover, directed=False)[1].reshape(2, n_nodes)
+    if (kind[0] == kind[1]).any():
         return None
-    first: list[int] = []
-    second: list[int] = []
-    for part in nx.connected_components(graph):
-        classes = ([node for node in sorted(part) if colour[node] == side] for side in (0, 1))
-        fewer, more = sorted(classes, key=lambda nodes: (len(nodes), nodes))
-        first += fewer
-        second += more
-    return sorted(first), sorted(second)
+    _, root, part = np.unique(kind.min(0), return_index=True, return_inverse=True)
+    like_root = kind[0] == kind[0][root][part]
+    excess = np.bincount(part, np.where(like_root, 1, -1), len(root))
+    is_first = like_root == (excess <= 0)[part]
+    return np.flatnonzero(is_first).tolist(), np.flatnonzero(~is_first).tolist()
 
 
-def colour_classes(n_nodes: int, edges: Iterable[Edge]) -> list[list[int]]:
+def colour_classes(n_nodes: int, edges: Edges) -> list[list[int]]:
     """Return a partition of the nodes into independent sets, the first of them maximal and as a rule the largest.
 
     No edge joins two nodes of a class: given all others, the units of a class are independent, and can be drawn
     together or summed out.  Two classes where two suffice, else a greedy colouring (DSATUR; Brélaz, 1979).
     """
-    import networkx as nx  # here, since a command line reads configurations and need not wait for it
-
-    edges = list(edges)
-    if sides := two_sides(n_nodes, edges):
+    ends = _as_array(edges)
+    if sides := two_sides(n_nodes, ends):
         return [side for side in reversed(sides) if side]
-    graph = _graph(n_nodes, edges)
-    strategy = "DSATUR" if n_nodes <= DSATUR_NODES else "smallest_last"
-    colours = nx.greedy_color(graph, strategy)
-    classes: dict[int, set[int]] = {}
-    for node, colour in colours.items():
-        classes.setdefault(colour, set()).add(node)
-    ordered = sorted(classes.values(), key=lambda nodes: (-len(nodes), min(nodes)))
+    graph = _adjacency(n_nodes, ends)
+    neighbours = np.split(graph.indices, graph.indptr[1:-1])
+    colours = _saturation_first(neighbours) if len(ends) <= MAX_EDGES else _largest_first(neighbours)
+    classes = sorted(
+        (np.flatnonzero(colours == colour).tolist() for colour in range(colours.max() + 1)),
+        key=lambda nodes: (-len(nodes), nodes[0]),
+    )
+    in_first = np.zeros(n_nodes, bool)
+    in_first[classes[0]] = True
     for node in range(n_nodes):
-        if node not in ordered[0] and ordered[0].isdisjoint(graph[node]):
-            ordered[0].add(node)
-            for other in ordered[1:]:
-                other.discard(node)
-    return [sorted(nodes) for nodes in ordered if nodes]
+        in_first[node] |= not in_first[neighbours[node]].any()
+    rest = ([node for node in nodes if not in_first[node]] for nodes in classes[1:])
+    return [np.flatnonzero(in_first).tolist(), *(nodes for nodes in rest if nodes)]
 
 
-def _graph(n_nodes: int, edges: Iterable[Edge]) -> Any:
-    """Return a networkx graph of all nodes, those without edges too."""
-    import networkx as nx
+def _saturation_first(neighbours: Sequence[NDArray[np.integer[Any]]]) -> NDArray[np.intp]:
+    """Return a colour for every node, given next to the one whose neighbours show most colours (DSATUR).
 
-    graph = nx.empty_graph(n_nodes)
-    graph.add_edges_from(edges)
-    return graph
+    The same colours as networkx gives, in time that grows with the edges: for 1000 nodes, all of them joined, it
+    took networkx two minutes.
+    """
+    adjacent = [nodes.tolist() for nodes in neighbours]
+    colours = [-1] * len(adjacent)
+    seen: list[set[int]] = [set() for _ in adjacent]
+    waiting = [(0, -len(nodes), node) for node, nodes in enumerate(adjacent)]
+    heapq.heapify(waiting)
+    while waiting:
+        n_seen, _, node = heapq.heappop(waiting)
+        if colours[node] >= 0 or -n_seen < len(seen[node]):
+            continue
+        colour = next(c for c in itertools.count() if c not in seen[node])
+        colours[node] = colour
+        for other in adjacent[node]:
+            if colours[other] < 0 and colour not in seen[other]:
+                seen[other].add(colour)
+                heapq.heappush(waiting, (-len(seen[other]), -len(adjacent[other]), other))
+    return np.array(colours)
+
+
+def _largest_first(neighbours: Sequence[NDArray[np.integer[Any]]]) -> NDArray[np.intp]:
+    """Return a colour for every node, given to those with most neighbours first (Welsh and Powell, 1967)."""
+    colours = np.full(len(neighbours), -1)
+    for node in sorted(range(len(neighbours)), key=lambda node: -len(neighbours[node])):
+        is_free = np.ones(len(neighbours[node]) + 1, bool)
+        taken = colours[neighbours[node]]
+        is_free[taken[(taken >= 0) & (taken < len(is_free))]] = False
+        colours[node] = is_free.argmax()
+    return colours
+
+
+def _as_array(edges: Edges) -> NDArray[np.intp]:
+    """Return edges as an array, shape (n_edges, 2)."""
+    return np.asarray(edges if isinstance(edges, np.ndarray) else list(edges), np.intp).reshape(-1, 2)
+
+
+def _adjacency(n_nodes: int, ends: NDArray[np.intp]) -> Any:
+    """Return the symmetric adjacency matrix of edges, each of them once, in compressed rows."""
+    from scipy.sparse import csr_array
+
+    both = np.concatenate((ends, ends[:, ::-1]))
+    return csr_array((np.ones(len(both), np.int8), tuple(both.T)), (n_nodes, n_nodes))

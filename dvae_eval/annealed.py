@@ -23,6 +23,7 @@ def estimate_by_annealing(
     device: str = "cpu",
     threads: int = 1,
     progress: ProgressCallback | None = None,
+    offset: float = 0.0,
 ) -> Estimate:
     """Return the estimate of annealed importance sampling, forward or reverse as `config.method` says.
 
@@ -42,22 +43,22 @@ def estimate_by_annealing(
         if progress:
             progress(phase, done, total, None, None)
 
-    run = TemperedRun(machine, config, device, threads)
+    run = TemperedRun(machine, config, device, threads, offset)
     run.place_rungs(progress=lambda done, total: tell("placing rungs", done, total))
     found = sandwich(run, config.n_sweeps or N_STEPS, config.n_chains, tell)
     chosen = found.reverse if config.method == "reverse-ais" else found.forward
-    repeats = chosen.repeats(N_GROUPS)
+    log_z, repeats = chosen.log_z + offset, chosen.repeats(N_GROUPS) + offset
     std_err = max(chosen.std_err, std_err_of_mean(repeats))
     limit = student_limit(N_GROUPS)
     checks = found.checks()
-    checks.append(check_lower_bound(chosen.log_z, std_err, float(run.basins.bounds[0]), limit))
+    checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
     diagnostics = {
         "rungs": run.tempering.ladder.betas.tolist(),
         "sandwich": found.to_dict(),
-        "mean_field_bounds": run.basins.bounds.tolist(),
+        "mean_field_bounds": run.lower_bounds.tolist(),
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
         "n_sweeps": config.n_sweeps or N_STEPS,
         "n_chains": config.n_chains,
         "stopped": "sweeps",
     }
-    return Estimate(chosen.log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)
+    return Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)

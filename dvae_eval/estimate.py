@@ -63,6 +63,7 @@ def estimate_by_tempering(
     progress: ProgressCallback | None = None,
     store: Partial | None = None,
     n_alike: int = 1,
+    offset: float = 0.0,
 ) -> Estimate:
     """Return the estimate of one run by parallel tempering and BAR.
 
@@ -79,8 +80,10 @@ def estimate_by_tempering(
         Where the run is kept, and gone on with.
     n_alike : int
         How many such runs a user will see the checks of: their false alarm is for all of them together.
+    offset : float
+        Nats that are added to log Z.
     """
-    run = TemperedRun(machine, config, device, threads)
+    run = TemperedRun(machine, config, device, threads, offset)
     run.compile_kernels()
     limit, started = _time_limit(config), time.monotonic()
     state = store.load() if store else None
@@ -113,7 +116,7 @@ def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
     bar, limit = run.bridge(), student_limit(run.config.n_ladders, n_alike)
     log_z = run.log_z_0 + bar.total
     checks = check_bridge(run.sums, run.first_stretch, bar, run.tempering.round_trips, limit)
-    checks.append(check_lower_bound(log_z, bar.std_err, float(run.basins.bounds[0]), limit))
+    checks.append(check_lower_bound(log_z, bar.std_err, float(run.lower_bounds[0]), limit))
     repeats = (run.log_z_0 + bar.repeats).tolist()
     return Estimate(log_z, bar.std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
 
@@ -154,7 +157,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
             "random": base + bar.total + float(ladders[: len(ladders) - n_ordered].mean()),
             "ordered": base + bar.total + float(ladders[len(ladders) - n_ordered :].mean()),
         },
-        "mean_field_bounds": run.basins.bounds.tolist(),
+        "mean_field_bounds": run.lower_bounds.tolist(),
         "running": _running(run, bar),
         "independent_stretches": bar.independent_stretches,
         "n_stretches": n,

@@ -38,6 +38,7 @@ def estimate_log_z(
     threads: int | None = None,
     progress: ProgressCallback | None = None,
     partial: Path | None = None,
+    constant: float = 0.0,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -60,6 +61,8 @@ def estimate_log_z(
     partial : Path, optional
         File for what is done so far: if it holds the beginning of this very estimate, that is gone on with.  The
         caller removes it when the result is safe.
+    constant : float
+        Nats that are added to log Z, for a model whose log-probabilities are larger by so much.
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -89,9 +92,9 @@ def estimate_log_z(
     config = dataclasses.replace(config or LogZConfig(), **_known(settings))
     machine = _machine(model)
     if _is_exact(machine, config):
-        fields = _exact(machine, threads, progress)
+        fields = _exact(machine, threads, progress, constant)
     else:
-        fields = _estimated(machine, config, device, threads or available_cores(), progress, partial)
+        fields = _estimated(machine, config, device, threads or available_cores(), progress, partial, constant)
     trustworthy, reasons = fields.pop("verdict")
     return LogZResult(
         **fields,
@@ -139,10 +142,12 @@ def _is_exact(machine: Machine, config: LogZConfig) -> bool:
     return config.method == "exact" or (config.method == "auto" and plan.seconds <= AUTO_SECONDS)
 
 
-def _exact(machine: Machine, threads: int | None, progress: ProgressCallback | None) -> dict[str, Any]:
+def _exact(
+    machine: Machine, threads: int | None, progress: ProgressCallback | None, constant: float
+) -> dict[str, Any]:
     """Return a result's fields for the exact value; ConfigError if it takes too long."""
     tick = (lambda done, total: progress("summing all states", done, total, None, None)) if progress else None
-    log_z = exact_log_z(machine, tick, threads)
+    log_z = exact_log_z(machine, tick, threads) + constant
     return {
         "log_z": log_z,
         "std_err": 0.0,
@@ -161,28 +166,31 @@ def _estimated(
     threads: int,
     progress: ProgressCallback | None,
     partial: Path | None,
+    constant: float,
 ) -> dict[str, Any]:
     """Return a result's fields for an estimate, or the mean of several independent ones."""
-    task = {"model": machine.sha256, "device": device, "version": __version__, **asdict(config)}
+    task = {"model": machine.sha256, "constant": constant, "device": device, "version": __version__}
+    task |= asdict(config)
     store = Partial(partial, task) if partial else None
     coupled, alone = machine.without_isolated_units()
     assert coupled is not None  # or else the answer is exact
+    offset = alone + constant
     if config.n_repeats > 1:
-        estimate = repeated(coupled, config, device, threads, progress, store)
+        estimate = repeated(coupled, config, device, threads, progress, store, offset)
     elif config.method in ("ais", "reverse-ais"):
-        estimate = estimate_by_annealing(coupled, config, device, threads, progress)
+        estimate = estimate_by_annealing(coupled, config, device, threads, progress, offset)
     else:
-        estimate = estimate_by_tempering(coupled, config, device, threads, progress, store)
-    return _fields(machine, config, estimate, alone)
+        estimate = estimate_by_tempering(coupled, config, device, threads, progress, store, offset=offset)
+    exact = exact_log_z(machine) + constant if config.against_exact else None
+    return _fields(config, estimate, exact)
 
 
-def _fields(machine: Machine, config: LogZConfig, estimate: Estimate, alone: float) -> dict[str, Any]:
-    """Return a result's fields; `alone` is log Z of the units without couplings."""
-    log_z, error, limit = estimate.log_z + alone, estimate.std_err, student_limit(estimate.n_independent)
+def _fields(config: LogZConfig, estimate: Estimate, exact: float | None) -> dict[str, Any]:
+    """Return a result's fields; the estimate is held against the exact value where that is known."""
+    log_z, error, limit = estimate.log_z, estimate.std_err, student_limit(estimate.n_independent)
     checks = list(estimate.checks)
     diagnostics = dict(estimate.diagnostics)
-    if config.against_exact:
-        exact = exact_log_z(machine)
+    if exact is not None:
         checks.append(check_exact(log_z, error, exact, limit))
         diagnostics["exact"] = {"log_z": exact}
     half_width = float(stats.t.ppf(0.975, estimate.n_independent - 1)) * error
@@ -191,7 +199,7 @@ def _fields(machine: Machine, config: LogZConfig, estimate: Estimate, alone: flo
         "std_err": error,
         "ci95": [log_z - half_width, log_z + half_width],
         "method": config.method if config.method != "auto" else "pt-bar",
-        "repeats": [value + alone for value in estimate.repeats],
-        "diagnostics": {**diagnostics, "isolated_units": alone, "checks": [asdict(c) for c in checks]},
+        "repeats": estimate.repeats,
+        "diagnostics": {**diagnostics, "checks": [asdict(c) for c in checks]},
         "verdict": verdict(checks),
     }

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvae_core.containers import advice, npz_names, read_npz
 from dvae_core.errors import DataError
 from dvae_core.graphs import colour_classes, two_sides
 
-__all__ = ["BipartiteMachine", "GeneralMachine", "Machine", "Reduced", "load_machine", "machine_from_couplings"]
+__all__ = [
+    "BipartiteMachine",
+    "GeneralMachine",
+    "Machine",
+    "Reduced",
+    "machine_from_bonds",
+    "machine_from_couplings",
+    "pairs_once",
+    "real_array",
+]
 
 Float = NDArray[np.float64]
-ALIASES = {"b_left": ("b_left", "b_visible", "vbias", "b"), "b_right": ("b_right", "c_hidden", "hbias", "c")}
+Index = NDArray[np.integer[Any]]
+MAX_COUPLINGS = 1 << 28  # a table of 2 GiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ class BipartiteMachine:
         DataError
             If the shapes do not fit together, a side is empty, or a number is complex, nan or infinite.
         """
-        w, left, right = (_real(name, a) for name, a in (("W", W), ("b_left", b_left), ("b_right", b_right)))
+        w, left, right = (real_array(name, a) for name, a in (("W", W), ("b_left", b_left), ("b_right", b_right)))
         if w.ndim != 2 or 0 in w.shape:
             raise DataError(f"W has shape {w.shape}; give (n_left, n_right), both at least 1")
         for name, bias, n in (("b_left", left, w.shape[0]), ("b_right", right, w.shape[1])):
@@ -206,18 +213,13 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
     DataError
         If the shapes do not fit together, J is neither, or a number is complex, nan or infinite.
     """
-    couplings, biases = _real("J", J), _real("b", b)
+    couplings, biases = real_array("J", J), real_array("b", b)
     if couplings.ndim != 2 or couplings.shape[0] != couplings.shape[1] or 0 in couplings.shape:
         raise DataError(f"J has shape {couplings.shape}; give (n_units, n_units), n_units at least 1")
     if biases.shape != couplings.shape[:1]:
         raise DataError(f"b has shape {biases.shape}, J has shape {couplings.shape}; give b of shape (n_units,)")
-    couplings = _upper(couplings)
-    n, edges = len(biases), list(zip(*(ends.tolist() for ends in np.nonzero(couplings)), strict=True))
-    sides = two_sides(n, edges) if edges else None
-    if sides is None:
-        return GeneralMachine(couplings, biases, tuple(np.array(c, np.intp) for c in colour_classes(n, edges)))
-    W = (couplings + couplings.T)[np.ix_(*sides)]
-    return BipartiteMachine(W, biases[sides[0]], biases[sides[1]])
+    row, column = np.nonzero(couplings)
+    return machine_from_bonds(*pairs_once(row, column, couplings[row, column]), biases)
 
 
 def _log_z_of_independent(b: Float) -> float:
@@ -225,16 +227,69 @@ def _log_z_of_independent(b: Float) -> float:
     return float(np.logaddexp(0, b).sum())
 
 
-def _upper(J: Float) -> Float:
-    """Return square couplings as a strictly upper triangular matrix, each pair once."""
-    if np.diagonal(J).any():
+def pairs_once(row: Index, column: Index, value: Float) -> tuple[Index, Float]:
+    """Return the bonds i < j, shape (n_bonds, 2), and their couplings, of the entries of a square J.
+
+    Raises
+    ------
+    DataError
+        If J is neither strictly upper triangular nor symmetric with a zero diagonal.
+    """
+    kept = value != 0
+    ends, value = np.column_stack((row, column))[kept], value[kept]
+    if (ends[:, 0] == ends[:, 1]).any():
         raise DataError("J has a diagonal that is not zero; put what couples a unit to itself into b")
-    lower = np.tril(J)
-    if lower.any() and not (J == J.T).all():
+    is_upper = ends[:, 0] < ends[:, 1]
+    above, below = ends[is_upper], ends[~is_upper][:, ::-1]
+    if len(below):
+        first, second = np.lexsort(above.T), np.lexsort(below.T)
+        same = np.array_equal(above[first], below[second])
+        if not (same and np.array_equal(value[is_upper][first], value[~is_upper][second])):
+            raise DataError(
+                "J is neither strictly upper triangular nor symmetric; give numpy.triu(J + J.T, 1) or J + J.T"
+            )
+    return above, value[is_upper]
+
+
+def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machine:
+    """Return the machine of p(z) ∝ exp(Σ_(i,j) J_ij z_i z_j + b'z), bipartite if its graph is.
+
+    Parameters
+    ----------
+    ends : int, shape (n_bonds, 2)
+        The pairs i < j, each once, within 0 .. n_units - 1.
+    couplings : shape (n_bonds,)
+        Their J_ij; those that are zero are no bonds.
+    b : shape (n_units,)
+
+    Raises
+    ------
+    DataError
+        If a number is complex, nan or infinite, or the couplings of all pairs would not fit into memory.
+    """
+    values, biases = real_array("J", couplings), real_array("b", b)
+    edges, values, n = np.asarray(ends)[values != 0], values[values != 0], len(biases)
+    i, j = edges.T
+    sides = two_sides(n, edges) if len(edges) else None
+    if sides is None:
+        J = _table(n, n)
+        J[i, j] = values
+        return GeneralMachine(J, biases, tuple(np.array(c, np.intp) for c in colour_classes(n, edges)))
+    left, right = sides
+    place, is_left = np.empty(n, np.intp), np.zeros(n, bool)
+    place[left], place[right], is_left[left] = np.arange(len(left)), np.arange(len(right)), True
+    W = _table(len(left), len(right))
+    W[place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]] = values
+    return BipartiteMachine(W, biases[left], biases[right])
+
+
+def _table(n_rows: int, n_columns: int) -> Float:
+    """Return couplings that are all zero; DataError before they fill the memory."""
+    if n_rows * n_columns > MAX_COUPLINGS:
         raise DataError(
-            "J is neither strictly upper triangular nor symmetric; give numpy.triu(J + J.T, 1) or J + J.T"
+            f"its table of couplings, {n_rows} x {n_columns}, is too large; {MAX_COUPLINGS} are allowed"
         )
-    return np.ascontiguousarray(np.triu(J))
+    return np.zeros((n_rows, n_columns))
 
 
 def _digest(sizes: str, *arrays: Float) -> str:
@@ -245,46 +300,13 @@ def _digest(sizes: str, *arrays: Float) -> str:
     return digest.hexdigest()
 
 
-def load_machine(path: Path) -> Machine:
-    """Read the machine of an npz file with `J` and `b`, or `W`, `b_left` and `b_right` (`b_visible` and the like).
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, or does not hold such a machine.
-    """
-    with advice("save W, b_left and b_right, or J and b, with numpy.savez"):
-        arrays = read_npz(path, _KNOWN.intersection(npz_names(path)))
-    try:
-        if "J" in arrays:
-            if others := sorted(set(arrays) - {"J", "b"}):
-                raise DataError(f"has both J and {others[0]}; give J and b alone, or W with its biases")
-            return machine_from_couplings(arrays["J"], _pick(arrays, "b", ("b",)))
-        return BipartiteMachine.from_arrays(
-            _pick(arrays, "W", ("W",)), *(_pick(arrays, name, names) for name, names in ALIASES.items())
-        )
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-_KNOWN = {"J", "W", *(alias for names in ALIASES.values() for alias in names)}
-
-
-def _pick(arrays: Mapping[str, NDArray[Any]], name: str, aliases: tuple[str, ...]) -> NDArray[Any]:
-    """Return the one array that goes by one of the aliases."""
-    found = [alias for alias in aliases if alias in arrays]
-    if len(found) != 1:
-        problem = f"has both {' and '.join(found)}" if found else f"has no {name}"
-        raise DataError(f"{problem}; give exactly one of {', '.join(aliases)}")
-    return arrays[found[0]]
-
-
-def _real(name: str, values: ArrayLike) -> Float:
+def real_array(name: str, values: ArrayLike) -> Float:
     """Return `values` as finite float64."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is of type {array.dtype}; give real numbers")
-    result = np.ascontiguousarray(array, dtype=np.float64)
+    with np.errstate(over="ignore"):  # of wider floats; they are infinite then
+        result = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(result).all():
         raise DataError(f"{name} holds nan or infinite values; give finite numbers")
     return result

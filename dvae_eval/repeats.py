@@ -29,12 +29,13 @@ def repeated(
     workers: int = 1,
     progress: ProgressCallback | None = None,
     store: Partial | None = None,
+    offset: float = 0.0,
 ) -> Estimate:
     """Return the mean of `config.n_repeats` independent estimates, each with its own pilot and random numbers.
 
     Parameters
     ----------
-    machine, config, device, progress
+    machine, config, device, progress, offset
         As for `estimate_by_tempering`.
     workers : int
         Processes; the result does not depend on them.
@@ -46,7 +47,7 @@ def repeated(
     done = _load(store)
     pool = Parallel(n_jobs=min(workers, config.n_repeats), return_as="generator")
     todo = range(len(done), config.n_repeats)
-    for estimate in pool(delayed(one_repeat)(machine, config, device, i) for i in todo):
+    for estimate in pool(delayed(one_repeat)(machine, config, device, i, offset) for i in todo):
         done.append(estimate)
         if store:
             store.save({"estimates": _packed(done)})
@@ -57,13 +58,13 @@ def repeated(
     return _combined(done, config)
 
 
-def one_repeat(machine: Machine, config: LogZConfig, device: str, index: int) -> Estimate:
+def one_repeat(machine: Machine, config: LogZConfig, device: str, index: int, offset: float) -> Estimate:
     """Return the estimate of one repeat, on one thread."""
     seed = int(numpy_generator(config.seed, "log_z", 4, index).integers(2**63))
     own = dataclasses.replace(config, seed=seed, n_repeats=1)
     if config.method in ("ais", "reverse-ais"):
-        return estimate_by_annealing(machine, own, device)
-    return estimate_by_tempering(machine, own, device, n_alike=config.n_repeats)
+        return estimate_by_annealing(machine, own, device, offset=offset)
+    return estimate_by_tempering(machine, own, device, n_alike=config.n_repeats, offset=offset)
 
 
 def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:

@@ -22,10 +22,11 @@ EVERY, BURN_IN = 20, 200
 
 @dataclass(frozen=True, slots=True)
 class Sandwich:
-    """Annealing from the base to the machine, and from its samples back."""
+    """Annealing from the base to the machine, and from its samples back; the offset is added to log Z."""
 
     forward: Annealing
     reverse: Annealing
+    offset: float
 
     def checks(self, log_z: float | None = None) -> list[Check]:
         """Return the checks of both; with `log_z`, also that it lies between the bounds."""
@@ -34,14 +35,17 @@ class Sandwich:
         checks = [check_weights(name, way.ess) for name, way in zip(("forward", "reverse"), ways, strict=True)]
         checks.append(check_gap(self.reverse.log_z - self.forward.log_z, error, student_limit(N_GROUPS)))
         if log_z is not None:
-            checks.append(check_inside(log_z, *(way.bound(1 - FALSE_ALARM) for way in ways)))
+            checks.append(check_inside(log_z, *(way.bound(1 - FALSE_ALARM) + self.offset for way in ways)))
         return checks
 
     def to_dict(self) -> dict[str, Any]:
         """Return estimates, errors and 95% bounds, in nats, as plain numbers."""
         names = {"ais": self.forward, "reverse_ais": self.reverse}
-        found = {name: {"log_z": a.log_z, "std_err": a.std_err, "ess": a.ess} for name, a in names.items()}
-        return {**found, "lower_bound": self.forward.bound(), "upper_bound": self.reverse.bound()}
+        found = {
+            name: {"log_z": a.log_z + self.offset, "std_err": a.std_err, "ess": a.ess} for name, a in names.items()
+        }
+        bounds = [way.bound() + self.offset for way in (self.forward, self.reverse)]
+        return {**found, "lower_bound": bounds[0], "upper_bound": bounds[1]}
 
 
 def sandwich(run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = None) -> Sandwich:
@@ -55,7 +59,8 @@ def sandwich(run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = 
     ticks = [_tick(tell, name) for name in ("annealing", "annealing back")]
     samples = run.target_samples(n_chains, EVERY, BURN_IN)
     forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)
-    return Sandwich(forward, reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how))
+    reverse = reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how)
+    return Sandwich(forward, reverse, run.offset)
 
 
 def _tick(tell: Tell | None, phase: str) -> Callable[[int, int], None] | None:

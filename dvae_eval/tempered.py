@@ -49,6 +49,8 @@ class TemperedRun:
     device : str
     threads : int
         Of the CPU.
+    offset : float
+        Nats that are added to log Z: what is not the machine's own, such as units that were taken out of it.
 
     Attributes
     ----------
@@ -58,8 +60,11 @@ class TemperedRun:
         Why the run ended: `precision`, `sweeps`, `work` or `time limit`; empty before.
     """
 
-    def __init__(self, machine: Machine, config: LogZConfig, device: str = "cpu", threads: int = 1) -> None:
+    def __init__(
+        self, machine: Machine, config: LogZConfig, device: str = "cpu", threads: int = 1, offset: float = 0.0
+    ) -> None:
         self.machine, self.config, self.device, self.threads = machine, config, device, threads
+        self.offset = offset
         self.reduced = machine.reduced()
         self.basins = find_basins(self.reduced, config.seed)
         self.n_iterations, self.look, self.stopped = 0, 0, ""
@@ -135,8 +140,14 @@ class TemperedRun:
 
     @property
     def log_z_0(self) -> float:
-        """Log Z at β = 0, nats."""
-        return self.base.log_z
+        """Log Z at β = 0, with the offset, nats."""
+        return self.base.log_z + self.offset
+
+    @property
+    def lower_bounds(self) -> Float:
+        """Strict lower bounds of log Z, with the offset, the best one first, nats."""
+        bounds: Float = self.basins.bounds + self.offset
+        return bounds
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return all that is needed to go on, as plain arrays."""

@@ -157,7 +157,7 @@ def one_line(capsys):
         (["logz"], "MODEL"),
         (["logz", "nowhere.pt"], "nowhere.pt"),
         (["logz", "{bad}"], "bad.pt"),
-        (["logz", "{text}"], "neither a .pt nor a .npz"),
+        (["logz", "{text}"], "JSON; give the file of a model"),
         (["logz", "{model}", "--sweeps", "3"], "--sweeps"),
         (["logz", "{model}", "--sweeps", "many"], "--sweeps"),
         (["logz", "{model}", "--method", "guess"], "--method"),

@@ -6,7 +6,8 @@ import pytest
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval import exact
 from dvae_eval.exact import exact_log_z
-from dvae_eval.machine import BipartiteMachine, load_machine
+from dvae_eval.machine import BipartiteMachine
+from dvae_eval.readers import read_machine
 from tests.oracles import naive_log_z
 
 
@@ -76,7 +77,7 @@ def test_npz_files_are_read_under_their_common_names(tmp_path, names):
     machine = random_machine(3, 4)
     path = tmp_path / "rbm.npz"
     np.savez(path, W=machine.W, **dict(zip(names, (machine.b_left, machine.b_right), strict=True)))
-    assert load_machine(path).sha256 == machine.sha256
+    assert read_machine(path).machine.sha256 == machine.sha256
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path):
@@ -88,10 +89,10 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     for bad in (content[: len(content) // 2], b"", b"not an npz", flipped):
         path.write_bytes(bad)
         with pytest.raises(DataError, match=r"rbm\.npz"):
-            load_machine(path)
+            read_machine(path)
     np.savez(path, W=machine.W)
     with pytest.raises(DataError, match="no b_left"):
-        load_machine(path)
+        read_machine(path)
     np.savez(path, W=np.array([object()]), allow_pickle=True)
     with pytest.raises(DataError, match=r"rbm\.npz"):
-        load_machine(path)
+        read_machine(path)

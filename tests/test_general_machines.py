@@ -10,7 +10,8 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.exact import enumerate_states, exact_log_z
 from dvae_eval.ladder import Ladder
 from dvae_eval.log_z import estimate_log_z
-from dvae_eval.machine import BipartiteMachine, GeneralMachine, load_machine, machine_from_couplings
+from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
+from dvae_eval.readers import read_machine
 from dvae_eval.tempering import Tempering
 from tests.oracles import brute_log_z
 
@@ -191,9 +192,9 @@ def test_symmetric_and_triangular_couplings_are_one_machine(tmp_path):
     J, b = arrays("complete", 5)
     path = tmp_path / "machine.npz"
     np.savez(path, J=J + J.T, b=b)
-    assert load_machine(path).sha256 == machine_from_couplings(J, b).sha256
+    assert read_machine(path).machine.sha256 == machine_from_couplings(J, b).sha256
     np.savez(path, J=J.astype(np.float32), b=b, note=np.zeros(3))
-    assert abs(exact_log_z(load_machine(path)) - brute_log_z(J, b)) < 1e-5
+    assert abs(exact_log_z(read_machine(path).machine) - brute_log_z(J, b)) < 1e-5
 
 
 def test_a_bipartite_graph_is_recognised_and_keeps_the_order_of_its_units():
@@ -240,7 +241,7 @@ def test_files_that_mix_two_conventions_are_refused(tmp_path, names, message):
     path = tmp_path / "machine.npz"
     np.savez(path, **{name: np.zeros((2, 2)) if name in "JW" else np.zeros(2) for name in names})
     with pytest.raises(DataError, match=rf"machine\.npz: .*{message}"):
-        load_machine(path)
+        read_machine(path)
 
 
 def test_the_prior_of_training_and_its_arrays_have_one_log_z():

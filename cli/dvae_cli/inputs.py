@@ -9,19 +9,15 @@ from typing import Any
 
 import click
 
-from dvae_core.checkpoint import load_model
-from dvae_core.errors import ConfigError
-from dvae_core.files import sha256_file
 from dvae_eval.config import LogZConfig
-from dvae_eval.likelihood import machine_of, model_description
 from dvae_eval.log_z import estimate_log_z
-from dvae_eval.machine import Machine, load_machine
+from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result
 
 from .console import EstimateProgress, say
 from .runner import NOT_TRUSTWORTHY
 
-__all__ = ["command_line", "default_output", "estimate_with_progress", "finish", "read_machine"]
+__all__ = ["command_line", "default_output", "estimate_with_progress", "finish"]
 
 
 def command_line() -> list[str]:
@@ -35,19 +31,6 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     return model.parent / name if in_run and not as_json else None
 
 
-def read_machine(path: Path) -> tuple[Machine, dict[str, Any]]:
-    """Return the Boltzmann machine of a model.pt or an npz file, and what a result says of its file."""
-    if path.suffix == ".pt":
-        trained = load_model(path)
-        return machine_of(trained), model_description(trained)
-    if path.suffix == ".npz":
-        machine = load_machine(path)
-        return machine, {"file": str(path), "sha256": sha256_file(path)}
-    raise ConfigError(
-        f"{path}: neither a .pt nor a .npz file; give the model.pt of a run, or an npz with W or J and biases"
-    )
-
-
 def estimate_with_progress(
     machine: Machine,
     config: LogZConfig,
@@ -57,8 +40,9 @@ def estimate_with_progress(
     *,
     threads: int | None = None,
     partial: Path | None = None,
+    constant: float = 0.0,
 ) -> LogZResult:
-    """Return the LogZResult of `machine`, with progress on standard error.
+    """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
     `partial` is the file of an unfinished estimate, which is gone on with and left for the caller to remove.
     """
@@ -71,6 +55,7 @@ def estimate_with_progress(
             threads=threads,
             progress=progress,
             partial=partial,
+            constant=constant,
         )
 
 

@@ -15,7 +15,9 @@ __all__ = ["main"]
 
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
+    "convert": "convert",
     "gradients": "gradients",
+    "inspect": "inspect",
     "ll": "likelihood",
     "logz": "log_z",
     "report": "report",

@@ -113,7 +113,7 @@ def output_options(what: str) -> Callable[[F], F]:
     return decorate
 
 
-def output_path(output: Path | None, force: bool, default: Path | None) -> Path | None:
+def output_path(output: Path | None, force: bool, default: Path | None, option: str = "--output") -> Path | None:
     """Return where to write a result, after making sure that it can be written and that nothing is lost.
 
     Raises
@@ -125,9 +125,9 @@ def output_path(output: Path | None, force: bool, default: Path | None) -> Path 
     if path is None:
         return None
     if output and output.exists() and not force:
-        raise ConfigError(f"--output: {output} exists; give --force to overwrite it, or another name")
+        raise ConfigError(f"{option}: {output} exists; give --force to overwrite it, or another name")
     if not path.parent.is_dir():
-        raise ConfigError(f"--output: {path.parent} is no directory; make it first, or give another name")
+        raise ConfigError(f"{option}: {path.parent} is no directory; make it first, or give another name")
     if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"--output: {path.parent} cannot be written to; give --output with another place")
+        raise ConfigError(f"{option}: {path.parent} cannot be written to; give another place")
     return path

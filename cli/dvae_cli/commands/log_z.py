@@ -10,8 +10,9 @@ import click
 from click.core import ParameterSource
 
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
+from dvae_eval.readers import ReadConfig, read_machine
 
-from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..options import common_options, compute_options, config_options, given, output_options, output_path
 from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = ["command"]
     help="Settings by name: paper = joint energies, random exchange, burn-in 0.5. Options that are given win.",
 )
 @config_options(LogZConfig)
+@config_options(ReadConfig)
 @output_options("logz.json beside a run's model.pt")
 @compute_options
 @common_options
@@ -51,23 +53,31 @@ def command(
       dvae-eval logz rbm.npz --method pt-bar --precision 0.01 --json
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
 
-    MODEL is the model.pt of a run, or an npz file: W (n_left x n_right), b_left and b_right, for
-    p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}; or J and b for a general Boltzmann machine,
-    p(z) ∝ exp(Σ_{i<j} J_ij z_i z_j + b'z), J strictly upper triangular, or symmetric with a zero diagonal.
+    MODEL is the model.pt of a run, or a Boltzmann machine from elsewhere, recognised by its content: W with
+    b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
+    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
+    log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
 
     An estimate that is written to a file can be stopped at any time; the same command goes on with it.
     """
-    config = LogZConfig(**{**settings, **_of_preset(preset)})
+    config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, estimate_with_progress, finish, read_machine
+    from ..inputs import command_line, default_output, estimate_with_progress, finish
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
-    machine, description = read_machine(model)
-    prepare_device(device, threads, len(machine.reduced().b))
+    found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    prepare_device(device, threads, len(found.machine.reduced().b))
     partial = path.with_name(f".{path.name}.partial.npz") if path else None
     try:
         result = estimate_with_progress(
-            machine, config, description, device, quiet, threads=threads, partial=partial
+            found.machine,
+            config,
+            found.description,
+            device,
+            quiet,
+            threads=threads,
+            partial=partial,
+            constant=found.constant,
         )
     except KeyboardInterrupt:
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"

@@ -1,0 +1,61 @@
+"""dvae-eval inspect: what a file is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dvae_eval.readers import ReadConfig
+
+from ..options import common_options, config_options, given
+
+__all__ = ["command"]
+
+
+@click.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.option("--json", "as_json", is_flag=True, help="Print all that is known as one JSON object.")
+@config_options(ReadConfig)
+@common_options
+def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any) -> None:
+    """Say what FILE is: a model, a checkpoint, a result, a Boltzmann machine from elsewhere, or images.
+
+    \b
+    Example:
+      dvae-eval inspect runs/digits
+      dvae-eval inspect rbm.mat --units pm1
+    """
+    from dvae_eval.readers.inspection import inspect_file
+
+    facts = inspect_file(file, ReadConfig(**given(ReadConfig, settings)))
+    if as_json:
+        click.echo(json.dumps(facts, allow_nan=False, ensure_ascii=False))
+    else:
+        click.echo(f"{facts.pop('file')}: {facts.pop('is')}")
+        for line in _lines(facts):
+            click.echo(line)
+
+
+def _lines(facts: dict[str, Any], indent: str = "  ") -> Iterator[str]:
+    """Yield a line for every fact, what belongs to it further in."""
+    for name, value in facts.items():
+        if isinstance(value, dict) and value and any(isinstance(inner, dict) for inner in value.values()):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        elif isinstance(value, dict):
+            yield f"{indent}{name}: " + ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+        elif value not in (None, [], ""):
+            yield f"{indent}{name}: {_short(value)}"
+
+
+def _short(value: Any) -> str:
+    """Return a value in few characters."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(part, float) for part in value):
+        return f"{value[0]:.4g} to {value[1]:.4g}"
+    return " ".join(map(str, value)) if isinstance(value, list) else " ".join(str(value).split())

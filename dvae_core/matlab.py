@@ -1,0 +1,198 @@
+"""A strict reader of MATLAB files of version 5 to 7: named matrices of numbers, full or sparse.
+
+The layout is that of MathWorks, *MAT-File Format*, chapter 1.  Every length is checked against the bytes there are
+before anything is made of them: `scipy.io.loadmat` trusts them, and ends the process on a file with a bit flipped.
+Structures, cells, objects and text are passed over.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Coordinates", "is_mat", "names", "read"]
+
+HEADER, NAME_BYTES = 128, 4096
+MATRIX, COMPRESSED, INT8, INT32, UINT32, UTF8 = 14, 15, 1, 5, 6, 16
+STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+SPARSE, FULL = 5, range(6, 16)
+COMPLEX = 0x08
+
+
+class Coordinates(NamedTuple):
+    """A sparse matrix: its shape, and the places and values of the entries that are kept, each place once."""
+
+    shape: tuple[int, int]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    value: NDArray[Any]
+
+
+class _Header(NamedTuple):
+    """What stands before a matrix's numbers."""
+
+    kind: int
+    is_complex: bool
+    shape: tuple[int, ...]
+    name: str
+
+
+def is_mat(start: bytes) -> bool:
+    """Say whether a file that begins with these bytes is of version 5 to 7 by its header."""
+    return len(start) >= HEADER and start[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
+
+
+def names(content: bytes) -> list[str]:
+    """Return the names of the variables in a file, those that `read` passes over as well."""
+    return [variable.header().name for variable in _variables(content)]
+
+
+def read(content: bytes, wanted: Iterable[str], limit: int) -> dict[str, NDArray[Any] | Coordinates]:
+    """Return those of the wanted variables that a file holds as matrices of numbers.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+    wanted : iterable of str
+    limit : int
+        Most bytes that they may unpack to, together.
+
+    Raises
+    ------
+    ValueError, struct.error, zlib.error
+        If the file is damaged, holds a name twice, or unpacks to more than `limit`.
+    """
+    wanted = set(wanted)
+    found: dict[str, NDArray[Any] | Coordinates] = {}
+    for variable in _variables(content):
+        header = variable.header()
+        if header.name not in wanted or header.kind not in (SPARSE, *FULL):
+            continue
+        if header.name in found:
+            raise ValueError(f'array "{header.name}" is there twice')
+        elements = variable.elements(limit)
+        limit -= len(elements.body)
+        elements.header()
+        found[header.name] = elements.sparse(header) if header.kind == SPARSE else elements.full(header)
+    return found
+
+
+def _variables(content: bytes) -> Iterator[_Variable]:
+    """Yield the matrices of a file, in its order."""
+    if not is_mat(content):
+        raise ValueError("its header is not that of a MATLAB file of version 5 to 7")
+    order = "<" if content[126:128] == b"IM" else ">"
+    place = HEADER
+    while place < len(content):
+        kind, length = struct.unpack_from(f"{order}2I", content, place)
+        body = content[place + 8 : place + 8 + length]
+        if len(body) != length:
+            raise ValueError(f"a variable claims {length} bytes where {len(body)} are left")
+        place += 8 + length + (0 if kind == COMPRESSED else -length % 8)
+        if kind in (MATRIX, COMPRESSED) and body:
+            yield _Variable(body, kind == COMPRESSED, order)
+
+
+class _Variable(NamedTuple):
+    """A matrix as it lies in the file."""
+
+    body: bytes
+    is_compressed: bool
+    order: str
+
+    def header(self) -> _Header:
+        """Return what stands before the numbers, without unpacking more than that."""
+        return self._opened(NAME_BYTES).header()
+
+    def elements(self, limit: int) -> _Elements:
+        """Return the matrix's elements; ValueError if they take more than `limit` bytes."""
+        elements = self._opened(limit)
+        if len(elements.body) < elements.claimed:
+            raise ValueError(f"a variable claims {elements.claimed} bytes; it is truncated, or over {limit}")
+        return elements
+
+    def _opened(self, most: int) -> _Elements:
+        """Return the elements in the first `most` bytes."""
+        if not self.is_compressed:
+            return _Elements(self.body, self.order, len(self.body))
+        unpacker = zlib.decompressobj()
+        kind, length = struct.unpack(f"{self.order}2I", unpacker.decompress(self.body, 8))
+        if kind != MATRIX:
+            raise ValueError(f"a compressed variable is of type {kind}, which is no matrix")
+        return _Elements(unpacker.decompress(unpacker.unconsumed_tail, min(length, most) or 1), self.order, length)
+
+
+class _Elements:
+    """The elements of one matrix, read one after the other."""
+
+    def __init__(self, body: bytes, order: str, claimed: int) -> None:
+        self.body, self.order, self.claimed, self.place = body, order, claimed, 0
+
+    def next(self) -> tuple[int, bytes]:
+        """Return the type and the bytes of the next element."""
+        kind, length = struct.unpack_from(f"{self.order}2I", self.body, self.place)
+        start = self.place + 8
+        if kind >> 16:  # a short element: its length, its type, and up to four bytes in one
+            kind, length, start = kind & 0xFFFF, kind >> 16, self.place + 4
+            self.place += 8
+        else:
+            self.place = start + length + -length % 8
+        content = self.body[start : start + length]
+        if len(content) != length or (start == self.place - 4 and length > 4):
+            raise ValueError(f"an element claims {length} bytes where {len(content)} are left")
+        return kind, content
+
+    def header(self) -> _Header:
+        """Return what stands before the numbers."""
+        (flags_kind, flags), (shape_kind, shape), (name_kind, name) = self.next(), self.next(), self.next()
+        if flags_kind != UINT32 or len(flags) != 8 or shape_kind != INT32 or name_kind not in (INT8, UTF8):
+            raise ValueError("a variable does not begin with its flags, shape and name")
+        (bits,) = struct.unpack_from(f"{self.order}I", flags)
+        axes = tuple(np.frombuffer(shape, f"{self.order}i4").tolist())
+        if len(axes) < 2 or min(axes) < 0:
+            raise ValueError(f"a variable has the shape {axes[:8]}")
+        return _Header(bits & 0xFF, bool(bits >> 8 & COMPLEX), axes, name.decode("utf-8"))
+
+    def full(self, header: _Header) -> NDArray[Any]:
+        """Return the numbers of a full matrix, which is stored column by column, in the type they are stored in.
+
+        MATLAB stores whole numbers in as few bytes as they take, whatever the type of the matrix.
+        """
+        values = self._numbers()
+        if values.size != math.prod(header.shape):
+            raise ValueError(f'array "{header.name}" holds {values.size} numbers, its shape is {header.shape}')
+        if header.is_complex:  # the imaginary parts follow; whoever asked will refuse the type
+            return values.astype(np.complex128).reshape(header.shape, order="F")
+        return np.ascontiguousarray(values.reshape(header.shape, order="F"))
+
+    def sparse(self, header: _Header) -> Coordinates:
+        """Return the entries of a sparse matrix, which is stored column by column."""
+        row, start, value = self._numbers(), self._numbers(), self._numbers()
+        if len(header.shape) != 2 or row.dtype.kind not in "iu" or start.dtype.kind not in "iu":
+            raise ValueError(f'array "{header.name}" is no sparse matrix')
+        n_rows, n_columns = header.shape
+        ends = start.astype(np.int64)
+        counts = ends[1:] - ends[:-1]
+        held = min(len(row), len(value))
+        if len(ends) != n_columns + 1 or ends[0] != 0 or (counts < 0).any() or ends[-1] > held:
+            raise ValueError(f'array "{header.name}" has columns that do not fit its entries')
+        row, value = row[: ends[-1]].astype(np.int64), value[: ends[-1]]
+        column = np.repeat(np.arange(n_columns), counts)
+        if ((row < 0) | (row >= n_rows)).any() or len(np.unique(column * n_rows + row)) != len(row):
+            raise ValueError(f'array "{header.name}" has an entry outside its shape, or one place twice')
+        return Coordinates((n_rows, n_columns), row, column, value * 1j if header.is_complex else value)
+
+    def _numbers(self) -> NDArray[Any]:
+        """Return the numbers of the next element, in the machine's byte order."""
+        kind, content = self.next()
+        if kind not in STORED or len(content) % int(STORED[kind][1]):
+            raise ValueError(f"an element of type {kind} and {len(content)} bytes holds no numbers")
+        values = np.frombuffer(content, self.order + STORED[kind])
+        return values.astype(values.dtype.newbyteorder("="))

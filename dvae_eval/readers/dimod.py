@@ -1,0 +1,172 @@
+"""Binary quadratic models of dimod: its own file format, versions 1 and 2, and its text of coordinates (COO).
+
+E(x) = offset + Σ_i b_i x_i + Σ_(i,j) J_ij x_i x_j, x in {0,1} (BINARY) or {-1,+1} (SPIN); p ∝ exp(-β E).
+Labels do not matter to log Z, and are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.containers import check_size
+from dvae_core.errors import DataError
+
+from .reading import ReadConfig, Reading, from_bonds
+from .text import read_text
+
+__all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo"]
+
+MAGIC, VERSIONS = b"DIMODBQM", (b"\1\0", b"\2\0")
+UNITS = {"BINARY": "01", "SPIN": "pm1"}
+FLOATS, INTEGERS = ("float32", "float64"), ("int16", "int32", "int64", "uint16", "uint32", "uint64")
+_HEADER = re.compile(r"[ \t\f]*#.*?vartype[:=][ \t]*([-_.a-zA-Z0-9]+)")
+_LINE = re.compile(r"\s*([0-9]{1,18})\s+([0-9]{1,18})\s+(\S{1,60})\s*")
+
+
+def read_bqm(path: Path, config: ReadConfig) -> Reading:
+    """Return the machine of a file that `BinaryQuadraticModel.to_file` made."""
+    config.leave("dimod", "beta")
+    check_size(path.stat().st_size, str(path))
+    content = path.read_bytes()
+    length = int.from_bytes(content[10:14], "little")
+    if not content.startswith(MAGIC) or content[8:10] not in VERSIONS or length > len(content):
+        raise DataError("no dimod file of version 1 or 2; save it with dimod.BinaryQuadraticModel.to_file")
+    header = json.loads(content[14 : 14 + length].decode("ascii"))
+    if not isinstance(header, dict):
+        raise DataError("its header is no JSON object; save it anew")
+    return _model(header, content[14 + length :], config.beta)
+
+
+def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
+    """Return the machine of a header and the numbers that follow it: offset, variables, interactions."""
+    dtype = _type(header, "dtype", FLOATS)
+    itype, ntype = (_type(header, name, INTEGERS) for name in ("itype", "ntype"))
+    vartype, shape = str(header.get("vartype")), header.get("shape")
+    if vartype not in UNITS or not isinstance(shape, list) or [type(n) for n in shape] != [int, int]:
+        raise DataError(f"its header says vartype {vartype[:20]!r} and shape {str(shape)[:40]}; save it anew")
+    kinds = (dtype, np.dtype([("start", ntype), ("bias", dtype)]), np.dtype([("other", itype), ("bias", dtype)]))
+    counts = (1, shape[0], 2 * shape[1])
+    sizes = [count * kind.itemsize for count, kind in zip(counts, kinds, strict=True)]
+    if min(counts) < 0 or sum(sizes) > len(body):
+        raise DataError(f"holds {len(body)} bytes where shape {shape} takes {sum(sizes)}; it may be truncated")
+    offset, variables, entries = (
+        np.frombuffer(body, kind, count, sum(sizes[:i]))
+        for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))
+    )
+    ends = _ends(variables["start"].astype(np.int64), entries["other"].astype(np.int64))
+    below = ends[:, 1] < ends[:, 0]
+    bias = entries["bias"].astype(np.float64)
+    _check_mirrored(ends, bias, below)
+    return _boltzmann(
+        *(ends[below], bias[below], variables["bias"].astype(np.float64), float(offset[0]), beta),
+        {"format": "dimod BQM", "units": UNITS[vartype], "dtype": dtype.name},
+    )
+
+
+def _boltzmann(
+    ends: NDArray[np.int64],
+    J: NDArray[np.float64],
+    b: NDArray[np.float64],
+    offset: float,
+    beta: float,
+    description: dict[str, Any],
+) -> Reading:
+    """Return the machine of p ∝ exp(-β E)."""
+    with np.errstate(over="ignore"):
+        return from_bonds(ends, -beta * J, -beta * b, -beta * offset, {**description, "beta": beta})
+
+
+def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype[Any]:
+    """Return one of the known types of numbers, little-endian."""
+    found = header.get(name)
+    if not isinstance(found, str) or found not in known:
+        raise DataError(f"its header says {name} {str(found)[:20]!r}; save it anew")
+    dtype: np.dtype[Any] = np.dtype(found).newbyteorder("<")
+    return dtype
+
+
+def _ends(start: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the two variables of every entry, given where each variable's entries begin."""
+    stops = np.append(start, len(other))
+    counts = stops[1:] - stops[:-1]
+    if stops[0] != 0 or (counts < 0).any():
+        raise DataError("its variables do not fit its interactions; save it anew")
+    return np.column_stack((np.repeat(np.arange(len(start)), counts), other))
+
+
+def _check_mirrored(ends: NDArray[np.int64], bias: NDArray[np.float64], below: NDArray[np.bool_]) -> None:
+    """Refuse interactions that are not there twice, the same from either end."""
+    down, up = ends[below], ends[~below][:, ::-1]
+    first, second = np.lexsort(down.T), np.lexsort(up.T)
+    same = np.array_equal(down[first], up[second])
+    if not (same and np.array_equal(bias[below][first], bias[~below][second])):
+        raise DataError("an interaction differs between its two ends; save it anew")
+
+
+def is_coo(text: str) -> bool:
+    """Say whether a file's beginning looks like coordinates: a vartype, or two whole numbers and a number."""
+    for line in text.splitlines()[:100]:
+        if _HEADER.match(line) or _LINE.fullmatch(line):
+            return True
+        if line.strip() and not line.lstrip().startswith("#"):
+            return False
+    return False
+
+
+def read_coo(path: Path, config: ReadConfig) -> Reading:
+    """Return the machine of lines `i j bias`, a variable's own bias where i = j.
+
+    The variables are those that are mentioned, as dimod has it, which leaves out the offset and those without any
+    bias.  Their type stands in a comment, `# vartype=SPIN`, or is asked for as `--units`.
+    """
+    config.leave("dimod's COO text", "beta", "units")
+    declared: str | None = None
+    ends: list[tuple[int, int]] = []
+    biases: list[float] = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if found := _HEADER.match(line):
+            if found[1] not in UNITS or declared not in (None, UNITS[found[1]]):
+                raise DataError(f"line {number}: vartype {found[1][:20]!r}; give SPIN or BINARY, once")
+            declared = UNITS[found[1]]
+        elif line.strip() and not line.lstrip().startswith("#"):
+            parts = _LINE.fullmatch(line)
+            if parts is None:
+                raise DataError(f"line {number}: {line[:40]!r} is not 'i j bias'")
+            ends.append((int(parts[1]), int(parts[2])))
+            biases.append(_number(parts[3], number))
+    if not ends:
+        raise DataError("holds no line 'i j bias'")
+    return _from_lines(np.array(ends, np.int64), np.array(biases), _units(declared, config), config.beta)
+
+
+def _units(declared: str | None, config: ReadConfig) -> str:
+    """Return the units that a file declares, or else those that were asked for."""
+    if declared and config.units not in ("auto", declared):
+        raise DataError(f"--units: {config.units}, but the file says {declared}; leave the option out")
+    if not declared and config.units == "auto":
+        raise DataError("does not say its vartype; give --units 01 or pm1")
+    return declared or config.units
+
+
+def _from_lines(ends: NDArray[np.int64], bias: NDArray[np.float64], units: str, beta: float) -> Reading:
+    """Return the machine of lines; those of one place are added, as dimod does."""
+    labels, index = np.unique(ends, return_inverse=True)
+    ends = index.reshape(ends.shape)
+    is_bond = ends[:, 0] != ends[:, 1]
+    linear: NDArray[np.float64] = np.bincount(ends[~is_bond, 0], bias[~is_bond], len(labels)).astype(np.float64)
+    description = {"format": "dimod COO", "units": units, "dtype": "float64"}
+    return _boltzmann(ends[is_bond], bias[is_bond], linear, 0.0, beta, description)
+
+
+def _number(text: str, line: int) -> float:
+    """Return a number of a line."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"line {line}: {text!r} is no number") from error

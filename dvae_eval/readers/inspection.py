@@ -1,0 +1,214 @@
+"""What a file is, in words and numbers: a model, a machine, a result, images or arrays."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.containers import (
+    mat_names,
+    npz_names,
+    read_amat,
+    read_idx,
+    read_mat_variables,
+    read_npy,
+    read_npz,
+    reading,
+)
+from dvae_core.errors import DataError, DvaeError
+from dvae_core.files import sha256_file
+
+from ..machine import BipartiteMachine, Machine
+from .reading import ReadConfig
+from .registry import FORMATS, read_machine, recognise
+
+__all__ = ["inspect_file"]
+
+Facts = dict[str, Any]
+SAMPLE_NAMES = {"train", "x_train", "train_images"}
+
+
+def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
+    """Return what a file is, as JSON values; `is` says it in a few words.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that this project reads or writes, or a run directory, whose `model.pt` is meant then.
+    config : ReadConfig, optional
+        What a machine's file leaves open.
+
+    Raises
+    ------
+    DvaeError
+        If the file is missing, damaged or of no known format.
+    """
+    path = path / "model.pt" if path.is_dir() else path
+    kind = recognise(path)
+    facts: Facts = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    if kind in INSPECTORS:
+        return facts | INSPECTORS[kind](path)
+    if kind == "torch" and (found := _own(path)):
+        return facts | found
+    if kind not in FORMATS:
+        read_machine(path)  # which says what the file is, and what to do
+    return facts | _foreign(path, kind, config or ReadConfig())
+
+
+def _foreign(path: Path, kind: str, config: ReadConfig) -> Facts:
+    """Return what is known of a file that may hold a machine, or else of its arrays."""
+    try:
+        found = read_machine(path, config)
+    except DataError as error:
+        arrays = _arrays_of(path, kind)
+        if not arrays:
+            raise
+        if data_set := _data_set(path, arrays):
+            return {"is": data_set, "arrays": arrays}
+        return {"is": "arrays", "arrays": arrays, "no machine because": str(error).removeprefix(f"{path}: ")}
+    described = {name: value for name, value in found.description.items() if name not in ("file", "sha256")}
+    return {"is": f"a Boltzmann machine, {found.description['format']}", **described, **_machine(found.machine)}
+
+
+def _machine(machine: Machine) -> Facts:
+    """Return sizes and ranges of a machine over {0,1}, and how its log Z can be had."""
+    from ..exact import exact_route
+
+    if isinstance(machine, BipartiteMachine):
+        values = {"W": machine.W, "b_left": machine.b_left, "b_right": machine.b_right}
+    else:
+        values = {"J": machine.J[np.nonzero(machine.J)], "b": machine.b}
+    return {
+        **machine.description(),
+        "over {0,1}": {name: _range(array) for name, array in values.items()},
+        "exact log Z": exact_route(machine) or "no, too many units; by parallel tempering",
+    }
+
+
+def _own(path: Path) -> Facts | None:
+    """Return what is known of a model or checkpoint of this project; None if the file is another's."""
+    from dvae_core.checkpoint import load_model
+    from dvae_core.torch_files import read_torch
+
+    from ..likelihood import machine_of
+
+    content = read_torch(path)
+    format = str(content.get("format")) if isinstance(content, dict) else ""
+    if not format.startswith("dvae-"):
+        return None
+    facts: Facts = {"is": f"a {format} file of this project", "format": format, "version": content.get("version")}
+    if format != "dvae-model":
+        plain = {name: value for name, value in content.items() if isinstance(value, int | float | str)}
+        return {**plain, **facts, "holds": sorted(map(str, content))}
+    trained = load_model(path)
+    return {
+        **facts,
+        "config": trained.config.to_dict(),
+        "image_shape": list(trained.image_shape),
+        "n_parameters": sum(p.numel() for p in trained.model.parameters()),
+        "provenance": trained.provenance,
+        **_machine(machine_of(trained)),
+    }
+
+
+def _result(path: Path) -> Facts:
+    """Return what a result file says."""
+    from ..results import load_result
+
+    result = load_result(path)
+    return {
+        "is": f"a result of this project ({result.kind})",
+        "says": str(result),
+        "trustworthy": result.trustworthy,
+        "reasons": result.reasons,
+        "model": result.model,
+        "seed": result.seed,
+        "versions": result.versions,
+        "command": result.command,
+    }
+
+
+def _npy(path: Path) -> Facts:
+    """Return what is known of one array."""
+    array = read_npy(path)
+    return {"is": _data_set(path, {}) or "one array", "array": _described(array)}
+
+
+def _idx(path: Path) -> Facts:
+    """Return what is known of an IDX file, plain or packed."""
+    with reading(path, "IDX"), _opened(path) as stream:
+        n_axes = stream.read(4)[3]
+    array = read_idx(path, n_axes)
+    return {"is": "bytes in an IDX file" + (", images" if array.ndim == 3 else ""), "array": _described(array)}
+
+
+def _amat(path: Path) -> Facts:
+    """Return what is known of a text of zeros and ones, plain or packed."""
+    with reading(path, "text"), _opened(path) as stream:
+        n_columns = len(stream.readline(1 << 20).split())
+    return {"is": "a text of zeros and ones", "array": _described(read_amat(path, n_columns))}
+
+
+def _packed(path: Path) -> Facts:
+    """Return what is known of a file of images that gzip packed."""
+    with reading(path, "gzip"), gzip.open(path) as stream:
+        start = stream.read(4)
+    return _idx(path) if start[:3] == b"\0\0\x08" else _amat(path)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file to read bytes, through gzip if its name ends with .gz."""
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _arrays_of(path: Path, kind: str) -> dict[str, Facts]:
+    """Return what is known of the arrays in an NPZ or MATLAB file."""
+    if kind == "npz":
+        found: Mapping[str, Any] = read_npz(path, npz_names(path), kinds="buifcSU")
+    else:
+        found = read_mat_variables(path, mat_names(path)) if kind == "mat" else {}
+    return {name: _described(array) for name, array in found.items() if isinstance(array, np.ndarray)}
+
+
+def _described(array: NDArray[Any]) -> Facts:
+    """Return an array's shape, type and range."""
+    facts: Facts = {"shape": list(array.shape), "dtype": str(array.dtype)}
+    return facts | ({"range": _range(array)} if array.dtype.kind in "buif" and array.size else {})
+
+
+def _range(array: NDArray[Any]) -> list[float] | str:
+    """Return the least and the largest value, or that there are none."""
+    if not array.size:
+        return "empty"
+    least, largest = float(array.min()), float(array.max())
+    return [least, largest] if math.isfinite(largest - least) else "holds nan or infinite values"
+
+
+def _data_set(path: Path, arrays: Mapping[str, Any]) -> str | None:
+    """Return what data set a file is, if it is one that can be trained on."""
+    from dvae_core.data import load
+
+    if path.suffix not in (".npz", ".npy") or (arrays and not SAMPLE_NAMES.intersection(arrays)):
+        return None
+    try:
+        data = load(str(path))
+    except DvaeError:
+        return None
+    height, width = data.image_shape
+    sizes = "/".join(str(len(split)) for split in (data.train, data.valid, data.test))
+    return f"a data set of {sizes} images of {height} x {width}, {data.binarisation} binarisation"
+
+
+INSPECTORS: dict[str, Callable[[Path], Facts]] = {
+    "json": _result,
+    "npy": _npy,
+    "idx": _idx,
+    "amat": _amat,
+    "gzip": _packed,
+}

@@ -1,0 +1,177 @@
+"""Which reader a file needs: by its content, and by its name only where the content does not say."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from dvae_core.containers import open_archive, reading
+from dvae_core.errors import DataError
+from dvae_core.files import sha256_file
+from dvae_core.matlab import is_mat
+from dvae_core.torch_files import is_torch_archive
+
+from . import dimod, skops, uai
+from .reading import ReadConfig, Reading
+
+__all__ = ["FORMATS", "Format", "read_machine", "recognise"]
+
+START_BYTES = 4096
+AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A family of files.
+
+    Attributes
+    ----------
+    title : str
+        For people.
+    suffixes : tuple of str
+        Names that such files have, as a rule.
+    reader : str
+        Module and function in this package.
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+    reader: str
+
+    def read(self, path: Path, config: ReadConfig) -> Reading:
+        """Return the machine of a file of this family."""
+        module, _, function = self.reader.partition(":")
+        read: Callable[[Path, ReadConfig], Reading] = getattr(import_module(f".{module}", __package__), function)
+        return read(path, config)
+
+
+FORMATS = {
+    "npz": Format("NumPy npz", (".npz",), "npz:read"),
+    "torch": Format("PyTorch", (".pt", ".pth", ".ckpt", ".bin"), "torch_file:read"),
+    "safetensors": Format("safetensors", (".safetensors",), "safetensors:read"),
+    "hdf5": Format("HDF5", (".h5", ".hdf5", ".mat"), "hdf5:read"),
+    "mat": Format("MATLAB", (".mat",), "matlab:read"),
+    "skops": Format("skops", (".skops",), "skops:read"),
+    "bqm": Format("dimod BQM", (".bqm",), "dimod:read_bqm"),
+    "coo": Format("dimod COO", (".coo",), "dimod:read_coo"),
+    "uai": Format("UAI", (".uai",), "uai:read"),
+}
+# What is recognised, but is no machine, and what to do about it.
+REFUSED = {
+    "pickle": "a pickle, which can run anything when it is loaded; save arrays with numpy.savez, or use skops",
+    "npy": "one array; save W, b_left and b_right, or J and b, with numpy.savez",
+    "idx": "images or labels, no model; give them to dvae-train",
+    "amat": "images, no model; give them to dvae-train",
+    "json": "JSON; give the file of a model, not of a result",
+    "zip": "an archive of no known kind; give an npz, a file of torch.save, or of skops",
+    "gzip": "packed by gzip; unpack it first",
+}
+
+
+def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
+    """Return the Boltzmann machine in a file, whoever made it.
+
+    Parameters
+    ----------
+    path : Path
+        A model.pt of this project, or any of `FORMATS`, recognised by its content.
+    config : ReadConfig, optional
+        What the file leaves open.
+
+    Raises
+    ------
+    DataError, CheckpointError
+        If the file is missing, damaged, of no known format, or holds no machine.
+    ConfigError
+        If an option is given that the file answers itself, or an optional library is missing.
+    """
+    config = config or ReadConfig()
+    kind = recognise(path)
+    if kind not in FORMATS:
+        raise DataError(f"{path}: {REFUSED[kind]}")
+    format = FORMATS[kind]
+    try:
+        with reading(path, format.title):
+            found = format.read(path, config)
+    except DataError as error:
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
+    found.description.update(file=str(path), sha256=sha256_file(path), constant=found.constant)
+    return found
+
+
+def recognise(path: Path) -> str:
+    """Return the format of a file: a key of `FORMATS`, or of what is recognised and refused.
+
+    Raises
+    ------
+    DataError
+        If it is missing, no regular file, empty, or of no known format.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: no regular file; give one")
+    with reading(path, "model"):
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+        kind = _by_content(path, start) or _by_name(path)
+    if kind is None:
+        what = "empty" if not start else "of no format that can be read"
+        raise DataError(f"{path}: {what}; give one of {', '.join(f.title for f in FORMATS.values())}")
+    return kind
+
+
+def _by_content(path: Path, start: bytes) -> str | None:
+    """Return the format that a file's first bytes tell, if they do."""
+    if start.startswith(b"PK"):
+        return _of_archive(path)
+    if start.startswith(HDF5) or start[512:].startswith(HDF5):
+        return "hdf5"
+    if is_mat(start):
+        return "mat"
+    for magic, kind in ((dimod.MAGIC, "bqm"), (b"\x93NUMPY", "npy"), (b"\x1f\x8b", "gzip")):
+        if start.startswith(magic):
+            return kind
+    if start[:3] == b"\0\0\x08" and start[3:4] in b"\1\2\3\4":
+        return "idx"
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
+        return "safetensors"
+    if start[:1] == b"\x80" and start[1:2] <= b"\x05":
+        return "pickle"
+    return _of_text(start)
+
+
+def _of_archive(path: Path) -> str:
+    """Return the format of a ZIP archive."""
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: damaged, or truncated: it begins as an archive and does not end as one")
+    with open_archive(path) as archive:
+        names = archive.namelist()
+    if is_torch_archive(names):
+        return "torch"
+    if skops.SCHEMA in names:
+        return "skops"
+    return "npz" if any(name.endswith(".npy") for name in names) else "zip"
+
+
+def _of_text(start: bytes) -> str | None:
+    """Return the format of a text, None if it is none that is known."""
+    try:
+        text = start.decode("ascii").lstrip()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith(uai.KINDS):
+        return "uai"
+    if text.startswith("{"):
+        return "json"
+    if AMAT.match(text):
+        return "amat"
+    return "coo" if dimod.is_coo(text) else None
+
+
+def _by_name(path: Path) -> str | None:
+    """Return the format that a file's name promises; its reader will say what is wrong with it."""
+    return next((kind for kind, format in FORMATS.items() if path.suffix.lower() in format.suffixes), None)

@@ -1,0 +1,38 @@
+"""Files of `torch.save`: models of this project, and state dicts of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dvae_core.errors import DataError
+
+from .reading import ReadConfig, Reading
+from .tensors import NESTED, read_tensors
+
+__all__ = ["read"]
+
+
+def read(path: Path, config: ReadConfig) -> Reading:
+    """Return the machine of a PyTorch file; of a model of this project, its prior."""
+    from dvae_core.torch_files import read_torch
+
+    content = read_torch(path)
+    if not isinstance(content, dict):
+        raise DataError(f"holds a {type(content).__name__}; save a dict of tensors, the state dict")
+    if str(content.get("format", "")).startswith("dvae-"):
+        return _own(path, config)
+    inner = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), content)
+    return read_tensors(inner, config, "PyTorch")
+
+
+def _own(path: Path, config: ReadConfig) -> Reading:
+    """Return the prior of a trained model."""
+    from dvae_core.checkpoint import load_model
+
+    from ..likelihood import machine_of, model_description
+
+    config.leave("this project")
+    trained = load_model(path)
+    dtype = str(trained.model.prior.W.dtype).removeprefix("torch.")
+    description = {"format": "dvae-model", "units": "01", "dtype": dtype, **model_description(trained)}
+    return Reading(machine_of(trained), 0.0, description)
