@@ -20,6 +20,7 @@ COMMANDS = {
     "logz": "log_z",
     "report": "report",
     "samples": "samples",
+    "table": "table",
 }
 
 

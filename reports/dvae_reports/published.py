@@ -88,9 +88,8 @@ class Published:
 
     @property
     def cite(self) -> str:
-        """Who is to be cited for the number."""
-        proposed, reported = (bibliography()[key].cite for key in (self.source, self.reported_by))
-        return proposed if proposed == reported else f"{proposed}, reported by {reported}"
+        """Who gave the number."""
+        return bibliography()[self.reported_by].cite
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +101,7 @@ class Architecture:
     n_continuous: int
     prior_hidden: tuple[int, ...]
     sharing: str
+    decoder: str
     n_left: int
     n_right: int
     n_groups: int
