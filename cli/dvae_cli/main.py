@@ -15,6 +15,7 @@ __all__ = ["main"]
 
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
+    "figure": "figure",
     "gradients": "gradients",
     "ll": "likelihood",
     "logz": "log_z",
