@@ -15,6 +15,8 @@ __all__ = ["main"]
 
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
+    "completion": "completion",
+    "doctor": "doctor",
     "figure": "figure",
     "gradients": "gradients",
     "ll": "likelihood",
