@@ -23,6 +23,7 @@ COMMANDS = {
     "logz": "log_z",
     "report": "report",
     "samples": "samples",
+    "sweep": "sweep",
     "table": "table",
 }
 
@@ -60,3 +61,7 @@ def group() -> None:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run dvae-eval."""
     run(group, "dvae-eval", args)
+
+
+if __name__ == "__main__":
+    main()

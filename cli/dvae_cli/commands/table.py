@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dvae_reports.measured import Measured
     from dvae_reports.typeset import Table
 
-__all__ = ["command"]
+__all__ = ["command", "print_table"]
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".txt": "text"}
@@ -73,7 +73,7 @@ def command(
         say(f"saved: {path}", quiet)
     else:
         for table in tables:
-            _print(table, chosen)
+            print_table(table, chosen)
     distrusted = [one for one in measured if not one.result.trustworthy]
     for one in distrusted:
         say(f"not to be trusted: {one.path}", quiet)
@@ -96,7 +96,7 @@ def _read(paths: tuple[Path, ...], kind: str) -> list[Measured]:
     return measured
 
 
-def _print(table: Table, format_name: str) -> None:
+def print_table(table: Table, format_name: str) -> None:
     """Print a table on standard output, with a terminal's type if it is one."""
     import os
 
