@@ -29,7 +29,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz docs fmt lint types build clean distclean force
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,10 @@ slow: $(STAMP) ## run the statistical suites that take minutes
 fuzz: $(STAMP) ## read 100000 tampered files with every reader (hours); FUZZ=1000 for fewer
 	DVAE_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -q -s -x tests/test_fuzz.py
 
+docs: $(STAMP) ## build the documentation into site/, warnings being errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count
+	@echo 'Made site/, to open in a browser: $(CURDIR)/site/index.html'
+
 fmt: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -80,7 +84,7 @@ build: $(STAMP) ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove build products and caches
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find dvae_core dvae_eval reports cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the demo as well
@@ -104,5 +108,5 @@ $(STAMP): pyproject.toml constraints.txt
 	quiet=; [ -t 1 ] || quiet=-q; \
 	if [ '$(BUILT_IN)' != '$(CURDIR)' ]; then $$python -m venv --clear $(VENV) || exit 1; fi; \
 	$(BIN)/python -m pip install $$quiet --disable-pip-version-check $(PIP_FLAGS) \
-	  -c constraints.txt -e '.[dev]' || exit 1; \
+	  -c constraints.txt -e '.[dev,docs]' || exit 1; \
 	printf '%s\n' '$(CURDIR)' > $(STAMP)

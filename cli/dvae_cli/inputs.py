@@ -22,7 +22,7 @@ __all__ = ["command_line", "default_output", "estimate_with_progress", "finish"]
 
 def command_line() -> list[str]:
     """Return the command line of this process, for the result."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return ["dvae-eval", *sys.argv[1:]]
 
 
 def default_output(model: Path, name: str, as_json: bool) -> Path | None:

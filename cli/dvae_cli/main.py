@@ -15,13 +15,18 @@ __all__ = ["main"]
 
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
+    "completion": "completion",
     "convert": "convert",
+    "doctor": "doctor",
+    "figure": "figure",
     "gradients": "gradients",
     "inspect": "inspect",
     "ll": "likelihood",
     "logz": "log_z",
     "report": "report",
     "samples": "samples",
+    "sweep": "sweep",
+    "table": "table",
 }
 
 
@@ -58,3 +63,7 @@ def group() -> None:
 def main(args: list[str] | None = None) -> NoReturn:
     """Run dvae-eval."""
     run(group, "dvae-eval", args)
+
+
+if __name__ == "__main__":
+    main()

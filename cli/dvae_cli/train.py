@@ -26,7 +26,7 @@ from .runner import CleanInterrupt, run
 if TYPE_CHECKING:
     from dvae_core.train import Trainer
 
-__all__ = ["command", "main"]
+__all__ = ["command", "main", "new_config"]
 
 
 def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -99,7 +99,7 @@ def command(
     """
     config = _stored_config(run_directory, dataset, preset, settings) if resume else None
     if config is None:
-        config = _new_config(dataset, preset, settings)
+        config = new_config(dataset, preset, settings)
         _refuse_existing(run_directory)
     with _among_processes(config, device, threads) as device:
         data = _load(config.dataset, quiet)
@@ -108,7 +108,7 @@ def command(
             _train(trainer, quiet)
 
 
-def _new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
+def new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
     """Return a preset's settings with those of the command line in their place."""
     if dataset is None and preset is None:
         raise ConfigError(f"DATASET is missing; give one of {', '.join(NAMES)}, or an .npz or .npy file")

@@ -16,7 +16,7 @@ from dvae_eval.sample_grid import SampleGrid
 
 from .metrics import Epoch, read_metrics
 
-__all__ = ["MAKERS", "RunRecord"]
+__all__ = ["MAKERS", "RunRecord", "read_settings"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
@@ -65,7 +65,7 @@ class RunRecord:
             If `config.json` is missing, if a file is damaged or of another schema, or if a result was made
             from another model than `model.pt`; the message names the files and what to do.
         """
-        config, provenance = _read_config(directory / "config.json")
+        config, provenance = read_settings(directory / "config.json")
         epochs, notes = read_metrics(directory / "metrics.jsonl")
         log_z = _optional(directory / "logz.json", _reader(LogZResult))
         likelihood = _optional(directory / "ll.json", _reader(LikelihoodResult))
@@ -85,8 +85,8 @@ class RunRecord:
         return self.directory.name or self.directory.resolve().name
 
 
-def _read_config(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the settings in `path` and where they came from."""
+def read_settings(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the settings in the `config.json` at `path` and where they came from; ResultError if unusable."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return RunConfig.from_dict(data), dict(data.get("provenance", {}))

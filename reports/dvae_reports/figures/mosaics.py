@@ -14,11 +14,10 @@ from dvae_eval.sample_grid import SampleGrid
 
 from .style import styled
 
-__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "plot_reconstructions", "plot_samples"]
+__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "plot_reconstructions", "plot_samples", "samples_image"]
 
 Images = NDArray[np.uint8]
 
-GROUP_GAP = 4
 PAIRS_A_STRIP = 10
 
 
@@ -52,8 +51,14 @@ def pair_mosaic(originals: Images, reconstructions: Images) -> Images:
 @styled
 def plot_samples(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
     """Show the samples as Figure 5 does: rows parted by sweeps, the draws of one RBM state side by side."""
-    chains = [mosaic(grid.samples[:, chain]) for chain in range(grid.samples.shape[1])]
-    return _show(_beside(chains), ax)
+    return _show(samples_image(grid), ax)
+
+
+def samples_image(grid: SampleGrid) -> Images:
+    """Return the picture of `plot_samples`, pixel by pixel, RGBA."""
+    return _beside(
+        [mosaic(grid.samples[:, chain]) for chain in range(grid.samples.shape[1])], grid.samples.shape[-1]
+    )
 
 
 @styled
@@ -66,14 +71,14 @@ def plot_reconstructions(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
         for start in range(0, len(grid.originals), PAIRS_A_STRIP)
     ]
     turned = [strip.transpose(1, 0, 2) for strip in strips]
-    return _show(_beside(turned).transpose(1, 0, 2), ax)
+    return _show(_beside(turned, grid.originals.shape[-1]).transpose(1, 0, 2), ax)
 
 
-def _beside(pages: list[Images]) -> Images:
-    """Set mosaics of equal or smaller heights beside one another, with a wider gap between groups."""
-    height = max(page.shape[0] for page in pages)
-    padded = [np.pad(page, ((0, height - page.shape[0]), (0, GROUP_GAP), (0, 0))) for page in pages]
-    return np.concatenate(padded, axis=1)[:, :-GROUP_GAP]
+def _beside(pages: list[Images], tile: int) -> Images:
+    """Set mosaics of equal or smaller heights beside one another, half a tile of `tile` pixels between them."""
+    height, gap = max(page.shape[0] for page in pages), max(1, tile // 2)
+    padded = [np.pad(page, ((0, height - page.shape[0]), (0, gap), (0, 0))) for page in pages]
+    return np.concatenate(padded, axis=1)[:, :-gap]
 
 
 def _show(image: Images, ax: Axes | None) -> Axes:

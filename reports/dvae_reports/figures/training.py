@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 from ..metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["plot_elbo", "plot_kl"]
+__all__ = ["plot_elbo", "plot_kl", "plot_runs"]
 
 MAX_LAYERS = 3
+# Colour and dashes of the first, second, ... run; told apart without colour.
+LOOKS = (
+    ("blue", "-"),
+    ("orange", "--"),
+    ("green", "-."),
+    ("violet", ":"),
+    ("muted", (0, (6, 1, 1, 1, 1, 1))),
+    ("ink", (0, (1, 2.5))),
+)
 
 
 @styled
@@ -28,7 +37,7 @@ def plot_elbo(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     ax.plot(numbers, train, "--", marker=marker, color=PALETTE["orange"], label="training")
     ax.plot(numbers, valid, "-", marker=marker, color=PALETTE["blue"], label="validation")
     _shade_warmup(ax, epochs)
-    _focus(ax, np.stack([train, valid]))
+    _focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
     _dress(ax, "ELBO (nats an image)")
     legend_above(ax, 3)
     return ax
@@ -48,6 +57,23 @@ def plot_kl(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     _shade_warmup(ax, epochs)
     ax.set_ylim(bottom=0)
     _dress(ax, "KL (nats an image)")
+    legend_above(ax, 2)
+    return ax
+
+
+@styled
+def plot_runs(runs: Mapping[str, Sequence[Epoch]], *, ax: Axes | None = None) -> Axes:
+    """Plot the validation bounds of several runs, by their names, against epochs, nats an image."""
+    ax = axes(ax)
+    settled = []
+    for i, (name, epochs) in enumerate(runs.items()):
+        color, line = LOOKS[i % len(LOOKS)]
+        values = np.array([e.valid.elbo for e in epochs], dtype=float)
+        marker = "o" if len(epochs) == 1 else ""
+        ax.plot(_numbers(epochs), values, linestyle=line, marker=marker, color=PALETTE[color], label=name)
+        settled.append(values[len(values) // 10 :])
+    _focus(ax, np.concatenate(settled))
+    _dress(ax, "validation ELBO (nats an image)")
     legend_above(ax, 2)
     return ax
 
@@ -75,9 +101,8 @@ def _shade_warmup(ax: Axes, epochs: Sequence[Epoch]) -> None:
         )
 
 
-def _focus(ax: Axes, curves: NDArray[np.float64]) -> None:
-    """Leave the first tenth of training out of the y range: its plunge would flatten all that follows."""
-    settled = curves[:, curves.shape[1] // 10 :]
+def _focus(ax: Axes, settled: NDArray[np.float64]) -> None:
+    """Let the y range be that of the bounds after the first tenth: its plunge would flatten all that follows."""
     settled = settled[np.isfinite(settled)]
     if settled.size and settled.min() < settled.max():
         margin = 0.06 * (settled.max() - settled.min())

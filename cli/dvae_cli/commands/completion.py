@@ -1,0 +1,35 @@
+"""dvae-eval completion: what a shell needs to complete commands, options and file names."""
+
+from __future__ import annotations
+
+import click
+
+from ..options import common_options
+
+__all__ = ["PROGRAMS", "command"]
+
+SHELLS = ("bash", "zsh", "fish")
+PROGRAMS = ("dvae-eval", "dvae-train")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@common_options
+def command(shell: str, quiet: bool, debug: bool) -> None:
+    """Print a script that lets SHELL complete dvae-eval and dvae-train.
+
+    \b
+    Example:
+      dvae-eval completion bash >> ~/.bashrc
+      dvae-eval completion zsh >> ~/.zshrc
+      dvae-eval completion fish > ~/.config/fish/completions/dvae.fish
+
+    It takes effect in shells that are started afterwards.
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # one of the shells that click knows
+    for program in PROGRAMS:
+        # The source tells the shell which variable asks the program itself for its completions.
+        click.echo(kind(command, {}, program, f"_{program.replace('-', '_').upper()}_COMPLETE").source())

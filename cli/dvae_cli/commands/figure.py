@@ -1,0 +1,84 @@
+"""dvae-eval figure: one of the paper's figures, made from result files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dvae_core.errors import ConfigError
+
+from ..options import common_options, output_path
+
+__all__ = ["command"]
+
+NAMES = {
+    "diagnostics": "what results show of their own quality",
+    "ladder": "exchange rates and overlaps of the ladder",
+    "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
+    "posterior-layers": "log-likelihood against the layers of the RBM's posterior (Figure 6c)",
+    "rbm-size": "log-likelihood against the units of the RBM (Figure 6b)",
+    "samples": "samples, rows parted by block Gibbs sweeps (Figures 5, 11 to 13)",
+    "smoothing": "the smoothing transformations, from no file (Figures 2a, 7, 8)",
+    "sweeps": "log-likelihood against Gibbs sweeps per minibatch (Figure 6a)",
+    "training": "the course of training, of one run or of several",
+    "widths": "log-likelihood against the networks' widths (Figure 9)",
+}
+WIDTHS = {"column": 3.25, "page": 6.75}
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+class Width(click.ParamType["float"]):
+    """Inches, or the name of a width."""
+
+    name = "inches"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the width in inches."""
+        try:
+            width = WIDTHS[value] if value in WIDTHS else float(value)
+        except ValueError:
+            width = 0.0
+        if not 1 <= width <= 40:
+            self.fail(f"{value!r} is neither column nor page nor a number of inches from 1 to 40", param, ctx)
+        return width
+
+
+@click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in NAMES.items()))
+@click.argument("name", type=click.Choice(list(NAMES)), metavar="NAME")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILE]...")
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .png, .svg or .pdf."
+)
+@click.option(
+    "--width", type=Width(), default="column", show_default=True, help="column (3.25), page (6.75), or inches."
+)
+@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@common_options
+def command(
+    name: str, files: tuple[Path, ...], output: Path, width: float, force: bool, quiet: bool, debug: bool
+) -> None:
+    """Draw the figure NAME from result files or run directories.
+
+    \b
+    Example:
+      dvae-eval figure logz runs/mnist runs/omniglot -o figure10.pdf --width page
+      dvae-eval figure samples runs/mnist -o samples.png
+      dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.svg
+      dvae-eval figure smoothing -o figure2.pdf --width page
+
+    The same files give the same bytes. Lines and marks are told apart without colour.
+    """
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
+    from dvae_core.files import write_bytes
+    from dvae_reports.drawing import draw, figure_bytes
+
+    from ..console import say
+
+    path = output_path(output, force, None)
+    content = figure_bytes(draw(name, files, width), output.suffix[1:])
+    if path:
+        write_bytes(path, content)
+        say(f"saved: {path}", quiet)

@@ -1,0 +1,110 @@
+"""dvae-eval table: results beside the paper's, as a table to print, to paste or to publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dvae_core.errors import ResultError
+
+from ..options import common_options, output_path
+
+if TYPE_CHECKING:
+    from dvae_reports.measured import Measured
+    from dvae_reports.typeset import Table
+
+__all__ = ["command", "print_table"]
+
+FORMATS = ("text", "markdown", "latex", "csv", "html")
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".txt": "text"}
+KINDS = ("table1", "table2", "ablation", "results")
+
+
+@click.command("table")
+@click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[RESULT]...")
+@click.option("--kind", type=click.Choice(KINDS), default="table1", show_default=True, help="Which table.")
+@click.option(
+    "--format", "format_name", type=click.Choice(FORMATS), help="[default: text, or what the name of -o ends in]"
+)
+@click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
+@click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="[default: standard output]")
+@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@common_options
+def command(
+    results: tuple[Path, ...],
+    kind: str,
+    format_name: str | None,
+    with_later: bool,
+    references: bool,
+    output: Path | None,
+    force: bool,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Show results as a table, beside the paper's.
+
+    \b
+    Example:
+      dvae-eval table runs/mnist-*
+      dvae-eval table runs/mnist-* -o table1.tex
+      dvae-eval table --kind ablation runs/linear runs/sbn
+      dvae-eval table --kind results runs/*/ll.json --format csv
+
+    RESULT is a run directory or a result file. Runs that differ in their seeds alone become one row, mean and
+    standard deviation. What is best is bold; a result that is not to be trusted is marked with † and never the
+    best, and makes the exit status 3. Without RESULT, the paper's table alone.
+    """
+    from dvae_core.files import write_text
+    from dvae_reports.comparison import make_tables
+    from dvae_reports.typeset import write_table
+
+    from ..console import say
+    from ..runner import NOT_TRUSTWORTHY
+
+    path = output_path(output, force, None)
+    chosen = format_name or (SUFFIXES.get(output.suffix, "text") if output else "text")
+    measured = _read(results, kind)
+    tables = make_tables(kind, measured, with_later=with_later, references=references)
+    if path:
+        write_text(path, "\n".join(write_table(table, chosen) for table in tables))
+        say(f"saved: {path}", quiet)
+    else:
+        for table in tables:
+            print_table(table, chosen)
+    distrusted = [one for one in measured if not one.result.trustworthy]
+    for one in distrusted:
+        say(f"not to be trusted: {one.path}", quiet)
+    return NOT_TRUSTWORTHY if distrusted else 0
+
+
+def _read(paths: tuple[Path, ...], kind: str) -> list[Measured]:
+    """Return the results at `paths` that a kind of table is made of; ResultError where there is none of them."""
+    from dvae_reports.measured import read_measured
+
+    wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
+    measured: list[Measured] = []
+    for path in paths:
+        found = [one for one in read_measured(path) if kind == "table2" or one.result.kind in wanted]
+        if not found:
+            raise ResultError(f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval ll")
+        measured += found
+    if kind == "results" and not measured:
+        raise ResultError("RESULT: none given; give run directories or result files")
+    return measured
+
+
+def print_table(table: Table, format_name: str) -> None:
+    """Print a table on standard output, with a terminal's type if it is one."""
+    import os
+
+    from rich.console import Console
+
+    from dvae_reports.typeset import write_table
+
+    console = Console()
+    width = console.width if console.is_terminal else None
+    color = console.is_terminal and not os.environ.get("NO_COLOR")
+    click.echo(write_table(table, format_name, width=width, color=bool(color)), nl=False)

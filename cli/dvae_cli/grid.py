@@ -1,0 +1,190 @@
+"""A grid of training runs: settings that vary, seeds, and the command lines that make and measure each run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvae_core.config import RunConfig
+from dvae_core.errors import ConfigError, DvaeError
+from dvae_core.files import sha256_file
+from dvae_core.run_files import read_config
+from dvae_eval.results import load_result
+
+from .runner import INTERRUPTED, NOT_TRUSTWORTHY
+from .train import command as train_command
+from .train import new_config
+
+__all__ = ["Point", "Runs", "config_of", "grid", "is_measured", "refuse_other_settings"]
+
+Varied = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of the grid: its directory, and what `dvae-train` is given beside --out."""
+
+    directory: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.directory.name
+
+
+def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int]) -> list[Point]:
+    """Return a point for every combination of the varied settings' values and every seed.
+
+    Parameters
+    ----------
+    out : Path
+        Where the run directories lie.
+    training : sequence of str
+        What all runs have in common on the command line of `dvae-train`.
+    varied : dict of str to list of str
+        Options without their dashes, with their values as one types them; options with commas between them
+        share their values.
+    seeds : sequence of int
+
+    Raises
+    ------
+    ConfigError
+        If two combinations have the same name.
+    """
+    points = []
+    for values in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, values, strict=True))
+        pairs = [(name, value) for names, value in chosen.items() for name in names.split(",")]
+        options = [part for name, value in pairs for part in (f"--{name}", value)]
+        parts = [f"{names.replace(',', '+')}-{_plain(value)}" for names, value in chosen.items()]
+        for seed in seeds:
+            name = "_".join([*parts, f"seed-{seed}"])
+            points.append(Point(out / name, (*training, *options, "--seed", str(seed))))
+    names = [point.name for point in points]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--vary: {name} comes up twice; give different values")
+    return points
+
+
+def _plain(value: str) -> str:
+    """Return a value as part of a directory's name."""
+    return re.sub(r"[^\w.]+", "x", Path(value).stem if os.sep in value else value)
+
+
+def config_of(point: Point) -> RunConfig:
+    """Return the settings that a point asks for; ConfigError or click's own errors if they cannot be used."""
+    arguments = [*point.arguments, "--out", str(point.directory)]
+    values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
+    return new_config(values.pop("dataset"), values.pop("preset"), values)
+
+
+def refuse_other_settings(point: Point) -> None:
+    """Raise ConfigError if the point's directory holds a run with other settings than asked for."""
+    wanted = config_of(point)
+    if (point.directory / "config.json").exists() and read_config(point.directory) != wanted:
+        raise ConfigError(
+            f"--out: the run in {point.directory} has other settings; give the same ones, or another directory"
+        )
+
+
+def is_measured(point: Point) -> bool:
+    """Whether the point has a model with a log Z and a log-likelihood of its own."""
+    model = point.directory / "model.pt"
+    try:
+        digest = sha256_file(model)
+        results = [load_result(model.with_name(name)) for name in ("logz.json", "ll.json")]
+    except (DvaeError, OSError):
+        return False
+    return all(result.model.get("sha256") == digest for result in results)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Runs the commands of points, several at a time from as many threads, and stops them together.
+
+    Attributes
+    ----------
+    log_z, likelihood : tuple of str
+        Further options of `dvae-eval logz` and `dvae-eval ll`.
+    device : str
+        Where to compute.
+    threads : int
+        OpenMP threads of every process.
+    """
+
+    log_z: tuple[str, ...]
+    likelihood: tuple[str, ...]
+    device: str
+    threads: int
+    stopped: bool = False
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def make(self, point: Point, say: Callable[[str], None]) -> str:
+        """Train and measure a point, or go on where it was left; return what failed, empty if nothing did.
+
+        What the commands say goes to a hidden log file beside the point's directory.
+        """
+        if is_measured(point):
+            return ""
+        model = str(point.directory / "model.pt")
+        resume = ["--resume"] if (point.directory / "config.json").exists() else []
+        compute = ["--device", self.device, "--quiet"]
+        steps = {
+            "training": ["train", *point.arguments, "--out", str(point.directory), *resume, *compute],
+            "log Z": ["main", "logz", model, *self.log_z, *compute],
+            "log-likelihood": ["main", "ll", model, *self.likelihood, *compute],
+        }
+        for step, command in steps.items():
+            if self.stopped:
+                return f"{point.name}: stopped before its {step}"
+            say(f"{point.name}: {step}")
+            status = self._run(command, point.directory.with_name(f".{point.name}.log"))
+            if status not in (0, NOT_TRUSTWORTHY):
+                return f"{point.name}: {step} {'was stopped' if status == INTERRUPTED else 'failed'}"
+        return ""
+
+    def stop(self) -> None:
+        """Let every running command end as Ctrl-C does, wait until it has, and start no other."""
+        with self._lock:
+            self.stopped = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+
+    def _run(self, arguments: Sequence[str], log: Path) -> int:
+        """Run `python -m dvae_cli.<first argument>`; return its exit status."""
+        module, *rest = arguments
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        with log.open("ab") as file:
+            with self._lock:
+                if self.stopped:
+                    return INTERRUPTED
+                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`.
+                process = subprocess.Popen(
+                    [sys.executable, "-m", f"dvae_cli.{module}", *rest],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                    env=environment,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            # Interrupted here, the process stays among those that `stop` takes care of.
+            status = process.wait()
+            with self._lock:
+                self._running.discard(process)
+            return status

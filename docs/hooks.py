@@ -1,0 +1,121 @@
+"""What the site makes of its pages: the commands' reference, the list of modules, and equations as MathML.
+
+All of it is made from the code when the site is built, so none of it can fall behind.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from latex2mathml.converter import convert
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
+COMMANDS = "<!-- the commands -->"
+MODULES = re.compile(r"<!-- the modules of (\w+) -->")
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the generated references where the pages ask for them."""
+    if COMMANDS in markdown:
+        markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
+    return MODULES.sub(lambda found: "\n\n".join(f"::: {name}" for name in modules(found[1])), markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Turn equations into MathML, which browsers show without scripts or fonts from elsewhere."""
+    return EQUATION.sub(lambda found: mathml(html.unescape(found[3]), found[2] == "["), content)
+
+
+def mathml(latex: str, display: bool) -> str:
+    """Return an equation as MathML; ValueError for a command that is not known."""
+    made = convert(latex.strip(), display="block" if display else "inline")
+    # A function's name stands apart from what it is applied to.
+    made = re.sub(r"<mi>(log|exp)</mi>(?!<mo|<mrow><mo)", r"<mi>\1</mi><mspace width='0.17em'/>", made)
+    if "\\" in html.unescape(made):
+        raise ValueError(f"equation not understood: {latex}")
+    return f'<div class="equation">{made}</div>' if display else made
+
+
+# --- the commands ---------------------------------------------------------------------------------------------
+
+
+def programs() -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with the words that call it."""
+    yield "dvae-train", import_module("dvae_cli.train").command
+    group = import_module("dvae_cli.main").group
+    yield "dvae-eval", group
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None  # it was just listed
+        yield f"dvae-eval {name}", command
+
+
+def command_reference() -> Iterator[str]:
+    """Yield the lines of a page with a section for every command."""
+    for name, command in programs():
+        yield from command_section(name, command)
+
+
+def command_section(name: str, command: click.Command) -> Iterator[str]:
+    """Yield a command's section: usage, description with its example, arguments and options."""
+    context = click.Context(command, info_name=name)
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from (f"## `{name}`", "", "```text", f"{name} {usage}".rstrip(), "```", "")
+    yield from description(command.help or "")
+    for param in command.get_params(context):
+        option, meaning = param.get_help_record(context) or ("", "")
+        if meaning:
+            yield from (f"`{option}`", f":   {literal(meaning)}", "")
+    if command.epilog:
+        yield from description(command.epilog)
+
+
+def description(text: str) -> Iterator[str]:
+    """Yield a help text as Markdown: paragraphs, and as code what click is told to leave alone."""
+    for paragraph in re.split(r"\n\s*\n", text.replace("\r", "")):
+        lines = [line.strip() for line in paragraph.strip().splitlines()]
+        if not lines:
+            continue
+        if lines[0] == "\b":
+            title, *rest = lines[1:] if lines[1].endswith(":") else ["", *lines[1:]]
+            yield from ([title, ""] if title else [])
+            yield from ("```text", *rest, "```", "")
+        else:
+            yield from (literal(" ".join(lines)), "")
+
+
+def literal(text: str) -> str:
+    """Return words as Markdown that says just them."""
+    return re.sub(r"([\\`*_<>|#$])", r"\\\1", text)
+
+
+# --- the modules ----------------------------------------------------------------------------------------------
+
+
+def modules(package: str) -> list[str]:
+    """Return the modules of a package that offer something, in alphabetical order."""
+    folder = PACKAGES[package] / package
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(PACKAGES[package]).with_suffix("").parts
+        if public_names(path) and path.name != "__init__.py":
+            found.append(".".join(parts))
+    return found
+
+
+def public_names(path: Path) -> list[str]:
+    """Return the `__all__` of a module, read without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["__all__"]:
+            return list(ast.literal_eval(node.value))
+    return []

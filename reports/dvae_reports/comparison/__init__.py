@@ -1,0 +1,41 @@
+"""The comparison tables: the user's results beside the paper's, Table 2, the ladder of App. J, any results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..measured import Measured, group_runs
+from ..typeset import Table
+from .ablations import ablation_table
+from .architectures import architecture_table
+from .paper import paper_table
+from .results import results_tables
+
+__all__ = ["KINDS", "ablation_table", "architecture_table", "make_tables", "paper_table", "results_tables"]
+
+KINDS = {
+    "table1": "log-likelihoods beside the paper's (Table 1)",
+    "table2": "architectures (Table 2)",
+    "ablation": "the contributions of the model's parts (App. J)",
+    "results": "any results",
+}
+
+
+def make_tables(
+    kind: str, measured: Sequence[Measured], *, with_later: bool = False, references: bool = False
+) -> list[Table]:
+    """Return the tables of a kind of `KINDS`; `with_later` and `references` are for `table1`.
+
+    Raises
+    ------
+    ResultError
+        If one model was measured twice under the same settings.
+    """
+    if kind == "table2":
+        return [architecture_table(measured)]
+    groups = group_runs(measured)
+    if kind == "ablation":
+        return [ablation_table(groups)]
+    if kind == "results":
+        return results_tables(measured, groups)
+    return [paper_table(groups, with_later=with_later, references=references)]

@@ -1,0 +1,75 @@
+"""Several axes in one figure of a paper's width, each with its letter and its words below it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from .style import legend_above, styled
+
+__all__ = ["DPI", "Draw", "grid_shape", "label_panels", "panel_figure"]
+
+Draw = Callable[[Axes], object]
+
+DPI = 300
+# What a panel needs for its ticks, labels and legend, in inches, and its height as a share of its width.
+NARROWEST, LOWEST, ASPECT = 2.9, 2.3, 0.66
+# The margin that matplotlib's layout keeps on either side of a panel, inches.
+MARGIN = 0.05
+
+
+@styled
+def panel_figure(panels: Sequence[tuple[str, Draw]], width: float) -> Figure:
+    """Return a figure of `width` inches with a panel for each pair of a title and a function that draws in axes.
+
+    One panel stands without letter and title; its words belong into the paper's caption.
+    """
+    n_rows, n_columns = grid_shape(len(panels), width, NARROWEST)
+    panel_width = width / n_columns
+    height = max(LOWEST, ASPECT * min(panel_width, 1.6 * NARROWEST)) + 0.15 * (len(panels) > 1)
+    figure = Figure(figsize=(width, n_rows * height), dpi=DPI, layout="constrained")
+    axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
+    for ax, (_, draw) in zip(axes, panels, strict=False):
+        draw(ax)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    if len(panels) > 1:
+        label_panels(axes, [title for title, _ in panels])
+    _fit_legends(figure, axes, n_columns)
+    return figure
+
+
+def grid_shape(n_panels: int, width: float, narrowest: float) -> tuple[int, int]:
+    """Return (rows, columns) of panels at least `narrowest` wide, the rows as equally filled as can be."""
+    n_rows = math.ceil(n_panels / max(1, int(width / narrowest)))
+    return n_rows, math.ceil(n_panels / n_rows)
+
+
+def label_panels(axes: Sequence[Axes], titles: Sequence[str]) -> None:
+    """Write (a), (b), ... and a title below the axis label of each panel, as papers do."""
+    for i, (ax, title) in enumerate(zip(axes, titles, strict=False)):
+        ax.set_xlabel(f"{ax.get_xlabel()}\n({chr(ord('a') + i)}) {title}".strip())
+
+
+def _fit_legends(figure: Figure, axes: Sequence[Axes], n_columns: int) -> None:
+    """Give every legend as many columns as fit between its axes' left end and its panel's right end."""
+    with_legend = [(i, ax, legend) for i, ax in enumerate(axes) if (legend := ax.get_legend()) is not None]
+    for *_, legend in with_legend:
+        legend.set_in_layout(False)
+    figure.draw_without_rendering()
+    panel = figure.bbox.width / n_columns
+    for i, ax, legend in with_legend:
+        right = (i % n_columns + 1) * panel - MARGIN * figure.dpi
+        _fit(ax, len(legend.get_texts()), right - ax.get_window_extent().x0)
+
+
+def _fit(ax: Axes, n_texts: int, width: float) -> None:
+    """Give a legend of `n_texts` entries as many columns as fit into `width`, in pixels."""
+    for n_columns in range(n_texts, 0, -1):
+        legend_above(ax, n_columns)
+        legend = ax.get_legend()
+        if legend is None or legend.get_window_extent().width <= width:
+            return

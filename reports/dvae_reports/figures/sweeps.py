@@ -1,0 +1,97 @@
+"""Log-likelihood against one setting of the model or its training, from sets of runs (Figures 6 and 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+from ..rounding import count
+from .style import PALETTE, axes, legend_above, styled
+
+__all__ = ["Line", "Point", "plot_sweep"]
+
+# Marker, colour and dashes of the first, second, ... line; told apart without colour.
+LOOKS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A mean log-likelihood, nats an image, at a value of the setting.
+
+    Attributes
+    ----------
+    x : float
+        The setting.
+    log_likelihood, error : float
+        Mean, and standard deviation over runs, or the standard error over images of a single run.
+    trustworthy : bool
+        Drawn as a cross where it is not.
+    """
+
+    x: float
+    log_likelihood: float
+    error: float
+    trustworthy: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points that differ in the setting alone; `look` and `is_dashed` tell the line from others."""
+
+    label: str
+    points: list[Point]
+    look: int = 0
+    is_dashed: bool = False
+
+
+@styled
+def plot_sweep(lines: Sequence[Line], xlabel: str, errors: str, *, ax: Axes | None = None) -> Axes:
+    """Plot log-likelihoods with their errors against a setting, whose values are the ticks.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        At least one; named in a legend unless it is the only one.
+    xlabel : str
+        What the setting is.
+    errors : str
+        What the error bars are.
+    """
+    ax = axes(ax)
+    for line in lines:
+        marker, color = LOOKS[line.look % len(LOOKS)]
+        points = sorted(line.points, key=lambda point: point.x)
+        x, y, error = np.array([(p.x, p.log_likelihood, p.error) for p in points], dtype=float).T
+        ax.errorbar(
+            x,
+            y,
+            error,
+            fmt=marker + ("--" if line.is_dashed else "-"),
+            color=PALETTE[color],
+            mfc=PALETTE["paper"] if line.is_dashed else PALETTE[color],
+            markersize=4.5,
+            capsize=2.5,
+            elinewidth=1,
+            label=line.label,
+        )
+    distrusted = [(p.x, p.log_likelihood) for line in lines for p in line.points if not p.trustworthy]
+    if distrusted:
+        ax.plot(*zip(*distrusted, strict=True), "x", color=PALETTE["ink"], markersize=8, label="not to be trusted")
+    _ticks(ax, sorted({point.x for line in lines for point in line.points}))
+    ax.set(xlabel=xlabel, ylabel=f"log-likelihood (nats)\n± {errors}")
+    if len(lines) > 1 or distrusted:
+        legend_above(ax, 2)
+    return ax
+
+
+def _ticks(ax: Axes, values: Sequence[float]) -> None:
+    """Mark the settings, on a logarithmic axis where they span more than a factor of four."""
+    if values[0] > 0 and values[-1] > 4 * values[0]:
+        ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator(list(values)))
+    ax.xaxis.set_major_formatter(FixedFormatter([count(round(value)) for value in values]))

@@ -1,0 +1,57 @@
+"""dvae-eval doctor: a sound installation passes, and a broken one is told so."""
+
+import dataclasses
+import json
+
+import pytest
+
+from dvae_cli import checkup
+from dvae_cli.main import main as dvae_eval
+
+
+def status_of(*args):
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval(["doctor", *args])
+    return exit.value.code
+
+
+def test_a_sound_installation_passes_and_says_what_it_is(capsys):
+    assert status_of() == 0
+    captured = capsys.readouterr()
+    for word in ("torch", "cpu", "threads", "digits: built in"):
+        assert word in captured.out
+    assert "FAILED" not in captured.out
+    assert "tempering it ..." in captured.err
+
+
+def test_json_is_all_there_is(capsys, monkeypatch):
+    monkeypatch.setattr(checkup, "STEPS", {"enumerating": checkup._exact})
+    assert status_of("--json", "--quiet") == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert captured.err == ""
+    assert found["passed"] is True
+    assert {"versions", "devices", "threads", "data", "checks"} <= set(found)
+
+
+@pytest.mark.parametrize(("step", "shift"), [("_exact", 1e-6), ("_tempered", 0.5)])
+def test_a_wrong_number_is_found(capsys, monkeypatch, step, shift):
+    """An estimator that is off, by little where the number is exact, must not pass."""
+    right = checkup.estimate_log_z
+
+    def wrong(*args, **kwargs):
+        result = right(*args, **kwargs)
+        return dataclasses.replace(result, log_z=result.log_z + shift)
+
+    monkeypatch.setattr(checkup, "estimate_log_z", wrong)
+    monkeypatch.setattr(checkup, "STEPS", {step: getattr(checkup, step)})
+    assert status_of("-q") == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_a_check_that_breaks_does_not_end_the_others(capsys, monkeypatch):
+    monkeypatch.setattr(checkup, "STEPS", {"dividing": lambda: 1 / 0, "enumerating": checkup._exact})
+    assert status_of("-q") == 1
+    out = capsys.readouterr().out
+    assert "FAILED  dividing: failed (ZeroDivisionError: division by zero)" in out
+    assert "ok      exact log Z" in out

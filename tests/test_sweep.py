@@ -1,0 +1,175 @@
+"""dvae-eval sweep: which runs a grid has, that it goes on where it was left, and that nothing is mixed up."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dvae_cli.grid import Point, Runs, config_of, grid
+from dvae_cli.main import main as dvae_eval
+from dvae_core.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ["bars-and-stripes-2x2", "--left", "3", "--right", "2", "--encoder-hidden", "8"]
+TINY += ["--epochs", "1", "--chains", "20", "--sweeps", "2"]
+LL = ["--ll", "--samples 20 --limit 30"]
+
+
+def status_of(*args):
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval(["sweep", *map(str, args)])
+    return exit.value.code
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Let the commands run in this process, which spares the start of six; return the list of those that ran."""
+    ran = []
+
+    def run(self, arguments, log):
+        module, *rest = arguments
+        ran.append(arguments)
+        with pytest.raises(SystemExit) as exit:
+            importlib.import_module(f"dvae_cli.{module}").main(rest)
+        return exit.value.code
+
+    monkeypatch.setattr(Runs, "_run", run)
+    return ran
+
+
+def test_a_grid_is_every_combination_with_every_seed():
+    varied = {"groups": ["1", "2"], "encoder-hidden": ["8,8"], "left,right": ["3", "4"]}
+    points = grid(Path("out"), ["digits"], varied, range(2))
+    assert len(points) == 8
+    assert points[1] == Point(
+        Path("out/groups-1_encoder-hidden-8x8_left+right-3_seed-1"),
+        ("digits", *("--groups", "1", "--encoder-hidden", "8,8", "--left", "3", "--right", "3", "--seed", "1")),
+    )
+    config = config_of(points[1])
+    assert (config.model.n_groups, config.model.encoder_hidden, config.train.seed) == (1, (8, 8), 1)
+    assert (config.model.n_left, config.model.n_right) == (3, 3)
+    assert [point.name for point in grid(Path("out"), ["digits"], {}, [0])] == ["seed-0"]
+
+
+def test_two_values_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="comes up twice"):
+        grid(Path("out"), ["digits"], {"groups": ["1", "1"]}, [0])
+
+
+def test_a_grid_is_made_measured_shown_and_extended(in_process, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    args = ("--out", out, "--vary", "groups=1 2", *LL)
+    assert status_of(*args, *TINY) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines() if line.startswith(" groups")] == [
+        *("groups-1_seed-0", "groups-2_seed-0")
+    ]
+    assert "groups-2_seed-0: log-likelihood" in captured.err
+    assert [command[1] for command in in_process if command[0] == "main"] == ["logz", "ll"] * 2
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+
+    # Nothing is done twice, and further values and seeds are made beside what there is.
+    in_process.clear()
+    assert status_of(*args, "-q", *TINY) == 0
+    assert in_process == []
+    assert status_of("--out", out, "--vary", "groups=1 2 3", "--seeds", 2, "--part", "2/3", *LL, "-q", *TINY) == 0
+    assert len(in_process) == 3 * 2
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {path.name for path in out.glob("*")} >= {"groups-1_seed-1", "groups-3_seed-0"}
+    # Seeds become one row.
+    capsys.readouterr()
+    assert status_of("--out", out, "--vary", "groups=1", "--seeds", 2, *LL, "-q", *TINY) == 0
+    assert capsys.readouterr().out.count("\n groups-1 ") == 1
+
+    # The figure of the same runs.
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval(
+            ["figure", "posterior-layers", *map(str, out.glob("*_seed-0")), "-o", str(tmp_path / "f.svg"), "-q"]
+        )
+    assert exit.value.code == 0
+
+
+def test_a_run_that_was_left_half_way_is_resumed(in_process, tmp_path):
+    out = tmp_path / "sweep"
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    (out / "seed-0" / "ll.json").unlink()
+    in_process.clear()
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert "--resume" in in_process[0]
+    assert (out / "seed-0" / "ll.json").exists()
+
+
+def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    in_process.clear()
+    capsys.readouterr()
+    for args, words in (
+        ((*LL, *TINY, "--epochs", "2"), "seed-0 has other settings"),
+        (("--ll", "--samples 30", *TINY), "--logz, --ll"),
+        ((*LL, "--vary", "groups=0", *TINY), "--groups: 0 is not allowed"),
+        ((*LL, "--vary", "smoothing=sandpaper", *TINY), "sandpaper"),
+        ((*LL, "--vary", "colour=red", *TINY), "--colour"),
+        ((*LL, "--vary", "groups", *TINY), "groups=1 2 4"),
+        ((*LL, "--vary", "groups=1", "--vary", "groups=2", *TINY), "named twice"),
+        ((*LL, "--part", "3/2", *TINY), "3/16"),
+    ):
+        assert status_of("--out", out, *args) == 2
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err.count("\n")) == ("", 1)
+        assert words in captured.err
+    assert in_process == []
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(in_process, tmp_path, capsys, monkeypatch):
+    out, right = tmp_path / "sweep", Runs._run
+
+    def run(self, arguments, log):
+        return 1 if "groups-1_seed-0" in " ".join(arguments) else right(self, arguments, log)
+
+    monkeypatch.setattr(Runs, "_run", run)
+    assert status_of("--out", out, "--vary", "groups=1 2", *LL, *TINY) == 1
+    captured = capsys.readouterr()
+    assert "groups-1_seed-0: training failed; see" in captured.err
+    assert "groups-2_seed-0" in captured.out
+
+
+def test_a_number_that_is_not_to_be_trusted_is_the_exit_status(in_process, tmp_path):
+    out = tmp_path / "sweep"
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    path = out / "seed-0" / "ll.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trustworthy": False}))
+    assert status_of("--out", out, *LL, "-q", *TINY) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_ends_all_processes(tmp_path, workers):
+    """Training that would take hours is stopped after its first epochs: all processes end, and say so."""
+    out = tmp_path / "sweep"
+    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    training = [*TINY[:-6], "--epochs", "100000", "--chains", "20", "--sweeps", "2"]
+    args = ["sweep", "--out", str(out), "--vary", "groups=1 2", "--workers", str(workers), *LL, *training]
+    command = [sys.executable, "-m", "dvae_cli.main", *args]
+    process = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": roots}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    started = [out / f"groups-{n}_seed-0" / "metrics.jsonl" for n in range(1, workers + 1)]
+    deadline = time.monotonic() + 120
+    while not all(path.exists() for path in started) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "the same command goes on" in said
+    for path in started:
+        assert "stopped in epoch" in (out / f".{path.parent.name}.log").read_text()
+        # Nobody is left: the directory can be locked by the next one.
+        lengths = [len(path.read_text().splitlines()) for _ in range(2) if not time.sleep(1)]
+        assert lengths[0] == lengths[1] > 0

@@ -1,0 +1,462 @@
+"""Comparison tables: what they say, that it is what the files say, and what they refuse to say."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import statistics
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvae_cli.main import main as dvae_eval
+from dvae_core.config import ModelConfig
+from dvae_core.errors import ResultError
+from dvae_eval.results import load_result
+from dvae_reports import published
+from dvae_reports.comparison import KINDS, make_tables
+from dvae_reports.comparison.ablations import _rung
+from dvae_reports.comparison.rows import Row, ranked_section
+from dvae_reports.measured import group_runs, read_measured
+from dvae_reports.rounding import decimals
+from dvae_reports.typeset import FORMATS, Cell, Column, Section, Table, write_table
+from tests.test_report_run import edit, write_run
+
+
+def status_of(*args):
+    """Run a table command; return its exit status."""
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval(["table", *map(str, args)])
+    return exit.value.code
+
+
+def read(*paths):
+    return [one for path in paths for one in read_measured(path)]
+
+
+def table_of(*paths, kind="table1", **options):
+    (table, *_) = make_tables(kind, read(*paths), **options)
+    return table
+
+
+def rows_of(table):
+    """Return every row as a dict from column names to cells."""
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, row, strict=True)) for section in table.sections for row in section.rows]
+
+
+def row_of(table, name):
+    (row,) = [row for row in rows_of(table) if next(iter(row.values())).text == name]
+    return row
+
+
+def model_edit(run, name, **changes):
+    """Change fields of a run's `config.json` under `model` or `train`."""
+    path = run / "config.json"
+    config = json.loads(path.read_text())
+    config[name] |= changes
+    path.write_text(json.dumps(config))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "mine", dataset="mnist-static")
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    return [write_run(tmp_path / f"mine-seed-{i}", dataset="mnist-static", seed=i) for i in range(4)]
+
+
+# --- what the tables say --------------------------------------------------------------------------------------
+
+
+def test_without_results_table_1_is_the_papers_to_the_last_digit():
+    rows = rows_of(table_of())
+    assert len(rows) == len(published.table_1())
+    for row, paper in zip(rows, published.table_1(), strict=True):
+        for name in ("elbo", "log_likelihood", "std_dev"):
+            number = getattr(paper, name)
+            assert row[name].text == (number.text.replace("-", "−") if number else "")
+        assert row["source"].text == paper.cite
+        # The paper's own bold type.
+        assert row["log_likelihood"].is_best == (paper.model == "Discrete VAE")
+
+
+def test_one_run_beside_the_paper_agrees_with_its_file(run):
+    table = table_of(run)
+    assert [section.title for section in table.sections] == ["MNIST (static binarization)"]
+    row, result = row_of(table, "mine"), load_result(run / "ll.json")
+    digits = decimals(result.std_err_images)
+    assert row["log_likelihood"].text == f"{result.log_likelihood:.{digits}f}".replace("-", "−")
+    assert row["log_likelihood"].value == result.log_likelihood
+    assert row["elbo"].value == result.elbo
+    assert row["std_err_images"].value == result.std_err_images
+    assert row["std_err_log_z"].value == result.std_err_log_z
+    assert row["std_err_images"].text == f"{result.std_err_images:.2g}"
+    assert (row["n_runs"].value, row["std_dev"].text) == (1, "")
+    # The fabricated digits score is far above the paper's: it is the best of its section.
+    assert row["log_likelihood"].is_best
+    assert not row_of(table, "Discrete VAE")["log_likelihood"].is_best
+
+
+def test_seeds_become_one_row_with_their_mean_and_spread(seeds):
+    row = row_of(table_of(*seeds), "mine")
+    values = [load_result(run / "ll.json").log_likelihood for run in seeds]
+    assert row["log_likelihood"].value == pytest.approx(statistics.mean(values), abs=1e-12)
+    assert row["std_dev"].value == pytest.approx(statistics.stdev(values), abs=1e-12)
+    assert row["n_runs"].value == 4
+    spread = statistics.stdev(values)
+    assert row["log_likelihood"].text == f"−{-statistics.mean(values):.{decimals(spread)}f}"
+    # One set of images for all runs: a mean has no smaller error from them.
+    assert row["std_err_images"].value == max(load_result(run / "ll.json").std_err_images for run in seeds)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: model_edit(run, "model", n_groups=2),
+        lambda run: model_edit(run, "train", epochs=61),
+        lambda run: model_edit(run, "provenance", data_sha256="d2" * 32),
+        lambda run: edit(run / "ll.json", n_samples=1000),
+        lambda run: edit(run / "ll.json", n_images=500),
+        lambda run: edit(run / "ll.json", settings={"n_sweeps": 1, "n_ladders": 32}),
+        lambda run: edit(run / "ll.json", trustworthy=False),
+    ],
+    ids=["model", "training", "data", "samples", "images", "measurement", "verdict"],
+)
+def test_what_differs_in_more_than_its_seed_is_not_averaged_in(seeds, change):
+    change(seeds[3])
+    assert sorted(len(group.runs) for group in group_runs(read(*seeds))) == [1, 3]
+
+
+def test_a_result_of_unknown_training_stands_alone(seeds, tmp_path):
+    """Outside a run directory nothing says how the model was trained."""
+    files = [tmp_path / f"{i}.json" for i in range(2)]
+    for run, file in zip(seeds, files, strict=False):
+        shutil.copy(run / "ll.json", file)
+    assert [len(group.runs) for group in group_runs(read(*files))] == [1, 1]
+
+
+def test_device_and_seed_of_the_measurement_are_immaterial(seeds):
+    for i, run in enumerate(seeds):
+        settings = {"n_sweeps": 10_000, "n_ladders": 32, "seed": i, "device": f"cuda:{i}"}
+        edit(run / "ll.json", settings=settings, seed=i)
+    assert [len(group.runs) for group in group_runs(read(*seeds))] == [4]
+
+
+def test_later_results_are_marked_as_not_verified_and_never_the_best():
+    table = table_of(with_later=True)
+    rows = [row for row in rows_of(table) if row["model"].text == "DVAE++"]
+    assert [row["log_likelihood"].text for row in rows] == ["−78.49", "−92.38"]
+    assert all(row["model"].mark == "‡" and not row["log_likelihood"].is_best for row in rows)
+    assert any(note.startswith("‡ DVAE++") for note in table.notes)
+    assert not [row for row in rows_of(table_of()) if row["model"].text == "DVAE++"]
+
+
+def test_references_are_those_of_the_rows_shown(run):
+    notes = " ".join(table_of(run, references=True).notes)
+    assert "variational Gaussian process. ICLR 2016" in notes
+    assert "Enhanced gradient" not in notes
+
+
+def test_a_part_of_the_test_set_is_marked_and_never_the_best(run):
+    per_image = json.loads((run / "ll.json").read_text())["per_image"]
+    edit(run / "ll.json", per_image=per_image | {"index": [11 * i for i in range(899)]})
+    table = table_of(run)
+    row = row_of(table, "mine")
+    assert row["model"].mark == "§"
+    assert not row["log_likelihood"].is_best
+    assert any("899 of the test images" in note for note in table.notes)
+    edit(run / "ll.json", per_image=per_image | {"index": list(range(899))})
+    assert row_of(table_of(run), "mine")["log_likelihood"].is_best
+
+
+def test_another_split_is_said(run):
+    edit(run / "ll.json", settings={"split": "valid"})
+    table = table_of(run)
+    assert row_of(table, "mine")["model"].mark == "§"
+    assert any("valid set" in note for note in table.notes)
+
+
+def test_table_2_has_the_papers_rows_and_the_users(run, tmp_path):
+    shutil.copy(run / "ll.json", tmp_path / "elsewhere.json")
+    model_edit(run, "model", n_layers=0)
+    table = table_of(run, tmp_path / "elsewhere.json", kind="table2")
+    rows = [[cell.text for cell in row.values()] for row in rows_of(table)]
+    assert rows[1] == [
+        *("MNIST (static binarization)", "20", "256", "2000", "2 groups"),
+        *("64 + 64", "4", "2000, 2000", "linear"),
+    ]
+    assert rows[4] == ["mine", "0", "", "", "", "32 + 32", "4", "200, 200", "linear"]
+    assert "elsewhere.json" in table.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "rung"),
+    [
+        ({}, "full"),
+        ({"n_layers": 0, "decoder_hidden": (50,)}, "deep"),
+        ({"n_layers": 0}, "linear"),
+        ({"n_layers": 0, "prior": "independent"}, "sbn"),
+        ({"n_layers": 0, "prior": "independent", "n_groups": 1}, "flat"),
+        ({"n_layers": 0, "prior": "graph", "graph": "ring"}, None),
+        ({"prior": "independent"}, None),
+    ],
+)
+def test_every_architecture_stands_on_its_rung(changes, rung):
+    assert _rung(ModelConfig(**changes)) == rung
+
+
+def test_the_ladder_shows_the_papers_numbers_and_the_users_run(run):
+    model_edit(run, "model", n_layers=0)
+    table = table_of(run, kind="ablation")
+    titles = {section.title: section for section in table.sections}
+    assert [row[4].text for row in titles["with a linear decoder too"].rows] == ["−92.7", "−88.8", "−27.845"]
+    assert [row[4].text for row in titles["the full model"].rows] == ["−81.01"]
+    assert not table.has_best
+
+
+def test_results_of_any_kind_and_of_different_images_apart(tmp_path):
+    runs = [write_run(tmp_path / "a"), write_run(tmp_path / "b", seed=1), write_run(tmp_path / "c", seed=2)]
+    model_edit(runs[1], "model", n_groups=2)
+    edit(runs[2] / "ll.json", n_images=100)
+    likelihoods, log_zs = make_tables("results", read(*runs))
+    assert [section.title for section in likelihoods.sections] == [
+        "digits: 899 test images",
+        "digits: 100 test images",
+    ]
+    assert [len(section.rows) for section in likelihoods.sections] == [2, 1]
+    assert likelihoods.has_best
+    result = load_result(runs[0] / "logz.json")
+    row = row_of(log_zs, "a")
+    assert row["log_z"].value == result.log_z
+    assert row["log_z"].text == f"{result.log_z:.{decimals(result.std_err)}f}"
+    assert row["exact"].value == result.diagnostics["exact"]["log_z"]
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(-200, 0)), min_size=1, max_size=8))
+def test_the_best_is_the_largest_of_those_that_may_be_called_it(values):
+    """All that share the largest value are marked, and nothing is where one number has no rival."""
+    section = ranked_section("", [Row([Cell("a"), Cell(), Cell("b")], None, value) for value in values])
+    marked = [row[2].is_best for row in section.rows]
+    known = [value for value in values if value is not None]
+    assert marked == [len(known) > 1 and value is not None and value == max(known) for value in values]
+
+
+# --- what they refuse -----------------------------------------------------------------------------------------
+
+
+def test_an_untrustworthy_result_is_marked_and_never_the_best_and_is_the_exit_status(run, capsys):
+    edit(run / "ll.json", trustworthy=False, reasons=["log Z is doubtful"])
+    assert status_of(run) == 3
+    captured = capsys.readouterr()
+    assert re.search(r"^ mine† .* −27\.845 ", captured.out, re.M)
+    assert "† mine: not to be trusted: log Z is doubtful" in captured.out
+    assert "−81.01*" in captured.out
+    assert str(run) in captured.err
+
+
+def damage_text(run):
+    (run / "ll.json").write_text('{"kind": "ll", ')
+
+
+def damage_schema(run):
+    edit(run / "ll.json", schema=99)
+
+
+def damage_number(run):
+    edit(run / "ll.json", log_likelihood=None)
+
+
+def damage_type(run):
+    edit(run / "ll.json", log_likelihood="-81")
+
+
+def damage_model(run):
+    edit(run / "ll.json", model=json.loads((run / "ll.json").read_text())["model"] | {"sha256": "0" * 64})
+
+
+@pytest.mark.parametrize("damage", [damage_text, damage_schema, damage_number, damage_type, damage_model])
+@pytest.mark.parametrize("named", ["file", "directory"])
+def test_a_bad_file_among_good_ones_is_named_and_nothing_is_printed(seeds, capsys, damage, named):
+    damage(seeds[2])
+    bad = [run / "ll.json" if named == "file" else run for run in seeds]
+    assert status_of(*bad) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "mine-seed-2" in captured.err
+
+
+def test_one_model_counts_once(seeds, tmp_path, capsys):
+    assert status_of(*seeds, seeds[0] / "ll.json") == 2
+    assert "measures the same model as" in capsys.readouterr().err
+    again = tmp_path / "copy"
+    shutil.copytree(seeds[1], again)
+    with pytest.raises(ResultError, match="same model"):
+        group_runs(read(*seeds, again))
+
+
+@pytest.mark.parametrize("args", [["{tmp}/none.json"], ["--kind", "results"], ["{run}", "-o", "{run}/no/t.md"]])
+def test_bad_usage_is_one_line(run, tmp_path, capsys, args):
+    assert status_of(*(arg.format(tmp=tmp_path, run=run) for arg in args)) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+
+
+def test_a_run_that_was_not_measured_says_how(run, capsys):
+    (run / "ll.json").unlink()
+    assert status_of(run) == 2
+    assert "dvae-eval ll" in capsys.readouterr().err
+    assert status_of(run, "--kind", "results") == 0
+
+
+# --- formats --------------------------------------------------------------------------------------------------
+
+NASTY = r"a_b & 50% of #1 {x} ~ ^ \ $ <tag> | `code` *star* [link]"
+
+
+@pytest.fixture
+def every_table(tmp_path):
+    """All kinds of tables, one with a name that every format has to escape."""
+    runs = [write_run(tmp_path / f"m_{i}&", dataset=NASTY if i else "mnist", seed=i) for i in range(2)]
+    edit(runs[0] / "ll.json", trustworthy=False, reasons=["≥ 3 σ of λ, see β_0 & 漢 more"])
+    measured = read(*runs)
+    return [table for kind in KINDS for table in make_tables(kind, measured, with_later=True, references=True)]
+
+
+def shown(table):
+    """Return how many columns have anything in them."""
+    rows = [row for section in table.sections for row in section.rows]
+    return sum(any(row[i].text for row in rows) for i in range(len(table.columns)))
+
+
+def test_columns_without_content_are_shown_by_csv_alone():
+    assert "± images" not in write_table(table_of(), "text")
+    assert "std_err_images" in write_table(table_of(), "csv")
+
+
+def test_csv_holds_the_numbers_as_they_were_measured(seeds):
+    table = table_of(*seeds[:1], kind="results")
+    (row,) = csv.DictReader(io.StringIO(write_table(table, "csv")))
+    result = load_result(seeds[0] / "ll.json")
+    for name in ("log_likelihood", "elbo", "std_err_images", "std_err_log_z"):
+        assert float(row[name]) == getattr(result, name)
+    best = csv.DictReader(io.StringIO(write_table(table_of(), "csv")))
+    assert [row["best"] for row in best if row["model"] == "Discrete VAE"] == [
+        *("log_likelihood", "elbo log_likelihood", "log_likelihood", "log_likelihood")
+    ]
+
+
+def test_markdown_has_as_many_cells_in_every_row(every_table):
+    for table in every_table:
+        lines = [line for line in write_table(table, "markdown").splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {1 + shown(table)}
+    assert "**−80.15**" in write_table(every_table[0], "markdown")
+
+
+def test_latex_is_well_formed(every_table):
+    for table in every_table:
+        text = write_table(table, "latex")
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+        for name in ("table", "tabular"):
+            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {shown(table) - 1}
+        bare = re.sub(r"\\[\\&%$#_{}]|\$\^\\\w+\$", "", text)
+        assert not re.findall(r"[#~^]", bare)
+        assert set(re.findall(r"%.*", bare)) == {
+            "% \\usepackage{booktabs,graphicx} in the preamble",
+            "%",
+        }
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on the path")
+def test_latex_compiles(every_table, tmp_path):
+    body = "\n".join(write_table(table, "latex") for table in every_table)
+    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    (tmp_path / "t.tex").write_text(f"{preamble}{body}\n\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in done.stdout
+    assert "Overfull" not in done.stdout
+    assert (tmp_path / "t.pdf").stat().st_size > 10_000
+
+
+class Balanced(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.rows = [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append(0)
+        if tag in ("td", "th"):
+            self.rows[-1] += int(dict(attrs).get("colspan", 1))
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_one_well_formed_page_that_asks_for_nothing(every_table):
+    for table in every_table:
+        html = write_table(table, "html")
+        assert set(Balanced(html).rows) == {shown(table)}
+        assert "<tag>" not in html
+        assert "://" not in html
+        assert html.startswith("<!doctype html>")
+
+
+def test_text_is_plain_in_a_log_and_fits_a_terminal(every_table):
+    for table in every_table:
+        plain, narrow = write_table(table, "text"), write_table(table, "text", width=100, color=True)
+        assert "\x1b" not in plain
+        assert "\x1b[" in narrow
+        assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in narrow.splitlines()) <= 100
+        assert all(line == line.rstrip() for line in plain.splitlines())
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_same_table_gives_the_same_bytes(seeds, format):
+    one, two = (write_table(table_of(*seeds, references=True), format) for _ in range(2))
+    assert one == two
+    assert one.endswith("\n")
+
+
+def test_a_table_of_one_unnamed_section():
+    table = Table("t", [Column("a", "a"), Column("b", "b")], [Section("", [[Cell("1"), Cell("2")]])])
+    assert write_table(table, "csv") == "section,a,b,best,marks\n,1,2,,\n"
+    assert write_table(table, "markdown") == "**t**\n\n| a | b |\n| ---: | ---: |\n| 1 | 2 |\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "starts"), [("t.md", "**Test"), ("t.tex", "%"), ("t.csv", "section,"), ("t", "Test")]
+)
+def test_the_files_name_says_the_format_and_nothing_else_is_printed(run, tmp_path, capsys, name, starts):
+    path = tmp_path / name
+    assert status_of(run, "-o", path, "--quiet") == 0
+    assert path.read_text(encoding="utf-8").startswith(starts)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert status_of(run, "-o", path) == 2
+    assert status_of(run, "-o", path, "--force", "--format", "html") == 0
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_kinds_and_formats_of_the_command_are_those_of_the_library():
+    from dvae_cli.commands import table
+
+    assert set(table.KINDS) == set(KINDS)
+    assert set(table.FORMATS) == set(table.SUFFIXES.values()) == set(FORMATS)
