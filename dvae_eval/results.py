@@ -115,10 +115,12 @@ class Result:
         if data.get("schema") != SCHEMA:
             raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
         names = {f.name for f in dataclasses.fields(cls)}
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         given = set(data) - {"kind", "schema"}
-        if given != names:
-            raise ResultError(f"fields missing or unknown: {', '.join(sorted(names ^ given))}")
-        return cls(**{name: data[name] for name in names})
+        if not needed <= given <= names:
+            wrong = ", ".join(sorted((given - names) | (needed - given)))
+            raise ResultError(f"fields missing or unknown: {wrong}; make the result anew")
+        return cls(**{name: data[name] for name in given})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,14 @@ class LikelihoodResult(Result):
     log_z : float
         The log partition function that was used; `log_z_source` says where it came from.
     per_image : dict of str to list of float
-        `index` in the data set, `log_likelihood` and `ess` (effective sample size) of every image.
+        Of every image: `index` in the data set, `label` if there is one, `log_likelihood`, `elbo`, `ess`
+        (effective sample size), `pareto_k` (shape of the tail of the weights), `bias` (jackknife, not above 0).
+    gap : float or None
+        How far the mean is estimated to lie below the log-likelihood, for want of samples; None if not known.
+    n_suspect : int or None
+        Images whose weights have so heavy a tail (`pareto_k`) that their estimate is not to be relied on.
+    bits_per_dim : float or None
+        The negative log-likelihood in bits a pixel.
     """
 
     kind: ClassVar[str] = "ll"
@@ -187,6 +196,9 @@ class LikelihoodResult(Result):
     log_z: float
     log_z_source: str
     per_image: dict[str, list[float]]
+    gap: float | None = None
+    n_suspect: int | None = None
+    bits_per_dim: float | None = None
 
     def __str__(self) -> str:
         """Say the number with both of its errors in one line."""
