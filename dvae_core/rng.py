@@ -24,6 +24,7 @@ PURPOSES = (
     "tempering",
     "images",
     "gradients",
+    "annealing",
 )
 
 

@@ -180,10 +180,14 @@ class FoldedDVAE:
 
         return draw
 
+    def noise(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return uniform ρ (n, n_noise[0]) and normal ε (n, n_noise[1]) from a generator on the model's device."""
+        rho, eps = (torch.empty(n, size, device=self.device, dtype=self.dtype) for size in self.n_noise)
+        return rho.uniform_(generator=generator), eps.normal_(generator=generator)
+
     def sample_latents(self, x: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Draws, Tensor]:
         """Return draws from q and their log q; see `LatentVariableModel`."""
-        rho, eps = (torch.empty(n_samples, n, device=self.device, dtype=self.dtype) for n in self.n_noise)
-        draws = self.image(x).sample(rho.uniform_(generator=generator), eps.normal_(generator=generator))
+        draws = self.image(x).sample(*self.noise(n_samples, generator))
         return draws, draws.log_q
 
     def log_joint(self, x: Tensor, latents: Draws) -> Tensor:

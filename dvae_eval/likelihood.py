@@ -26,6 +26,7 @@ from dvae_core.rbm import RBM
 
 from .config import LikelihoodConfig
 from .folded import FoldedDVAE
+from .latent_ais import Annealing
 from .machine import BipartiteMachine, Machine, machine_from_couplings
 from .pareto import pareto_limit
 from .protocol import LatentVariableModel, ModelWeights, WeightSource
@@ -43,9 +44,11 @@ ProgressCallback = Callable[[str, int, int, float | None], None]
 # An error of log Z beyond this would decide between models; the paper's own was about 0.05.
 LOG_Z_LIMIT = 0.05
 # So would a bound that lies further below the log-likelihood than this.
-GAP_LIMIT = 0.1
+GAP_LIMIT = 0.2
 # Of the images whose weights have no mean to rely on, the share beyond which the mean over images has none either.
-SUSPECT_LIMIT = 0.5
+SUSPECT_LIMIT = 0.75
+# A difference of two estimates of the same number that luck makes with a probability of 1e-4, in standard errors.
+AGREEMENT_LIMIT = 3.9
 # Fewer samples than this tell nothing of the gap.
 MIN_SAMPLES = 100
 # What a change of precision does is measured on so many images and samples.
@@ -116,7 +119,7 @@ def estimate_log_likelihood(
     announce : callable, optional
         Called with the time and the memory that the work will take, before it starts.
     progress : callable, optional
-        Called with ("images", done, in all, mean log-likelihood so far).
+        Called with ("images" or "annealing", done, in all, mean log-likelihood so far).
 
     Raises
     ------
@@ -135,33 +138,44 @@ def estimate_log_likelihood(
     chosen = _spread(len(images), config.limit)
     work = _Work(images[chosen], chosen, log_z.log_z, resources, shards, announce, progress)
     weights = work.do(Weighing(source, config.n_samples, config.seed), _key(description, config))
-    estimate = _Estimate(weights, log_z.log_z, config.n_samples)
+    estimate = importance = _Estimate(weights, log_z.log_z, config.n_samples)
+    if config.method == "ais":
+        annealed = work.do(_annealing(source, config), _key(description, config, "n_ais_chains", "n_ais_steps"))
+        estimate = _Estimate(annealed, log_z.log_z, config.n_ais_chains)
     effect = _precision_effect(model, source, config, images, chosen)
-    checks = _checks(log_z, estimate, effect)
+    checks = _checks(log_z, estimate, effect) + (
+        [] if estimate is importance else _agreement(estimate, importance)
+    )
     trustworthy, reasons = verdict(checks)
     parts = dict(zip(source.parts, weights.parts.mean(0).tolist(), strict=True))
     parts[source.parts[source.prior_part]] -= log_z.log_z
+    columns = {"index": chosen} | ({} if labels is None else {"label": labels[chosen]}) | estimate.columns()
+    diagnostics = estimate.diagnostics(None if labels is None else labels[chosen])
+    if estimate is not importance:
+        columns["importance"] = importance.values
+        diagnostics["importance"] = importance.beside(estimate)
     return LikelihoodResult(
         log_likelihood=float(estimate.values.mean()),
         std_err_images=standard_error(estimate.values),
         std_err_log_z=log_z.std_err,
         elbo=sum(parts.values()),
         elbo_parts=parts,
+        method=config.method,
         gap=estimate.gap,
         n_suspect=int(estimate.suspect.sum()),
         bits_per_dim=float(-estimate.values.mean() / (images.shape[1] * math.log(2))),
-        n_samples=config.n_samples,
+        n_samples=estimate.n_samples,
         n_images=len(chosen),
         log_z=log_z.log_z,
         log_z_source=log_z_source,
-        per_image=estimate.per_image(chosen, labels),
+        per_image={name: values.tolist() for name, values in columns.items()},
         model=description,
         settings={**asdict(config), "dtype": f"{config.precision} networks, float64 sums"},
         seed=config.seed,
         trustworthy=trustworthy,
         reasons=reasons,
         diagnostics={
-            **estimate.diagnostics(None if labels is None else labels[chosen]),
+            **diagnostics,
             **({"precision_effect": effect} if effect else {}),
             "checks": [asdict(check) for check in checks],
         },
@@ -187,9 +201,18 @@ def _source(
     return ModelWeights(model), {"file": name, "sha256": joblib.hash(model), **prior.description()}
 
 
-def _key(description: dict[str, Any], config: LikelihoodConfig) -> dict[str, Any]:
-    """Return all that the weights of an image depend on, but the image."""
-    names = ("n_samples", "smoothing", "precision", "seed")
+def _annealing(source: WeightSource, config: LikelihoodConfig) -> Annealing:
+    """Return the task of annealing; ConfigError for a model that is not one of this project's."""
+    if not isinstance(source, FoldedDVAE):
+        raise ConfigError(
+            "--method ais: needs the noise that latents are made of; use importance for such a model"
+        )
+    return Annealing(source, config.n_ais_chains, config.n_ais_steps, config.seed)
+
+
+def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> dict[str, Any]:
+    """Return all that the weights of an image depend on, but the image; `names` make it a key of annealing."""
+    names = (*(names or ("n_samples",)), "smoothing", "precision", "seed")
     return {"model": description["sha256"], **{name: getattr(config, name) for name in names}}
 
 
@@ -210,7 +233,7 @@ class _Work:
     announce: Callable[[Plan], None] | None
     progress: ProgressCallback | None
 
-    def do(self, task: Task, key: dict[str, Any], phase: str = "images") -> ImageWeights:
+    def do(self, task: Task, key: dict[str, Any]) -> ImageWeights:
         """Return the weights of all images by `task`, whose settings are `key`; ready shards are made use of."""
         store = ShardStore(self.shards, digest_of(key, self.images, self.index)) if self.shards else None
         total = 0.0
@@ -219,7 +242,7 @@ class _Work:
             nonlocal total
             total += float(shard.bounds[:, -1].sum())
             if self.progress:
-                self.progress(phase, n_done, len(self.images), total / n_done - self.log_z)
+                self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
 
         with store.held() if store else nullcontext():
             weights = weigh_images(
@@ -287,13 +310,22 @@ class _Estimate:
             return math.inf
         return float(rise * ratio / (1 - ratio) * ratio ** math.log10(self.n_samples / 10 ** (n_powers - 1)))
 
-    def per_image(self, index: Index, labels: Index | None) -> dict[str, list[float]]:
-        """Return the columns of the result's table of images."""
+    def columns(self) -> dict[str, Float]:
+        """Return what the table of images says of each."""
         w = self.weights
-        columns: dict[str, NDArray[Any]] = {"index": index} | ({} if labels is None else {"label": labels[index]})
-        columns |= {"log_likelihood": self.values, "elbo": w.bounds[:, 0] - self.log_z}
-        columns |= {"ess": w.ess, "pareto_k": w.pareto_k, "bias": w.bias}
-        return {name: values.tolist() for name, values in columns.items()}
+        values = {"log_likelihood": self.values, "elbo": w.bounds[:, 0] - self.log_z}
+        return values | {"ess": w.ess, "pareto_k": w.pareto_k, "bias": w.bias}
+
+    def beside(self, other: _Estimate) -> dict[str, float]:
+        """Return the mean, and by how much another estimate of the same images lies above it."""
+        difference = other.values - self.values
+        return {
+            "log_likelihood": float(self.values.mean()),
+            "std_err_images": standard_error(self.values),
+            "n_samples": self.n_samples,
+            "difference": float(difference.mean()),
+            "difference_std_err": standard_error(difference),
+        }
 
     def diagnostics(self, labels: Index | None) -> dict[str, Any]:
         """Return what was seen on the way, for figures and for readers."""
@@ -382,6 +414,16 @@ def _checks(log_z: LogZResult, estimate: _Estimate, effect: dict[str, float]) ->
             _at_most("effect of --precision, nats", abs(effect["mean"]), LOG_Z_LIMIT, "use --precision float32")
         )
     return checks
+
+
+def _agreement(annealed: _Estimate, importance: _Estimate) -> list[Check]:
+    """Return the check that annealing has found no less than importance weighting did."""
+    found = importance.beside(annealed)
+    if len(annealed.values) < 2:
+        return []
+    below = max(0.0, -found["difference"] / max(found["difference_std_err"], 1e-12))
+    name, remedy = "annealing lies below importance weighting, in standard errors", "use more --ais-steps"
+    return [_at_most(name, below, AGREEMENT_LIMIT, remedy)]
 
 
 def _at_most(name: str, value: float, threshold: float, remedy: str) -> Check:

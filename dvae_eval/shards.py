@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 import numpy as np
@@ -41,7 +41,17 @@ FIELDS = tuple(f.name for f in fields(ImageWeights))
 
 
 class Task(Protocol):
-    """What is done with every image; it goes to other processes pickled."""
+    """What is done with every image; it goes to other processes pickled.
+
+    Attributes
+    ----------
+    phase : str
+        What progress calls it.
+    n_samples : int
+        Weights of every image.
+    """
+
+    phase: ClassVar[str]
 
     @property
     def n_samples(self) -> int: ...  # noqa: D102

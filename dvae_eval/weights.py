@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -128,7 +129,9 @@ def weigh(source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """The task of drawing an image's weights; see `Task`."""
+    """The task of drawing an image's weights; see `shards.Task`."""
+
+    phase: ClassVar[str] = "images"
 
     source: WeightSource
     n_samples: int
