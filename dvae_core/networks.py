@@ -57,6 +57,12 @@ class L1BatchNorm(nn.Module):
         """The offset o, shape (n,)."""
         return self.scale * self.raw_offset.tanh() if self.bounded else self.raw_offset
 
+    def affine(self, use: int = 0) -> tuple[Tensor, Tensor]:
+        """Return (a, c), shape (n,) each, of the map a x + c that evaluation applies in one of the places."""
+        mean = self.running_mean.view(self.n_uses, -1)[use]
+        scale = self.scale / (self.running_spread.view(self.n_uses, -1)[use] + self.eps)
+        return scale, self.offset - mean * scale
+
     def forward(self, x: Tensor, use: int = 0) -> Tensor:
         """Normalise x of shape (..., n) over all leading axes, in the given one of the `n_uses` places."""
         running_mean = self.running_mean.view(self.n_uses, -1)[use]

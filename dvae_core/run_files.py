@@ -16,23 +16,24 @@ from .files import write_text
 __all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
 
 
+TRAINING = "--out: another process is training in {}; wait for it, or give another directory"
+
+
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run directory, made if need be, against other processes; a process that dies lets go of it.
+def locked(run: Path, refusal: str = TRAINING) -> Iterator[None]:
+    """Hold a directory, made if need be, against other processes; a process that dies lets go of it.
 
     Raises
     ------
     ConfigError
-        If another process holds it.
+        With the words of `refusal`, `{}` standing for the directory, if another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
-                f"--out: another process is training in {run}; wait for it, or give another directory"
-            ) from error
+            raise ConfigError(refusal.format(run)) from error
         yield
 
 

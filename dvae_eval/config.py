@@ -77,14 +77,29 @@ LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodConfig:
-    """Settings of an importance-weighted log-likelihood."""
+    """Settings of a test log-likelihood."""
 
+    method: str = option(
+        "importance",
+        "How: importance weighting alone, or annealing from q to the posterior as well (slow; use --limit).",
+        choices=("importance", "ais"),
+    )
     n_samples: int = option(10_000, "Importance samples for every image, K.", min=1, max=10**8)
     limit: int = option(0, "Use so many images only, evenly spread over the split (0 = all).", min=0, max=10**9)
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )
     smoothing: bool = option(True, "Measure the model as trained; without smoothing, zeta = z (footnote 5).")
+    precision: str = option(
+        "float32",
+        "Numbers in the networks; what tf32 (CUDA) and bf16 do to the estimate is measured and said.",
+        choices=("float32", "float64", "tf32", "bf16"),
+    )
+    log_z_error: float = option(
+        0.02, "Standard error that log Z is estimated to, if it is not known yet.", min=1e-4, max=1.0
+    )
+    n_ais_chains: int = option(100, "Chains of --method ais for every image.", min=2, max=10**6)
+    n_ais_steps: int = option(1000, "Temperatures of --method ais, from q to the posterior.", min=1, max=10**6)
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,8 @@ from dvae_core.files import write_text
 __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
 
 SCHEMA = 1
+# A result of more images than this is written with a few digits of each.
+FEW_IMAGES = 1000
 R = TypeVar("R", bound="Result")
 
 
@@ -115,10 +117,12 @@ class Result:
         if data.get("schema") != SCHEMA:
             raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
         names = {f.name for f in dataclasses.fields(cls)}
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         given = set(data) - {"kind", "schema"}
-        if given != names:
-            raise ResultError(f"fields missing or unknown: {', '.join(sorted(names ^ given))}")
-        return cls(**{name: data[name] for name in names})
+        if not needed <= given <= names:
+            wrong = ", ".join(sorted((given - names) | (needed - given)))
+            raise ResultError(f"fields missing or unknown: {wrong}; make the result anew")
+        return cls(**{name: data[name] for name in given})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +176,17 @@ class LikelihoodResult(Result):
     log_z : float
         The log partition function that was used; `log_z_source` says where it came from.
     per_image : dict of str to list of float
-        `index` in the data set, `log_likelihood` and `ess` (effective sample size) of every image.
+        Of every image: `index` in the data set, `label` if there is one, `log_likelihood`, `elbo`, `ess`
+        (effective sample size), `pareto_k` (shape of the tail of the weights), `bias` (jackknife, not above 0).
+    method : str
+        `importance`, or `ais`: then `n_samples` counts annealed chains, and importance weighting's own numbers of
+        the same images are in `diagnostics["importance"]` and `per_image["importance"]`.
+    gap : float or None
+        How far the mean is estimated to lie below the log-likelihood, for want of samples; None if not known.
+    n_suspect : int or None
+        Images whose weights have so heavy a tail (`pareto_k`) that their estimate is not to be relied on.
+    bits_per_dim : float or None
+        The negative log-likelihood in bits a pixel.
     """
 
     kind: ClassVar[str] = "ll"
@@ -187,6 +201,19 @@ class LikelihoodResult(Result):
     log_z: float
     log_z_source: str
     per_image: dict[str, list[float]]
+    method: str = "importance"
+    gap: float | None = None
+    n_suspect: int | None = None
+    bits_per_dim: float | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the result to `path`, whole or not at all; of many images with few digits each.
+
+        All digits of every image are in the npz file beside it, see `likelihood_images`.
+        """
+        short = {name: [_rounded(value) for value in values] for name, values in self.per_image.items()}
+        per_image = short if self.n_images > FEW_IMAGES else self.per_image
+        Result.save(dataclasses.replace(self, per_image=per_image), path)
 
     def __str__(self) -> str:
         """Say the number with both of its errors in one line."""
@@ -194,7 +221,8 @@ class LikelihoodResult(Result):
         return (
             f"log p(x) >= {self.log_likelihood:.{digits}f} ± {self.std_err_images:.2g} (images) "
             f"± {self.std_err_log_z:.2g} (log Z) nats "
-            f"({self.n_samples} samples, {self.n_images} images)"
+            f"({self.n_samples} {'samples' if self.method == 'importance' else 'annealed chains'}, "
+            f"{self.n_images} images)"
         )
 
 
@@ -264,6 +292,11 @@ def load_result(path: Path) -> Result:
 def _digits(std_err: float) -> int:
     """Return how many decimals an estimate deserves: two digits of its error, between 2 and 6."""
     return 6 if std_err <= 0 else min(6, max(2, 1 - math.floor(math.log10(std_err))))
+
+
+def _rounded(value: float) -> float:
+    """Return a number to a thousandth, which is below the noise of any image's estimate."""
+    return value if isinstance(value, int) or not math.isfinite(value) else round(value, 3)
 
 
 def _json_safe(value: Any) -> Any:

@@ -46,7 +46,7 @@ def test_from_a_data_set_to_a_report(run):
     assert f"{log_z['log_z']:.4f}"[:6] in page
     assert {p.name for p in run.iterdir() if p.name != ".lock"} == {
         *("checkpoint.pt", "config.json", "metrics.jsonl", "model.pt"),
-        *("ll.json", "logz.json", "report.html", "samples.npz"),
+        *("ll.json", "ll.images.npz", "logz.json", "report.html", "samples.npz"),
     }
 
 

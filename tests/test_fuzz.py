@@ -2,9 +2,9 @@
 
 The inputs are mutations of small sound files: bits flipped, numbers replaced by awkward ones, pieces cut out,
 doubled or taken from other files; inside archives as well, with their checksums mended.  Each follows from a
-number, which hypothesis draws and, for an input that fails, reports.  A short run belongs to the default tests and
-draws the same inputs each time; `make fuzz` draws many new ones.  No error but ours may come out, no reader may take
-much memory, and none may take long.
+number, which hypothesis draws and, for an input that fails, reports.  A short run belongs to the default tests
+and draws the same inputs each time; `make fuzz` draws many new ones.  No error but ours may come out, no reader
+may take much memory, and none may take long.
 """
 
 import contextlib

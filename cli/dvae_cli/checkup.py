@@ -139,7 +139,7 @@ def _end_to_end() -> list[Check]:
     with tempfile.TemporaryDirectory() as folder:
         Trainer(Path(folder), config, data).train(_Silent())
         trained = load_model(Path(folder) / "model.pt")
-    log_z = estimate_log_z(machine_of(trained), model=model_description(trained))
+    log_z = estimate_log_z(machine_of(trained), description=model_description(trained))
     images = data.fixed("test")
     found = estimate_log_likelihood(trained, images, log_z, LikelihoodConfig(n_samples=100, limit=100))
     gap = found.elbo - found.log_likelihood

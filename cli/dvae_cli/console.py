@@ -19,7 +19,7 @@ from rich.progress import (
 
 from dvae_reports.rounding import decimals
 
-__all__ = ["EstimateProgress", "TrainingProgress", "say"]
+__all__ = ["EstimateProgress", "LikelihoodProgress", "TrainingProgress", "say"]
 
 LOG_SECONDS = 5.0
 
@@ -82,6 +82,32 @@ class EstimateProgress(_Live):
         """Show the state of the estimate."""
         number = "" if estimate is None else f"{self.label} {estimate:.{decimals(std_err or 0.001)}f}"
         self.update(phase, done, total, number + ("" if std_err is None else f" ± {std_err:.2g}"))
+
+
+class LikelihoodProgress(EstimateProgress):
+    """Progress over images, with the images a second and, in a log, the time left."""
+
+    def __init__(self, label: str, quiet: bool) -> None:
+        super().__init__(label, quiet)
+        self.n_done = self.n_before = 0
+
+    def begin(self, plan: Any) -> None:
+        """Say what the work will take, and count from here."""
+        say(str(plan), self.quiet)
+        self.n_done = self.n_before = plan.n_done
+        self.started = time.monotonic()
+
+    def __call__(
+        self, phase: str, done: int, total: int, estimate: float | None, std_err: float | None = None
+    ) -> None:
+        """Show the state of the estimate."""
+        self.n_done = done
+        rate = (done - self.n_before) / max(time.monotonic() - self.started, 1e-6)
+        text = "" if estimate is None else f"{self.label} {estimate:.2f}"
+        if rate > 0:
+            left = "" if self.terminal else f", {(total - done) / rate:.0f} s left"
+            text += f"  {rate:.3g} images/s{left}"
+        self.update(phase, done, total, text)
 
 
 class TrainingProgress(_Live):

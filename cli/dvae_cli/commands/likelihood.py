@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +14,19 @@ from dvae_core.errors import DataError, ResultError
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_core.checkpoint import TrainedModel
     from dvae_eval.results import LikelihoodResult, LogZResult
 
+    from ..console import LikelihoodProgress
+
 __all__ = ["command"]
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+# How often log Z is estimated anew, with more sweeps, until its error is as small as was asked for.
+LOG_Z_ROUNDS = 3
 
 
 @click.command("ll")
@@ -29,13 +36,24 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
 @config_options(LikelihoodConfig)
-@output_options("ll.json beside a run's model.pt")
+@click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(1),
+    help="Processes that share the images; they change no digit. [default: one a core, if it takes long]",
+)
+@click.option("--memory", help="Memory that all processes may take, such as 4GB. [default: half of what is free]")
+@click.option("--bits", is_flag=True, help="Say the bits per dimension as well.")
+@output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais")
 @compute_options
 @common_options
 def command(
     model: Path,
     log_z: Path | None,
     data: str | None,
+    n_workers: int | None,
+    memory: str | None,
+    bits: bool,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -50,45 +68,87 @@ def command(
     \b
     Example:
       dvae-eval ll runs/digits/model.pt
-      dvae-eval ll runs/mnist/model.pt --samples 1000 --limit 500
+      dvae-eval ll runs/mnist/model.pt --samples 1000 --limit 500 --bits
+      dvae-eval ll runs/mnist/model.pt --method ais --limit 20
 
     The estimate is a lower bound in expectation, but for the error of log Z. Its sampling error over images and
-    the error of log Z, which shifts all images alike, are told apart.
+    the error of log Z, which shifts all images alike, are told apart; so is what the bound still lacks for want of
+    samples. Images that are done are kept beside the result: after Ctrl-C or a crash the same command goes on.
     """
     config = LikelihoodConfig(**settings)
     from dvae_core.checkpoint import load_model
-    from dvae_core.data import load
     from dvae_eval.likelihood import estimate_log_likelihood
+    from dvae_eval.likelihood_images import LikelihoodImages, images_path
+    from dvae_eval.resources import Resources, parse_memory
 
-    from ..console import EstimateProgress
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish
 
-    path = output_path(output, force, default_output(model, "ll.json", as_json))
+    resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
+    name = "ll.json" if config.method == "importance" else "ll-ais.json"
+    path = output_path(output, force, default_output(model, name, as_json))
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    images = load(data or trained.config.dataset, quiet=quiet).fixed(config.split)
-    if images.shape[1] != trained.model.n_pixels:
-        raise DataError(
-            f"--data: images of {images.shape[1]} pixels for a model of {trained.model.n_pixels}; give others"
-        )
-    log_z_result, source = _log_z(trained, log_z, device, quiet)
-    with EstimateProgress("log p(x)", quiet) as progress:
+    images, labels = _images(trained, data, config, quiet)
+    log_z_result, source = _log_z(trained, log_z, config, device, quiet)
+    shards = path and path.with_name(f"{path.stem}.shards")
+    with _progress(shards, quiet) as progress:
         result = estimate_log_likelihood(
-            trained, images, log_z_result, config, log_z_source=source, progress=progress
+            trained,
+            images,
+            log_z_result,
+            config,
+            labels=labels,
+            log_z_source=source,
+            resources=resources,
+            shards=shards,
+            announce=progress.begin,
+            progress=progress,
         )
     result = dataclasses.replace(result, command=command_line())
-    return finish(result, path, as_json, quiet, lambda: _details(result))
+    if path:
+        LikelihoodImages.of(result, trained, images).save(images_path(path))
+    return finish(result, path, as_json, quiet, lambda: _details(result, bits))
 
 
-def _log_z(trained: TrainedModel, given: Path | None, device: str, quiet: bool) -> tuple[LogZResult, str]:
+def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool) -> tuple[Any, Any]:
+    """Return the images to measure on, and their labels or None."""
+    from dvae_core.data import load
+
+    data_set = load(data or trained.config.dataset, quiet=quiet)
+    if data_set.n_pixels != trained.model.n_pixels:
+        raise DataError(
+            f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
+        )
+    return data_set.fixed(config.split), data_set.split(config.split).labels
+
+
+@contextmanager
+def _progress(shards: Path | None, quiet: bool) -> Iterator[LikelihoodProgress]:
+    """Yield progress over images; after Ctrl-C, say what is kept."""
+    from ..console import LikelihoodProgress
+
+    with LikelihoodProgress("log p(x)", quiet) as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt as error:
+            kept = (
+                f"{progress.n_done} images are kept in {shards}; the same command goes on from there"
+                if shards
+                else "nothing is kept, since there was no file to write; give --output to be able to go on"
+            )
+            raise CleanInterrupt(f"interrupted; {kept}") from error
+
+
+def _log_z(
+    trained: TrainedModel, given: Path | None, config: LikelihoodConfig, device: str, quiet: bool
+) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
-    from dvae_eval.likelihood import machine_of, model_description
+    from dvae_eval.likelihood import model_description
     from dvae_eval.results import LogZResult, load_result
 
     from ..console import say
-    from ..inputs import estimate_with_progress
 
     description = model_description(trained)
     beside = trained.path.with_name("logz.json")
@@ -101,18 +161,51 @@ def _log_z(trained: TrainedModel, given: Path | None, device: str, quiet: bool) 
         if given:
             raise ResultError(f"--log-z: {given} is no logz result of {trained.path}; make it with dvae-eval logz")
         say(f"{path} is not of this model; log Z is estimated anew", quiet)
-    return estimate_with_progress(
-        machine_of(trained), LogZConfig(), description, device, quiet
-    ), "estimated on the way"
+    return _estimated_log_z(trained, description, config, device, quiet), "estimated on the way"
 
 
-def _details(result: LikelihoodResult) -> list[str]:
+def _estimated_log_z(
+    trained: TrainedModel, description: dict[str, Any], config: LikelihoodConfig, device: str, quiet: bool
+) -> LogZResult:
+    """Return log Z of the model's prior, exact or to the error that was asked for, if enough sweeps bring it."""
+    from dvae_eval.likelihood import machine_of
+
+    from ..inputs import estimate_with_progress
+
+    log_z_config = LogZConfig()
+    for _ in range(LOG_Z_ROUNDS):
+        result: LogZResult = estimate_with_progress(machine_of(trained), log_z_config, description, device, quiet)
+        if result.std_err <= config.log_z_error:
+            break
+        # Errors fall as the root of the sweeps; a fifth more, since this one was estimated itself.
+        n_sweeps = round(1.2 * log_z_config.n_sweeps * (result.std_err / config.log_z_error) ** 2)
+        log_z_config = dataclasses.replace(log_z_config, n_sweeps=n_sweeps)
+    return result
+
+
+def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     """Return lines for people on what the number is made of."""
     parts = result.elbo_parts
     ess = sorted(result.per_image["ess"])
-    return [
+    lines = [
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
         f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {-parts['kl_continuous']:.2f}",
         f"effective samples of an image: median {ess[len(ess) // 2]:.0f}, least {ess[0]:.1f} "
         f"of {result.n_samples}; log Z {result.log_z:.4f} ({result.log_z_source})",
     ]
+    if result.gap is None:
+        lines.append(f"{result.n_samples} samples are too few to tell how far the bound lies below log p(x)")
+    else:
+        lines.append(
+            f"the bound lies about {result.gap:.2g} nats below log p(x) for want of samples; the weights of "
+            f"{result.n_suspect} of {result.n_images} images have too heavy a tail (Pareto k)"
+        )
+    if beside := result.diagnostics.get("importance"):
+        lines.append(
+            f"importance weighting of the same images: {beside['log_likelihood']:.2f} "
+            f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f} "
+            f"± {beside['difference_std_err']:.2g} from it"
+        )
+    if bits:
+        lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
+    return lines

@@ -1,0 +1,305 @@
+"""A trained model in the form that importance weighting asks for: one image, many samples, no batch norms.
+
+In evaluation mode a batch norm is affine, so it is multiplied into the linear map before it.  The share of x in
+the first layer of a network is a bias, computed once for every image.  With its signs multiplied into the decoder,
+
+    log p(x|·) = Σ_i log σ((2 x_i - 1) logit_i)
+
+What is left for every sample is the matrix products, and little else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dvae_core.hierarchy import LOG_STD_LIMIT
+from dvae_core.model import DVAE
+from dvae_core.networks import MLP, L1BatchNorm
+from dvae_core.rng import swift_generator
+from dvae_core.smoothing import DiscreteSample
+
+from .protocol import Draw
+
+__all__ = ["Draws", "FoldedDVAE", "FoldedImage"]
+
+HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
+# Products of so many numbers from [1/2, 1) stay above the smallest float32.
+FACTORS = 112
+
+
+class FoldedMLP:
+    """Linear maps with ReLU between them: an `MLP` in evaluation mode, its batch norms multiplied in.
+
+    Parameters
+    ----------
+    layers : sequence of (weight, bias)
+        Of shapes (n_in, n_out) and (n_out,).
+    """
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor]]) -> None:
+        self.layers = list(layers)
+
+    @classmethod
+    def of(cls, mlp: MLP, use: int = 0) -> FoldedMLP:
+        """Return the form of `mlp` in one of its places, in float64."""
+        norms = [*mlp.norms, mlp.output_norm]
+        return cls([_fold(linear, norm, use) for linear, norm in zip(mlp.linears, norms, strict=True)])
+
+    def to(self, device: torch.device, dtype: torch.dtype, products: torch.dtype) -> FoldedMLP:
+        """Return it on a device: biases and sums in `dtype`, products of matrices in the dtype `products`."""
+        return FoldedMLP([(weight.to(device, products), bias.to(device, dtype)) for weight, bias in self.layers])
+
+    def given(self, x: Tensor) -> FoldedMLP:
+        """Return the network of the inputs after the first ones, which are fixed to x, shape (n,)."""
+        (weight, bias), *others = self.layers
+        share = torch.addmv(bias, weight[: len(x)].T.to(bias.dtype), x)
+        return FoldedMLP([(weight[len(x) :], share), *others])
+
+    def signed(self, signs: Tensor) -> FoldedMLP:
+        """Return the network whose outputs are multiplied by `signs`, shape (n_out,)."""
+        *others, (weight, bias) = self.layers
+        return FoldedMLP([*others, (weight * signs, bias * signs)])
+
+    def __call__(self, h: Tensor) -> Tensor:
+        """Return the output (n, n_out) for inputs (n, n_in); without inputs, the one row (1, n_out) of all."""
+        if h.shape[-1] == 0:
+            h = h[:1]
+        for i, (weight, bias) in enumerate(self.layers):
+            h = h.relu_() if i else h
+            mixed = weight.dtype is not bias.dtype
+            h = (
+                torch.mm(h.to(weight.dtype), weight).to(bias.dtype).add_(bias)
+                if mixed
+                else torch.addmm(bias, h, weight)
+            )
+        return h
+
+
+def _fold(linear: torch.nn.Module, norm: torch.nn.Module, use: int) -> tuple[Tensor, Tensor]:
+    """Return the linear map (n_in, n_out) and bias of a layer and the norm after it, float64."""
+    assert isinstance(linear, torch.nn.Linear)  # for the type checker
+    weight, bias = linear.weight.detach().double().T, linear.bias.detach().double()
+    if isinstance(norm, L1BatchNorm):
+        scale, shift = (t.detach().double() for t in norm.affine(use))
+        # Outputs beyond those that are normalised pass unchanged.
+        scale = torch.cat((scale, scale.new_ones(len(bias) - len(scale))))
+        shift = torch.cat((shift, shift.new_zeros(len(bias) - len(shift))))
+        weight, bias = weight * scale, bias * scale + shift
+    return weight.contiguous(), bias
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Draws of all latents of one image, with log q in its two parts; n is the number of draws.
+
+    Attributes
+    ----------
+    z : shape (n, n_units)
+        The binary units, 0 or 1.
+    latents : shape (n, n_units + n_layers * n_continuous)
+        ζ and the continuous layers.
+    log_q_discrete, log_q_layers : shape (n,), nats
+        log q(z,ζ|x) - log p(ζ|z), the density with respect to the prior's r(ζ|z), and log q(𝔷|ζ,x).
+    """
+
+    z: Tensor
+    latents: Tensor
+    log_q_discrete: Tensor
+    log_q_layers: Tensor
+
+    @property
+    def log_q(self) -> Tensor:
+        """The log density of all latents, shape (n,), nats."""
+        return self.log_q_discrete + self.log_q_layers
+
+
+class FoldedDVAE:
+    """A discrete VAE folded for evaluation: a `WeightSource`, and a `LatentVariableModel` as well.
+
+    Parameters
+    ----------
+    model : DVAE
+        In evaluation mode.
+    precision : {"float32", "float64", "tf32", "bf16"}
+        Numbers in the networks; with tf32 and bf16 those in the products of matrices, all else being float32.
+    """
+
+    parts: ClassVar[tuple[str, ...]] = ("reconstruction", "kl_rbm", "kl_continuous")
+    prior_part: ClassVar[int] = 1
+
+    def __init__(self, model: DVAE, precision: str = "float32") -> None:
+        self.precision, self.device = precision, model.groups.device
+        self.dtype = torch.float64 if precision == "float64" else torch.float32
+        config, prior = model.config, model.continuous_prior
+        self.n_units, self.n_layers, self.n_continuous = model.prior.n_units, config.n_layers, config.n_continuous
+        self.n_noise, self.sizes, self.smoothing = model.n_noise, model.posterior.sizes, model.smoothing
+        self.couplings, self.biases = (self._mine(t) for t in (model.prior.couplings(), model.prior.biases()))
+        self.encoders = [self._folded(network) for network in model.posterior.networks]
+        self.layer_encoders = [self._folded(network) for network in model.continuous_posterior.networks]
+        self.layer_priors = [self._folded(prior.networks[g], use) for g, use in prior.uses]
+        self.maps = [self._mine(weight.T) for weight in prior.maps.parameters()]
+        self.map_of = [g for g, _ in prior.uses]
+        self.decoder = self._folded(model.decoder)
+
+    def _mine(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().to(self.device, self.dtype).contiguous()
+
+    def _folded(self, mlp: torch.nn.Module, use: int = 0) -> FoldedMLP:
+        assert isinstance(mlp, MLP)  # for the type checker
+        products = torch.bfloat16 if self.precision == "bf16" else self.dtype
+        return FoldedMLP.of(mlp, use).to(self.device, self.dtype, products)
+
+    @property
+    def tile(self) -> int:
+        """Samples that are drawn at a time: on a CPU few enough to stay in its cache."""
+        return 500 if self.device.type == "cpu" else 10_000
+
+    def image(self, x: Tensor) -> FoldedImage:
+        """Return the model given an image x, shape (n_pixels,), 0 or 1."""
+        return FoldedImage(self, x.to(self.device, self.dtype))
+
+    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+        """Return the function that draws weights of an image; see `WeightSource`."""
+        image = self.image(x)
+        uniform, normal = (swift_generator(seed, "images", index, kind) for kind in (0, 1))
+
+        def draw(n: int) -> Tensor:
+            rho = uniform.random((n, self.n_noise[0]), dtype=np.float32)
+            eps = normal.standard_normal((n, self.n_noise[1]), dtype=np.float32)
+            noise = (torch.from_numpy(a).to(self.device, self.dtype) for a in (rho, eps))
+            with _tf32(self.precision == "tf32"):
+                return image.weight_parts(*noise)
+
+        return draw
+
+    def noise(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return uniform ρ (n, n_noise[0]) and normal ε (n, n_noise[1]) from a generator on the model's device."""
+        rho, eps = (torch.empty(n, size, device=self.device, dtype=self.dtype) for size in self.n_noise)
+        return rho.uniform_(generator=generator), eps.normal_(generator=generator)
+
+    def sample_latents(self, x: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Draws, Tensor]:
+        """Return draws from q and their log q; see `LatentVariableModel`."""
+        draws = self.image(x).sample(*self.noise(n_samples, generator))
+        return draws, draws.log_q
+
+    def log_joint(self, x: Tensor, latents: Draws) -> Tensor:
+        """Return log p(x, latents) + log Z of draws, shape (n,); see `LatentVariableModel`."""
+        return self.image(x).log_joint_parts(latents).sum(0)
+
+    def context(self, latents: Tensor, m: int) -> Tensor:
+        """Return what layer m's prior sees of ζ and the layers before it; for m = n_layers, what pixels see."""
+        stop = self.n_units + m * self.n_continuous
+        if not self.maps:
+            return latents[:, :stop]
+        zeta, layers = latents[:, : self.n_units], latents[:, self.n_units : stop]
+        M = self.maps[self.map_of[min(m, self.n_layers - 1)]]
+        return torch.addmm(layers.reshape(len(layers), m, self.n_continuous).sum(1), zeta, M) if m else zeta @ M
+
+
+class FoldedImage:
+    """A folded model given one image: it draws latents, and says log p of them with the image.
+
+    Parameters
+    ----------
+    model : FoldedDVAE
+    x : shape (n_pixels,)
+    """
+
+    def __init__(self, model: FoldedDVAE, x: Tensor) -> None:
+        self.model = model
+        # The first group sees x alone: its output is the same for all samples.
+        first, *self.encoders = (network.given(x) for network in model.encoders)
+        self.first_output = first(x.new_empty(1, 0))
+        self.layer_encoders = [network.given(x) for network in model.layer_encoders]
+        self.decoder = model.decoder.signed(2 * x - 1)
+
+    def sample(self, rho: Tensor, eps: Tensor) -> Draws:
+        """Draw all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1])."""
+        model, n = self.model, len(rho)
+        latents = rho.new_empty(n, model.n_units + eps.shape[1])
+        z, log_q = rho.new_empty(n, model.n_units), rho.new_zeros(n)
+        start, output = 0, self.first_output
+        noises = torch.split(rho, [model.smoothing.n_uniform * size for size in model.sizes], dim=-1)
+        for j, (size, noise) in enumerate(zip(model.sizes, noises, strict=True)):
+            if j:
+                output = self.encoders[j - 1](latents[:, :start])
+            drawn: DiscreteSample = model.smoothing(output, noise)
+            stop = start + size
+            latents[:, start:stop], z[:, start:stop] = drawn.zeta, drawn.z
+            log_q += drawn.log_q
+            if model.smoothing.n_outputs > 1:
+                log_q -= drawn.log_ratio.sum(-1)
+            start = stop
+        return Draws(z, latents, log_q, self._sample_layers(latents, eps))
+
+    def _sample_layers(self, latents: Tensor, eps: Tensor) -> Tensor:
+        """Write the continuous layers into `latents`, and return the log of their q, shape (n,)."""
+        log_q = eps.square().sum(-1).mul_(-0.5).sub_(HALF_LOG_2_PI * eps.shape[1])
+        start = self.model.n_units
+        for network, noise in zip(
+            self.layer_encoders, torch.split(eps, self.model.n_continuous, dim=-1), strict=False
+        ):
+            mean, log_std = _gaussian(network(latents[:, :start]))
+            stop = start + noise.shape[1]
+            torch.addcmul(mean, log_std.exp(), noise, out=latents[:, start:stop])
+            log_q -= log_std.sum(-1)
+            start = stop
+        return log_q
+
+    def log_joint_parts(self, draws: Draws) -> Tensor:
+        """Return log p(x|ζ,𝔷), -E(z) and log p(𝔷|ζ) of every draw, shape (3, n), nats."""
+        model, z, latents = self.model, draws.z, draws.latents
+        log_p_z = torch.addmv((z @ model.couplings).mul_(z).sum(-1), z, model.biases)
+        log_p_layers = torch.zeros_like(log_p_z)
+        for m, network in enumerate(model.layer_priors):
+            mean, log_std = _gaussian(network(model.context(latents, m)))
+            start = model.n_units + m * model.n_continuous
+            standardised = (latents[:, start : start + model.n_continuous] - mean).mul_((-log_std).exp_())
+            log_p_layers -= torch.add(log_std, standardised.square_(), alpha=0.5).sum(-1)
+        log_p_layers -= HALF_LOG_2_PI * (latents.shape[1] - model.n_units)
+        logits = self.decoder(model.context(latents, model.n_layers))
+        return torch.stack((sum_log_sigmoid(logits), log_p_z, log_p_layers))
+
+    def weight_parts(self, rho: Tensor, eps: Tensor) -> Tensor:
+        """Return the log importance weights plus log Z in the three parts of `DVAE.weight_parts`, shape (3, n)."""
+        draws = self.sample(rho, eps)
+        parts = self.log_joint_parts(draws)
+        parts[1] -= draws.log_q_discrete
+        parts[2] -= draws.log_q_layers
+        return parts
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    """Let CUDA multiply matrices of float32 as tf32 within the block, or not."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and bounded log standard deviation of a network's output (n, 2 n_continuous)."""
+    mean, log_std = output.chunk(2, dim=-1)
+    return mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
+
+
+def sum_log_sigmoid(t: Tensor) -> Tensor:
+    """Return Σ_j log σ(t_j), shape (n,), of t (n, n_pixels), which is overwritten.
+
+    log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1): one logarithm for every `FACTORS` columns.
+    """
+    total = t.clamp(max=0).sum(-1)
+    for factors in torch.split(t.abs_().sigmoid_(), FACTORS, dim=-1):
+        total += factors.prod(-1).log_()
+    return total

@@ -1,0 +1,116 @@
+"""A likelihood image by image, in one npz file: every number in full, and pictures of the worst images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dvae_core.checkpoint import TrainedModel
+from dvae_core.containers import npz_names, read_npz
+from dvae_core.errors import DataError, ResultError
+from dvae_core.files import atomic_write
+from dvae_core.rng import torch_generator
+
+from .results import LikelihoodResult
+
+__all__ = ["LikelihoodImages", "images_path"]
+
+SCHEMA = 1
+PICTURES = ("originals", "draws", "means")
+N_WORST, N_TYPICAL = 20, 20
+# Draws of the latents that a mean reconstruction is the mean of.
+N_DRAWS = 100
+
+
+def images_path(result: Path) -> Path:
+    """Return where the images of the result file `result` are: ll.images.npz beside ll.json."""
+    return result.with_name(f"{result.stem}.images.npz")
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodImages:
+    """What a likelihood says of every image, and how some of them are reconstructed.
+
+    Attributes
+    ----------
+    columns : dict of str to array, shape (n_images,)
+        The result's `per_image`, unrounded.
+    shown : int64, shape (n_shown,)
+        Rows of those that are pictured: the worst first, then some evenly spread over the order of likelihoods.
+    n_worst : int
+        How many of them are the worst.
+    originals, draws, means : uint8, shape (n_shown, height, width)
+        The images; p(x = 1 | h) for one draw of their latents from q, as grey levels; and its mean over
+        many draws.
+    meta : dict
+        `model` and `seed` of the result.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    shown: NDArray[np.int64]
+    n_worst: int
+    originals: NDArray[np.uint8]
+    draws: NDArray[np.uint8]
+    means: NDArray[np.uint8]
+    meta: dict[str, Any]
+
+    @classmethod
+    def of(cls, result: LikelihoodResult, trained: TrainedModel, images: NDArray[np.uint8]) -> LikelihoodImages:
+        """Return the images of a result, for the data set's `images`, shape (n, n_pixels), that it was made on."""
+        columns = {name: np.asarray(values) for name, values in result.per_image.items()}
+        order = np.argsort(columns["log_likelihood"])
+        spread = np.linspace(0, len(order) - 1, min(N_TYPICAL, len(order))).round().astype(np.int64)
+        shown = np.concatenate((order[:N_WORST], order[spread]))
+        x = images[columns["index"][shown]]
+        draws, means = _reconstructions(trained, x, result.seed)
+        shape = (len(x), *trained.image_shape)
+        originals, draws, means = (array.reshape(shape) for array in (x * np.uint8(255), draws, means))
+        meta = {"model": result.model, "seed": result.seed}
+        return cls(columns, shown, len(order[:N_WORST]), originals, draws, means, meta)
+
+    def save(self, path: Path) -> None:
+        """Write all to `path` as npz, whole or not at all."""
+        meta = {"kind": "ll-images", "schema": SCHEMA, "n_worst": self.n_worst, **self.meta}
+        arrays: dict[str, Any] = {f"column_{name}": values for name, values in self.columns.items()}
+        arrays |= {"shown": self.shown, **{name: getattr(self, name) for name in PICTURES}}
+        with atomic_write(path) as file:
+            np.savez_compressed(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> LikelihoodImages:
+        """Read the images at `path`; ResultError if they are missing, damaged or of another schema."""
+        try:
+            arrays = read_npz(path, npz_names(path))
+            meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
+            if (meta.pop("kind", None), meta.pop("schema", None)) != ("ll-images", SCHEMA):
+                raise ResultError(f"{path}: not a likelihood's images of schema {SCHEMA}; make the result anew")
+            columns = {k.removeprefix("column_"): v for k, v in arrays.items() if k.startswith("column_")}
+            originals, draws, means = (arrays[name] for name in PICTURES)
+            return cls(columns, arrays["shown"], int(meta.pop("n_worst")), originals, draws, means, meta)
+        except (DataError, KeyError, ValueError, AttributeError) as error:
+            if isinstance(error, ResultError):
+                raise
+            raise ResultError(
+                f"{path}: cannot be read as a likelihood's images ({error}); make it anew"
+            ) from error
+
+
+@torch.no_grad()
+def _reconstructions(
+    trained: TrainedModel, images: NDArray[np.uint8], seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the reconstruction of each image by one draw from q, and its mean over many, as grey levels."""
+    model = trained.model
+    x = torch.from_numpy(images).to(model.groups.device, model.prior.W.dtype)
+    generator = torch_generator(seed, "samples", 1, device=x.device)
+    rho, eps = (x.new_empty(N_DRAWS, len(x), n) for n in model.n_noise)
+    latents = model.sample_posterior(x, rho.uniform_(generator=generator), eps.normal_(generator=generator))
+    p = model.decode(latents.discrete.zeta, latents.layers).sigmoid()
+    draw, mean = ((255 * grey).round().to(torch.uint8).cpu().numpy() for grey in (p[0], p.mean(0)))
+    return draw, mean

@@ -1,0 +1,99 @@
+"""Anyone's model: what it must be able to do for its likelihood to be estimated, and what weights it then has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dvae_core.rng import torch_generator
+
+__all__ = ["Draw", "LatentVariableModel", "ModelWeights", "WeightSource"]
+
+# Draws the next n samples of an image: the parts of log w + log Z, float, shape (n_parts, n), nats.
+Draw = Callable[[int], Tensor]
+
+
+@runtime_checkable
+class LatentVariableModel(Protocol):
+    """A model of binary images x with latents h: p(x, h) = p̃(x, h) / Z, and an approximate posterior q(h | x).
+
+    Z is the partition function of the Boltzmann machine in the prior, and all else is normalised.  Densities of
+    continuous latents may be taken with respect to any measure, as long as both methods take the same: a factor
+    that q and p share may be left out of both.
+    """
+
+    def sample_latents(self, x: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Any, Tensor]:
+        """Return draws of all latents from q(h | x), and log q(h | x) of each.
+
+        Parameters
+        ----------
+        x : uint8, shape (n_pixels,)
+            One image, 0 or 1.
+        n_samples : int
+        generator : torch.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        latents
+            Whatever `log_joint` takes.
+        log_q : float, shape (n_samples,), nats
+        """
+        ...
+
+    def log_joint(self, x: Tensor, latents: Any) -> Tensor:
+        """Return log p̃(x, h) = log p(x, h) + log Z of every draw, shape (n_samples,), nats."""
+        ...
+
+
+class WeightSource(Protocol):
+    """What the importance weights of an image are drawn from.
+
+    Attributes
+    ----------
+    parts : tuple of str
+        Names of the parts of log w.
+    prior_part : int
+        Which of them has log Z in it.
+    tile : int
+        Samples that are drawn at a time.  A constant: a product's rounding may depend on its number of rows, so
+        that neither memory nor workers may change it.
+    """
+
+    parts: ClassVar[tuple[str, ...]]
+    prior_part: ClassVar[int]
+
+    @property
+    def tile(self) -> int: ...  # noqa: D102
+
+    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+        """Return the function that draws weights of image x, the one with this index in its data set.
+
+        The image has its own streams of random numbers, fixed by seed and index.
+        """
+        ...
+
+
+class ModelWeights:
+    """Weights of a user's model: log p̃(x, h) and -log q(h | x)."""
+
+    parts: ClassVar[tuple[str, ...]] = ("log_joint", "entropy")
+    prior_part: ClassVar[int] = 0
+    tile = 500
+
+    def __init__(self, model: LatentVariableModel, device: str = "cpu") -> None:
+        self.model, self.device = model, device
+
+    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+        """Return the function that draws weights of an image; see `WeightSource`."""
+        x = x.to(self.device)
+        generator = torch_generator(seed, "images", index, device=self.device)
+
+        def draw(n: int) -> Tensor:
+            latents, log_q = self.model.sample_latents(x, n, generator)
+            return torch.stack((self.model.log_joint(x, latents), -log_q))
+
+        return draw

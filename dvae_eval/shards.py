@@ -1,0 +1,251 @@
+"""Images one by one, spread over processes: what is done is kept, merged exactly, and survives a kill.
+
+A shard is a set of images that one process takes at a time.  Which images go together changes no number, so the
+shards of a resumed run need not be those of the run that was killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import cloudpickle
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from dvae_core.containers import read_npz
+from dvae_core.errors import DataError
+from dvae_core.files import atomic_write
+from dvae_core.rng import numpy_generator
+from dvae_core.run_files import locked
+
+from .resources import Plan, Resources, process_memory, torch_threads
+from .weights import ImageWeights, stack_images
+
+__all__ = ["ShardStore", "Task", "digest_of", "weigh_images"]
+
+Index = NDArray[np.int64]
+Images = NDArray[np.uint8]
+# How long a shard should take: what a kill may cost, and how often progress is told.
+SHARD_SECONDS = 5.0
+FIELDS = tuple(f.name for f in fields(ImageWeights))
+
+
+class Task(Protocol):
+    """What is done with every image; it goes to other processes pickled.
+
+    Attributes
+    ----------
+    phase : str
+        What progress calls it.
+    n_samples : int
+        Weights of every image.
+    """
+
+    phase: ClassVar[str]
+
+    @property
+    def n_samples(self) -> int: ...  # noqa: D102
+
+    def __call__(self, x: Images, index: int) -> ImageWeights:
+        """Return the weights of image x, shape (n_pixels,), the one with this index in its data set."""
+        ...
+
+    def seconds(self, x: Images, index: int) -> float:
+        """Return how long an image takes, by doing a small part of it."""
+        ...
+
+
+class ShardStore:
+    """The finished shards of one estimate, in a directory that one process holds at a time.
+
+    Parameters
+    ----------
+    parent : Path
+        Where the directory is made.
+    key : str
+        Digest of all that the shards depend on, see `digest_of`.
+    """
+
+    def __init__(self, parent: Path, key: str) -> None:
+        self.directory = parent / key[:16]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the directory; ConfigError if another process does."""
+        refusal = "{}: another process is at work on the same estimate; wait for it, or give another --output"
+        with locked(self.directory, refusal):
+            yield
+
+    def load(self) -> Iterator[tuple[Index, ImageWeights]]:
+        """Yield positions and weights of every shard that is there and whole."""
+        for path in sorted(self.directory.glob("*.npz")):
+            with suppress(DataError):
+                arrays = read_npz(path, ("positions", *FIELDS))
+                yield arrays["positions"], ImageWeights(*(arrays[name] for name in FIELDS))
+
+    def save(self, positions: Index, weights: ImageWeights) -> None:
+        """Write a shard, whole or not at all."""
+        arrays = {name: getattr(weights, name) for name in FIELDS}
+        with atomic_write(self.directory / f"{positions[0]:08d}.npz") as file:
+            np.savez(file, positions=positions, **arrays)
+
+    def remove(self) -> None:
+        """Remove all shards, and their parent directory if nothing else is in it."""
+        for path in self.directory.iterdir():
+            path.unlink()
+        self.directory.rmdir()
+        with suppress(OSError):
+            self.directory.parent.rmdir()
+
+
+def digest_of(settings: dict[str, Any], images: Images, index: Index) -> str:
+    """Return the SHA-256 of settings, images and their indices."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for array in (images, index):
+        digest.update(f" {array.shape} {array.dtype} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+@dataclass(slots=True)
+class _Done:
+    """The weights of some of the images, by position."""
+
+    weights: list[ImageWeights | None]
+    n: int = 0
+
+    def add(self, positions: Index, shard: ImageWeights) -> None:
+        for row, position in enumerate(positions.tolist()):
+            self.n += self.weights[position] is None
+            self.weights[position] = ImageWeights(*(getattr(shard, name)[row] for name in FIELDS))
+
+    def pending(self) -> Index:
+        return np.array([i for i, found in enumerate(self.weights) if found is None], dtype=np.int64)
+
+    def stacked(self) -> ImageWeights:
+        return stack_images([found for found in self.weights if found is not None])
+
+
+def weigh_images(
+    task: Task,
+    images: Images,
+    index: Index,
+    *,
+    resources: Resources,
+    store: ShardStore | None = None,
+    announce: Callable[[Plan], None] | None = None,
+    progress: Callable[[int, ImageWeights], None] | None = None,
+) -> ImageWeights:
+    """Do a task for every image, in as many processes as the plan says.
+
+    Parameters
+    ----------
+    task : Task
+    images : uint8, shape (n_images, n_pixels)
+    index : int64, shape (n_images,)
+        Which of the data set's images they are.
+    resources : Resources
+    store : ShardStore, optional
+        Held by the caller.  Shards that are there are not done again.
+    announce : callable, optional
+        Called with the plan before the work starts.
+    progress : callable, optional
+        Called with the number of images that are done and the weights of the latest shard.
+
+    Returns
+    -------
+    ImageWeights
+        In the order of the images; the same bits however they were spread and wherever a run was interrupted.
+    """
+    done = _Done([None] * len(images))
+    for positions, shard in store.load() if store else ():
+        done.add(positions, shard)
+    if done.n and progress:
+        progress(done.n, done.stacked())
+    # In random order: the images of some test sets are sorted by class, and the first are to stand for all.
+    order = numpy_generator(0, "order").permutation(done.pending())
+    if len(order):
+        plan, size = _plan(task, images, index, order, done.n, resources)
+        if announce:
+            announce(plan)
+        shards = np.array_split(order, -(-len(order) // size))
+        for positions, shard in _run(task, images, index, shards, plan.n_workers, resources.threads):
+            done.add(positions, shard)
+            if store:
+                store.save(positions, shard)
+            if progress:
+                progress(done.n, shard)
+    return done.stacked()
+
+
+def _plan(
+    task: Task, images: Images, index: Index, order: Index, n_done: int, resources: Resources
+) -> tuple[Plan, int]:
+    """Return the plan for the images in `order`, and how many of them make a shard."""
+    first = int(order[0])
+    with torch_threads(resources.threads):
+        each = task.seconds(images[first], int(index[first]))
+    # Beside the networks: log weights, and what summing them up takes.
+    memory = process_memory() + 8 * 8 * task.n_samples
+    n_workers = resources.workers_for(each * len(order), len(order), memory)
+    n_processes = n_workers + (n_workers > 1)
+    plan = Plan(
+        n_images=len(images),
+        n_done=n_done,
+        n_samples=task.n_samples,
+        n_workers=n_workers,
+        seconds=each * len(order) / n_workers,
+        memory=n_processes * memory,
+    )
+    return plan, max(1, min(round(SHARD_SECONDS / each), -(-len(order) // n_workers)))
+
+
+def _run(
+    task: Task, images: Images, index: Index, shards: list[Index], n_workers: int, threads: int
+) -> Iterator[tuple[Index, ImageWeights]]:
+    """Yield positions and weights of every shard as it is finished."""
+    if n_workers == 1:
+        with torch_threads(threads):
+            for positions in shards:
+                yield positions, _weigh(task, images[positions], index[positions])
+        return
+    # Pickled once, into an array that joblib shares with all processes, however many shards there are.
+    pickled = np.frombuffer(cloudpickle.dumps(task), np.uint8)
+    key = hashlib.sha256(pickled.data).hexdigest()
+    parallel = Parallel(n_jobs=n_workers, return_as="generator_unordered")
+    yield from parallel(
+        delayed(_remote)(pickled, key, positions, images[positions], index[positions], threads, os.getpid())
+        for positions in shards
+    )
+
+
+_tasks: dict[str, Task] = {}
+
+
+def _remote(
+    pickled: NDArray[np.uint8], key: str, positions: Index, images: Images, index: Index, threads: int, leader: int
+) -> tuple[Index, ImageWeights]:
+    """Do a shard in another process, which keeps the task for the next one."""
+    if os.getpid() != leader:
+        # Ctrl-C reaches every process of a terminal; the leader alone decides what comes of it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if key not in _tasks:
+        _tasks.clear()
+        _tasks[key] = pickle.loads(pickled.data)
+    with torch_threads(threads):
+        return positions, _weigh(_tasks[key], images, index)
+
+
+def _weigh(task: Task, images: Images, index: Index) -> ImageWeights:
+    """Do a task for some images."""
+    return stack_images([task(x, i) for x, i in zip(images, index.tolist(), strict=True)])

@@ -1,0 +1,150 @@
+"""What the importance weights of one image tell: the bound, its remaining bias, and whether to trust the image."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import logsumexp
+
+from .pareto import pareto_k
+from .protocol import WeightSource
+
+__all__ = [
+    "ImageWeights",
+    "Weighing",
+    "bounds",
+    "effective_samples",
+    "jackknife_bias",
+    "milestones",
+    "stack_images",
+    "weigh",
+]
+
+Float = NDArray[np.float64]
+# Tiles that are drawn to see how long an image takes.
+PROBE_TILES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ImageWeights:
+    """The weights of an image, summed up; log Z is not in them yet.  Of several images, arrays with an axis more.
+
+    Attributes
+    ----------
+    bounds : shape (n_milestones,), nats
+        log (1/k) Σ_i w_i + log Z with 1, 10, 100, ... and all samples, averaged over disjoint blocks of k.
+    parts : shape (n_parts,), nats
+        Means of the parts of log w; they sum to the bound at one sample.
+    bias : shape (), nats
+        Jackknife estimate of what the last bound lacks in expectation, not above 0.
+    ess, pareto_k : shape ()
+        Effective sample size, and shape of the tail of the weights.
+    """
+
+    bounds: Float
+    parts: Float
+    bias: Float
+    ess: Float
+    pareto_k: Float
+
+    @classmethod
+    def of(cls, log_w: Float, parts: Float) -> ImageWeights:
+        """Return what weights log w, shape (n_samples,), and the means of their parts tell."""
+        return cls(
+            bounds=bounds(log_w),
+            parts=parts,
+            bias=np.array(jackknife_bias(log_w)),
+            ess=np.array(effective_samples(log_w)),
+            pareto_k=np.array(pareto_k(log_w)),
+        )
+
+
+def stack_images(images: list[ImageWeights]) -> ImageWeights:
+    """Return the weights of several images as one, a first axis for the images."""
+    return ImageWeights(*(np.stack([getattr(i, f.name) for i in images]) for f in fields(ImageWeights)))
+
+
+def milestones(n_samples: int) -> list[int]:
+    """Return 1, 10, 100, ... and n_samples."""
+    powers = [10**i for i in range(math.ceil(math.log10(n_samples)) if n_samples > 1 else 0)]
+    return [*powers, n_samples]
+
+
+def bounds(log_w: Float) -> Float:
+    """Return log (1/k) Σ_i w_i for every milestone k, averaged over disjoint blocks of k weights."""
+    return np.array([_bound(log_w, k) for k in milestones(len(log_w))])
+
+
+def _bound(log_w: Float, k: int) -> float:
+    n_blocks = len(log_w) // k
+    blocks = log_w[: n_blocks * k].reshape(n_blocks, k)
+    return float((logsumexp(blocks, axis=1) - math.log(k)).mean() if k > 1 else blocks.mean())
+
+
+def effective_samples(log_w: Float) -> float:
+    """Return (Σ w)² / Σ w²: how many equal weights would estimate their mean as well."""
+    return float(np.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)))
+
+
+def jackknife_bias(log_w: Float) -> float:
+    """Return the delete-one jackknife's estimate of E[log mean(w)] - log E[w], not above 0.
+
+    (K - 1) (mean_i L_{-i} - L), L_{-i} being the bound without sample i (Quenouille, 1956; Nowozin, Debiasing
+    evidence approximations, 2018).  By Jensen's inequality the true bias is not above 0 either.  An image whose
+    weight is that of a single sample has a bias that no sample can tell; then this is a lower estimate of it.
+    """
+    n = len(log_w)
+    if n == 1:
+        return math.nan
+    share = np.exp(log_w - logsumexp(log_w))
+    rest = np.log1p(-np.minimum(share, 1 - np.finfo(float).eps))
+    return min(0.0, float((n - 1) * (rest.mean() + math.log(n / (n - 1)))))
+
+
+@torch.no_grad()
+def weigh(source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int) -> ImageWeights:
+    """Draw the weights of an image, a tile at a time, and sum them up in float64.
+
+    Parameters
+    ----------
+    source : WeightSource
+    x : uint8, shape (n_pixels,)
+    index : int
+        Of the image in its data set; with the seed it fixes the random numbers.
+    """
+    draw = source.of_image(torch.from_numpy(x), index, seed)
+    log_w, parts = np.empty(n_samples), np.zeros(len(source.parts))
+    for start in range(0, n_samples, source.tile):
+        tile = draw(min(source.tile, n_samples - start)).double().cpu().numpy()
+        log_w[start : start + tile.shape[1]] = tile.sum(0)
+        parts += tile.sum(1)
+    return ImageWeights.of(log_w, parts / n_samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """The task of drawing an image's weights; see `shards.Task`."""
+
+    phase: ClassVar[str] = "images"
+
+    source: WeightSource
+    n_samples: int
+    seed: int
+
+    def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
+        """Return the weights of an image."""
+        return weigh(self.source, x, index, self.n_samples, self.seed)
+
+    def seconds(self, x: NDArray[np.uint8], index: int) -> float:
+        """Return how long an image takes, judged by its first samples."""
+        n = min(self.n_samples, PROBE_TILES * self.source.tile)
+        weigh(self.source, x, index, min(n, self.source.tile), self.seed)  # what is slow once
+        started = time.perf_counter()
+        weigh(self.source, x, index, n, self.seed)
+        return (time.perf_counter() - started) * self.n_samples / n
