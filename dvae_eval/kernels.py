@@ -140,7 +140,7 @@ def exchange(
     """Swap neighbours of every ladder with probability min(1, exp(-w_f - w_r)), and count round trips.
 
     `rungs[l, q]` is the rung of replica q of ladder l, `last_end[l, q]` the end that it saw last (1 cold, -1 hot,
-    0 neither); works are those of this iteration, shape (n_ladders, K).
+    0 neither); works are those of this iteration, K of each ladder.
     """
     n_ladders, n_rungs = rungs.shape
     replicas = np.empty(n_rungs, np.int64)
@@ -358,8 +358,9 @@ def temper_dense(
     rungs: Any,
     last_end: Any,
     trips: Any,
-) -> Any:
-    """Run n iterations of some ladders of an RBM in place, and return their works and energies.
+    works: Any,
+) -> None:
+    """Run n iterations of some ladders of an RBM in place.
 
     Parameters
     ----------
@@ -378,19 +379,19 @@ def temper_dense(
         Generators of units (see `draw_rows`) and of exchanges.
     rungs, last_end, trips : int64
         See `exchange`.
+    works : float64, shape (3, n, n_ladders, n_rungs)
+        What is found: forward and reverse works, K of each, and energies.
     """
-    n_ladders, n_rungs = rungs.shape
-    n_chains, n_kept = len(words_v), n if mode != GIBBS_ONLY else 0
-    forward = np.empty((n_kept, n_ladders, n_rungs - 1))
-    reverse = np.empty((n_kept, n_ladders, n_rungs - 1))
-    energies = np.empty((n_kept, n_ladders, n_rungs))
+    n_chains = len(words_v)
+    forward, reverse, energies = works[0], works[1], works[2]
     fields, fields_v = np.empty((n_chains, len(own)), f32), np.empty((n_chains, len(own_v)), f32)
     tables = np.empty((PASS, 16, COLUMNS), f32)
     words = np.empty((n_chains, len(base) // 4), u32)
     bits, bits_v = words.view(np.uint8), words_v.view(np.uint8)
     nibbles, nibbles_v = np.empty(words.shape, np.uint8), np.empty(words_v.shape, np.uint8)
-    beta, up, down = np.empty(n_chains, f32), np.empty(n_chains, f32), np.empty(n_chains, f32)
-    slope, rise, fall = np.empty(n_chains), np.empty(n_chains), np.empty(n_chains)
+    steps, slopes = np.zeros((3, n_chains), f32), np.empty((3, n_chains))
+    beta, up, down = steps[0], steps[1], steps[2]
+    slope, rise, fall = slopes[0], slopes[1], slopes[2]
     place(betas, rungs, beta, up, down)
     pack(words_v.reshape(-1), nibbles_v.reshape(-1))
     fields_of_rows(W, own, nibbles_v, tables, fields)
@@ -412,7 +413,6 @@ def temper_dense(
         record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])
         exchange(start + i, mode, forward[i], reverse[i], rungs, last_end, trips, coins)
         place(betas, rungs, beta, up, down)
-    return forward, reverse, energies
 
 
 # --- sparse or general machines: a unit's chains are contiguous -----------------------------------------------
@@ -591,8 +591,9 @@ def temper_sparse(
     rungs: Any,
     last_end: Any,
     trips: Any,
-) -> Any:
-    """Run n iterations of some ladders of any machine in place, and return their works and energies.
+    works: Any,
+) -> None:
+    """Run n iterations of some ladders of any machine in place.
 
     Parameters
     ----------
@@ -606,11 +607,8 @@ def temper_sparse(
 
     The others are those of `temper_dense`.
     """
-    n_ladders, n_rungs = rungs.shape
-    n_chains, n_kept = states.shape[1], n if mode != GIBBS_ONLY else 0
-    forward = np.empty((n_kept, n_ladders, n_rungs - 1))
-    reverse = np.empty((n_kept, n_ladders, n_rungs - 1))
-    energies = np.empty((n_kept, n_ladders, n_rungs))
+    n_chains = states.shape[1]
+    forward, reverse, energies = works[0], works[1], works[2]
     fields, field = np.empty((n_summed, n_chains), f32), np.empty(n_chains, f32)
     beta, up, down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
     slope, rise, fall = np.empty(n_chains), np.empty(n_chains), np.empty(n_chains)
@@ -631,4 +629,3 @@ def temper_sparse(
         record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])
         exchange(start + i, mode, forward[i], reverse[i], rungs, last_end, trips, coins)
         place(betas, rungs, beta, up, down)
-    return forward, reverse, energies

@@ -38,7 +38,7 @@ class Replicas(Protocol):
 
     random: NDArray[np.uint32]
 
-    def temper(self, *arguments: Any) -> tuple[Float, Float, Float]:
+    def temper(self, *arguments: Any) -> None:
         """Run the kernel, see `kernels.temper_dense`."""
 
     @property
@@ -102,10 +102,10 @@ class DenseReplicas:
     def v(self, v: Bits) -> None:
         self.bits_v[:, : self.model.n_kept] = v.reshape(len(self.bits_v), -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> Any:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> None:
         """Run the kernel."""
         states = (self.words_v, self.random)
-        return kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *ladders)
+        kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *ladders)
 
 
 class SparseModel:
@@ -175,12 +175,12 @@ class SparseReplicas:
     def random(self, random: NDArray[np.uint32]) -> None:
         self.lanes[:, : self.n_chains] = random.transpose(1, 0, 2).reshape(4, -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> Any:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> None:
         """Run the kernel."""
         m = self.model
         graph = (m.n_summed, m.own, m.base, m.starts, m.middles, m.indices, m.couplings)
         states = (self.states, self.lanes)
-        return kernels.temper_sparse(n, mode, joint, start, betas, *graph, *states, *ladders)
+        kernels.temper_sparse(n, mode, joint, start, betas, *graph, *states, *ladders)
 
 
 def _streams(generators: list[np.random.Generator], n: int) -> NDArray[np.uint32]:
@@ -242,22 +242,24 @@ class CompiledReplicas:
 
     def run(self, n: int) -> tuple[Float, Float, Float]:
         """Run n iterations and return forward and reverse works and energies."""
-        parts = self._temper(n, self.mode, self.betas)
+        forward, reverse, energies = self._temper(n, self.mode, self.betas)
         self.n_iterations += n
-        forward, reverse, energies = (np.concatenate(part, 1) for part in zip(*parts, strict=True))
-        return forward, reverse, energies
+        return forward[..., :-1], reverse[..., :-1], energies
 
-    def _temper(self, n: int, mode: int, betas: NDArray[np.float32]) -> list[tuple[Float, Float, Float]]:
-        """Run the kernel on all tasks."""
+    def _temper(self, n: int, mode: int, betas: NDArray[np.float32]) -> Float:
+        """Run the kernel on all tasks, and return what it found, shape (3, n, n_ladders, n_rungs)."""
 
-        def temper(replicas: Replicas, task: slice) -> tuple[Float, Float, Float]:
+        def temper(replicas: Replicas, task: slice) -> Float:
+            n_found = 0 if mode == kernels.GIBBS_ONLY else n
+            works = np.zeros((3, n_found, task.stop - task.start, len(betas)))
             ladders = (self.coins[task], self.rungs[task], self.last_end[task], self.round_trips[task])
-            return replicas.temper(n, mode, self.joint, self.n_iterations, betas, *ladders)
+            replicas.temper(n, mode, self.joint, self.n_iterations, betas, *ladders, works)
+            return works
 
         if self.threads == 1 or len(self.tasks) == 1:
-            return [temper(*pair) for pair in zip(self.replicas, self.tasks, strict=True)]
+            return np.concatenate([temper(*pair) for pair in zip(self.replicas, self.tasks, strict=True)], 2)
         with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(temper, self.replicas, self.tasks))
+            return np.concatenate(list(pool.map(temper, self.replicas, self.tasks)), 2)
 
     @property
     def last_end_of_rung(self) -> NDArray[np.int64]:

@@ -124,8 +124,9 @@ class TorchReplicas:
             return -step * energy[:, :-1], step * energy[:, 1:], energy
         x = self.base_c + self.betas * field
         energy = kept + (x.sigmoid() * field).sum(-1, dtype=torch.float64)
-        up = _softplus_step(x[:, :-1], step[:, None] * field[:, :-1]) + step * kept[:, :-1]
-        down = _softplus_step(x[:, 1:], -step[:, None] * field[:, 1:]) - step * kept[:, 1:]
+        size = self.betas.diff(dim=0)
+        up = _softplus_step(x[:, :-1], size * field[:, :-1]) + step * kept[:, :-1]
+        down = _softplus_step(x[:, 1:], -size * field[:, 1:]) - step * kept[:, 1:]
         return -up, -down, energy
 
     def _exchange(self, log_acceptance: Tensor) -> None:
@@ -176,6 +177,6 @@ class TorchReplicas:
 
 def _softplus_step(x: Tensor, step: Tensor) -> Tensor:
     """Return Σ_j softplus(x_j + step_j) - softplus(x_j), float64, whose digits a large x does not take."""
-    x, step = x.double(), step.double()
     linear = torch.maximum(step + x.clamp(max=0), -x.clamp(min=0))
-    return (linear + torch.log1p((-(x + step).abs()).exp()) - torch.log1p((-x.abs()).exp())).sum(-1)
+    rest = torch.log1p((-(x + step).abs()).exp_()) - torch.log1p((-x.abs()).exp_())
+    return (linear + rest).sum(-1, dtype=torch.float64)

@@ -61,3 +61,14 @@ def test_log_z_quick(tmp_path):
     printed = run("benchmarks/logz.py", "--quick", "--cache", str(tmp_path))
     assert printed.count("tempering") == 4
     assert len(list(tmp_path.glob("digits-*.npz"))) == 1
+
+
+def test_gibbs_beside_its_limits(tmp_path):
+    path = tmp_path / "gibbs.json"
+    lines = run("benchmarks/gibbs.py", "--quick", "--threads", "1", "2", "--json", str(path)).splitlines()
+    found = json.loads(path.read_text())
+    assert [result["threads"] for result in found["results"]] == [1, 2]
+    for result in found["results"]:
+        assert {"naive torch", "numba", "numba, tempering", "products alone"} < result["rows"].keys()
+        assert all(row["per_core_second"] > 0 for row in result["rows"].values())
+    assert lines[0].split()[:3] == ["20x30,", "1", "thread"]

@@ -1,0 +1,199 @@
+"""Chain-sweeps per core-second of block Gibbs sampling, and what parallel tempering adds to it.
+
+    python benchmarks/gibbs.py
+    python benchmarks/gibbs.py --shapes 64x64 784x20 --threads 1 --json gibbs.json
+
+A chain-sweep is both sides of one chain once.  All rows take the same RBM and as many chains:
+
+    naive torch        bernoulli(sigmoid(matmul)) for either side: what one writes first
+    torch              our tempering in torch, sweeps alone
+    torch, tempering   the same with works and exchanges after every sweep
+    numba              our compiled kernels, sweeps alone
+    numba, tempering   the same with works and exchanges after every sweep
+    products alone     both matrix products in single precision, into memory that is there already
+    random alone       a uniform random number for every unit, by torch, likewise
+
+The last two are limits of whoever multiplies matrices or draws from torch; the kernels do neither.  Rows take
+turns, and medians are compared.  A core-second is one of processor time, so that others who compute here matter
+less; `busy` says which share of its threads' time a row was really running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest import mock
+
+# Threads that spin while they wait slow down whoever else computes here, and the next row.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numba
+import numpy as np
+import torch
+
+from dvae_eval import tempering
+from dvae_eval.ladder import Ladder
+from dvae_eval.machine import BipartiteMachine
+from dvae_eval.tempering import Tempering
+
+Sampler = Callable[[int], object]
+
+
+def random_rbm(n: int, m: int) -> BipartiteMachine:
+    rng = np.random.default_rng(0)
+    W = rng.normal(size=(n, m)) / np.sqrt(max(n, m))
+    return BipartiteMachine.from_arrays(W, rng.normal(size=n), rng.normal(size=m))
+
+
+# --- what is compared: every sampler takes a number of sweeps -------------------------------------------------
+
+
+def naive(machine: BipartiteMachine, n_chains: int) -> Sampler:
+    W, b, c = (torch.from_numpy(a).float() for a in (machine.W, machine.b_left, machine.b_right))
+    v = torch.zeros(n_chains, len(b)).bernoulli_(0.5)
+
+    def sweep(n: int) -> None:
+        nonlocal v
+        for _ in range(n):
+            h = torch.bernoulli(torch.sigmoid(v @ W + c))
+            v = torch.bernoulli(torch.sigmoid(h @ W.T + b))
+
+    return sweep
+
+
+def products(machine: BipartiteMachine, n_chains: int) -> Sampler:
+    W = torch.from_numpy(machine.W).float()
+    transposed, v, h = W.T.contiguous(), torch.rand(n_chains, len(W)), torch.rand(n_chains, W.shape[1])
+
+    def multiply(n: int) -> None:
+        for _ in range(n):
+            torch.mm(v, W, out=h)
+            torch.mm(h, transposed, out=v)
+            v.fill_(0.5)
+
+    return multiply
+
+
+def random_numbers(machine: BipartiteMachine, n_chains: int) -> Sampler:
+    numbers = torch.empty(n_chains, machine.n_units)
+
+    def draw(n: int) -> None:
+        for _ in range(n):
+            numbers.uniform_()
+
+    return draw
+
+
+def ours(machine: BipartiteMachine, args: argparse.Namespace, engine: str, threads: int) -> Tempering:
+    with mock.patch.object(tempering, "has_numba", return_value=engine == "numba"):
+        t = Tempering(machine, Ladder.uniform(args.rungs - 1), args.ladders, seed=0, round=0, threads=threads)
+    t.anneal(1)
+    return t
+
+
+def samplers(machine: BipartiteMachine, args: argparse.Namespace, threads: int) -> dict[str, Sampler]:
+    n_chains = args.ladders * args.rungs
+    found: dict[str, Sampler] = {"naive torch": naive(machine, n_chains)}
+    for engine in ("torch", "numba"):
+        t = ours(machine, args, engine, threads)
+        found[engine] = lambda n, t=t: t.replicas.sweep(t.ladder.betas, n)
+        found[f"{engine}, tempering"] = t.run
+    return found | {
+        "products alone": products(machine, n_chains),
+        "random alone": random_numbers(machine, n_chains),
+    }
+
+
+# --- measuring ------------------------------------------------------------------------------------------------
+
+
+def timed(sample: Sampler, n: int) -> tuple[float, float]:
+    """Return processor seconds and seconds on the clock."""
+    wall, cpu = time.monotonic(), time.process_time()
+    sample(n)
+    return time.process_time() - cpu, time.monotonic() - wall
+
+
+def measure(machine: BipartiteMachine, args: argparse.Namespace, threads: int) -> dict[str, dict[str, float]]:
+    """Return what every sampler reaches."""
+    torch.set_num_threads(threads)
+    rows, n_chains = samplers(machine, args, threads), args.ladders * args.rungs
+    counts = {}
+    for name, sample in rows.items():
+        sample(2)
+        cpu, _ = timed(sample, 2)
+        counts[name] = max(2, round(args.seconds * threads * 2 / max(cpu, 1e-6)))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+    for _ in range(args.repeats):
+        for name, sample in rows.items():
+            times[name].append(timed(sample, counts[name]))
+    return {name: summary(times[name], n_chains * counts[name], threads) for name in rows}
+
+
+def summary(times: list[tuple[float, float]], n_sweeps: int, threads: int) -> dict[str, float]:
+    rates = [n_sweeps / cpu for cpu, _ in times]
+    return {
+        "per_core_second": statistics.median(rates),
+        "slowest": min(rates),
+        "fastest": max(rates),
+        "per_second": statistics.median(n_sweeps / wall for _, wall in times),
+        "busy": statistics.median(cpu / (threads * wall) for cpu, wall in times),
+    }
+
+
+def table(shape: str, threads: int, found: dict[str, dict[str, float]]) -> Iterator[str]:
+    """Yield lines for people."""
+    threads_words = f"{threads} thread{'s' if threads > 1 else ''}"
+    yield f"{shape + ', ' + threads_words:22} {'per core-second':>16} {'x naive':>8} {'busy':>6}"
+    reference = found["naive torch"]["per_core_second"]
+    for name, row in found.items():
+        rate = row["per_core_second"]
+        yield f"{name:22} {rate:16,.0f} {rate / reference:8.2f} {row['busy']:6.0%}"
+    yield ""
+
+
+def shape(text: str) -> str:
+    n, _, m = text.partition("x")
+    if not (n.isdecimal() and m.isdecimal() and int(n) and int(m)):
+        raise argparse.ArgumentTypeError(f"{text}: give a shape like 64x64")
+    return text
+
+
+def main() -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", type=shape, default=["64x64", "128x128", "784x500"])
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}))
+    parser.add_argument("--ladders", type=int, default=40)
+    parser.add_argument("--rungs", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of processor time, for one measurement")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="hardly any measurement: whether it works")
+    parser.add_argument("--json", type=Path, help="where to write all figures")
+    args = parser.parse_args()
+    if args.quick:
+        args.shapes, args.ladders, args.seconds, args.repeats = ["20x30"], 2, 0.002, 1
+    where = platform.processor() or "cpu"
+    print(f"{where}, {cores} cores, {args.ladders * args.rungs} chains, {args.repeats} repeats", file=sys.stderr)
+    results = []
+    for name in args.shapes:
+        machine = random_rbm(*map(int, name.split("x")))
+        for threads in args.threads:
+            found = measure(machine, args, threads)
+            print("\n".join(table(name, threads, found)), flush=True)
+            results.append({"shape": name, "threads": threads, "rows": found})
+    if args.json:
+        setting = {**vars(args), "json": str(args.json), "where": where, "cores": cores}
+        setting |= {"torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
+        args.json.write_text(json.dumps({"setting": setting, "results": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
