@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +29,8 @@ Term = tuple[Scope, Float]
 Tick = Callable[[int, int], None]
 
 MAX_SECONDS = 600.0
-# Entries of all tables that are alive at a time: 512 MB.
-MAX_LIVE = 1 << 26
+# Bytes of all tables that are alive at a time: a quarter of the memory that is free, within these limits.
+LIVE_BYTES = (1 << 27, 1 << 32)
 # Tables are made in blocks of 2^15 entries, which stay in a core's own cache.
 BLOCK_UNITS = 15
 # Seconds for an entry and for a step on one core of a busy server, and how much faster two cores are.
@@ -102,7 +103,7 @@ def log_z_by_elimination(bonds: Bonds, couplings: Float, biases: Float, order: S
 
 
 def elimination(
-    bonds: Bonds, couplings: Float, biases: Float, max_seconds: float = MAX_SECONDS, max_live: int = MAX_LIVE
+    bonds: Bonds, couplings: Float, biases: Float, max_seconds: float = MAX_SECONDS, max_bytes: int | None = None
 ) -> Elimination | None:
     """Return how to eliminate the units of a connected machine, or None if each way found takes too long.
 
@@ -112,9 +113,10 @@ def elimination(
         See `Elimination`.
     max_seconds : float
         Most seconds that may be predicted; no more than `MAX_SECONDS`.
-    max_live : int
-        Most table entries that may be alive at a time.
+    max_bytes : int, optional
+        Most bytes of tables that may be alive at a time; a quarter of the free memory, at most 4 GB, unless given.
     """
+    max_bytes = _affordable_bytes() if max_bytes is None else max_bytes
     max_cost = int(min(max_seconds, MAX_SECONDS) * SPEEDUP / ENTRY)
     order = cheapest_order(bonds, len(biases), max_cost)
     if order is None:
@@ -125,7 +127,7 @@ def elimination(
         cost = sum(2 << len(step.scope) for step in steps) << len(fixed)
         if cost > max_cost:
             return None
-        if _peak(steps) <= max_live:
+        if 8 * _peak(steps) <= max_bytes:
             return Elimination(bonds, couplings, biases, order, fixed, cost)
         fixed.append(_most_involved(steps))
         order = [unit for unit in order if unit not in fixed]
@@ -172,6 +174,16 @@ def _peak(steps: list[_Step]) -> int:
         most = max(most, live)
         live -= sum(1 << len(steps[source].scope) for source in step.sources)
     return most
+
+
+def _affordable_bytes() -> int:
+    """Return how much memory tables may take."""
+    least, most = LIVE_BYTES
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not known on every system
+        return least
+    return min(most, max(least, free // 4))
 
 
 def _most_involved(steps: list[_Step]) -> int:

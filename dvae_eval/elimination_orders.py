@@ -10,9 +10,9 @@ A graph is a list of integers: bit j of the i-th says whether units i and j are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,9 +28,13 @@ Attempt = Callable[[int], Found | None]
 # Attempts of each kind are as many as make so many units to be summed out in all: a fixed amount of work.
 GREEDY_UNITS, SWEPT_UNITS = 3000, 10000
 MAX_ATTEMPTS = 40
-# Entries that are summed in about the time that one unit takes in an attempt: when the search has taken as long as
-# the sum will take, it ends.
-PATIENCE = 1 << 13
+# Entries that are summed in less than the time that it takes to look at one mask: when the search has taken as long
+# as the sum will take, or as long as whatever costs `max_cost`, it ends.
+PATIENCE = 30
+# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed.
+WORTH_IMPROVING, SLACK = 1 << 26, 6
+# Steps of the search for improvements, each of them a word of a bit mask; moves; and what one of them may cost.
+SEARCH_STEPS, MAX_MOVES, TOLERANCE = 1.5e8, 50_000, 0.1
 
 
 def cheapest_order(bonds: NDArray[np.intp], n_units: int, max_cost: int) -> list[int] | None:
@@ -42,24 +46,48 @@ def cheapest_order(bonds: NDArray[np.intp], n_units: int, max_cost: int) -> list
         Pairs of units that are coupled, each once.
     n_units : int
     max_cost : int
-        Most entries of all tables together.
+        Most entries that all tables together may have.
     """
     max_width = max_cost.bit_length()
-    # A graph of width k has at most k bonds a unit, and no part in which every unit has more than k.
-    if len(bonds) > max_width * n_units or _core(bonds) > max_width:
+    # A graph of width k has at most k bonds a unit.
+    if len(bonds) > max_width * n_units:
         return None
     graph = _graph(bonds, n_units)
+    if _is_wider(graph, max_width):
+        return None
     order = _peel(graph)
     units = set(range(n_units)) - set(order)
-    if not units:
-        return order
-    best, spent = None, 0
-    for attempt in _attempts(graph, units):
-        best = attempt(max_cost if best is None else best[1]) or best
-        spent += len(units)
-        if best and best[1] < PATIENCE * spent:
+    found = _cheapest_of_rest(graph, units, max_cost) if units else ([], 0)
+    return order + found[0] if found and found[1] <= max_cost else None
+
+
+@dataclass(slots=True)
+class _Effort:
+    """Masks that the search has looked at so far, and at most may look at."""
+
+    masks: int
+    most: int
+
+    @property
+    def is_over(self) -> bool:
+        return self.masks > self.most
+
+
+def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int) -> Found | None:
+    """Return the cheapest order found of these units, with its cost, which may be too high."""
+    best: dict[str, Found] = {}
+    effort = _Effort(0, max_cost // PATIENCE)
+    for kind, attempt in _attempts(graph, units, effort):
+        limit = best[kind][1] if kind in best else max_cost << SLACK
+        if found := attempt(limit):
+            best[kind] = found
+            effort.most = min(effort.most, found[1] // PATIENCE)
+        if effort.is_over:
             break
-    return None if best is None else order + best[0]
+    least = min(best.values(), key=lambda found: found[1], default=None)
+    if least is None or least[1] < WORTH_IMPROVING:
+        return least
+    return min((_improved(graph, order) for order, _ in best.values()), key=lambda found: found[1])
 
 
 def order_cost(bonds: NDArray[np.intp], n_units: int, order: Iterable[int]) -> int:
@@ -85,13 +113,6 @@ def _graph(bonds: NDArray[np.intp], n_units: int) -> Graph:
     return graph
 
 
-def _core(bonds: NDArray[np.intp]) -> int:
-    """Return the largest k for which some units have k neighbours each among themselves."""
-    graph = nx.Graph()
-    graph.add_edges_from(bonds.tolist())
-    return max(nx.core_number(graph).values(), default=0)
-
-
 def _units(mask: int) -> Iterator[int]:
     """Yield the units of a mask."""
     while mask:
@@ -106,6 +127,28 @@ def _sum_out(graph: Graph, unit: int) -> None:
     for other in _units(neighbours):
         graph[other] = (graph[other] | neighbours) & ~(1 << other | 1 << unit)
     graph[unit] = 0
+
+
+def _is_wider(graph: Graph, width: int) -> bool:
+    """Return whether every order makes a table of more than `width` units beside the one that is summed out.
+
+    Contracting bonds never makes a graph wider, and one in which each unit has k neighbours has width k or more; the
+    bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II", least-c.
+    """
+    graph, left = list(graph), {unit for unit, neighbours in enumerate(graph) if neighbours}
+    while left:
+        unit = min(left, key=lambda unit: graph[unit].bit_count())
+        neighbours = graph[unit]
+        if neighbours.bit_count() > width:
+            return True
+        left.discard(unit)
+        if not neighbours:
+            continue
+        other = min(_units(neighbours), key=lambda other: (graph[other] & neighbours).bit_count())
+        for third in _units(neighbours):
+            graph[third] = (graph[third] | 1 << other) & ~(1 << unit)
+        graph[other] = (graph[other] | neighbours) & ~(1 << other | 1 << unit)
+    return False
 
 
 def _peel(graph: Graph) -> list[int]:
@@ -123,19 +166,19 @@ def _peel(graph: Graph) -> list[int]:
     return order
 
 
-def _attempts(graph: Graph, units: set[int]) -> Iterator[Attempt]:
-    """Yield attempts to find an order of the units: by least degree, by least fill, and in sweeps."""
+def _attempts(graph: Graph, units: set[int], effort: _Effort) -> Iterator[tuple[str, Attempt]]:
+    """Yield attempts to find an order of the units, of three kinds: by least degree, by least fill, in sweeps."""
     rng = numpy_generator(0, "order")
     n_greedy, n_sweeps = (
         min(MAX_ATTEMPTS, max(2, budget // len(units))) for budget in (GREEDY_UNITS, SWEPT_UNITS)
     )
-    for key in (_degree, _fill):
+    for kind, key in (("degree", _degree), ("fill", _fill)):
         for _ in range(n_greedy):
-            yield partial(_greedy, graph, units, key, rng.permutation(len(graph)).tolist())
+            yield kind, partial(_greedy, graph, units, key, rng.permutation(len(graph)).tolist(), effort)
     starts = sorted(units, key=lambda unit: (graph[unit].bit_count(), unit))
     for start in starts[:: -(-len(starts) // n_sweeps)]:
         for newest_first in (False, True):
-            yield partial(_sweep, graph, len(units), start, newest_first)
+            yield "sweep", partial(_sweep, graph, len(units), start, newest_first, effort)
 
 
 def _degree(graph: Graph, unit: int) -> int:
@@ -149,7 +192,7 @@ def _fill(graph: Graph, unit: int) -> int:
     return sum((neighbours & ~graph[other]).bit_count() - 1 for other in _units(neighbours))
 
 
-def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], limit: int) -> Found | None:
+def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _Effort, limit: int) -> Found | None:
     """Return the order of least `key`, the rank deciding among equals, with its cost if that is below `limit`."""
     graph, order, cost = list(graph), [], 0
     keys = {unit: (key(graph, unit), rank[unit]) for unit in units}
@@ -159,7 +202,7 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], limit: int
         order.append(unit)
         touched = graph[unit]
         cost += _table(touched)
-        if cost >= limit:
+        if cost >= limit or effort.is_over:
             return None
         _sum_out(graph, unit)
         if key is _fill:
@@ -167,10 +210,14 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], limit: int
                 touched |= graph[other]
         for other in _units(touched):
             keys[other] = (key(graph, other), rank[other])
+            effort.masks += graph[other].bit_count() if key is _fill else 1
+        effort.masks += len(keys) // 4
     return order, cost
 
 
-def _sweep(graph: Graph, n_units: int, start: int, newest_first: bool, limit: int) -> Found | None:
+def _sweep(
+    graph: Graph, n_units: int, start: int, newest_first: bool, effort: _Effort, limit: int
+) -> Found | None:
     """Return the order in which a front that grows the least sweeps over a connected graph (King, 1970).
 
     All units of the front are coupled by the table of those behind it, so that its size is the cost of a step.
@@ -178,6 +225,7 @@ def _sweep(graph: Graph, n_units: int, start: int, newest_first: bool, limit: in
     seen, front, order, cost = 1 << start, [start], [], 0
     while front:
         growth = [(graph[unit] & ~seen).bit_count() for unit in front]
+        effort.masks += len(front)
         least = min(growth)
         place = len(front) - 1 - growth[::-1].index(least) if newest_first else growth.index(least)
         cost += 1 << (len(front) + least)
@@ -188,3 +236,21 @@ def _sweep(graph: Graph, n_units: int, start: int, newest_first: bool, limit: in
         front += _units(graph[unit] & ~seen)
         seen |= graph[unit]
     return (order, cost) if len(order) == n_units else None
+
+
+def _improved(graph: Graph, order: list[int]) -> Found:
+    """Return a cheaper order and its cost, found by moving single units, most of them not far."""
+    from .elimination_kernel import improve  # here, since numba takes its time to load
+
+    n = len(order)
+    label = {unit: i for i, unit in enumerate(order)}
+    bonds = np.array([(label[i], label[j]) for i in order for j in _units(graph[i]) if i < j])
+    rng = numpy_generator(0, "order", 1)
+    n_moves = min(MAX_MOVES, int(SEARCH_STEPS / (n * (n / 64 + 1) + len(bonds))))
+    starts, anywhere = rng.integers(n, size=(2, n_moves))
+    near = np.clip(starts + np.rint(rng.normal(0, 30, n_moves)).astype(np.int64), 0, n - 1)
+    stops = np.where(rng.random(n_moves) < 0.3, anywhere, near)
+    tolerances = rng.exponential(np.linspace(TOLERANCE, TOLERANCE / 10, n_moves))
+    places = np.arange(n)
+    log_cost = improve(bonds, places, starts, stops, tolerances)
+    return [order[i] for i in places.tolist()], round(2.0**log_cost)

@@ -47,7 +47,7 @@ class High(NamedTuple):
     cross: Float  # (n_low_groups, n_high_groups): couplings to the low groups, those of the inner ones first
 
 
-def _compiled(function: F) -> F:
+def compiled(function: F) -> F:
     """Return the compiled function, kept on disk for the next process where a place for it is found."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
     try:
@@ -56,14 +56,14 @@ def _compiled(function: F) -> F:
         return cast(F, njit(**options)(function))
 
 
-@_compiled
+@compiled
 def split(x: float) -> tuple[float, int]:
     """Return e^x as a mantissa and an exponent."""
     exponent = math.floor(x / LOG_2)
     return math.exp(x - exponent * LOG_2), exponent
 
 
-@_compiled
+@compiled
 def _set_state(number: int, high: High, state: Float) -> float:
     """Set the high state of this number, and return the logarithm of its weight."""
     bias = 0.0
@@ -78,7 +78,7 @@ def _set_state(number: int, high: High, state: Float) -> float:
     return bias
 
 
-@_compiled
+@compiled
 def _set_factors(high: High, state: Float, alpha: Float, beta: Float) -> float:
     """Set α and 1 - α of all columns, and return Σ_j log(1 + e^(m_j))."""
     for j in range(len(alpha)):
@@ -96,7 +96,7 @@ def _set_factors(high: High, state: Float, alpha: Float, beta: Float) -> float:
     return total
 
 
-@_compiled
+@compiled
 def _set_weights(high: High, state: Float, first: int, states: Float, mantissas: Float, exponents: Int) -> None:
     """Set the weights that couplings to a high state give to states of some low groups."""
     for n in range(len(states)):
@@ -107,7 +107,7 @@ def _set_weights(high: High, state: Float, first: int, states: Float, mantissas:
         mantissas[n], exponents[n] = split(x)
 
 
-@_compiled
+@compiled
 def _put_aside(product: Float, exponents: Int) -> None:
     """Move the exponents of positive doubles to where they cannot overflow."""
     bits = product.view(np.int64)
@@ -117,7 +117,7 @@ def _put_aside(product: Float, exponents: Int) -> None:
         exponents[n] += exponent
 
 
-@_compiled
+@compiled
 def _multiply(product: Float, exponents: Int, table: Float, alpha: Float, beta: Float, ends: Int) -> None:
     """Multiply the factors of all columns onto the products."""
     j = 0
@@ -132,7 +132,7 @@ def _multiply(product: Float, exponents: Int, table: Float, alpha: Float, beta: 
         _put_aside(product, exponents)
 
 
-@_compiled
+@compiled
 def _sum(product: Float, exponents: Int, scratch: Float) -> tuple[float, int]:
     """Return Σ_n product_n 2^(exponents_n) as a number and an exponent."""
     top = exponents[0]
@@ -147,7 +147,7 @@ def _sum(product: Float, exponents: Int, scratch: Float) -> tuple[float, int]:
     return total, top
 
 
-@_compiled
+@compiled
 def log_sum(first: int, stop: int, low: Low, high: High, coupled: bool) -> float:
     """Return the logarithm of the sum over the high states from `first` up to `stop`, with all low ones."""
     n_middle, n_columns, n_inner = low.tables.shape

@@ -48,7 +48,7 @@ EXACT_SECONDS = 600.0
 # Units that are enumerated within AUTO_SECONDS if they have about 64 others beside them, and no structure.
 MAX_ENUMERATED = 31
 # An enumeration of so many seconds is quicker than the search for an order of elimination.
-QUICK = 0.2
+QUICK = 0.02
 # Attempts to find a large independent set of a graph that is not bipartite, if it has at most so many units.
 INDEPENDENT_SETS, INDEPENDENT_SET_UNITS = 50, 200
 
@@ -248,7 +248,7 @@ def _part(part: Reduced) -> Part:
     found = min(_enumerations(part), key=lambda e: e.seconds, default=None)
     seconds = found.seconds if found else math.inf
     n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
-    if seconds > QUICK:
+    if seconds > QUICK and not _is_dense(part):
         bonds, couplings = part.bonds()
         eliminated = elimination(bonds, couplings, part.biases, seconds)
         if eliminated:
@@ -258,6 +258,13 @@ def _part(part: Reduced) -> Part:
         return Part("enumeration", math.inf, _never, f"{n_kept} units would have to be enumerated")
     need = f"{n_kept} units would have to be enumerated, {_duration(seconds)}"
     return Part("enumeration", seconds, found.log_z, need)
+
+
+def _is_dense(part: Reduced) -> bool:
+    """Return whether more than half of the bonds that there could be are there: elimination gains nothing then."""
+    n_kept, n_summed = part.W.shape
+    possible = n_kept * n_summed + (0 if part.J is None else n_kept * (n_kept - 1) // 2)
+    return len(part.bonds()[0]) > possible / 2
 
 
 def _enumerations(part: Reduced) -> Iterator[Enumeration]:

@@ -1,0 +1,98 @@
+"""The compiled search for a cheaper order of elimination: small changes, again and again.
+
+What summing out a unit couples is found as in the symbolic factorisation of a sparse matrix: in terms of places in
+the order, the table of a place is what its own bonds reach and what tables of earlier places passed on, and is
+passed on to the first place that is in it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .enumeration_kernel import compiled
+
+__all__ = ["improve"]
+
+Int = NDArray[np.int64]
+Words = NDArray[np.uint64]
+ONE = np.uint64(1)
+
+
+@compiled
+def _count(word: np.uint64) -> int:
+    """Return the number of bits that are set."""
+    word -= (word >> ONE) & np.uint64(0x5555555555555555)
+    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def _log_cost(bonds: Int, place: Int, tables: Words, limit: float) -> float:
+    """Return the logarithm to base 2 of the entries of all tables, or of as many as exceed 2^limit."""
+    n, n_words = tables.shape
+    tables[:] = 0
+    for b in range(len(bonds)):
+        first, last = place[bonds[b, 0]], place[bonds[b, 1]]
+        if first > last:
+            first, last = last, first
+        tables[first, last >> 6] |= ONE << np.uint64(last & 63)
+    total, most = 0.0, 2.0**limit
+    for p in range(n):
+        width, parent = 0, -1
+        for w in range(p >> 6, n_words):
+            word = tables[p, w]
+            if word:
+                if parent < 0:
+                    parent = 64 * w + _count((word & (~word + ONE)) - ONE)
+                width += _count(word)
+        total += 2.0 ** (width + 1)
+        if total > most:
+            break
+        if parent >= 0:
+            for w in range(parent >> 6, n_words):
+                tables[parent, w] |= tables[p, w]
+            tables[parent, parent >> 6] &= ~(ONE << np.uint64(parent & 63))
+    return math.log2(total)
+
+
+@compiled
+def _move(order: Int, place: Int, start: int, stop: int) -> None:
+    """Move a unit from one place to another, those between closing up."""
+    unit = order[start]
+    step = 1 if stop > start else -1
+    for p in range(start, stop, step):
+        order[p] = order[p + step]
+        place[order[p]] = p
+    order[stop] = unit
+    place[unit] = stop
+
+
+@compiled
+def improve(bonds: Int, order: Int, starts: Int, stops: Int, tolerances: NDArray[np.float64]) -> float:
+    """Move units in `order` from `starts` to `stops`, one move after the other, and leave there the best order.
+
+    A move stays unless the cost, as a logarithm to base 2, grows by more than the move's tolerance.
+    """
+    n = len(order)
+    tables = np.zeros((n, (n + 63) >> 6), np.uint64)
+    place = np.empty(n, np.int64)
+    for p in range(n):
+        place[order[p]] = p
+    cost = _log_cost(bonds, place, tables, 1000.0)
+    least, best = cost, order.copy()
+    for k in range(len(starts)):
+        _move(order, place, starts[k], stops[k])
+        changed = _log_cost(bonds, place, tables, cost + tolerances[k])
+        if changed > cost + tolerances[k]:
+            _move(order, place, stops[k], starts[k])
+            continue
+        cost = changed
+        if cost < least:
+            least = cost
+            best[:] = order
+    order[:] = best
+    return least
