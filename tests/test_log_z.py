@@ -98,7 +98,7 @@ def test_auto_enumerates_where_it_can():
 def test_the_exact_value_cannot_be_asked_for_in_vain():
     machine = random_rbm(np.random.default_rng(3), shape=(40, 40))
     for settings in ({"method": "exact"}, {"method": "pt-bar", "against_exact": True}):
-        with pytest.raises(ConfigError, match="at most 25 units"):
+        with pytest.raises(ConfigError, match=r"at most \d+ units"):
             estimate_log_z(machine, LogZConfig(**settings))
 
 
