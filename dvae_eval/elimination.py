@@ -1,7 +1,7 @@
 """log Z by variable elimination: exact for any number of units where the bonds form a graph of small tree-width.
 
-Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind.  Where the tables would take too much
-memory, some units are held fixed, and the sum over their states is done last.
+Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind.  Where the tables would take too
+much memory, some units are held fixed, and the sum over their states is done last.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ Attempt = Callable[[int], Found | None]
 # Attempts of each kind are as many as make so many units to be summed out in all: a fixed amount of work.
 GREEDY_UNITS, SWEPT_UNITS = 3000, 10000
 MAX_ATTEMPTS = 40
-# Entries that are summed in less than the time that it takes to look at one mask: when the search has taken as long
-# as the sum will take, or as long as whatever costs `max_cost`, it ends.
+# Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
+# the sum will take, or as long as whatever costs `max_cost`, it ends.
 PATIENCE = 30
 # Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed.
 WORTH_IMPROVING, SLACK = 1 << 26, 6
@@ -132,8 +132,8 @@ def _sum_out(graph: Graph, unit: int) -> None:
 def _is_wider(graph: Graph, width: int) -> bool:
     """Return whether every order makes a table of more than `width` units beside the one that is summed out.
 
-    Contracting bonds never makes a graph wider, and one in which each unit has k neighbours has width k or more; the
-    bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II", least-c.
+    Contracting bonds never makes a graph wider, and one in which each unit has k neighbours has width k or more.
+    The bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II", least-c.
     """
     graph, left = list(graph), {unit for unit, neighbours in enumerate(graph) if neighbours}
     while left:

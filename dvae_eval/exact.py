@@ -262,7 +262,7 @@ def _part(part: Reduced) -> Part:
 
 def _is_dense(part: Reduced) -> bool:
     """Return whether more than half of the bonds that there could be are there: elimination gains nothing then."""
-    n_kept, n_summed = part.W.shape
+    n_kept, n_summed = len(part.b), len(part.c)
     possible = n_kept * n_summed + (0 if part.J is None else n_kept * (n_kept - 1) // 2)
     return len(part.bonds()[0]) > possible / 2
 

@@ -2,23 +2,32 @@
 
 import itertools
 
+import networkx as nx
 import numpy as np
 import pytest
+from networkx.algorithms.approximation import treewidth_min_fill_in
 
 from dvae_core.graphs import graph_edges
-from dvae_eval import exact
-from dvae_eval.elimination import elimination_order, log_z_by_elimination
-from dvae_eval.exact import enumerated_log_z, exact_log_z, exact_route
+from dvae_eval import elimination as elimination_module
+from dvae_eval import elimination_orders, exact
+from dvae_eval.elimination import elimination, log_z_by_elimination
+from dvae_eval.elimination_orders import cheapest_order, order_cost
+from dvae_eval.exact import enumerated_log_z, exact_log_z, exact_route, exact_seconds
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
+from tests.ising import ising, kaufman_log_z, torus
 
 
-def log_z(J, b, max_width=12):
-    """Return log Z by elimination, J given as a dense strictly upper triangular matrix."""
+def plan(J, b, **limits):
+    """Return how to eliminate the units, J given as a dense strictly upper triangular matrix."""
     bonds = np.argwhere(J)
-    order = elimination_order(bonds, len(b), max_width)
-    assert sorted(order) == list(range(len(b)))
-    return log_z_by_elimination(bonds, J[tuple(bonds.T)], b, order)
+    return elimination(bonds, J[tuple(bonds.T)], b, **limits)
+
+
+def log_z(J, b):
+    found = plan(J, b)
+    assert sorted(found.order + found.fixed) == list(range(len(b)))
+    return found.log_z()
 
 
 def brute_force(J, b):
@@ -89,14 +98,16 @@ def test_disconnected_parts_multiply():
     assert abs(log_z(J, b) - sum(brute_force(*part) for part in parts)) < 1e-11
 
 
+def grid(side):
+    return np.array(graph_edges(f"grid-{side}x{side}", side * side))
+
+
 def test_a_graph_that_is_too_wide_is_declined_at_once():
-    """A complete bipartite graph of 64 + 64 has width 64."""
-    bonds = [(i, 64 + j) for i in range(64) for j in range(64)]
-    assert elimination_order(np.array(bonds), 128) is None
-    grid = [(8 * r + c, 8 * r + c + 1) for r in range(8) for c in range(7)]
-    grid += [(8 * r + c, 8 * r + 8 + c) for r in range(7) for c in range(8)]
-    assert elimination_order(np.array(grid), 64, max_width=3) is None
-    assert elimination_order(np.array(grid), 64, max_width=12) is not None
+    """A complete bipartite graph of 64 + 64 has width 64; an 8 x 8 grid has one of 8, and 64 tables."""
+    bonds = np.array(list(itertools.product(range(64), range(64, 128))))
+    assert cheapest_order(bonds, 128, 1 << 36) is None
+    assert cheapest_order(grid(8), 64, 1 << 9) is None
+    assert cheapest_order(grid(8), 64, 1 << 16) is not None
 
 
 def test_a_banded_bipartite_machine_of_64_by_64():
@@ -135,6 +146,130 @@ def test_both_exact_routes_agree(monkeypatch):
     W = np.where(np.abs(np.subtract.outer(np.arange(14), np.arange(14))) <= 2, rng.normal(size=(14, 14)), 0)
     machine = BipartiteMachine.from_arrays(W, rng.normal(size=14), rng.normal(size=14))
     enumerated = enumerated_log_z(machine.reduced())
-    monkeypatch.setattr(exact, "QUICKLY_ENUMERATED", 0)
+    monkeypatch.setattr(exact, "QUICK", 0)
     assert exact_route(machine) == "elimination"
     assert abs(exact_log_z(machine) - enumerated) < 1e-12 * abs(enumerated)
+
+
+def random_sparse(n, n_bonds, seed):
+    """Return distinct random bonds of n units, couplings and biases."""
+    rng = np.random.default_rng(seed)
+    pairs = np.array(list(itertools.combinations(range(n), 2)))
+    bonds = pairs[rng.permutation(len(pairs))[:n_bonds]]
+    return bonds, rng.normal(size=n_bonds) * 2, rng.normal(size=n)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_units_held_fixed_save_memory_and_change_nothing(seed):
+    bonds, couplings, biases = random_sparse(40, 75, seed)
+    free = elimination(bonds, couplings, biases)
+    few = elimination(bonds, couplings, biases, max_bytes=8 * 48)
+    assert not free.fixed
+    assert len(few.fixed) > 2
+    assert few.cost > free.cost
+    told = []
+    value = few.log_z(lambda *done: told.append(done))
+    assert abs(value - free.log_z()) < 1e-12 * abs(value)
+    assert told[-1][0] <= told[-1][1] == few.cost
+    assert told == sorted(told)
+
+
+def test_blocks_and_threads_change_nothing(monkeypatch):
+    """Tables in blocks of 2^3 entries: the same sums, and the same bits for any number of threads."""
+    bonds, couplings, biases = random_sparse(40, 80, 3)
+    found = elimination(bonds, couplings, biases)
+    whole = found.log_z()
+    monkeypatch.setattr(elimination_module, "BLOCK_UNITS", 3)
+    values = {found.log_z(threads=threads) for threads in (1, 2, 5)}
+    assert len(values) == 1
+    assert abs(values.pop() - whole) < 1e-13 * abs(whole)
+
+
+def test_a_broken_elimination_is_noticed(monkeypatch):
+    """Tables that are added up with one message forgotten."""
+    bonds, couplings, biases = random_sparse(40, 75, 0)
+    found = elimination(bonds, couplings, biases)
+    right = found.log_z()
+    whole = elimination_module._block_sum
+    monkeypatch.setattr(elimination_module, "_block_sum", lambda terms, *rest: whole(terms[:3], *rest))
+    assert abs(found.log_z() - right) > 1e-3
+
+
+@pytest.mark.parametrize(("shape", "K"), [((8, 8), 0.4406867935097715), ((4, 40), 0.3), ((10, 10), 0.5)])
+def test_tori_against_kaufmans_formula(shape, K):
+    machine, constant = ising(torus(*shape), shape[0] * shape[1], K)
+    expected = kaufman_log_z(*shape, K)
+    assert exact_route(machine) == "elimination"
+    assert abs(exact_log_z(machine) + constant - expected) < 1e-12 * expected
+
+
+@pytest.mark.slow
+def test_a_torus_of_144_units_against_kaufmans_formula():
+    machine, constant = ising(torus(12, 12), 144, 0.44)
+    assert abs(exact_log_z(machine) + constant - kaufman_log_z(12, 12, 0.44)) < 1e-10
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+LATTICES = {
+    "grid-16x16": 1 << 25,
+    "grid-22x22": 1 << 30,
+    "grid-8x60": 1 << 20,
+    "chimera-4x4x4": 1 << 26,
+    "chimera-6x6x4": 1 << 33,
+    "ring": 1 << 12,
+}
+
+
+@pytest.mark.parametrize("graph", LATTICES)
+def test_lattices_have_cheap_orders(graph):
+    """However their units are numbered; the limits are about twice what is found."""
+    n = {"ring": 500, "chimera-4x4x4": 128, "chimera-6x6x4": 288, "grid-8x60": 480}.get(graph)
+    n = n or int(graph.split("x")[1]) ** 2
+    bonds = np.random.default_rng(6).permutation(n)[np.array(graph_edges(graph, n))]
+    order = cheapest_order(bonds, n, 1 << 36)
+    assert sorted(order) == list(range(n))
+    assert order_cost(bonds, n, order) < LATTICES[graph]
+
+
+def test_a_thousand_units_and_a_few_thousand_bonds():
+    """A band of 500 + 500 units with 4480 bonds, and a sparse machine of as many units."""
+    rng = np.random.default_rng(7)
+    band = np.abs(np.subtract.outer(np.arange(500), np.arange(500))) <= 4
+    few = np.zeros(500 * 500, bool)
+    few[rng.permutation(few.size)[:700]] = True
+    for mask in (band, few.reshape(500, 500)):
+        W = np.where(mask, rng.normal(size=(500, 500)), 0)
+        machine = BipartiteMachine.from_arrays(W, rng.normal(size=500), rng.normal(size=500))
+        flipped = BipartiteMachine.from_arrays(-W, -machine.b_left, machine.b_right + W.sum(0))
+        assert exact_seconds(machine) < 1
+        value = exact_log_z(machine)
+        assert abs(value - exact_log_z(flipped) - machine.b_left.sum()) < 1e-12 * abs(value)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cost_of_an_order_is_that_of_its_tables(seed):
+    """Told by the search, by the improvement and by the tables themselves."""
+    bonds, couplings, biases = random_sparse(30, 50, seed)
+    graph = elimination_orders._graph(bonds, 30)
+    order = np.random.default_rng(seed).permutation(30).tolist()
+    cost = order_cost(bonds, 30, order)
+    steps = elimination_module._steps(bonds, couplings, order)
+    assert cost == sum(2 << len(step.scope) for step in steps)
+    improved, its_cost = elimination_orders._improved(graph, order)
+    assert sorted(improved) == list(range(30))
+    assert its_cost == order_cost(bonds, 30, improved) < cost
+    values = [log_z_by_elimination(bonds, couplings, biases, o) for o in (order, improved)]
+    assert abs(values[0] - values[1]) < 1e-12 * abs(values[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lower_bound_of_the_width_is_one(seed):
+    """No graph is said to be wider than the order that networkx finds for it, and a complete one is n - 1 wide."""
+    bonds, _, _ = random_sparse(24, 23 + 5 * seed, seed)
+    width, _ = treewidth_min_fill_in(nx.Graph(bonds.tolist()))
+    graph = elimination_orders._graph(bonds, 24)
+    assert not elimination_orders._is_wider(graph, width)
+    complete = elimination_orders._graph(np.array(list(itertools.combinations(range(9), 2))), 9)
+    assert elimination_orders._is_wider(complete, 7)
+    assert not elimination_orders._is_wider(complete, 8)
