@@ -6,9 +6,13 @@ imports nothing heavy.  Numbers are in nats; what could not be computed is null 
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import json
 import math
+import sys
+import types
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -21,6 +25,7 @@ __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result"
 SCHEMA = 1
 # A result of more images than this is written with a few digits of each.
 FEW_IMAGES = 1000
+LIMIT_BYTES = 1 << 28
 R = TypeVar("R", bound="Result")
 
 
@@ -120,8 +125,11 @@ class Result:
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
         given = set(data) - {"kind", "schema"}
         if not needed <= given <= names:
-            wrong = ", ".join(sorted((given - names) | (needed - given)))
+            wrong = ", ".join(sorted((given - names) | (needed - given)))[:200]
             raise ResultError(f"fields missing or unknown: {wrong}; make the result anew")
+        for name, hint in typing.get_type_hints(cls).items():
+            if name in given and not (_fits(data[name], hint) or (hint is float and data[name] is None)):
+                raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result anew")
         return cls(**{name: data[name] for name in given})
 
 
@@ -277,16 +285,43 @@ def load_result(path: Path) -> Result:
         If the file is missing, is no JSON object, is of an unknown kind or of another schema.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        if path.stat().st_size > LIMIT_BYTES:
+            raise ValueError(f"more than {LIMIT_BYTES} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in KINDS:
         raise ResultError(f"{path}: not a result of this project (kind {kind!r}); give one of {', '.join(KINDS)}")
     try:
-        return KINDS[kind].from_dict(data)
-    except ResultError as error:
-        raise ResultError(f"{path}: {error}") from error
+        result = KINDS[kind].from_dict(data)
+        if None not in data.values():
+            str(result)  # which looks into what has no type of its own
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
+        raise ResultError(f"{path}: {reason}") from error
+    return result
+
+
+def _refuse(constant: str) -> Any:
+    """Refuse what Python reads and JSON does not have: NaN and Infinity."""
+    raise ValueError(f"holds {constant}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Say whether a JSON value is of a field's type; null within lists stands for what could not be computed."""
+    inner = typing.get_args(hint)
+    match typing.get_origin(hint):
+        case typing.Union | types.UnionType:
+            return any(_fits(value, option) for option in inner)
+        case builtins.list:
+            return isinstance(value, list) and all(item is None or _fits(item, inner[0]) for item in value)
+        case builtins.dict:
+            items = value.values() if isinstance(value, dict) else ()
+            return isinstance(value, dict) and all(item is None or _fits(item, inner[1]) for item in items)
+    if hint is float:
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    return hint is Any or type(value) is hint or (hint is types.NoneType and value is None)
 
 
 def _digits(std_err: float) -> int:

@@ -18,7 +18,7 @@ import re
 import resource
 import struct
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from dvae_eval.log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.inspection import inspect_file
-from dvae_eval.results import load_result
+from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result
 
 N_EXAMPLES = int(os.environ.get("DVAE_FUZZ_EXAMPLES", "20"))
 IS_SHORT = "DVAE_FUZZ_EXAMPLES" not in os.environ
@@ -46,7 +46,10 @@ FORMATS = Path(__file__).parent / "data" / "formats"
 ROOM = 1 << 30  # bytes that reading a file of some kilobytes may take, at the very most
 SECONDS = 60  # that an input may take before the process is ended with a traceback of where it hangs
 
-TOKENS = [*b"nan -inf 1e999 -1 0 2147483648 99999999999999999999 null [[".split(), b"", b"\xff"]
+TOKENS = [
+    *(b"nan -inf 1e999 -1 0 2147483648 99999999999999999999 null true NaN Infinity [[ {}".split()),
+    *(b"", b"\xff"),
+]
 KINDS = ("flip", "flip", "number", "number", "token", "token", "cut", "truncate", "double", "splice")
 WORD = re.compile(rb"[0-9A-Za-z_.+-]+")
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1]
@@ -194,10 +197,10 @@ def targets():
         ),
         "amat": Target(lambda path: containers.read_amat(path, 9), "x.amat", (amat,)),
         "model": Target(load_model, "model.pt", (small_model(),), check_model),
-        "result": Target(load_result, "x.json", (small_result(),), lambda found: (str(found), found.to_json())),
+        "result": Target(load_result, "x.json", small_results(), lambda found: found.to_json()),
         "any": machine_target("x", *everything, config=ReadConfig(units="auto")),
         "inspect": Target(
-            inspect_file, "x", (*everything, small_model(), small_result(), idx(images), amat), json.dumps
+            inspect_file, "x", (*everything, small_model(), *small_results(), idx(images), amat), json.dumps
         ),
     }
     return machines | own
@@ -230,9 +233,20 @@ def check_model(found):
 
 
 @cache
-def small_result():
-    """A result file."""
-    return estimate_log_z(BipartiteMachine.from_arrays([[1.0]], [0.0], [0.5])).to_json().encode()
+def small_results():
+    """A result file of every kind."""
+    log_z = estimate_log_z(BipartiteMachine.from_arrays([[1.0]], [0.0], [0.5]))
+    shared = {f.name: getattr(log_z, f.name) for f in fields(Result)}
+    numbers = {"log_likelihood": -1.0, "std_err_images": 0.1, "std_err_log_z": 0.0, "elbo": -2.0, "log_z": 1.0}
+    parts = {"elbo_parts": {"kl": 1.0}, "per_image": {"index": [0.0], "log_likelihood": [-1.0], "ess": [2.0]}}
+    sizes = {"n_samples": 2, "n_images": 1}
+    estimators = {"dvae": {"terms": {"elbo": {"variance": 1.0, "snr": 2.0}}}}
+    results = (
+        log_z,
+        LikelihoodResult(**shared, **numbers, **parts, **sizes, log_z_source="here"),
+        GradientResult(**shared, **sizes, estimators=estimators, reference={}, n_units=2),
+    )
+    return tuple(result.to_json().encode() for result in results)
 
 
 # --- the test -------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ def _result(path: Path) -> Facts:
     result = load_result(path)
     return {
         "is": f"a result of this project ({result.kind})",
-        "says": str(result),
+        "says": "its number is not finite" if None in result.to_dict().values() else str(result),
         "trustworthy": result.trustworthy,
         "reasons": result.reasons,
         "model": result.model,
