@@ -238,8 +238,8 @@ def reverse_ais(
     """Estimate log Z by annealing from samples of the machine back to the base.
 
     The estimate is too high on average, and `Annealing.bound` an upper bound, as far as `samples` are independent
-    samples of the machine, and no further: samples that miss a mode of probability m lower it by log(1 - m), and
-    correlated ones make the error and the bound too tight.
+    samples of the machine, and no further: samples that miss a mode of probability m lower it by -log(1 - m),
+    and correlated ones make the error and the bound too tight.
 
     The chains are those of `annealed_importance_sampling` on the same schedule in reversed time, so that
     `bar(-forward.log_w, -reverse.log_w)` is Bennett's estimate of log Z_0 / Z from both (Crooks' theorem).
@@ -291,6 +291,8 @@ class _Chunks:
 
     def run(self, draw: Callable[[slice, torch.Generator], Tensor], seed: int, threads: int) -> Annealing:
         """Anneal all chains from the states that `draw` returns."""
+        if threads < 1:
+            raise ConfigError(f"threads is {threads}; give 1 or more")
         device, size = self.path.W.device, self._size()
 
         def chunk(i: int) -> tuple[Tensor, Tensor]:
@@ -312,9 +314,9 @@ class _Chunks:
 
     def _size(self) -> int:
         """Return how many chains make a chunk: a power of two that suits the machine's size."""
-        kind, n = self.path.W.device.type, max(self.path.W.shape)
-        fitting = 1 << (CHUNK_VALUES[kind] // n).bit_length() - 1 if n else MAX_CHUNK[kind]
-        return min(max(fitting, MIN_CHUNK), MAX_CHUNK[kind])
+        kind = "cpu" if self.path.W.device.type == "cpu" else "cuda"
+        fitting = max(MIN_CHUNK, CHUNK_VALUES[kind] // max(1, int(max(self.path.W.shape))))
+        return min(1 << (fitting.bit_length() - 1), MAX_CHUNK[kind])
 
     @torch.no_grad()
     def _anneal(self, v: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -340,6 +340,27 @@ def test_a_seed_fixes_the_result_whatever_the_number_of_threads(monkeypatch):
     assert (more[:192] == first[:192]).all()
 
 
+def test_the_sandwich_closes_on_what_the_samples_know():
+    """Two modes of equal weight that no chain leaves; from one of them alone, and back to it, log 2 is missing."""
+    patterns = np.ones(12), np.ones(20)
+    J = 0.3 * np.outer(*patterns)
+    machine = BipartiteMachine.from_arrays(4 * J, -2 * J.sum(1), -2 * J.sum(0))
+    one_mode = np.ones((256, 12), np.uint8)
+    base = fitted_base(machine, one_mode)
+    forward = annealed_importance_sampling(machine, uniform_schedule(300), 256, 0, base=base)
+    reverse = reverse_ais(machine, one_mode, uniform_schedule(300), 0, base=base)
+    log_z = np.logaddexp.reduce(log_p_by_enumeration(machine))
+    for estimate in (forward, reverse):
+        assert abs(estimate.log_z - (log_z - math.log(2))) < 0.1
+    # The uniform base finds both.
+    assert abs(annealed_importance_sampling(machine, uniform_schedule(300), 256, 0).log_z - log_z) < 0.1
+
+
+def log_p_by_enumeration(machine):
+    v = kept_states(machine)
+    return v @ machine.b_left + np.logaddexp(0, v @ machine.W + machine.b_right).sum(1)
+
+
 def test_a_forward_and_a_reverse_estimate_share_no_random_numbers():
     forward, reverse = estimates(rbm((1, 1)), n=2000)
     assert abs(np.corrcoef(forward.log_w, reverse.log_w)[0, 1]) < 0.1
@@ -392,6 +413,8 @@ def test_settings_and_samples_that_cannot_be_used_are_refused():
         annealed_importance_sampling(machine, [0, 0.6, 0.5, 1], 10, 0)
     with pytest.raises(ConfigError, match="n_chains is 0"):
         annealed_importance_sampling(machine, betas, 0, 0)
+    with pytest.raises(ConfigError, match="threads is 0"):
+        annealed_importance_sampling(machine, betas, 10, 0, threads=0)
     with pytest.raises(ConfigError, match="fit it to this machine"):
         annealed_importance_sampling(machine, betas, 10, 0, base=Base(np.zeros(2), np.zeros(5)))
     for samples in (np.zeros((0, 3)), np.zeros(3), np.zeros((4, 5))):
