@@ -71,9 +71,10 @@ def _inner_loop(typingctx: Any) -> Any:
         if isinstance(function.attributes, set):
             # llvmlite's own `add` refuses attributes that it does not know.
             set.add(function.attributes, '"prefer-vector-width"="512"')
-        for argument in function.args:
-            if argument.type.is_pointer:
-                argument.add_attribute("noalias")
+        # After where to put a result and an exception come, for every array, its two owners and its data.
+        pointers = [argument for argument in function.args[2:] if argument.type.is_pointer]
+        for data in pointers[2::3]:
+            data.add_attribute("noalias")
         return context.get_dummy_value()
 
     return types.void(), generate

@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
 # An RBM with fewer couplings than this share of all pairs is swept neighbour by neighbour.
-DENSE_FILL = 0.2
+DENSE_FILL = 0.1
 # Chains in one task: enough to share a table while it is in cache; a sparse machine's states must fit there, too.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**19
 # Rows of a matrix that are added in one pass.
