@@ -60,7 +60,7 @@ def check_bridge(
         _at_least("lowest exchange rate", float(rates.min()), 0.15, "use a higher --exchange-rate"),
         _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
         _at_least("round trips per ladder", float(np.mean(round_trips)), 2.0, MORE),
-        _at_least("independent stretches in a ladder's run", bar.independent_stretches, 4.0, MORE),
+        _at_least("independent stretches in a ladder's run", bar.independent_stretches, 6.0, MORE),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
         _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
