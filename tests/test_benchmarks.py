@@ -27,3 +27,19 @@ def test_train_step_by_parts(tmp_path):
     # Two repeats: medians are means, so the parts add up.
     assert sum(part["ms"] for part in parts.values()) == pytest.approx(found["step"]["ms"])
     assert done.stdout.splitlines()[-1].startswith("step")
+
+
+def test_likelihood_pairs(tmp_path):
+    path = tmp_path / "pairs.json"
+    command = [sys.executable, "benchmarks/likelihood.py", "demo", "--repeats", "2", "--samples", "600"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--json", str(path)], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert set(found["pairs_per_s"]) == {"weights", "straightforward", "products", "decoder"}
+    assert all(rate > 0 for rate in found["pairs_per_s"].values())
+    # Multiplications and additions of the demo's decoder: 32 units and 2 layers of 8 to 64 pixels.
+    assert found["decoder_products_per_pair"] == 2 * (32 + 16) * 64
+    assert done.stdout.splitlines()[-1].startswith("weights")
