@@ -68,19 +68,38 @@ class FoldedMLP:
         *others, (weight, bias) = self.layers
         return FoldedMLP([*others, (weight * signs, bias * signs)])
 
-    def __call__(self, h: Tensor) -> Tensor:
-        """Return the output (n, n_out) for inputs (n, n_in); without inputs, the one row (1, n_out) of all."""
-        if h.shape[-1] == 0:
-            h = h[:1]
-        for i, (weight, bias) in enumerate(self.layers):
-            h = h.relu_() if i else h
-            mixed = weight.dtype is not bias.dtype
-            h = (
-                torch.mm(h.to(weight.dtype), weight).to(bias.dtype).add_(bias)
-                if mixed
-                else torch.addmm(bias, h, weight)
-            )
+    def hidden(self, h: Tensor, memory: Memory) -> Tensor:
+        """Return the last hidden layer (n, n_hidden) for inputs (n, n_in); the inputs if there is none."""
+        for i, layer in enumerate(self.layers[:-1]):
+            h = _affine(h, *layer, memory.take(i % 2, len(h), len(layer[1]))).relu_()
         return h
+
+    def __call__(self, h: Tensor, memory: Memory) -> Tensor:
+        """Return the output (n, n_out) for inputs (n, n_in)."""
+        weight, bias = self.layers[-1]
+        return _affine(self.hidden(h, memory), weight, bias, h.new_empty(len(h), len(bias)))
+
+
+class Memory:
+    """Arrays that every network writes anew: fresh memory would cost more than what is written into it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.arrays: dict[tuple[object, int], Tensor] = {}
+
+    def take(self, name: object, n: int, width: int) -> Tensor:
+        """Return the array (n, width) of that name, with whatever was left in it."""
+        array = self.arrays.get((name, width))
+        if array is None or len(array) != n:
+            array = self.arrays[name, width] = self.like.new_empty(n, width)
+        return array
+
+
+def _affine(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
+    """Return h W + b in `out`; the product in the weight's dtype, all else in the bias's."""
+    if weight.dtype is bias.dtype:
+        return torch.addmm(bias, h, weight, out=out)
+    return torch.add(torch.mm(h.to(weight.dtype), weight), bias, out=out)
 
 
 def _fold(linear: torch.nn.Module, norm: torch.nn.Module, use: int) -> tuple[Tensor, Tensor]:
@@ -215,9 +234,10 @@ class FoldedImage:
 
     def __init__(self, model: FoldedDVAE, x: Tensor) -> None:
         self.model = model
+        self.memory = Memory(x)
         # The first group sees x alone: its output is the same for all samples.
         first, *self.encoders = (network.given(x) for network in model.encoders)
-        self.first_output = first(x.new_empty(1, 0))
+        self.first_output = first(x.new_empty(1, 0), self.memory)
         self.layer_encoders = [network.given(x) for network in model.layer_encoders]
         self.decoder = model.decoder.signed(2 * x - 1)
 
@@ -230,7 +250,7 @@ class FoldedImage:
         noises = torch.split(rho, [model.smoothing.n_uniform * size for size in model.sizes], dim=-1)
         for j, (size, noise) in enumerate(zip(model.sizes, noises, strict=True)):
             if j:
-                output = self.encoders[j - 1](latents[:, :start])
+                output = self.encoders[j - 1](latents[:, :start], self.memory)
             drawn: DiscreteSample = model.smoothing(output, noise)
             stop = start + size
             latents[:, start:stop], z[:, start:stop] = drawn.zeta, drawn.z
@@ -247,7 +267,7 @@ class FoldedImage:
         for network, noise in zip(
             self.layer_encoders, torch.split(eps, self.model.n_continuous, dim=-1), strict=False
         ):
-            mean, log_std = _gaussian(network(latents[:, :start]))
+            mean, log_std = _gaussian(network(latents[:, :start], self.memory))
             stop = start + noise.shape[1]
             torch.addcmul(mean, log_std.exp(), noise, out=latents[:, start:stop])
             log_q -= log_std.sum(-1)
@@ -260,13 +280,27 @@ class FoldedImage:
         log_p_z = torch.addmv((z @ model.couplings).mul_(z).sum(-1), z, model.biases)
         log_p_layers = torch.zeros_like(log_p_z)
         for m, network in enumerate(model.layer_priors):
-            mean, log_std = _gaussian(network(model.context(latents, m)))
+            mean, log_std = _gaussian(network(model.context(latents, m), self.memory))
             start = model.n_units + m * model.n_continuous
             standardised = (latents[:, start : start + model.n_continuous] - mean).mul_((-log_std).exp_())
             log_p_layers -= torch.add(log_std, standardised.square_(), alpha=0.5).sum(-1)
         log_p_layers -= HALF_LOG_2_PI * (latents.shape[1] - model.n_units)
-        logits = self.decoder(model.context(latents, model.n_layers))
-        return torch.stack((sum_log_sigmoid(logits), log_p_z, log_p_layers))
+        return torch.stack((self.log_p_x(model.context(latents, model.n_layers)), log_p_z, log_p_layers))
+
+    def log_p_x(self, context: Tensor) -> Tensor:
+        """Return log p(x|ζ,𝔷) = Σ_i log σ((2 x_i - 1) logit_i), shape (n,), a few pixels at a time for the cache.
+
+        log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1): one logarithm is enough for many.
+        """
+        h, (weight, bias) = self.decoder.hidden(context, self.memory), self.decoder.layers[-1]
+        total = torch.zeros_like(h[:, 0])
+        for start in range(0, len(bias), FACTORS):
+            block = slice(start, min(start + FACTORS, len(bias)))
+            t, low = (self.memory.take(name, len(h), block.stop - start) for name in ("logits", "low"))
+            _affine(h, weight[:, block], bias[block], t)
+            total += torch.clamp(t, max=0, out=low).sum(-1)
+            total += t.abs_().sigmoid_().prod(-1).log_()
+        return total
 
     def weight_parts(self, rho: Tensor, eps: Tensor) -> Tensor:
         """Return the log importance weights plus log Z in the three parts of `DVAE.weight_parts`, shape (3, n)."""
@@ -292,14 +326,3 @@ def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
     """Return mean and bounded log standard deviation of a network's output (n, 2 n_continuous)."""
     mean, log_std = output.chunk(2, dim=-1)
     return mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
-
-
-def sum_log_sigmoid(t: Tensor) -> Tensor:
-    """Return Σ_j log σ(t_j), shape (n,), of t (n, n_pixels), which is overwritten.
-
-    log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1): one logarithm for every `FACTORS` columns.
-    """
-    total = t.clamp(max=0).sum(-1)
-    for factors in torch.split(t.abs_().sigmoid_(), FACTORS, dim=-1):
-        total += factors.prod(-1).log_()
-    return total

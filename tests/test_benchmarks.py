@@ -72,3 +72,15 @@ def test_gibbs_beside_its_limits(tmp_path):
         assert {"naive torch", "numba", "numba, tempering", "products alone"} < result["rows"].keys()
         assert all(row["per_core_second"] > 0 for row in result["rows"].values())
     assert lines[0].split()[:3] == ["20x30,", "1", "thread"]
+
+
+def test_likelihood_pairs(tmp_path):
+    path = tmp_path / "pairs.json"
+    command = ["benchmarks/likelihood.py", "demo", "--repeats", "2", "--samples", "600", "--json", str(path)]
+    printed = run(*command)
+    found = json.loads(path.read_text())
+    assert set(found["pairs_per_s"]) == {"weights", "straightforward", "products", "decoder"}
+    assert all(rate > 0 for rate in found["pairs_per_s"].values())
+    # Multiplications and additions of the demo's decoder: 32 units and 2 layers of 8 to 64 pixels.
+    assert found["decoder_products_per_pair"] == 2 * (32 + 16) * 64
+    assert printed.splitlines()[-1].startswith("weights")

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dvae_core.config import SMOOTHINGS, ModelConfig
 from dvae_core.model import DVAE
 from dvae_core.networks import L1BatchNorm
-from dvae_eval.folded import FoldedDVAE, sum_log_sigmoid
+from dvae_eval.folded import FoldedDVAE, FoldedMLP
 from dvae_eval.protocol import LatentVariableModel
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 
@@ -24,11 +25,11 @@ ARCHITECTURES = {
 }
 
 
-def random_model(seed=0, **settings):
+def random_model(seed=0, n_pixels=N_PIXELS, **settings):
     """Return a model in evaluation mode with random weights and random statistics of its batch norms."""
     shape = {"n_left": 3, "n_right": 4, "n_groups": 3, "n_layers": 2, "n_continuous": 3, "encoder_hidden": (6, 5)}
     shape |= {"prior_hidden": (4,), "decoder_hidden": (7,), **settings}
-    model = DVAE(ModelConfig(**shape), N_PIXELS).double().eval()
+    model = DVAE(ModelConfig(**shape), n_pixels).double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -87,13 +88,18 @@ def test_float32_is_float64_but_for_rounding():
     assert 1e-3 < (rougher - exact).abs().quantile(0.9) < 1
 
 
-@pytest.mark.parametrize("n", [1, 111, 112, 113, 784])
-def test_sums_of_log_sigmoids(n):
-    generator = torch.Generator().manual_seed(n)
-    t = 10 * torch.randn((20, n), generator=generator)
+@pytest.mark.parametrize("n_pixels", [1, 111, 112, 113, 784])
+def test_log_p_x_of_any_logits(n_pixels):
+    """Σ_i log σ((2 x_i - 1) t_i) with t up to ±1000, and as many pixels as fill columns or do not."""
+    model = FoldedDVAE(random_model(n_pixels=n_pixels))
+    generator = torch.Generator().manual_seed(n_pixels)
+    t = 10 * torch.randn((20, n_pixels), generator=generator)
     t[:3] = torch.tensor([0.0, 1000.0, -1000.0])[:, None]
-    exact = torch.nn.functional.logsigmoid(t.double()).sum(-1)
-    assert torch.allclose(sum_log_sigmoid(t).double(), exact, rtol=1e-6, atol=1e-5)
+    x = torch.randint(2, (n_pixels,), generator=generator)
+    image = model.image(x)
+    image.decoder = FoldedMLP([(torch.eye(n_pixels), torch.zeros(n_pixels))]).signed(2.0 * x - 1)
+    exact = -binary_cross_entropy_with_logits(t.double(), x.expand_as(t).double(), reduction="none").sum(-1)
+    assert torch.allclose(image.log_p_x(t).double(), exact, rtol=1e-6, atol=1e-5)
 
 
 def test_as_anyones_model_it_has_unbiased_weights():
