@@ -53,8 +53,9 @@ from dvae_eval.annealing import annealed_importance_sampling, uniform_schedule
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.exact import exact_log_z
 from dvae_eval.log_z import estimate_log_z
-from dvae_eval.machine import BipartiteMachine, Machine, load_machine
+from dvae_eval.machine import BipartiteMachine, Machine
 from dvae_eval.path import Base
+from dvae_eval.readers import read_machine
 
 STEPS_PER_CHAIN = 5
 RECIPE = "centred"  # another way of training gives other machines, and needs another name
@@ -72,7 +73,7 @@ def trained(data: str, n_hidden: int, n_updates: int, cache: Path, n_chains: int
     """
     path = cache / f"{data}-{n_hidden}-{n_updates}-{RECIPE}.npz"
     if path.exists():
-        return load_machine(path)
+        return read_machine(path).machine
     print(f"training {path.stem} (once; kept in {path.parent})", file=sys.stderr)
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     x = torch.from_numpy(load(data).binary("train", rng)).float()
@@ -92,7 +93,7 @@ def trained(data: str, n_hidden: int, n_updates: int, cache: Path, n_chains: int
         c += rate * (units - down.mean(0) - pixels @ slope)
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, W=W.numpy(), b_left=b.numpy(), b_right=c.numpy())
-    return load_machine(path)
+    return read_machine(path).machine
 
 
 def planted(shape: tuple[int, int], strengths: tuple[float, ...] = (0.12, 0.1, 0.1)) -> BipartiteMachine:

@@ -40,7 +40,7 @@ def read_torch(path: Path) -> Any:
         _check(path)
         try:
             # Mapped, a tensor cannot claim more than the file has; a copy outlives the file.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
             n_bytes = path.stat().st_size
             for tensor in _tensors(content):
                 if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -52,7 +52,8 @@ def read_torch(path: Path) -> Any:
             raise
         except Exception as error:  # damaged and hostile pickles raise whatever they please
             # PyTorch's own words advise to load it all the same.
-            raise DataError(f"{path}: damaged, or holds more than tensors and plain values") from error
+            problem = "damaged, or holds more than tensors and plain values; of a model, save its state_dict()"
+            raise DataError(f"{path}: {problem}") from error
 
 
 def _check(path: Path) -> None:

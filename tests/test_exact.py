@@ -21,7 +21,7 @@ from dvae_eval.exact import (
     exact_seconds,
 )
 from dvae_eval.groups import grouped
-from dvae_eval.machine import BipartiteMachine, load_machine, machine_from_couplings
+from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from tests.ising import ising, kaufman_log_z, torus
 from tests.oracles import brute_log_z, naive_log_z
 
@@ -336,31 +336,3 @@ def test_a_coupling_that_is_a_little_off_is_noticed():
 def test_bad_arrays_are_refused(W, b, c, message):
     with pytest.raises(DataError, match=message):
         BipartiteMachine.from_arrays(W, b, c)
-
-
-@pytest.mark.parametrize(
-    "names", [("b_left", "b_right"), ("b_visible", "c_hidden"), ("vbias", "hbias"), ("b", "c")]
-)
-def test_npz_files_are_read_under_their_common_names(tmp_path, names):
-    machine = random_machine(3, 4)
-    path = tmp_path / "rbm.npz"
-    np.savez(path, W=machine.W, **dict(zip(names, (machine.b_left, machine.b_right), strict=True)))
-    assert load_machine(path).sha256 == machine.sha256
-
-
-def test_damaged_and_foreign_files_are_refused(tmp_path):
-    machine = random_machine(3, 4)
-    path = tmp_path / "rbm.npz"
-    np.savez(path, W=machine.W, b_left=machine.b_left, b_right=machine.b_right)
-    content = path.read_bytes()
-    flipped = content[:200] + bytes([content[200] ^ 1]) + content[201:]
-    for bad in (content[: len(content) // 2], b"", b"not an npz", flipped):
-        path.write_bytes(bad)
-        with pytest.raises(DataError, match=r"rbm\.npz"):
-            load_machine(path)
-    np.savez(path, W=machine.W)
-    with pytest.raises(DataError, match="no b_left"):
-        load_machine(path)
-    np.savez(path, W=np.array([object()]), allow_pickle=True)
-    with pytest.raises(DataError, match=r"rbm\.npz"):
-        load_machine(path)

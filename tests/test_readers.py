@@ -208,6 +208,22 @@ def test_types_are_told_and_half_precision_is_exact(tmp_path):
         np.testing.assert_array_equal(reading.machine.W, tensors["W"].double().numpy())
 
 
+def test_single_precision_costs_what_it_rounds():
+    """Rounding moves log Z by at most the sum of what it moves the parameters."""
+    single, double = (
+        log_z_of(read_arrays({"W": W.astype(t), "b": B.astype(t), "c": C.astype(t)}, PM1, "test"))
+        for t in (np.float32, np.float64)
+    )
+    moved = sum(np.abs(x.astype(np.float32) - x).sum() for x in (W, B, C))
+    assert 0 < abs(single - double) <= moved < 1e-5
+
+
+def test_couplings_that_are_all_zero():
+    for arrays in ({"W": 0 * W, "b": B, "c": C}, {"J": np.zeros((7, 7)), "b": np.concatenate((B, C))}):
+        expected = np.logaddexp(0, np.concatenate((B, C))).sum()
+        assert abs(log_z_of(read_arrays(arrays, ReadConfig(), "test")) - expected) < 1e-13
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-300, 1e-8, 1e8, 1e300])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
 def test_huge_and_tiny_weights_and_sides_of_one_unit(scale, shape):
@@ -384,3 +400,17 @@ def test_text_that_does_not_say_its_units(tmp_path):
         x = states(2, units)
         log_p = -(1.5 * x[:, 0] - 0.75 * x[:, 0] * x[:, 1])
         np.testing.assert_allclose(all_log_p(read_machine(path, ReadConfig(units=units))), np.sort(log_p))
+
+
+# --- documentation --------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_told_of_and_every_name_documented():
+    listed = (FORMATS / "README.md").read_text()
+    for path in FORMATS.iterdir():
+        assert path.suffix in (".md", ".json", ".py") or f"`{path.name}`" in listed
+    page = (FORMATS.parents[2] / "docs" / "formats.md").read_text()
+    for name in (*WEIGHTS, *itertools.chain(*PAIRS), *SUFFIXES, "J", "constant"):
+        assert f"`{name}`" in page
+    for option in ("--units pm1", "--rows left", "--beta"):
+        assert option in page

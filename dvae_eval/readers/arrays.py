@@ -14,7 +14,7 @@ from dvae_core.matlab import Coordinates
 from ..machine import MAX_COUPLINGS, pairs_once, real_array
 from .reading import ReadConfig, Reading, from_bonds, from_sides
 
-__all__ = ["KNOWN", "SPARSE_PARTS", "Array", "read_arrays"]
+__all__ = ["KNOWN", "Array", "read_arrays"]
 
 Array = NDArray[Any] | Coordinates
 
@@ -40,15 +40,6 @@ ROWS = {
     ("weight_matrix", "vbias"): "left",
     ("components_", "intercept_visible_"): "right",
 }
-SPARSE_PARTS = (
-    "format",
-    "shape",
-    "data",
-    "indices",
-    "indptr",
-    "row",
-    "col",
-)  # as scipy.sparse.save_npz names them
 CONSTANT = "constant"
 KNOWN = frozenset((*WEIGHTS, *BIASES, "J", CONSTANT))
 
