@@ -31,8 +31,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turn equations into MathML, which browsers show without scripts or fonts from elsewhere."""
-    return EQUATION.sub(lambda found: mathml(html.unescape(found[3]), found[2] == "["), content)
+    """Turn equations into MathML, which browsers show without scripts, and let keys scroll what is wide."""
+    content = EQUATION.sub(lambda found: mathml(html.unescape(found[3]), found[2] == "["), content)
+    return content.replace("<pre><", '<pre tabindex="0"><')
 
 
 def mathml(latex: str, display: bool) -> str:
@@ -42,7 +43,7 @@ def mathml(latex: str, display: bool) -> str:
     made = re.sub(r"<mi>(log|exp)</mi>(?!<mo|<mrow><mo)", r"<mi>\1</mi><mspace width='0.17em'/>", made)
     if "\\" in html.unescape(made):
         raise ValueError(f"equation not understood: {latex}")
-    return f'<div class="equation">{made}</div>' if display else made
+    return f'<div class="equation" tabindex="0">{made}</div>' if display else made
 
 
 # --- the commands ---------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """The report: what it says, in which order, and that it stands alone."""
 
+import dataclasses
 import itertools
 import json
 import re
+import tempfile
+from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from dvae_core.config import RunConfig, option_name
@@ -13,7 +18,8 @@ from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
 from dvae_reports.judgement import judge
-from dvae_reports.rounding import count, decimals, duration, estimate, fixed, short
+from dvae_reports.paired import difference, differences_from_first
+from dvae_reports.rounding import count, decimals, duration, error_text, estimate, fixed, short, signed
 from tests.test_report_run import edit, write_run
 
 VOID = {"meta", "link", "img", "br", "path", "use"}
@@ -106,7 +112,8 @@ def test_every_picture_is_told_in_words(html):
     page = Page(html)
     runs = html.count('aria-label="Histogram of 32 independent estimates')
     drawn = [attrs for attrs in page.all("div") if attrs.get("role") == "img"]
-    assert len(drawn) == len(page.all("svg")) == 8 * runs
+    # Eight of every run, and of several runs two more that show them together.
+    assert len(drawn) == len(page.all("svg")) == 8 * runs + 2 * (runs > 1)
     assert all(attrs["aria-label"] for attrs in drawn)
     assert len(page.all("img")) == 6 * runs
     assert all(attrs["alt"] for attrs in page.all("img"))
@@ -268,6 +275,7 @@ def test_several_runs_stand_side_by_side(many):
     )
     headings = re.findall(r"<h2[^>]*>([^<]*)", many)
     assert headings == ["Side by side", "What the numbers mean", "good", "bad"]
+    assert text.index("Side by side") < text.index("Differences from good") < text.index("Settings that differ")
     table = many[many.index("Settings that differ</caption>") :].split("</table>")[0]
     assert re.findall(r'<th scope="row">([^<]*)', table) == ["seed"]
 
@@ -343,3 +351,112 @@ def test_rounding():
     ]
     assert [count(n) for n in (999, 1000, -12345678)] == ["999", "1\u202f000", "−12\u202f345\u202f678"]
     assert [duration(s) for s in (8.14, 252, 7503)] == ["8.1 s", "4 min 12 s", "2 h 05 min"]
+
+
+# --- several runs ---------------------------------------------------------------------------------------------
+
+
+def likelihood_of(values, *, prior="p", std_err_log_z=0.0, index=None, split="test"):
+    """Return a result with these log-likelihoods of images."""
+    values = np.asarray(values, dtype=float)
+    result = load_result_of_a_run()
+    return dataclasses.replace(
+        result,
+        log_likelihood=float(values.mean()),
+        elbo=float(values.mean()) - 1,
+        std_err_log_z=std_err_log_z,
+        per_image={"log_likelihood": values.tolist(), "index": index or list(range(len(values)))},
+        model={**result.model, "prior_sha256": prior},
+        settings={"split": split},
+        log_z={"p": 1.0}.get(prior, 2.0),
+    )
+
+
+@cache
+def load_result_of_a_run():
+    with tempfile.TemporaryDirectory() as folder:
+        return load_result(write_run(Path(folder) / "run") / "ll.json")
+
+
+def test_differences_are_paired_and_their_errors_are_true():
+    """Two models on the same hard and easy images, many times: the error must be the spread of the differences.
+
+    The spread of 400 differences is known to 3.5%: with fresh seeds [0.85, 1.15] would fail once in 30 000 times.
+    The unpaired error, the broken variant, is three times too large and must not pass.
+    """
+    rng = np.random.default_rng(0)
+    found, errors, unpaired = [], [], []
+    for _ in range(400):
+        hard = rng.normal(-90, 3, 50)
+        one, other = (likelihood_of(hard + rng.normal(0, 0.7, 50)) for _ in range(2))
+        gap = difference(one, other)
+        found.append(gap.log_likelihood)
+        errors.append(gap.std_err)
+        spread = [np.std(r.per_image["log_likelihood"], ddof=1) / np.sqrt(50) for r in (one, other)]
+        unpaired.append(np.hypot(*spread))
+    assert 0.85 < np.std(found) / np.mean(errors) < 1.15
+    assert not 0.85 < np.std(found) / np.mean(unpaired) < 1.15
+
+
+def test_the_error_of_log_z_is_counted_once_for_every_prior():
+    values = np.random.default_rng(0).normal(-90, 3, 20)
+    same = difference(likelihood_of(values, std_err_log_z=0.3), likelihood_of(values - 1, std_err_log_z=0.3))
+    assert (same.log_likelihood, same.std_err) == (pytest.approx(1), pytest.approx(0))
+    other = difference(
+        likelihood_of(values, std_err_log_z=0.3), likelihood_of(values, prior="q", std_err_log_z=0.4)
+    )
+    assert other.std_err_log_z == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        likelihood_of([-1.0, -2.0, -3.0], index=[0, 1, 3]),
+        likelihood_of([-1.0, -2.0, -3.0], split="valid"),
+        likelihood_of([-1.0, -2.0]),
+        likelihood_of([-1.0, -2.0, float("nan")]),
+    ],
+    ids=["other images", "other split", "fewer", "not finite"],
+)
+def test_nothing_is_said_of_runs_on_other_images(other):
+    assert difference(other, likelihood_of([-1.0, -2.0, -3.0])) is None
+
+
+def test_a_report_shows_differences_with_their_errors(folder, many):
+    records = [RunRecord.load(folder / name) for name in ("good", "bad")]
+    gap = differences_from_first(records)[1]
+    row = many[many.index("Differences from good</caption>") :].split("</table>")[0]
+    shown = signed(gap.log_likelihood, decimals(gap.std_err))
+    assert f'<td class="number">{shown}</td>' in row
+    assert f"{error_text(gap.std_err_images)}</td>" in row
+    # Other data: no difference.
+    data = dataclasses.replace(records[1], provenance={"data_sha256": "0" * 64})
+    assert differences_from_first([records[0], data]) == [None, None]
+
+
+def test_runs_on_a_data_set_of_the_paper_stand_beside_it(tmp_path, good, many):
+    assert "Beside the paper" not in good
+    assert "Beside the paper" not in many
+    run = write_run(tmp_path / "mine", dataset="mnist-static")
+    page = page_of(run)
+    assert "Beside the paper" in page.text
+    assert re.search(r"Variational Gaussian process\s*−81\.32\s*Tran et al\. 2016", page.text)
+    assert "#run-1-paper" in [attrs.get("href") for attrs in page.all("a")]
+    # The same run twice is one row, and runs on different data are not drawn together.
+    other = write_run(tmp_path / "other", dataset="omniglot", seed=1)
+    text = page_of(run, other, run).text
+    assert text.count("Salimans et al. 2015") == 1
+    assert "Omniglot" in text
+
+
+def test_runs_of_different_data_sets_share_no_figure(tmp_path):
+    runs = [write_run(tmp_path / name, dataset=name, seed=i) for i, name in enumerate(("mnist", "omniglot"))]
+    assert "Validation bounds over the epochs" not in html_of(*runs)
+    assert "Differences from" not in html_of(*runs)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"), [(1.25, 1, "+1.2"), (-0.5, 2, "−0.50"), (None, 1, "not finite")]
+)
+def test_differences_have_their_sign(value, digits, text):
+    assert signed(value, digits) == text

@@ -294,6 +294,16 @@ def test_a_bad_file_among_good_ones_is_named_and_nothing_is_printed(seeds, capsy
     assert "mine-seed-2" in captured.err
 
 
+@pytest.mark.parametrize("named", ["file", "directory"])
+def test_without_its_model_file_a_result_is_held_against_its_neighbour(run, capsys, named):
+    (run / "model.pt").unlink()
+    path = run / "ll.json" if named == "file" else run
+    assert status_of(path, "-q") == 0
+    damage_model(run)
+    assert status_of(path) == 2
+    assert re.search(r"ll\.json.*another model than .*logz\.json", capsys.readouterr().err)
+
+
 def test_one_model_counts_once(seeds, tmp_path, capsys):
     assert status_of(*seeds, seeds[0] / "ll.json") == 2
     assert "measures the same model as" in capsys.readouterr().err

@@ -219,10 +219,19 @@ def _refuse_without_numbers(path: Path, result: Result) -> None:
 
 
 def _refuse_another_model(path: Path, result: Result) -> None:
-    """Raise if the run directory around a result file holds another model than the file's."""
-    model = path.parent / "model.pt"
-    if model.exists() and sha256_file(model) != result.model.get("sha256"):
-        raise ResultError(f"{path}: made from another model than {model}; make it anew or move it elsewhere")
+    """Raise if the run directory around a result file holds another model, or a result of another one."""
+    own, model = result.model.get("sha256"), path.with_name("model.pt")
+    if model.exists():
+        neighbours = {model: sha256_file(model)}
+    else:
+        siblings = [path.with_name(name) for name in ("logz.json", "ll.json")]
+        found = {sibling: load_result(sibling) for sibling in siblings if sibling.exists() and sibling != path}
+        neighbours = {sibling: str(other.model.get("sha256")) for sibling, other in found.items()}
+    for neighbour, digest in neighbours.items():
+        if digest != own:
+            raise ResultError(
+                f"{path}: made from another model than {neighbour}; make it anew or move it elsewhere"
+            )
 
 
 def _settings_key(one: Measured, result: LikelihoodResult) -> str:

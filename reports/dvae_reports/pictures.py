@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from .figures.log_z import exact_log_z
 from .figures.mosaics import PAIRS_A_STRIP
 from .metrics import Epoch
 from .rounding import count, estimate, fixed, short
+from .run_directory import RunRecord
 
 __all__ = [
     "Picture",
@@ -29,6 +30,7 @@ __all__ = [
     "log_z_plots",
     "reconstruction_pictures",
     "sample_pictures",
+    "side_by_side_plots",
     "training_plots",
 ]
 
@@ -78,6 +80,40 @@ def training_plots(epochs: list[Epoch], prefix: str) -> list[Plot]:
             "them: a part at 0 is not used.",
         ),
     ]
+
+
+def side_by_side_plots(records: Mapping[str, RunRecord], prefix: str) -> list[Plot]:
+    """Return the runs' log-likelihoods and their validation bounds, each where at least two runs have them."""
+    plots = []
+    measured = {name: r.likelihood for name, r in records.items() if r.likelihood is not None}
+    if len(measured) > 1:
+        plots.append(_likelihoods(measured, prefix))
+    trained = {name: record.epochs for name, record in records.items() if record.epochs}
+    if len(trained) > 1:
+        plots.append(_validation(trained, prefix))
+    return plots
+
+
+def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
+    rows = [(name, r.log_likelihood, r.std_err_images or 0.0, r.trustworthy) for name, r in measured.items()]
+    said = "; ".join(f"{name} {estimate(value, error)}" for name, value, error, _ in rows)
+    return _plot(
+        lambda: figures.plot_side_by_side(rows),
+        f"{prefix}-likelihoods",
+        f"Log-likelihoods with their errors over images: {said} nats.",
+        "Log-likelihoods with their standard errors over images. Runs that share their images are compared more "
+        "sharply by the table of differences.",
+    )
+
+
+def _validation(trained: Mapping[str, list[Epoch]], prefix: str) -> Plot:
+    said = "; ".join(f"{name} {fixed(epochs[-1].valid.elbo, 2)}" for name, epochs in trained.items())
+    return _plot(
+        lambda: figures.plot_runs(trained),
+        f"{prefix}-validation",
+        f"Validation bounds over the epochs, at the last: {said} nats.",
+        "The evidence lower bound on the validation set while the runs were trained, with training's rough log Z.",
+    )
 
 
 def log_z_plots(result: LogZResult, prefix: str) -> list[Plot]:

@@ -5,7 +5,7 @@ The same records give the same bytes; nothing on the page asks the network for a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,10 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from dvae_eval.results import LikelihoodResult, LogZResult
 
-from . import pictures, rounding, tables
+from . import pictures, published, rounding, tables
+from .comparison import paper_table
 from .figures.log_z import exact_log_z
 from .judgement import against_exact, checks, judge, maker, shift
+from .measured import Measured, group_runs
+from .paired import differences_from_first
 from .run_directory import RunRecord
+from .typeset import table_notes, without_empty_columns
 
 __all__ = ["render_report"]
 
@@ -49,6 +53,9 @@ def render_report(records: Sequence[RunRecord]) -> str:
         single=len(runs) == 1,
         level=2 if len(runs) == 1 else 3,
         differences=tables.differences(records),
+        gaps=differences_from_first(records),
+        shared_plots=_shared_plots(dict(zip(labels, records, strict=True))),
+        comparison=_comparison(records),
     )
 
 
@@ -62,7 +69,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short")
+    functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
     environment.filters.update({name: getattr(rounding, name) for name in functions})
     return environment.get_template("report.html.j2")
 
@@ -91,6 +98,33 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }
+
+
+def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
+    """Return the figures of runs beside one another, one set for every data set that several runs share."""
+    datasets: dict[str, dict[str, RunRecord]] = {}
+    for label, record in records.items():
+        datasets.setdefault(record.config.dataset, {})[label] = record
+    return [
+        plot
+        for i, members in enumerate(datasets.values())
+        for plot in pictures.side_by_side_plots(members, f"data-{i}")
+    ]
+
+
+def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Return the table of the paper's numbers with the runs' among them; None if none is of its data sets."""
+    measured = {
+        record.likelihood.model.get("sha256"): Measured(
+            record.directory, record.likelihood, record.config, str(record.provenance.get("data_sha256", ""))
+        )
+        for record in records
+        if record.likelihood is not None and record.config.dataset in published.DATASETS
+    }
+    if not measured:
+        return None
+    table = without_empty_columns(paper_table(group_runs(list(measured.values()))))
+    return {"table": table, "notes": table_notes(table, "Bold: best")}
 
 
 def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:

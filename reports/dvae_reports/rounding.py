@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "decimals", "duration", "error_text", "estimate", "fixed", "short"]
+__all__ = ["count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed"]
 
 NOT_FINITE = "not finite"
 
@@ -23,6 +23,12 @@ def fixed(value: float | None, digits: int) -> str:
     if value is None or not math.isfinite(value):
         return NOT_FINITE
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int) -> str:
+    """Return `value` with `digits` decimals and its sign, as differences are written."""
+    text = fixed(value, digits)
+    return text if text == NOT_FINITE or text.startswith("−") else f"+{text}"
 
 
 def error_text(std_err: float | None) -> str:

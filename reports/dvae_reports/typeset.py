@@ -15,7 +15,16 @@ from unicodedata import lookup
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-__all__ = ["FORMATS", "Cell", "Column", "Section", "Table", "write_table"]
+__all__ = [
+    "FORMATS",
+    "Cell",
+    "Column",
+    "Section",
+    "Table",
+    "table_notes",
+    "without_empty_columns",
+    "write_table",
+]
 
 BEST = "*"
 
@@ -77,11 +86,11 @@ def write_table(table: Table, format: str, *, width: int | None = None, color: b
     """
     if format == "csv":
         return _csv(table)
-    shown = _without_empty_columns(table)
+    shown = without_empty_columns(table)
     return _text(shown, width, color) if format == "text" else FORMATS[format](shown)
 
 
-def _without_empty_columns(table: Table) -> Table:
+def without_empty_columns(table: Table) -> Table:
     """Return the table without the columns that no row has anything in; their headings would only puzzle."""
     rows = [row for section in table.sections for row in section.rows]
     kept = [i for i in range(len(table.columns)) if any(row[i].text for row in rows)]
@@ -110,7 +119,7 @@ def _text(table: Table, width: int | None, color: bool) -> str:
     buffer = io.StringIO()
     console = Console(file=buffer, width=width or 1000, force_terminal=color, no_color=not color, highlight=False)
     console.print(grid)
-    for note in _notes(table, f"{BEST} best"):
+    for note in table_notes(table, f"{BEST} best"):
         console.print(Text(note, style="dim"), soft_wrap=width is None)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
@@ -120,7 +129,7 @@ def _plain(cell: Cell) -> str:
     return f"{cell.text}{BEST if cell.is_best else ''}{cell.mark}"
 
 
-def _notes(table: Table, best: str) -> list[str]:
+def table_notes(table: Table, best: str) -> list[str]:
     """Return the notes, the first of which says how the best is marked."""
     return [*([f"{best} of its data set."] if table.has_best else []), *table.notes]
 
@@ -134,7 +143,7 @@ def _markdown(table: Table) -> str:
         lines += ["| " + " | ".join("---:" if column.is_number else "---" for column in table.columns) + " |"]
         lines += ["| " + " | ".join(map(_markdown_cell, row)) + " |" for row in section.rows]
         lines += [""]
-    lines += [line for note in _notes(table, "Bold: best") for line in (_md(note), "")]
+    lines += [line for note in table_notes(table, "Bold: best") for line in (_md(note), "")]
     return "\n".join(lines[:-1]) + "\n"
 
 
@@ -202,7 +211,7 @@ def _latex(table: Table) -> str:
     width = len(table.columns)
     align = "".join("r" if column.is_number else "l" for column in table.columns)
     head = " & ".join(_tex(column.heading) for column in table.columns)
-    notes = [_tex(note) for note in _notes(table, "Bold: best")]
+    notes = [_tex(note) for note in table_notes(table, "Bold: best")]
     lines = [
         "% \\usepackage{booktabs,graphicx} in the preamble",
         "\\begin{table}",
@@ -247,7 +256,7 @@ def _tex(text: str) -> str:
 
 def _html(table: Table) -> str:
     """Return a page of its own, complete in itself, with the table as its only content."""
-    return _page().render(table=table, notes=_notes(table, "Bold: best")) + "\n"
+    return _page().render(table=table, notes=table_notes(table, "Bold: best")) + "\n"
 
 
 @cache

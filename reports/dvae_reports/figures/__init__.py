@@ -4,7 +4,8 @@ from .gradients import plot_gradient_scaling, plot_gradient_variance
 from .likelihood import plot_bound_curve, plot_ess, plot_log_likelihoods
 from .log_z import plot_ladder, plot_repeats, plot_running
 from .mosaics import mosaic, pair_mosaic, plot_reconstructions, plot_samples
-from .training import plot_elbo, plot_kl
+from .side_by_side import plot_side_by_side
+from .training import plot_elbo, plot_kl, plot_runs
 
 __all__ = [
     "mosaic",
@@ -20,5 +21,7 @@ __all__ = [
     "plot_reconstructions",
     "plot_repeats",
     "plot_running",
+    "plot_runs",
     "plot_samples",
+    "plot_side_by_side",
 ]

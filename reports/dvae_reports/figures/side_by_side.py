@@ -1,0 +1,62 @@
+"""Log-likelihoods of several runs beside one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
+
+from .style import PALETTE, axes, legend_above, styled
+
+__all__ = ["plot_side_by_side"]
+
+MAX_NAME = 18
+# By whether a number is to be trusted: marker, colour and words.
+LOOKS = {True: ("o", "blue", "trustworthy"), False: ("X", "orange", "not to be trusted")}
+
+
+@styled
+def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axes | None = None) -> Axes:
+    """Plot runs' log-likelihoods with their errors, the first run on top.
+
+    Parameters
+    ----------
+    rows : sequence of (str, float, float, bool)
+        Name, log-likelihood and standard error over images (nats), and whether it is to be trusted.
+    """
+    ax = axes(ax)
+    places = np.arange(len(rows))[::-1]
+    for trusted, (mark, color, label) in LOOKS.items():
+        chosen = [
+            (value, error, place)
+            for (_, value, error, ok), place in zip(rows, places, strict=True)
+            if ok is trusted
+        ]
+        if chosen:
+            x, error, y = np.array(chosen, dtype=float).T
+            ax.errorbar(
+                x,
+                y,
+                xerr=error,
+                fmt=mark,
+                color=PALETTE[color],
+                markersize=5,
+                capsize=3,
+                elinewidth=1,
+                label=label,
+            )
+    ax.yaxis.set_major_locator(FixedLocator(places.tolist()))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FixedFormatter([_short(name) for name, *_ in rows]))
+    ax.set(xlabel="log p(x) ≥ (nats an image)", ylim=(-0.6, len(rows) - 0.4), ylabel="run")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.grid(True, axis="x")
+    legend_above(ax, 2)
+    return ax
+
+
+def _short(name: str) -> str:
+    """Return the end of a name, which tells runs apart."""
+    return name if len(name) <= MAX_NAME else "…" + name[1 - MAX_NAME :]
