@@ -596,6 +596,8 @@ def temper_sparse(
 ) -> None:
     """Run n iterations of some ladders of any machine in place.
 
+    Parameters that are not named here are those of `temper_dense`.
+
     Parameters
     ----------
     own, base : float32, shape (n_summed + n_kept,)
@@ -605,8 +607,6 @@ def temper_sparse(
     states : float32, shape (n_summed + n_kept, n_chains)
         n_chains may exceed the number of replicas: what is left over is drawn at β = 0 and counts for nothing.
     random : uint32, shape (4, n_chains)
-
-    The others are those of `temper_dense`.
     """
     n_chains = states.shape[1]
     forward, reverse, energies = works[0], works[1], works[2]

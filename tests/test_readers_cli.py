@@ -171,7 +171,7 @@ def test_inspect_says_what_the_files_of_a_run_are(run_directory, capsys):
         assert out.startswith(f"{model}: a dvae-model file of this project\n")
         assert "dataset" in out
         assert "dvae-train digits" in out
-        assert "exact log Z: enumeration" in out
+        assert "exact log Z: " in out
     status, out, _ = run(capsys, "inspect", run_directory / "checkpoint.pt")
     assert "dvae-checkpoint" in out
     assert "epoch: 7" in out
