@@ -31,8 +31,9 @@ MAX_ATTEMPTS = 40
 # Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
 # the sum will take, or as long as whatever costs `max_cost`, it ends.
 PATIENCE = 30
-# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed.
-WORTH_IMPROVING, SLACK = 1 << 26, 6
+# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed, and once more
+# for every doubling.
+WORTH_IMPROVING, SLACK, MAX_ROUNDS = 1 << 26, 6, 8
 # Steps of the search for improvements, each of them a word of a bit mask; moves; and what one of them may cost.
 SEARCH_STEPS, MAX_MOVES, TOLERANCE = 1.5e8, 50_000, 0.1
 
@@ -84,10 +85,20 @@ def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int) -> Found | N
             effort.most = min(effort.most, found[1] // PATIENCE)
         if effort.is_over:
             break
-    least = min(best.values(), key=lambda found: found[1], default=None)
+    least = min(best.values(), key=_cost, default=None)
     if least is None or least[1] < WORTH_IMPROVING:
         return least
-    return min((_improved(graph, order) for order, _ in best.values()), key=lambda found: found[1])
+    least = min((_improved(graph, order, 0) for order, _ in best.values()), key=_cost)
+    for attempt in range(1, MAX_ROUNDS):
+        if least[1] < WORTH_IMPROVING << attempt:
+            break
+        least = min(least, _improved(graph, least[0], attempt), key=_cost)
+    return least
+
+
+def _cost(found: Found) -> int:
+    """Return the cost of what was found."""
+    return found[1]
 
 
 def order_cost(bonds: NDArray[np.intp], n_units: int, order: Iterable[int]) -> int:
@@ -238,14 +249,14 @@ def _sweep(
     return (order, cost) if len(order) == n_units else None
 
 
-def _improved(graph: Graph, order: list[int]) -> Found:
+def _improved(graph: Graph, order: list[int], attempt: int) -> Found:
     """Return a cheaper order and its cost, found by moving single units, most of them not far."""
     from .elimination_kernel import improve  # here, since numba takes its time to load
 
     n = len(order)
     label = {unit: i for i, unit in enumerate(order)}
     bonds = np.array([(label[i], label[j]) for i in order for j in _units(graph[i]) if i < j])
-    rng = numpy_generator(0, "order", 1)
+    rng = numpy_generator(0, "order", 1, attempt)
     n_moves = min(MAX_MOVES, int(SEARCH_STEPS / (n * (n / 64 + 1) + len(bonds))))
     starts, anywhere = rng.integers(n, size=(2, n_moves))
     near = np.clip(starts + np.rint(rng.normal(0, 30, n_moves)).astype(np.int64), 0, n - 1)

@@ -256,7 +256,7 @@ def test_the_cost_of_an_order_is_that_of_its_tables(seed):
     cost = order_cost(bonds, 30, order)
     steps = elimination_module._steps(bonds, couplings, order)
     assert cost == sum(2 << len(step.scope) for step in steps)
-    improved, its_cost = elimination_orders._improved(graph, order)
+    improved, its_cost = elimination_orders._improved(graph, order, 0)
     assert sorted(improved) == list(range(30))
     assert its_cost == order_cost(bonds, 30, improved) < cost
     values = [log_z_by_elimination(bonds, couplings, biases, o) for o in (order, improved)]
