@@ -132,7 +132,7 @@ def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figur
     """Draw all of a likelihood on one page: its bound, its images, its weights, its classes, its pictures."""
     figure = Figure(figsize=(10.4, 12.4), layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
-    plots, worst, typical = (figure.add_subfigure(row) for row in rows)
+    plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
     grid = plots.subplots(2, 3).ravel()
     drawn = [plot_bound_curve, plot_log_likelihoods, plot_ess, plot_pareto_k]
     drawn += [plot_classes] if result.diagnostics.get("per_class") else []
