@@ -245,7 +245,7 @@ class FoldedImage:
         """Draw all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1])."""
         model, n = self.model, len(rho)
         latents = rho.new_empty(n, model.n_units + eps.shape[1])
-        z, log_q = rho.new_empty(n, model.n_units), rho.new_zeros(n)
+        z, logits, log_q = rho.new_empty(n, model.n_units), rho.new_empty(n, model.n_units), rho.new_zeros(n)
         start, output = 0, self.first_output
         noises = torch.split(rho, [model.smoothing.n_uniform * size for size in model.sizes], dim=-1)
         for j, (size, noise) in enumerate(zip(model.sizes, noises, strict=True)):
@@ -253,11 +253,12 @@ class FoldedImage:
                 output = self.encoders[j - 1](latents[:, :start], self.memory)
             drawn: DiscreteSample = model.smoothing(output, noise)
             stop = start + size
-            latents[:, start:stop], z[:, start:stop] = drawn.zeta, drawn.z
-            log_q += drawn.log_q
+            latents[:, start:stop], z[:, start:stop], logits[:, start:stop] = drawn.zeta, drawn.z, drawn.logits
             if model.smoothing.n_outputs > 1:
                 log_q -= drawn.log_ratio.sum(-1)
             start = stop
+        # log q(z) = Σ_j log σ(± logit_j); logits are bounded, so that nothing vanishes.
+        log_q += logits.mul_(2 * z - 1).sigmoid_().log_().sum(-1)
         return Draws(z, latents, log_q, self._sample_layers(latents, eps))
 
     def _sample_layers(self, latents: Tensor, eps: Tensor) -> Tensor:

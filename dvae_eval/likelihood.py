@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,7 +28,7 @@ from .folded import FoldedDVAE
 from .latent_ais import Annealing
 from .machine import BipartiteMachine, Machine, machine_from_couplings
 from .pareto import pareto_limit
-from .protocol import LatentVariableModel, ModelWeights, WeightSource
+from .protocol import LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .resources import Plan, Resources
 from .results import Check, LikelihoodResult, LogZResult, verdict
 from .shards import ShardStore, Task, digest_of, weigh_images
@@ -170,7 +169,7 @@ def estimate_log_likelihood(
         log_z_source=log_z_source,
         per_image={name: values.tolist() for name, values in columns.items()},
         model=description,
-        settings={**asdict(config), "dtype": f"{config.precision} networks, float64 sums"},
+        settings={**asdict(config), "dtype": f"{_dtype(source)} networks, float64 sums"},
         seed=config.seed,
         trustworthy=trustworthy,
         reasons=reasons,
@@ -197,8 +196,15 @@ def _source(
         raise ConfigError(
             "prior: the Boltzmann machine of the model's prior is missing; give it, log Z is its own"
         )
+    if config.precision != "float32" or not config.smoothing:
+        raise ConfigError("precision, smoothing: are settings of this project's models; leave them as they are")
     name = type(model).__qualname__
-    return ModelWeights(model), {"file": name, "sha256": joblib.hash(model), **prior.description()}
+    return ModelWeights(model), {"file": name, "sha256": model_digest(model), **prior.description()}
+
+
+def _dtype(source: WeightSource) -> str:
+    """Return the numbers in a model's networks, in words."""
+    return source.precision if isinstance(source, FoldedDVAE) else "the model's own"
 
 
 def _annealing(source: WeightSource, config: LikelihoodConfig) -> Annealing:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import cloudpickle
 import torch
 from torch import Tensor
 
+from dvae_core.errors import ConfigError
 from dvae_core.rng import torch_generator
 
-__all__ = ["Draw", "LatentVariableModel", "ModelWeights", "WeightSource"]
+__all__ = ["Draw", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
 
 # Draws the next n samples of an image: the parts of log w + log Z, float, shape (n_parts, n), nats.
 Draw = Callable[[int], Tensor]
@@ -94,6 +97,33 @@ class ModelWeights:
 
         def draw(n: int) -> Tensor:
             latents, log_q = self.model.sample_latents(x, n, generator)
-            return torch.stack((self.model.log_joint(x, latents), -log_q))
+            log_joint = self.model.log_joint(x, latents)
+            _check_shape("log q of sample_latents", log_q, n)
+            _check_shape("log_joint", log_joint, n)
+            return torch.stack((log_joint, -log_q))
 
         return draw
+
+
+def model_digest(model: LatentVariableModel) -> str:
+    """Return a SHA-256 of a model's methods and of its weights, or of all that it is if it is no torch module."""
+    digest = hashlib.sha256(type(model).__qualname__.encode())
+    for method in (model.sample_latents, model.log_joint):
+        code = getattr(method, "__code__", None)
+        digest.update(b"" if code is None else code.co_code)
+    if isinstance(model, torch.nn.Module):
+        for name, tensor in model.state_dict().items():
+            digest.update(f" {name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    else:
+        digest.update(cloudpickle.dumps(model))
+    return digest.hexdigest()
+
+
+def _check_shape(name: str, values: Any, n: int) -> None:
+    """Raise ConfigError unless `values` are one floating-point number for each of n draws."""
+    found = (
+        f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    )
+    if not isinstance(values, Tensor) or values.shape != (n,) or not values.is_floating_point():
+        raise ConfigError(f"{name}: {found} for {n} samples of an image; return floats of shape ({n},)")

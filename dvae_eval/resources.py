@@ -18,8 +18,8 @@ from dvae_core.errors import ConfigError
 __all__ = ["Plan", "Resources", "available_memory", "parse_memory", "process_memory", "torch_threads"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-# Below this many seconds, processes would take longer to start than they save.
-WORTH_WORKERS = 15.0
+# Below this many seconds, processes may take longer to start than they save.
+WORTH_WORKERS = 60.0
 
 
 @dataclass(frozen=True, slots=True)

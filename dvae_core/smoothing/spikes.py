@@ -103,6 +103,8 @@ def z_of_rho(z: Tensor, q: Tensor, off: Tensor) -> Tensor:
 
     Fixing z = 0 changes all that follows it, and only the samples with z = 0 know what follows.
     """
+    if not q.requires_grad:
+        return z
     return z + ((1 - z) / off).detach() * (q - q.detach())
 
 

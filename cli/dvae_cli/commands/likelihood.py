@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import DataError, ResultError
+from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
@@ -18,6 +18,7 @@ from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_core.checkpoint import TrainedModel
+    from dvae_eval.likelihood_images import LikelihoodImages
     from dvae_eval.results import LikelihoodResult, LogZResult
 
     from ..console import LikelihoodProgress
@@ -43,6 +44,11 @@ LOG_Z_ROUNDS = 3
     help="Processes that share the images; they change no digit. [default: one a core, if it takes long]",
 )
 @click.option("--memory", help="Memory that all processes may take, such as 4GB. [default: half of what is free]")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw bound, weights, classes and the worst images into this .png, .svg or .pdf.",
+)
 @click.option("--bits", is_flag=True, help="Say the bits per dimension as well.")
 @output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais")
 @compute_options
@@ -53,6 +59,7 @@ def command(
     data: str | None,
     n_workers: int | None,
     memory: str | None,
+    plot: Path | None,
     bits: bool,
     as_json: bool,
     output: Path | None,
@@ -87,6 +94,9 @@ def command(
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
     name = "ll.json" if config.method == "importance" else "ll-ais.json"
     path = output_path(output, force, default_output(model, name, as_json))
+    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
+    output_path(plot, force, None)
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
@@ -107,8 +117,12 @@ def command(
             progress=progress,
         )
     result = dataclasses.replace(result, command=command_line())
-    if path:
-        LikelihoodImages.of(result, trained, images).save(images_path(path))
+    if path or plot:
+        pictured = LikelihoodImages.of(result, trained, images)
+        if path:
+            pictured.save(images_path(path))
+        if plot:
+            _draw(result, pictured, plot)
     return finish(result, path, as_json, quiet, lambda: _details(result, bits))
 
 
@@ -181,6 +195,16 @@ def _estimated_log_z(
         n_sweeps = round(1.2 * log_z_config.n_sweeps * (result.std_err / config.log_z_error) ** 2)
         log_z_config = dataclasses.replace(log_z_config, n_sweeps=n_sweeps)
     return result
+
+
+def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
+    """Write the page of figures to `path`, whole or not at all."""
+    from dvae_core.files import atomic_write
+    from dvae_reports.figures.likelihood import plot_likelihood
+
+    figure = plot_likelihood(result, images)
+    with atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150, facecolor="white")
 
 
 def _details(result: LikelihoodResult, bits: bool) -> list[str]:

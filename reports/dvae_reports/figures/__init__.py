@@ -1,8 +1,17 @@
 """The figures of a run, each a function from results to matplotlib Axes; nothing here writes a file."""
 
 from .gradients import plot_gradient_scaling, plot_gradient_variance
-from .likelihood import plot_bound_curve, plot_ess, plot_log_likelihoods
-from .log_z import plot_ladder, plot_repeats, plot_running
+from .likelihood import (
+    plot_bound_curve,
+    plot_classes,
+    plot_ess,
+    plot_likelihood,
+    plot_log_likelihoods,
+    plot_pareto_k,
+    plot_typical_images,
+    plot_worst_images,
+)
+from .log_z import plot_barrier, plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
 from .mosaics import mosaic, pair_mosaic, plot_reconstructions, plot_samples
 from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
@@ -10,18 +19,27 @@ from .training import plot_elbo, plot_kl, plot_runs
 __all__ = [
     "mosaic",
     "pair_mosaic",
+    "plot_barrier",
     "plot_bound_curve",
+    "plot_classes",
     "plot_elbo",
+    "plot_energies",
     "plot_ess",
+    "plot_flow",
     "plot_gradient_scaling",
     "plot_gradient_variance",
     "plot_kl",
     "plot_ladder",
+    "plot_likelihood",
     "plot_log_likelihoods",
+    "plot_overlap",
+    "plot_pareto_k",
     "plot_reconstructions",
     "plot_repeats",
     "plot_running",
     "plot_runs",
     "plot_samples",
     "plot_side_by_side",
+    "plot_typical_images",
+    "plot_worst_images",
 ]

@@ -1,19 +1,36 @@
-"""How the log-likelihood was found and how well: bound curve, images, effective sample sizes."""
+"""How the log-likelihood was found and how well: bound curve, images, weights, classes, the worst images."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
+from dvae_eval.likelihood_images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
 from ..rounding import count, fixed
+from .mosaics import mosaic
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
-__all__ = ["plot_bound_curve", "plot_ess", "plot_log_likelihoods"]
+__all__ = [
+    "plot_bound_curve",
+    "plot_classes",
+    "plot_ess",
+    "plot_likelihood",
+    "plot_log_likelihoods",
+    "plot_pareto_k",
+    "plot_typical_images",
+    "plot_worst_images",
+]
 
 MAX_BINS = 40
+# Images in a row of a picture.
+A_ROW = 10
+# Beyond these, k̂ is worse than bad or better than good, and the axis ends.
+K_RANGE = (-0.5, 2.0)
 
 
 @styled
@@ -25,8 +42,13 @@ def plot_bound_curve(result: LikelihoodResult, *, ax: Axes | None = None) -> Axe
     ax.errorbar(
         n_samples, bound, std_err, fmt="o-", markersize=4, capsize=2.5, elinewidth=1, color=PALETTE["blue"]
     )
+    if result.gap and np.isfinite(result.gap):
+        label = f"estimate for K → ∞: {fixed(result.log_likelihood + result.gap, 2)}"
+        ax.axhline(result.log_likelihood + result.gap, color=PALETTE["orange"], linestyle="--", label=label)
+        legend_above(ax, 1)
     ax.set_xscale("log")
-    ax.set(xlabel="importance samples K", ylabel="log p(x) ≥ (nats an image)")
+    what = "importance samples K" if result.method == "importance" else "annealed chains K"
+    ax.set(xlabel=what, ylabel="log p(x) ≥ (nats an image)")
     _count_log_axis(ax)
     return ax
 
@@ -60,6 +82,99 @@ def plot_ess(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel=f"effective samples of {count(result.n_samples)}", ylabel="images")
     _count_log_axis(ax)
     legend_above(ax, 1)
+    return ax
+
+
+@styled
+def plot_pareto_k(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the histogram of the shapes of the images' tails of weights, and the limit of those to rely on."""
+    ax = axes(ax)
+    values = column(result.per_image, "pareto_k")
+    values = values[~np.isnan(values)].clip(*K_RANGE)
+    low, high = min(0.0, float(values.min(initial=0))), max(1.0, float(values.max(initial=0)))
+    bars(ax, values, np.linspace(low, high, MAX_BINS + 1))
+    limit = result.diagnostics["pareto_limit"]
+    beyond = f"{count(int((values > limit).sum()))} of {count(len(values))} images beyond it"
+    ax.axvline(limit, color=PALETTE["orange"], linestyle="--", label=f"limit {fixed(limit, 2)}: {beyond}")
+    ax.set(xlabel="shape k̂ of the tail of an image's weights", ylabel="images")
+    legend_above(ax, 1)
+    return ax
+
+
+@styled
+def plot_classes(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the mean log-likelihood of every class, with two standard errors either way."""
+    ax = axes(ax)
+    table = result.diagnostics.get("per_class", {})
+    label, mean, std_err = (column(table, name) for name in ("label", "log_likelihood", "std_err"))
+    ax.errorbar(label, mean, 2 * np.nan_to_num(std_err), fmt="o", markersize=4, capsize=2.5, color=PALETTE["blue"])
+    ax.axhline(result.log_likelihood, color=PALETTE["muted"], linewidth=1, label="all images")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    ax.set(xlabel="class", ylabel="log-likelihood (nats an image)")
+    legend_above(ax, 1)
+    return ax
+
+
+@styled
+def plot_worst_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Axes:
+    """Show the images with the lowest likelihoods, each above its mean reconstruction, with its value in nats."""
+    return _pictured(images, slice(0, images.n_worst), (images.originals, images.means), ax)
+
+
+@styled
+def plot_typical_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Axes:
+    """Show images from the worst to the best above a reconstruction by one draw, and above the mean of many."""
+    return _pictured(images, slice(images.n_worst, None), (images.originals, images.draws, images.means), ax)
+
+
+@styled
+def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figure:
+    """Draw all of a likelihood on one page: its bound, its images, its weights, its classes, its pictures."""
+    figure = Figure(figsize=(10.4, 12.4), layout="constrained")
+    rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
+    plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
+    grid = plots.subplots(2, 3).ravel()
+    drawn = [plot_bound_curve, plot_log_likelihoods, plot_ess, plot_pareto_k]
+    drawn += [plot_classes] if result.diagnostics.get("per_class") else []
+    for plot, ax in zip(drawn, grid, strict=False):
+        plot(result, ax=ax)
+    for ax in grid[len(drawn) :]:
+        ax.remove()
+    _titled(worst, "The worst images, and the mean of their reconstructions; log p(x) in nats")
+    plot_worst_images(images, ax=worst.subplots())
+    _titled(typical, "Images from the worst to the best, one reconstruction, and the mean of many")
+    plot_typical_images(images, ax=typical.subplots())
+    return figure
+
+
+def _titled(part: SubFigure, title: str) -> None:
+    part.suptitle(title, fontsize=9, color=PALETTE["ink"])
+
+
+def _pictured(
+    images: LikelihoodImages, shown: slice, rows: tuple[NDArray[np.uint8], ...], ax: Axes | None
+) -> Axes:
+    """Lay images out in strips of `A_ROW`, `rows` one above the other, with their log-likelihoods above them."""
+    values = images.columns["log_likelihood"][images.shown[shown]]
+    n, (height, width) = len(values), images.originals.shape[1:]
+    gap = max(1, width // 9)
+    # Room for a line of text above every strip, in pixels.
+    head = max(4, round(0.45 * height))
+    n_strips = -(-n // A_ROW)
+    strip = head + len(rows) * (height + gap)
+    page = np.zeros((n_strips * strip, A_ROW * (width + gap) - gap, 4), dtype=np.uint8)
+    if ax is None:
+        inches = 6.4
+        ax = Figure(figsize=(inches, inches * page.shape[0] / page.shape[1])).add_axes((0.0, 0.0, 1.0, 1.0))
+    for start in range(0, n, A_ROW):
+        top = start // A_ROW * strip
+        tiles = mosaic(np.stack([row[shown][start : start + A_ROW] for row in rows]))
+        page[top + head : top + head + tiles.shape[0], : tiles.shape[1]] = tiles
+        for place, value in enumerate(values[start : start + A_ROW]):
+            x = place * (width + gap) + (width - 1) / 2
+            ax.text(x, top + head - 0.08 * height, fixed(float(value), 1), ha="center", va="bottom", fontsize=6.5)
+    ax.imshow(page, interpolation="nearest")
+    ax.set_axis_off()
     return ax
 
 
