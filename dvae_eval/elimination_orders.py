@@ -31,8 +31,8 @@ MAX_ATTEMPTS = 40
 # Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
 # the sum will take, or as long as whatever costs `max_cost`, it ends.
 PATIENCE = 30
-# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed, and once more
-# for every doubling.
+# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed, and the best
+# of them once more for every doubling.
 WORTH_IMPROVING, SLACK, MAX_ROUNDS = 1 << 26, 6, 8
 # Steps of the search for improvements, each of them a word of a bit mask; moves; and what one of them may cost.
 SEARCH_STEPS, MAX_MOVES, TOLERANCE = 1.5e8, 50_000, 0.1
@@ -88,12 +88,17 @@ def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int) -> Found | N
     least = min(best.values(), key=_cost, default=None)
     if least is None or least[1] < WORTH_IMPROVING:
         return least
-    least = min((_improved(graph, order, 0) for order, _ in best.values()), key=_cost)
-    for attempt in range(1, MAX_ROUNDS):
-        if least[1] < WORTH_IMPROVING << attempt:
+    return _improved_in_rounds(graph, list(best.values()))
+
+
+def _improved_in_rounds(graph: Graph, found: list[Found]) -> Found:
+    """Return the best of these orders after an improvement of each, and of the best alone in further rounds."""
+    best = min((_improved(graph, order, 0) for order, _ in found), key=_cost)
+    for number in range(1, MAX_ROUNDS):
+        if best[1] < WORTH_IMPROVING << number:
             break
-        least = min(least, _improved(graph, least[0], attempt), key=_cost)
-    return least
+        best = min(best, _improved(graph, best[0], number), key=_cost)
+    return best
 
 
 def _cost(found: Found) -> int:
@@ -249,14 +254,14 @@ def _sweep(
     return (order, cost) if len(order) == n_units else None
 
 
-def _improved(graph: Graph, order: list[int], attempt: int) -> Found:
+def _improved(graph: Graph, order: list[int], number: int) -> Found:
     """Return a cheaper order and its cost, found by moving single units, most of them not far."""
     from .elimination_kernel import improve  # here, since numba takes its time to load
 
     n = len(order)
     label = {unit: i for i, unit in enumerate(order)}
     bonds = np.array([(label[i], label[j]) for i in order for j in _units(graph[i]) if i < j])
-    rng = numpy_generator(0, "order", 1, attempt)
+    rng = numpy_generator(0, "order", 1, number)
     n_moves = min(MAX_MOVES, int(SEARCH_STEPS / (n * (n / 64 + 1) + len(bonds))))
     starts, anywhere = rng.integers(n, size=(2, n_moves))
     near = np.clip(starts + np.rint(rng.normal(0, 30, n_moves)).astype(np.int64), 0, n - 1)
