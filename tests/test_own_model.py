@@ -46,9 +46,8 @@ def test_the_example_finds_the_exact_value(example, capsys):
 def test_the_page_quotes_the_example():
     page = (ROOT / "docs" / "evaluate-your-own-model.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-    assert len(blocks) == 2
-    for block in blocks:
-        assert block in EXAMPLE.read_text(encoding="utf-8")
+    # The rest of the page runs by itself (test_docs.py).
+    assert blocks[0][blocks[0].index("class MyModel") :] in EXAMPLE.read_text(encoding="utf-8")
 
 
 def test_the_bound_rises_to_the_exact_value(example):
