@@ -8,24 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from dvae_core.checkpoint import TrainedModel
 from dvae_core.containers import npz_names, read_npz
 from dvae_core.errors import DataError, ResultError
 from dvae_core.files import atomic_write
-from dvae_core.rng import torch_generator
-
-from .results import LikelihoodResult
 
 __all__ = ["LikelihoodImages", "images_path"]
 
 SCHEMA = 1
 PICTURES = ("originals", "draws", "means")
-N_WORST, N_TYPICAL = 20, 20
-# Draws of the latents that a mean reconstruction is the mean of.
-N_DRAWS = 100
 
 
 def images_path(result: Path) -> Path:
@@ -60,20 +52,6 @@ class LikelihoodImages:
     means: NDArray[np.uint8]
     meta: dict[str, Any]
 
-    @classmethod
-    def of(cls, result: LikelihoodResult, trained: TrainedModel, images: NDArray[np.uint8]) -> LikelihoodImages:
-        """Return the images of a result, for the data set's `images`, shape (n, n_pixels), that it was made on."""
-        columns = {name: np.asarray(values) for name, values in result.per_image.items()}
-        order = np.argsort(columns["log_likelihood"])
-        spread = np.linspace(0, len(order) - 1, min(N_TYPICAL, len(order))).round().astype(np.int64)
-        shown = np.concatenate((order[:N_WORST], order[spread]))
-        x = images[columns["index"][shown]]
-        draws, means = _reconstructions(trained, x, result.seed)
-        shape = (len(x), *trained.image_shape)
-        originals, draws, means = (array.reshape(shape) for array in (x * np.uint8(255), draws, means))
-        meta = {"model": result.model, "seed": result.seed}
-        return cls(columns, shown, len(order[:N_WORST]), originals, draws, means, meta)
-
     def save(self, path: Path) -> None:
         """Write all to `path` as npz, whole or not at all."""
         meta = {"kind": "ll-images", "schema": SCHEMA, "n_worst": self.n_worst, **self.meta}
@@ -99,18 +77,3 @@ class LikelihoodImages:
             raise ResultError(
                 f"{path}: cannot be read as a likelihood's images ({error}); make it anew"
             ) from error
-
-
-@torch.no_grad()
-def _reconstructions(
-    trained: TrainedModel, images: NDArray[np.uint8], seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the reconstruction of each image by one draw from q, and its mean over many, as grey levels."""
-    model = trained.model
-    x = torch.from_numpy(images).to(model.groups.device, model.prior.W.dtype)
-    generator = torch_generator(seed, "samples", 1, device=x.device)
-    rho, eps = (x.new_empty(N_DRAWS, len(x), n) for n in model.n_noise)
-    latents = model.sample_posterior(x, rho.uniform_(generator=generator), eps.normal_(generator=generator))
-    p = model.decode(latents.discrete.zeta, latents.layers).sigmoid()
-    draw, mean = ((255 * grey).round().to(torch.uint8).cpu().numpy() for grey in (p[0], p.mean(0)))
-    return draw, mean

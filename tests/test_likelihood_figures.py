@@ -15,6 +15,7 @@ from dvae_core.rng import torch_generator
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.likelihood_images import LikelihoodImages, images_path
+from dvae_eval.likelihood_pictures import picture_images
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.results import load_result
 from dvae_reports import figures
@@ -36,7 +37,7 @@ def made():
     result = estimate_log_likelihood(
         trained, images, estimate_log_z(machine_of(trained)), LikelihoodConfig(n_samples=300), labels=labels
     )
-    return trained, images, result, LikelihoodImages.of(result, trained, images)
+    return trained, images, result, picture_images(result, trained, images)
 
 
 def test_classes_are_those_of_the_images(made):

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dvae_eval.likelihood_images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult
 from dvae_eval.sample_grid import SampleGrid
 
@@ -32,6 +33,7 @@ __all__ = [
     "sample_pictures",
     "side_by_side_plots",
     "training_plots",
+    "worst_pictures",
 ]
 
 # On the screen, in pixels: tiles are shown at whole multiples of their own size, which keeps every pixel square.
@@ -137,6 +139,10 @@ def likelihood_plots(result: LikelihoodResult, prefix: str) -> list[Plot]:
         plots.append(_log_likelihoods(result, prefix))
     if len(_finite(result.per_image.get("ess", []))):
         plots.append(_ess(result, prefix))
+    if len(_finite(result.per_image.get("pareto_k", []))):
+        plots.append(_pareto_k(result, prefix))
+    if result.diagnostics.get("per_class"):
+        plots.append(_classes(result, prefix))
     return plots
 
 
@@ -156,6 +162,18 @@ def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
         images.append(figures.pair_mosaic(originals, made))
         alts.append(f"Test images {start + 1} to {start + len(originals)} above their reconstructions.")
     return _pictures(images, grid.originals.shape[-1], alts, [""] * len(images))
+
+
+def worst_pictures(images: LikelihoodImages) -> list[Picture]:
+    """Return strips of the images with the lowest likelihoods above their mean reconstructions."""
+    strips, alts, captions = [], [], []
+    for start in range(0, images.n_worst, PAIRS_A_STRIP):
+        part = slice(start, min(start + PAIRS_A_STRIP, images.n_worst))
+        values = images.columns["log_likelihood"][images.shown[part]]
+        strips.append(figures.pair_mosaic(images.originals[part], images.means[part]))
+        alts.append(f"Images {start + 1} to {part.stop} from the worst, above their mean reconstructions.")
+        captions.append(f"{fixed(float(values[0]), 1)} to {fixed(float(values[-1]), 1)} nats")
+    return _pictures(strips, images.originals.shape[-1], alts, captions)
 
 
 def _ladder(result: LogZResult, prefix: str) -> Plot:
@@ -225,6 +243,29 @@ def _ess(result: LikelihoodResult, prefix: str) -> Plot:
         f"{count(round(float(np.median(values))))} of {count(result.n_samples)}.",
         "How many of an image's samples carry its weight. Images near 1 hang on a single sample, and their "
         "bound is loose.",
+    )
+
+
+def _pareto_k(result: LikelihoodResult, prefix: str) -> Plot:
+    return _plot(
+        lambda: figures.plot_pareto_k(result),
+        f"{prefix}-pareto",
+        f"Histogram of the shapes of the tails of {count(result.n_images)} images' weights, of which "
+        f"{count(result.n_suspect or 0)} lie beyond the limit.",
+        "How heavy the tail of an image's weights is. Beyond the limit, a few samples that were not drawn could "
+        "outweigh all that were, and the image's estimate is not to be relied on: it is low as a rule.",
+    )
+
+
+def _classes(result: LikelihoodResult, prefix: str) -> Plot:
+    table = result.diagnostics["per_class"]
+    worst = min(range(len(table["label"])), key=table["log_likelihood"].__getitem__)
+    return _plot(
+        lambda: figures.plot_classes(result),
+        f"{prefix}-classes",
+        f"Mean log-likelihood of {len(table['label'])} classes, the lowest "
+        f"{fixed(table['log_likelihood'][worst], 1)} nats of class {table['label'][worst]}.",
+        "The likelihood of every class of images, with two standard errors either way.",
     )
 
 

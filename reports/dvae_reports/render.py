@@ -91,6 +91,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "makers": {file: maker(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
         "log_z": _log_z(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
+        "worst": pictures.worst_pictures(record.images) if record.images else [],
         "samples": pictures.sample_pictures(record.samples) if record.samples else [],
         "reconstructions": pictures.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),

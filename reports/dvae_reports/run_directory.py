@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.files import sha256_file
+from dvae_eval.likelihood_images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.sample_grid import SampleGrid
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
 # Which command makes which file: said where a report misses it.
-MAKERS = {"logz.json": "logz", "ll.json": "ll", "samples.npz": "samples"}
+MAKERS = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class RunRecord:
         The course of training; empty when its file is missing.
     model_sha256 : str or None
         Digest of `model.pt`; None when that file is not there.
-    log_z, likelihood, samples : LogZResult, LikelihoodResult, SampleGrid, or None
+    log_z, likelihood, images, samples : LogZResult, LikelihoodResult, LikelihoodImages, SampleGrid, or None
         What was measured, all of this one model.
     notes : list of str
         What a reader should know about the files, in words.
@@ -52,6 +53,7 @@ class RunRecord:
     model_sha256: str | None
     log_z: LogZResult | None
     likelihood: LikelihoodResult | None
+    images: LikelihoodImages | None
     samples: SampleGrid | None
     notes: list[str]
 
@@ -69,15 +71,17 @@ class RunRecord:
         epochs, notes = read_metrics(directory / "metrics.jsonl")
         log_z = _optional(directory / "logz.json", _reader(LogZResult))
         likelihood = _optional(directory / "ll.json", _reader(LikelihoodResult))
+        images = _optional(directory / "ll.images.npz", LikelihoodImages.load)
         samples = _optional(directory / "samples.npz", SampleGrid.load)
         models = {
             "logz.json": log_z.model if log_z else None,
             "ll.json": likelihood.model if likelihood else None,
+            "ll.images.npz": images.meta.get("model", {}) if images else None,
             "samples.npz": samples.meta.get("model", {}) if samples else None,
         }
         digest = _optional(directory / "model.pt", sha256_file)
         notes += _check_models(directory, digest, {k: m for k, m in models.items() if m is not None})
-        return cls(directory, config, provenance, epochs, digest, log_z, likelihood, samples, notes)
+        return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
 
     @property
     def name(self) -> str:

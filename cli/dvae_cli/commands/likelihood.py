@@ -85,7 +85,8 @@ def command(
     config = LikelihoodConfig(**settings)
     from dvae_core.checkpoint import load_model
     from dvae_eval.likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood_images import LikelihoodImages, images_path
+    from dvae_eval.likelihood_images import images_path
+    from dvae_eval.likelihood_pictures import picture_images
     from dvae_eval.resources import Resources, parse_memory
 
     from ..devices import prepare_device
@@ -118,7 +119,7 @@ def command(
         )
     result = dataclasses.replace(result, command=command_line())
     if path or plot:
-        pictured = LikelihoodImages.of(result, trained, images)
+        pictured = picture_images(result, trained, images)
         if path:
             pictured.save(images_path(path))
         if plot:

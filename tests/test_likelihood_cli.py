@@ -1,0 +1,182 @@
+"""dvae-eval ll as its users meet it."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dvae_cli.main import main as dvae_eval
+from dvae_cli.train import main as dvae_train
+from dvae_core.errors import ResultError
+from dvae_eval import likelihood, shards
+from dvae_eval.results import LikelihoodResult, load_result
+
+ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
+SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
+SMALL += ["--prior-hidden", "none", "--epochs", "2", "--chains", "20", "--sweeps", "2"]
+
+
+def status_of(main, *args):
+    with pytest.raises(SystemExit) as exit:
+        main([str(arg) for arg in args])
+    return exit.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small trained run; its files are not to be changed."""
+    directory = tmp_path_factory.mktemp("runs") / "small"
+    assert status_of(dvae_train, "bars-and-stripes", "--out", directory, "--quiet", *SMALL) == 0
+    return directory
+
+
+@pytest.fixture
+def args(run, tmp_path):
+    """The command on 20 images, with a result in an empty directory."""
+    return ["ll", run / "model.pt", "--samples", "50", "--limit", "20", "-o", tmp_path / "ll.json"]
+
+
+def result_of(tmp_path, name="ll.json"):
+    return json.loads((tmp_path / name).read_text())
+
+
+def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
+    assert status_of(dvae_eval, *args, "--bits") == 0
+    words = capsys.readouterr().err
+    assert "20 images x 50 samples: about" in words
+    assert "50 samples are too few to tell how far the bound lies below log p(x)" in words
+    assert "bits per dimension" in words
+    assert {p.name for p in tmp_path.iterdir()} == {"ll.json", "ll.images.npz"}
+    result = result_of(tmp_path)
+    assert result["gap"] is None
+    assert result["method"] == "importance"
+    assert result["bits_per_dim"] == pytest.approx(-result["log_likelihood"] / 16 / 0.6931471805599453)
+    assert set(result["per_image"]) == {"index", "log_likelihood", "elbo", "ess", "pareto_k", "bias", "label"}
+
+
+def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, capsys):
+    monkeypatch.setattr(likelihood, "GAP_LIMIT", -1.0)
+    assert status_of(dvae_eval, *args, "--samples", 200) == 3
+    captured = capsys.readouterr()
+    assert captured.out.startswith("NOT TO BE TRUSTED: log p(x) >=")
+    assert "nats below log p(x) for want of samples" in captured.err
+    assert "the bound holds, but is loose" in captured.err
+
+
+def test_annealing_has_a_file_of_its_own(run, tmp_path, capsys):
+    """RUN/ll.json stays what importance weighting found."""
+    place = tmp_path / "run"
+    place.mkdir()
+    for name in ("model.pt", "config.json"):
+        (place / name).write_bytes((run / name).read_bytes())
+    options = ("--samples", 100, "--limit", 3, "--ais-chains", 20, "--ais-steps", 20)
+    assert status_of(dvae_eval, "ll", place / "model.pt", "--method", "ais", *options) in (0, 3)
+    assert {p.name for p in place.iterdir()} == {"model.pt", "config.json", "ll-ais.json", "ll-ais.images.npz"}
+    assert "importance weighting of the same images" in capsys.readouterr().err
+    assert result_of(place, "ll-ais.json")["n_samples"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--memory", "5 elephants"), "--memory"),
+        (("--memory", "1MB"), "is less than the"),
+        (("--precision", "tf32"), "--precision: tf32 is CUDA's"),
+        (("--plot", "figure.txt"), "--plot"),
+        (("--workers", "0"), "--workers"),
+        (("--log-z-error", "0"), "--log-z-error"),
+    ],
+)
+def test_bad_options_give_one_line_and_status_2(args, tmp_path, capsys, options, words):
+    assert status_of(dvae_eval, *args, "--quiet", *options) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+    assert not (tmp_path / "ll.json").exists()
+
+
+def test_a_figure_is_drawn(args, tmp_path):
+    assert status_of(dvae_eval, *args, "--quiet", "--plot", tmp_path / "ll.png") == 0
+    assert (tmp_path / "ll.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypatch):
+    """The exact value of a small machine stands in for an estimate whose error falls as that of any other."""
+    from dvae_cli import inputs
+
+    estimate, sweeps = inputs.estimate_with_progress, []
+
+    def inexact(machine, config, *others):
+        sweeps.append(config.n_sweeps)
+        exact = estimate(machine, dataclasses.replace(config, method="exact"), *others)
+        return dataclasses.replace(exact, std_err=2 / config.n_sweeps**0.5)
+
+    monkeypatch.setattr(inputs, "estimate_with_progress", inexact)
+    assert status_of(dvae_eval, *args, "--quiet", "--log-z-error", "0.01") == 0
+    assert len(sweeps) == 2
+    assert sweeps[1] > 2 * sweeps[0]
+    result = result_of(tmp_path)
+    assert result["std_err_log_z"] < 0.01
+    assert result["log_z_source"] == "estimated on the way"
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    assert status_of(dvae_eval, *args, "--quiet", "-o", tmp_path / "whole.json") == 0
+    save, saved = shards.ShardStore.save, []
+
+    def interrupted(self, positions, weights):
+        save(self, positions, weights)
+        saved.append(positions)
+        if len(saved) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.ShardStore, "save", interrupted)
+        assert status_of(dvae_eval, *args, "--quiet") == 130
+    said = capsys.readouterr().err
+    assert f"images are kept in {tmp_path / 'll.shards'}; the same command goes on from there" in said
+    assert status_of(dvae_eval, *args) == 0
+    assert "3 of them done before" in capsys.readouterr().err
+    assert not (tmp_path / "ll.shards").exists()
+    assert result_of(tmp_path)["per_image"] == result_of(tmp_path, "whole.json")["per_image"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_among_processes(args, tmp_path):
+    """A terminal sends SIGINT to all processes of a command: one line, no traceback, and nobody is left."""
+    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval import shards\nshards.SHARD_SECONDS = 0.0\n"
+    code += "from dvae_cli.main import main\nmain(sys.argv[1:])"
+    line = [sys.executable, "-c", code, *map(str, args), "--workers", "2", "--samples", "2000000"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        deadline = time.monotonic() + 200
+        while not list(tmp_path.glob("ll.shards/*/*.npz")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert "the same command goes on from there" in said
+
+
+def test_a_result_of_an_earlier_version_is_read(args, tmp_path):
+    assert status_of(dvae_eval, *args, "--quiet") == 0
+    data = result_of(tmp_path)
+    for name in ("gap", "n_suspect", "bits_per_dim", "method"):
+        del data[name]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    old = load_result(tmp_path / "old.json")
+    assert isinstance(old, LikelihoodResult)
+    assert (old.gap, old.method) == (None, "importance")
+    (tmp_path / "new.json").write_text(json.dumps({**data, "wonder": 1}))
+    with pytest.raises(ResultError, match="wonder; make the result anew"):
+        load_result(tmp_path / "new.json")
