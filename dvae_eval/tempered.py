@@ -233,7 +233,7 @@ def seconds_per_sweep(reduced: Reduced) -> float:
     """Return roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
     n_kept, n_summed = reduced.W.shape
     n_bonds = len(reduced.bonds()[0])
-    return float(1e-9 * (100 + 0.05 * n_bonds + 6 * (n_kept + n_summed)))
+    return float(1e-9 * (50 + 0.02 * n_bonds + 3 * (n_kept + n_summed)))
 
 
 def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
