@@ -231,6 +231,11 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
             f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f} "
             f"± {beside['difference_std_err']:.2g} from it"
         )
+    if effect := result.diagnostics.get("precision_effect"):
+        lines.append(
+            f"{result.settings['precision']} moves the estimate by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
+            f"nats ({effect['n_images']} images with the same noise, against float32)"
+        )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
     return lines
