@@ -233,7 +233,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         )
     if effect := result.diagnostics.get("precision_effect"):
         lines.append(
-            f"{result.settings['precision']} moves the estimate by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
+            f"{result.settings['precision']} shifts it by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
             f"nats ({effect['n_images']} images with the same noise, against float32)"
         )
     if bits:
