@@ -72,6 +72,51 @@ def test_weights_are_unbiased_for_p_x(smoothing, shape):
     assert largest_z(tiny_model(**shape, seed=3, smoothing=smoothing)) < 5
 
 
+def bounds_in_blocks(model, k, n=4000):
+    """Return log 1/k Σ w of n blocks of k weights as the estimator draws them, and log p(x), of the image 101."""
+    x = np.array([1, 0, 1], dtype=np.uint8)
+    draw = FoldedDVAE(model).of_image(torch.from_numpy(x), index=5, seed=0)
+    with torch.no_grad():
+        log_w = draw(n * k).double().sum(0).reshape(n, k) - brute_log_z(*dense(model.prior))
+    return (torch.logsumexp(log_w, 1) - np.log(k)).numpy(), exact_log_p_x(model, torch.from_numpy(x).double())
+
+
+def standardised(values, expected):
+    return (values.mean() - expected) / (values.std() / np.sqrt(len(values)))
+
+
+ESTIMATED = [(smoothing, {"n_groups": 2, "scale": 0.5}) for smoothing in SMOOTHINGS] + [
+    pytest.param("spike-and-exponential", shape, marks=[pytest.mark.slow] * (shape.get("n_layers", 0) > 1))
+    for shape in OTHER_PRIORS
+]
+
+
+@pytest.mark.parametrize(("smoothing", "shape"), ESTIMATED)
+def test_means_of_weights_are_unbiased_and_bounds_are_ordered(smoothing, shape):
+    """E (1/K) Σ w = p(x) for K = 1 and 5, |z| < 4 (false alarm 6e-5 each); E L_1 <= E L_5 <= log p(x)."""
+    model = tiny_model(**shape, seed=3, smoothing=smoothing)
+    single, exact = bounds_in_blocks(model, 1)
+    several, _ = bounds_in_blocks(model, 5)
+    for bound in (single, several):
+        assert abs(standardised(np.exp(bound - exact), 1.0)) < 4
+        assert standardised(bound, exact) < 3
+    difference = several.mean() - single.mean()
+    assert difference > -3 * np.hypot(single.std(), several.std()) / np.sqrt(len(single))
+    assert single.std() > 0.05
+
+
+def test_weights_that_forget_the_prior_are_rejected(monkeypatch):
+    """The same test fails by far if log Z is left out, or the energy changes sign."""
+    model = tiny_model(seed=3, n_groups=2, scale=0.5)
+    single, exact = bounds_in_blocks(model, 1)
+    log_z = brute_log_z(*dense(model.prior))
+    assert abs(standardised(np.exp(single + log_z - exact), 1.0)) > 20
+    folded = FoldedDVAE(model)
+    monkeypatch.setattr(FoldedDVAE, "__init__", lambda self, _: self.__dict__.update(folded.__dict__))
+    folded.couplings, folded.biases = -folded.couplings, -folded.biases
+    assert abs(standardised(np.exp(bounds_in_blocks(model, 1)[0] - exact), 1.0)) > 5
+
+
 def test_weights_without_the_ratio_of_densities_are_rejected(monkeypatch):
     forward = SpikeAndGaussian.forward
 

@@ -86,6 +86,6 @@ def test_the_table_fits_its_columns():
 
 def test_a_preset_brings_its_data_set(tmp_path):
     """A data set on the command line goes before the preset's."""
-    config = train_cli._new_config(None, "ablation-linear-128-small", {})
+    config = train_cli.new_config(None, "ablation-linear-128-small", {})
     assert config.dataset == "mnist-static"
-    assert train_cli._new_config("mnist", "ablation-linear-128-small", {}).dataset == "mnist"
+    assert train_cli.new_config("mnist", "ablation-linear-128-small", {}).dataset == "mnist"

@@ -27,7 +27,6 @@ __all__ = ["command"]
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 # How often log Z is estimated anew, with more sweeps, until its error is as small as was asked for.
-LOG_Z_ROUNDS = 3
 
 
 @click.command("ll")
@@ -182,20 +181,13 @@ def _log_z(
 def _estimated_log_z(
     trained: TrainedModel, description: dict[str, Any], config: LikelihoodConfig, device: str, quiet: bool
 ) -> LogZResult:
-    """Return log Z of the model's prior, exact or to the error that was asked for, if enough sweeps bring it."""
+    """Return log Z of the model's prior, exact or to the error that was asked for."""
     from dvae_eval.likelihood import machine_of
 
     from ..inputs import estimate_with_progress
 
-    log_z_config = LogZConfig()
-    for _ in range(LOG_Z_ROUNDS):
-        result: LogZResult = estimate_with_progress(machine_of(trained), log_z_config, description, device, quiet)
-        if result.std_err <= config.log_z_error:
-            break
-        # Errors fall as the root of the sweeps; a fifth more, since this one was estimated itself.
-        n_sweeps = round(1.2 * log_z_config.n_sweeps * (result.std_err / config.log_z_error) ** 2)
-        log_z_config = dataclasses.replace(log_z_config, n_sweeps=n_sweeps)
-    return result
+    log_z_config = LogZConfig(precision=config.log_z_error)
+    return estimate_with_progress(machine_of(trained), log_z_config, description, device, quiet)
 
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
@@ -230,6 +222,11 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
             f"importance weighting of the same images: {beside['log_likelihood']:.2f} "
             f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f} "
             f"± {beside['difference_std_err']:.2g} from it"
+        )
+    if effect := result.diagnostics.get("precision_effect"):
+        lines.append(
+            f"{result.settings['precision']} shifts it by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
+            f"nats ({effect['n_images']} images with the same noise, against float32)"
         )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
