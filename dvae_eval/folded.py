@@ -75,9 +75,9 @@ class FoldedMLP:
         return h
 
     def __call__(self, h: Tensor, memory: Memory) -> Tensor:
-        """Return the output (n, n_out) for inputs (n, n_in)."""
+        """Return the output (n, n_out) for inputs (n, n_in), in memory that the next network will take."""
         weight, bias = self.layers[-1]
-        return _affine(self.hidden(h, memory), weight, bias, h.new_empty(len(h), len(bias)))
+        return _affine(self.hidden(h, memory), weight, bias, memory.take("output", len(h), len(bias)))
 
 
 class Memory:
@@ -179,21 +179,22 @@ class FoldedDVAE:
     @property
     def tile(self) -> int:
         """Samples that are drawn at a time: on a CPU few enough to stay in its cache."""
-        return 500 if self.device.type == "cpu" else 10_000
+        return 1000 if self.device.type == "cpu" else 10_000
 
     def image(self, x: Tensor) -> FoldedImage:
         """Return the model given an image x, shape (n_pixels,), 0 or 1."""
         return FoldedImage(self, x.to(self.device, self.dtype))
 
     def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
-        """Return the function that draws weights of an image; see `WeightSource`."""
+        """Return the function that draws at most `tile` weights of an image at a time; see `WeightSource`."""
         image = self.image(x)
         uniform, normal = (swift_generator(seed, "images", index, kind) for kind in (0, 1))
+        rho, eps = (np.empty((self.tile, size), np.float32) for size in self.n_noise)
 
         def draw(n: int) -> Tensor:
-            rho = uniform.random((n, self.n_noise[0]), dtype=np.float32)
-            eps = normal.standard_normal((n, self.n_noise[1]), dtype=np.float32)
-            noise = (torch.from_numpy(a).to(self.device, self.dtype) for a in (rho, eps))
+            uniform.random(out=rho[:n], dtype=np.float32)
+            normal.standard_normal(out=eps[:n], dtype=np.float32)
+            noise = (torch.from_numpy(a[:n]).to(self.device, self.dtype) for a in (rho, eps))
             with _tf32(self.precision == "tf32"):
                 return image.weight_parts(*noise)
 
@@ -237,15 +238,19 @@ class FoldedImage:
         self.memory = Memory(x)
         # The first group sees x alone: its output is the same for all samples.
         first, *self.encoders = (network.given(x) for network in model.encoders)
-        self.first_output = first(x.new_empty(1, 0), self.memory)
+        self.first_output = first(x.new_empty(1, 0), self.memory).clone()
         self.layer_encoders = [network.given(x) for network in model.layer_encoders]
         self.decoder = model.decoder.signed(2 * x - 1)
 
     def sample(self, rho: Tensor, eps: Tensor) -> Draws:
-        """Draw all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1])."""
+        """Draw all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1]).
+
+        The draws are in memory that the next call will take.
+        """
         model, n = self.model, len(rho)
-        latents = rho.new_empty(n, model.n_units + eps.shape[1])
-        z, logits, log_q = rho.new_empty(n, model.n_units), rho.new_empty(n, model.n_units), rho.new_zeros(n)
+        latents = self.memory.take("latents", n, model.n_units + eps.shape[1])
+        z, logits = (self.memory.take(name, n, model.n_units) for name in ("z", "signed logits"))
+        log_q = rho.new_zeros(n)
         start, output = 0, self.first_output
         noises = torch.split(rho, [model.smoothing.n_uniform * size for size in model.sizes], dim=-1)
         for j, (size, noise) in enumerate(zip(model.sizes, noises, strict=True)):

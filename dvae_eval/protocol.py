@@ -15,7 +15,7 @@ from dvae_core.rng import torch_generator
 
 __all__ = ["Draw", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
 
-# Draws the next n samples of an image: the parts of log w + log Z, float, shape (n_parts, n), nats.
+# Draws the next n samples of an image, at most a tile: parts of log w + log Z, float, shape (n_parts, n), nats.
 Draw = Callable[[int], Tensor]
 
 
