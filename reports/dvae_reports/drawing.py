@@ -169,6 +169,12 @@ def _quality(one: Measured) -> Panels:
         found = result.diagnostics
         if found.get("exchange_rates"):
             panels.append(("ladder", _in(figures.plot_ladder, result)))
+        if found.get("from_hot_end"):
+            panels.append(("replica flow", _in(figures.plot_flow, result)))
+        if found.get("energy_histograms"):
+            panels.append(("energies", _in(figures.plot_energies, result)))
+        if found.get("overlap_matrix"):
+            panels.append(("overlap", _in(figures.plot_overlap, result)))
         if found.get("running"):
             panels.append(("estimate over time", _in(figures.plot_running, result)))
         if len(result.repeats) > 1:

@@ -119,15 +119,40 @@ def _validation(trained: Mapping[str, list[Epoch]], prefix: str) -> Plot:
 
 
 def log_z_plots(result: LogZResult, prefix: str) -> list[Plot]:
-    """Return ladder, running estimate and Figure 10, each where the result holds its arrays."""
+    """Return ladder, flow, energies, running estimate and Figure 10, each where the result holds its arrays."""
     plots = []
     if len(_finite(result.diagnostics.get("exchange_rates", []))):
         plots.append(_ladder(result, prefix))
+    if result.diagnostics.get("from_hot_end"):
+        plots.append(_flow(result, prefix))
+    if result.diagnostics.get("energy_histograms"):
+        plots.append(_energies(result, prefix))
     if result.diagnostics.get("running"):
         plots.append(_running(result, prefix))
     if len(_finite(result.repeats)) > 1:
         plots.append(_repeats(result, prefix))
     return plots
+
+
+def _flow(result: LogZResult, prefix: str) -> Plot:
+    trips = _finite(result.diagnostics.get("round_trips", []))
+    return _plot(
+        lambda: figures.plot_flow(result),
+        f"{prefix}-flow",
+        f"Share of replicas that come from β = 0, from 1 at the hot end to 0 at the cold one; "
+        f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips a ladder.",
+        "Replica flow. A straight line is ideal; a cliff is a temperature that replicas hardly cross.",
+    )
+
+
+def _energies(result: LogZResult, prefix: str) -> Plot:
+    n_rungs = len(result.diagnostics["energy_histograms"]["counts"])
+    return _plot(
+        lambda: figures.plot_energies(result),
+        f"{prefix}-energies",
+        f"Histograms of the derivative of log p in β on {n_rungs} rungs, from β = 0 below to β = 1 above.",
+        "Energies on every rung. Neighbours must overlap, or no exchange and no ratio between them can be had.",
+    )
 
 
 def likelihood_plots(result: LikelihoodResult, prefix: str) -> list[Plot]:
@@ -205,7 +230,7 @@ def _repeats(result: LogZResult, prefix: str) -> Plot:
         f"{prefix}-repeats",
         f"Histogram of {len(values)} independent estimates of log Z, from {fixed(values.min(), 3)} to "
         f"{fixed(values.max(), 3)} nats{_exact(result)}.",
-        f"{len(values)} independent ladders (the paper's Figure 10) with mean and standard deviation. "
+        f"{len(values)} independent estimates (the paper's Figure 10) with mean and standard deviation. "
         "The error of log Z comes from this spread.",
     )
 

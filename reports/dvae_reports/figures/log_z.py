@@ -83,7 +83,11 @@ def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the histogram of the independent ladders' estimates with mean, standard deviation and exact value."""
+    """Plot the histogram of the independent estimates with mean, standard deviation and exact value.
+
+    They are the ladders of one run, or whole runs with --repeats.
+    """
+    one, many = ("estimate", "estimates") if "repeats_std_err" in result.diagnostics else ("ladder", "ladders")
     ax = axes(ax)
     values = np.array(result.repeats, dtype=float)
     values = values[np.isfinite(values)]
@@ -95,7 +99,7 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax.axvline(mean, color=PALETTE["ink"], linewidth=1)
     ax.errorbar(mean, top, xerr=spread, fmt="o", markersize=4, capsize=3, color=PALETTE["ink"], label=label)
     _exact_line(ax.axvline, result)
-    ax.set(xlabel="log Z of one ladder (nats)", ylabel="ladders")
+    ax.set(xlabel=f"log Z of one {one} (nats)", ylabel=many)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     legend_above(ax, 2)
     return ax
