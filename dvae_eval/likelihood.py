@@ -303,7 +303,7 @@ class _Estimate:
 
     @property
     def extrapolated_gap(self) -> float:
-        """The gap if the bound goes on to approach a limit as a power of K; inf if it approaches none.
+        """The gap if the bound goes on to approach a limit as a power of K.
 
         Of L_K = L - c K^-a the rises from decade to decade are a geometric series.
         """
@@ -311,9 +311,8 @@ class _Estimate:
         before, rise = np.diff(self.weights.bounds[:, :n_powers].mean(0))[-2:]
         if rise <= 0:
             return 0.0
-        ratio = rise / before
-        if not 0 < ratio < 1:
-            return math.inf
+        # A bound that does not slow down gives no limit, but a gap of at least a hundred times its last rise.
+        ratio = min(rise / before, 0.99) if before > 0 else 0.99
         return float(rise * ratio / (1 - ratio) * ratio ** math.log10(self.n_samples / 10 ** (n_powers - 1)))
 
     def columns(self) -> dict[str, Float]:

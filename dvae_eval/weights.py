@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 Float = NDArray[np.float64]
-# Tiles that are drawn to see how long an image takes.
-PROBE_TILES = 4
+# Tiles that are drawn to see how long an image takes; one is enough if it takes so many seconds.
+PROBE_TILES, SLOW_TILE = 4, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,15 @@ class Weighing:
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
         """Return how long an image takes, judged by its first samples."""
-        n = min(self.n_samples, PROBE_TILES * self.source.tile)
-        weigh(self.source, x, index, min(n, self.source.tile), self.seed)  # what is slow once
+        tile = min(self.n_samples, self.source.tile)
+        first = self._time(x, index, tile)
+        if first > SLOW_TILE:
+            return first * self.n_samples / tile
+        # What is slow only once is over, and there is time for more.
+        n = min(self.n_samples, PROBE_TILES * tile)
+        return self._time(x, index, n) * self.n_samples / n
+
+    def _time(self, x: NDArray[np.uint8], index: int, n_samples: int) -> float:
         started = time.perf_counter()
-        weigh(self.source, x, index, n, self.seed)
-        return (time.perf_counter() - started) * self.n_samples / n
+        weigh(self.source, x, index, n_samples, self.seed)
+        return time.perf_counter() - started
