@@ -305,7 +305,7 @@ def real_array(name: str, values: ArrayLike) -> Float:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is of type {array.dtype}; give real numbers")
-    with np.errstate(over="ignore"):  # of wider floats; they are infinite then
+    with np.errstate(all="ignore"):  # of wider floats, and of signalling NaN: they are refused below
         result = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(result).all():
         raise DataError(f"{name} holds nan or infinite values; give finite numbers")

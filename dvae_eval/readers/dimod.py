@@ -78,8 +78,7 @@ def _boltzmann(
     description: dict[str, Any],
 ) -> Reading:
     """Return the machine of p ∝ exp(-β E)."""
-    with np.errstate(over="ignore"):
-        return from_bonds(ends, -beta * J, -beta * b, -beta * offset, {**description, "beta": beta})
+    return from_bonds(ends, -beta * J, -beta * b, -beta * offset, {**description, "beta": beta})
 
 
 def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype[Any]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
+
 from dvae_core.containers import open_archive, reading
 from dvae_core.errors import DataError
 from dvae_core.files import sha256_file
@@ -96,7 +98,8 @@ def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
         raise DataError(f"{path}: {REFUSED[kind]}")
     format = FORMATS[kind]
     try:
-        with reading(path, format.title):
+        # What is not finite is refused at the end: NumPy need not warn of it on the way.
+        with reading(path, format.title), np.errstate(all="ignore"):
             found = format.read(path, config)
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error

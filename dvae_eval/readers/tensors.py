@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 
+from ..machine import real_array
 from .arrays import BIASES, WEIGHTS, read_arrays
 from .reading import ReadConfig, Reading, from_bonds
 
@@ -77,9 +78,10 @@ def _graph_restricted(
     h, J, i, j = (_array(name, held[name]) for name in names)
     if i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or i.ndim != 1 or i.shape != j.shape:
         raise DataError(f"{names[2]} and {names[3]} are no lists of nodes; save the state dict anew")
+    h, J = real_array(names[0], h), real_array(names[1], J)
     if "h_range" in held and "j_range" in held:  # version 0.1 clips before it evaluates
-        h = np.clip(h, *_array("h_range", held["h_range"]).reshape(2))
-        J = np.clip(J, *_array("j_range", held["j_range"]).reshape(2))
+        h = np.clip(h, *_range(held["h_range"]))
+        J = np.clip(J, *_range(held["j_range"]))
     description = {
         "format": f"D-Wave GraphRestrictedBoltzmannMachine ({format})",
         "units": "pm1",
@@ -87,6 +89,14 @@ def _graph_restricted(
         "beta": config.beta,
     }
     return from_bonds(np.column_stack((i, j)), -config.beta * J, -config.beta * h, 0.0, description)
+
+
+def _range(tensor: Tensor) -> NDArray[np.float64]:
+    """Return the least and the largest value of a parameter, which may be infinite."""
+    limits: NDArray[np.float64] = _array("range", tensor).astype(np.float64)
+    if limits.shape != (2,) or not limits[0] <= limits[1]:
+        raise DataError("has a range of parameters that is none; save the state dict anew")
+    return limits
 
 
 def _array(name: str, tensor: Tensor) -> NDArray[Any]:
