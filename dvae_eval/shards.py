@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -236,7 +237,7 @@ def _remote(
     pickled: NDArray[np.uint8], key: str, positions: Index, images: Images, index: Index, threads: int, leader: int
 ) -> tuple[Index, ImageWeights]:
     """Do a shard in another process, which keeps the task for the next one."""
-    if os.getpid() != leader:
+    if os.getpid() != leader and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches every process of a terminal; the leader alone decides what comes of it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if key not in _tasks:
