@@ -60,8 +60,9 @@ class FoldedMLP:
     def given(self, x: Tensor) -> FoldedMLP:
         """Return the network of the inputs after the first ones, which are fixed to x, shape (n,)."""
         (weight, bias), *others = self.layers
-        share = torch.addmv(bias, weight[: len(x)].T.to(bias.dtype), x)
-        return FoldedMLP([(weight[len(x) :], share), *others])
+        n = x.shape[0]
+        share = torch.addmv(bias, weight[:n].T.to(bias.dtype), x)
+        return FoldedMLP([(weight[n:], share), *others])
 
     def signed(self, signs: Tensor) -> FoldedMLP:
         """Return the network whose outputs are multiplied by `signs`, shape (n_out,)."""
@@ -71,13 +72,13 @@ class FoldedMLP:
     def hidden(self, h: Tensor, memory: Memory) -> Tensor:
         """Return the last hidden layer (n, n_hidden) for inputs (n, n_in); the inputs if there is none."""
         for i, layer in enumerate(self.layers[:-1]):
-            h = _affine(h, *layer, memory.take(i % 2, len(h), len(layer[1]))).relu_()
+            h = _affine(h, *layer, memory.take(i % 2, h.shape[0], layer[1].shape[0])).relu_()
         return h
 
     def __call__(self, h: Tensor, memory: Memory) -> Tensor:
         """Return the output (n, n_out) for inputs (n, n_in), in memory that the next network will take."""
         weight, bias = self.layers[-1]
-        return _affine(self.hidden(h, memory), weight, bias, memory.take("output", len(h), len(bias)))
+        return _affine(self.hidden(h, memory), weight, bias, memory.take("output", h.shape[0], bias.shape[0]))
 
 
 class Memory:
@@ -90,7 +91,7 @@ class Memory:
     def take(self, name: object, n: int, width: int) -> Tensor:
         """Return the array (n, width) of that name, with whatever was left in it."""
         array = self.arrays.get((name, width))
-        if array is None or len(array) != n:
+        if array is None or array.shape[0] != n:
             array = self.arrays[name, width] = self.like.new_empty(n, width)
         return array
 
@@ -247,7 +248,7 @@ class FoldedImage:
 
         The draws are in memory that the next call will take.
         """
-        model, n = self.model, len(rho)
+        model, n = self.model, rho.shape[0]
         latents = self.memory.take("latents", n, model.n_units + eps.shape[1])
         z, logits = (self.memory.take(name, n, model.n_units) for name in ("z", "signed logits"))
         log_q = rho.new_zeros(n)
@@ -300,9 +301,10 @@ class FoldedImage:
         """
         h, (weight, bias) = self.decoder.hidden(context, self.memory), self.decoder.layers[-1]
         total = torch.zeros_like(h[:, 0])
-        for start in range(0, len(bias), FACTORS):
-            block = slice(start, min(start + FACTORS, len(bias)))
-            t, low = (self.memory.take(name, len(h), block.stop - start) for name in ("logits", "low"))
+        n, n_pixels = h.shape[0], bias.shape[0]
+        for start in range(0, n_pixels, FACTORS):
+            block = slice(start, min(start + FACTORS, n_pixels))
+            t, low = (self.memory.take(name, n, block.stop - start) for name in ("logits", "low"))
             _affine(h, weight[:, block], bias[block], t)
             total += torch.clamp(t, max=0, out=low).sum(-1)
             total += t.abs_().sigmoid_().prod(-1).log_()

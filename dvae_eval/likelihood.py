@@ -308,8 +308,8 @@ class _Estimate:
         Of L_K = L - c K^-a the rises from decade to decade are a geometric series.
         """
         n_powers = int(math.log10(self.n_samples) + 1e-9) + 1
-        before, rise = np.diff(self.weights.bounds[:, :n_powers].mean(0))[-2:]
-        if rise <= 0:
+        before, rise = np.diff(np.maximum(self.weights.bounds[:, :n_powers].mean(0), -1e300))[-2:]
+        if not rise > 0:
             return 0.0
         # A bound that does not slow down gives no limit, but a gap of at least a hundred times its last rise.
         ratio = min(rise / before, 0.99) if before > 0 else 0.99
@@ -365,8 +365,9 @@ def _per_class(values: Float, labels: Index) -> dict[str, list[float]]:
 
 
 def standard_error(values: Float) -> float:
-    """Return the standard error of the mean of independent values; nan of one value."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    """Return the standard error of the mean of independent values; nan of one value, or of infinite ones."""
+    known = len(values) > 1 and np.isfinite(values).all()
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if known else math.nan
 
 
 def _precision_effect(

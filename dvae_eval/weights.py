@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from .pareto import pareto_k
 from .protocol import WeightSource
@@ -55,7 +54,13 @@ class ImageWeights:
 
     @classmethod
     def of(cls, log_w: Float, parts: Float) -> ImageWeights:
-        """Return what weights log w, shape (n_samples,), and the means of their parts tell."""
+        """Return what weights log w, shape (n_samples,), and the means of their parts tell.
+
+        A weight may be 0, log w = -inf.  If one is no number, or none is above 0, nothing is told but nan.
+        """
+        if not np.isfinite(log_w.max()):
+            nothing = np.array(math.nan)
+            return cls(np.full(len(milestones(len(log_w))), math.nan), parts, nothing, nothing, nothing)
         return cls(
             bounds=bounds(log_w),
             parts=parts,
@@ -84,12 +89,21 @@ def bounds(log_w: Float) -> Float:
 def _bound(log_w: Float, k: int) -> float:
     n_blocks = len(log_w) // k
     blocks = log_w[: n_blocks * k].reshape(n_blocks, k)
-    return float((logsumexp(blocks, axis=1) - math.log(k)).mean() if k > 1 else blocks.mean())
+    return float(log_mean_exp(blocks).mean() if k > 1 else blocks.mean())
+
+
+def log_mean_exp(log_w: Float) -> Float:
+    """Return the logarithm of the mean of w over the last axis, -inf where all are 0."""
+    top = np.maximum(log_w.max(-1, keepdims=True), np.finfo(float).min)
+    with np.errstate(divide="ignore"):
+        mean: Float = top[..., 0] + np.log(np.exp(log_w - top).mean(-1))
+    return mean
 
 
 def effective_samples(log_w: Float) -> float:
     """Return (Σ w)² / Σ w²: how many equal weights would estimate their mean as well."""
-    return float(np.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)))
+    w = np.exp(log_w - log_w.max())
+    return float(w.sum() ** 2 / (w**2).sum())
 
 
 def jackknife_bias(log_w: Float) -> float:
@@ -102,7 +116,8 @@ def jackknife_bias(log_w: Float) -> float:
     n = len(log_w)
     if n == 1:
         return math.nan
-    share = np.exp(log_w - logsumexp(log_w))
+    share = np.exp(log_w - log_w.max())
+    share /= share.sum()
     rest = np.log1p(-np.minimum(share, 1 - np.finfo(float).eps))
     return min(0.0, float((n - 1) * (rest.mean() + math.log(n / (n - 1)))))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvae_core.errors import ConfigError, ResultError
+from dvae_core.errors import ConfigError, NumericalError, ResultError
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import estimate_log_likelihood
 from dvae_eval.log_z import estimate_log_z
@@ -111,3 +111,29 @@ def test_what_the_methods_return_is_checked(log_q, log_joint, words):
     config = LikelihoodConfig(n_samples=10)
     with pytest.raises(ConfigError, match=words):
         estimate_log_likelihood(Wrong(log_q, log_joint), images(), estimate_log_z(prior), config, prior=prior)
+
+
+def uniform_prior():
+    return BipartiteMachine.from_arrays(np.zeros((1, 1)), np.zeros(1), np.zeros(1))
+
+
+def test_weights_that_are_zero_count_as_such():
+    """Every other draw is impossible: the mean of the weights is half of what the others have."""
+    model = Wrong(torch.zeros, lambda n: torch.where(torch.arange(n) % 2 == 0, 0.0, -torch.inf))
+    prior = uniform_prior()
+    result = estimate_log_likelihood(
+        model, images(), estimate_log_z(prior), LikelihoodConfig(n_samples=10), prior=prior
+    )
+    assert result.log_likelihood == pytest.approx(np.log(0.5) - np.log(4))
+    assert result.per_image["ess"] == pytest.approx([5] * 6)
+    assert result.elbo == -np.inf
+    assert '"elbo": null' in result.to_json()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_an_estimate_that_is_no_number_names_the_image(value):
+    prior, model = uniform_prior(), Wrong(torch.zeros, lambda n: torch.full((n,), value))
+    with pytest.raises(NumericalError, match=r"image 0 .and 5 more. has a log-likelihood that is not finite"):
+        estimate_log_likelihood(
+            model, images(), estimate_log_z(prior), LikelihoodConfig(n_samples=10), prior=prior
+        )
