@@ -291,8 +291,9 @@ def load_result(path: Path) -> Result:
     except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
     kind = data.get("kind") if isinstance(data, dict) else None
-    if kind not in KINDS:
-        raise ResultError(f"{path}: not a result of this project (kind {kind!r}); give one of {', '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        found = str(kind)[:40]
+        raise ResultError(f"{path}: not a result of this project (kind {found!r}); give one of {', '.join(KINDS)}")
     try:
         result = KINDS[kind].from_dict(data)
         if None not in data.values():

@@ -45,7 +45,7 @@ IS_SHORT = "DVAE_FUZZ_EXAMPLES" not in os.environ
 FORMATS = Path(__file__).parent / "data" / "formats"
 BATCH = 20
 ROOM = 1 << 30  # bytes that reading a file of some kilobytes may take, at the very most
-SECONDS = 60  # that some inputs may take before the process is ended with a traceback of where it hangs
+SECONDS = 60  # that an input may take before the process is ended with a traceback of where it hangs
 
 TOKENS = [
     *(b"nan -inf 1e999 -1 0 2147483648 99999999999999999999 null true NaN Infinity [[ {}".split()),
@@ -285,14 +285,16 @@ def test_tampered_files_are_read_soundly_or_refused_in_one_line(name, tmp_path, 
     @given(st.integers(0, 2**64 - 1))
     def tamper(number):
         # Drawing a number takes hypothesis longer than most readers take for a file.
-        if not IS_SHORT:
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
         for k in range(BATCH):
+            if not IS_SHORT:
+                faulthandler.dump_traceback_later(SECONDS, exit=True)
             try:
                 give(tampered(random.Random(BATCH * number + k), target.seeds))
             except Exception as error:
                 error.add_note(f"input {k} of {number}")
                 raise
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
     def give(content):
         path = tmp_path / target.name
