@@ -92,7 +92,7 @@ class LikelihoodConfig:
     smoothing: bool = option(True, "Measure the model as trained; without smoothing, zeta = z (footnote 5).")
     precision: str = option(
         "float32",
-        "Numbers in the networks; what tf32 (CUDA) and bf16 do to the estimate is measured and said.",
+        "Numbers in the networks. tf32 and bf16 are for CUDA; what they do to the estimate is measured.",
         choices=("float32", "float64", "tf32", "bf16"),
     )
     log_z_error: float = option(

@@ -54,6 +54,11 @@ class Annealing:
     n_steps: int
     seed: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
     def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
         """Return the weights of an image's chains."""
         log_w = self.log_weights(x, index).cpu().numpy()

@@ -64,6 +64,8 @@ class WeightSource(Protocol):
     tile : int
         Samples that are drawn at a time.  A constant: a product's rounding may depend on its number of rows, so
         that neither memory nor workers may change it.
+    device : torch.device
+        Where the model is.
     """
 
     parts: ClassVar[tuple[str, ...]]
@@ -71,6 +73,9 @@ class WeightSource(Protocol):
 
     @property
     def tile(self) -> int: ...  # noqa: D102
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
 
     def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
         """Return the function that draws weights of image x, the one with this index in its data set.
@@ -88,7 +93,7 @@ class ModelWeights:
     tile = 500
 
     def __init__(self, model: LatentVariableModel, device: str = "cpu") -> None:
-        self.model, self.device = model, device
+        self.model, self.device = model, torch.device(device)
 
     def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
         """Return the function that draws weights of an image; see `WeightSource`."""

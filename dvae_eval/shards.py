@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 import cloudpickle
 import numpy as np
+import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
@@ -32,7 +34,7 @@ from dvae_core.run_files import locked
 from .resources import Plan, Resources, process_memory, torch_threads
 from .weights import ImageWeights, stack_images
 
-__all__ = ["ShardStore", "Task", "digest_of", "weigh_images"]
+__all__ = ["ShardStore", "Shards", "Task", "digest_of", "weigh_images"]
 
 Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
@@ -50,12 +52,17 @@ class Task(Protocol):
         What progress calls it.
     n_samples : int
         Weights of every image.
+    device : torch.device
+        Where it computes; processes share a CPU's cores, but would only get in each other's way on a GPU.
     """
 
     phase: ClassVar[str]
 
     @property
     def n_samples(self) -> int: ...  # noqa: D102
+
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
 
     def __call__(self, x: Images, index: int) -> ImageWeights:
         """Return the weights of image x, shape (n_pixels,), the one with this index in its data set."""
@@ -67,25 +74,15 @@ class Task(Protocol):
 
 
 class ShardStore:
-    """The finished shards of one estimate, in a directory that one process holds at a time.
+    """The finished shards of one task, files in a directory of their own.
 
     Parameters
     ----------
-    parent : Path
-        Where the directory is made.
-    key : str
-        Digest of all that the shards depend on, see `digest_of`.
+    directory : Path
     """
 
-    def __init__(self, parent: Path, key: str) -> None:
-        self.directory = parent / key[:16]
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the directory; ConfigError if another process does."""
-        refusal = "{}: another process is at work on the same estimate; wait for it, or give another --output"
-        with locked(self.directory, refusal):
-            yield
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
 
     def load(self) -> Iterator[tuple[Index, ImageWeights]]:
         """Yield positions and weights of every shard that is there and whole."""
@@ -100,13 +97,41 @@ class ShardStore:
         with atomic_write(self.directory / f"{positions[0]:08d}.npz") as file:
             np.savez(file, positions=positions, **arrays)
 
+
+class Shards:
+    """The stores of an estimate's tasks, each held by one process at a time.
+
+    Parameters
+    ----------
+    directory : Path
+        Of nothing but stores; made when the first one is needed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.used: list[Path] = []
+
+    @contextmanager
+    def held(self, key: str) -> Iterator[ShardStore]:
+        """Yield the store with this key, a digest of all that its shards depend on.
+
+        Raises
+        ------
+        ConfigError
+            If another process holds it.
+        """
+        place = self.directory / key[:16]
+        refusal = "{}: another process is at work on the same estimate; wait for it, or give another --output"
+        with locked(place, refusal):
+            self.used.append(place)
+            yield ShardStore(place)
+
     def remove(self) -> None:
-        """Remove all shards, and their parent directory if nothing else is in it."""
-        for path in self.directory.iterdir():
-            path.unlink()
-        self.directory.rmdir()
+        """Remove the stores that were used, once the result is safe; those of other settings stay."""
+        for place in self.used:
+            shutil.rmtree(place, ignore_errors=True)
         with suppress(OSError):
-            self.directory.parent.rmdir()
+            self.directory.rmdir()
 
 
 def digest_of(settings: dict[str, Any], images: Images, index: Index) -> str:
@@ -198,7 +223,7 @@ def _plan(
         each = task.seconds(images[first], int(index[first]))
     # Beside the networks: log weights, and what summing them up takes.
     memory = process_memory() + 8 * 8 * task.n_samples
-    n_workers = resources.workers_for(each * len(order), len(order), memory)
+    n_workers = resources.workers_for(each * len(order), len(order) if task.device.type == "cpu" else 1, memory)
     n_processes = n_workers + (n_workers > 1)
     plan = Plan(
         n_images=len(images),

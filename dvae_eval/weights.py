@@ -152,6 +152,11 @@ class Weighing:
     n_samples: int
     seed: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.source.device
+
     def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
         """Return the weights of an image."""
         return weigh(self.source, x, index, self.n_samples, self.seed)

@@ -13,10 +13,10 @@ from dvae_core.config import SMOOTHINGS, RunConfig
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.model import without_smoothing
 from dvae_core.smoothing import MixtureOfRamps, SpikeAndGaussian
-from dvae_eval import likelihood
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact import enumerate_states
 from dvae_eval.folded import FoldedDVAE
+from dvae_eval.image_estimates import ImageEstimates
 from dvae_eval.likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.weights import ImageWeights, milestones
@@ -247,13 +247,13 @@ def test_effective_sample_size_of_equal_weights_is_the_number_of_samples():
 def test_the_gap_of_a_bound_that_rises_as_a_power_is_found(power, n_samples):
     """L_K = 1 - K^-a has the gap K^-a, whether K is a power of ten or not."""
     curve = 1 - np.array(milestones(n_samples), dtype=float) ** -power
-    gap = likelihood._Estimate(weights_with(curve), 0.0, n_samples).extrapolated_gap
+    gap = ImageEstimates(weights_with(curve), 0.0, n_samples).extrapolated_gap
     assert gap == pytest.approx(n_samples**-power, rel=1e-9)
 
 
 def test_a_bound_that_does_not_slow_down_has_a_wide_gap():
-    assert likelihood._Estimate(weights_with([-4, -3, -2, -1]), 0.0, 1000).extrapolated_gap == pytest.approx(99)
-    assert likelihood._Estimate(weights_with([-1, -1, -1, -1]), 0.0, 1000).extrapolated_gap == 0
+    assert ImageEstimates(weights_with([-4, -3, -2, -1]), 0.0, 1000).extrapolated_gap == pytest.approx(99)
+    assert ImageEstimates(weights_with([-1, -1, -1, -1]), 0.0, 1000).extrapolated_gap == 0
 
 
 def weights_with(curve):

@@ -14,7 +14,7 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.errors import ResultError
-from dvae_eval import likelihood, shards
+from dvae_eval import likelihood_checks, shards
 from dvae_eval.results import LikelihoodResult, load_result
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -61,7 +61,7 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
 
 
 def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, capsys):
-    monkeypatch.setattr(likelihood, "GAP_LIMIT", -1.0)
+    monkeypatch.setattr(likelihood_checks, "GAP_LIMIT", -1.0)
     assert status_of(dvae_eval, *args, "--samples", 200) == 3
     captured = capsys.readouterr()
     assert captured.out.startswith("NOT TO BE TRUSTED: log p(x) >=")
@@ -143,6 +143,18 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeyp
     assert "3 of them done before" in capsys.readouterr().err
     assert not (tmp_path / "ll.shards").exists()
     assert result_of(tmp_path)["per_image"] == result_of(tmp_path, "whole.json")["per_image"]
+
+
+def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "ll.json")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LikelihoodResult, "save", full)
+        assert status_of(dvae_eval, *args, "--quiet") == 2
+    assert list(tmp_path.glob("ll.shards/*/*.npz"))
+    assert status_of(dvae_eval, *args, "--quiet") == 0
+    assert not (tmp_path / "ll.shards").exists()
 
 
 @pytest.mark.slow

@@ -16,14 +16,13 @@ import pytest
 from dvae_core.checkpoint import TrainedModel
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError
-from dvae_core.run_files import locked
 from dvae_eval import shards
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact import enumerate_states
 from dvae_eval.likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.resources import Plan, Resources, available_memory, parse_memory
-from dvae_eval.shards import ShardStore, digest_of
+from dvae_eval.shards import Shards, digest_of
 from dvae_eval.weights import ImageWeights, Weighing, stack_images
 from tests.oracles import tiny_model
 
@@ -37,9 +36,15 @@ def trained():
     return TrainedModel(model, RunConfig("tiny", model.config), (1, 3), {}, Path("tiny.pt"), "0" * 64)
 
 
-def estimate(config=CONFIG, **options):
+def estimate(config=CONFIG, shards=None, **options):
+    """Return the estimate; if it is finished, its shards are removed from the directory `shards`."""
     model = trained()
-    return estimate_log_likelihood(model, IMAGES, estimate_log_z(machine_of(model)), config, **options)
+    kept = shards and Shards(shards)
+    log_z = estimate_log_z(machine_of(model))
+    result = estimate_log_likelihood(model, IMAGES, log_z, config, shards=kept, **options)
+    if kept:
+        kept.remove()
+    return result
 
 
 @pytest.fixture
@@ -85,6 +90,21 @@ def test_finished_images_are_not_done_again(small_shards, tmp_path, monkeypatch)
     assert not place.exists()
 
 
+def test_annealing_that_is_stopped_keeps_what_came_before_it(small_shards, tmp_path):
+    config = dataclasses.replace(CONFIG, method="ais", n_ais_chains=5, n_ais_steps=3)
+
+    def stop(phase, done, _total, _estimate):
+        if phase == "annealing" and done >= 4:
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        estimate(config, shards=tmp_path / "s", progress=stop)
+    plans = []
+    resumed = estimate(config, shards=tmp_path / "s", announce=plans.append)
+    assert [plan.n_done for plan in plans] == [4]
+    assert same_bits(estimate(config), resumed)
+
+
 @pytest.mark.parametrize("change", [{"n_samples": 201}, {"seed": 1}, {"limit": 5}, {"precision": "float64"}])
 def test_shards_of_other_settings_are_left_alone(small_shards, tmp_path, change):
     place = tmp_path / "ll.shards"
@@ -107,16 +127,18 @@ def test_a_digest_depends_on_all_that_it_is_given():
 
 
 def test_a_second_process_is_refused(tmp_path):
-    store = ShardStore(tmp_path, "a" * 64)
-    with locked(store.directory), pytest.raises(ConfigError, match="another process is at work"), store.held():
+    kept = Shards(tmp_path)
+    words = "another process is at work"
+    with kept.held("a" * 64) as store, pytest.raises(ConfigError, match=words), kept.held("a" * 64):
         pass
+    with kept.held("b" * 64) as other:
+        assert other.directory != store.directory
 
 
 def test_a_shard_comes_back_as_it_went(tmp_path):
-    store = ShardStore(tmp_path, "a" * 64)
     rng = np.random.default_rng(0)
     weights = stack_images([ImageWeights.of(rng.normal(size=30), rng.normal(size=3)) for _ in range(4)])
-    with store.held():
+    with Shards(tmp_path).held("a" * 64) as store:
         store.save(np.array([7, 2, 9, 0]), weights)
         [(positions, found)] = store.load()
     assert positions.tolist() == [7, 2, 9, 0]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dvae_core.checkpoint import TrainedModel
     from dvae_eval.likelihood_images import LikelihoodImages
     from dvae_eval.results import LikelihoodResult, LogZResult
+    from dvae_eval.shards import Shards
 
     from ..console import LikelihoodProgress
 
@@ -87,6 +88,7 @@ def command(
     from dvae_eval.likelihood_images import images_path
     from dvae_eval.likelihood_pictures import picture_images
     from dvae_eval.resources import Resources, parse_memory
+    from dvae_eval.shards import Shards
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish
@@ -102,7 +104,7 @@ def command(
     trained.model.to(device)
     images, labels = _images(trained, data, config, quiet)
     log_z_result, source = _log_z(trained, log_z, config, device, quiet)
-    shards = path and path.with_name(f"{path.stem}.shards")
+    shards = Shards(path.with_name(f"{path.stem}.shards")) if path else None
     with _progress(shards, quiet) as progress:
         result = estimate_log_likelihood(
             trained,
@@ -123,7 +125,10 @@ def command(
             pictured.save(images_path(path))
         if plot:
             _draw(result, pictured, plot)
-    return finish(result, path, as_json, quiet, lambda: _details(result, bits))
+    status = finish(result, path, as_json, quiet, lambda: _details(result, bits))
+    if shards:
+        shards.remove()
+    return status
 
 
 def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool) -> tuple[Any, Any]:
@@ -139,7 +144,7 @@ def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, q
 
 
 @contextmanager
-def _progress(shards: Path | None, quiet: bool) -> Iterator[LikelihoodProgress]:
+def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress]:
     """Yield progress over images; after Ctrl-C, say what is kept."""
     from ..console import LikelihoodProgress
 
@@ -148,7 +153,7 @@ def _progress(shards: Path | None, quiet: bool) -> Iterator[LikelihoodProgress]:
             yield progress
         except KeyboardInterrupt as error:
             kept = (
-                f"{progress.n_done} images are kept in {shards}; the same command goes on from there"
+                f"{progress.n_done} images are kept in {shards.directory}; the same command goes on from there"
                 if shards
                 else "nothing is kept, since there was no file to write; give --output to be able to go on"
             )
