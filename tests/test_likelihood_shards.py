@@ -91,7 +91,7 @@ def test_finished_images_are_not_done_again(small_shards, tmp_path, monkeypatch)
 
 
 def test_annealing_that_is_stopped_keeps_what_came_before_it(small_shards, tmp_path):
-    config = dataclasses.replace(CONFIG, method="ais", n_ais_chains=5, n_ais_steps=3)
+    config = dataclasses.replace(CONFIG, method="ais", n_ais_chains=40, n_ais_steps=3)
 
     def stop(phase, done, _total, _estimate):
         if phase == "annealing" and done >= 4:
