@@ -1,0 +1,46 @@
+"""Keep of every run what the results page is made from: settings, results, the prior, and no checkpoint.
+
+    python reproduce/collect.py runs/reproduce reproduce/results
+
+Of the estimates image by image the log-likelihoods alone are kept, from which paired differences are made.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from dvae_core.files import write_text
+from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.writers import write_machine
+
+COPIED = ("config.json", "metrics.jsonl", "logz.json", "figure10.json")
+COLUMNS = ("index", "log_likelihood")
+
+
+def main(runs: Path, target: Path) -> None:
+    """Keep the small files of every run below `runs` at the same place below `target`."""
+    for path in sorted(runs.rglob("*")):
+        kept = target / path.relative_to(runs)
+        if path.name in (*COPIED, "ll.json", "model.pt"):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+        if path.name in COPIED:
+            shutil.copyfile(path, kept)
+        elif path.name == "ll.json":
+            write_text(kept, thinned(path.read_text(encoding="utf-8")))
+        elif path.name == "model.pt":
+            found = read_machine(path, ReadConfig())
+            write_machine(kept.with_name("prior.npz"), found.machine, found.constant)
+
+
+def thinned(text: str) -> str:
+    """Return a likelihood's JSON without what it says of every image beside its log-likelihood."""
+    result = json.loads(text)
+    result["per_image"] = {name: result["per_image"][name] for name in COLUMNS}
+    return json.dumps(result) + "\n"
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

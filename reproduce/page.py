@@ -1,0 +1,70 @@
+"""Make the results page: every command in its template is run, and what it prints put below it.
+
+    python reproduce/page.py            # docs/results.md from reproduce/results.md
+    python reproduce/page.py --check    # exit status 1 if that would change it
+
+A fenced block that opens with ```run holds commands; one that writes Markdown becomes part of the page, what
+others print is shown as it is.  Figures go where the commands say.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE, PAGE = ROOT / "reproduce" / "results.md", ROOT / "docs" / "results.md"
+BLOCK = re.compile(r"^```run\n(.*?)^```$", re.S | re.M)
+NOT_TRUSTWORTHY = 3  # an exit status that says so in the output, too
+MODULES = {"dvae-eval": ["-m", "dvae_cli.main"], "python": []}
+
+
+def made(template: str) -> str:
+    """Return the page: the template, each of its commands followed by what it printed."""
+    return BLOCK.sub(lambda block: "\n\n".join(map(shown, commands(block[1]))), template)
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of a block, one a line; a backslash joins it to the next."""
+    return [line for line in re.split(r"(?<!\\)\n", text) if line]
+
+
+def shown(command: str) -> str:
+    """Return a command and what it prints as Markdown."""
+    printed = output(command).strip("\n")
+    block = f"```console\n$ {command}\n```"
+    if not printed:
+        return block
+    return f"{block}\n\n{printed}" if "--format markdown" in command else f"{block}\n\n```text\n{printed}\n```"
+
+
+def output(command: str) -> str:
+    """Run a command in the repository's root and return what it prints; SystemExit if it fails."""
+    program, *arguments = (part for word in shlex.split(command) for part in expanded(word))
+    done = subprocess.run(
+        [sys.executable, *MODULES[program], *arguments], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
+    if done.returncode not in (0, NOT_TRUSTWORTHY):
+        raise SystemExit(f"{command}: {done.stderr.strip() or f'exit status {done.returncode}'}")
+    return done.stdout
+
+
+def expanded(word: str) -> list[str]:
+    """Return the files that a pattern stands for, as a shell does; any other word as it is."""
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(word)) if "*" in word else [word]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or say whether it is up to date."""
+    page = made(TEMPLATE.read_text(encoding="utf-8"))
+    if "--check" in arguments:
+        return int(not PAGE.exists() or page != PAGE.read_text(encoding="utf-8"))
+    PAGE.write_text(page, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
