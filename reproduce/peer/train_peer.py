@@ -130,6 +130,7 @@ class PeerTrainer:
 
 def minibatches(images: np.ndarray, size: int) -> Iterator[Tensor]:
     """Yield minibatches for ever, in a new order every epoch, without what is left over."""
+    size = min(size, len(images))
     while True:
         order = torch.randperm(len(images)).numpy()
         for start in range(0, len(images) - size + 1, size):
