@@ -14,7 +14,7 @@ convolutions, and the pixels are binary, so that their cross-entropy stands in t
 
 `tuned`: what we would change after reading the code: the entropy is summed over units (the loss takes their mean,
 which makes its gradient n_units times too small), the KL weight rises linearly over the first tenth, the step size
-falls from 1e-3 by a factor of ten, one replica, small initial couplings, no clipping.
+falls from 3e-3 by a factor of ten, one replica, small initial couplings, no clipping.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Recipe:
 
 RECIPES = {
     "documented": Recipe(3e-4, 1.0, 1e-6, 1.0, True, 2.8, False, None, 8, 10),
-    "tuned": Recipe(1e-3, 0.1, 0.05, 0.1, False, float("inf"), True, 0.01, 1, 5),
+    "tuned": Recipe(3e-3, 0.1, 0.05, 0.1, False, float("inf"), True, 0.01, 1, 5),
 }
 
 
