@@ -30,6 +30,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,12 @@ def timed_trainer(config: RunConfig, side: int, device: str) -> tuple[Trainer, S
 
 # --- the floor ----------------------------------------------------------------------------------------------
 
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1)}
 
 
 class ProductRecorder(TorchDispatchMode):
-    """Counts the matrix products that run within it, by part and by shape and strides of both factors."""
+    """Counts the matrix products that run within it, by part and by shape, strides and type of both factors."""
 
     def __init__(self, watch: Stopwatch) -> None:
         super().__init__()
@@ -156,7 +157,7 @@ class ProductRecorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         places = PRODUCTS.get(func.overloadpacket.__name__)
         if places:
-            layouts = [(tuple(args[i].shape), args[i].stride()) for i in places]
+            layouts = [(tuple(args[i].shape), args[i].stride(), args[i].dtype) for i in places]
             self.counts[(self.watch.stack[-1], *layouts)] += 1
         return func(*args, **(kwargs or {}))
 
@@ -168,7 +169,8 @@ def floor(counts: Counter[tuple[str, Layout, Layout]], watch: Stopwatch) -> dict
     for (part, *layouts), n in counts.items():
         for layout in layouts:
             if layout not in memory:
-                memory[layout] = torch.empty_strided(*layout, device=watch.device).fill_(0.5)
+                shape, strides, dtype = layout
+                memory[layout] = torch.empty_strided(shape, strides, dtype=dtype, device=watch.device).fill_(0.5)
         left, right = (memory[layout] for layout in layouts)
         product, out = torch.bmm if left.dim() == 3 else torch.mm, left @ right
         watch.take()
@@ -234,11 +236,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument(
+        "--amp", action="store_true", help="multiply matrices in bfloat16, as dvae-train --amp does"
+    )
     parser.add_argument("--side", type=int, help="pixels on a side of an image")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     config = ARCHITECTURES[args.architecture]
+    config = replace(config, train=replace(config.train, amp=args.amp))
     side = args.side or SIDES.get(args.architecture, 28)
     found = measure(config, side, args.device, args.repeats, args.warmup)
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or "cpu"

@@ -92,6 +92,8 @@ def test_shape_of_weights_that_have_no_tail():
     assert math.isnan(pareto_k(np.zeros(20)))
     # One sample has all the weight.
     assert pareto_k(np.r_[np.full(999, -700.0), 0.0]) == math.inf
+    # Ties with the threshold up to the first quartile of the tail, and not beyond it: no nan.
+    assert pareto_k(np.r_[np.zeros(170), np.linspace(1, 2, 30)]) == math.inf
 
 
 def test_fewer_samples_have_a_stricter_limit():

@@ -1,0 +1,78 @@
+"""The test log-likelihood of a model of train_peer.py, by the estimator that measures ours.
+
+    dvae-eval logz runs/peer.pt --precision 0.01 -o runs/peer-logz.json
+    python reproduce/peer/evaluate_peer.py runs/peer.pt --log-z runs/peer-logz.json -o runs/peer-ll.json
+
+Images that are done are kept beside the result: after a crash, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from peer_model import load_peer
+
+from dvae_core.data import load
+from dvae_core.errors import DvaeError
+from dvae_eval.config import LikelihoodConfig
+from dvae_eval.likelihood import estimate_log_likelihood
+from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.resources import Resources
+from dvae_eval.results import LikelihoodResult, LogZResult, load_result
+from dvae_eval.shards import Shards
+
+
+def evaluate(path: Path, data: str, log_z: Path, output: Path, config: LikelihoodConfig) -> LikelihoodResult:
+    """Estimate, and write the result to `output`.
+
+    Raises
+    ------
+    DvaeError
+        If a file is none of the kind that is wanted, or log Z is that of another model.
+    """
+    found = load_result(log_z)
+    if not isinstance(found, LogZResult):
+        raise DvaeError(f"{log_z}: no result of dvae-eval logz; give one")
+    shards = Shards(output.with_suffix(".shards"))
+    result = estimate_log_likelihood(
+        load_peer(path),
+        load(data).fixed(config.split),
+        found,
+        config,
+        # log Z is that of the spins, constant included, as log_joint of the model wants it.
+        prior=read_machine(path, ReadConfig()).machine,
+        log_z_source=log_z.name,
+        resources=Resources(n_workers=1),
+        shards=shards,
+    )
+    result.save(output)
+    shards.remove()
+    return result
+
+
+def main() -> int:
+    """Estimate, print, and return 3 if the result is not to be trusted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--log-z", type=Path, required=True, help="what dvae-eval logz said of MODEL")
+    parser.add_argument("--output", "-o", type=Path, required=True)
+    parser.add_argument("--data", default="mnist-static")
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--limit", type=int, default=0, help="so many images, evenly spread; 0 = all")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    config = LikelihoodConfig(n_samples=args.samples, limit=args.limit)
+    try:
+        result = evaluate(args.model, args.data, args.log_z, args.output, config)
+    except DvaeError as error:
+        print(f"evaluate_peer.py: {error}", file=sys.stderr)
+        return 2
+    print(result if result.trustworthy else f"NOT TO BE TRUSTED: {result}", *result.reasons, sep="\n  ")
+    return 0 if result.trustworthy else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
