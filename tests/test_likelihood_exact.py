@@ -304,8 +304,8 @@ def trusted(estimate):
 def test_the_gap_is_told_within_a_factor_of_two(weights, gap):
     """log p(x) = 0 and nearly all images have tails beyond Pareto's limit; the gaps are means over 720 images.
 
-    The relative error of the extrapolation from 60 images was up to 0.6 (docs/how-to/read-the-diagnostics.md), that
-    from 150 is less than 0.4: a factor of two is about 2 of them, false alarm some per cent, fixed seed.
+    Estimates from 60 images were up to three times too large (docs/how-to/read-the-diagnostics.md); from 150 a
+    factor of two is about 2 standard errors, false alarm some per cent, fixed seed.
     """
     estimate = estimates(weights, 150)
     assert estimate.suspect.mean() > 0.75
