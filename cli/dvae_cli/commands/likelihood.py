@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-# How often log Z is estimated anew, with more sweeps, until its error is as small as was asked for.
 
 
 @click.command("ll")
