@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logsumexp
+from scipy.optimize import brentq
+from scipy.special import expit, log_expit, logsumexp
 
 from dvae_core.errors import NumericalError, OverlapError
 
@@ -26,7 +27,8 @@ def bar(w_f: Float, w_r: Float) -> float:
     """Return Δf = -log(Z_1 / Z_0) in nats by Bennett's acceptance ratio, through pymbar, guarded.
 
     pymbar answers 0 ± 0 if one work is nan or infinite, and a small or nan error without overlap; both are
-    refused here.  It also resets NumPy's error state, which is put back.
+    refused here.  It also resets NumPy's error state, which is put back, and gives up on works that are all equal
+    and on some of little overlap, of which the root is found here.
 
     Parameters
     ----------
@@ -51,16 +53,32 @@ def bar(w_f: Float, w_r: Float) -> float:
         # Imported here, and its loggers silenced: the import takes long and prints two banners.
         for name in ("pymbar.timeseries", "pymbar.mbar_solvers"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        from pymbar import other_estimators
+        from pymbar import other_estimators, utils
 
         with np.errstate(all="ignore"):
-            answer = other_estimators.bar(w_f, w_r, DeltaF=guess, compute_uncertainty=False)
-    delta_f = float(answer["Delta_f"])
+            try:
+                answer = other_estimators.bar(w_f, w_r, DeltaF=guess, compute_uncertainty=False)
+                delta_f = float(answer["Delta_f"])
+            except (utils.BoundsError, utils.ConvergenceError):
+                delta_f = _root(w_f, w_r)
     if not math.isfinite(delta_f) or _overlap(w_f, w_r, delta_f) < MIN_OVERLAP:
         raise OverlapError(
             "two neighbouring distributions share no mass; use more rungs (a higher --exchange-rate)"
         )
     return delta_f
+
+
+def _root(w_f: Float, w_r: Float) -> float:
+    """Return the root C of Σ_f σ(C - M - w_f) = Σ_r σ(M - C - w_r), M = log n_f/n_r; it rises with C."""
+    m = math.log(w_f.size / w_r.size)
+
+    def difference(c: float) -> float:
+        return float(logsumexp(log_expit(c - m - w_f)) - logsumexp(log_expit(m - c - w_r)))
+
+    ends = [w_f.min() + m, w_f.max() + m, m - w_r.min(), m - w_r.max()]
+    # Beyond all works by more than log n, one side has all the weight.
+    margin = 10 + math.log(w_f.size) + math.log(w_r.size)
+    return float(brentq(difference, min(ends) - margin, max(ends) + margin))
 
 
 @dataclass(frozen=True, slots=True)

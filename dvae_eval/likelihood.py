@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from dvae_core.checkpoint import TrainedModel, package_versions
-from dvae_core.errors import ConfigError, NumericalError, ResultError
+from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model import without_smoothing
 from dvae_core.rbm import RBM
 
@@ -71,7 +71,7 @@ def model_description(trained: TrainedModel) -> dict[str, Any]:
 def estimate_log_likelihood(
     model: TrainedModel | LatentVariableModel,
     images: NDArray[np.uint8],
-    log_z: LogZResult,
+    log_z: LogZResult | None = None,
     config: LikelihoodConfig | None = None,
     *,
     prior: Machine | None = None,
@@ -89,9 +89,11 @@ def estimate_log_likelihood(
     model : TrainedModel or LatentVariableModel
         One of this project's, in evaluation mode, or anyone's with the two methods of `LatentVariableModel`.
     images : uint8, shape (n_images, n_pixels)
-        Binary, 0 or 1; `config.limit` of them, evenly spread, are used.
-    log_z : LogZResult
-        Of this model's prior.
+        Binary, 0 or 1; `config.limit` of them, evenly spread, are used.  A `LatentVariableModel` may take images
+        of any other shape and kind of number.
+    log_z : LogZResult, optional
+        Of this model's prior.  Only a `LatentVariableModel` that is normalised, without a Boltzmann machine in its
+        prior, goes without.
     config : LikelihoodConfig, optional
         Settings.
     prior : BipartiteMachine or GeneralMachine, optional
@@ -115,14 +117,20 @@ def estimate_log_likelihood(
     ResultError
         If `log_z` belongs to another prior.
     ConfigError
-        If another process is at work in `shards`, the memory does not suffice, or a setting cannot be used.
+        If another process is at work in `shards`, the memory does not suffice, a setting cannot be used, or log Z
+        or the prior is missing.
+    DataError
+        If there are no images, or a TrainedModel is given others than binary ones of its size.
     NumericalError
         If a log-likelihood is not finite.
     """
     config = config or LikelihoodConfig()
     started = time.monotonic()
-    source, description = _source(model, prior, config)
-    _check_log_z(log_z, log_z_source, description)
+    source, description = _source(model, prior, log_z, config)
+    _check_images(images, model)
+    if log_z is None and prior is None and not isinstance(model, TrainedModel):
+        log_z, log_z_source = _normalised(description), "the model is normalised"
+    log_z = _checked_log_z(log_z, log_z_source, description)
     chosen = _spread(len(images), config.limit)
     work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), shards, announce, progress)
     importance = work.do(Weighing(source, config.n_samples, config.seed), _key(description, config))
@@ -132,7 +140,7 @@ def estimate_log_likelihood(
     checks += check_agreement(estimate, importance) if estimate is not importance else []
     trustworthy, reasons = verdict(checks)
     return LikelihoodResult(
-        **_numbers(estimate, importance, source, images.shape[1]),
+        **_numbers(estimate, importance, source, math.prod(images.shape[1:])),
         std_err_log_z=log_z.std_err,
         method=config.method,
         log_z=log_z.log_z,
@@ -154,12 +162,47 @@ def estimate_log_likelihood(
     )
 
 
-def _check_log_z(log_z: LogZResult, source: str, description: dict[str, Any]) -> None:
-    """Raise ResultError unless log Z is a number, and that of this model's prior."""
-    if log_z.model["prior_sha256"] != description["prior_sha256"]:
+def _check_images(images: NDArray[Any], model: TrainedModel | LatentVariableModel) -> None:
+    """Raise DataError unless there are images, and for a trained model binary ones of its size."""
+    if not images.size:
+        raise DataError(f"images: an array of shape {images.shape} holds none; give some")
+    if not isinstance(model, TrainedModel):
+        return
+    if images.ndim != 2 or images.shape[1] != model.model.n_pixels:
+        n = model.model.n_pixels
+        raise DataError(f"images: an array of shape {images.shape} for a model of {n} pixels; give (n, {n})")
+    if not ((images == 0) | (images == 1)).all():
+        raise DataError("images: hold other values than 0 and 1; make them binary first")
+
+
+def _normalised(description: dict[str, Any]) -> LogZResult:
+    """Return the log Z of a model without a Boltzmann machine: 0."""
+    return LogZResult(
+        log_z=0.0,
+        std_err=0.0,
+        ci95=[0.0, 0.0],
+        method="exact",
+        repeats=[],
+        model=description,
+        settings={},
+        seed=0,
+        trustworthy=True,
+        reasons=[],
+        diagnostics={},
+        versions={},
+        wall_seconds=0.0,
+    )
+
+
+def _checked_log_z(log_z: LogZResult | None, source: str, description: dict[str, Any]) -> LogZResult:
+    """Return log Z; ResultError or ConfigError unless it is there, a number, and that of this model's prior."""
+    if log_z is None:
+        raise ConfigError("log_z: that of the model's prior is missing; estimate it with estimate_log_z")
+    if log_z.model.get("prior_sha256") != description.get("prior_sha256"):
         raise ResultError(f"{source}: log Z of another model than {description['file']}; estimate it anew")
     if log_z.log_z is None or not math.isfinite(log_z.log_z):
         raise ResultError(f"{source}: log Z is not finite; estimate it anew")
+    return log_z
 
 
 def _numbers(
@@ -175,7 +218,7 @@ def _numbers(
         "elbo": sum(parts.values()),
         "elbo_parts": parts,
         "gap": estimate.gap,
-        "n_suspect": int(estimate.suspect.sum()),
+        "n_suspect": estimate.n_suspect,
         "bits_per_dim": -mean / (n_pixels * math.log(2)),
         "n_samples": estimate.n_samples,
         "n_images": len(estimate.values),
@@ -196,7 +239,10 @@ def _columns(
 
 
 def _source(
-    model: TrainedModel | LatentVariableModel, prior: Machine | None, config: LikelihoodConfig
+    model: TrainedModel | LatentVariableModel,
+    prior: Machine | None,
+    log_z: LogZResult | None,
+    config: LikelihoodConfig,
 ) -> tuple[WeightSource, dict[str, Any]]:
     """Return where a model's weights come from, and what a result says of the model."""
     if isinstance(model, TrainedModel):
@@ -204,14 +250,14 @@ def _source(
         if config.precision == "tf32" and network.groups.device.type != "cuda":
             raise ConfigError("--precision: tf32 is CUDA's; give --device cuda, or float32")
         return FoldedDVAE(network, config.precision), model_description(model)
-    if prior is None:
+    if prior is None and log_z is not None:
         raise ConfigError(
             "prior: the Boltzmann machine of the model's prior is missing; give it, log Z is its own"
         )
     if config.precision != "float32" or not config.smoothing:
         raise ConfigError("precision, smoothing: are settings of this project's models; leave them as they are")
-    name = type(model).__qualname__
-    return ModelWeights(model), {"file": name, "sha256": model_digest(model), **prior.description()}
+    of_prior = prior.description() if prior else {}
+    return ModelWeights(model), {"file": type(model).__qualname__, "sha256": model_digest(model), **of_prior}
 
 
 def _dtype(source: WeightSource) -> str:
@@ -301,7 +347,7 @@ def _precision_effect(
     """Return what the precision does to some images' estimates, with the same noise, against float32."""
     if config.precision not in ("tf32", "bf16") or not isinstance(model, TrainedModel):
         return {}
-    reference, _ = _source(model, None, replace(config, precision="float32"))
+    reference, _ = _source(model, None, None, replace(config, precision="float32"))
     n = min(config.n_samples, EFFECT_SAMPLES)
     some = chosen[_spread(len(chosen), EFFECT_IMAGES)]
     ours, theirs = (

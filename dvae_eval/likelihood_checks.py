@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .image_estimates import ImageEstimates
 from .results import Check, LogZResult
 
@@ -11,16 +13,25 @@ __all__ = ["check_agreement", "check_likelihood"]
 
 # An error of log Z beyond this would decide between models; the paper's own was about 0.05.
 LOG_Z_LIMIT = 0.05
-# A bound that lies further below the log-likelihood than this would, too, though it errs to the safe side.
-GAP_LIMIT = 0.2
-# Of the images whose weights have no mean to rely on, the share beyond which the mean over images has none either.
-SUSPECT_LIMIT = 0.75
+# A bound is a bound however far below the log-likelihood it lies, as long as that is said next to it.  Of weights
+# with known log p(x), log-normal ones and those of Gaussians that are too narrow or too wide, the gap was found
+# within a factor of about two of its estimate up to these limits, and anywhere beyond them
+# (tests/test_likelihood_exact.py).
+GAP_LIMIT = 2.0
+SLOWING_LIMIT = 0.7
+# A gap below this decides nothing, whatever its own error.
+SMALL_GAP = 0.2
 # A difference of two estimates of the same number that luck makes with a probability of 1e-4, in standard errors.
 AGREEMENT_LIMIT = 3.9
 
+MORE = "give more images or --samples, or see --method ais --limit 20"
+
 
 def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[str, float]) -> list[Check]:
-    """Return the checks of a log-likelihood: log Z, the gap that the bound leaves, the tails of the weights.
+    """Return the checks of a log-likelihood: log Z, and whether the gap that the bound leaves can be told.
+
+    Heavy tails of the weights are no check: their mean is then far from normal, but the bound holds, and all that
+    they do to it is to widen the gap.
 
     Parameters
     ----------
@@ -39,15 +50,13 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
     std_err = math.inf if log_z.std_err is None else log_z.std_err
     checks.append(_at_most("standard error of log Z, nats", std_err, LOG_Z_LIMIT, remedy))
     if estimate.gap is not None:
-        remedy = "the bound holds, but is loose: give more --samples, or see --method ais"
-        checks.append(
-            _at_most("estimated gap between bound and log-likelihood, nats", estimate.gap, GAP_LIMIT, remedy)
-        )
-        share = float(estimate.suspect.mean())
-        remedy = "compare with --method ais --limit 20"
-        checks.append(
-            _at_most("share of images whose weights have too heavy a tail", share, SUSPECT_LIMIT, remedy)
-        )
+        name = "estimated gap between bound and log-likelihood, nats"
+        remedy = "the bound holds, but is loose: give more --samples, or see --method ais --limit 20"
+        checks.append(_at_most(name, estimate.gap, GAP_LIMIT, remedy))
+        name = "share of its rise that the bound keeps from decade to decade of samples"
+        slowing = estimate.slowing if estimate.gap > SMALL_GAP else 0.0
+        remedy = "the bound holds, but how far it lies below the log-likelihood cannot be told: " + MORE
+        checks.append(_at_most(name, slowing, SLOWING_LIMIT, remedy))
     if effect:
         checks.append(
             _at_most("effect of --precision, nats", abs(effect["mean"]), LOG_Z_LIMIT, "use --precision float32")
@@ -58,9 +67,10 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
 def check_agreement(annealed: ImageEstimates, importance: ImageEstimates) -> list[Check]:
     """Return the check that annealing has found no less than importance weighting did."""
     found = importance.beside(annealed)
-    if len(annealed.values) < 2:
-        return []
-    below = max(0.0, -found["difference"] / max(found["difference_std_err"], 1e-12))
+    # Of few images the spread says little or nothing, of few samples their own errors do.
+    spread = np.nan_to_num(found["difference_std_err"])
+    error = max(spread, math.hypot(annealed.std_err_samples, importance.std_err_samples), 1e-12)
+    below = max(0.0, -found["difference"] / error)
     name, remedy = "annealing lies below importance weighting, in standard errors", "use more --ais-steps"
     return [_at_most(name, below, AGREEMENT_LIMIT, remedy)]
 

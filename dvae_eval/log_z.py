@@ -19,7 +19,7 @@ from dvae_core.errors import ConfigError
 from .annealed import estimate_by_annealing
 from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
-from .estimate import Estimate, ProgressCallback, estimate_by_tempering
+from .estimate import Estimate, ProgressCallback, estimate_by_tempering, with_rounding
 from .exact import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
@@ -182,12 +182,13 @@ def _estimated(
     else:
         estimate = estimate_by_tempering(coupled, config, device, threads, progress, store, offset=offset)
     exact = exact_log_z(machine) + constant if config.against_exact else None
-    return _fields(config, estimate, exact)
+    return _fields(config, estimate, exact, machine.n_units)
 
 
-def _fields(config: LogZConfig, estimate: Estimate, exact: float | None) -> dict[str, Any]:
+def _fields(config: LogZConfig, estimate: Estimate, exact: float | None, n_units: int) -> dict[str, Any]:
     """Return a result's fields; the estimate is held against the exact value where that is known."""
-    log_z, error, limit = estimate.log_z, estimate.std_err, student_limit(estimate.n_independent)
+    log_z, limit = estimate.log_z, student_limit(estimate.n_independent)
+    error = max(estimate.std_err, with_rounding(0.0, log_z, n_units))
     checks = list(estimate.checks)
     diagnostics = dict(estimate.diagnostics)
     if exact is not None:

@@ -37,7 +37,7 @@ def pareto_k(log_w: Float) -> float:
     weights = np.exp(largest - largest[-1])
     excess = weights[1:] - weights[0]
     # A tail of which most values are the threshold itself, but for rounding, has no shape.
-    if excess[_first_quartile(len(excess))] <= np.finfo(float).eps:
+    if excess[_quartile(n_tail)] <= np.finfo(float).eps:
         return -math.inf if excess[-1] <= np.finfo(float).eps else math.inf
     k, _ = fit_generalised_pareto(excess)
     # A weak prior at 1/2 with the weight of ten values steadies short tails (Vehtari et al., App. G).
@@ -57,8 +57,8 @@ def fit_generalised_pareto(values: Float) -> tuple[float, float]:
     """
     n = len(values)
     m = 30 + math.isqrt(n)
-    quartile = values[_first_quartile(n)]
-    grid = 1 / values[-1] + (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / (3 * quartile)
+    scale = 3 * values[_quartile(n)]
+    grid = 1 / values[-1] + (1 - np.sqrt(m / (np.arange(1, m + 1) - 0.5))) / scale
     k = np.log1p(-grid[:, None] * values).mean(1)
     log_likelihood = n * (np.log(-grid / k) - k - 1)
     weights = np.exp(log_likelihood - log_likelihood.max())
@@ -67,6 +67,6 @@ def fit_generalised_pareto(values: Float) -> tuple[float, float]:
     return shape, -shape / theta
 
 
-def _first_quartile(n: int) -> int:
-    """Return the place of the first quartile among n values, by which the grid is scaled."""
+def _quartile(n: int) -> int:
+    """Return the place of the first quartile among n ascending values."""
     return int(n / 4 + 0.5) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import types
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -111,18 +112,41 @@ class ModelWeights:
 
 
 def model_digest(model: LatentVariableModel) -> str:
-    """Return a SHA-256 of a model's methods and of its weights, or of all that it is if it is no torch module."""
+    """Return a SHA-256 of all that a model is: of a torch module its two methods, weights and plain attributes."""
     digest = hashlib.sha256(type(model).__qualname__.encode())
     for method in (model.sample_latents, model.log_joint):
-        code = getattr(method, "__code__", None)
-        digest.update(b"" if code is None else code.co_code)
+        digest.update(_code(getattr(method, "__code__", None)))
     if isinstance(model, torch.nn.Module):
         for name, tensor in model.state_dict().items():
-            digest.update(f" {name} {tuple(tensor.shape)} {tensor.dtype} ".encode())
-            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+            digest.update(_tensor(name, tensor))
+        for path, module in model.named_modules():
+            for name, value in sorted(vars(module).items()):
+                digest.update(_attribute(f"{path}.{name}", value))
     else:
         digest.update(cloudpickle.dumps(model))
     return digest.hexdigest()
+
+
+def _code(code: Any) -> bytes:
+    """Return the instructions of a function with the constants and names that they use."""
+    if not isinstance(code, types.CodeType):
+        return b""
+    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c).encode() for c in code.co_consts]
+    return b" ".join((code.co_code, repr(code.co_names).encode(), *constants))
+
+
+def _tensor(name: str, tensor: Tensor) -> bytes:
+    """Return the name, shape, dtype and values of a tensor."""
+    values = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return f" {name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + values
+
+
+def _attribute(name: str, value: Any) -> bytes:
+    """Return an attribute of a torch module that its state does not hold: a tensor, or what prints as it is."""
+    if isinstance(value, Tensor):
+        return _tensor(name, value)
+    plain = isinstance(value, bool | int | float | complex | str | tuple | list | torch.Size | torch.dtype)
+    return f" {name} {value!r} ".encode() if plain and "._" not in f".{name}" else b""
 
 
 def _check_shape(name: str, values: Any, n: int) -> None:

@@ -25,6 +25,8 @@ __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result"
 SCHEMA = 1
 # A result of more images than this is written with a few digits of each.
 FEW_IMAGES = 1000
+# A gap below this is not worth a word.
+LEAST_GAP = 0.005
 LIMIT_BYTES = 1 << 28
 R = TypeVar("R", bound="Result")
 
@@ -159,7 +161,7 @@ class LogZResult(Result):
 
     def __str__(self) -> str:
         """Say the number in one line."""
-        error = "" if self.method.startswith("exact") else f" ± {self.std_err:.2g}"
+        error = "" if self.method.startswith("exact") else f" ± {_error(self.std_err)}"
         return f"log Z = {self.log_z:.{_digits(self.std_err)}f}{error} nats ({self.method})"
 
 
@@ -224,11 +226,12 @@ class LikelihoodResult(Result):
         Result.save(dataclasses.replace(self, per_image=per_image), path)
 
     def __str__(self) -> str:
-        """Say the number with both of its errors in one line."""
+        """Say the number with both of its errors in one line, and how far it is thought to lie below the truth."""
         digits = _digits(self.std_err_images)
+        gap = "" if self.gap is None or self.gap < LEAST_GAP else f", by about {self.gap:.2g}"
         return (
-            f"log p(x) >= {self.log_likelihood:.{digits}f} ± {self.std_err_images:.2g} (images) "
-            f"± {self.std_err_log_z:.2g} (log Z) nats "
+            f"log p(x) >= {self.log_likelihood:.{digits}f} ± {_error(self.std_err_images)} (images) "
+            f"± {_error(self.std_err_log_z)} (log Z) nats{gap} "
             f"({self.n_samples} {'samples' if self.method == 'importance' else 'annealed chains'}, "
             f"{self.n_images} images)"
         )
@@ -325,9 +328,16 @@ def _fits(value: Any, hint: Any) -> bool:
     return hint is Any or type(value) is hint or (hint is types.NoneType and value is None)
 
 
-def _digits(std_err: float) -> int:
+def _digits(std_err: float | None) -> int:
     """Return how many decimals an estimate deserves: two digits of its error, between 2 and 6."""
+    if std_err is None or not math.isfinite(std_err):
+        return 2
     return 6 if std_err <= 0 else min(6, max(2, 1 - math.floor(math.log10(std_err))))
+
+
+def _error(std_err: float | None) -> str:
+    """Say a standard error; a single image has none, and files hold null where one was not finite."""
+    return f"{std_err:.2g}" if std_err is not None and math.isfinite(std_err) else "unknown"
 
 
 def _rounded(value: float) -> float:

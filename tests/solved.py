@@ -216,8 +216,157 @@ def mnist(n=20_000):
     return load("mnist-static", quiet=True).fixed("train")[:n].astype(float)
 
 
+def alike(left, right, W, a, b):
+    """Classes of units that act alike, W, a and b being those of the classes: log Z is a sum over counts."""
+    left, right = np.array(left), np.array(right)
+    counts = np.array(list(itertools.product(*[range(n + 1) for n in left])))
+    choose = (gammaln(left + 1) - gammaln(counts + 1) - gammaln(left - counts + 1)).sum(1)
+    W, a, b = (np.asarray(values, dtype=float) for values in (W, a, b))
+    log_z = logsumexp(choose + counts @ a + (right * np.logaddexp(0, counts @ W + b)).sum(1))
+    machine = rbm(np.repeat(np.repeat(W, left, 0), right, 1), np.repeat(a, left), np.repeat(b, right))
+    return machine, float(log_z)
+
+
+def unequal_patterns(n_left, n_right, strengths, field=0.0):
+    """Hopfield couplings of orthogonal patterns of unequal strength: basins of unequal weight."""
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(strengths))))
+    J = (signs * strengths) @ signs.T
+    left, right = np.full(len(signs), n_left), np.full(len(signs), n_right)
+    a, b = 2 * field - 2 * J @ right, -2 * J.T @ left
+    return alike(left, right, 4 * J, a, b)
+
+
+def triangular(width, length, K):
+    """Spins on a triangular lattice, a ring across and open along it, by dense transfer matrices.
+
+    With K < 0 every triangle is frustrated.
+    """
+    site = lambda i, j: i * width + j % width  # noqa: E731
+    edges = [(site(i, j), site(i, j + 1), K) for i in range(length) for j in range(width)]
+    edges += [(site(i, j), site(i + 1, j + d), K) for i in range(length - 1) for j in range(width) for d in (0, 1)]
+    s = np.array(list(itertools.product((-1.0, 1.0), repeat=width)))
+    ring = K * (s * np.roll(s, -1, 1)).sum(1)
+    transfer = K * (s @ s.T + s @ np.roll(s, -1, 1).T)
+    message = ring
+    for _ in range(length - 1):
+        message = logsumexp(message[:, None] + transfer, axis=0) + ring
+    machine, constant = spin_machine(width * length, edges)
+    return machine, float(logsumexp(message)) - constant
+
+
+def potts(seed, n_sites, q, penalty, J):
+    """A chain of sites of q units, about one of them on, alike neighbours favoured; transfer over 2^q states."""
+    rng = np.random.default_rng(seed)
+    n = n_sites * q
+    states = np.array(list(itertools.product((0.0, 1.0), repeat=q)))
+    repulsion = -penalty * np.triu(np.ones((q, q)), 1)
+    couplings, b = np.kron(np.eye(n_sites), repulsion), 0.3 * rng.normal(size=n) + penalty / 2
+    couplings += np.kron(np.eye(n_sites, k=1), J * np.eye(q))
+    own = [(states @ repulsion * states).sum(1) + states @ b[i * q : (i + 1) * q] for i in range(n_sites)]
+    message = own[0]
+    for site in own[1:]:
+        message = logsumexp(message[:, None] + J * states @ states.T, axis=0) + site
+    return machine_from_couplings(couplings, b), float(logsumexp(message))
+
+
+def switched(seed, n_left, n_right, preference):
+    """Two random RBMs of very different entropies, of which a unit wakes up one; equal weights at preference 0."""
+    rng = np.random.default_rng(seed)
+    wake, n = 60.0, n_right
+    weak, strong = rng.normal(size=(n_left, n)), 3 * rng.normal(size=(n_left, n))
+    a, b = rng.normal(size=n_left), rng.normal(size=2 * n)
+    balance = enumerated(strong, a, b[n:]) - enumerated(weak, a, b[:n])
+    W = np.block([[np.full(n, wake), np.full(n, -wake)], [weak, strong]])
+    a, b = np.r_[balance + preference, a], b - np.repeat([wake, 0.0], n)
+    return rbm(W, a, b), enumerated(W, a, b)
+
+
+def star(seed, n, scale):
+    """One unit coupled to n others, on about as often as off."""
+    rng = np.random.default_rng(seed)
+    w, b = scale * rng.normal(size=n), rng.normal(size=n)
+    off, on = np.logaddexp(0, b).sum(), np.logaddexp(0, b + w).sum()
+    couplings = np.zeros((n + 1, n + 1))
+    couplings[0, 1:] = w
+    return machine_from_couplings(couplings, np.r_[off - on, b]), float(off + np.log(2))
+
+
+def duplicates(seed, shape, n_copies, noise):
+    """Hidden units that are copies of one another, nearly."""
+    rng = np.random.default_rng(seed)
+    W = np.repeat(0.7 * rng.normal(size=shape), n_copies, 1)
+    W = W + noise * rng.normal(size=W.shape)
+    a, b = rng.normal(size=shape[0]), np.repeat(rng.normal(size=shape[1]), n_copies)
+    return rbm(W, a, b), enumerated(W, a, b)
+
+
+def hopfield(seed, n, n_patterns, strength):
+    """All spins coupled by patterns, against them if `strength` is below 0; by brute force."""
+    xi = np.random.default_rng(seed).choice([-1.0, 1.0], (n_patterns, n))
+    J = strength * np.triu(xi.T @ xi, 1)
+    machine, constant = spin_machine(n, [(i, j, J[i, j]) for i in range(n) for j in range(i + 1, n)])
+    s = np.array(list(itertools.product((-1.0, 1.0), repeat=n)))
+    return machine, float(logsumexp((s @ J * s).sum(1))) - constant
+
+
+def extreme_biases(seed, shape, size):
+    """A random RBM of which a unit of either side is always on, and one always off."""
+    rng = np.random.default_rng(seed)
+    W, a, b = rng.normal(size=shape), rng.normal(size=shape[0]), rng.normal(size=shape[1])
+    a[:2] = b[:2] = size, -size
+    return rbm(W, a, b), enumerated(W, a, b)
+
+
+def many_scales(seed, shape):
+    """Couplings with singular values from 30 to 0.001."""
+    rng = np.random.default_rng(seed)
+    left, _, right = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
+    W = (left * np.geomspace(30, 1e-3, left.shape[1])) @ right
+    a, b = -W.sum(1) / 2, -W.sum(0) / 2
+    return rbm(W, a, b), enumerated(W, a, b)
+
+
+def lopsided(seed, shape):
+    """Two units against a thousand."""
+    rng = np.random.default_rng(seed)
+    W, a, b = 3 * rng.normal(size=shape), *(rng.normal(size=n) for n in shape)
+    (a if shape[0] == 2 else b)[:] = -200.0, 100.0
+    return rbm(W, a, b), enumerated(W, a, b)
+
+
+def odd_models():
+    """Yield (name, machine, exact log Z) of machines that are unusual in some way."""
+    yield "patterns 1 : 0.5, 40x80", *unequal_patterns(10, 20, (0.03, 0.015))
+    yield "patterns 1 : 0.9, 32x120", *unequal_patterns(8, 30, (0.06, 0.054))
+    yield "three patterns 24x80", *unequal_patterns(3, 10, (0.06, 0.05, 0.04))
+    for strength, field in ((0.05, 0.02), (0.1, 0.05)):
+        yield f"pattern 60x60 {strength} in a field", *unequal_patterns(30, 30, (strength,), field)
+    for K in (-0.3, -1.0, 0.5):
+        yield f"triangular lattice 6x12 K {K}", *triangular(6, 12, K)
+    for J in (0.5, 2.0, 4.0):
+        yield f"Potts chain J {J}", *potts(0, 16, 5, 12.0, J)
+    for J in (0.18, 0.24):
+        yield f"condensing 100x40 J {J}", *alike([100], [40], [[J]], [-18 * J], [-55 * J])
+    yield "condensing 60x200", *alike([60], [200], [[0.25]], [-1.0], [-10.0])
+    yield "condensing 200x60", *alike([200], [60], [[0.25]], [-2.0], [-15.0])
+    for preference in (-3.0, 0.0, 3.0):
+        yield f"switched {preference}", *switched(1, 14, 20, preference)
+    for shape in ((2, 1000), (1000, 2)):
+        yield f"lopsided {shape}", *lopsided(2, shape)
+    for scale in (2.0, 8.0):
+        yield f"star {scale}", *star(0, 300, scale)
+    for noise in (1e-6, 1e-2):
+        yield f"near duplicates {noise}", *duplicates(4, (14, 12), 8, noise)
+    for strength in (-0.1, -0.5, 0.3):
+        yield f"Hopfield {strength}", *hopfield(0, 16, 5, strength)
+    for size in (50.0, 700.0):
+        yield f"biases {size}", *extreme_biases(6, (14, 40), size)
+    yield "singular values of many scales", *many_scales(8, (14, 60))
+
+
 def solved_models():
     """Yield (name, machine, exact log Z)."""
+    yield from odd_models()
     for scale in (0.3, 1.0, 2.0, 4.0, 8.0):
         for shape in ((64, 16), (16, 100), (18, 18), (500, 14)):
             yield f"random {shape[0]}x{shape[1]} scale {scale}", *random_rbm(int(scale * 10), shape, scale)

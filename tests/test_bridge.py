@@ -1,7 +1,10 @@
 """BAR and stepping stones on works with known answers, and pymbar's traps."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 from dvae_eval.bridge import bar, bridge, stepping_stones
@@ -45,6 +48,28 @@ def test_no_overlap_is_refused():
     for distance in (50, 100, 300):
         with pytest.raises(OverlapError):
             bar(rng.normal(distance, 1, 1000), rng.normal(distance, 1, 1000))
+
+
+@pytest.mark.parametrize("sizes", [(20, 20), (7, 50)])
+@pytest.mark.parametrize("work", [0.0, 0.1, -3.7, 812.5])
+def test_works_that_are_all_equal(work, sizes):
+    """A state that only shifts: pymbar may find no bracket for the root, which is the work itself."""
+    assert bar(np.full(sizes[0], work), np.full(sizes[1], -work)) == pytest.approx(work, abs=1e-9)
+
+
+def test_works_on_which_pymbar_gives_up():
+    """Neighbours of many sizes and distances, pymbar converging on some: the root, or no overlap, on all."""
+    rng, n_found = np.random.default_rng(0), 0
+    for scale in (0.1, 1, 10, 100, 1000):
+        for _ in range(20):
+            mean, n_f, n_r = scale * rng.normal(), *rng.integers(2, 60, 2)
+            w_f, w_r = mean + scale * rng.normal(size=n_f), scale * rng.normal(size=n_r) - mean
+            with suppress(OverlapError):
+                c, m = bar(w_f, w_r), np.log(n_f / n_r)
+                up, down = expit(c - m - w_f).sum(), expit(m - c - w_r).sum()
+                assert up == pytest.approx(down, rel=1e-4)
+                n_found += 1
+    assert n_found > 50
 
 
 def test_empty_works_are_refused():

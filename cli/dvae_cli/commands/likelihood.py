@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-# How often log Z is estimated anew, with more sweeps, until its error is as small as was asked for.
 
 
 @click.command("ll")
@@ -219,14 +218,15 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         lines.append(f"{result.n_samples} samples are too few to tell how far the bound lies below log p(x)")
     else:
         lines.append(
-            f"the bound lies about {result.gap:.2g} nats below log p(x) for want of samples; the weights of "
-            f"{result.n_suspect} of {result.n_images} images have too heavy a tail (Pareto k)"
+            f"the bound lies about {result.gap:.2g} nats below log p(x) for want of samples, give or take a "
+            f"factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
+            "(Pareto k)"
         )
     if beside := result.diagnostics.get("importance"):
+        error = f" ± {beside['difference_std_err']:.2g}" if result.n_images > 1 else ""
         lines.append(
             f"importance weighting of the same images: {beside['log_likelihood']:.2f} "
-            f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f} "
-            f"± {beside['difference_std_err']:.2g} from it"
+            f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f}{error} from it"
         )
     if effect := result.diagnostics.get("precision_effect"):
         lines.append(
