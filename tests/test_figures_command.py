@@ -160,10 +160,20 @@ def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
     }
     assert len({(line.look, line.is_dashed) for line in lines}) == 2
     figure = draw("sweeps", [*gibbs, *tempering])
-    assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch, of all rungs"
-    # Every other setting has to be the same, the sampler too.
-    with pytest.raises(ResultError, match="--sampler"):
-        sweep_lines(groups, AXES["rbm-size"])
+    assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nof all rungs together"
+    # Along any other axis the sampler has to be the same.
+    with pytest.raises(ResultError, match="--sampler is .*tempering.* and .*gibbs"):
+        sweep_lines(groups_of([tempering[0], gibbs[0]]), AXES["rbm-size"])
+
+
+def test_labels_of_ticks_keep_apart():
+    """At equal cost 8 rungs of 12 sweeps are 96, which is next to 100 and has no label of its own."""
+    lines = [
+        sweeps.Line(str(look), [sweeps.Point(x, -90.0, 0.1) for x in values], look)
+        for look, values in enumerate([(1, 10, 100), (8, 96)])
+    ]
+    ax = sweeps.plot_sweep(lines, "x", "sd")
+    assert sorted(ax.get_xticks()) == [1, 10, 100]
 
 
 def test_single_runs_have_the_error_over_images(folder):

@@ -119,7 +119,7 @@ def _sweep(name: str) -> Callable[[Paths, float], Figure]:
     def draw_sweep(paths: Paths, width: float) -> Figure:
         groups = group_runs(_read(paths))
         lines, axis = sweep_lines(groups, AXES[name]), AXES[name]
-        label = axis.label + (", of all rungs" if any(line.is_dashed for line in lines) else "")
+        label = axis.label + ("\nof all rungs together" if any(line.is_dashed for line in lines) else "")
         return _panels([("", _in(plot_sweep, lines, label, error_name(groups)))], width)
 
     return draw_sweep

@@ -22,12 +22,13 @@ def command_table(measured: Sequence[Measured]) -> Table:
     """Return the commands that trained every model and measured it, in the order in which they are to be given."""
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for one in sorted(measured, key=lambda one: one.result.kind, reverse=True):
-        for made, command in (("model", one.training), (NAMES[one.result.kind], one.result.command)):
+        parts = {"model": list(one.training), NAMES[one.result.kind]: one.result.command}
+        for made, command in parts.items():
             text = shlex.join(command) or "made from the library, not by a command"
             rows[str(one.path), made, text] = [Cell(one.name), Cell(made), Cell(text, is_code=bool(command))]
     order = list(dict.fromkeys(str(one.path) for one in measured))
-    made = ["model", NAMES["logz"], NAMES["ll"]]
-    keys = sorted(rows, key=lambda key: (order.index(key[0]), made.index(key[1])))
+    steps = ["model", NAMES["logz"], NAMES["ll"]]
+    keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))
     notes = ["Directories are as they were given to the commands."]
     return Table(
         "The commands that made these numbers", COLUMNS, [Section("", [rows[key] for key in keys])], notes
