@@ -162,7 +162,7 @@ def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
     figure = draw("sweeps", [*gibbs, *tempering])
     assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nof all rungs together"
     # Along any other axis the sampler has to be the same.
-    with pytest.raises(ResultError, match="--sampler is .*tempering.* and .*gibbs"):
+    with pytest.raises(ResultError, match=r"--sampler is .*tempering.* and .*gibbs"):
         sweep_lines(groups_of([tempering[0], gibbs[0]]), AXES["rbm-size"])
 
 
