@@ -161,6 +161,11 @@ def test_later_results_are_marked_as_not_verified_and_never_the_best():
     assert not [row for row in rows_of(table_of()) if row["model"].text == "DVAE++"]
 
 
+def test_later_models_without_a_number_are_named(run):
+    assert any("DVAE#" in note and "GumBolt" in note for note in table_of(run, with_later=True).notes)
+    assert not any("GumBolt" in note for note in table_of(run).notes)
+
+
 def test_references_are_those_of_the_rows_shown(run):
     notes = " ".join(table_of(run, references=True).notes)
     assert "variational Gaussian process. ICLR 2016" in notes

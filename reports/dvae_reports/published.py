@@ -19,6 +19,7 @@ __all__ = [
     "Rung",
     "Source",
     "ablations",
+    "absent",
     "architectures",
     "bibliography",
     "discrete_vae",
@@ -138,6 +139,11 @@ def without_rbm(dataset: str) -> Number | None:
 def later() -> list[Published]:
     """Return results of the same family of models that were published after the paper."""
     return [_published(row) for row in _data()["later"]]
+
+
+def absent() -> dict[str, str]:
+    """Return later models of the family whose numbers could not be read in any source, with their references."""
+    return {row["model"]: row["reference"] for row in _data()["absent"]}
 
 
 def architectures() -> list[Architecture]:

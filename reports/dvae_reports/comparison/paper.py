@@ -60,6 +60,7 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
     legend = LEGEND if groups else PAPER_LEGEND
     compared = any(published.discrete_vae(group.dataset) for group in groups if group.is_comparable)
     notes = [legend, *([GAP_NOTE] if compared else []), *mark_notes(groups), *_unverified(listed)]
+    notes += _absent() if with_later else []
     notes += _references(listed) if references else []
     columns = [Column("model", "model", is_number=False), ELBO, *NUMBERS, GAP, SOURCE]
     return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes)
@@ -99,6 +100,12 @@ def _unverified(rows: Sequence[Published]) -> list[str]:
     """Return why published numbers are marked."""
     reasons = dict.fromkeys((row.model, row.unverified) for row in rows if row.unverified)
     return [f"{UNVERIFIED} {model}: {reason}." for model, reason in reasons]
+
+
+def _absent() -> list[str]:
+    """Return which later models are not in the table."""
+    models = "; ".join(f"{model} ({reference})" for model, reference in published.absent().items())
+    return [f"Not listed, since no source with their numbers could be read: {models}."]
 
 
 def _references(rows: Sequence[Published]) -> list[str]:
