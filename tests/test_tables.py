@@ -409,6 +409,23 @@ def test_a_bad_file_among_good_ones_is_named_and_nothing_is_printed(seeds, capsy
     assert "mine-seed-2" in captured.err
 
 
+def damage_samples(run):
+    (run / "samples.npz").write_bytes((run / "samples.npz").read_bytes()[:200])
+
+
+@pytest.mark.parametrize("damage", [damage_text, damage_schema, damage_type, damage_model, damage_samples])
+@pytest.mark.parametrize("command", [["figure", "sweeps"], ["figure", "diagnostics"], ["report"]], ids=" ".join)
+def test_figures_and_reports_refuse_the_same_files(seeds, tmp_path, capsys, damage, command):
+    damage(seeds[2])
+    made = tmp_path / ("x.svg" if command[0] == "figure" else "x.html")
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval([*command, *map(str, seeds), "-o", str(made)])
+    captured = capsys.readouterr()
+    assert (exit.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert "mine-seed-2" in captured.err
+    assert not made.exists()
+
+
 @pytest.mark.parametrize("named", ["file", "directory"])
 def test_without_its_model_file_a_result_is_held_against_its_neighbour(run, capsys, named):
     (run / "model.pt").unlink()
