@@ -36,6 +36,11 @@ def on_page_content(content: str, **_: Any) -> str:
     return content.replace("<pre><", '<pre tabindex="0"><')
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Leave the contents one landmark: the theme makes one of every level, and on a reference names recur."""
+    return re.sub(r'<nav class="md-nav" aria-label="[^"]*">', '<nav class="md-nav" role="presentation">', output)
+
+
 def mathml(latex: str, display: bool) -> str:
     """Return an equation as MathML; ValueError for a command that is not known."""
     made = convert(latex.strip(), display="block" if display else "inline")

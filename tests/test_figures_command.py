@@ -12,7 +12,7 @@ from dvae_cli.commands import figure as figure_command
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ResultError
 from dvae_eval.results import load_result
-from dvae_reports.axes_of_runs import AXES, error_name, sweep_line, width_panels
+from dvae_reports.axes_of_runs import AXES, error_name, sweep_lines, width_panels
 from dvae_reports.drawing import COLUMN, FIGURES, FORMATS, PAGE, draw, figure_bytes
 from dvae_reports.figures import sweeps, training
 from dvae_reports.measured import group_runs, read_measured
@@ -131,7 +131,7 @@ def test_samples_are_whole_multiples_of_the_files_pixels(folder):
 @pytest.mark.parametrize("name", SWEPT)
 def test_figure_6_is_the_results_means_and_spreads(name, folder):
     groups = groups_of(sorted((folder / name).iterdir()))
-    line = sweep_line(groups, AXES[name])
+    (line,) = sweep_lines(groups, AXES[name])
     expected = [
         [load_result(folder / name / f"{i}-seed-{seed}" / "ll.json").log_likelihood for seed in (0, 1)]
         for i in range(3)
@@ -145,36 +145,67 @@ def test_figure_6_is_the_results_means_and_spreads(name, folder):
     assert [tick.get_text() for tick in ax.get_xticklabels()] == [str(x) for x in SWEPT[name][2]]
 
 
+def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
+    """Sweeps of all rungs together, so that points above one another cost the same."""
+    gibbs = [folder / "sweeps" / f"{i}-seed-0" for i in range(3)]
+    tempering = [shutil.copytree(run, tmp_path / run.name) for run in gibbs[:2]]
+    for run in tempering:
+        model_edit(run, "train", sampler="tempering", n_rungs=5)
+    groups = groups_of([*tempering, *gibbs])
+    lines = sweep_lines(groups, AXES["sweeps"])
+    x = SWEPT["sweeps"][2]
+    assert {line.label: [point.x for point in line.points] for line in lines} == {
+        "block Gibbs": x,
+        "parallel tempering, 5 rungs": [5 * value for value in x[:2]],
+    }
+    assert len({(line.look, line.is_dashed) for line in lines}) == 2
+    figure = draw("sweeps", [*gibbs, *tempering])
+    assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nof all rungs together"
+    # Along any other axis the sampler has to be the same.
+    with pytest.raises(ResultError, match=r"--sampler is .*tempering.* and .*gibbs"):
+        sweep_lines(groups_of([tempering[0], gibbs[0]]), AXES["rbm-size"])
+
+
+def test_labels_of_ticks_keep_apart():
+    """At equal cost 8 rungs of 12 sweeps are 96, which is next to 100 and has no label of its own."""
+    lines = [
+        sweeps.Line(str(look), [sweeps.Point(x, -90.0, 0.1) for x in values], look)
+        for look, values in enumerate([(1, 10, 100), (8, 96)])
+    ]
+    ax = sweeps.plot_sweep(lines, "x", "sd")
+    assert sorted(ax.get_xticks()) == [1, 10, 100]
+
+
 def test_single_runs_have_the_error_over_images(folder):
     groups = groups_of([folder / "sweeps" / f"{i}-seed-0" for i in range(3)])
     assert error_name(groups) == "error over images"
-    line = sweep_line(groups, AXES["sweeps"])
+    (line,) = sweep_lines(groups, AXES["sweeps"])
     assert [point.error for point in line.points] == [group.std_err_images for group in groups]
 
 
 def test_runs_that_differ_in_more_are_refused(folder, tmp_path):
     runs = [folder / "sweeps" / "0-seed-0", shutil.copytree(folder / "sweeps" / "1-seed-0", tmp_path / "other")]
     with pytest.raises(ResultError, match=r"--sweeps: --epochs is 60 in .* and 7 in other"):
-        sweep_line(groups_of([runs[0], model_edit(runs[1], "train", epochs=7)]), AXES["sweeps"])
+        sweep_lines(groups_of([runs[0], model_edit(runs[1], "train", epochs=7)]), AXES["sweeps"])
     model_edit(runs[1], "train", epochs=60)
     edit(runs[1] / "ll.json", n_images=10)
     with pytest.raises(ResultError, match=r"the number of images is 899 in .* and 10 in other"):
-        sweep_line(groups_of(runs), AXES["sweeps"])
+        sweep_lines(groups_of(runs), AXES["sweeps"])
 
 
 def test_one_value_is_no_sweep(folder):
     with pytest.raises(ResultError, match="a single value of --groups"):
-        sweep_line(groups_of([folder / "sweeps" / "0-seed-0"]), AXES["posterior-layers"])
+        sweep_lines(groups_of([folder / "sweeps" / "0-seed-0"]), AXES["posterior-layers"])
 
 
 def test_results_outside_a_run_are_refused(folder, tmp_path):
     shutil.copy(folder / "sweeps" / "0-seed-0" / "ll.json", tmp_path / "lonely.json")
     with pytest.raises(ResultError, match="lonely: nothing says how it was trained"):
-        sweep_line(groups_of([tmp_path / "lonely.json"]), AXES["sweeps"])
+        sweep_lines(groups_of([tmp_path / "lonely.json"]), AXES["sweeps"])
 
 
 def test_a_point_that_is_not_to_be_trusted_is_crossed_out(folder):
-    line = sweep_line(groups_of([folder / "sweeps" / f"{i}-seed-0" for i in range(3)]), AXES["sweeps"])
+    (line,) = sweep_lines(groups_of([folder / "sweeps" / f"{i}-seed-0" for i in range(3)]), AXES["sweeps"])
     points = [dataclasses.replace(point, trustworthy=point.x != 20) for point in line.points]
     ax = sweeps.plot_sweep([sweeps.Line("", points)], "x", "sd")
     (cross,) = [drawn for drawn in ax.lines if drawn.get_marker() == "x"]

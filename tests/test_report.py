@@ -18,7 +18,7 @@ from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
 from dvae_reports.judgement import judge
-from dvae_reports.paired import difference, differences_from_first
+from dvae_reports.paired import difference, differences_from_first, mean_difference
 from dvae_reports.rounding import count, decimals, duration, error_text, estimate, fixed, short, signed
 from tests.test_report_run import edit, write_run
 
@@ -406,6 +406,31 @@ def test_the_error_of_log_z_is_counted_once_for_every_prior():
         likelihood_of(values, std_err_log_z=0.3), likelihood_of(values, prior="q", std_err_log_z=0.4)
     )
     assert other.std_err_log_z == pytest.approx(0.5)
+
+
+def test_means_over_runs_are_compared_with_all_their_errors():
+    """The mean of two runs less that of two others, by hand: images paired, log Z and seeds of each side."""
+    rng = np.random.default_rng(3)
+    hard = rng.normal(-90, 3, 30)
+    values = [hard + shift + rng.normal(0, 0.5, 30) for shift in (0, 0.4, -3, -2.2)]
+    priors, log_z_errors = "abcd", (0.3, 0.4, 0.1, 0.2)
+    runs = [
+        dataclasses.replace(likelihood_of(v, prior=p, std_err_log_z=e), log_z=float(i))
+        for i, (v, p, e) in enumerate(zip(values, priors, log_z_errors, strict=True))
+    ]
+    gap = mean_difference(runs[:2], runs[2:])
+    means = [run.log_likelihood for run in runs]
+    assert gap.log_likelihood == pytest.approx((means[0] + means[1] - means[2] - means[3]) / 2, abs=1e-12)
+    per_image = (values[0] + values[1] - values[2] - values[3]) / 2
+    assert gap.std_err_images == pytest.approx(np.std(per_image, ddof=1) / np.sqrt(30))
+    assert gap.std_err_log_z == pytest.approx(np.linalg.norm(log_z_errors) / 2)
+    assert gap.std_err_runs == pytest.approx(np.hypot(means[0] - means[1], means[2] - means[3]) / 2)
+    assert gap.std_err == pytest.approx(np.linalg.norm([gap.std_err_images, gap.std_err_log_z, gap.std_err_runs]))
+    assert mean_difference(runs[:1], runs[2:]).std_err_runs is None
+    # One estimate of log Z on both sides moves both alike; half is left where one side has another besides.
+    assert mean_difference(runs[:2], runs[:1]).std_err_log_z == pytest.approx(np.hypot(0.3, 0.4) / 2)
+    assert mean_difference(runs[:2], runs[:2]).std_err_log_z == 0
+    assert mean_difference(runs[:2], [runs[2], likelihood_of(values[3][:-1])]) is None
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -18,11 +19,12 @@ from dvae_core.config import ModelConfig
 from dvae_core.errors import ResultError
 from dvae_eval.results import load_result
 from dvae_reports import published
-from dvae_reports.comparison import KINDS, make_tables
+from dvae_reports.comparison import KINDS, command_table, contribution_table, make_tables
 from dvae_reports.comparison.ablations import _rung
 from dvae_reports.comparison.rows import Row, ranked_section
 from dvae_reports.measured import group_runs, read_measured
-from dvae_reports.rounding import decimals
+from dvae_reports.paired import difference
+from dvae_reports.rounding import decimals, signed
 from dvae_reports.typeset import FORMATS, Cell, Column, Section, Table, write_table
 from tests.test_report_run import edit, write_run
 
@@ -159,6 +161,11 @@ def test_later_results_are_marked_as_not_verified_and_never_the_best():
     assert not [row for row in rows_of(table_of()) if row["model"].text == "DVAE++"]
 
 
+def test_later_models_without_a_number_are_named(run):
+    assert any("DVAE#" in note and "GumBolt" in note for note in table_of(run, with_later=True).notes)
+    assert not any("GumBolt" in note for note in table_of(run).notes)
+
+
 def test_references_are_those_of_the_rows_shown(run):
     notes = " ".join(table_of(run, references=True).notes)
     assert "variational Gaussian process. ICLR 2016" in notes
@@ -206,7 +213,8 @@ def test_table_2_has_the_papers_rows_and_the_users(run, tmp_path):
         ({"n_layers": 0, "prior": "independent"}, "sbn"),
         ({"n_layers": 0, "prior": "independent", "n_groups": 1}, "flat"),
         ({"n_layers": 0, "prior": "graph", "graph": "ring"}, None),
-        ({"prior": "independent"}, None),
+        ({"prior": "independent"}, "unlinked"),
+        ({"prior": "graph", "graph": "ring"}, None),
     ],
 )
 def test_every_architecture_stands_on_its_rung(changes, rung):
@@ -220,6 +228,113 @@ def test_the_ladder_shows_the_papers_numbers_and_the_users_run(run):
     assert [row[4].text for row in titles["with a linear decoder too"].rows] == ["−92.7", "−88.8", "−27.845"]
     assert [row[4].text for row in titles["the full model"].rows] == ["−81.01"]
     assert not table.has_best
+
+
+LADDER = {
+    "full": {},
+    "unlinked": {"prior": "independent"},
+    "deep-128": {"n_layers": 0, "decoder_hidden": (200,), "n_left": 64, "n_right": 64},
+    "linear-128": {"n_layers": 0, "n_left": 64, "n_right": 64},
+    "linear-200": {"n_layers": 0, "n_left": 100, "n_right": 100},
+    "sbn-200": {"n_layers": 0, "n_left": 100, "n_right": 100, "prior": "independent"},
+    "flat-200": {"n_layers": 0, "n_left": 100, "n_right": 100, "prior": "independent", "n_groups": 1},
+}
+
+
+@pytest.fixture
+def ladder(tmp_path):
+    """A run on every rung, each with a prior of its own."""
+    runs = {}
+    for i, (name, changes) in enumerate(LADDER.items()):
+        run = runs[name] = write_run(tmp_path / f"{name}_seed-0", dataset="mnist-static", seed=i)
+        model_edit(model_edit(run, "train", seed=0), "model", **changes)
+        model = json.loads((run / "ll.json").read_text())["model"]
+        edit(run / "ll.json", model=model | {"prior_sha256": name})
+    return runs
+
+
+def test_the_gap_to_the_papers_number_is_that_of_the_files(ladder):
+    rows = {
+        row["run"].text.removesuffix("_seed-0"): row
+        for row in rows_of(table_of(*ladder.values(), kind="ablation"))
+    }
+    paper = {
+        **{"full": -81.01, "deep-128": -86.9, "linear-128": -92.7, "linear-200": -88.8},
+        **{"sbn-200": -97.0, "flat-200": -102.9, "unlinked": None},
+    }
+    for name, number in paper.items():
+        gap = None if number is None else load_result(ladder[name] / "ll.json").log_likelihood - number
+        assert rows[name]["gap_to_paper"].value == gap
+    edit(ladder["full"] / "ll.json", settings={"split": "valid"})
+    assert row_of(table_of(*ladder.values(), kind="ablation"), "full_seed-0")["gap_to_paper"].text == ""
+    # Table 1 has the same gap, and the full model of another data set its own number.
+    table = table_of(write_run(ladder["full"].parent / "omni", dataset="omniglot"))
+    row = row_of(table, "omni")
+    assert row["gap_to_paper"].value == row["log_likelihood"].value + 97.43
+    assert row_of(table, "Discrete VAE")["gap_to_paper"].text == ""
+
+
+def test_the_gain_of_every_part_is_the_difference_of_its_neighbours(ladder):
+    """With the errors of the difference; runs of one size together, and the paper's own difference beside it."""
+    _, gains = make_tables("ablation", read(*ladder.values()))
+    rows = {(row["with"].text, row["without"].text): row for row in rows_of(gains)}
+    paper = {
+        ("full", "deep-128"): "+5.9",
+        ("deep-128", "linear-128"): "+5.8",
+        ("linear-200", "sbn-200"): "+8.2",
+        ("sbn-200", "flat-200"): "+5.9",
+        ("full", "unlinked"): "+0.37",
+    }
+    assert list(rows) == [(f"{a}_seed-0", f"{b}_seed-0") for a, b in paper]
+    for (a, b), text in paper.items():
+        row = rows[f"{a}_seed-0", f"{b}_seed-0"]
+        gain = difference(*(load_result(ladder[name] / "ll.json") for name in (a, b)))
+        assert row["gain"].value == gain.log_likelihood
+        assert row["std_err_images"].value == gain.std_err_images
+        assert row["std_err_log_z"].value == gain.std_err_log_z
+        assert row["in_errors"].value == gain.log_likelihood / gain.std_err
+        assert row["gain"].text == signed(gain.log_likelihood, decimals(gain.std_err))
+        assert row["paper"].text == text
+    assert "another training" in " ".join(gains.notes)
+
+
+def test_gains_of_distrusted_results_are_marked_and_of_other_images_left_out(ladder):
+    edit(ladder["sbn-200"] / "ll.json", trustworthy=False, reasons=["x"])
+    images = json.loads((ladder["full"] / "ll.json").read_text())["per_image"]
+    edit(ladder["full"] / "ll.json", per_image={**images, "index": list(range(1, 900))})
+    model_edit(ladder["deep-128"], "provenance", data_sha256="d2" * 32)
+    _, gains = make_tables("ablation", read(*ladder.values()))
+    assert [(row["without"].text, row["part"].mark) for row in rows_of(gains)] == [
+        ("sbn-200_seed-0", "†"),
+        ("flat-200_seed-0", "†"),
+    ]
+    assert gains.notes[-1] == "Measured on different images, and so not compared: full_seed-0 and unlinked_seed-0."
+
+
+def test_a_single_rung_has_no_table_of_gains(run):
+    assert len(make_tables("ablation", read(run))) == 1
+
+
+def test_the_commands_that_made_every_number(run, tmp_path, capsys):
+    assert status_of(run, "--commands", "--format", "csv") == 0
+    text = capsys.readouterr().out.split("\n\n")[-1]
+    commands = {row["made"]: row["command"] for row in csv.DictReader(io.StringIO(text))}
+    config = json.loads((run / "config.json").read_text())
+    made = [config["provenance"]["command"], *(load_result(run / f"{n}.json").command for n in ("logz", "ll"))]
+    assert list(commands) == ["model", "log Z", "log-likelihood"]
+    assert list(commands.values()) == [shlex.join(command) for command in made]
+    shutil.copy(run / "ll.json", tmp_path / "alone.json")
+    edit(tmp_path / "alone.json", command=[])
+    assert status_of(tmp_path / "alone.json", "--commands") == 0
+    assert "made from the library" in capsys.readouterr().out
+
+
+def test_several_tables_are_one_page(run, tmp_path):
+    assert status_of(run, "--kind", "results", "--commands", "-o", tmp_path / "t.html") == 0
+    html = (tmp_path / "t.html").read_text(encoding="utf-8")
+    assert html.count("<!doctype html>") == html.count("<h1>") == 1
+    assert html.count("<table") == 3
+    Balanced(html)
 
 
 def test_results_of_any_kind_and_of_different_images_apart(tmp_path):
@@ -294,6 +409,23 @@ def test_a_bad_file_among_good_ones_is_named_and_nothing_is_printed(seeds, capsy
     assert "mine-seed-2" in captured.err
 
 
+def damage_samples(run):
+    (run / "samples.npz").write_bytes((run / "samples.npz").read_bytes()[:200])
+
+
+@pytest.mark.parametrize("damage", [damage_text, damage_schema, damage_type, damage_model, damage_samples])
+@pytest.mark.parametrize("command", [["figure", "sweeps"], ["figure", "diagnostics"], ["report"]], ids=" ".join)
+def test_figures_and_reports_refuse_the_same_files(seeds, tmp_path, capsys, damage, command):
+    damage(seeds[2])
+    made = tmp_path / ("x.svg" if command[0] == "figure" else "x.html")
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval([*command, *map(str, seeds), "-o", str(made)])
+    captured = capsys.readouterr()
+    assert (exit.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert "mine-seed-2" in captured.err
+    assert not made.exists()
+
+
 @pytest.mark.parametrize("named", ["file", "directory"])
 def test_without_its_model_file_a_result_is_held_against_its_neighbour(run, capsys, named):
     (run / "model.pt").unlink()
@@ -338,7 +470,10 @@ def every_table(tmp_path):
     runs = [write_run(tmp_path / f"m_{i}&", dataset=NASTY if i else "mnist", seed=i) for i in range(2)]
     edit(runs[0] / "ll.json", trustworthy=False, reasons=["≥ 3 σ of λ, see β_0 & 漢 more"])
     measured = read(*runs)
-    return [table for kind in KINDS for table in make_tables(kind, measured, with_later=True, references=True)]
+    others = [write_run(tmp_path / f"s_{i}%", dataset=NASTY, seed=i) for i in range(2)]
+    steps = group_runs(read(others[0], model_edit(others[1], "model", prior="independent")))
+    tables = [table for kind in KINDS for table in make_tables(kind, measured, with_later=True, references=True)]
+    return [*tables, contribution_table(steps), command_table(measured)]
 
 
 def shown(table):

@@ -1,6 +1,7 @@
 """What sets of runs show of one setting: the lines of Figures 6 and 9.
 
-A line is drawn only through runs that differ in nothing else, so that the figure shows what it says.
+A line is drawn only through runs that differ in nothing else, so that the figure shows what it says.  A setting
+that is a matter of two numbers is shown by what it costs: sweeps of parallel tempering are those of all rungs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from dvae_core.errors import ResultError
 from .figures.sweeps import Line, Point
 from .measured import Group
 
-__all__ = ["AXES", "SweepAxis", "error_name", "sweep_line", "width_panels"]
+__all__ = ["AXES", "SweepAxis", "error_name", "sweep_lines", "width_panels"]
+
+
+GIBBS = "block Gibbs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +36,40 @@ class SweepAxis:
         The settings in which the runs may differ.
     value : callable
         From a run's settings to the number on the axis.
+    lines : tuple of str
+        Settings in which the runs may differ as well: a line for each of their values.
     """
 
     label: str
     fields: tuple[str, ...]
     value: Callable[[RunConfig], float]
+    lines: tuple[str, ...] = ()
+
+
+def _n_rungs(run: RunConfig) -> int:
+    """Return how many chains are swept for one that samples the prior."""
+    return run.train.n_rungs if run.train.sampler == "tempering" else 1
+
+
+def _sampler(run: RunConfig) -> str:
+    """Return what draws the negative samples, as a legend says it."""
+    return f"parallel tempering, {_n_rungs(run)} rungs" if run.train.sampler == "tempering" else GIBBS
 
 
 AXES = {
-    "sweeps": SweepAxis("block Gibbs sweeps per minibatch", ("n_sweeps",), lambda run: run.train.n_sweeps),
+    "sweeps": SweepAxis(
+        "block Gibbs sweeps per minibatch",
+        ("n_sweeps",),
+        lambda run: run.train.n_sweeps * _n_rungs(run),
+        ("sampler", "n_rungs"),
+    ),
     "rbm-size": SweepAxis("RBM units", ("n_left", "n_right"), lambda run: run.model.n_left + run.model.n_right),
     "posterior-layers": SweepAxis("layers of the RBM's posterior", ("n_groups",), lambda run: run.model.n_groups),
 }
 
 
-def sweep_line(groups: Sequence[Group], axis: SweepAxis) -> Line:
-    """Return the log-likelihoods of groups of runs against one setting (Figure 6).
+def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[Line]:
+    """Return the log-likelihoods of groups of runs against one setting (Figure 6), block Gibbs sampling first.
 
     Raises
     ------
@@ -55,10 +77,15 @@ def sweep_line(groups: Sequence[Group], axis: SweepAxis) -> Line:
         If the groups differ in anything else, or in nothing; the message names it.
     """
     configs = _configs(groups)
-    _refuse_other_differences(groups, axis.fields)
-    points = [_point(group, axis.value(config)) for group, config in zip(groups, configs, strict=True)]
-    _refuse_a_single_value([point.x for point in points], axis.fields)
-    return Line("", points)
+    _refuse_other_differences(groups, axis.fields, axis.lines)
+    points: dict[str, list[Point]] = {}
+    for group, config in sorted(zip(groups, configs, strict=True), key=lambda pair: _n_rungs(pair[1])):
+        points.setdefault(_sampler(config), []).append(_point(group, axis.value(config)))
+    _refuse_a_single_value([point.x for line in points.values() for point in line], axis.fields)
+    return [
+        Line("" if len(points) == 1 and name == GIBBS else name, line, look, is_dashed=name != GIBBS)
+        for look, (name, line) in enumerate(points.items())
+    ]
 
 
 def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[Line]]]:
@@ -126,9 +153,11 @@ def _configs(groups: Sequence[Group]) -> list[RunConfig]:
     return [group.config for group in groups if group.config is not None]
 
 
-def _refuse_other_differences(groups: Sequence[Group], fields: tuple[str, ...]) -> None:
-    """Raise if groups differ in anything but `fields`."""
-    tables = [_comparable(group, fields) for group in groups]
+def _refuse_other_differences(
+    groups: Sequence[Group], fields: tuple[str, ...], lines: tuple[str, ...] = ()
+) -> None:
+    """Raise if groups differ in anything but `fields`, and `lines`, whose values are told apart."""
+    tables = [_comparable(group, (*fields, *lines)) for group in groups]
     for name in tables[0] if tables else ():
         values = {group.name: table.get(name) for group, table in zip(groups, tables, strict=True)}
         if len(set(values.values())) > 1:

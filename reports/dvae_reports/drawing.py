@@ -23,7 +23,7 @@ from dvae_eval.results import LikelihoodResult, LogZResult
 from dvae_eval.sample_grid import SampleGrid
 
 from . import figures
-from .axes_of_runs import AXES, error_name, sweep_line, width_panels
+from .axes_of_runs import AXES, error_name, sweep_lines, width_panels
 from .figures.log_z import exact_log_z
 from .figures.mosaics import samples_image
 from .figures.panels import DPI, Draw, panel_figure
@@ -118,9 +118,9 @@ def _sweep(name: str) -> Callable[[Paths, float], Figure]:
 
     def draw_sweep(paths: Paths, width: float) -> Figure:
         groups = group_runs(_read(paths))
-        line = sweep_line(groups, AXES[name])
-        panel: Draw = lambda ax: plot_sweep([line], AXES[name].label, error_name(groups), ax=ax)  # noqa: E731
-        return _panels([("", panel)], width)
+        lines, axis = sweep_lines(groups, AXES[name]), AXES[name]
+        label = axis.label + ("\nof all rungs together" if any(line.is_dashed for line in lines) else "")
+        return _panels([("", _in(plot_sweep, lines, label, error_name(groups)))], width)
 
     return draw_sweep
 
@@ -186,6 +186,10 @@ def _quality(one: Measured) -> Panels:
             panels.append(("images", _in(figures.plot_log_likelihoods, result)))
         if result.per_image.get("ess"):
             panels.append(("effective samples", _in(figures.plot_ess, result)))
+        if result.per_image.get("pareto_k") and "pareto_limit" in result.diagnostics:
+            panels.append(("tails of the weights", _in(figures.plot_pareto_k, result)))
+        if result.diagnostics.get("per_class"):
+            panels.append(("classes", _in(figures.plot_classes, result)))
     return panels
 
 

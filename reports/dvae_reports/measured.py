@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -42,12 +42,22 @@ class Measured:
         Settings of the run; None for a result that lies outside a run directory.
     data_sha256 : str
         Digest of the training data; empty when unknown.
+    training : tuple of str
+        The command line that trained the model; empty when unknown.
     """
 
     path: Path
     result: Result
     config: RunConfig | None
     data_sha256: str = ""
+    training: tuple[str, ...] = ()
+
+    @classmethod
+    def of_run(cls, path: Path, result: Result, config: RunConfig, provenance: Mapping[str, Any]) -> Measured:
+        """Return a result of a run whose settings came from `provenance`."""
+        command = provenance.get("command")
+        training = tuple(map(str, command)) if isinstance(command, list) else ()
+        return cls(path, result, config, str(provenance.get("data_sha256", "")), training)
 
     @property
     def name(self) -> str:
@@ -166,8 +176,7 @@ def read_measured(path: Path) -> list[Measured]:
             raise ResultError(f'{path}: no result; make one ("dvae-eval ll {path / "model.pt"}")')
         for result in found:
             _refuse_without_numbers(path, result)
-        digest = str(record.provenance.get("data_sha256", ""))
-        return [Measured(path, result, record.config, digest) for result in found]
+        return [Measured.of_run(path, result, record.config, record.provenance) for result in found]
     result = load_result(path)
     _refuse_without_numbers(path, result)
     config_file = path.parent / "config.json"
@@ -175,7 +184,7 @@ def read_measured(path: Path) -> list[Measured]:
         return [Measured(path, result, None)]
     _refuse_another_model(path, result)
     config, provenance = read_settings(config_file)
-    return [Measured(path, result, config, str(provenance.get("data_sha256", "")))]
+    return [Measured.of_run(path, result, config, provenance)]
 
 
 def likelihoods(measured: Iterable[Measured]) -> list[LikelihoodResult]:

@@ -1,4 +1,4 @@
-"""The difference of two runs' log-likelihoods, with the error of the difference.
+"""The difference of two runs' log-likelihoods, or of two means over runs, with the error of the difference.
 
 Runs that are measured on the same images share what makes an image easy or hard.  The error of their difference is
 that of the differences image by image, which is much smaller than what the errors of the two means suggest.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
 
-__all__ = ["Difference", "difference", "differences_from_first"]
+__all__ = ["Difference", "difference", "differences_from_first", "mean_difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +33,41 @@ class Difference:
         Standard error from the choice of images, paired.
     std_err_log_z : float
         Standard error from both estimates of log Z; 0 if they are of one prior, whose error moves both alike.
+    std_err_runs : float or None
+        Standard error from training both anew, by the spread of their runs; None unless both have several.
     """
 
     log_likelihood: float
     elbo: float
     std_err_images: float
     std_err_log_z: float
+    std_err_runs: float | None = None
 
     @property
     def std_err(self) -> float:
-        """Both errors together."""
-        return math.hypot(self.std_err_images, self.std_err_log_z)
+        """All known errors together."""
+        return math.hypot(self.std_err_images, self.std_err_log_z, self.std_err_runs or 0.0)
 
 
 def difference(one: LikelihoodResult, other: LikelihoodResult) -> Difference | None:
     """Return `one` less `other`, None unless both were measured on the same images."""
-    if not _same_images(one, other):
+    return mean_difference([one], [other])
+
+
+def mean_difference(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> Difference | None:
+    """Return the mean of some runs less the mean of others, None unless all were measured on the same images."""
+    results = [*ones, *others]
+    if not all(_same_images(ones[0], result) for result in results):
         return None
-    gaps = _values(one) - _values(other)
-    same_prior = one.model.get("prior_sha256") == other.model.get("prior_sha256") and one.log_z == other.log_z
+    gaps = np.mean([_values(result) for result in ones], axis=0) - np.mean(
+        [_values(result) for result in others], axis=0
+    )
     return Difference(
-        log_likelihood=one.log_likelihood - other.log_likelihood,
-        elbo=one.elbo - other.elbo,
+        log_likelihood=fmean(r.log_likelihood for r in ones) - fmean(r.log_likelihood for r in others),
+        elbo=fmean(r.elbo for r in ones) - fmean(r.elbo for r in others),
         std_err_images=float(np.std(gaps, ddof=1)) / math.sqrt(len(gaps)),
-        std_err_log_z=0.0 if same_prior else math.hypot(one.std_err_log_z, other.std_err_log_z),
+        std_err_log_z=_std_err_log_z(ones, others),
+        std_err_runs=_std_err_runs(ones, others),
     )
 
 
@@ -63,6 +75,25 @@ def differences_from_first(records: Sequence[RunRecord]) -> list[Difference | No
     """Return every run's difference from the first, None where there is none to be had."""
     first = records[0]
     return [None, *(_between(record, first) for record in records[1:])]
+
+
+def _std_err_log_z(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float:
+    """Return the error from all estimates of log Z, each counted with the weight that it has in the difference."""
+    shares: dict[tuple[object, float], float] = {}
+    std_errs: dict[tuple[object, float], float] = {}
+    for results, sign in ((ones, 1.0), (others, -1.0)):
+        for result in results:
+            estimate = result.model.get("prior_sha256"), result.log_z
+            shares[estimate] = shares.get(estimate, 0.0) + sign / len(results)
+            std_errs[estimate] = result.std_err_log_z
+    return math.hypot(*(share * std_errs[estimate] for estimate, share in shares.items()))
+
+
+def _std_err_runs(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float | None:
+    """Return the error from the spread of the runs of both sides; None where one of them has a single run."""
+    if min(len(ones), len(others)) < 2:
+        return None
+    return math.sqrt(sum(variance(r.log_likelihood for r in side) / len(side) for side in (ones, others)))
 
 
 def _between(record: RunRecord, first: RunRecord) -> Difference | None:

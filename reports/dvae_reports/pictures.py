@@ -104,7 +104,7 @@ def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
         f"{prefix}-likelihoods",
         f"Log-likelihoods with their errors over images: {said} nats.",
         "Log-likelihoods with their standard errors over images. Runs that share their images are compared more "
-        "sharply by the table of differences.",
+        "sharply by their differences image by image.",
     )
 
 

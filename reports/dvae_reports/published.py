@@ -19,10 +19,13 @@ __all__ = [
     "Rung",
     "Source",
     "ablations",
+    "absent",
     "architectures",
     "bibliography",
+    "discrete_vae",
     "later",
     "table_1",
+    "without_rbm",
 ]
 
 # The paper's data sets in the order of its Table 1, by this project's names, with the paper's.
@@ -123,9 +126,24 @@ def table_1() -> list[Published]:
     return [_published(row) for row in _data()["table1"]]
 
 
+def discrete_vae(dataset: str) -> Number | None:
+    """Return the log-likelihood that the paper reached on a data set, None where it has not tried."""
+    return next((row.log_likelihood for row in _own_rows() if row.dataset == dataset), None)
+
+
+def without_rbm(dataset: str) -> Number | None:
+    """Return by how much the paper's log-likelihood falls without the RBM, nats; None where it does not say."""
+    return next((row.without_rbm for row in _own_rows() if row.dataset == dataset), None)
+
+
 def later() -> list[Published]:
     """Return results of the same family of models that were published after the paper."""
     return [_published(row) for row in _data()["later"]]
+
+
+def absent() -> dict[str, str]:
+    """Return later models of the family whose numbers could not be read in any source, with their references."""
+    return {row["model"]: row["reference"] for row in _data()["absent"]}
 
 
 def architectures() -> list[Architecture]:
@@ -142,6 +160,11 @@ def ablations() -> list[Rung]:
 def bibliography() -> dict[str, Source]:
     """Return the publications, by key."""
     return {key: Source(**source) for key, source in _data()["sources"].items()}
+
+
+def _own_rows() -> list[Published]:
+    """Return the paper's own results, one for each data set."""
+    return [row for row in table_1() if row.source == "rolfe2017"]
 
 
 @cache

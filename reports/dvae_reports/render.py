@@ -116,8 +116,8 @@ def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
 def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the table of the paper's numbers with the runs' among them; None if none is of its data sets."""
     measured = {
-        record.likelihood.model.get("sha256"): Measured(
-            record.directory, record.likelihood, record.config, str(record.provenance.get("data_sha256", ""))
+        record.likelihood.model.get("sha256"): Measured.of_run(
+            record.directory, record.likelihood, record.config, record.provenance
         )
         for record in records
         if record.likelihood is not None and record.config.dataset in published.DATASETS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from unicodedata import lookup
@@ -24,6 +24,7 @@ __all__ = [
     "table_notes",
     "without_empty_columns",
     "write_table",
+    "write_tables",
 ]
 
 BEST = "*"
@@ -31,12 +32,13 @@ BEST = "*"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell: its text, the number behind it, whether it is the best of its section, and a mark of a note."""
+    """A cell: its text, the number behind it, if it is the best of its section or code, and a mark of a note."""
 
     text: str = ""
     value: float | int | str | None = None
     is_best: bool = False
     mark: str = ""
+    is_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,13 @@ def write_table(table: Table, format: str, *, width: int | None = None, color: b
         return _csv(table)
     shown = without_empty_columns(table)
     return _text(shown, width, color) if format == "text" else FORMATS[format](shown)
+
+
+def write_tables(tables: Sequence[Table], format: str, *, width: int | None = None, color: bool = False) -> str:
+    """Return several tables in a format of `FORMATS`, one after the other; in HTML on one page."""
+    if format == "html":
+        return _html([without_empty_columns(table) for table in tables])
+    return "\n".join(write_table(table, format, width=width, color=color) for table in tables)
 
 
 def without_empty_columns(table: Table) -> Table:
@@ -149,6 +158,9 @@ def _markdown(table: Table) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     """Return a cell in Markdown."""
+    if cell.is_code:
+        # The separator of cells is the only character that counts inside code.
+        return f"`{cell.text.replace('|', chr(92) + '|')}`{cell.mark}"
     text = _md(cell.text)
     return (f"**{text}**" if cell.is_best else text) + cell.mark
 
@@ -244,6 +256,8 @@ def _latex_section(section: Section, width: int) -> Iterator[str]:
 
 def _latex_cell(cell: Cell) -> str:
     """Return a cell for LaTeX; a bold minus needs bold mathematics."""
+    if cell.is_code:
+        return f"\\texttt{{{_tex(cell.text)}}}{_tex(cell.mark)}"
     if not cell.is_best:
         return _tex(cell.text + cell.mark)
     return f"\\textbf{{\\boldmath {_tex(cell.text)}}}{_tex(cell.mark)}"
@@ -254,9 +268,9 @@ def _tex(text: str) -> str:
     return "".join(TEX.get(c, c if c < LATIN else "?") for c in text)
 
 
-def _html(table: Table) -> str:
-    """Return a page of its own, complete in itself, with the table as its only content."""
-    return _page().render(table=table, notes=table_notes(table, "Bold: best")) + "\n"
+def _html(tables: Sequence[Table]) -> str:
+    """Return a page of its own, complete in itself, with the tables as its only content."""
+    return _page().render(tables=[(table, table_notes(table, "Bold: best")) for table in tables]) + "\n"
 
 
 @cache
@@ -277,5 +291,5 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "markdown": _markdown,
     "latex": _latex,
     "csv": _csv,
-    "html": _html,
+    "html": lambda table: _html([table]),
 }

@@ -86,13 +86,14 @@ def command(
 
 def _draw(result: GradientResult, path: Path) -> None:
     """Write the figure of the variances to `path`, whole or not at all."""
-    from dvae_core.files import atomic_write
+    from dvae_core.files import write_bytes
+    from dvae_reports.drawing import figure_bytes
     from dvae_reports.figures.gradients import plot_gradient_variance
 
     figure = plot_gradient_variance(result).get_figure(root=True)
     assert figure is not None  # the axes were made in one
-    with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=200, bbox_inches="tight")
+    figure.set_dpi(200)
+    write_bytes(path, figure_bytes(figure, path.suffix[1:]))
 
 
 def _details(result: GradientResult) -> list[str]:

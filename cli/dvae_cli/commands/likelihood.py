@@ -196,12 +196,11 @@ def _estimated_log_z(
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
     """Write the page of figures to `path`, whole or not at all."""
-    from dvae_core.files import atomic_write
+    from dvae_core.files import write_bytes
+    from dvae_reports.drawing import figure_bytes
     from dvae_reports.figures.likelihood import plot_likelihood
 
-    figure = plot_likelihood(result, images)
-    with atomic_write(path) as file:
-        figure.savefig(file, format=path.suffix[1:], dpi=150, facecolor="white")
+    write_bytes(path, figure_bytes(plot_likelihood(result, images), path.suffix[1:]))
 
 
 def _details(result: LikelihoodResult, bits: bool) -> list[str]:

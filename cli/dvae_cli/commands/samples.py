@@ -58,6 +58,8 @@ def make_samples(model: Path, path: Path, seed: int, device: str) -> None:
     from ..inputs import command_line
 
     trained = load_model(model, device)
-    images = load(trained.config.dataset).fixed("test")[:N_RECONSTRUCTIONS]
-    grid = draw_sample_grid(trained, images, seed=seed)
+    images = load(trained.config.dataset).fixed("test")
+    # Evenly spread, since test sets may be sorted by class.
+    spread = [i * len(images) // N_RECONSTRUCTIONS for i in range(N_RECONSTRUCTIONS)]
+    grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed)
     replace(grid, meta={**grid.meta, "command": command_line()}).save(path)

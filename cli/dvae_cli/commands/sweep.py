@@ -160,11 +160,10 @@ def _show(points: list[Point], quiet: bool) -> int:
 
     from ..grid import is_measured
     from ..runner import NOT_TRUSTWORTHY
-    from .table import print_table
+    from .table import print_tables
 
     measured = [one for point in points if is_measured(point) for one in read_measured(point.directory)]
     likelihoods = [one for one in measured if one.result.kind == "ll"]
     if likelihoods:
-        for table in make_tables("results", likelihoods):
-            print_table(table, "text")
+        print_tables(make_tables("results", likelihoods), "text")
     return 0 if all(one.result.trustworthy for one in measured) else NOT_TRUSTWORTHY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from dvae_reports.measured import Measured
     from dvae_reports.typeset import Table
 
-__all__ = ["command", "print_table"]
+__all__ = ["command", "print_tables"]
 
 FORMATS = ("text", "markdown", "latex", "csv", "html")
 SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".txt": "text"}
@@ -30,6 +31,7 @@ KINDS = ("table1", "table2", "ablation", "results")
 )
 @click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
 @click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
+@click.option("--commands", is_flag=True, help="Add a table of the commands that made every result.")
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="[default: standard output]")
 @click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
 @common_options
@@ -39,6 +41,7 @@ def command(
     format_name: str | None,
     with_later: bool,
     references: bool,
+    commands: bool,
     output: Path | None,
     force: bool,
     quiet: bool,
@@ -50,7 +53,7 @@ def command(
     Example:
       dvae-eval table runs/mnist-*
       dvae-eval table runs/mnist-* -o table1.tex
-      dvae-eval table --kind ablation runs/linear runs/sbn
+      dvae-eval table --kind ablation ablation/* --commands -o ablation.md
       dvae-eval table --kind results runs/*/ll.json --format csv
 
     RESULT is a run directory or a result file. Runs that differ in their seeds alone become one row, mean and
@@ -58,53 +61,58 @@ def command(
     best, and makes the exit status 3. Without RESULT, the paper's table alone.
     """
     from dvae_core.files import write_text
-    from dvae_reports.comparison import make_tables
-    from dvae_reports.typeset import write_table
+    from dvae_reports.comparison import command_table, make_tables
+    from dvae_reports.typeset import write_tables
 
     from ..console import say
     from ..runner import NOT_TRUSTWORTHY
 
     path = output_path(output, force, None)
     chosen = format_name or (SUFFIXES.get(output.suffix, "text") if output else "text")
-    measured = _read(results, kind)
+    found, measured = _read(results, kind)
     tables = make_tables(kind, measured, with_later=with_later, references=references)
+    if commands and found:
+        tables.append(command_table(found))
     if path:
-        write_text(path, "\n".join(write_table(table, chosen) for table in tables))
+        write_text(path, write_tables(tables, chosen))
         say(f"saved: {path}", quiet)
     else:
-        for table in tables:
-            print_table(table, chosen)
-    distrusted = [one for one in measured if not one.result.trustworthy]
+        print_tables(tables, chosen)
+    # Architectures do not hang on any measurement.
+    distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
         say(f"not to be trusted: {one.path}", quiet)
     return NOT_TRUSTWORTHY if distrusted else 0
 
 
-def _read(paths: tuple[Path, ...], kind: str) -> list[Measured]:
-    """Return the results at `paths` that a kind of table is made of; ResultError where there is none of them."""
+def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[Measured], list[Measured]]:
+    """Return all results at `paths`, and those that a kind of table is made of; ResultError for a path without."""
     from dvae_reports.measured import read_measured
 
     wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
+    everything: list[Measured] = []
     measured: list[Measured] = []
     for path in paths:
-        found = [one for one in read_measured(path) if kind == "table2" or one.result.kind in wanted]
-        if not found:
+        found = read_measured(path)
+        chosen = [one for one in found if kind == "table2" or one.result.kind in wanted]
+        if not chosen:
             raise ResultError(f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval ll")
-        measured += found
+        everything += found
+        measured += chosen
     if kind == "results" and not measured:
         raise ResultError("RESULT: none given; give run directories or result files")
-    return measured
+    return everything, measured
 
 
-def print_table(table: Table, format_name: str) -> None:
-    """Print a table on standard output, with a terminal's type if it is one."""
+def print_tables(tables: Sequence[Table], format_name: str) -> None:
+    """Print tables on standard output, with a terminal's type if it is one."""
     import os
 
     from rich.console import Console
 
-    from dvae_reports.typeset import write_table
+    from dvae_reports.typeset import write_tables
 
     console = Console()
     width = console.width if console.is_terminal else None
     color = console.is_terminal and not os.environ.get("NO_COLOR")
-    click.echo(write_table(table, format_name, width=width, color=bool(color)), nl=False)
+    click.echo(write_tables(tables, format_name, width=width, color=bool(color)), nl=False)

@@ -6,17 +6,27 @@ from collections.abc import Sequence
 
 from ..measured import Measured, group_runs
 from ..typeset import Table
-from .ablations import ablation_table
+from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
+from .commands import command_table
 from .paper import paper_table
 from .results import results_tables
 
-__all__ = ["KINDS", "ablation_table", "architecture_table", "make_tables", "paper_table", "results_tables"]
+__all__ = [
+    "KINDS",
+    "ablation_table",
+    "architecture_table",
+    "command_table",
+    "contribution_table",
+    "make_tables",
+    "paper_table",
+    "results_tables",
+]
 
 KINDS = {
     "table1": "log-likelihoods beside the paper's (Table 1)",
     "table2": "architectures (Table 2)",
-    "ablation": "the contributions of the model's parts (App. J)",
+    "ablation": "the contributions of the model's parts (App. J), and the differences between its rungs",
     "results": "any results",
 }
 
@@ -35,7 +45,8 @@ def make_tables(
         return [architecture_table(measured)]
     groups = group_runs(measured)
     if kind == "ablation":
-        return [ablation_table(groups)]
+        contributions = contribution_table(groups)
+        return [ablation_table(groups), *([contributions] if contributions.sections[0].rows else [])]
     if kind == "results":
         return results_tables(measured, groups)
     return [paper_table(groups, with_later=with_later, references=references)]

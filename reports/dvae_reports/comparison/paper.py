@@ -10,12 +10,14 @@ from ..published import Published
 from ..typeset import Cell, Column, Table
 from .rows import (
     ELBO,
+    GAP,
     LEGEND,
     NUMBERS,
     PAPER_LEGEND,
     SOURCE,
     Row,
     elbo_cell,
+    gap_cell,
     group_cells,
     mark,
     mark_notes,
@@ -26,6 +28,7 @@ from .rows import (
 __all__ = ["paper_table"]
 
 UNVERIFIED = "‡"
+GAP_NOTE = "gap to paper: the log-likelihood less that of the paper's discrete VAE."
 
 
 def paper_table(groups: Sequence[Group], *, with_later: bool = False, references: bool = False) -> Table:
@@ -55,8 +58,11 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
         for dataset in sorted(datasets, key=_paper_order)
     ]
     legend = LEGEND if groups else PAPER_LEGEND
-    notes = [legend, *mark_notes(groups), *_unverified(listed), *(_references(listed) if references else [])]
-    columns = [Column("model", "model", is_number=False), ELBO, *NUMBERS, SOURCE]
+    compared = any(published.discrete_vae(group.dataset) for group in groups if group.is_comparable)
+    notes = [legend, *([GAP_NOTE] if compared else []), *mark_notes(groups), *_unverified(listed)]
+    notes += _absent() if with_later else []
+    notes += _references(listed) if references else []
+    columns = [Column("model", "model", is_number=False), ELBO, *NUMBERS, GAP, SOURCE]
     return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes)
 
 
@@ -68,7 +74,7 @@ def _published_row(row: Published) -> Row:
         printed(row.log_likelihood),
         printed(row.std_dev),
         Cell(str(row.n_runs), row.n_runs) if row.std_dev else Cell(),
-        *(Cell(), Cell(), Cell(row.cite)),
+        *(Cell(), Cell(), Cell(), Cell(row.cite)),
     ]
     if row.unverified:
         return Row(cells, None, None)
@@ -77,7 +83,8 @@ def _published_row(row: Published) -> Row:
 
 def _measured_row(group: Group) -> Row:
     """Return a group of runs as a row; a number that is not to be trusted or not comparable is never the best."""
-    cells = [Cell(group.name, mark=mark(group)), elbo_cell(group), *group_cells(group), Cell("measured")]
+    gap = gap_cell(group, published.discrete_vae(group.dataset))
+    cells = [Cell(group.name, mark=mark(group)), elbo_cell(group), *group_cells(group), gap, Cell("measured")]
     if not (group.trustworthy and group.is_comparable):
         return Row(cells, None, None)
     return Row(cells, group.elbo, group.log_likelihood)
@@ -93,6 +100,12 @@ def _unverified(rows: Sequence[Published]) -> list[str]:
     """Return why published numbers are marked."""
     reasons = dict.fromkeys((row.model, row.unverified) for row in rows if row.unverified)
     return [f"{UNVERIFIED} {model}: {reason}." for model, reason in reasons]
+
+
+def _absent() -> list[str]:
+    """Return which later models are not in the table."""
+    models = "; ".join(f"{model} ({reference})" for model, reference in published.absent().items())
+    return [f"Not listed, since no source with their numbers could be read: {models}."]
 
 
 def _references(rows: Sequence[Published]) -> list[str]:

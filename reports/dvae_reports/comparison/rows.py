@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from ..measured import Group
 from ..published import Number
-from ..rounding import count, decimals, error_text, fixed
+from ..rounding import count, decimals, error_text, fixed, signed
 from ..typeset import Cell, Column, Section
 
 __all__ = [
     "ELBO",
+    "GAP",
     "LEGEND",
     "NOT_TRUSTED",
     "NUMBERS",
@@ -25,6 +26,7 @@ __all__ = [
     "Row",
     "elbo_cell",
     "error_cell",
+    "gap_cell",
     "group_cells",
     "log_z_cell",
     "mark",
@@ -43,6 +45,7 @@ NUMBERS = [
     Column("± images", "std_err_images"),
     Column("± log Z", "std_err_log_z"),
 ]
+GAP = Column("gap to paper", "gap_to_paper")
 SOURCE = Column("source", "source", is_number=False)
 PAPER_LEGEND = "LL: log-likelihood, nats an image, a lower bound in expectation; sd: standard deviation over runs."
 LEGEND = (
@@ -104,6 +107,14 @@ def group_cells(group: Group) -> list[Cell]:
 def error_cell(std_err: float | None) -> Cell:
     """Return a standard error; that of an exact value is 0."""
     return Cell("0", 0) if std_err == 0 else Cell(error_text(std_err), std_err)
+
+
+def gap_cell(group: Group, number: Number | None) -> Cell:
+    """Return a log-likelihood less one of the paper's; nothing where they cannot be compared."""
+    if number is None or not group.is_comparable:
+        return Cell()
+    gap = group.log_likelihood - number.value
+    return Cell(signed(gap, decimals(group.rounding_error)), gap)
 
 
 def log_z_cell(log_z: float, std_err: float | None) -> Cell:

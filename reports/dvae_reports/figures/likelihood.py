@@ -130,7 +130,7 @@ def plot_typical_images(images: LikelihoodImages, *, ax: Axes | None = None) -> 
 @styled
 def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figure:
     """Draw all of a likelihood on one page: its bound, its images, its weights, its classes, its pictures."""
-    figure = Figure(figsize=(10.4, 12.4), layout="constrained")
+    figure = Figure(figsize=(10.4, 12.4), dpi=150, layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
     plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
     grid = plots.subplots(2, 3).ravel()

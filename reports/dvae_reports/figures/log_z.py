@@ -155,13 +155,16 @@ def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax = axes(ax)
     matrix = column(result.diagnostics, "overlap_matrix")
     image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
-    ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", fraction=0.046)
-    if len(matrix) <= MAX_NUMBERED:
+    if len(matrix) > MAX_NUMBERED:
+        # Above, where it takes no width from the panels below and above this one.
+        ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", location="top", fraction=0.06)
+    else:
         for (i, j), value in np.ndenumerate(matrix):
             ink = PALETTE["paper"] if value > 0.6 else PALETTE["ink"]
             if value >= 0.005:
                 ax.text(j, i, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6, color=ink)
-    ax.set(xlabel="rung", ylabel="rung of the sample")
+    ax.set(xlabel="rung (rows add up to 1)", ylabel="rung of the sample")
+    ax.grid(False)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(integer=True))
     return ax

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,6 +18,9 @@ from .style import PALETTE, axes, legend_above, styled
 __all__ = ["plot_smoothing", "smoothing_figure"]
 
 COLORS = ("blue", "orange", "green", "violet")
+# Told apart without colour by marks at these q, where the curves of most transformations lie apart.
+MARKERS, MARKED = "osD^", (0.3, 0.62, 0.94)
+MARK_SIZE = 3.6
 # As in Figure 2a: sharpness 1 dotted, 3 solid, 5 dashed.
 LINES: dict[float, Any] = {1.0: ":", 3.0: "-", 5.0: "--"}
 # Inches that a panel needs.
@@ -25,7 +29,7 @@ NARROWEST = 1.6
 
 @styled
 def plot_smoothing(curves: SmoothingCurves, *, ax: Axes | None = None) -> Axes:
-    """Plot the inverse CDF of ζ against q: a colour for every ρ, a line style for every sharpness.
+    """Plot the inverse CDF of ζ against q: a colour and a mark for every ρ, a line style for every sharpness.
 
     ζ jumps where a Gaussian's tail meets the spike or z alone is left; the jump is drawn as it is.
     """
@@ -57,7 +61,10 @@ def smoothing_figure(curves: Sequence[SmoothingCurves], width: float) -> Figure:
 def _key(curves: Sequence[SmoothingCurves]) -> list[Line2D]:
     """Return a line for every ρ and for every sharpness of all transformations."""
     rho = curves[0].rho
-    colors = [Line2D([], [], color=c, label=f"ρ = {r:g}") for r, c in zip(rho, _colors(), strict=False)]
+    colors = [
+        Line2D([], [], color=color, marker=marker, markersize=MARK_SIZE, label=f"ρ = {r:g}")
+        for r, color, marker in zip(rho, _colors(), MARKERS, strict=False)
+    ]
     sharpness = sorted({s for one in curves for s in one.sharpness if s is not None})
     return colors + [
         Line2D([], [], color=PALETTE["muted"], linestyle=LINES.get(s, "-."), label=f"sharpness {s:g}")
@@ -72,10 +79,13 @@ def _colors() -> list[str]:
 
 def _draw(curves: SmoothingCurves, ax: Axes) -> None:
     """Draw the curves with their labels."""
+    marked = np.searchsorted(curves.q, MARKED).tolist()
     for i, (row, sharpness) in enumerate(zip(curves.zeta, curves.sharpness, strict=True)):
-        for zeta, rho, color in zip(row, curves.rho, COLORS, strict=False):
+        for zeta, rho, color, marker in zip(row, curves.rho, COLORS, MARKERS, strict=False):
             label = None if i else f"ρ = {rho:g}"
-            ax.plot(curves.q, zeta, LINES.get(sharpness or 3.0, "-."), color=PALETTE[color], label=label)
+            look: dict[str, Any] = {"marker": marker, "markevery": marked, "markersize": MARK_SIZE}
+            line = LINES.get(sharpness or 3.0, "-.")
+            ax.plot(curves.q, zeta, linestyle=line, color=PALETTE[color], label=label, **look)
     for sharpness in curves.sharpness:
         if sharpness is not None:
             line = LINES.get(sharpness, "-.")

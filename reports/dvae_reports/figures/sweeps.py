@@ -18,6 +18,10 @@ __all__ = ["Line", "Point", "plot_sweep"]
 LOOKS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
 
 
+# Ticks nearer to each other than this share of the axis would have their labels overlap.
+CLOSEST = 0.07
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A mean log-likelihood, nats an image, at a value of the setting.
@@ -81,7 +85,7 @@ def plot_sweep(lines: Sequence[Line], xlabel: str, errors: str, *, ax: Axes | No
     distrusted = [(p.x, p.log_likelihood) for line in lines for p in line.points if not p.trustworthy]
     if distrusted:
         ax.plot(*zip(*distrusted, strict=True), "x", color=PALETTE["ink"], markersize=8, label="not to be trusted")
-    _ticks(ax, sorted({point.x for line in lines for point in line.points}))
+    _ticks(ax, list(dict.fromkeys(point.x for line in lines for point in line.points)))
     ax.set(xlabel=xlabel, ylabel=f"log-likelihood (nats)\n± {errors}")
     if len(lines) > 1 or distrusted:
         legend_above(ax, 2)
@@ -89,9 +93,19 @@ def plot_sweep(lines: Sequence[Line], xlabel: str, errors: str, *, ax: Axes | No
 
 
 def _ticks(ax: Axes, values: Sequence[float]) -> None:
-    """Mark the settings, on a logarithmic axis where they span more than a factor of four."""
-    if values[0] > 0 and values[-1] > 4 * values[0]:
+    """Mark the settings, on a logarithmic axis where they span more than a factor of four.
+
+    The first line's come first; a later one whose label would stand on another's has none.
+    """
+    low, high = min(values), max(values)
+    is_log = low > 0 and high > 4 * low
+    if is_log:
         ax.set_xscale("log")
+    scale = np.log if is_log else np.asarray
+    marked: list[float] = []
+    for value in values:
+        if all(abs(scale(value) - scale(other)) > CLOSEST * (scale(high) - scale(low)) for other in marked):
+            marked.append(value)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(FixedLocator(list(values)))
-    ax.xaxis.set_major_formatter(FixedFormatter([count(round(value)) for value in values]))
+    ax.xaxis.set_major_locator(FixedLocator(marked))
+    ax.xaxis.set_major_formatter(FixedFormatter([count(round(value)) for value in marked]))
