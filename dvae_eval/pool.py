@@ -56,7 +56,7 @@ def cluster(address: str | None) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        If Dask is not installed, or the scheduler does not answer or has no workers.
+        If Dask is not installed, the scheduler does not answer or has no workers, or this package is not there.
     """
     if address is None:
         yield
@@ -83,11 +83,12 @@ def _connected(address: str) -> Iterator[Any]:
         from distributed import Client
     except ImportError as error:
         raise ConfigError("--scheduler: needs Dask; pip install 'dvae-toolkit[dask]'") from error
-    with warnings.catch_warnings(), dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-        # Versions that differ are refused by the worker that has them.
-        warnings.filterwarnings("ignore", message=".*Mismatched versions found.*")
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
         try:
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            with warnings.catch_warnings():
+                # Versions that differ are refused by the worker that has them.
+                warnings.filterwarnings("ignore", message=".*Mismatched versions found.*")
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
             raise ConfigError(
                 f"--scheduler: {address} does not answer as a Dask scheduler; start one with dask scheduler"
@@ -98,6 +99,13 @@ def _connected(address: str) -> Iterator[Any]:
             except TimeoutError as error:
                 raise ConfigError(
                     f"--scheduler: {address} has no workers; start some with dask worker {address}"
+                ) from error
+            try:
+                for run in (client.run_on_scheduler, client.run):
+                    run(exec, f"import {__name__}")
+            except ImportError as error:
+                raise ConfigError(
+                    f"--scheduler: a machine of {address} lacks this package ({error}); install the same there"
                 ) from error
             yield client
 
@@ -127,7 +135,7 @@ def spread(
     WorkerError
         If workers die again and again, or the scheduler is lost; what was yielded stays valid.
     ConfigError
-        If a worker of the cluster has this package in another version, or not at all.
+        If a worker of the cluster has other versions.
     """
     client = _client.get()
     if client is None and min(n_workers, len(tasks)) <= 1:
@@ -184,13 +192,9 @@ def _over_cluster(client: Any, pickled: Bytes, tasks: Sequence[Any]) -> Iterator
             # A future that is dropped frees its result on the worker.
             yield number.pop(future), future.result()
     except KilledWorker as error:
-        raise WorkerError(
-            f"--scheduler: workers died again and again at one task; see their logs ({error})"
-        ) from error
+        raise WorkerError("--scheduler: worker after worker died at the same task; see their logs") from error
     except asyncio.CancelledError as error:
         raise WorkerError("--scheduler: the connection was lost; see the scheduler's log") from error
-    except ImportError as error:
-        raise ConfigError(f"--scheduler: a worker lacks this package ({error}); install the same there") from error
     finally:
         if client.status == "running":
             client.cancel([*number, shared], force=True)
