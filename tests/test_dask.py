@@ -165,33 +165,41 @@ def test_images_survive_a_killed_worker(address, small_shards):  # noqa: F811
     assert killed
 
 
+def sweep_of(address, out, epochs):
+    """Start a sweep of one run on the cluster, and return it when the training has begun."""
+    command = [sys.executable, "-m", "dvae_cli.main", "sweep", "--out", str(out), "--scheduler", address]
+    process = subprocess.Popen([*command, *LL, *TINY, "--epochs", str(epochs)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (out / "seed-0" / "metrics.jsonl").exists())
+    return process
+
+
 @pytest.mark.slow
 def test_a_sweep_survives_a_killed_worker(address, tmp_path):
     """The training that it had started ends with it, and is gone on with on the other worker."""
     out = tmp_path / "s"
-    args = [*TINY, "--epochs", "3000"]
-    command = [
-        sys.executable,
-        "-m",
-        "dvae_cli.main",
-        "sweep",
-        "--out",
-        str(out),
-        "--scheduler",
-        address,
-        *LL,
-        *args,
-    ]
-    with subprocess.Popen(command) as process:
-        wait_for(lambda: (out / "seed-0" / "metrics.jsonl").exists())
+    with sweep_of(address, out, 300) as process:
         with distributed.Client(address, set_as_default=False) as client:
             busy = [worker for worker, tasks in client.processing().items() if tasks]
             [pid] = client.run(os.getpid, workers=busy).values()
         os.kill(pid, signal.SIGKILL)
-        assert process.wait(600) == 0
-    log = (out / ".seed-0.log").read_text()
-    assert "another process" not in log
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert said.count("seed-0: training") == 2
+    assert "another process" not in (out / ".seed-0.log").read_text()
+    assert len((out / "seed-0" / "metrics.jsonl").read_text().splitlines()) == 300
     assert json.loads((out / "seed-0" / "ll.json").read_text())["n_images"] > 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_runs_on_a_cluster(address, tmp_path):
+    out = tmp_path / "s"
+    with sweep_of(address, out, 100_000) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].endswith("the same command goes on")
+    assert "Traceback" not in said
+    wait_for(lambda: "stopped in epoch" in (out / ".seed-0.log").read_text())
 
 
 # --- one that is not waited for ---------------------------------------------------------------------------------
