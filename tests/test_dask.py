@@ -205,7 +205,7 @@ def test_ctrl_c_stops_the_runs_on_a_cluster(address, tmp_path):
 # --- one that is not waited for ---------------------------------------------------------------------------------
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -224,16 +224,19 @@ def wait_until_unwanted(place, task):
 
 def test_what_nobody_waits_for_is_given_up(address, tmp_path):
     """As after Ctrl-C: the tasks that run end early, those that wait are not begun."""
+
+    def those(what):
+        return {path.name[-1] for path in tmp_path.glob(f"{what}-*")}
+
     with cluster(address):
         results = spread(wait_until_unwanted, tmp_path, range(6))
         assert next(results) == (0, 1)
-        wait_for(lambda: len(list(tmp_path.glob("begun-*"))) == 2)
+        wait_for(lambda: those("begun"))
         results.close()
-        begun = {path.name[-1] for path in tmp_path.glob("begun-*")}
-        wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == 2)
-        assert {path.name[-1] for path in tmp_path.glob("ended-*")} == begun
-        assert list(spread(wait_until_unwanted, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
-    assert len(list(tmp_path.glob("begun-*"))) == 2
+        wait_for(lambda: those("begun") == those("ended"))
+        assert sorted(spread(wait_until_unwanted, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
+    # There are two workers, and one of them may not be back from an earlier test yet.
+    assert 1 <= len(those("begun")) <= 2
     # Where there is no cluster, somebody always waits.
     assert wanted()
     assert cluster_size() == 0
