@@ -12,6 +12,7 @@ __all__ = [
     "NumericalError",
     "OverlapError",
     "ResultError",
+    "WorkerError",
 ]
 
 
@@ -41,3 +42,7 @@ class NumericalError(DvaeError, ArithmeticError):
 
 class OverlapError(DvaeError, ArithmeticError):
     """Two neighbouring distributions share no mass, so no ratio of their normalisers can be estimated."""
+
+
+class WorkerError(DvaeError, RuntimeError):
+    """Processes that share the work died, or cannot be reached any more; what was done before is kept."""

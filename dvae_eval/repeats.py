@@ -17,6 +17,7 @@ from .diagnostics import check_repeats
 from .estimate import Estimate, ProgressCallback, estimate_by_tempering
 from .machine import Machine
 from .partial import Partial
+from .pool import check_wanted, spread
 from .results import Check
 
 __all__ = ["repeated"]
@@ -42,29 +43,28 @@ def repeated(
     store : Partial, optional
         Where finished repeats are kept.
     """
-    from joblib import Parallel, delayed
-
     done = _load(store)
-    pool = Parallel(n_jobs=min(workers, config.n_repeats), return_as="generator")
-    todo = range(len(done), config.n_repeats)
-    for estimate in pool(delayed(one_repeat)(machine, config, device, i, offset) for i in todo):
-        done.append(estimate)
+    todo = [i for i in range(config.n_repeats) if i not in done]
+    for k, estimate in spread(one_repeat, (machine, config, device, offset), todo, workers):
+        done[todo[k]] = estimate
         if store:
-            store.save({"estimates": _packed(done)})
+            store.save({"repeats": _packed(done)})
         if progress:
-            values = np.array([e.log_z for e in done])
+            values = np.array([e.log_z for e in done.values()])
             error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
             progress("repeats", len(done), config.n_repeats, float(values.mean()), error)
-    return _combined(done, config)
+    return _combined([done[i] for i in range(config.n_repeats)], config)
 
 
-def one_repeat(machine: Machine, config: LogZConfig, device: str, index: int, offset: float) -> Estimate:
-    """Return the estimate of one repeat, on one thread."""
+def one_repeat(shared: tuple[Machine, LogZConfig, str, float], index: int) -> Estimate:
+    """Return the estimate of one repeat of (machine, config, device, offset), on one thread."""
+    machine, config, device, offset = shared
     seed = int(numpy_generator(config.seed, "log_z", 4, index).integers(2**63))
     own = dataclasses.replace(config, seed=seed, n_repeats=1)
+    tell: ProgressCallback = check_wanted
     if config.method in ("ais", "reverse-ais"):
-        return estimate_by_annealing(machine, own, device, offset=offset)
-    return estimate_by_tempering(machine, own, device, n_alike=config.n_repeats, offset=offset)
+        return estimate_by_annealing(machine, own, device, progress=tell, offset=offset)
+    return estimate_by_tempering(machine, own, device, progress=tell, n_alike=config.n_repeats, offset=offset)
 
 
 def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:
@@ -85,17 +85,18 @@ def _worst(checks: list[Check]) -> Check:
     return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
 
 
-def _packed(done: list[Estimate]) -> Any:
+def _packed(done: dict[int, Estimate]) -> Any:
     """Return the estimates as JSON bytes."""
-    return np.frombuffer(json.dumps([dataclasses.asdict(e) for e in done]).encode(), dtype=np.uint8)
+    plain = {i: dataclasses.asdict(estimate) for i, estimate in done.items()}
+    return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
 
 
-def _load(store: Partial | None) -> list[Estimate]:
-    """Return the estimates that were finished before."""
+def _load(store: Partial | None) -> dict[int, Estimate]:
+    """Return the estimates that were finished before, by their number."""
     arrays = store.load() if store else None
     if arrays is None:
-        return []
-    return [
-        Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
-        for e in json.loads(arrays["estimates"].tobytes().decode())
-    ]
+        return {}
+    return {
+        int(i): Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
+        for i, e in json.loads(arrays["repeats"].tobytes().decode()).items()
+    }

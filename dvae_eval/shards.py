@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pickle
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import cloudpickle
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from dvae_core.containers import read_npz
@@ -31,6 +25,7 @@ from dvae_core.files import atomic_write
 from dvae_core.rng import numpy_generator
 from dvae_core.run_files import locked
 
+from .pool import check_wanted, cluster_size, spread
 from .resources import Plan, Resources, process_memory, torch_threads
 from .weights import ImageWeights, stack_images
 
@@ -205,10 +200,11 @@ def weigh_images(
         if announce:
             announce(plan)
         shards = np.array_split(order, -(-len(order) // size))
-        for positions, shard in _run(task, images, index, shards, plan.n_workers, resources.threads):
-            done.add(positions, shard)
+        shared = (task, images, index, resources.threads)
+        for k, shard in spread(_weigh, shared, shards, plan.n_workers):
+            done.add(shards[k], shard)
             if store:
-                store.save(positions, shard)
+                store.save(shards[k], shard)
             if progress:
                 progress(done.n, shard)
     return done.stacked()
@@ -223,7 +219,8 @@ def _plan(
         each = task.seconds(images[first], int(index[first]))
     # Beside the networks: log weights, and what summing them up takes.
     memory = process_memory() + 8 * 8 * task.n_samples
-    n_workers = resources.workers_for(each * len(order), len(order) if task.device.type == "cpu" else 1, memory)
+    n_tasks = len(order) if task.device.type == "cpu" else 1
+    n_workers = cluster_size() or resources.workers_for(each * len(order), n_tasks, memory)
     n_processes = n_workers + (n_workers > 1)
     plan = Plan(
         n_images=len(images),
@@ -236,42 +233,12 @@ def _plan(
     return plan, max(1, min(round(SHARD_SECONDS / each), -(-len(order) // n_workers)))
 
 
-def _run(
-    task: Task, images: Images, index: Index, shards: list[Index], n_workers: int, threads: int
-) -> Iterator[tuple[Index, ImageWeights]]:
-    """Yield positions and weights of every shard as it is finished."""
-    if n_workers == 1:
-        with torch_threads(threads):
-            for positions in shards:
-                yield positions, _weigh(task, images[positions], index[positions])
-        return
-    # Pickled once, into an array that joblib shares with all processes, however many shards there are.
-    pickled = np.frombuffer(cloudpickle.dumps(task), np.uint8)
-    key = hashlib.sha256(pickled.data).hexdigest()
-    parallel = Parallel(n_jobs=n_workers, return_as="generator_unordered")
-    yield from parallel(
-        delayed(_remote)(pickled, key, positions, images[positions], index[positions], threads, os.getpid())
-        for positions in shards
-    )
-
-
-_tasks: dict[str, Task] = {}
-
-
-def _remote(
-    pickled: NDArray[np.uint8], key: str, positions: Index, images: Images, index: Index, threads: int, leader: int
-) -> tuple[Index, ImageWeights]:
-    """Do a shard in another process, which keeps the task for the next one."""
-    if os.getpid() != leader and threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of a terminal; the leader alone decides what comes of it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if key not in _tasks:
-        _tasks.clear()
-        _tasks[key] = pickle.loads(pickled.data)
+def _weigh(shared: tuple[Task, Images, Index, int], positions: Index) -> ImageWeights:
+    """Do a task for the images at some positions."""
+    task, images, index, threads = shared
+    done = []
     with torch_threads(threads):
-        return positions, _weigh(_tasks[key], images, index)
-
-
-def _weigh(task: Task, images: Images, index: Index) -> ImageWeights:
-    """Do a task for some images."""
-    return stack_images([task(x, i) for x, i in zip(images, index.tolist(), strict=True)])
+        for i in positions.tolist():
+            check_wanted()
+            done.append(task(images[i], int(index[i])))
+    return stack_images(done)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.files import sha256_file
 from dvae_core.run_files import read_config
+from dvae_eval.pool import wanted, worker_threads
 from dvae_eval.results import load_result
 
 from .runner import INTERRUPTED, NOT_TRUSTWORTHY
 from .train import command as train_command
 from .train import new_config
 
-__all__ = ["Point", "Runs", "config_of", "grid", "is_measured", "refuse_other_settings"]
+__all__ = ["Point", "Runs", "config_of", "grid", "is_measured", "make_on_worker", "refuse_other_settings"]
+
+# How often the end of a process is looked for, and whether anybody still waits for it.
+LOOK_SECONDS = 1.0
 
 Varied = dict[str, list[str]]
 
@@ -121,12 +126,15 @@ class Runs:
         Where to compute.
     threads : int
         OpenMP threads of every process.
+    place : Path
+        Where the commands run: paths on their command lines start from there.
     """
 
     log_z: tuple[str, ...]
     likelihood: tuple[str, ...]
     device: str
     threads: int
+    place: Path = field(default_factory=Path.cwd)
     stopped: bool = False
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -136,10 +144,11 @@ class Runs:
 
         What the commands say goes to a hidden log file beside the point's directory.
         """
-        if is_measured(point):
+        directory = self.place / point.directory
+        if is_measured(replace(point, directory=directory)):
             return ""
         model = str(point.directory / "model.pt")
-        resume = ["--resume"] if (point.directory / "config.json").exists() else []
+        resume = ["--resume"] if (directory / "config.json").exists() else []
         compute = ["--device", self.device, "--quiet"]
         steps = {
             "training": ["train", *point.arguments, "--out", str(point.directory), *resume, *compute],
@@ -150,7 +159,7 @@ class Runs:
             if self.stopped:
                 return f"{point.name}: stopped before its {step}"
             say(f"{point.name}: {step}")
-            status = self._run(command, point.directory.with_name(f".{point.name}.log"))
+            status = self._run(command, directory.with_name(f".{point.name}.log"))
             if status not in (0, NOT_TRUSTWORTHY):
                 return f"{point.name}: {step} {'was stopped' if status == INTERRUPTED else 'failed'}"
         return ""
@@ -173,18 +182,53 @@ class Runs:
             with self._lock:
                 if self.stopped:
                     return INTERRUPTED
-                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`.
+                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`; on a leash, for it
+                # must not go on beside its successor on another worker when this process is gone.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", f"dvae_cli.{module}", *rest],
-                    stdin=subprocess.DEVNULL,
+                    [sys.executable, "-m", "dvae_cli.leashed", module, *rest],
+                    stdin=_leash(),
                     stdout=subprocess.DEVNULL,
                     stderr=file,
+                    cwd=self.place,
                     env=environment,
                     start_new_session=True,
                 )
                 self._running.add(process)
             # Interrupted here, the process stays among those that `stop` takes care of.
-            status = process.wait()
+            status = self._end_of(process)
             with self._lock:
                 self._running.discard(process)
             return status
+
+    def _end_of(self, process: subprocess.Popen[bytes]) -> int:
+        """Return the exit status of a process when it has ended; stop it if nobody waits for it any more."""
+        while True:
+            try:
+                status = process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if not wanted():
+                    self.stop()
+            else:
+                return status
+
+
+@cache
+def _leash() -> int:
+    """Return the reading end of a pipe whose writing end is closed when this process ends, even by a kill."""
+    return os.pipe()[0]
+
+
+def make_on_worker(shared: tuple[Callable[..., Runs], bool], point: Point) -> str:
+    """Make a point on the worker of a cluster, with all its threads; return what failed, empty if nothing did.
+
+    `shared` has what makes the Runs when given the threads, and whether to say nothing.
+    """
+    from distributed import print as print_there_and_here
+
+    new_runs, quiet = shared
+
+    def say(words: str) -> None:
+        if not quiet:
+            print_there_and_here(words, file=sys.stderr)
+
+    return new_runs(threads=worker_threads()).make(point, say)

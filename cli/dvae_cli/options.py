@@ -22,6 +22,8 @@ __all__ = [
     "given",
     "output_options",
     "output_path",
+    "refuse_both",
+    "scheduler_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,6 +98,21 @@ def compute_options(function: F) -> F:
     )
     device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
     return device(threads(function))
+
+
+def scheduler_option(what: str) -> Callable[[F], F]:
+    """Return a decorator that adds --scheduler for a command that can spread `what` over machines."""
+    return click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help=f"Spread {what} over the workers of a Dask scheduler, such as tcp://host:8786; no digit changes.",
+    )
+
+
+def refuse_both(workers: int | None, scheduler: str | None) -> None:
+    """Raise ConfigError if both --workers and --scheduler are given."""
+    if workers and scheduler:
+        raise ConfigError("--workers: the scheduler has workers of its own; leave it out")
 
 
 def output_options(what: str) -> Callable[[F], F]:

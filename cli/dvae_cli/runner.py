@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from dvae_core.errors import DvaeError, NumericalError, OverlapError
+from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerError
 
 __all__ = ["INTERRUPTED", "NOT_TRUSTWORTHY", "CleanInterrupt", "run"]
 
@@ -58,7 +58,7 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
 def _explain(error: Exception) -> tuple[int, str]:
     """Return (exit status, one line) for an error that is not click's."""
     text = " ".join(str(error).split())
-    if isinstance(error, NumericalError | OverlapError):
+    if isinstance(error, NumericalError | OverlapError | WorkerError):
         return FAILED, text
     if isinstance(error, DvaeError):
         return BAD_INPUT, text

@@ -13,7 +13,15 @@ import click
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
-from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..options import (
+    common_options,
+    compute_options,
+    config_options,
+    output_options,
+    output_path,
+    refuse_both,
+    scheduler_option,
+)
 from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
@@ -51,6 +59,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--bits", is_flag=True, help="Say the bits per dimension as well.")
 @output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais")
 @compute_options
+@scheduler_option("images")
 @common_options
 def command(
     model: Path,
@@ -65,6 +74,7 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
+    scheduler: str | None,
     quiet: bool,
     debug: bool,
     **settings: Any,
@@ -76,16 +86,19 @@ def command(
       dvae-eval ll runs/digits/model.pt
       dvae-eval ll runs/mnist/model.pt --samples 1000 --limit 500 --bits
       dvae-eval ll runs/mnist/model.pt --method ais --limit 20
+      dvae-eval ll runs/mnist/model.pt --scheduler tcp://head:8786
 
     The estimate is a lower bound in expectation, but for the error of log Z. Its sampling error over images and
     the error of log Z, which shifts all images alike, are told apart; so is what the bound still lacks for want of
     samples. Images that are done are kept beside the result: after Ctrl-C or a crash the same command goes on.
     """
     config = LikelihoodConfig(**settings)
+    refuse_both(n_workers, scheduler)
     from dvae_core.checkpoint import load_model
     from dvae_eval.likelihood import estimate_log_likelihood
     from dvae_eval.likelihood_images import images_path
     from dvae_eval.likelihood_pictures import picture_images
+    from dvae_eval.pool import cluster
     from dvae_eval.resources import Resources, parse_memory
     from dvae_eval.shards import Shards
 
@@ -102,21 +115,22 @@ def command(
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
     images, labels = _images(trained, data, config, quiet)
-    log_z_result, source = _log_z(trained, log_z, config, device, quiet)
     shards = Shards(path.with_name(f"{path.stem}.shards")) if path else None
-    with _progress(shards, quiet) as progress:
-        result = estimate_log_likelihood(
-            trained,
-            images,
-            log_z_result,
-            config,
-            labels=labels,
-            log_z_source=source,
-            resources=resources,
-            shards=shards,
-            announce=progress.begin,
-            progress=progress,
-        )
+    with cluster(scheduler):
+        log_z_result, source = _log_z(trained, log_z, config, device, quiet)
+        with _progress(shards, quiet) as progress:
+            result = estimate_log_likelihood(
+                trained,
+                images,
+                log_z_result,
+                config,
+                labels=labels,
+                log_z_source=source,
+                resources=resources,
+                shards=shards,
+                announce=progress.begin,
+                progress=progress,
+            )
     result = dataclasses.replace(result, command=command_line())
     if path or plot:
         pictured = picture_images(result, trained, images)

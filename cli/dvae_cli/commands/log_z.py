@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from dvae_core.errors import ConfigError
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
-from ..options import common_options, compute_options, config_options, given, output_options, output_path
+from ..options import (
+    common_options,
+    compute_options,
+    config_options,
+    given,
+    output_options,
+    output_path,
+    scheduler_option,
+)
 from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ __all__ = ["command"]
 @config_options(ReadConfig)
 @output_options("logz.json beside a run's model.pt")
 @compute_options
+@scheduler_option("--repeats")
 @common_options
 def command(
     model: Path,
@@ -41,6 +51,7 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
+    scheduler: str | None,
     quiet: bool,
     debug: bool,
     **settings: Any,
@@ -52,6 +63,7 @@ def command(
       dvae-eval logz runs/digits/model.pt
       dvae-eval logz rbm.npz --method pt-bar --precision 0.01 --json
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
+      dvae-eval logz runs/mnist/model.pt --repeats 100 --scheduler tcp://head:8786
 
     MODEL is the model.pt of a run, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
@@ -61,6 +73,10 @@ def command(
     An estimate that is written to a file can be stopped at any time; the same command goes on with it.
     """
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
+    if scheduler and config.n_repeats == 1:
+        raise ConfigError("--scheduler: a single estimate is made here; give --repeats as well")
+    from dvae_eval.pool import cluster
+
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, estimate_with_progress, finish
 
@@ -69,16 +85,17 @@ def command(
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = path.with_name(f".{path.name}.partial.npz") if path else None
     try:
-        result = estimate_with_progress(
-            found.machine,
-            config,
-            found.description,
-            device,
-            quiet,
-            threads=threads,
-            partial=partial,
-            constant=found.constant,
-        )
+        with cluster(scheduler):
+            result = estimate_with_progress(
+                found.machine,
+                config,
+                found.description,
+                device,
+                quiet,
+                threads=threads,
+                partial=partial,
+                constant=found.constant,
+            )
     except KeyboardInterrupt:
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
         raise CleanInterrupt(f"interrupted; {again}") from None

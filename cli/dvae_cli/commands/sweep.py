@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import click
 
 from dvae_core.errors import ConfigError
 
-from ..options import common_options
+from ..options import common_options, refuse_both, scheduler_option
 
 if TYPE_CHECKING:
     from ..grid import Point, Runs
@@ -69,22 +71,24 @@ class Part(click.ParamType["tuple[int, int]"]):
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each: seeds 0, 1, ..."
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Runs at a time.")
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time. [default: 1]")
 @click.option("--part", type=Part(), help="Make only the k-th of n parts of the grid: one for each machine.")
 @click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Further options of dvae-eval logz.")
 @click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Further options of dvae-eval ll.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+@scheduler_option("runs")
 @common_options
 def command(
     training: tuple[str, ...],
     out: Path,
     vary: tuple[tuple[str, list[str]], ...],
     seeds: int,
-    workers: int,
+    workers: int | None,
     part: tuple[int, int] | None,
     log_z: str,
     likelihood: str,
     device: str,
+    scheduler: str | None,
     quiet: bool,
     debug: bool,
 ) -> int:
@@ -96,16 +100,20 @@ def command(
       dvae-eval sweep --out sweeps/rbm --vary "left,right=8 16 32 64" mnist --epochs 20
       dvae-eval sweep --out sweeps/widths --vary "prior-hidden=100 400 100,100 400,400" mnist-static
       dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --part 2/4 digits
+      dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --scheduler tcp://head:8786 digits
       dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.pdf
 
     What comes after the data set goes to dvae-train. The same command goes on where it was stopped, or makes what
     further values and seeds ask for; runs that are complete are left alone. What a run said is in a hidden .log
     file beside its directory.
     """
+    from dvae_eval.pool import cluster
+
     from ..console import say
     from ..grid import Runs, grid, refuse_other_settings
     from ..runner import CleanInterrupt
 
+    refuse_both(workers, scheduler)
     varied = dict(vary)
     if len(varied) < len(vary):
         raise ConfigError("--vary: an option is named twice; give all its values at once")
@@ -115,9 +123,13 @@ def command(
     options = {"logz": shlex.split(log_z), "ll": shlex.split(likelihood)}
     _remember(out, options)
     chosen = points if part is None else points[part[0] :: part[1]]
-    runs = Runs(tuple(options["logz"]), tuple(options["ll"]), device, max(1, (os.cpu_count() or 1) // workers))
+    new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())
     try:
-        failures = _make(runs, chosen, workers, quiet)
+        with cluster(scheduler):
+            if scheduler:
+                failures = _make_there(new_runs, chosen, quiet)
+            else:
+                failures = _make(new_runs, chosen, workers or 1, quiet)
     except KeyboardInterrupt as error:
         raise CleanInterrupt("stopped, and what was done is saved; the same command goes on") from error
     for failure in failures:
@@ -138,12 +150,13 @@ def _remember(out: Path, options: dict[str, list[str]]) -> None:
     write_text(path, text)
 
 
-def _make(runs: Runs, points: list[Point], workers: int, quiet: bool) -> list[str]:
+def _make(new_runs: Callable[..., Runs], points: list[Point], workers: int, quiet: bool) -> list[str]:
     """Make the points, `workers` at a time; return what failed."""
     from joblib import Parallel, delayed
 
     from ..console import say
 
+    runs = new_runs(threads=max(1, (os.cpu_count() or 1) // workers))
     # Threads suffice: each waits for processes of its own.
     jobs = Parallel(n_jobs=workers, backend="threading")
     try:
@@ -151,6 +164,16 @@ def _make(runs: Runs, points: list[Point], workers: int, quiet: bool) -> list[st
     finally:
         runs.stop()
     return [failure for failure in failures if failure]
+
+
+def _make_there(new_runs: Callable[..., Runs], points: list[Point], quiet: bool) -> list[str]:
+    """Make the points on the workers of the cluster; return what failed."""
+    from dvae_eval.pool import spread
+
+    from ..grid import make_on_worker
+
+    failures = dict(spread(make_on_worker, (new_runs, quiet), points))
+    return [failures[i] for i in sorted(failures) if failures[i]]
 
 
 def _show(points: list[Point], quiet: bool) -> int:

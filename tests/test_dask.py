@@ -1,0 +1,310 @@
+"""Workers, of this machine or of a Dask cluster: they change no bit, and one that is killed costs its task alone.
+
+The cluster is real: a scheduler and two worker processes on the loopback.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from dvae_cli.main import main as dvae_eval
+from dvae_cli.train import main as dvae_train
+from dvae_core.errors import ConfigError, WorkerError
+from dvae_eval import pool, repeats
+from dvae_eval.config import LogZConfig
+from dvae_eval.machine import BipartiteMachine
+from dvae_eval.pool import cluster, cluster_size, spread, wanted, worker_threads
+from dvae_eval.repeats import one_repeat, repeated
+from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
+from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
+
+distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
+
+CONFIG = LogZConfig(method="pt-bar", n_sweeps=100, n_repeats=5, n_ladders=4)
+
+
+@pytest.fixture(scope="module")
+def address():
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    ) as made:
+        yield made.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The directory of a trained model with its log Z."""
+    place = tmp_path_factory.mktemp("runs") / "run"
+    for main, args in (
+        (dvae_train, [*TINY, "--out", str(place), "-q"]),
+        (dvae_eval, ["logz", str(place / "model.pt"), "-q"]),
+    ):
+        with pytest.raises(SystemExit) as exit:
+            main(args)
+        assert exit.value.code in (0, None)
+    return place
+
+
+def machine():
+    rng = np.random.default_rng(0)
+    return BipartiteMachine.from_arrays(rng.normal(size=(6, 5)), rng.normal(size=6), rng.normal(size=5))
+
+
+def result_of(capsys, *args):
+    """Return what a command of dvae-eval prints with --json, but for what tells of the machine."""
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval([*map(str, args), "--json", "-q"])
+    assert exit.value.code in (0, 3)
+    found = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in found.items() if name not in ("wall_seconds", "command", "created")}
+
+
+def refusal_of(capsys, *args):
+    """Return the exit status of a command of dvae-eval, and the one line that it says."""
+    with pytest.raises(SystemExit) as exit:
+        dvae_eval([*map(str, args)])
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err.count("\n")) == ("", 1)
+    return exit.value.code, captured.err
+
+
+# --- the same numbers -----------------------------------------------------------------------------------------
+
+
+def test_repeats_are_the_same_on_a_cluster(address, run, capsys):
+    args = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--ladders", 4, "--repeats", 3)
+    here = result_of(capsys, *args, "--threads", 1)
+    assert len(here["repeats"]) == 3
+    assert result_of(capsys, *args, "--scheduler", address) == here
+
+
+def test_images_are_the_same_on_a_cluster(address, run, capsys, small_shards):  # noqa: F811
+    args = ("ll", run / "model.pt", "--samples", 50)
+    here = result_of(capsys, *args)
+    assert here["n_images"] > 2
+    assert result_of(capsys, *args, "--scheduler", address) == here
+
+
+def test_a_sweep_is_the_same_on_a_cluster(address, in_process, tmp_path, monkeypatch, capsys):  # noqa: F811
+    """Here in this process, there by real commands, which find their way from the directory of the sweep."""
+    found = {}
+    for place, options in (("here", ()), ("there", ("--scheduler", address))):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(SystemExit) as exit:
+            dvae_eval(["sweep", "--out", "s", *options, *LL, *TINY])
+        assert exit.value.code == 0
+        captured = capsys.readouterr()
+        assert "seed-0: log-likelihood" in captured.err
+        paths = [tmp_path / place / "s" / "seed-0" / f"{kind}.json" for kind in ("logz", "ll")]
+        results = [json.loads(path.read_text()) for path in paths]
+        # Here the commands print as well: the table is what comes last.
+        table = captured.out[captured.out.index("Log-likelihoods") :]
+        found[place] = (table, [{n: r[n] for n in ("model", "settings", "diagnostics")} for r in results])
+        found[place] += (results[0]["log_z"], results[1]["log_likelihood"], results[1]["per_image"])
+    assert found["here"] == found["there"]
+    # The commands ran on the cluster alone, once more.
+    assert len(in_process) == 3
+
+
+# --- one that dies ----------------------------------------------------------------------------------------------
+
+
+def die_once(shared, task):
+    """Do a repeat; the process that is the first to get to the second of them is killed."""
+    mark, shared = shared[-1], shared[:-1]
+    if task == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return one_repeat(shared, task)
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_worker_that_is_killed_costs_its_task_alone(request, where, tmp_path, monkeypatch, caplog):
+    address = request.getfixturevalue("address") if where == "there" else None
+    whole = repeated(machine(), CONFIG)
+    mark = tmp_path / "mark"
+    monkeypatch.setattr(repeats, "spread", lambda _, shared, *rest: spread(die_once, (*shared, mark), *rest))
+    told = []
+    with cluster(address):
+        found = repeated(machine(), CONFIG, workers=2, progress=lambda *args: told.append(args[1]))
+    assert mark.exists()
+    assert found == whole
+    # What was finished is not done again.
+    assert told == [1, 2, 3, 4, 5]
+    assert ("a worker process died" in caplog.text) == (where == "here")
+
+
+def die(_shared, _task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_that_die_again_and_again_are_given_up(monkeypatch):
+    monkeypatch.setattr(pool, "N_DEATHS", 1)
+    with pytest.raises(WorkerError, match="when memory runs out"):
+        list(spread(die, None, range(2), 2))
+
+
+def test_images_survive_a_killed_worker(address, small_shards):  # noqa: F811
+    whole, killed = estimate(), []
+
+    def kill_one(_phase, done, _total, _estimate):
+        if done > 3 and not killed:
+            with distributed.Client(address, set_as_default=False) as client:
+                killed.extend(client.run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    with cluster(address):
+        assert same_bits(whole, estimate(progress=kill_one))
+    assert killed
+
+
+def sweep_of(address, out, epochs):
+    """Start a sweep of one run on the cluster, and return it when the training has begun."""
+    command = [sys.executable, "-m", "dvae_cli.main", "sweep", "--out", str(out), "--scheduler", address]
+    process = subprocess.Popen([*command, *LL, *TINY, "--epochs", str(epochs)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (out / "seed-0" / "metrics.jsonl").exists())
+    return process
+
+
+@pytest.mark.slow
+def test_a_sweep_survives_a_killed_worker(address, tmp_path):
+    """The training that it had started ends with it, and is gone on with on the other worker."""
+    out = tmp_path / "s"
+    with sweep_of(address, out, 300) as process:
+        with distributed.Client(address, set_as_default=False) as client:
+            busy = [worker for worker, tasks in client.processing().items() if tasks]
+            [pid] = client.run(os.getpid, workers=busy).values()
+        os.kill(pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert said.count("seed-0: training") == 2
+    assert "another process" not in (out / ".seed-0.log").read_text()
+    assert len((out / "seed-0" / "metrics.jsonl").read_text().splitlines()) == 300
+    assert json.loads((out / "seed-0" / "ll.json").read_text())["n_images"] > 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_runs_on_a_cluster(address, tmp_path):
+    out = tmp_path / "s"
+    with sweep_of(address, out, 100_000) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1].endswith("the same command goes on")
+    assert "Traceback" not in said
+    wait_for(lambda: "stopped in epoch" in (out / ".seed-0.log").read_text())
+
+
+# --- one that is not waited for ---------------------------------------------------------------------------------
+
+
+def wait_for(condition, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_until_unwanted(place, task):
+    """Do nothing for ever, but for the first task."""
+    if task:
+        (place / f"begun-{task}").touch()
+        while wanted():
+            time.sleep(0.05)
+        (place / f"ended-{task}").touch()
+    return worker_threads()
+
+
+def test_what_nobody_waits_for_is_given_up(address, tmp_path):
+    """As after Ctrl-C: the tasks that run end early, those that wait are not begun."""
+
+    def those(what):
+        return {path.name[-1] for path in tmp_path.glob(f"{what}-*")}
+
+    with cluster(address):
+        results = spread(wait_until_unwanted, tmp_path, range(6))
+        assert next(results) == (0, 1)
+        wait_for(lambda: those("begun"))
+        results.close()
+        wait_for(lambda: those("begun") == those("ended"))
+        assert sorted(spread(wait_until_unwanted, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
+    # There are two workers, and one of them may not be back from an earlier test yet.
+    assert 1 <= len(those("begun")) <= 2
+    # Where there is no cluster, somebody always waits.
+    assert wanted()
+    assert cluster_size() == 0
+
+
+# --- what cannot be used ----------------------------------------------------------------------------------------
+
+
+def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    nobody = ("--scheduler", "tcp://127.0.0.1:9")
+    model = run / "model.pt"
+    for args in (
+        ("logz", model, "--method", "pt-bar", "--repeats", 2, "-o", tmp_path / "x.json", *nobody),
+        ("ll", model, "-o", tmp_path / "x.json", *nobody),
+        ("sweep", "--out", tmp_path / "s", *nobody, *TINY),
+        ("ll", model, "-o", tmp_path / "x.json", "--scheduler", "nonsense://1"),
+    ):
+        status, words = refusal_of(capsys, *args)
+        assert status == 2
+        assert "does not answer as a Dask scheduler" in words
+
+
+def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):
+    scheduler = ("--scheduler", "tcp://127.0.0.1:9")
+    for args, words in (
+        (("logz", run / "model.pt", *scheduler), "give --repeats"),
+        (("ll", run / "model.pt", "--workers", 2, *scheduler), "leave it out"),
+        (("sweep", "--out", tmp_path, "--workers", 2, *scheduler, *TINY), "leave it out"),
+    ):
+        status, said = refusal_of(capsys, *args)
+        assert status == 2
+        assert words in said
+
+
+def test_a_scheduler_without_workers_is_refused(monkeypatch):
+    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty:
+        with pytest.raises(ConfigError, match="has no workers; start some"), cluster(empty.scheduler_address):
+            pass
+
+
+def test_without_dask_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"pip install 'dvae-toolkit\[dask\]'"), cluster("tcp://127.0.0.1:9"):
+        pass
+
+
+def test_workers_with_other_versions_are_refused(address, monkeypatch):
+    ours = pool._versions()
+    monkeypatch.setattr(pool, "_versions", lambda: {**ours, "torch": "0.1"})
+    with cluster(address), pytest.raises(ConfigError, match=r"worker tcp://\S+ has torch \S+, not 0\.1; install"):
+        list(spread(wait_until_unwanted, None, [0]))
+
+
+def hide(name):
+    sys.modules[name] = None
+
+
+def show(name):
+    del sys.modules[name]
+
+
+def test_workers_without_this_package_are_refused(address):
+    with distributed.Client(address, set_as_default=False) as client:
+        client.run(hide, "dvae_eval.pool")
+        try:
+            with pytest.raises(ConfigError, match="lacks this package"), cluster(address):
+                pass
+        finally:
+            client.run(show, "dvae_eval.pool")
