@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import atomic_write
+from dvae_core.files import atomic_write, json_object
 
 __all__ = ["SampleGrid"]
 
@@ -51,7 +51,7 @@ class SampleGrid:
         """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
         try:
             arrays = read_npz(path, ("meta", *ARRAYS))
-            meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
+            meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
         except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
         axes = [arrays[name].ndim for name in ARRAYS]
