@@ -16,6 +16,7 @@ CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed
+AUDIT := $(VENV)/audit
 
 # OpenMP threads that spin while they wait cost more than they give on a busy machine.
 OMP_WAIT_POLICY ?= PASSIVE
@@ -31,7 +32,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz docs fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz audit docs fmt lint types build clean distclean force
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -65,6 +66,23 @@ slow: $(STAMP) ## run the statistical suites that take minutes
 
 fuzz: $(STAMP) ## read 100000 tampered files with every reader (an hour); FUZZ=1000 for fewer
 	DVAE_FUZZ_INPUTS=$(FUZZ) DVAE_FUZZ_FIRST=$(FIRST) $(BIN)/python -m pytest -q -s tests/test_fuzz.py
+
+# The auditor has an environment of its own: what it needs is no part of what it looks at.  Where the network does
+# not reach the advisories, that is said and is no failure; a vulnerability that is known is one.
+audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (needs the network)
+	@if [ ! -x $(AUDIT)/bin/pip-audit ]; then \
+	  { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install -q --disable-pip-version-check \
+	    --retries 1 --timeout 10 $(PIP_FLAGS) pip-audit; } >/dev/null 2>&1; \
+	fi; \
+	rm -f $(AUDIT)/found; \
+	if $(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --timeout 10 \
+	  --progress-spinner off --output $(AUDIT)/found >$(AUDIT)/log 2>&1; then \
+	  cat $(AUDIT)/found 2>/dev/null; echo 'audit: no known vulnerability in constraints.txt'; \
+	elif [ -s $(AUDIT)/found ]; then \
+	  cat $(AUDIT)/found; echo 'audit: known vulnerabilities in constraints.txt' >&2; exit 1; \
+	else \
+	  echo 'audit: not done, the advisories cannot be reached from here (see $(AUDIT)/log)'; \
+	fi
 
 docs: $(STAMP) ## build the documentation into site/, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count

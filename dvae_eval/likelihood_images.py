@@ -68,10 +68,12 @@ class LikelihoodImages:
             meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
             if (meta.pop("kind", None), meta.pop("schema", None)) != ("ll-images", SCHEMA):
                 raise ResultError(f"{path}: not a likelihood's images of schema {SCHEMA}; make the result anew")
+            if not isinstance(meta.get("model", {}), dict):
+                raise ValueError("does not say of which model")
             columns = {k.removeprefix("column_"): v for k, v in arrays.items() if k.startswith("column_")}
             originals, draws, means = (arrays[name] for name in PICTURES)
             return cls(columns, arrays["shown"], int(meta.pop("n_worst")), originals, draws, means, meta)
-        except (DataError, KeyError, ValueError, AttributeError) as error:
+        except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, ResultError):
                 raise
             raise ResultError(

@@ -14,10 +14,16 @@ from dvae_core.containers import read_npz
 from dvae_core.errors import DataError, ResultError
 from dvae_core.files import atomic_write, json_object
 
-__all__ = ["SampleGrid"]
+__all__ = ["SampleGrid", "names_model"]
 
 ARRAYS = ("samples", "originals", "reconstructions")
 SCHEMA = 1
+
+
+def names_model(meta: dict[str, Any]) -> bool:
+    """Say whether what stands beside pictures says of which model they are."""
+    model = meta.get("model")
+    return isinstance(model, dict) and isinstance(model.get("sha256"), str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class SampleGrid:
         except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
         axes = [arrays[name].ndim for name in ARRAYS]
-        if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA or axes != [5, 3, 3]:
+        if (
+            meta.get("kind") != "samples"
+            or meta.get("schema") != SCHEMA
+            or axes != [5, 3, 3]
+            or not names_model(meta)
+        ):
             raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
         return cls(**arrays, meta=meta)

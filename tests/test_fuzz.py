@@ -313,7 +313,10 @@ def pictures():
 def samples():
     """Samples of a model's prior."""
     return written(
-        SampleGrid(*(np.zeros(shape, np.uint8) for shape in ((1, 1, 1, 2, 2), (1, 2, 2), (1, 2, 2))), {})
+        SampleGrid(
+            *(np.zeros(shape, np.uint8) for shape in ((1, 1, 1, 2, 2), (1, 2, 2), (1, 2, 2))),
+            {"model": {"sha256": "5e"}},
+        )
     )
 
 

@@ -23,7 +23,9 @@ from dvae_cli.train import main as dvae_train
 from dvae_core.checkpoint import load_model, save_model, save_tensors
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.errors import CheckpointError
+from dvae_core.files import sha256_file
 from dvae_core.model import DVAE
+from dvae_eval.sample_grid import SampleGrid
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dvae_core", "dvae_eval", "reports/dvae_reports", "cli/dvae_cli")
@@ -129,7 +131,7 @@ def test_what_is_no_sound_file_is_refused_in_one_line(tmp_path, capsys, command,
 
 @pytest.fixture
 def run(tmp_path):
-    """A run directory without results."""
+    """A run directory with samples of its model, and no results."""
     directory = tmp_path / "run"
     directory.mkdir()
     model = ModelConfig(n_left=2, n_right=2, n_groups=1, encoder_hidden=(), n_layers=0, decoder_hidden=())
@@ -137,21 +139,44 @@ def run(tmp_path):
     (directory / "config.json").write_text(json.dumps({**config.to_dict(), "provenance": {}}))
     (directory / "metrics.jsonl").write_text("")
     save_model(directory / "model.pt", DVAE(model, 64).state_dict(), config, (8, 8), {"command": []})
+    images = np.zeros((1, 1, 1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8), np.zeros((1, 8, 8), np.uint8)
+    meta = {"model": {"sha256": sha256_file(directory / "model.pt")}}
+    SampleGrid(*images, meta).save(directory / "samples.npz")
     return directory
 
 
-@pytest.mark.parametrize("kind", sorted(set(HOSTILE) - {"empty", "a link to nothing", "a link to itself"}))
+NO_FILES = ("a directory", "a pipe", "an endless device")
+NOTHING = ("empty", "a link to nothing", "a link to itself")  # like a file that is not there
+
+
+# Of a model a report takes the digest alone, and the last line of the metrics may be half-written.
 @pytest.mark.parametrize(
-    "name", ["config.json", "metrics.jsonl", "logz.json", "ll.json", "ll.images.npz", "samples.npz", "model.pt"]
+    ("name", "kind"),
+    [
+        *((name, kind) for name in ("metrics.jsonl", "model.pt") for kind in NO_FILES),
+        *(
+            (name, kind)
+            for name in ("config.json", "logz.json", "ll.json", "ll.images.npz", "samples.npz")
+            for kind in HOSTILE
+            if kind not in NOTHING
+        ),
+    ],
 )
 def test_a_report_of_a_run_that_was_tampered_with_is_refused(run, capsys, name, kind):
     (run / name).unlink(missing_ok=True)
     HOSTILE[kind](run / name)
     before = sorted(os.listdir(run))
-    if name == "model.pt" and not kind.startswith(("a directory", "a pipe", "an endless")):
-        pytest.skip("of a model a report takes the digest alone")
     assert name in refused(capsys, dvae_eval, "report", run)
     assert sorted(os.listdir(run)) == before
+
+
+@pytest.mark.parametrize("meta", [{}, {"model": {}}, {"model": "mine"}, {"model": {"sha256": 3}}])
+def test_samples_of_no_model_are_refused(run, capsys, meta):
+    with np.load(run / "samples.npz") as stored:
+        arrays = dict(stored)
+    text = json.dumps({"kind": "samples", "schema": 1, **meta})
+    np.savez(run / "samples.npz", **arrays | {"meta": np.frombuffer(text.encode(), np.uint8)})
+    assert "samples.npz" in refused(capsys, dvae_eval, "report", run)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -159,8 +184,9 @@ def test_a_report_of_a_run_that_was_tampered_with_is_refused(run, capsys, name, 
 def test_a_run_that_was_tampered_with_is_not_gone_on_with(run, capsys, name, kind):
     (run / name).unlink(missing_ok=True)
     HOSTILE[kind](run / name)
+    before = os.listdir(run)
     refused(capsys, dvae_train, "--resume", "--out", run)
-    assert set(os.listdir(run)) <= {"config.json", "metrics.jsonl", "model.pt", "checkpoint.pt", ".lock"}
+    assert set(os.listdir(run)) <= {*before, ".lock"}
 
 
 @pytest.mark.parametrize("parts", [{}, {"model": 3}, {"model": {"W": torch.ones(2)}}, {"epoch": "many"}])
