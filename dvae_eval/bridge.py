@@ -52,9 +52,13 @@ def bar(w_f: Float, w_r: Float) -> float:
         for name in ("pymbar.timeseries", "pymbar.mbar_solvers"):
             logging.getLogger(name).setLevel(logging.ERROR)
         from pymbar import other_estimators
+        from pymbar.utils import BoundsError, ConvergenceError
 
         with np.errstate(all="ignore"):
-            answer = other_estimators.bar(w_f, w_r, DeltaF=guess, compute_uncertainty=False)
+            try:
+                answer = other_estimators.bar(w_f, w_r, DeltaF=guess, compute_uncertainty=False)
+            except (BoundsError, ConvergenceError):
+                answer = {"Delta_f": math.nan}
     delta_f = float(answer["Delta_f"])
     if not math.isfinite(delta_f) or _overlap(w_f, w_r, delta_f) < MIN_OVERLAP:
         raise OverlapError(

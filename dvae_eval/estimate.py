@@ -114,11 +114,11 @@ def _time_limit(config: LogZConfig) -> float:
 def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
     """Return the estimate of a run that is at its end."""
     bar, limit = run.bridge(), student_limit(run.config.n_ladders, n_alike)
-    log_z = run.log_z_0 + bar.total
+    log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
     checks = check_bridge(run.sums, run.first_stretch, bar, run.tempering.round_trips, limit)
-    checks.append(check_lower_bound(log_z, bar.std_err, float(run.lower_bounds[0]), limit))
+    checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
     repeats = (run.log_z_0 + bar.repeats).tolist()
-    return Estimate(log_z, bar.std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
+    return Estimate(log_z, std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
 
 
 def _between_annealings(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:

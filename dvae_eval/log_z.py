@@ -28,6 +28,9 @@ from .results import LogZResult, verdict
 
 __all__ = ["estimate_log_z"]
 
+# In which numbers a method computes.
+DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
+
 
 def estimate_log_z(
     model: Machine | tuple[ArrayLike, ...],
@@ -99,7 +102,7 @@ def estimate_log_z(
     return LogZResult(
         **fields,
         model={**(description or {}), **machine.description()},
-        settings={**asdict(config), "device": device, "dtype": "float32 fields, float64 sums"},
+        settings={**asdict(config), "device": device, "dtype": DTYPES.get(fields["method"], SAMPLED)},
         seed=config.seed,
         trustworthy=trustworthy,
         reasons=reasons,

@@ -66,6 +66,7 @@ HOSTILE = {
     "brackets": lambda path: path.write_text("[" * 100_000),
     "a long number": lambda path: path.write_text('{"kind": ' + "9" * 10_000 + "}"),
     "a list": lambda path: path.write_text("[1, 2]"),
+    "numbers for parts": lambda path: path.write_text('{"dataset": "digits", "model": 1.5, "train": [3]}'),
 }
 COMMANDS = {
     "logz": (dvae_eval, "m.npz", ["logz", "{file}", "-o", "{tmp}/out.json"]),
