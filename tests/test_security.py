@@ -5,18 +5,25 @@ one line, with exit status 2, in little memory, leaving the directory as it was.
 """
 
 import ast
+import contextlib
+import itertools
 import json
 import os
 import pickle
+import re
 import resource
 import signal
+import tomllib
 import zipfile
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
@@ -324,3 +331,35 @@ def test_only_the_data_sets_are_fetched():
 def test_processes_are_started_in_two_places_from_lists_of_arguments():
     found = {path for path, tree in sources() if "subprocess" in set(imports(tree))}
     assert found == {"cli/dvae_cli/grid.py"}
+
+
+# --- dependencies ---------------------------------------------------------------------------------------------
+
+PIN = re.compile(r"([A-Za-z0-9_.-]+)==(\S+)")
+# What PyTorch's builds for CUDA bring along; which of them, its own release pins.
+OF_CUDA = ("nvidia-", "cuda-", "triton")
+
+
+def needed():
+    """The names of all that the project and its extras need, directly or not, as far as it is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
+    waiting, seen = [Requirement(line) for line in lines], set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        asked = [(name, extra) for extra in ("", *requirement.extras) if (name, extra) not in seen]
+        seen.update(asked)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            for line in map(Requirement, (metadata.requires(name) or []) if asked else []):
+                if line.marker is None or any(line.marker.evaluate({"extra": extra}) for _, extra in asked):
+                    waiting.append(line)
+    return {name for name, _ in seen}
+
+
+def test_everything_that_is_needed_is_pinned():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(PIN.fullmatch(line)[1]) for line in lines}
+    assert len(pins) == len(lines)
+    unpinned = {name for name in needed() - pins if not name.startswith(OF_CUDA)}
+    assert not unpinned, f"constraints.txt lacks {', '.join(sorted(unpinned))}"
