@@ -6,6 +6,7 @@ one line, with exit status 2, in little memory, leaving the directory as it was.
 
 import ast
 import contextlib
+import importlib.util
 import itertools
 import json
 import os
@@ -363,3 +364,21 @@ def test_everything_that_is_needed_is_pinned():
     assert len(pins) == len(lines)
     unpinned = {name for name in needed() - pins if not name.startswith(OF_CUDA)}
     assert not unpinned, f"constraints.txt lacks {', '.join(sorted(unpinned))}"
+
+
+def test_an_audit_fails_for_what_is_known_and_for_nothing_else():
+    path = Path(__file__).with_name("audit.py")
+    spec = importlib.util.spec_from_file_location("audit", path)
+    audit = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(audit)
+    sound = {"name": "a", "version": "1", "vulns": []}
+    bad = {"name": "b", "version": "2", "vulns": [{"id": "CVE-1", "fix_versions": ["3"]}]}
+    unknown = {"name": "c", "skip_reason": "not found"}
+    for pins, status, words in (
+        ([sound, bad], 1, "b 2: CVE-1, mended in 3"),
+        ([sound, unknown], 0, "in the 1 of 2 pins"),
+        ([unknown], 0, "not done"),
+    ):
+        found, lines = audit.verdict(json.dumps({"dependencies": pins, "fixes": []}))
+        assert (found, words in lines[0]) == (status, True)
+    assert audit.verdict("") == (0, ["audit: not done, the advisories cannot be reached from here"])
