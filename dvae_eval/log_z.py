@@ -84,7 +84,8 @@ def estimate_log_z(
 
     Examples
     --------
-    >>>     >>> rng = np.random.default_rng(0)
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
     >>> rbm = rng.normal(size=(30, 20)), rng.normal(size=30), rng.normal(size=20)
     >>> exact = estimate_log_z(rbm)
     >>> estimate = estimate_log_z(rbm, method="pt-bar", precision=0.01, seed=1)

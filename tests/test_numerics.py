@@ -125,6 +125,23 @@ def test_ten_thousand_units_beside_ten():
     assert abs(result.log_z - np.logaddexp.reduce(terms)) < 1e-8
 
 
+@pytest.mark.slow
+def test_a_chain_of_ten_thousand_units():
+    """A product of 2 x 2 matrices, half of either unit's bias in each."""
+    n, coupling, bias = 10_000, 0.7, -0.3
+    ends = np.column_stack((np.arange(n - 1), np.arange(1, n)))
+    result = estimate_log_z(machine_from_bonds(ends, np.full(n - 1, coupling), np.full(n, bias)))
+    x = np.arange(2)
+    transfer = np.exp(coupling * np.outer(x, x) + bias / 2 * np.add.outer(x, x))
+    vector, log_z = np.exp(bias / 2 * x), 0.0
+    for _ in range(n - 1):
+        vector = transfer @ vector
+        log_z += np.log(vector.sum())
+        vector /= vector.sum()
+    assert result.method == "exact"
+    assert abs(result.log_z - log_z - np.log(vector @ np.exp(bias / 2 * x))) < 1e-7
+
+
 # --- bonds that are there twice ---------------------------------------------------------------------------------
 
 

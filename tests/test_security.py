@@ -6,6 +6,7 @@ one line, with exit status 2, in little memory, leaving the directory as it was.
 
 import ast
 import contextlib
+import gzip
 import importlib.util
 import itertools
 import json
@@ -14,7 +15,9 @@ import pickle
 import re
 import resource
 import signal
+import struct
 import tomllib
+import tracemalloc
 import zipfile
 from contextlib import contextmanager
 from importlib import metadata
@@ -28,9 +31,10 @@ from packaging.utils import canonicalize_name
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
+from dvae_core import containers
 from dvae_core.checkpoint import load_model, save_model, save_tensors
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
-from dvae_core.errors import CheckpointError
+from dvae_core.errors import CheckpointError, DataError
 from dvae_core.files import sha256_file
 from dvae_core.model import DVAE
 from dvae_eval.sample_grid import SampleGrid
@@ -217,6 +221,20 @@ def test_a_model_that_claims_to_be_huge_takes_no_memory(run):
     torch.save(content | {"image_shape": [10**6, 10**6]}, run / "huge.pt")
     with within_bounds(), pytest.raises(CheckpointError, match="do not fit together"):
         load_model(run / "huge.pt")
+
+
+@pytest.mark.parametrize("kind", ["idx", "amat"])
+def test_packed_images_without_end_are_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(containers, "LIMIT_BYTES", 1 << 20)
+    head = bytes([0, 0, 8, 3]) + struct.pack(">3I", 1 << 24, 1, 1) if kind == "idx" else b""
+    path = tmp_path / f"x.{kind}.gz"
+    path.write_bytes(gzip.compress(head + bytes(1 << 24), 1))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more than 1048576 bytes"):
+        containers.read_idx(path, 3) if kind == "idx" else containers.read_amat(path, 784)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 22
 
 
 # --- names that are no Unicode --------------------------------------------------------------------------------
