@@ -89,7 +89,7 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
 
 def _few(starts: Float, reduced: Reduced) -> Float:
     """Return as many of the starts, evenly spread, as the work allows."""
-    n_couplings = np.count_nonzero(reduced.W) + (0 if reduced.J is None else reduced.J.size)
+    n_couplings = int(np.count_nonzero(reduced.W)) + (0 if reduced.J is None else reduced.J.size)
     n = int(WORK / (2 * ITERATIONS * max(1, n_couplings)))
     return starts if n >= len(starts) else starts[np.linspace(0, len(starts) - 1, max(n, FEWEST)).astype(int)]
 
