@@ -3,17 +3,20 @@
 #
 #   PYTHON=...      the interpreter to build .venv with (otherwise the first one that is 3.11 or newer)
 #   FUZZ=...        how many inputs make fuzz gives to every reader
+#   FIRST=...       the number of the first one
 #   PIP_FLAGS=...   more options for pip, for example a package index
 
 PYTHON    ?=
 PIP_FLAGS ?=
 FUZZ      ?= 100000
+FIRST     ?= 0
 
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed
+AUDIT := $(VENV)/audit
 
 # OpenMP threads that spin while they wait cost more than they give on a busy machine.
 OMP_WAIT_POLICY ?= PASSIVE
@@ -29,7 +32,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz docs fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz audit docs fmt lint types build clean distclean force
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,8 +64,16 @@ test: lint types ## check style, types and imports, then run the tests
 slow: $(STAMP) ## run the statistical suites that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
-fuzz: $(STAMP) ## read 100000 tampered files with every reader (hours); FUZZ=1000 for fewer
-	DVAE_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -q -s -x tests/test_fuzz.py
+fuzz: $(STAMP) ## read 100000 tampered files with every reader (an hour); FUZZ=1000 for fewer
+	DVAE_FUZZ_INPUTS=$(FUZZ) DVAE_FUZZ_FIRST=$(FIRST) $(BIN)/python -m pytest -q -s tests/test_fuzz.py
+
+# The auditor has an environment of its own: what it needs is no part of what it looks at.
+audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (needs the network)
+	@if [ ! -x $(AUDIT)/bin/pip-audit ]; then \
+	  { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install -q --disable-pip-version-check \
+	    --retries 1 --timeout 10 $(PIP_FLAGS) pip-audit; } >/dev/null 2>&1; \
+	fi; \
+	$(BIN)/python tests/audit.py $(AUDIT)/bin/pip-audit
 
 docs: $(STAMP) ## build the documentation into site/, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count

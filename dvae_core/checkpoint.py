@@ -107,10 +107,16 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     try:
         config = RunConfig.from_dict(content["config"])
         height, width = content["image_shape"]
+        with torch.device("meta"):  # shapes without memory: a file may claim any size
+            expected = {
+                name: tensor.shape for name, tensor in DVAE(config.model, height * width).state_dict().items()
+            }
+        if {name: tensor.shape for name, tensor in content["state_dict"].items()} != expected:
+            raise ValueError("weights of other shapes than its settings say")
         model = DVAE(config.model, height * width)
         model.load_state_dict(content["state_dict"])
         provenance = dict(content["provenance"])
-    except (ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: its parts do not fit together ({first}); train the model anew") from error
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):

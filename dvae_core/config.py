@@ -199,7 +199,7 @@ class RunConfig:
         """Return the configuration that `data` describes; ConfigError if a field is missing or unknown."""
         try:
             return cls(data["dataset"], _build(ModelConfig, data["model"]), _build(TrainConfig, data["train"]))
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ConfigError(f"configuration not understood: {error}") from error
 
 

@@ -27,6 +27,7 @@ from .errors import DataError, DvaeError
 __all__ = [
     "LIMIT_BYTES",
     "advice",
+    "check_count",
     "check_size",
     "mat_names",
     "npz_names",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
+LIMIT_VALUES = 2**28  # in one array: what is stored in bytes, or packed, may have to become float64
 BLOCK_BYTES = 1 << 20
 REASON_CHARACTERS = 200  # of another library's message, which may quote the file
 HEADER_BYTES = 1 << 16  # of an NPY file; NumPy writes 118
@@ -188,6 +190,7 @@ def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") ->
         promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
         if promised != held or min(shape, default=0) < 0:
             raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
+        check_count(math.prod(shape), where)
         stream.seek(0)
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -196,6 +199,12 @@ def check_size(n_bytes: int, where: str) -> None:
     """Refuse what would take more memory than a set of images or a model plausibly does."""
     if n_bytes > LIMIT_BYTES:
         raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
+
+
+def check_count(n_values: int, where: str) -> None:
+    """Refuse an array that would take more memory as float64 than a set of images or a model plausibly does."""
+    if n_values > LIMIT_VALUES:
+        raise DataError(f"{where}: more than {LIMIT_VALUES} values; give fewer")
 
 
 def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
@@ -219,8 +228,10 @@ def _open(path: Path) -> IO[bytes]:
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a damaged file provokes into a DataError of one line."""
+    """Turn whatever a damaged file provokes into a DataError of one line; refuse a pipe or a device at once."""
     try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: no regular file; give one")
         yield
     except DvaeError:
         raise

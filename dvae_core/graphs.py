@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
+from .files import read_text
 
 __all__ = ["colour_classes", "graph_edges", "read_graph", "two_sides"]
 
@@ -120,9 +121,7 @@ def read_graph(text: str) -> str:
 def _read_edges(path: Path) -> list[tuple[int, ...]]:
     """Return the edges of a text file, two node numbers on a line; # begins a comment."""
     try:
-        if path.stat().st_size > LIMIT_BYTES:
-            raise DataError(f"{path}: more than {LIMIT_BYTES} bytes; give a smaller graph")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path, LIMIT_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of edges ({error}); give text, 'i j' a line") from error
     edges: dict[tuple[int, ...], int] = {}

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Coordinates", "is_mat", "names", "read"]
+__all__ = ["Coordinates", "check_entries", "is_mat", "names", "read"]
 
 HEADER, NAME_BYTES = 128, 4096
 MATRIX, COMPRESSED, INT8, INT32, UINT32, UTF8 = 14, 15, 1, 5, 6, 16
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 SPARSE, FULL = 5, range(6, 16)
 COMPLEX = 0x08
+LIMIT_ENTRIES = 1 << 26  # of a sparse matrix; they are sorted, and take more room than they have in the file
 
 
 class Coordinates(NamedTuple):
@@ -32,6 +33,17 @@ class Coordinates(NamedTuple):
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     value: NDArray[Any]
+
+
+def check_entries(n_entries: int) -> None:
+    """Raise ValueError if a sparse matrix has more entries than a model plausibly does."""
+    if n_entries > LIMIT_ENTRIES:
+        raise ValueError(f"a sparse matrix of more than {LIMIT_ENTRIES} entries or columns")
+
+
+def _complex(shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return what stands for complex numbers, which whoever asked will refuse: it takes no room."""
+    return np.broadcast_to(np.complex128(0), shape)
 
 
 class _Header(NamedTuple):
@@ -168,8 +180,8 @@ class _Elements:
         values = self._numbers()
         if values.size != math.prod(header.shape):
             raise ValueError(f'array "{header.name}" holds {values.size} numbers, its shape is {header.shape}')
-        if header.is_complex:  # the imaginary parts follow; whoever asked will refuse the type
-            return values.astype(np.complex128).reshape(header.shape, order="F")
+        if header.is_complex:
+            return _complex(header.shape)
         return np.ascontiguousarray(values.reshape(header.shape, order="F"))
 
     def sparse(self, header: _Header) -> Coordinates:
@@ -177,6 +189,7 @@ class _Elements:
         row, start, value = self._numbers(), self._numbers(), self._numbers()
         if len(header.shape) != 2 or row.dtype.kind not in "iu" or start.dtype.kind not in "iu":
             raise ValueError(f'array "{header.name}" is no sparse matrix')
+        check_entries(max(len(row), len(start)))
         n_rows, n_columns = header.shape
         ends = start.astype(np.int64)
         counts = ends[1:] - ends[:-1]
@@ -187,7 +200,7 @@ class _Elements:
         column = np.repeat(np.arange(n_columns), counts)
         if ((row < 0) | (row >= n_rows)).any() or len(np.unique(column * n_rows + row)) != len(row):
             raise ValueError(f'array "{header.name}" has an entry outside its shape, or one place twice')
-        return Coordinates((n_rows, n_columns), row, column, value * 1j if header.is_complex else value)
+        return Coordinates((n_rows, n_columns), row, column, _complex(value.shape) if header.is_complex else value)
 
     def _numbers(self) -> NDArray[Any]:
         """Return the numbers of the next element, in the machine's byte order."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from .config import RunConfig
 from .errors import CheckpointError, ConfigError
-from .files import write_text
+from .files import json_object, read_text, write_text
 
 __all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
 
@@ -46,12 +46,12 @@ def read_config(run: Path) -> RunConfig:
     """Read the settings of a run from its directory; CheckpointError if it holds none that can be read."""
     path = run / "config.json"
     try:
-        return RunConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return RunConfig.from_dict(json_object(read_text(path)))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
+    except (OSError, ValueError) as error:  # ConfigError, too
         raise CheckpointError(f"{path}: cannot be read as settings ({error}); train anew") from error
 
 

@@ -387,15 +387,23 @@ class Trainer:
         content = load_tensors(path, CHECKPOINT_FORMAT)
         if content.get("config") != self.config.to_dict():
             raise CheckpointError(f"{path}: made with other settings than config.json beside it; train anew")
+        try:
+            self._restore(content)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"{path}: its parts do not fit together ({first}); train anew") from error
+        if parallel.rank() == 0:
+            truncate_metrics(self.run, self.epoch)
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        """Take over all that a checkpoint holds."""
         self.model.load_state_dict(content["model"])
         if self.average:
             self.average.model.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.chains.load_state_dict(content["chains"])
-        self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
+        self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
-        if parallel.rank() == 0:
-            truncate_metrics(self.run, self.epoch)
 
 
 def _stack(bound: Bound) -> Tensor:

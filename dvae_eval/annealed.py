@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dvae_core.errors import ConfigError
@@ -12,7 +14,7 @@ from .diagnostics import check_lower_bound, student_limit
 from .estimate import Estimate, ProgressCallback
 from .machine import Machine
 from .sandwich import N_GROUPS, N_STEPS, sandwich
-from .tempered import TemperedRun
+from .tempered import HALF_UNIT, TemperedRun
 
 __all__ = ["estimate_by_annealing"]
 
@@ -43,12 +45,15 @@ def estimate_by_annealing(
         if progress:
             progress(phase, done, total, None, None)
 
+    n_steps = config.n_sweeps or N_STEPS
     run = TemperedRun(machine, config, device, threads, offset)
     run.place_rungs(progress=lambda done, total: tell("placing rungs", done, total))
-    found = sandwich(run, config.n_sweeps or N_STEPS, config.n_chains, tell)
+    found = sandwich(run, n_steps, config.n_chains, tell)
     chosen = found.reverse if config.method == "reverse-ais" else found.forward
     log_z, repeats = chosen.log_z + offset, chosen.repeats(N_GROUPS) + offset
-    std_err = max(chosen.std_err, std_err_of_mean(repeats))
+    # Every step rounds every unit's part of the weight.
+    rounding = run.rounding + HALF_UNIT * math.sqrt(n_steps * machine.n_units)
+    std_err = math.hypot(max(chosen.std_err, std_err_of_mean(repeats)), rounding)
     limit = student_limit(N_GROUPS)
     checks = found.checks()
     checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
@@ -57,7 +62,8 @@ def estimate_by_annealing(
         "sandwich": found.to_dict(),
         "mean_field_bounds": run.lower_bounds.tolist(),
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
-        "n_sweeps": config.n_sweeps or N_STEPS,
+        "rounding": rounding,
+        "n_sweeps": n_steps,
         "n_chains": config.n_chains,
         "stopped": "sweeps",
     }

@@ -9,9 +9,12 @@ run itself look perfect then.  A start inside the basin reveals it, and so does 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import svds
 from scipy.special import entr, expit
 
 from dvae_core.rng import numpy_generator
@@ -24,6 +27,12 @@ Float = NDArray[np.float64]
 N_RANDOM = 64
 N_SINGLE_UNITS = 256
 N_SINGULAR = 8
+# Above so many units on the smaller side, the few singular vectors are found by iteration.
+MOST_FULL = 600
+# Products of a coupling and a mean that the search may take, of all starts together; it drops starts beyond.
+WORK, FEWEST = 5e10, 16
+# Couplings of which fewer are not zero are multiplied as a sparse matrix.
+SPARSE_FILL = 0.05
 ITERATIONS = 60
 # Candidates whose means all agree to this are one mode.
 SAME = 0.05
@@ -66,14 +75,23 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
     max_basins : int
         Most modes that are returned.
     """
-    h = np.concatenate((_starts(reduced, seed), _random_starts(reduced, seed)))
-    v = expit(reduced.b + h @ reduced.W.T)
+    h = _few(np.concatenate((_starts(reduced, seed), _random_starts(reduced, seed))), reduced)
+    n_couplings = np.count_nonzero(reduced.W)
+    W = csr_array(reduced.W) if n_couplings < SPARSE_FILL * reduced.W.size else reduced.W
+    v = expit(reduced.b + h @ W.T)
     for _ in range(ITERATIONS):
-        h = expit(reduced.c + v @ reduced.W)
-        v = _update(reduced, v, h)
-    bounds = _bounds(reduced, v)
+        h = expit(reduced.c + v @ W)
+        v = _update(reduced, W, v, h)
+    bounds = _bounds(reduced, W, v)
     order = _distinct(v, np.argsort(-bounds, kind="stable"), max_basins)
     return Basins(v[order], bounds[order])
+
+
+def _few(starts: Float, reduced: Reduced) -> Float:
+    """Return as many of the starts, evenly spread, as the work allows."""
+    n_couplings = int(np.count_nonzero(reduced.W)) + (0 if reduced.J is None else reduced.J.size)
+    n = int(WORK / (2 * ITERATIONS * max(1, n_couplings)))
+    return starts if n >= len(starts) else starts[np.linspace(0, len(starts) - 1, max(n, FEWEST)).astype(int)]
 
 
 def _starts(reduced: Reduced, seed: int) -> Float:
@@ -84,10 +102,16 @@ def _starts(reduced: Reduced, seed: int) -> Float:
     ordered += [np.eye(n)[chosen], 1 - np.eye(n)[chosen]]
     if min(reduced.W.shape) > 1:
         # Signs of patterns, in the ±1 picture, where units without a bias of their own are balanced.
-        _, _, vt = np.linalg.svd(reduced.W, full_matrices=False)
-        signs = (vt[:N_SINGULAR] > 0).astype(np.float64)
+        signs = (_singular_vectors(reduced.W) > 0).astype(np.float64)
         ordered += [signs, 1 - signs]
     return np.concatenate(ordered)
+
+
+def _singular_vectors(W: Float) -> Float:
+    """Return the leading singular vectors of the summed-out side, (N_SINGULAR, n_summed), or all there are."""
+    if min(W.shape) <= MOST_FULL:
+        return np.asarray(np.linalg.svd(W, full_matrices=False)[2][:N_SINGULAR])
+    return np.asarray(svds(csr_array(W) if (W == 0).mean() > 0.5 else W, N_SINGULAR, v0=np.ones(min(W.shape)))[2])
 
 
 def _random_starts(reduced: Reduced, seed: int) -> Float:
@@ -97,9 +121,9 @@ def _random_starts(reduced: Reduced, seed: int) -> Float:
     return (rng.random((N_RANDOM, len(reduced.c))) < density).astype(np.float64)
 
 
-def _update(reduced: Reduced, v: Float, h: Float) -> Float:
+def _update(reduced: Reduced, W: Any, v: Float, h: Float) -> Float:
     """Return the kept units' means given all others', class by class."""
-    field = reduced.b + h @ reduced.W.T
+    field = reduced.b + h @ W.T
     if reduced.J is None:
         means: Float = expit(field)
         return means
@@ -109,7 +133,7 @@ def _update(reduced: Reduced, v: Float, h: Float) -> Float:
     return v
 
 
-def _bounds(reduced: Reduced, v: Float) -> Float:
+def _bounds(reduced: Reduced, W: Any, v: Float) -> Float:
     """Return b'm + m'Jm / 2 + H(m) + Σ_j log(1 + exp(c_j + (W'm)_j)) for means m of v, shape (n,).
 
     The best means of the summed-out units given m are the logistic functions of the fields; their energy and
@@ -118,7 +142,7 @@ def _bounds(reduced: Reduced, v: Float) -> Float:
     energy = v @ reduced.b
     if reduced.J is not None:
         energy += (v @ reduced.J * v).sum(1) / 2
-    bounds: Float = energy + (entr(v) + entr(1 - v)).sum(1) + np.logaddexp(0, v @ reduced.W + reduced.c).sum(1)
+    bounds: Float = energy + (entr(v) + entr(1 - v)).sum(1) + np.logaddexp(0, v @ W + reduced.c).sum(1)
     return bounds
 
 

@@ -27,6 +27,8 @@ __all__ = [
 Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.
 FALSE_ALARM = 1e-4
+# Annealing adds up many small differences in float32: a gap of so many nats is nothing.
+LEAST_GAP = 1e-5
 MORE = "use more --sweeps, or a smaller --precision"
 
 
@@ -93,7 +95,8 @@ def check_weights(way: str, ess: float) -> Check:
 
 def check_gap(gap: float, std_err: float, limit: float) -> Check:
     """Return the check that annealing forward and back agree, in standard errors."""
-    return _at_most("annealing forward and back differ, in standard errors", abs(gap) / std_err, limit, LONGER)
+    distance = abs(gap) / max(std_err, LEAST_GAP)
+    return _at_most("annealing forward and back differ, in standard errors", distance, limit, LONGER)
 
 
 def check_inside(log_z: float, lower: float, upper: float) -> Check:

@@ -54,9 +54,9 @@ def cheapest_order(bonds: NDArray[np.intp], n_units: int, max_cost: int) -> list
     if len(bonds) > max_width * n_units:
         return None
     graph = _graph(bonds, n_units)
+    order = _peel(graph)
     if _is_wider(graph, max_width):
         return None
-    order = _peel(graph)
     units = set(range(n_units)) - set(order)
     found = _cheapest_of_rest(graph, units, max_cost) if units else ([], 0)
     return order + found[0] if found and found[1] <= max_cost else None

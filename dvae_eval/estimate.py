@@ -20,7 +20,7 @@ from .results import Check
 from .sandwich import N_STEPS, sandwich
 from .tempered import TemperedRun
 
-__all__ = ["Estimate", "ProgressCallback", "estimate_by_tempering", "with_rounding"]
+__all__ = ["Estimate", "ProgressCallback", "estimate_by_tempering"]
 
 # What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
@@ -104,14 +104,6 @@ def estimate_by_tempering(
     return _between_annealings(run, estimate, progress) if config.sandwich else estimate
 
 
-def with_rounding(std_err: float, log_z: float, n_units: int) -> float:
-    """Return a standard error that is no smaller than the rounding of float32 fields, which no spread shows.
-
-    A star of one unit against 300 had a spread of 3e-8 nats over its ladders, and an error of 3e-6.
-    """
-    return max(std_err, float(np.finfo(np.float32).eps) * (abs(log_z) + n_units * math.log(2)))
-
-
 def _time_limit(config: LogZConfig) -> float:
     """Return the seconds that an estimate may take."""
     if config.time_limit:
@@ -122,8 +114,7 @@ def _time_limit(config: LogZConfig) -> float:
 def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
     """Return the estimate of a run that is at its end."""
     bar, limit = run.bridge(), student_limit(run.config.n_ladders, n_alike)
-    log_z = run.log_z_0 + bar.total
-    std_err = with_rounding(bar.std_err, log_z, run.machine.n_units)
+    log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
     checks = check_bridge(run.sums, run.first_stretch, bar, run.tempering.round_trips, limit)
     checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
     repeats = (run.log_z_0 + bar.repeats).tolist()
@@ -170,6 +161,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "running": _running(run, bar),
         "independent_stretches": bar.independent_stretches,
         "n_stretches": n,
+        "rounding": run.rounding,
         "n_sweeps": run.n_iterations,
         "stopped": run.stopped,
         "ladder_settled": run.settled,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import npz_names, read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import atomic_write
+from dvae_core.files import atomic_write, json_object
 
 __all__ = ["LikelihoodImages", "images_path"]
 
@@ -65,13 +65,15 @@ class LikelihoodImages:
         """Read the images at `path`; ResultError if they are missing, damaged or of another schema."""
         try:
             arrays = read_npz(path, npz_names(path))
-            meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
+            meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
             if (meta.pop("kind", None), meta.pop("schema", None)) != ("ll-images", SCHEMA):
                 raise ResultError(f"{path}: not a likelihood's images of schema {SCHEMA}; make the result anew")
+            if not isinstance(meta.get("model", {}), dict):
+                raise ValueError("does not say of which model")
             columns = {k.removeprefix("column_"): v for k, v in arrays.items() if k.startswith("column_")}
             originals, draws, means = (arrays[name] for name in PICTURES)
             return cls(columns, arrays["shown"], int(meta.pop("n_worst")), originals, draws, means, meta)
-        except (DataError, KeyError, ValueError, AttributeError) as error:
+        except (AttributeError, DataError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, ResultError):
                 raise
             raise ResultError(

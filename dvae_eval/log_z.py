@@ -19,7 +19,7 @@ from dvae_core.errors import ConfigError
 from .annealed import estimate_by_annealing
 from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
-from .estimate import Estimate, ProgressCallback, estimate_by_tempering, with_rounding
+from .estimate import Estimate, ProgressCallback, estimate_by_tempering
 from .exact import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
@@ -27,6 +27,9 @@ from .repeats import repeated
 from .results import LogZResult, verdict
 
 __all__ = ["estimate_log_z"]
+
+# In which numbers a method computes.
+DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
 
 
 def estimate_log_z(
@@ -81,7 +84,8 @@ def estimate_log_z(
 
     Examples
     --------
-    >>>     >>> rng = np.random.default_rng(0)
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
     >>> rbm = rng.normal(size=(30, 20)), rng.normal(size=30), rng.normal(size=20)
     >>> exact = estimate_log_z(rbm)
     >>> estimate = estimate_log_z(rbm, method="pt-bar", precision=0.01, seed=1)
@@ -99,7 +103,7 @@ def estimate_log_z(
     return LogZResult(
         **fields,
         model={**(description or {}), **machine.description()},
-        settings={**asdict(config), "device": device, "dtype": "float32 fields, float64 sums"},
+        settings={**asdict(config), "device": device, "dtype": DTYPES.get(fields["method"], SAMPLED)},
         seed=config.seed,
         trustworthy=trustworthy,
         reasons=reasons,
@@ -182,13 +186,12 @@ def _estimated(
     else:
         estimate = estimate_by_tempering(coupled, config, device, threads, progress, store, offset=offset)
     exact = exact_log_z(machine) + constant if config.against_exact else None
-    return _fields(config, estimate, exact, machine.n_units)
+    return _fields(config, estimate, exact)
 
 
-def _fields(config: LogZConfig, estimate: Estimate, exact: float | None, n_units: int) -> dict[str, Any]:
+def _fields(config: LogZConfig, estimate: Estimate, exact: float | None) -> dict[str, Any]:
     """Return a result's fields; the estimate is held against the exact value where that is known."""
-    log_z, limit = estimate.log_z, student_limit(estimate.n_independent)
-    error = max(estimate.std_err, with_rounding(0.0, log_z, n_units))
+    log_z, error, limit = estimate.log_z, estimate.std_err, student_limit(estimate.n_independent)
     checks = list(estimate.checks)
     diagnostics = dict(estimate.diagnostics)
     if exact is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "GeneralMachine",
     "Machine",
     "Reduced",
+    "check_units",
     "machine_from_bonds",
     "machine_from_couplings",
     "pairs_once",
@@ -27,6 +28,7 @@ __all__ = [
 Float = NDArray[np.float64]
 Index = NDArray[np.integer[Any]]
 MAX_COUPLINGS = 1 << 28  # a table of 2 GiB
+MAX_UNITS = 1 << 22  # whose graph takes about as much to look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,7 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     """
     values, biases = real_array("J", couplings), real_array("b", b)
     edges, values, n = np.asarray(ends)[values != 0], values[values != 0], len(biases)
+    check_units(n)
     i, j = edges.T
     sides = two_sides(n, edges) if len(edges) else None
     if sides is None:
@@ -281,6 +284,12 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     W = _table(len(left), len(right))
     W[place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]] = values
     return BipartiteMachine(W, biases[left], biases[right])
+
+
+def check_units(n: int) -> None:
+    """Refuse a machine of absurdly many units."""
+    if n > MAX_UNITS:
+        raise DataError(f"has {n} units, which are too many; {MAX_UNITS} are allowed")
 
 
 def _table(n_rows: int, n_columns: int) -> Float:
@@ -305,6 +314,8 @@ def real_array(name: str, values: ArrayLike) -> Float:
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is of type {array.dtype}; give real numbers")
+    if array.size > MAX_COUPLINGS:
+        raise DataError(f"{name} has shape {array.shape}, which is too large; {MAX_COUPLINGS} values are allowed")
     with np.errstate(all="ignore"):  # of wider floats, and of signalling NaN: they are refused below
         result = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(result).all():

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from dvae_core.errors import ResultError
-from dvae_core.files import write_text
+from dvae_core.files import json_object, read_text, shown, write_text
 
 __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
 
@@ -27,7 +27,6 @@ SCHEMA = 1
 FEW_IMAGES = 1000
 # A gap below this is not worth a word.
 LEAST_GAP = 0.005
-LIMIT_BYTES = 1 << 28
 R = TypeVar("R", bound="Result")
 
 
@@ -288,12 +287,10 @@ def load_result(path: Path) -> Result:
         If the file is missing, is no JSON object, is of an unknown kind or of another schema.
     """
     try:
-        if path.stat().st_size > LIMIT_BYTES:
-            raise ValueError(f"more than {LIMIT_BYTES} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError, RecursionError) as error:
+        data = json_object(read_text(path))
+    except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
-    kind = data.get("kind") if isinstance(data, dict) else None
+    kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         found = str(kind)[:40]
         raise ResultError(f"{path}: not a result of this project (kind {found!r}); give one of {', '.join(KINDS)}")
@@ -305,11 +302,6 @@ def load_result(path: Path) -> Result:
         reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
         raise ResultError(f"{path}: {reason}") from error
     return result
-
-
-def _refuse(constant: str) -> Any:
-    """Refuse what Python reads and JSON does not have: NaN and Infinity."""
-    raise ValueError(f"holds {constant}")
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -353,6 +345,8 @@ def _json_safe(value: Any) -> Any:
         return [_json_safe(item) for item in value]
     if hasattr(value, "tolist"):
         return _json_safe(value.tolist())
+    if isinstance(value, str):
+        return shown(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

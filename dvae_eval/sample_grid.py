@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import atomic_write
+from dvae_core.files import atomic_write, json_object
 
-__all__ = ["SampleGrid"]
+__all__ = ["SampleGrid", "names_model"]
 
 ARRAYS = ("samples", "originals", "reconstructions")
 SCHEMA = 1
+
+
+def names_model(meta: dict[str, Any]) -> bool:
+    """Say whether what stands beside pictures says of which model they are."""
+    model = meta.get("model")
+    return isinstance(model, dict) and isinstance(model.get("sha256"), str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,15 @@ class SampleGrid:
         """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
         try:
             arrays = read_npz(path, ("meta", *ARRAYS))
-            meta = json.loads(arrays.pop("meta").astype(np.uint8).tobytes())
+            meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
         except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
         axes = [arrays[name].ndim for name in ARRAYS]
-        if meta.get("kind") != "samples" or meta.get("schema") != SCHEMA or axes != [5, 3, 3]:
+        if (
+            meta.get("kind") != "samples"
+            or meta.get("schema") != SCHEMA
+            or axes != [5, 3, 3]
+            or not names_model(meta)
+        ):
             raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
         return cls(**arrays, meta=meta)

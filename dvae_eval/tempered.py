@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
+
+from dvae_core.errors import ConfigError
 
 from .basins import find_basins
 from .bridge import Bridge, bridge_of_sums
@@ -33,6 +36,8 @@ PIECE, MIN_ITERATIONS = 32, 640
 GROWTH, MARGIN = 2.0, 1.1
 # How many of the target's states a base is fitted to, and how many iterations are between those of a ladder.
 N_FITTED, FIT_EVERY = 1000, 10
+# Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
+HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 
 
@@ -52,6 +57,11 @@ class TemperedRun:
     offset : float
         Nats that are added to log Z: what is not the machine's own, such as units that were taken out of it.
 
+    Raises
+    ------
+    ConfigError
+        If the couplings are too large for float32.
+
     Attributes
     ----------
     n_iterations : int
@@ -66,6 +76,7 @@ class TemperedRun:
         self.machine, self.config, self.device, self.threads = machine, config, device, threads
         self.offset = offset
         self.reduced = machine.reduced()
+        _check_range(self.reduced, config.method)
         self.basins = find_basins(self.reduced, config.seed)
         self.n_iterations, self.look, self.stopped = 0, 0, ""
         self.piece = min(PIECE, max(1, config.n_sweeps // 40)) if config.n_sweeps else PIECE
@@ -202,6 +213,16 @@ class TemperedRun:
         """The standard error that ends the run, nats."""
         return self.config.precision or PRECISION
 
+    @property
+    def rounding(self) -> float:
+        """What float32 may do to log Z, nats: half a unit in the last place of all terms at a mode."""
+        m, v = self.reduced, self.basins.means
+        h = expit(m.c + v @ m.W)
+        terms = (v @ np.abs(m.W) * h).sum(1) + v @ np.abs(m.b) + h @ np.abs(m.c)
+        if m.J is not None:
+            terms += (v @ np.abs(m.J) * v).sum(1) / 2
+        return HALF_UNIT * float(terms.max() + math.log(2) * self.machine.n_units)
+
     def most_iterations(self) -> int | None:
         """Return how many iterations the work allows, of all threads; None where a precision was asked for."""
         if self.config.precision:
@@ -227,6 +248,18 @@ class TemperedRun:
             return "precision"
         most = self.most_iterations()
         return "work" if most and self.n_iterations + self.piece > most else ""
+
+
+def _check_range(reduced: Reduced, method: str) -> None:
+    """Refuse couplings and biases that float32 cannot hold to a nat."""
+    fields = [np.abs(reduced.b) + np.abs(reduced.W).sum(1), np.abs(reduced.c) + np.abs(reduced.W).sum(0)]
+    if reduced.J is not None:
+        fields[0] += np.abs(reduced.J).sum(1)
+    if (largest := float(max(field.max() for field in fields if field.size))) > LARGEST_FIELD:
+        raise ConfigError(
+            f"--method {method}: couplings and biases of a unit add up to {largest:.3g} nats, more than "
+            "float32 can tell apart to a nat; use --method exact, or scale them down"
+        )
 
 
 def seconds_per_sweep(reduced: Reduced) -> float:

@@ -333,6 +333,72 @@ def test_a_uai_file_written_by_hand(tmp_path):
     assert abs(log_z_of(reading) - np.log(sum(transposed))) > 0.01
 
 
+# As the partition-function instances of the UAI 2014 competition: a preamble, then tables, with the blanks, line
+# ends and numbers that their programs write.  f(0, 1, 2) can be read where one of its variables is observed.
+AS_PUBLISHED = (
+    "MARKOV \r\n4\t\r\n2 2 2 2\n6\n1 0\n2  0 1\n2 3 2\n3 0 1 2\n0\n1 3\n\n"
+    "2\n 1e0 .5\n\n4 \n 1E+00 2.E-3 \n 3.0e+02 4\n4\n5 1 1 0.5\n\n8\n 1 2 3 4 5 6 7 0\n1\n+1e-5\n2\n1\n7"
+)
+TABLES = {
+    (0,): [1, 0.5],
+    (0, 1): [[1, 2e-3], [3e2, 4]],
+    (3, 2): [[5, 1], [1, 0.5]],
+    (0, 1, 2): [[[1, 2], [3, 4]], [[5, 6], [7, 0]]],
+    (): 1e-5,
+    (3,): [1, 7],
+}
+
+
+def weight(x):
+    """The product of all factors at a state of the four variables."""
+    return np.prod([np.asarray(table)[tuple(x[v] for v in scope)] for scope, table in TABLES.items()])
+
+
+@pytest.mark.parametrize("text", ["1 1 0", " 2\n1 0 0\t1 \n", "1\n1 1 0\n", "3 0 1\r\n1 0\r\n3 1"])
+def test_a_uai_model_as_published_with_evidence(tmp_path, text):
+    """Formats of 2014 and 2010; what is summed over are the states that agree with the evidence."""
+    (tmp_path / "m.uai").write_bytes(AS_PUBLISHED.encode())
+    (tmp_path / "m.uai.evid").write_bytes(text.encode())
+    numbers = [int(word) for word in text.split()]
+    pairs = numbers[-2 * (len(numbers) // 2) :] if len(numbers) % 2 else numbers[2:]
+    observed = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    states = [
+        x for x in itertools.product((0, 1), repeat=4) if all(x[v] == value for v, value in observed.items())
+    ]
+    reading = read_machine(tmp_path / "m.uai", ReadConfig(evidence=str(tmp_path / "m.uai.evid")))
+    assert reading.machine.n_units == 4 - len(observed)
+    assert abs(log_z_of(reading) - np.log(sum(map(weight, states)))) < 1e-12
+    assert reading.description["evidence"]["observed"] == len(observed)
+    np.testing.assert_allclose(all_log_p(reading), np.sort(np.log([weight(x) for x in states])), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "ends before its number of observed"),
+        ("1 1", "ends before its observed variables"),
+        ("1 1 0 7 8", "2 numbers too many"),
+        ("2 1 0 2 0 2", "one sample"),
+        ("2 1 0 1 1", "different variables"),
+        ("1 4 0", "below 4"),
+        ("1 1 2", "0 or 1"),
+        ("1 1.5 0", "whole numbers"),
+        ("one", "more than numbers"),
+        ("1 3 0", "factor 3 has 3 variables that are not observed"),
+        ("3 0 1 1 1 2 1", "factor 3 has the values"),
+        ("4 0 0 1 0 2 0 3 0", "no unit"),
+    ],
+)
+def test_evidence_that_does_not_fit(tmp_path, text, message):
+    (tmp_path / "m.uai").write_text(AS_PUBLISHED)
+    (tmp_path / "e.evid").write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read_machine(tmp_path / "m.uai", ReadConfig(evidence=str(tmp_path / "e.evid")))
+    assert "m.uai" in str(caught.value)
+    with pytest.raises(ConfigError, match="--evidence"):
+        read_machine(FORMATS / "spin.coo", ReadConfig(evidence="x"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

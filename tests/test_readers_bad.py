@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import resource
 import struct
 import sys
 import tracemalloc
@@ -14,13 +15,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from scipy.io import savemat
 
-from dvae_core import containers
+from dvae_core import containers, matlab
 from dvae_core.checkpoint import load_model
 from dvae_core.errors import CheckpointError, ConfigError, DataError, DvaeError
 from dvae_core.torch_files import read_torch
+from dvae_eval import machine
 from dvae_eval.readers import ReadConfig, read_machine
 
 FORMATS = Path(__file__).parent / "data" / "formats"
@@ -236,6 +239,46 @@ def test_headers_that_claim_more_than_there_is(tmp_path):
     head = b"\x93NUMPY\2\0" + struct.pack("<I", 10**9)
     bomb(tmp_path / "m.npz", {"W.npy": head, "b_left.npy": npy_header((0,)), "b_right.npy": npy_header((0,))}, 999)
     refused(tmp_path / "m.npz", "header claims")
+
+
+@pytest.fixture
+def bounded():
+    """Let nothing take more than 1 GiB of address space beside what is there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells the size of a process")
+
+
+@needs_proc
+def test_small_files_that_would_become_large_arrays(tmp_path, bounded, monkeypatch):
+    """Units that have neither bond nor bias, and bytes that would become float64."""
+    for n in (2**31 - 1, 1 << 23):
+        shape, one = np.array([n, n]), np.ones(1, int)
+        np.savez(tmp_path / "m.npz", format=np.bytes_("coo"), shape=shape, row=0 * one, col=one, data=1.0 * one)
+        refused(tmp_path / "m.npz", f"{n} units, which are too many")
+    monkeypatch.setattr(machine, "MAX_UNITS", 1000)
+    (tmp_path / "m.uai").write_text("MARKOV\n2000\n" + "2 " * 2000 + "\n0\n")
+    refused(tmp_path / "m.uai", "2000 units, which are too many")
+    monkeypatch.setattr(containers, "LIMIT_VALUES", 1000)
+    np.savez_compressed(
+        tmp_path / "m.npz", W=np.zeros((2000, 1), np.uint8), b_left=np.zeros(2), b_right=np.zeros(1)
+    )
+    refused(tmp_path / "m.npz", "more than 1000 values")
+    hdf5(tmp_path / "m.h5", W=np.zeros((2000, 1), np.uint8))
+    refused(tmp_path / "m.h5", "more than 1000 values")
+
+
+def test_complex_and_sparse_matlab_matrices_take_no_more_room_than_they_have(tmp_path, monkeypatch):
+    savemat(tmp_path / "m.mat", {"W": 1j * np.ones((300, 300)), "b": np.zeros(300), "c": np.zeros(300)})
+    refused(tmp_path / "m.mat", "complex")
+    monkeypatch.setattr(matlab, "LIMIT_ENTRIES", 3)
+    savemat(tmp_path / "m.mat", {"J": scipy.sparse.csc_array(np.triu(np.ones((4, 4)), 1)), "b": np.zeros(4)})
+    refused(tmp_path / "m.mat", "sparse matrix of more than 3 entries")
 
 
 def test_archives_with_paths_that_lead_out_are_refused_and_write_nothing(tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvae_core.errors import DataError
 from dvae_core.matlab import Coordinates
 
-from ..machine import MAX_COUPLINGS, pairs_once, real_array
+from ..machine import MAX_COUPLINGS, check_units, pairs_once, real_array
 from .reading import ReadConfig, Reading, from_bonds, from_sides
 
 __all__ = ["KNOWN", "Array", "read_arrays"]
@@ -87,6 +87,7 @@ def _general(
         J = _entries(full) if full.ndim == 2 else J
     if not isinstance(J, Coordinates) or J.shape[0] != J.shape[1] or J.shape[0] == 0:
         raise DataError(f"J has shape {J.shape}; give (n_units, n_units), n_units at least 1")
+    check_units(J.shape[0])
     if "b" in arrays:
         b = _vector("b", arrays["b"])
     elif isinstance(arrays["J"], Coordinates):  # scipy.sparse.save_npz has no place for any

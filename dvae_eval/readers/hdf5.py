@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import check_size
+from dvae_core.containers import check_count, check_size
 from dvae_core.errors import DataError
-from dvae_core.matlab import Coordinates
+from dvae_core.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
 from .extras import needs
@@ -83,8 +83,10 @@ def _arrays(file: h5py.File, config: ReadConfig) -> Reading:
 def _sparse(group: h5py.Group) -> Coordinates:
     """Return a sparse matrix as MATLAB 7.3 stores it, column by column."""
     n_rows = int(group.attrs["MATLAB_sparse"])
-    start = _dataset(group, "jc").astype(np.int64).ravel()
-    row = _dataset(group, "ir").astype(np.int64).ravel() if _is_inside(group, "ir") else np.empty(0, np.int64)
+    start = _dataset(group, "jc").ravel()
+    row = _dataset(group, "ir").ravel() if _is_inside(group, "ir") else np.empty(0, np.int64)
+    check_entries(max(len(start), len(row)))
+    start, row = start.astype(np.int64), row.astype(np.int64)
     value = _dataset(group, "data").ravel() if _is_inside(group, "data") else np.empty(0)
     counts = start[1:] - start[:-1]
     if len(start) < 2 or start[0] != 0 or (counts < 0).any() or not start[-1] == len(row) == len(value):
@@ -127,6 +129,7 @@ def _dataset(parent: h5py.Group, name: str) -> NDArray[Any]:
     if data.is_virtual or data.external or filters - FILTERS:
         raise DataError(f"{name!r} lies in another file, or is packed in an unusual way; save it plainly")
     check_size(math.prod(data.shape) * data.dtype.itemsize, name)
+    check_count(math.prod(data.shape), name)
     if data.chunks:
         check_size(math.prod(data.chunks) * data.dtype.itemsize, name)
     values: NDArray[Any] = data[()]

@@ -22,7 +22,7 @@ from dvae_core.containers import (
     reading,
 )
 from dvae_core.errors import DataError, DvaeError
-from dvae_core.files import sha256_file
+from dvae_core.files import sha256_file, shown
 
 from ..machine import BipartiteMachine, Machine
 from .reading import ReadConfig
@@ -51,7 +51,7 @@ def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
     """
     path = path / "model.pt" if path.is_dir() else path
     kind = recognise(path)
-    facts: Facts = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    facts: Facts = {"file": shown(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
     if kind in INSPECTORS:
         return facts | INSPECTORS[kind](path)
     if kind == "torch" and (found := _own(path)):

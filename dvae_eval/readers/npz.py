@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import advice, npz_names, read_npz
 from dvae_core.errors import DataError
-from dvae_core.matlab import Coordinates
+from dvae_core.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
 from .reading import ReadConfig, Reading
@@ -51,6 +51,7 @@ def _sparse(parts: Mapping[str, Any]) -> Coordinates:
     shape, value = tuple(_whole("shape", parts["shape"]).tolist()), parts["data"]
     if len(shape) != 2 or min(shape) < 0 or max(shape) > 2**31:
         raise DataError(f"J has shape {shape}; give (n_units, n_units), n_units at least 1")
+    check_entries(max(parts[name].size for name in needed))
     first, second = (_whole(name, parts[name]) for name in needed)
     if kind != "coo":
         first = _expanded(first, len(second), shape[kind == "csc"])

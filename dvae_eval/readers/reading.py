@@ -36,6 +36,9 @@ class ReadConfig:
     beta: float = option(
         1.0, "Inverse temperature of a file of energies E, p ∝ exp(-beta E): dimod, D-Wave.", min=1e-9, max=1e9
     )
+    evidence: str = option(
+        "", "File of the observed variables of a UAI model, which are held at their values (.evid)."
+    )
     update: int = option(0, "Update to take from an archive of the rbms package. [0: the last]", min=0, max=10**12)
 
     def __post_init__(self) -> None:

@@ -1,20 +1,27 @@
-"""Model files of the UAI inference competitions: binary variables, factors of at most two of them.
+"""Model files of the UAI inference competitions: binary variables, factors of at most two of them, and evidence.
 
 The file is numbers between blanks: after the word MARKOV (or BAYES) the count of variables, how many states each
 has, the count of factors, for every factor its number of variables and which they are, and for every factor the
 number of its values and the values, the last variable changing fastest.  p(x) ∝ Π_f f(x); nothing is lost, since
 what does not depend on x goes into the constant.
+
+An evidence file holds the number of observed variables, and each of them with its value (2014); before that the
+number of samples, 1, may stand (2010).  Observed variables are held at their values, and are no units then.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from dvae_core.containers import reading
 from dvae_core.errors import DataError
+from dvae_core.files import shown
 
 from .reading import ReadConfig, Reading, from_bonds
 from .text import read_text
@@ -22,6 +29,7 @@ from .text import read_text
 __all__ = ["KINDS", "read"]
 
 KINDS = ("MARKOV", "BAYES")
+MOST_VARIABLES = 20  # of a factor, most of them observed
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
@@ -30,10 +38,10 @@ def read(path: Path, config: ReadConfig) -> Reading:
     Raises
     ------
     DataError
-        If a variable has not two states, a factor has more than two variables, or a value is not positive: a zero
-        forbids states, which no Boltzmann machine with finite couplings does.
+        If a variable has not two states, a factor has more than two that are not observed, or a value is not
+        positive: a zero forbids states, which no Boltzmann machine with finite couplings does.
     """
-    config.leave("UAI")
+    config.leave("UAI", "evidence")
     kind, rest = [*read_text(path).split(None, 1), "", ""][:2]
     if kind not in KINDS:
         raise DataError(f"begins with {kind[:40]!r}; give a UAI model, which begins with MARKOV or BAYES")
@@ -42,13 +50,16 @@ def read(path: Path, config: ReadConfig) -> Reading:
     for unit, states in enumerate(numbers.whole(n, "numbers of states")):
         if states != 2:
             raise DataError(f"variable {unit} has {states} states; only binary variables can be read")
+    observed = _evidence(Path(config.evidence), n) if config.evidence else {}
+    unit_of = {variable: unit for unit, variable in enumerate(v for v in range(n) if v not in observed)}
     n_factors = numbers.count("number of factors")
-    scopes = [_scope(numbers, factor, n) for factor in range(n_factors)]
-    constant, b = 0.0, np.zeros(n)
+    scopes = [_scope(numbers, factor, n, observed) for factor in range(n_factors)]
+    constant, b = 0.0, np.zeros(len(unit_of))
     ends: list[list[int]] = []
     J: list[float] = []
     for factor, scope in enumerate(scopes):
-        first, *others = _logarithms(numbers, factor, len(scope))
+        first, *others = _logarithms(numbers, factor, scope, observed)
+        scope = [unit_of[variable] for variable in scope if variable not in observed]
         constant += first
         if len(scope) == 1:
             b[scope[0]] += others[0] - first
@@ -58,27 +69,54 @@ def read(path: Path, config: ReadConfig) -> Reading:
             ends.append(scope)
             J.append(both - of_first - of_second)
     numbers.finish()
-    description = {"format": f"UAI {kind}", "units": "01", "dtype": "float64", "factors": n_factors}
+    description: dict[str, Any] = {"format": f"UAI {kind}", "units": "01", "dtype": "float64"}
+    description["factors"] = n_factors
+    if config.evidence:
+        description["evidence"] = {"file": shown(config.evidence), "observed": len(observed)}
     return from_bonds(np.array(ends, np.int64), np.array(J), b, constant, description)
 
 
-def _scope(numbers: _Numbers, factor: int, n: int) -> list[int]:
+def _evidence(path: Path, n: int) -> dict[int, int]:
+    """Return the values of the observed variables."""
+    try:
+        with reading(path, "evidence"):
+            numbers = _Numbers(read_text(path))
+        if len(numbers.values) % 2 == 0 and numbers.values and numbers.count("number of samples") != 1:
+            raise DataError("is not of one sample; give a file for each")
+        size = numbers.count("number of observed variables")
+        pairs = numbers.whole(2 * size, "observed variables and their values")
+        numbers.finish()
+        observed = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        if len(observed) < size or not all(v < n and value < 2 for v, value in observed.items()):
+            raise DataError(f"has not different variables below {n}, each with its value 0 or 1")
+    except DataError as error:
+        raise DataError(f"--evidence {path}: {error}") from error
+    return observed
+
+
+def _scope(numbers: _Numbers, factor: int, n: int, observed: Mapping[int, int]) -> list[int]:
     """Return the variables of a factor."""
     size = numbers.count(f"number of variables of factor {factor}")
-    if size > 2:
+    if size > (MOST_VARIABLES if observed else 2):
         raise DataError(f"factor {factor} has {size} variables; two are the most that a Boltzmann machine couples")
     scope = numbers.whole(size, f"variables of factor {factor}")
     if any(unit >= n for unit in scope) or len(set(scope)) < size:
         raise DataError(f"factor {factor} is of variables {scope}; give different ones below {n}")
+    if (n_free := sum(variable not in observed for variable in scope)) > 2:
+        raise DataError(f"factor {factor} has {n_free} variables that are not observed; two are the most")
     return scope
 
 
-def _logarithms(numbers: _Numbers, factor: int, size: int) -> list[float]:
-    """Return the logarithms of a factor's values."""
+def _logarithms(numbers: _Numbers, factor: int, scope: list[int], observed: Mapping[int, int]) -> list[float]:
+    """Return the logarithms of a factor's values at what is observed."""
+    size = len(scope)
     n_values = numbers.count(f"number of values of factor {factor}")
     if n_values != 1 << size:
         raise DataError(f"factor {factor} has {n_values} values where {size} binary variables take {1 << size}")
     values = numbers.take(n_values, f"values of factor {factor}")
+    if observed:
+        place = tuple(observed.get(variable, slice(None)) for variable in scope)
+        values = np.reshape(values, (2,) * size)[place].ravel().tolist()
     if not all(0 < value < math.inf for value in values):
         raise DataError(
             f"factor {factor} has the values {values}; a Boltzmann machine of finite couplings has positive ones "

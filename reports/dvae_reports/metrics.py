@@ -11,6 +11,8 @@ from dvae_core.errors import ResultError
 
 __all__ = ["Bound", "Epoch", "read_metrics"]
 
+LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -75,18 +77,22 @@ def read_metrics(path: Path) -> tuple[list[Epoch], list[str]]:
     for number, line in enumerate(lines, start=1):
         try:
             epochs.append(Epoch.from_dict(json.loads(line)))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # JSONDecodeError and UnicodeDecodeError as well
             if number < len(lines):
                 raise _damaged(path, number, error) from error
             notes.append(f"{path.name}: the last line ({number}) is half-written and left out.")
-        except (KeyError, TypeError) as error:
+        except (KeyError, RecursionError, TypeError) as error:
             raise _damaged(path, number, error) from error
     return epochs, notes
 
 
 def _lines(path: Path) -> list[bytes]:
     """Return the lines of `path` without empty ones at its end; none when there is no such file."""
-    return path.read_bytes().rstrip().splitlines() if path.exists() else []
+    if not path.exists():
+        return []
+    if not path.is_file() or path.stat().st_size > LIMIT_BYTES:
+        raise ResultError(f"{path}: no regular file, or more than {LIMIT_BYTES} bytes; give what training wrote")
+    return path.read_bytes().rstrip().splitlines()
 
 
 def _damaged(path: Path, number: int, error: Exception) -> ResultError:

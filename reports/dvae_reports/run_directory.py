@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, ResultError
-from dvae_core.files import sha256_file
+from dvae_core.files import json_object, read_text, sha256_file
 from dvae_eval.likelihood_images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.sample_grid import SampleGrid
@@ -92,7 +91,7 @@ class RunRecord:
 def read_settings(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     """Return the settings in the `config.json` at `path` and where they came from; ResultError if unusable."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json_object(read_text(path))
         return RunConfig.from_dict(data), dict(data.get("provenance", {}))
     except FileNotFoundError as error:
         raise ResultError(f"{path}: missing; give a directory that dvae-train has made") from error
