@@ -87,6 +87,11 @@ def test_one_epoch_can_be_seen(record):
     assert {line.get_marker() for line in ax.lines} == {"o"}
 
 
+def test_no_two_of_many_runs_look_alike(record):
+    ax = figures.plot_runs({str(i): record.epochs for i in range(12)})
+    assert len({(line.get_color(), str(line.get_linestyle()), line.get_marker()) for line in ax.lines}) == 12
+
+
 @pytest.mark.parametrize(("n_layers", "labels"), [(0, []), (2, ["continuous layer 1", "continuous layer 2"])])
 def test_kl_has_a_line_for_each_part(record, n_layers, labels):
     ax = figures.plot_kl([with_layers(epoch, n_layers) for epoch in record.epochs])

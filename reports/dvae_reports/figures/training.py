@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ LOOKS = (
     ("muted", (0, (6, 1, 1, 1, 1, 1))),
     ("ink", (0, (1, 2.5))),
 )
+# What tells the seventh run from the first, and so on.
+MARKS = ("", "o", "s", "^", "D", "v")
 
 
 @styled
@@ -68,9 +71,10 @@ def plot_runs(runs: Mapping[str, Sequence[Epoch]], *, ax: Axes | None = None) ->
     settled = []
     for i, (name, epochs) in enumerate(runs.items()):
         color, line = LOOKS[i % len(LOOKS)]
+        marker = MARKS[i // len(LOOKS) % len(MARKS)] or ("o" if len(epochs) == 1 else "")
+        marks: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(epochs) // 8)}
         values = np.array([e.valid.elbo for e in epochs], dtype=float)
-        marker = "o" if len(epochs) == 1 else ""
-        ax.plot(_numbers(epochs), values, linestyle=line, marker=marker, color=PALETTE[color], label=name)
+        ax.plot(_numbers(epochs), values, linestyle=line, color=PALETTE[color], label=name, **marks)
         settled.append(values[len(values) // 10 :])
     _focus(ax, np.concatenate(settled))
     _dress(ax, "validation ELBO (nats an image)")
