@@ -265,6 +265,9 @@ def test_the_gap_to_the_papers_number_is_that_of_the_files(ladder):
     for name, number in paper.items():
         gap = None if number is None else load_result(ladder[name] / "ll.json").log_likelihood - number
         assert rows[name]["gap_to_paper"].value == gap
+    edit(ladder["full"] / "ll.json", settings={"split": "test", "limit": 899})
+    row = row_of(table_of(*ladder.values(), kind="ablation"), "full_seed-0")
+    assert (row["run"].mark, row["gap_to_paper"].text) == ("§", rows["full"]["gap_to_paper"].text)
     edit(ladder["full"] / "ll.json", settings={"split": "valid"})
     assert row_of(table_of(*ladder.values(), kind="ablation"), "full_seed-0")["gap_to_paper"].text == ""
     # Table 1 has the same gap, and the full model of another data set its own number.

@@ -58,7 +58,7 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
         for dataset in sorted(datasets, key=_paper_order)
     ]
     legend = LEGEND if groups else PAPER_LEGEND
-    compared = any(published.discrete_vae(group.dataset) for group in groups if group.is_comparable)
+    compared = any(published.discrete_vae(group.dataset) for group in groups if group.split == "test")
     notes = [legend, *([GAP_NOTE] if compared else []), *mark_notes(groups), *_unverified(listed)]
     notes += _absent() if with_later else []
     notes += _references(listed) if references else []
