@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -213,7 +214,7 @@ def wait_for(condition, seconds=300):
 
 
 def wait_until_unwanted(place, task):
-    """Do nothing for ever, but for the first task."""
+    """Do nothing for ever, but for a task of 0."""
     if task:
         (place / f"begun-{task}").touch()
         while wanted():
@@ -223,16 +224,21 @@ def wait_until_unwanted(place, task):
 
 
 def test_what_nobody_waits_for_is_given_up(address, tmp_path):
-    """As after Ctrl-C: the tasks that run end early, those that wait are not begun."""
+    """After Ctrl-C the tasks that run end early, and those that wait are not begun."""
 
     def those(what):
         return {path.name[-1] for path in tmp_path.glob(f"{what}-*")}
 
+    def interrupt():
+        try:
+            wait_for(lambda: those("begun"))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
     with cluster(address):
-        results = spread(wait_until_unwanted, tmp_path, range(6))
-        assert next(results) == (0, 1)
-        wait_for(lambda: those("begun"))
-        results.close()
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(spread(wait_until_unwanted, tmp_path, range(1, 6)))
         wait_for(lambda: those("begun") == those("ended"))
         assert sorted(spread(wait_until_unwanted, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
     # There are two workers, and one of them may not be back from an earlier test yet.
