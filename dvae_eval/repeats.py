@@ -96,7 +96,7 @@ def _packed(done: dict[int, Estimate]) -> Any:
 def _load(store: Partial | None) -> dict[int, Estimate]:
     """Return the estimates that were finished before, by their number."""
     arrays = store.load() if store else None
-    if arrays is None:
+    if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew
         return {}
     return {
         int(i): Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
