@@ -395,7 +395,7 @@ class Trainer:
         self.epoch, self.step, self.best = content["epoch"], content["step"], content["best"]
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
         if parallel.rank() == 0:
-            truncate_metrics(self.run, self.epoch)
+            self.seconds = truncate_metrics(self.run, self.epoch)
 
 
 def _stack(bound: Bound) -> Tensor:
