@@ -3,11 +3,13 @@
 #
 #   PYTHON=...      the interpreter to build .venv with (otherwise the first one that is 3.11 or newer)
 #   FUZZ=...        how many inputs make fuzz gives to every reader
+#   KILLS=...       how many kills make stress does
 #   PIP_FLAGS=...   more options for pip, for example a package index
 
 PYTHON    ?=
 PIP_FLAGS ?=
 FUZZ      ?= 100000
+KILLS     ?= 200
 
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 
@@ -29,7 +31,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz docs fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz stress docs fmt lint types build clean distclean force
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -63,6 +65,9 @@ slow: $(STAMP) ## run the statistical suites that take minutes
 
 fuzz: $(STAMP) ## read 100000 tampered files with every reader (hours); FUZZ=1000 for fewer
 	DVAE_FUZZ_EXAMPLES=$(FUZZ) $(BIN)/python -m pytest -q -s -x tests/test_fuzz.py
+
+stress: $(STAMP) ## kill commands at 200 random moments and go on with them (minutes); KILLS=20 for fewer
+	$(BIN)/python tests/stress/kills.py --kills $(KILLS)
 
 docs: $(STAMP) ## build the documentation into site/, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count

@@ -15,7 +15,7 @@ import torch
 from . import __version__
 from .config import RunConfig
 from .errors import CheckpointError, ConfigError, DataError
-from .files import sha256_file, unchanged, write_bytes
+from .files import unchanged, write_bytes
 from .model import DVAE
 from .torch_files import read_torch
 
@@ -105,9 +105,8 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     DataError
         If the file changes while it is read.
     """
-    with unchanged(path):
+    with unchanged(path) as digest:
         content = load_tensors(path, MODEL_FORMAT)
-        digest = sha256_file(path)
     try:
         config = RunConfig.from_dict(content["config"])
         height, width = content["image_shape"]

@@ -165,8 +165,8 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[None]:
-    """Read `path` within the block; a digest of it is taken before and after.
+def unchanged(path: Path) -> Iterator[str]:
+    """Yield the SHA-256 of `path`, empty if there is none, to a block that reads it; it is taken again at the end.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def unchanged(path: Path) -> Iterator[None]:
         If the file is another one at the end: what was read is neither the old nor the new one.
     """
     before = sha256_file(path) if path.is_file() else ""
-    yield
+    yield before
     if sha256_file(path) != before:
         raise DataError(f"{path}: changed while it was read; give the same command again")
 
