@@ -6,16 +6,17 @@
 Every command line runs in a process group of its own, forked from a process that has all libraries loaded: kills
 (SIGKILL, to the whole group) fall into the work, and not into imports.  Its intervals between saves are cut to a
 twentieth of a second, so that a run of a second has many rounds.  Two kills of three come at a moment of the run's
-CPU time, which does not hang on the load of the machine; the others at a random write, when nothing, half or all of
-the new file is there, or just after the rename.
+CPU time, which does not hang on the load of the machine; the others at a random write, when nothing, half or all
+of the new file is there, or just after the rename.
 
-After each kill every file of the run must be whole, and a resumed run must begin where the killed one had last saved.
-In the end results must equal those of the undisturbed run to the last digit, and nothing else may be left.
+After each kill every file of the run must be whole, and a resumed run must begin where the killed one had last
+saved.  In the end results must equal those of the undisturbed run to the last digit, and nothing else may be left.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import mmap
 import os
@@ -27,7 +28,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def aim(meter: Meter, nth: int, point: str) -> None:
     """Count the files that are written, and die at a point of the nth."""
     original = files.atomic_write
 
-    @contextmanager
+    @contextlib.contextmanager
     def atomic_write(path: Path):
         meter.set(writes=meter.writes + 1, writing=1)
         hit = meter.writes == nth
@@ -171,11 +171,18 @@ def aim(meter: Meter, nth: int, point: str) -> None:
     files.atomic_write = atomic_write
 
 
+@contextlib.contextmanager
+def in_place(path: Path):
+    """Write a file as one should not: the stress must find it out."""
+    with path.open("wb", buffering=0) as file:
+        yield file
+
+
 def child(command: str, place: Path, meter: Meter, nth: int, point: str) -> None:
     """Be the command; never return."""
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         os.chdir(place)
         log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
@@ -213,15 +220,15 @@ def execute(
     pid = os.fork()
     if not pid:
         child(command, place, meter, nth, point)
+    with contextlib.suppress(OSError):  # whichever of both is the first
+        os.setpgid(pid, pid)
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if cpu_seconds(pid) >= moment:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.002)
     # Workers too, if the leader ended itself.
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     status = os.waitpid(pid, 0)[1]
     forget_workers(pid)
     return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
@@ -387,8 +394,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="part of a task's name")
+    parser.add_argument("--in-place", action="store_true", help="write files in place, which must be found out")
     options = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if options.in_place:
+        files.atomic_write = in_place
     tasks = [task for task in TASKS if (options.only or "") in task.name]
     total = sum(task.share for task in tasks)
     with tempfile.TemporaryDirectory() as place:
