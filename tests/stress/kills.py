@@ -86,7 +86,7 @@ TASKS = [
 class Meter:
     """Numbers that a command writes and that outlive it."""
 
-    NAMES = ("began", "done", "kept", "done_us", "kept_us", "writes", "writing", "cpu_us")
+    NAMES = ("began", "done", "kept", "kept_us", "writes", "writing", "cpu_us")
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, 8 * len(self.NAMES))
@@ -96,7 +96,8 @@ class Meter:
         return int(self.values[self.NAMES.index(name)])
 
     def set(self, **values: int) -> None:
-        values |= {f"{name}_us": cpu_us() for name in ("done", "kept") if name in values}
+        if "kept" in values:
+            values["kept_us"] = cpu_us()
         for name, value in values.items():
             self.values[self.NAMES.index(name)] = value
 
@@ -123,27 +124,38 @@ def after(owner: object, name: str, hook: Callable[..., None]) -> None:
 
 def count_rounds(meter: Meter) -> None:
     """Let the commands tell what they began with, what they have done, and what they have kept."""
-    begin = lambda n: meter.set(began=n, done=n, kept=n)  # noqa: E731
+    single = True
+
+    def begin(n: int) -> None:
+        meter.set(began=n, done=n, kept=n)
+
+    def begin_repeats(done: list[object], _: object) -> None:
+        nonlocal single
+        single = False
+        begin(len(done))
+
     after(train.Trainer, "restore", lambda _, trainer: begin(trainer._count))
     after(train.Trainer, "_one_step", lambda _, trainer, *x: meter.set(done=trainer._count + 1))
     after(train.Trainer, "_write", lambda _, trainer: meter.set(kept=trainer._count))
     after(tempered.TemperedRun, "load_state_dict", lambda _, run, state: begin(run.n_iterations))
-    after(tempered.WorkSums, "add", lambda _, sums, works: meter.set(done=meter.done + len(works.energies)))
-    after(repeats, "_load", lambda done, store: begin(len(done)))
+    after(
+        tempered.WorkSums, "add", lambda _, s, works: single and meter.set(done=meter.done + len(works.energies))
+    )
+    after(repeats, "_load", begin_repeats)
     after(repeats, "_packed", lambda _, done: meter.set(done=len(done)))
     after(shards, "_weigh", lambda _, task, images, index: meter.set(done=meter.done + len(images)))
     after(shards.ShardStore, "save", lambda _, s, positions, w: meter.set(kept=meter.kept + len(positions)))
     after(shards._Done, "pending", lambda _, done: begin(done.n))
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
-        single = "n_iterations" in arrays
         meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["estimates"].tobytes())))
 
     after(partial.Partial, "save", kept)
 
 
-def die() -> None:
+def die(meter: Meter) -> None:
     """Kill this process and its workers."""
+    meter.set(cpu_us=cpu_us())
     os.killpg(0, signal.SIGKILL)
 
 
@@ -157,15 +169,15 @@ def aim(meter: Meter, nth: int, point: str) -> None:
         hit = meter.writes == nth
         with original(path) as file:
             if hit and point == "begun":
-                die()
+                die(meter)
             yield file
             file.flush()
             if hit and point == "half":
                 os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size // 2)
             if hit and point != "renamed":
-                die()
+                die(meter)
         if hit:
-            die()
+            die(meter)
         meter.set(writing=0)
 
     files.atomic_write = atomic_write
@@ -216,14 +228,15 @@ def execute(
     command: str, place: Path, meter: Meter, moment: float = 1e9, nth: int = 0, point: str = ""
 ) -> int | None:
     """Run a command line; return its exit status, None if it was killed."""
-    meter.set(**dict.fromkeys(Meter.NAMES, 0))
+    meter.values[:] = 0
     pid = os.fork()
     if not pid:
         child(command, place, meter, nth, point)
     with contextlib.suppress(OSError):  # whichever of both is the first
         os.setpgid(pid, pid)
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-        if cpu_seconds(pid) >= moment:
+        if (now := cpu_seconds(pid)) >= moment:
+            meter.set(cpu_us=round(1e6 * now))
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.002)
     # Workers too, if the leader ended itself.
@@ -370,9 +383,12 @@ class Stress:
             killed += 1
             self.tally.kills[phase_of(meter, point if nth else "")] += 1
             # Of what workers do, only what is kept is known.
-            lost = max(0, meter.done - meter.kept), max(0, meter.done_us - meter.kept_us) / 1e6
-            self.tally.lost.setdefault(task.name, []).append(lost)
-            kept = max(kept, meter.kept)
+            if meter.kept_us and meter.cpu_us:
+                lost = max(0, meter.done - meter.kept), max(0, meter.cpu_us - meter.kept_us) / 1e6
+                self.tally.lost.setdefault(task.name, []).append(lost)
+            # What was kept goes once the result is there.
+            is_over = not task.resume and (place / task.outputs[0]).exists()
+            kept = 0 if is_over else max(kept, meter.kept)
 
     def summary(self) -> list[str]:
         """Return what was seen, in lines."""
