@@ -52,7 +52,7 @@ def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:
     """Write a dict of tensors and plain values to `path`, whole or not at all; equal content, equal bytes."""
     buffer = io.BytesIO()
     torch.save(_canonical({"format": format, "version": VERSION, **content}), buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getbuffer())
 
 
 def _canonical(value: Any) -> Any:

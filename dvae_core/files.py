@@ -137,7 +137,7 @@ def _is_same(path: Path, descriptor: int) -> bool:
         return False
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic_write(path) as file:
         file.write(content)
@@ -155,7 +155,7 @@ def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False
     # Into memory first: on a full disk, zipfile hides the error behind others of its own.
     buffer = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getbuffer())
 
 
 def sha256_file(path: Path) -> str:

@@ -21,11 +21,18 @@ import pytest
 from dvae_cli.commands import log_z
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
-from dvae_core import checkpoint, train
+from dvae_core import checkpoint, memory, train
 from dvae_core.checkpoint import load_model, load_tensors
-from dvae_core.errors import DataError
+from dvae_core.config import ModelConfig, RunConfig, TrainConfig
+from dvae_core.data import load
+from dvae_core.errors import ConfigError, DataError
 from dvae_core.files import atomic_write, lock_file, write_text
-from dvae_eval import partial, shards, tempered
+from dvae_core.footprint import training_bytes
+from dvae_core.memory import available_memory
+from dvae_eval import estimate_log_z, partial, shards, tempered
+from dvae_eval.config import LogZConfig
+from dvae_eval.footprint import annealing_bytes, machine_bytes, tempering_bytes
+from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.readers import read_machine
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -421,3 +428,190 @@ def test_what_nohup_ignores_stays_ignored(rbm, monkeypatch):
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# --- memory ---------------------------------------------------------------------------------------------------
+
+
+def has_free(monkeypatch, n_bytes):
+    """Let a machine have so many bytes free."""
+    monkeypatch.setattr(memory, "_free_memory", lambda root: n_bytes)
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        (("--encoder-hidden", "20000,20000"), "--encoder-hidden"),
+        (("--batch-size", "500", "--importance", "10000"), "--batch-size"),
+        (("--chains", "10000000"), "--chains"),
+    ],
+)
+def test_training_that_would_not_fit_is_refused(tmp_path, capsys, monkeypatch, args, option):
+    has_free(monkeypatch, 10**9)
+    assert status_of(dvae_train, "bars-and-stripes", "--out", tmp_path / "run", *args) == 2
+    line = line_of(capsys)
+    assert line.startswith(f"dvae-train: {option}")
+    assert "and 1.0 GB is free; give less" in line
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "option"),
+    [
+        ("--method pt-bar --ladders 100000", "--ladders"),
+        ("--method ais --chains 100000000", "--chains"),
+        ("--method pt-bar --sandwich --chains 100000000", "--chains"),
+        ("--method pt-bar --repeats 100 --threads 90", "--threads"),
+    ],
+)
+def test_an_estimate_that_would_not_fit_is_refused(rbm, capsys, monkeypatch, args, option):
+    has_free(monkeypatch, 10**9)
+    assert status_of(dvae_eval, "logz", rbm, *args.split(), "--json") == 2
+    line = line_of(capsys)
+    assert line.startswith(f"dvae-eval: {option}: ")
+    assert "and 1.0 GB is free; give fewer" in line
+
+
+def test_a_machine_or_a_ladder_that_would_not_fit_is_refused(monkeypatch):
+    machine = BipartiteMachine(np.ones((2000, 2000)), np.zeros(2000), np.zeros(2000))
+    has_free(monkeypatch, 10**8)
+    with pytest.raises(
+        ConfigError, match=r"MODEL: a machine of 4000 units takes about \d+ MB, and 100 MB is free"
+    ):
+        estimate_log_z(machine)
+    has_free(monkeypatch, 32 * 10**6)
+    small = np.random.default_rng(0).normal(size=(8, 8)) * 4, np.zeros(8), np.zeros(8)
+    with pytest.raises(ConfigError, match=r"--ladders: tempering 200 ladders of \d+ rungs takes"):
+        estimate_log_z(small, method="pt-bar", n_sweeps=40, n_ladders=200, exchange_rate=0.9, threads=1)
+
+
+@pytest.mark.parametrize(
+    "args", [("--samples", "20000000"), ("--samples", "1000", "--method", "ais", "--ais-chains", "1000000")]
+)
+def test_a_likelihood_that_would_not_fit_is_refused(run, tmp_path, capsys, monkeypatch, args):
+    has_free(monkeypatch, 15 * 10**7)
+    out = tmp_path / "ll.json"
+    command = ["ll", run / "model.pt", "--limit", "2", "-o", out, "--quiet", "--memory", "1.2GB", *args]
+    assert status_of(dvae_eval, *command) == 2
+    assert line_of(capsys).startswith("dvae-eval: --memory" if len(args) == 2 else "dvae-eval: --ais-chains")
+    assert not out.exists()
+
+
+def test_limits_of_control_groups_count(tmp_path):
+    def group(path, **names):
+        (tmp_path / path).mkdir(parents=True, exist_ok=True)
+        for name, value in names.items():
+            (tmp_path / path / name.replace("__", ".")).write_text(f"{value}\n")
+
+    group("proc", meminfo="MemTotal: 9000 kB\nMemAvailable:    5000 kB")
+    assert available_memory(tmp_path) == 5000 * 1024
+    group("proc/self", cgroup="0::/jobs/7")
+    group("sys/fs/cgroup/jobs/7", memory__max="max", memory__current=10)
+    assert available_memory(tmp_path) == 5000 * 1024
+    stat = "anon 1\ninactive_file 300"
+    group("sys/fs/cgroup/jobs", memory__max=2000, memory__current=1500, memory__stat=stat)
+    assert available_memory(tmp_path) == 800
+    group("proc/self", cgroup="5:cpu,memory:/box\n2:pids:/other")
+    limits = {"memory__limit_in_bytes": 1000, "memory__usage_in_bytes": 1200}
+    group("sys/fs/cgroup/memory/box", **limits, memory__stat="total_inactive_file 50")
+    assert available_memory(tmp_path) == 0
+
+
+ALLOCATORS = [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried")]
+
+
+@pytest.mark.parametrize("error", ALLOCATORS)
+def test_memory_that_runs_out_all_the_same_is_one_line(rbm, capsys, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(log_z, "read_machine", full)
+    assert status_of(dvae_eval, "logz", rbm) == 1
+    assert "out of memory; what was done before is kept; give fewer" in line_of(capsys)
+
+
+def peak_of(work, *args):
+    """Return by how many bytes the most memory of a process grows that does some work."""
+    reader, writer = os.pipe()
+    if not os.fork():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with contextlib.suppress(BaseException):
+            work(*args)
+        os.write(writer, str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before).encode())
+        os._exit(0)
+    os.wait()
+    return 1024 * int(os.read(reader, 100))
+
+
+class TwoSteps:
+    """Progress that ends training soon."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def step(self, *_):
+        self.trainer.stop_requested = self.trainer._count > 1
+
+
+def train_two_steps(config, data, place):
+    trainer = train.Trainer(place, config, data)
+    trainer.train(TwoSteps(trainer))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"encoder_hidden": (1500, 1500), "n_layers": 1},
+        {"batch_size": 1000, "encoder_hidden": (400, 400)},
+        {"n_chains": 200_000},
+        {"n_importance": 50},
+        {"encoder_hidden": (1000, 1000), "ema_decay": 0.9},
+    ],
+)
+def test_the_memory_of_training_is_foreseen_within_a_factor_of_two(settings, tmp_path):
+    models = {name: value for name, value in settings.items() if name in ModelConfig.__dataclass_fields__}
+    others = {name: value for name, value in settings.items() if name not in models}
+    config = RunConfig("digits", ModelConfig(**models), TrainConfig(n_sweeps=1, **others))
+    data = load("digits")
+    foreseen = sum(training_bytes(config, data.n_pixels, len(data.train)).values())
+    measured = peak_of(train_two_steps, config, data, tmp_path)
+    print(f"foreseen {foreseen / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB: {foreseen / measured:.2f}")
+    assert 0.5 < foreseen / measured < 2
+
+
+def temper(machine, settings):
+    estimate_log_z(machine, threads=1, **settings)
+
+
+def sparse_machine(n):
+    ends = np.unique(np.sort(np.random.default_rng(0).integers(n, size=(3 * n, 2)), 1), axis=0)
+    ends = ends[ends[:, 0] < ends[:, 1]]
+    return machine_from_bonds(ends, np.full(len(ends), 0.1), np.zeros(n))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "settings"),
+    [
+        ((1000, 1000), {"n_sweeps": 20}),
+        ((64, 64), {"n_sweeps": 20, "n_ladders": 2000}),
+        ((64, 64), {"n_sweeps": 1300, "n_ladders": 400}),
+        ((64, 64), {"method": "ais", "n_sweeps": 20, "n_chains": 100_000}),
+        ((3000,), {"n_sweeps": 20}),
+    ],
+)
+def test_the_memory_of_an_estimate_is_foreseen_within_a_factor_of_two(shape, settings):
+    if len(shape) == 1:
+        machine = sparse_machine(*shape)
+    else:
+        W = np.random.default_rng(0).normal(size=shape) * 4 / shape[0]
+        machine = BipartiteMachine(W, np.zeros(shape[0]), np.zeros(shape[1]))
+    settings = {"method": "pt-bar", **settings}
+    config = LogZConfig(**settings)
+    foreseen = machine_bytes(machine) + tempering_bytes(machine, config.n_ladders)
+    if config.method == "ais":
+        foreseen += annealing_bytes(machine, config.n_chains)
+    measured = peak_of(temper, machine, settings)
+    print(f"foreseen {foreseen / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB: {foreseen / measured:.2f}")
+    assert 0.5 < foreseen / measured < 2
