@@ -1,8 +1,8 @@
 """What an estimate takes of a machine's memory, known before it starts.
 
 Of log Z these are tables of couplings, states of chains and sums over them, and whole processes; of likelihoods
-the weights of an image in every process (`shards`).  Constants are measured; a slow test holds them against the peak
-of real runs.
+the weights of an image in every process (`shards`).  Constants are measured; a slow test holds them against real
+runs.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Annealing:
         return (time.perf_counter() - started) * self.n_steps / n
 
     def _refuse_too_many(self) -> None:
-        """Raise ConfigError if the chains cannot fit: noise, two candidates of it, and latents; not yet networks."""
+        """Raise ConfigError if the chains cannot fit: their noise and latents alone, networks not counted."""
         model = self.model
         numbers = 3 * sum(model.n_noise) + 3 * model.n_units + model.n_layers * model.n_continuous
         what = f"annealing {self.n_samples} chains, at the least,"
