@@ -19,6 +19,7 @@ __all__ = [
     "atomic_write",
     "lock_file",
     "naming",
+    "remove_file",
     "sha256_file",
     "unchanged",
     "write_bytes",
@@ -135,6 +136,12 @@ def _is_same(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path`, if it is there, and what a killed process left unfinished of it."""
+    _remove_leftovers(path)
+    path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dvae_core.errors import ConfigError, DataError, ResultError
+from dvae_core.files import remove_file
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import common_options, compute_options, config_options, output_options, output_path
@@ -130,7 +131,7 @@ def command(
 
     def saved() -> None:
         if partial and shards:
-            partial.unlink(missing_ok=True)
+            remove_file(partial)
             shards.remove()
 
     return finish(result, path, as_json, quiet, lambda: _details(result, bits), saved)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from dvae_core.files import remove_file
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
@@ -84,7 +85,7 @@ def command(
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
         raise CleanInterrupt(f"interrupted; {again}") from None
     result = dataclasses.replace(result, command=command_line())
-    saved = (lambda: partial.unlink(missing_ok=True)) if partial else (lambda: None)
+    saved = (lambda: remove_file(partial)) if partial else (lambda: None)
     return finish(result, path, as_json, quiet, lambda: _details(result), saved)
 
 
