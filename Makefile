@@ -4,12 +4,14 @@
 #   PYTHON=...      the interpreter to build .venv with (otherwise the first one that is 3.11 or newer)
 #   FUZZ=...        how many inputs make fuzz gives to every reader
 #   FIRST=...       the number of the first one
+#   KILLS=...       how many kills make stress does
 #   PIP_FLAGS=...   more options for pip, for example a package index
 
 PYTHON    ?=
 PIP_FLAGS ?=
 FUZZ      ?= 100000
 FIRST     ?= 0
+KILLS     ?= 200
 
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 
@@ -32,7 +34,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz audit docs fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz audit stress docs fmt lint types build clean distclean force
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -74,6 +76,9 @@ audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (nee
 	    --retries 1 --timeout 10 $(PIP_FLAGS) pip-audit; } >/dev/null 2>&1; \
 	fi; \
 	$(BIN)/python tests/audit.py $(AUDIT)/bin/pip-audit
+
+stress: $(STAMP) ## kill commands at 200 random moments and go on with them (minutes); KILLS=20 for fewer
+	$(BIN)/python tests/stress/kills.py --kills $(KILLS)
 
 docs: $(STAMP) ## build the documentation into site/, warnings being errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count

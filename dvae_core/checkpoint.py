@@ -15,7 +15,7 @@ import torch
 from . import __version__
 from .config import RunConfig
 from .errors import CheckpointError, ConfigError, DataError
-from .files import sha256_file, write_bytes
+from .files import unchanged, write_bytes
 from .model import DVAE
 from .torch_files import read_torch
 
@@ -52,7 +52,7 @@ def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:
     """Write a dict of tensors and plain values to `path`, whole or not at all; equal content, equal bytes."""
     buffer = io.BytesIO()
     torch.save(_canonical({"format": format, "version": VERSION, **content}), buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getbuffer())
 
 
 def _canonical(value: Any) -> Any:
@@ -102,8 +102,11 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     ------
     CheckpointError
         If the file is no model of this version, or its parts do not fit together.
+    DataError
+        If the file changes while it is read.
     """
-    content = load_tensors(path, MODEL_FORMAT)
+    with unchanged(path) as digest:
+        content = load_tensors(path, MODEL_FORMAT)
     try:
         config = RunConfig.from_dict(content["config"])
         height, width = content["image_shape"]
@@ -122,4 +125,4 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
         raise CheckpointError(f"{path}: a weight is nan or infinite; train the model anew")
     model.to(device).eval().requires_grad_(False)
-    return TrainedModel(model, config, (height, width), provenance, path, sha256_file(path))
+    return TrainedModel(model, config, (height, width), provenance, path, digest)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from . import matlab
 from .errors import DataError, DvaeError
+from .memory import available_memory, in_bytes
 
 __all__ = [
     "LIMIT_BYTES",
@@ -199,6 +200,9 @@ def check_size(n_bytes: int, where: str) -> None:
     """Refuse what would take more memory than a set of images or a model plausibly does."""
     if n_bytes > LIMIT_BYTES:
         raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
+    # What is small is not worth a look, which takes longer than reading it.
+    if n_bytes > BLOCK_BYTES and n_bytes > (free := available_memory()):
+        raise DataError(f"{where}: takes {in_bytes(n_bytes)}, and {in_bytes(free)} of memory is free; give less")
 
 
 def check_count(n_values: int, where: str) -> None:

@@ -1,18 +1,36 @@
-"""Whole files or none: atomic writing, reading of text that has an end, and digests."""
+"""Whole files or none: atomic writing, reading of text that has an end, locks, and digests."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-__all__ = ["atomic_write", "json_object", "read_text", "sha256_file", "shown", "write_bytes", "write_text"]
+from .errors import DataError
+
+__all__ = [
+    "atomic_write",
+    "json_object",
+    "lock_file",
+    "naming",
+    "read_text",
+    "remove_file",
+    "sha256_file",
+    "shown",
+    "unchanged",
+    "write_bytes",
+    "write_npz",
+    "write_text",
+]
 
 LIMIT_BYTES = 1 << 26  # of text that a program reads; results of 60 000 images take a tenth of it
 
@@ -21,22 +39,119 @@ LIMIT_BYTES = 1 << 26  # of text that a program reads; results of 60 000 images 
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Yield a binary file that becomes `path` when the block ends without an error, and vanishes otherwise.
 
-    The data are on the disk before the rename, so that a crash leaves the old file or the new one.
+    The data are on the disk before the rename, so that a crash leaves the old file or the new one.  What a killed
+    process left unfinished beside it is removed.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; its `filename` is `path`, whichever step it was.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    name = ""
     try:
-        with cast(BinaryIO, os.fdopen(descriptor, "wb")) as file:
+        _remove_leftovers(path)
+        name, file = _new_part(path)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            # Still held: nobody takes it for the leftover of a dead process.
+            os.replace(name, path)
+    except BaseException as error:
+        if name:
+            with suppress(OSError):
+                os.unlink(name)
+        if isinstance(error, OSError) and error.errno and _is_part(error.filename, path):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def _new_part(path: Path) -> tuple[str, BinaryIO]:
+    """Return name and file of a new, unfinished `path`, which this process holds until the file is closed."""
+    while True:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return name, cast(BinaryIO, os.fdopen(descriptor, "wb"))
+        os.close(descriptor)  # another process took it for a leftover before it was held
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove unfinished files of `path` whose process is dead: nobody holds them."""
+    for name in glob.glob(f".{glob.escape(path.name)}.*.part", root_dir=path.parent, include_hidden=True):
+        part = path.parent / name
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+
+
+def _is_part(filename: Any, path: Path) -> bool:
+    """Say whether an error's file is none, or one that `atomic_write` made for `path`."""
+    return filename is None or (
+        isinstance(filename, str) and os.path.basename(filename).startswith(f".{path.name}.")
+    )
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the operating system within the block say which file it is about: `write` does not know."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def lock_file(path: Path, *, keep: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` against other processes; a process that dies lets go of it.
+
+    Parameters
+    ----------
+    path : Path
+        Made if need be.
+    keep : bool
+        Leave the file at the end; otherwise it is removed.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it.
+    OSError
+        If it cannot be made, or the file system knows no locks; `filename` is `path`.
+    """
+    while True:
+        with path.open("a") as file:
+            with naming(path):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_same(path, file.fileno()):
+                continue  # whoever held it has removed it since it was opened
+            try:
+                yield
+            finally:
+                if not keep:
+                    path.unlink(missing_ok=True)
+            return
+
+
+def _is_same(path: Path, descriptor: int) -> bool:
+    """Say whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path`, if it is there, and what a killed process left unfinished of it."""
+    _remove_leftovers(path)
+    path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic_write(path) as file:
         file.write(content)
@@ -45,6 +160,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Write named arrays to `path` as an NPZ file, whole or not at all."""
+    import numpy as np  # here, since this module is imported for --help, too
+
+    # Into memory first: on a full disk, zipfile hides the error behind others of its own.
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    write_bytes(path, buffer.getbuffer())
 
 
 def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
@@ -85,6 +210,21 @@ def sha256_file(path: Path) -> str:
     _check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def unchanged(path: Path) -> Iterator[str]:
+    """Yield the SHA-256 of `path`, empty if there is none, to a block that reads it; it is taken again at the end.
+
+    Raises
+    ------
+    DataError
+        If the file is another one at the end: what was read is neither the old nor the new one.
+    """
+    before = sha256_file(path) if path.is_file() else ""
+    yield before
+    if sha256_file(path) != before:
+        raise DataError(f"{path}: changed while it was read; give the same command again")
 
 
 def shown(text: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 
 from .config import RunConfig
 from .errors import CheckpointError, ConfigError
-from .files import json_object, read_text, write_text
+from .files import json_object, lock_file, naming, read_text, write_text
 
 __all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
 
@@ -29,12 +28,11 @@ def locked(run: Path, refusal: str = TRAINING) -> Iterator[None]:
         With the words of `refusal`, `{}` standing for the directory, if another process holds it.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(refusal.format(run)) from error
-        yield
+    try:
+        with lock_file(run / ".lock", keep=True):
+            yield
+    except BlockingIOError as error:
+        raise ConfigError(refusal.format(run)) from error
 
 
 def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> None:
@@ -57,12 +55,20 @@ def read_config(run: Path) -> RunConfig:
 
 def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
     """Add an epoch's line to `metrics.jsonl`."""
-    with (run / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    path = run / "metrics.jsonl"
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
 
 
-def truncate_metrics(run: Path, n_epochs: int) -> None:
-    """Keep the first `n_epochs` lines of `metrics.jsonl`: later epochs will be done and written again."""
+def truncate_metrics(run: Path, n_epochs: int) -> float:
+    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training that they tell.
+
+    Later epochs will be done and written again.
+    """
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     write_text(path, "".join(lines[:n_epochs]))
+    try:
+        return float(json.loads(lines[:n_epochs][-1])["seconds"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return 0.0  # of a file that was removed, or tampered with: the times are told for people alone

@@ -24,6 +24,7 @@ from .checkpoint import load_tensors, package_versions, save_model, save_tensors
 from .config import RunConfig
 from .data import DataSet
 from .errors import CheckpointError, ConfigError, NumericalError
+from .footprint import refuse_too_large
 from .model import DVAE, Bound
 from .negative_phase import PersistentChains
 from .networks import MLP
@@ -75,7 +76,7 @@ class Trainer:
     Raises
     ------
     ConfigError
-        If the model has no smoothing, through which its posterior would learn.
+        If the model has no smoothing, through which its posterior would learn, or needs more memory than there is.
     """
 
     def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:
@@ -84,6 +85,8 @@ class Trainer:
                 "--smoothing: none passes no gradient to the posterior; train with another, and evaluate without"
             )
         self.run, self.config, self.data, self.device = run, config, data, torch.device(device)
+        if self.device.type == "cpu":
+            refuse_too_large(config, data.n_pixels, len(data.train))
         seed, t = config.train.seed, config.train
         self.model = DVAE(config.model, data.n_pixels)
         self.model.initialise(torch_generator(seed, "weights"), torch.from_numpy(data.pixel_means()).float())
@@ -393,7 +396,7 @@ class Trainer:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"{path}: its parts do not fit together ({first}); train anew") from error
         if parallel.rank() == 0:
-            truncate_metrics(self.run, self.epoch)
+            self.seconds = truncate_metrics(self.run, self.epoch)
 
     def _restore(self, content: dict[str, Any]) -> None:
         """Take over all that a checkpoint holds."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dvae_core.memory import available_memory
 
 from .elimination_orders import cheapest_order
 from .threads import available_threads
@@ -179,11 +180,7 @@ def _peak(steps: list[_Step]) -> int:
 def _affordable_bytes() -> int:
     """Return how much memory tables may take."""
     least, most = LIVE_BYTES
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not known on every system
-        return least
-    return min(most, max(least, free // 4))
+    return min(most, max(least, available_memory() // 4))
 
 
 def _most_involved(steps: list[_Step]) -> int:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvae_core.memory import require_memory
 from dvae_core.rng import torch_generator
 
 from .folded import FoldedDVAE
@@ -66,11 +67,20 @@ class Annealing:
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
         """Return how long an image takes, judged by a few steps."""
+        self._refuse_too_many()
         n = min(self.n_steps, 10)
         self._anneal(x, index, 1)
         started = time.perf_counter()
         self._anneal(x, index, n)
         return (time.perf_counter() - started) * self.n_steps / n
+
+    def _refuse_too_many(self) -> None:
+        """Raise ConfigError if the chains cannot fit: their noise and latents alone, networks not counted."""
+        model = self.model
+        numbers = 3 * sum(model.n_noise) + 3 * model.n_units + model.n_layers * model.n_continuous
+        what = f"annealing {self.n_samples} chains, at the least,"
+        if model.device.type == "cpu":
+            require_memory(4 * numbers * self.n_samples, "--ais-chains", what, "give fewer")
 
     def log_weights(self, x: NDArray[np.uint8], index: int) -> Tensor:
         """Return log w + log Z of every chain, shape (n_samples,), float64, nats."""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dvae_core import __version__
 from dvae_core.checkpoint import TrainedModel, package_versions
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model import without_smoothing
@@ -280,7 +281,11 @@ def _annealing(
 def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> dict[str, Any]:
     """Return all that the weights of an image depend on, but the image; `names` make it a key of annealing."""
     names = (*(names or ("n_samples",)), "smoothing", "precision", "seed")
-    return {"model": description["sha256"], **{name: getattr(config, name) for name in names}}
+    return {
+        "version": __version__,
+        "model": description["sha256"],
+        **{name: getattr(config, name) for name in names},
+    }
 
 
 def _spread(n: int, limit: int) -> Index:

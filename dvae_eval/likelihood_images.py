@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import npz_names, read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import atomic_write, json_object
+from dvae_core.files import json_object, write_npz
 
 __all__ = ["LikelihoodImages", "images_path"]
 
@@ -57,8 +57,8 @@ class LikelihoodImages:
         meta = {"kind": "ll-images", "schema": SCHEMA, "n_worst": self.n_worst, **self.meta}
         arrays: dict[str, Any] = {f"column_{name}": values for name, values in self.columns.items()}
         arrays |= {"shown": self.shown, **{name: getattr(self, name) for name in PICTURES}}
-        with atomic_write(path) as file:
-            np.savez_compressed(file, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
+        arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        write_npz(path, arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> LikelihoodImages:

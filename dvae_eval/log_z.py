@@ -21,6 +21,7 @@ from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
 from .estimate import Estimate, ProgressCallback, estimate_by_tempering
 from .exact import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
+from .footprint import refuse_too_large
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
 from .repeats import repeated
@@ -76,7 +77,7 @@ def estimate_log_z(
     Raises
     ------
     ConfigError
-        If a setting is not allowed, or the exact value is asked for and cannot be had.
+        If a setting is not allowed, the exact value is asked for and cannot be had, or memory does not suffice.
     DataError
         If the arrays are no machine.
     OverlapError
@@ -95,6 +96,7 @@ def estimate_log_z(
     started = time.monotonic()
     config = dataclasses.replace(config or LogZConfig(), **_known(settings))
     machine = _machine(model)
+    refuse_too_large(machine, config, min(threads or available_cores(), config.n_repeats))
     if _is_exact(machine, config):
         fields = _exact(machine, threads, progress, constant)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import npz_names, read_npz
 from dvae_core.errors import DataError
-from dvae_core.files import write_bytes
+from dvae_core.files import write_npz
 
 __all__ = ["Partial"]
 
@@ -35,9 +34,7 @@ class Partial:
 
     def save(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Write the arrays, whole or not at all."""
-        buffer = io.BytesIO()
-        np.savez(buffer, fingerprint=self.fingerprint, **arrays)  # type: ignore[arg-type]
-        write_bytes(self.path, buffer.getvalue())
+        write_npz(self.path, {"fingerprint": self.fingerprint, **arrays})
 
     def load(self) -> dict[str, NDArray[Any]] | None:
         """Return the arrays, or None if there are none of this task that can be read."""

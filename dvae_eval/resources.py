@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import sys
@@ -14,6 +13,7 @@ import joblib
 import torch
 
 from dvae_core.errors import ConfigError
+from dvae_core.memory import available_memory, in_bytes
 
 __all__ = ["Plan", "Resources", "available_memory", "parse_memory", "process_memory", "torch_threads"]
 
@@ -99,16 +99,6 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that can be had without swapping; all there are where that is not told."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def process_memory() -> int:
     """Return the most bytes that this process has had in memory."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -124,11 +114,6 @@ def torch_threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def in_bytes(n: int) -> str:
-    """Return a number of bytes as a person says it."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
 
 
 def in_time(seconds: float) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import atomic_write, json_object
+from dvae_core.files import json_object, write_npz
 
 __all__ = ["SampleGrid", "names_model"]
 
@@ -49,8 +49,7 @@ class SampleGrid:
     def save(self, path: Path) -> None:
         """Write the arrays to `path` as npz, whole or not at all."""
         meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
-        with atomic_write(path) as file:
-            np.savez_compressed(file, meta=meta, **{name: getattr(self, name) for name in ARRAYS})
+        write_npz(path, {"meta": meta, **{name: getattr(self, name) for name in ARRAYS}}, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> SampleGrid:

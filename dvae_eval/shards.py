@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dvae_core.containers import read_npz
 from dvae_core.errors import DataError
-from dvae_core.files import atomic_write
+from dvae_core.files import write_npz
 from dvae_core.rng import numpy_generator
 from dvae_core.run_files import locked
 
@@ -89,8 +89,7 @@ class ShardStore:
     def save(self, positions: Index, weights: ImageWeights) -> None:
         """Write a shard, whole or not at all."""
         arrays = {name: getattr(weights, name) for name in FIELDS}
-        with atomic_write(self.directory / f"{positions[0]:08d}.npz") as file:
-            np.savez(file, positions=positions, **arrays)
+        write_npz(self.directory / f"{positions[0]:08d}.npz", {"positions": positions, **arrays})
 
 
 class Shards:

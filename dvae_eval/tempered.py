@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from dvae_core.errors import ConfigError
+from dvae_core.memory import require_memory
 
 from .basins import find_basins
 from .bridge import Bridge, bridge_of_sums
 from .config import LogZConfig
+from .footprint import tempering_bytes
 from .ladder import Ladder
 from .machine import Machine, Reduced
 from .path import Base, fitted_base
@@ -99,6 +101,9 @@ class TemperedRun:
             self.base = fitted_base(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
             pilot = run_pilot(self.machine, self.config, base=self.base, key=1, **how)
         self.settled = pilot.settled
+        n_ladders, n_rungs = self.config.n_ladders, len(pilot.ladder.betas)
+        more = tempering_bytes(self.machine, n_ladders, n_rungs) - tempering_bytes(self.machine, n_ladders)
+        require_memory(more, "--ladders", f"tempering {n_ladders} ladders of {n_rungs} rungs", "give fewer")
         self.tempering = self._replicas(pilot.ladder, pilot.v)
         self.sums = WorkSums(pilot.shift, self.config.n_ladders, self.piece)
 

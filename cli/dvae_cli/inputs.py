@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from dvae_core.errors import ConfigError
+from dvae_core.files import lock_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import estimate_log_z
 from dvae_eval.machine import Machine
@@ -17,7 +19,7 @@ from dvae_eval.results import LogZResult, Result
 from .console import EstimateProgress, say
 from .runner import NOT_TRUSTWORTHY
 
-__all__ = ["command_line", "default_output", "estimate_with_progress", "finish"]
+__all__ = ["command_line", "default_output", "estimate_with_progress", "finish", "hold_output"]
 
 
 def command_line() -> list[str]:
@@ -29,6 +31,24 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     """Return RUN/name if `model` lies in a run directory and the result does not go to standard output."""
     in_run = (model.parent / "config.json").exists()
     return model.parent / name if in_run and not as_json else None
+
+
+def hold_output(path: Path | None) -> None:
+    """Hold the result file to be, if there is one, against other processes until the command ends.
+
+    Raises
+    ------
+    ConfigError
+        If another process is at work on it.
+    """
+    if path is None:
+        return
+    try:
+        click.get_current_context().with_resource(lock_file(path.with_name(f".{path.name}.lock")))
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"--output: another process is at work on {path}; wait for it, or give another --output"
+        ) from error
 
 
 def estimate_with_progress(
@@ -59,14 +79,28 @@ def estimate_with_progress(
         )
 
 
-def finish(result: Result, path: Path | None, as_json: bool, quiet: bool, details: Callable[[], list[str]]) -> int:
-    """Save and print a result; return the exit status that its verdict asks for."""
-    if path:
-        result.save(path)
-    if as_json:
-        click.echo(result.to_json())
-    else:
-        click.echo(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
+def finish(
+    result: Result,
+    path: Path | None,
+    as_json: bool,
+    quiet: bool,
+    details: Callable[[], list[str]],
+    saved: Callable[[], None] = lambda: None,
+) -> int:
+    """Save and print a result; return the exit status that its verdict asks for.
+
+    `saved` is called once the result is safe, to remove what was kept to go on with.
+    """
+    try:
+        if path:
+            result.save(path)
+        saved()
+    finally:
+        # Even if it cannot be saved: the number may have taken hours.
+        if as_json:
+            click.echo(result.to_json())
+        else:
+            click.echo(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
     for line in [*details(), *(f"  {reason}" for reason in result.reasons)]:
         say(line, quiet)
     if path:

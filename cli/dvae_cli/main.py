@@ -56,7 +56,8 @@ def group() -> None:
       dvae-eval ll runs/digits/model.pt
       dvae-eval report runs/digits
 
-    Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted.
+    Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted
+    (Ctrl-C, SIGTERM, SIGHUP) and resumable.
     """
 
 

@@ -145,6 +145,6 @@ def output_path(output: Path | None, force: bool, default: Path | None, option: 
         raise ConfigError(f"{option}: {output} exists; give --force to overwrite it, or another name")
     if not path.parent.is_dir():
         raise ConfigError(f"{option}: {path.parent} is no directory; make it first, or give another name")
-    if not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise ConfigError(f"{option}: {path.parent} cannot be written to; give another place")
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -21,12 +22,15 @@ from dvae_core.presets import PRESETS, default_preset, find_preset
 
 from .options import common_options, compute_options, config_options, given
 from .preset_table import preset_table
-from .runner import CleanInterrupt, run
+from .runner import SIGNALS, CleanInterrupt, run
 
 if TYPE_CHECKING:
     from dvae_core.train import Trainer
 
 __all__ = ["command", "main", "new_config"]
+
+# Signals to stop that come within so many seconds are one.
+SAME_WISH_SECONDS = 1.0
 
 
 def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
@@ -205,6 +209,8 @@ def _begin(trainer: Trainer) -> None:
     from dvae_core.parallel import rank
     from dvae_core.train import write_config
 
+    if rank() == 0:
+        _refuse_existing(trainer.run)  # again: another process may have made a run while the data were loaded
     # The checkpoint first: a directory with settings can always be resumed.
     trainer.save()
     provenance = {
@@ -217,8 +223,33 @@ def _begin(trainer: Trainer) -> None:
         write_config(trainer.run, trainer.config, provenance)
 
 
+@contextmanager
+def _stopping(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C, or its like, within the block ask the trainer to stop, a later one end it all."""
+    asked = 0.0
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        # A terminal or a scheduler signals all processes, and torchrun passes on what it gets: that is one wish.
+        if trainer.stop_requested and time.monotonic() - asked > SAME_WISH_SECONDS:
+            signal.default_int_handler(number, frame)
+        if not trainer.stop_requested:
+            trainer.stop_requested, asked = True, time.monotonic()
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    # What nohup ignores stays ignored; SIGINT never is, since a sweep in the background sends it to its runs.
+    wished = [n for n, handler in before.items() if n == signal.SIGINT or handler is not signal.SIG_IGN]
+    try:
+        for number in wished:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in wished:
+            signal.signal(number, before[number])
+
+
 def _train(trainer: Trainer, quiet: bool) -> None:
-    """Train with progress; the first Ctrl-C ends the current step and saves."""
+    """Train with progress; the first Ctrl-C, or signal of its kind, ends the current step and saves."""
     from dvae_core.parallel import rank
     from dvae_core.train import Interrupted
 
@@ -226,21 +257,15 @@ def _train(trainer: Trainer, quiet: bool) -> None:
 
     quiet = quiet or rank() > 0
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        trainer.stop_requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        with TrainingProgress(trainer.config.train.epochs, quiet) as progress:
+    with _stopping(trainer), TrainingProgress(trainer.config.train.epochs, quiet) as progress:
+        try:
             trainer.train(progress)
-            progress.finish(trainer.epoch)
-    except Interrupted as error:
-        raise CleanInterrupt(
-            f"stopped in epoch {trainer.epoch + 1} and saved; go on with: dvae-train --resume --out {trainer.run}"
-        ) from error
-    finally:
-        signal.signal(signal.SIGINT, previous)
+        except Interrupted as error:
+            raise CleanInterrupt(
+                f"stopped in epoch {trainer.epoch + 1} and saved; go on with: "
+                f"dvae-train --resume --out {trainer.run}"
+            ) from error
+        progress.finish(trainer.epoch)
     best = trainer.best
     if trainer.stopped_early:
         n = trainer.config.train.patience

@@ -13,7 +13,7 @@ import numpy as np
 
 from dvae_core.containers import open_archive, reading
 from dvae_core.errors import DataError
-from dvae_core.files import sha256_file
+from dvae_core.files import unchanged
 from dvae_core.matlab import is_mat
 from dvae_core.torch_files import is_torch_archive
 
@@ -99,11 +99,11 @@ def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
     format = FORMATS[kind]
     try:
         # What is not finite is refused at the end: NumPy need not warn of it on the way.
-        with reading(path, format.title), np.errstate(all="ignore"):
+        with reading(path, format.title), unchanged(path) as digest, np.errstate(all="ignore"):
             found = format.read(path, config)
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
-    found.description.update(file=str(path), sha256=sha256_file(path), constant=found.constant)
+    found.description.update(file=str(path), sha256=digest, constant=found.constant)
     return found
 
 

@@ -62,12 +62,13 @@ def command(
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish
+    from ..inputs import command_line, default_output, finish, hold_output
 
     path = output_path(output, force, default_output(model, "gradients.json", as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
     output_path(plot, force, None)
+    hold_output(path)
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dvae_core.errors import ConfigError, DataError, ResultError
+from dvae_core.files import remove_file
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
@@ -103,7 +104,7 @@ def command(
     from dvae_eval.shards import Shards
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish
+    from ..inputs import command_line, default_output, finish, hold_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
     name = "ll.json" if config.method == "importance" else "ll-ais.json"
@@ -111,13 +112,15 @@ def command(
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
     output_path(plot, force, None)
+    hold_output(path)
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
     images, labels = _images(trained, data, config, quiet)
+    partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     shards = Shards(path.with_name(f"{path.stem}.shards")) if path else None
     with cluster(scheduler):
-        log_z_result, source = _log_z(trained, log_z, config, device, quiet)
+        log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
         with _progress(shards, quiet) as progress:
             result = estimate_log_likelihood(
                 trained,
@@ -138,10 +141,13 @@ def command(
             pictured.save(images_path(path))
         if plot:
             _draw(result, pictured, plot)
-    status = finish(result, path, as_json, quiet, lambda: _details(result, bits))
-    if shards:
-        shards.remove()
-    return status
+
+    def saved() -> None:
+        if partial and shards:
+            remove_file(partial)
+            shards.remove()
+
+    return finish(result, path, as_json, quiet, lambda: _details(result, bits), saved)
 
 
 def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool) -> tuple[Any, Any]:
@@ -174,7 +180,12 @@ def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress
 
 
 def _log_z(
-    trained: TrainedModel, given: Path | None, config: LikelihoodConfig, device: str, quiet: bool
+    trained: TrainedModel,
+    given: Path | None,
+    config: LikelihoodConfig,
+    device: str,
+    quiet: bool,
+    partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
     from dvae_eval.likelihood import model_description
@@ -193,19 +204,26 @@ def _log_z(
         if given:
             raise ResultError(f"--log-z: {given} is no logz result of {trained.path}; make it with dvae-eval logz")
         say(f"{path} is not of this model; log Z is estimated anew", quiet)
-    return _estimated_log_z(trained, description, config, device, quiet), "estimated on the way"
+    estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
+    return estimated, "estimated on the way"
 
 
 def _estimated_log_z(
-    trained: TrainedModel, description: dict[str, Any], config: LikelihoodConfig, device: str, quiet: bool
+    trained: TrainedModel,
+    description: dict[str, Any],
+    config: LikelihoodConfig,
+    device: str,
+    quiet: bool,
+    partial: Path | None,
 ) -> LogZResult:
-    """Return log Z of the model's prior, exact or to the error that was asked for."""
+    """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
     from dvae_eval.likelihood import machine_of
 
     from ..inputs import estimate_with_progress
 
     log_z_config = LogZConfig(precision=config.log_z_error)
-    return estimate_with_progress(machine_of(trained), log_z_config, description, device, quiet)
+    machine = machine_of(trained)
+    return estimate_with_progress(machine, log_z_config, description, device, quiet, partial=partial)
 
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
+from dvae_core.files import remove_file
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
@@ -78,9 +79,10 @@ def command(
     from dvae_eval.pool import cluster
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, estimate_with_progress, finish
+    from ..inputs import command_line, default_output, estimate_with_progress, finish, hold_output
 
     path = output_path(output, force, default_output(model, "logz.json", as_json))
+    hold_output(path)
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = path.with_name(f".{path.name}.partial.npz") if path else None
@@ -100,10 +102,8 @@ def command(
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
         raise CleanInterrupt(f"interrupted; {again}") from None
     result = dataclasses.replace(result, command=command_line())
-    status = finish(result, path, as_json, quiet, lambda: _details(result))
-    if partial:
-        partial.unlink(missing_ok=True)
-    return status
+    saved = (lambda: remove_file(partial)) if partial else (lambda: None)
+    return finish(result, path, as_json, quiet, lambda: _details(result), saved)
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
