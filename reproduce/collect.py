@@ -16,7 +16,7 @@ from dvae_core.files import write_text
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.writers import write_machine
 
-COPIED = ("config.json", "metrics.jsonl", "logz.json", "figure10.json")
+COPIED = ("config.json", "metrics.jsonl", "logz.json", "figure10.json", "samples.npz")
 COLUMNS = ("index", "log_likelihood")
 
 

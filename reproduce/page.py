@@ -18,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE, PAGE = ROOT / "reproduce" / "results.md", ROOT / "docs" / "results.md"
 BLOCK = re.compile(r"^```run\n(.*?)^```$", re.S | re.M)
+# Commands whose output is Markdown.
+MARKDOWN = re.compile(r"--format markdown|table\.py")
 NOT_TRUSTWORTHY = 3  # an exit status that says so in the output, too
 MODULES = {"dvae-eval": ["-m", "dvae_cli.main"], "python": []}
 
@@ -35,10 +37,9 @@ def commands(text: str) -> list[str]:
 def shown(command: str) -> str:
     """Return a command and what it prints as Markdown."""
     printed = output(command).strip("\n")
-    block = f"```console\n$ {command}\n```"
-    if not printed:
-        return block
-    return f"{block}\n\n{printed}" if "--format markdown" in command else f"{block}\n\n```text\n{printed}\n```"
+    if printed and not MARKDOWN.search(command):
+        printed = f"```text\n{printed}\n```"
+    return f"```console\n$ {command}\n```\n\n{printed}".rstrip("\n")
 
 
 def output(command: str) -> str:
