@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from dvae_core.graphs import graph_edges
-from dvae_eval.exact import exact_plan
+from dvae_eval.exact.plan import exact_plan
 from dvae_eval.machine import BipartiteMachine, Machine, machine_from_couplings
 
 PLAIN_VALUES = 2.0**31

@@ -38,10 +38,10 @@ import numba
 import numpy as np
 import torch
 
-from dvae_eval import tempering
-from dvae_eval.ladder import Ladder
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.tempering import Tempering
+from dvae_eval.sampling import tempering
+from dvae_eval.sampling.ladder import Ladder
+from dvae_eval.sampling.tempering import Tempering
 
 Sampler = Callable[[int], object]
 

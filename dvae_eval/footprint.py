@@ -12,8 +12,8 @@ import numpy as np
 from dvae_core.memory import require_memory
 
 from .config import LogZConfig
+from .likelihood.resources import process_memory
 from .machine import BipartiteMachine, Machine
-from .resources import process_memory
 
 __all__ = ["annealing_bytes", "machine_bytes", "refuse_too_large", "tempering_bytes"]
 

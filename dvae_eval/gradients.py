@@ -40,7 +40,7 @@ from .gradient_estimators import (
     offset_logits,
     rest_of_bound,
 )
-from .likelihood import model_description
+from .likelihood.estimator import model_description
 from .results import Check, GradientResult, verdict
 
 __all__ = ["Z_LIMIT", "Moments", "Reference", "compare", "exact_gradient", "measure_gradients"]

@@ -10,7 +10,7 @@ from torch import Tensor
 from dvae_core.checkpoint import TrainedModel
 from dvae_core.rng import torch_generator
 
-from .likelihood import model_description
+from .likelihood.estimator import model_description
 from .sample_grid import SampleGrid
 
 __all__ = ["draw_sample_grid"]

@@ -12,8 +12,11 @@ from scipy.stats import chi2_contingency
 from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError, NumericalError
-from dvae_eval import annealing
-from dvae_eval.annealing import (
+from dvae_eval.exact.plan import enumerate_states
+from dvae_eval.log_z.bridge import bar
+from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
+from dvae_eval.sampling import annealing
+from dvae_eval.sampling.annealing import (
     Annealing,
     annealed_importance_sampling,
     ladder_schedule,
@@ -21,11 +24,8 @@ from dvae_eval.annealing import (
     sigmoid_schedule,
     uniform_schedule,
 )
-from dvae_eval.bridge import bar
-from dvae_eval.exact import enumerate_states
-from dvae_eval.ladder import Ladder
-from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
-from dvae_eval.path import Base, Path, fitted_base
+from dvae_eval.sampling.ladder import Ladder
+from dvae_eval.sampling.path import Base, Path, fitted_base
 from tests.oracles import brute_log_z, naive_log_z
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dvae_eval import basins as basins_module
-from dvae_eval.basins import find_basins
+from dvae_eval.sampling import basins as basins_module
+from dvae_eval.sampling.basins import find_basins
 from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 MODELS = {

@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
-from dvae_eval.bridge import bar, bridge, stepping_stones
-from dvae_eval.ladder import Ladder
-from dvae_eval.tempering import Works
+from dvae_eval.log_z.bridge import bar, bridge, stepping_stones
+from dvae_eval.sampling.ladder import Ladder
+from dvae_eval.sampling.tempering import Works
 
 
 def gaussian_works(delta_f, spread, n, rng):

@@ -11,9 +11,10 @@ import pytest
 from scipy.integrate import cumulative_trapezoid
 
 from dvae_core.errors import ConfigError, DataError, NumericalError, OverlapError
-from dvae_eval import cross_checks
-from dvae_eval.bridge import bar
-from dvae_eval.cross_checks import (
+from dvae_eval.exact.plan import enumerate_states, exact_log_z
+from dvae_eval.log_z import cross_checks
+from dvae_eval.log_z.bridge import bar
+from dvae_eval.log_z.cross_checks import (
     batch_means_inefficiency,
     geometric_bridge,
     mbar,
@@ -21,9 +22,8 @@ from dvae_eval.cross_checks import (
     statistical_inefficiency,
     thermodynamic_integration,
 )
-from dvae_eval.exact import enumerate_states, exact_log_z
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.path import Base
+from dvae_eval.sampling.path import Base
 
 
 def harmonic(centres, widths, n, seed=0):
@@ -162,8 +162,8 @@ assert np.geterr() == before, np.geterr()
 @pytest.mark.parametrize(
     ("module", "function", "call"),
     [
-        ("dvae_eval.bridge", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
-        ("dvae_eval.cross_checks", "mbar", "mbar(np.array([x.ravel() ** 2 / 2] * 2), [100, 100])"),
+        ("dvae_eval.log_z.bridge", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
+        ("dvae_eval.log_z.cross_checks", "mbar", "mbar(np.array([x.ravel() ** 2 / 2] * 2), [100, 100])"),
     ],
 )
 def test_the_first_import_of_pymbar_is_silent_and_late(module, function, call):

@@ -17,11 +17,12 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.errors import ConfigError, WorkerError
-from dvae_eval import pool, repeats
+from dvae_eval import pool
 from dvae_eval.config import LogZConfig
+from dvae_eval.log_z import repeats
+from dvae_eval.log_z.repeats import one_repeat, repeated
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.pool import cluster, cluster_size, spread, wanted, worker_threads
-from dvae_eval.repeats import one_repeat, repeated
 from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
 from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 

@@ -187,7 +187,7 @@ def test_the_reference_of_the_library_is_complete():
         made = hooks().on_page_markdown(page)
         assert f"<!-- the modules of {package} -->" in page
         assert made.count("\n::: ") == len(hooks().modules(package)) > 5
-    assert "dvae_eval.log_z" in hooks().modules("dvae_eval")
+    assert "dvae_eval.log_z.routes" in hooks().modules("dvae_eval")
     assert "dvae_core.smoothing.spikes" in hooks().modules("dvae_core")
 
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from dvae_core.errors import ConfigError, DataError
-from dvae_eval import enumeration
-from dvae_eval.elimination import log_z_by_elimination
-from dvae_eval.exact import (
+from dvae_eval.exact import enumeration
+from dvae_eval.exact.elimination import log_z_by_elimination
+from dvae_eval.exact.groups import grouped
+from dvae_eval.exact.plan import (
     AUTO_SECONDS,
     EXACT_SECONDS,
     enumerated_log_z,
@@ -20,7 +21,6 @@ from dvae_eval.exact import (
     exact_route,
     exact_seconds,
 )
-from dvae_eval.groups import grouped
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from tests.ising import ising, kaufman_log_z, torus
 from tests.oracles import brute_log_z, naive_log_z

@@ -29,9 +29,11 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_core.files import atomic_write, lock_file, write_text
 from dvae_core.footprint import training_bytes
 from dvae_core.memory import available_memory
-from dvae_eval import estimate_log_z, partial, shards, tempered
+from dvae_eval import estimate_log_z
 from dvae_eval.config import LogZConfig
 from dvae_eval.footprint import annealing_bytes, machine_bytes, tempering_bytes
+from dvae_eval.likelihood import shards
+from dvae_eval.log_z import partial, tempered
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.readers import read_machine
 

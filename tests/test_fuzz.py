@@ -44,9 +44,9 @@ from dvae_core.errors import DvaeError
 from dvae_core.graphs import read_graph
 from dvae_core.model import DVAE
 from dvae_core.run_files import read_config
-from dvae_eval.exact import exact_log_z
-from dvae_eval.likelihood_images import LikelihoodImages
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.exact.plan import exact_log_z
+from dvae_eval.likelihood.images import LikelihoodImages
+from dvae_eval.log_z.routes import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.inspection import inspect_file

@@ -18,7 +18,7 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_eval import gradients as gradients_module
 from dvae_eval.config import GradientConfig
-from dvae_eval.exact import enumerate_states
+from dvae_eval.exact.plan import enumerate_states
 from dvae_eval.gradient_estimators import ESTIMATORS, Estimator
 from dvae_eval.gradients import (
     EXACT,

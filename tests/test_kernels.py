@@ -10,11 +10,11 @@ from scipy.linalg import block_diag
 from scipy.special import expit
 
 from dvae_core.errors import ConfigError
-from dvae_eval import kernels, tempering, tempering_numba
-from dvae_eval.ladder import Ladder
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.path import Base
-from dvae_eval.tempering import Tempering
+from dvae_eval.sampling import kernels, tempering, tempering_numba
+from dvae_eval.sampling.ladder import Ladder
+from dvae_eval.sampling.path import Base
+from dvae_eval.sampling.tempering import Tempering
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 

@@ -14,7 +14,8 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.errors import ResultError
-from dvae_eval import likelihood_checks, shards
+from dvae_eval.likelihood import checks as likelihood_checks
+from dvae_eval.likelihood import shards
 from dvae_eval.results import LikelihoodResult, load_result
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -113,8 +114,8 @@ def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypat
 
     estimate = inputs.estimate_with_progress
 
-    def tempered(machine, config, *others):
-        return estimate(machine, dataclasses.replace(config, method="pt-bar"), *others)
+    def tempered(machine, config, *others, **more):
+        return estimate(machine, dataclasses.replace(config, method="pt-bar"), *others, **more)
 
     monkeypatch.setattr(inputs, "estimate_with_progress", tempered)
     assert status_of(dvae_eval, *args, "--quiet", "--log-z-error", "0.01") == 0
@@ -160,7 +161,8 @@ def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_among_processes(args, tmp_path):
     """A terminal sends SIGINT to all processes of a command: one line, no traceback, and nobody is left."""
-    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval import shards\nshards.SHARD_SECONDS = 0.0\n"
+    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import shards\n"
+    code += "shards.SHARD_SECONDS = 0.0\n"
     code += "from dvae_cli.main import main\nmain(sys.argv[1:])"
     line = [sys.executable, "-c", code, *map(str, args), "--workers", "2", "--samples", "2000000"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:

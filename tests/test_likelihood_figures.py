@@ -13,10 +13,10 @@ from dvae_core.errors import ResultError
 from dvae_core.model import DVAE
 from dvae_core.rng import torch_generator
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood import estimate_log_likelihood, machine_of
-from dvae_eval.likelihood_images import LikelihoodImages, images_path
-from dvae_eval.likelihood_pictures import picture_images
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.likelihood.estimator import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.images import LikelihoodImages, images_path
+from dvae_eval.likelihood.pictures import picture_images
+from dvae_eval.log_z.routes import estimate_log_z
 from dvae_eval.results import load_result
 from dvae_reports import figures
 

@@ -16,14 +16,14 @@ import pytest
 from dvae_core.checkpoint import TrainedModel
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError
-from dvae_eval import shards
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.exact import enumerate_states
-from dvae_eval.likelihood import estimate_log_likelihood, machine_of
-from dvae_eval.log_z import estimate_log_z
-from dvae_eval.resources import Plan, Resources, available_memory, parse_memory
-from dvae_eval.shards import Shards, digest_of
-from dvae_eval.weights import ImageWeights, Weighing, stack_images
+from dvae_eval.exact.plan import enumerate_states
+from dvae_eval.likelihood import shards
+from dvae_eval.likelihood.estimator import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.resources import Plan, Resources, available_memory, parse_memory
+from dvae_eval.likelihood.shards import Shards, digest_of
+from dvae_eval.likelihood.weights import ImageWeights, Weighing, stack_images
+from dvae_eval.log_z.routes import estimate_log_z
 from tests.oracles import tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -165,7 +165,7 @@ WORK = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from dvae_eval import shards
+from dvae_eval.likelihood import shards
 from tests.test_likelihood_shards import estimate
 shards.SHARD_SECONDS = 0.0
 print(repr(estimate(shards=Path(sys.argv[1]), resources=shards.Resources(n_workers=int(sys.argv[2])),

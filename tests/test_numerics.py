@@ -11,12 +11,12 @@ import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, OverlapError
-from dvae_eval import bridge
-from dvae_eval.exact import exact_log_z
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.exact.plan import exact_log_z
+from dvae_eval.log_z import bridge
+from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.tempered import HALF_UNIT
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds, machine_from_couplings
 from dvae_eval.readers import ReadConfig, read_machine
-from dvae_eval.tempered import HALF_UNIT
 from dvae_eval.writers import write_machine
 
 RNG = np.random.default_rng(0)

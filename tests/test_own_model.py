@@ -10,10 +10,10 @@ import torch
 
 from dvae_core.errors import ConfigError, NumericalError, ResultError
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood import estimate_log_likelihood
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.likelihood.estimator import estimate_log_likelihood
+from dvae_eval.likelihood.protocol import LatentVariableModel, model_digest
+from dvae_eval.log_z.routes import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.protocol import LatentVariableModel, model_digest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "evaluate_your_own_model.py"

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError, DataError
-from dvae_eval.exact import enumerate_states, exact_log_z
+from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import ReadConfig, Reading, read_machine, recognise
 from dvae_eval.readers.arrays import PAIRS, WEIGHTS, read_arrays

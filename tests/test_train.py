@@ -20,9 +20,9 @@ from dvae_core.data import load
 from dvae_core.errors import CheckpointError, NumericalError
 from dvae_core.train import Interrupted, Trainer, kl_weights, read_config, write_config
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.exact import enumerate_states
-from dvae_eval.likelihood import estimate_log_likelihood, machine_of
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.exact.plan import enumerate_states
+from dvae_eval.likelihood.estimator import estimate_log_likelihood, machine_of
+from dvae_eval.log_z.routes import estimate_log_z
 from tests.oracles import exact_log_p_x
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]

@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dvae_eval.pareto import fit_generalised_pareto, pareto_k, pareto_limit
-from dvae_eval.weights import ImageWeights, bounds, effective_samples, jackknife_bias, milestones, stack_images
+from dvae_eval.likelihood.pareto import fit_generalised_pareto, pareto_k, pareto_limit
+from dvae_eval.likelihood.weights import (
+    ImageWeights,
+    bounds,
+    effective_samples,
+    jackknife_bias,
+    milestones,
+    stack_images,
+)
 
 
 def test_milestones():

@@ -21,8 +21,8 @@ from dvae_core import __version__
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import describe, load
 from dvae_eval.config import LikelihoodConfig, LogZConfig
-from dvae_eval.likelihood import estimate_log_likelihood, machine_of, model_description
-from dvae_eval.log_z import estimate_log_z
+from dvae_eval.likelihood.estimator import estimate_log_likelihood, machine_of, model_description
+from dvae_eval.log_z.routes import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.results import Check
 

@@ -78,7 +78,7 @@ def _foreign(path: Path, kind: str, config: ReadConfig) -> Facts:
 
 def _machine(machine: Machine) -> Facts:
     """Return sizes and ranges of a machine over {0,1}, and how its log Z can be had."""
-    from ..exact import exact_route
+    from ..exact.plan import exact_route
 
     if isinstance(machine, BipartiteMachine):
         values = {"W": machine.W, "b_left": machine.b_left, "b_right": machine.b_right}
@@ -96,7 +96,7 @@ def _own(path: Path) -> Facts | None:
     from dvae_core.checkpoint import load_model
     from dvae_core.torch_files import read_torch
 
-    from ..likelihood import machine_of
+    from ..likelihood.estimator import machine_of
 
     content = read_torch(path)
     format = str(content.get("format")) if isinstance(content, dict) else ""

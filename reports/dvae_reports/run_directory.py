@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.files import json_object, read_text, sha256_file
-from dvae_eval.likelihood_images import LikelihoodImages
+from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.sample_grid import SampleGrid
 

@@ -89,7 +89,7 @@ class SpinMachine(nn.Module):
 
 
 class PeerModel(nn.Module):
-    """What `dvae_eval.protocol.LatentVariableModel` asks for, of encoder, decoder and machine of spins."""
+    """What `dvae_eval.likelihood.protocol` asks for, of encoder, decoder and machine of spins."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -43,7 +43,9 @@ from dvae_core import files, train  # noqa: E402
 from dvae_core.checkpoint import load_model, load_tensors  # noqa: E402
 from dvae_core.containers import npz_names, read_npz  # noqa: E402
 from dvae_core.run_files import read_config  # noqa: E402
-from dvae_eval import estimate_log_z, partial, repeats, shards, tempered  # noqa: E402
+from dvae_eval import estimate_log_z  # noqa: E402
+from dvae_eval.likelihood import shards  # noqa: E402
+from dvae_eval.log_z import partial, repeats, tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
 from dvae_reports import render  # noqa: E402, F401
 from dvae_reports.metrics import read_metrics  # noqa: E402

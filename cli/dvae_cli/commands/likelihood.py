@@ -27,9 +27,9 @@ from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_core.checkpoint import TrainedModel
-    from dvae_eval.likelihood_images import LikelihoodImages
+    from dvae_eval.likelihood.images import LikelihoodImages
+    from dvae_eval.likelihood.shards import Shards
     from dvae_eval.results import LikelihoodResult, LogZResult
-    from dvae_eval.shards import Shards
 
     from ..console import LikelihoodProgress
 
@@ -96,12 +96,12 @@ def command(
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
     from dvae_core.checkpoint import load_model
-    from dvae_eval.likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood_images import images_path
-    from dvae_eval.likelihood_pictures import picture_images
+    from dvae_eval.likelihood.estimator import estimate_log_likelihood
+    from dvae_eval.likelihood.images import images_path
+    from dvae_eval.likelihood.pictures import picture_images
+    from dvae_eval.likelihood.resources import Resources, parse_memory
+    from dvae_eval.likelihood.shards import Shards
     from dvae_eval.pool import cluster
-    from dvae_eval.resources import Resources, parse_memory
-    from dvae_eval.shards import Shards
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish, hold_output
@@ -188,7 +188,7 @@ def _log_z(
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
-    from dvae_eval.likelihood import model_description
+    from dvae_eval.likelihood.estimator import model_description
     from dvae_eval.results import LogZResult, load_result
 
     from ..console import say
@@ -217,7 +217,7 @@ def _estimated_log_z(
     partial: Path | None,
 ) -> LogZResult:
     """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
-    from dvae_eval.likelihood import machine_of
+    from dvae_eval.likelihood.estimator import machine_of
 
     from ..inputs import estimate_with_progress
 

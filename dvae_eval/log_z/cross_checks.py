@@ -20,9 +20,9 @@ from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
+from ..machine import Machine
+from ..sampling.path import Base, Path, binary_states
 from .bridge import MIN_OVERLAP, std_err_of_mean
-from .machine import Machine
-from .path import Base, Path, binary_states
 
 __all__ = [
     "Integral",

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError
 
-from .machine import Machine, Reduced
+from ..machine import Machine, Reduced
 
 __all__ = ["Base", "Path", "binary_states", "fitted_base"]
 

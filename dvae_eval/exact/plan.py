@@ -21,10 +21,10 @@ from dvae_core.errors import ConfigError
 from dvae_core.graphs import two_sides
 from dvae_core.rng import numpy_generator
 
+from ..machine import Machine, Reduced
 from .elimination import elimination
 from .enumeration import Enumeration, enumeration
 from .groups import grouped
-from .machine import Machine, Reduced
 
 __all__ = [
     "AUTO_SECONDS",

@@ -19,7 +19,7 @@ from scipy.special import entr, expit
 
 from dvae_core.rng import numpy_generator
 
-from .machine import Reduced
+from ..machine import Reduced
 
 __all__ = ["Basins", "find_basins"]
 

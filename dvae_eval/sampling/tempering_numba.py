@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
 
+from ..machine import Reduced
 from . import kernels
-from .machine import Reduced
 
 if TYPE_CHECKING:
     from .path import Base

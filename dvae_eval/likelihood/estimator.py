@@ -23,15 +23,15 @@ from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model import without_smoothing
 from dvae_core.rbm import RBM
 
-from .config import LikelihoodConfig
+from ..config import LikelihoodConfig
+from ..machine import BipartiteMachine, Machine, machine_from_couplings
+from ..results import LikelihoodResult, LogZResult, verdict
+from .checks import check_agreement, check_likelihood
 from .folded import FoldedDVAE
 from .image_estimates import ImageEstimates, standard_error
 from .latent_ais import Annealing
-from .likelihood_checks import check_agreement, check_likelihood
-from .machine import BipartiteMachine, Machine, machine_from_couplings
 from .protocol import LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .resources import Plan, Resources
-from .results import LikelihoodResult, LogZResult, verdict
 from .shards import Shards, ShardStore, Task, digest_of, weigh_images
 from .weights import ImageWeights, Weighing, weigh
 

@@ -11,14 +11,14 @@ import numpy as np
 
 from dvae_core.rng import numpy_generator
 
+from ..config import LogZConfig
+from ..machine import Machine
+from ..pool import check_wanted, spread
+from ..results import Check
 from .annealed import estimate_by_annealing
-from .config import LogZConfig
 from .diagnostics import check_repeats
 from .estimate import Estimate, ProgressCallback, estimate_by_tempering
-from .machine import Machine
 from .partial import Partial
-from .pool import check_wanted, spread
-from .results import Check
 
 __all__ = ["repeated"]
 

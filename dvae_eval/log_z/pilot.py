@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import OverlapError
 
+from ..config import LogZConfig
+from ..machine import Machine
+from ..sampling.ladder import Ladder
+from ..sampling.path import Base
+from ..sampling.tempering import Tempering, Works
 from .bridge import bar
-from .config import LogZConfig
-from .ladder import Ladder
-from .machine import Machine
-from .path import Base
-from .tempering import Tempering, Works
 
 __all__ = ["Pilot", "run_pilot"]
 

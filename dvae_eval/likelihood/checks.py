@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from ..results import Check, LogZResult
 from .image_estimates import ImageEstimates
-from .results import Check, LogZResult
 
 __all__ = ["check_agreement", "check_likelihood"]
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import NumericalError, OverlapError
 
+from ..sampling.tempering import Works
 from .cross_checks import mbar, reduced_potentials, thermodynamic_integration
 from .tempered import TemperedRun
-from .tempering import Works
 
 __all__ = ["look_afterwards"]
 

@@ -14,15 +14,15 @@ from scipy.special import expit
 from dvae_core.errors import ConfigError
 from dvae_core.memory import require_memory
 
-from .basins import find_basins
+from ..config import LogZConfig
+from ..footprint import tempering_bytes
+from ..machine import Machine, Reduced
+from ..sampling.basins import find_basins
+from ..sampling.ladder import Ladder
+from ..sampling.path import Base, fitted_base
+from ..sampling.tempering import Tempering
 from .bridge import Bridge, bridge_of_sums
-from .config import LogZConfig
-from .footprint import tempering_bytes
-from .ladder import Ladder
-from .machine import Machine, Reduced
-from .path import Base, fitted_base
 from .pilot import FIRST_RUNGS, run_pilot
-from .tempering import Tempering
 from .work_sums import WorkSums
 
 __all__ = ["TemperedRun"]

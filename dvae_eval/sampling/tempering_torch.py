@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dvae_core.rng import torch_generator
 
-from .machine import Reduced
+from ..machine import Reduced
 
 if TYPE_CHECKING:
     from .path import Base

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from dvae_core.checkpoint import TrainedModel
 from dvae_core.rng import torch_generator
 
-from .likelihood_images import LikelihoodImages
-from .results import LikelihoodResult
+from ..results import LikelihoodResult
+from .images import LikelihoodImages
 
 __all__ = ["picture_images"]
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ..results import Check
 from .bridge import Bridge
-from .results import Check
 from .work_sums import CROOKS_SHIFT, WorkSums
 
 __all__ = [

@@ -25,7 +25,7 @@ from dvae_core.files import write_npz
 from dvae_core.rng import numpy_generator
 from dvae_core.run_files import locked
 
-from .pool import check_wanted, cluster_size, spread
+from ..pool import check_wanted, cluster_size, spread
 from .resources import Plan, Resources, process_memory, torch_threads
 from .weights import ImageWeights, stack_images
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .annealing import Annealing, annealed_importance_sampling, ladder_schedule, reverse_ais
+from ..results import Check
+from ..sampling.annealing import Annealing, annealed_importance_sampling, ladder_schedule, reverse_ais
 from .diagnostics import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
-from .results import Check
 from .tempered import TemperedRun
 
 __all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich"]

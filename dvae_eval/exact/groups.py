@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .machine import Reduced
+from ..machine import Reduced
 
 __all__ = ["MAX_GROUPS", "Grouped", "grouped"]
 

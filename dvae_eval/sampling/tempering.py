@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from dvae_core.errors import ConfigError
 from dvae_core.rng import numpy_generator
 
+from ..machine import Machine
 from .ladder import Ladder
-from .machine import Machine
 from .path import Base
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..config import LogZConfig
+from ..machine import Machine
+from ..results import Check
 from .afterwards import look_afterwards
 from .bridge import Bridge
-from .config import LogZConfig
 from .diagnostics import check_bridge, check_lower_bound, student_limit
-from .machine import Machine
 from .partial import Partial
-from .results import Check
 from .sandwich import N_STEPS, sandwich
 from .tempered import TemperedRun
 

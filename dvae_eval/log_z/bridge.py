@@ -13,7 +13,7 @@ from scipy.special import expit, log_expit, logsumexp
 
 from dvae_core.errors import NumericalError, OverlapError
 
-from .tempering import Works
+from ..sampling.tempering import Works
 from .work_sums import WorkSums
 
 __all__ = ["Bridge", "bar", "bridge", "bridge_of_sums", "std_err_of_mean", "stepping_stones"]

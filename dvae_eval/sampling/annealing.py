@@ -29,8 +29,8 @@ from torch.nn.functional import softplus
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.rng import torch_generator
 
+from ..machine import Machine
 from .ladder import Ladder
-from .machine import Machine
 from .path import Base, Path, binary_states
 
 __all__ = [

@@ -8,11 +8,11 @@ import numpy as np
 
 from dvae_core.errors import ConfigError
 
+from ..config import LogZConfig
+from ..machine import Machine
 from .bridge import std_err_of_mean
-from .config import LogZConfig
 from .diagnostics import check_lower_bound, student_limit
 from .estimate import Estimate, ProgressCallback
-from .machine import Machine
 from .sandwich import N_GROUPS, N_STEPS, sandwich
 from .tempered import HALF_UNIT, TemperedRun
 

@@ -16,16 +16,16 @@ from dvae_core import __version__
 from dvae_core.checkpoint import package_versions
 from dvae_core.errors import ConfigError
 
+from ..config import LogZConfig
+from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
+from ..footprint import refuse_too_large
+from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
+from ..results import LogZResult, verdict
 from .annealed import estimate_by_annealing
-from .config import LogZConfig
 from .diagnostics import check_exact, student_limit
 from .estimate import Estimate, ProgressCallback, estimate_by_tempering
-from .exact import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
-from .footprint import refuse_too_large
-from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from .partial import Partial
 from .repeats import repeated
-from .results import LogZResult, verdict
 
 __all__ = ["estimate_log_z"]
 

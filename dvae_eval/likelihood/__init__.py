@@ -1,0 +1,1 @@
+"""Importance-weighted log-likelihoods, image by image, with their errors and verdicts."""

@@ -1,0 +1,1 @@
+"""Estimates of log Z with their errors and verdicts."""

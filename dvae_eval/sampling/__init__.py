@@ -1,0 +1,1 @@
+"""What moves states between independent units and the machine: paths, ladders, tempering, annealing."""
