@@ -61,7 +61,7 @@ def _arrays(machine: Machine, constant: float) -> Arrays:
 def _npz(machine: Machine, constant: float, _path: Path) -> bytes:
     """Return the bytes of an NPZ file."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **_arrays(machine, constant))
+    np.savez_compressed(buffer, allow_pickle=False, **_arrays(machine, constant))
     return buffer.getvalue()
 
 
