@@ -60,8 +60,9 @@ demo: $(STAMP) ## train a small model, estimate its log Z and log-likelihood, wr
 	  '    dvae-eval logz --help                           # the other ways to estimate log Z' \
 	  '    make test                                       # check this checkout'
 
+# One process a core; the tests of a file share what they have made.
 test: lint types ## check style, types and imports, then run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 slow: $(STAMP) ## run the statistical suites that take minutes
 	$(BIN)/python -m pytest -q -m slow

@@ -103,4 +103,6 @@ def require_memory(n_bytes: float, option: str, what: str, advice: str) -> None:
 
 def in_bytes(n: float) -> str:
     """Return a number of bytes as a person says it."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+    if n >= 1e6:
+        return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+    return f"{n / 1e3:.0f} kB" if n >= 1e3 else f"{n:.0f} bytes"
