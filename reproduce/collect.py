@@ -16,7 +16,7 @@ from dvae_core.files import write_text
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.writers import write_machine
 
-COPIED = ("config.json", "metrics.jsonl", "logz.json", "figure10.json", "samples.npz")
+COPIED = ("config.json", "metrics.jsonl", "logz.json", "samples.npz")
 COLUMNS = ("index", "log_likelihood")
 
 
@@ -24,9 +24,10 @@ def main(runs: Path, target: Path) -> None:
     """Keep the small files of every run below `runs` at the same place below `target`."""
     for path in sorted(runs.rglob("*")):
         kept = target / path.relative_to(runs)
-        if path.name in (*COPIED, "ll.json", "model.pt"):
+        is_copied = path.name in COPIED or path.match("figure10/*.json")
+        if is_copied or path.name in ("ll.json", "model.pt"):
             kept.parent.mkdir(parents=True, exist_ok=True)
-        if path.name in COPIED:
+        if is_copied:
             shutil.copyfile(path, kept)
         elif path.name == "ll.json":
             write_text(kept, thinned(path.read_text(encoding="utf-8")))

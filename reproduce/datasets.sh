@@ -5,7 +5,8 @@
 for data in ${DATASETS:-caltech101 mnist-static omniglot mnist}; do
     sweep "datasets/$data" --vary "prior=rbm independent" -- "$data"
     model=$RUNS/datasets/$data/prior-rbm_seed-0/model.pt
-    go dvae-eval logz "$model" --method pt-bar --repeats 100 --precision 0.05 \
-        --device "$DEVICE" --force -o "$RUNS/datasets/$data/figure10.json"
+    mkdir -p "$RUNS/figure10"
+    go dvae-eval logz "$model" --method pt-bar --repeats 100 --precision 0.05 --device "$DEVICE" \
+        --force -o "$RUNS/figure10/$data.json"
     go dvae-eval samples "$model" --device "$DEVICE"
 done
