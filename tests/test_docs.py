@@ -121,11 +121,16 @@ def tiny_training(arguments):
 
 def parse(line):
     """Make sure that a command that is shown but not run here could be run: its options exist."""
-    words = shlex.split(line.partition("#")[0])
+    words = [part for word in shlex.split(line.partition("#")[0]) for part in in_tree(word)]
     for i, word in enumerate(words):
         if word in PROGRAMS or word == "dvae_cli.train":
             return parse_arguments("dvae-train" if word == "dvae_cli.train" else word, words[i + 1 :])
     return None
+
+
+def in_tree(word):
+    """Return the files of the repository that a pattern stands for; any other word as it is."""
+    return sorted(map(str, ROOT.glob(word))) or [word] if word.startswith("reproduce/") else [word]
 
 
 def parse_arguments(program, arguments):

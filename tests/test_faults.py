@@ -267,7 +267,7 @@ def test_a_model_that_changes_while_it_is_read_is_refused(run, read, monkeypatch
 @pytest.mark.parametrize("command", ["logz {run}/model.pt --method pt-bar --sweeps 200", WRITERS["ll"][0]])
 def test_a_model_that_vanishes_later_changes_nothing(run, command, monkeypatch):
     sha256 = load_model(run / "model.pt").sha256
-    for owner, name in ((tempered.TemperedRun, "advance"), (shards, "_run")):
+    for owner, name in ((tempered.TemperedRun, "advance"), (shards, "spread")):
         original = getattr(owner, name)
 
         def vanishing(*args, original=original, **settings):

@@ -280,7 +280,7 @@ def small_model():
     path = Path(os.devnull)
     with pytest.MonkeyPatch.context() as patch:
         written = []
-        patch.setattr("dvae_core.checkpoint.write_bytes", lambda path, content: written.append(content))
+        patch.setattr("dvae_core.checkpoint.write_bytes", lambda path, content: written.append(bytes(content)))
         save_model(path, state, config, (2, 2), {"command": []})
     return written[0]
 
