@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dvae_core.checkpoint import load_model
+from dvae_core.presets import PRESETS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -84,3 +87,10 @@ def test_likelihood_pairs(tmp_path):
     # Multiplications and additions of the demo's decoder: 32 units and 2 layers of 8 to 64 pixels.
     assert found["decoder_products_per_pair"] == 2 * (32 + 16) * 64
     assert printed.splitlines()[-1].startswith("weights")
+
+
+def test_an_untrained_model_can_be_measured(tmp_path):
+    run("benchmarks/untrained.py", "demo", str(tmp_path / "demo.pt"))
+    model = load_model(tmp_path / "demo.pt")
+    assert model.config == PRESETS["demo"].config()
+    assert model.model.n_pixels == 28 * 28
