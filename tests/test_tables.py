@@ -180,8 +180,15 @@ def test_a_part_of_the_test_set_is_marked_and_never_the_best(run):
     assert row["model"].mark == "§"
     assert not row["log_likelihood"].is_best
     assert any("899 of the test images" in note for note in table.notes)
-    edit(run / "ll.json", per_image=per_image | {"index": list(range(899))})
-    assert row_of(table_of(run), "mine")["log_likelihood"].is_best
+
+
+def test_what_is_said_of_several_rows_is_said_once(seeds):
+    mine, other = seeds[0], model_edit(seeds[1], "model", n_groups=1)
+    for path in (mine / "ll.json", other / "ll.json"):
+        per_image = json.loads(path.read_text())["per_image"]
+        edit(path, per_image=per_image | {"index": [11 * i for i in range(899)]})
+    notes = [note for note in table_of(mine, other).notes if "899" in note]
+    assert notes == ["§ mine-seed-0, mine-seed-1: on 899 of the test images."]
 
 
 def test_another_split_is_said(run):

@@ -136,16 +136,27 @@ def mark(group: Group) -> str:
 
 
 def mark_notes(groups: Sequence[Group]) -> list[str]:
-    """Return what the marks of measured rows mean."""
-    notes = []
+    """Return what the marks of measured rows mean, once for all rows of which the same is said."""
+    names: dict[tuple[str, str], list[str]] = {}
     for group in groups:
-        if not group.trustworthy:
-            reasons = dict.fromkeys(reason for result in group.results for reason in result.reasons)
-            notes.append(
-                f"{NOT_TRUSTED} {group.name}: not to be trusted: {'; '.join(reasons) or 'no reason given'}"
-            )
-        if group.split != "test":
-            notes.append(f"{PART} {group.name}: on the {group.split} set.")
-        elif not group.is_comparable:
-            notes.append(f"{PART} {group.name}: on {count(group.n_images)} of the test images.")
-    return notes
+        for said in _marked(group):
+            names.setdefault(said, []).append(group.name)
+    return [f"{sign} {', '.join(rows)}: {meaning}." for (sign, meaning), rows in sorted(names.items(), key=_rank)]
+
+
+def _marked(group: Group) -> list[tuple[str, str]]:
+    """Return the marks of a measured row, each with its meaning."""
+    marks = []
+    if not group.trustworthy:
+        reasons = dict.fromkeys(reason for result in group.results for reason in result.reasons)
+        marks.append((NOT_TRUSTED, f"not to be trusted: {'; '.join(reasons) or 'no reason given'}"))
+    if group.split != "test":
+        marks.append((PART, f"on the {group.split} set"))
+    elif not group.is_comparable:
+        marks.append((PART, f"on {count(group.n_images)} of the test images"))
+    return marks
+
+
+def _rank(said: tuple[tuple[str, str], list[str]]) -> bool:
+    """Return the place of a note: those of numbers that are not to be trusted come first."""
+    return said[0][0] != NOT_TRUSTED
