@@ -119,6 +119,12 @@ def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, c
         ((*LL, "--vary", "groups", *TINY), "groups=1 2 4"),
         ((*LL, "--vary", "groups=1", "--vary", "groups=2", *TINY), "named twice"),
         ((*LL, "--part", "3/2", *TINY), "3/16"),
+        # Of two options of one name the last would count, and runs that differ in name alone come out.
+        ((*LL, "--vary", "seed=1 2", *TINY), "--seed: the sweep sets it"),
+        ((*LL, *TINY, "--seed", "3"), "--seed: the sweep sets it"),
+        ((*LL, *TINY, "-o", "elsewhere"), "--out: the sweep sets it"),
+        ((*LL, *TINY, "--device", "cpu"), "--device: the sweep sets it"),
+        ((*LL, *TINY, "--resume"), "--resume: the sweep sets it"),
     ):
         assert status_of("--out", out, *args) == 2
         captured = capsys.readouterr()

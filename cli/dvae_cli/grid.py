@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from click.core import ParameterSource
+
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.files import sha256_file
@@ -26,10 +28,26 @@ from .runner import INTERRUPTED, NOT_TRUSTWORTHY
 from .train import command as train_command
 from .train import new_config
 
-__all__ = ["Point", "Runs", "config_of", "grid", "is_measured", "make_on_worker", "refuse_other_settings"]
+__all__ = [
+    "Point",
+    "Runs",
+    "config_of",
+    "grid",
+    "is_measured",
+    "make_on_worker",
+    "refuse_other_settings",
+    "refuse_own_options",
+]
 
 # How often the end of a process is looked for, and whether anybody still waits for it.
 LOOK_SECONDS = 1.0
+# Options of dvae-train that every run is given, and what to give a sweep in their place.
+OWN = {
+    "seed": "--seeds, the number of them",
+    "run_directory": "--out before the data set",
+    "device": "--device before the data set",
+    "resume": "the same command again",
+}
 
 Varied = dict[str, list[str]]
 
@@ -92,6 +110,16 @@ def config_of(point: Point) -> RunConfig:
     arguments = [*point.arguments, "--out", str(point.directory)]
     values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
     return new_config(values.pop("dataset"), values.pop("preset"), values)
+
+
+def refuse_own_options(training: Sequence[str], varied: Varied) -> None:
+    """Raise ConfigError if `dvae-train` is given options that the sweep itself gives it: the last would win."""
+    names = [f"--{name}=" for names in varied for name in names.split(",")]
+    context = train_command.make_context("dvae-train", [*training, *names], resilient_parsing=True)
+    for parameter in train_command.params:
+        name = parameter.name or ""
+        if name in OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"{parameter.opts[0]}: the sweep sets it for every run; give {OWN[name]}")
 
 
 def refuse_other_settings(point: Point) -> None:

@@ -110,13 +110,14 @@ def command(
     from dvae_eval.pool import cluster
 
     from ..console import say
-    from ..grid import Runs, grid, refuse_other_settings
+    from ..grid import Runs, grid, refuse_other_settings, refuse_own_options
     from ..runner import CleanInterrupt
 
     refuse_both(workers, scheduler)
     varied = dict(vary)
     if len(varied) < len(vary):
         raise ConfigError("--vary: an option is named twice; give all its values at once")
+    refuse_own_options(training, varied)
     points = grid(out, training, varied, range(seeds))
     for point in points:
         refuse_other_settings(point)
