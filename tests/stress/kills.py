@@ -145,12 +145,12 @@ def count_rounds(meter: Meter) -> None:
     )
     after(repeats, "_load", begin_repeats)
     after(repeats, "_packed", lambda _, done: meter.set(done=len(done)))
-    after(shards, "_weigh", lambda _, task, images, index: meter.set(done=meter.done + len(images)))
+    after(shards._Done, "add", lambda _, done, positions, w: meter.set(done=meter.done + len(positions)))
     after(shards.ShardStore, "save", lambda _, s, positions, w: meter.set(kept=meter.kept + len(positions)))
     after(shards._Done, "pending", lambda _, done: begin(done.n))
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
-        meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["estimates"].tobytes())))
+        meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["repeats"].tobytes())))
 
     after(partial.Partial, "save", kept)
 

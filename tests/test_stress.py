@@ -1,0 +1,23 @@
+"""A short run of the stress test, so that it goes along with the code; `make stress` is the long one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+KILLS = Path(__file__).parent / "stress" / "kills.py"
+
+
+def stress(*options):
+    return subprocess.run([sys.executable, KILLS, *options], capture_output=True, text=True, timeout=500)
+
+
+def test_commands_survive_kills():
+    done = stress("--kills", "7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing that was kept was lost, misread or left behind" in done.stdout
+
+
+def test_files_that_are_written_in_place_are_found_out():
+    done = stress("--kills", "20", "--only", "train", "--in-place")
+    assert done.returncode == 1
+    assert "not a readable" in done.stderr
