@@ -446,6 +446,13 @@ def test_without_its_model_file_a_result_is_held_against_its_neighbour(run, caps
     assert re.search(r"ll\.json.*another model than .*logz\.json", capsys.readouterr().err)
 
 
+def test_runs_that_are_called_alike_get_the_directories_above_them(tmp_path):
+    run = write_run(tmp_path / "deep" / "first" / "mine", dataset="mnist-static")
+    other = write_run(tmp_path / "deep" / "second" / "mine", dataset="omniglot", seed=1)
+    third = write_run(tmp_path / "deep" / "third", dataset="mnist", seed=2)
+    assert [group.name for group in group_runs(read(run, other, third))] == ["first/mine", "second/mine", "third"]
+
+
 def test_one_model_counts_once(seeds, tmp_path, capsys):
     assert status_of(*seeds, seeds[0] / "ll.json") == 2
     assert "measures the same model as" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -211,10 +212,19 @@ def group_runs(measured: Sequence[Measured]) -> list[Group]:
             groups.setdefault(_settings_key(one, one.result), []).append(one)
     for runs in groups.values():
         _refuse_repeated_models(runs)
-    names = [_common_name([run.name for run in runs]) for runs in groups.values()]
+    return [Group(name, runs) for name, runs in zip(_names(list(groups.values())), groups.values(), strict=True)]
+
+
+def _names(groups: Sequence[Sequence[Measured]]) -> list[str]:
+    """Return a name for every group; where runs of several are called alike, with the directories above them."""
+    names = [_common_name([run.name for run in runs]) for runs in groups]
+    if len(set(names)) == len(names):
+        return names
+    alike = [name for name in names if names.count(name) > 1]
+    top = os.path.commonpath([run.path.absolute() for runs in groups for run in runs])
     return [
-        Group(name if names.count(name) == 1 else _common_name([str(run.path) for run in runs]), runs)
-        for name, runs in zip(names, groups.values(), strict=True)
+        _common_name([os.path.relpath(run.path, top) for run in runs]) if name in alike else name
+        for name, runs in zip(names, groups, strict=True)
     ]
 
 
