@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling import basins as basins_module
 from dvae_eval.sampling.basins import find_basins
 from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
@@ -57,7 +58,28 @@ def test_one_start_alone_misses_a_golf_hole(monkeypatch):
     machine, log_z = golf_hole()
     monkeypatch.setattr(basins_module, "_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
     monkeypatch.setattr(basins_module, "_random_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
     assert find_basins(machine.reduced(), seed=0).bounds[0] < log_z - 5
+
+
+def detectors(depths, turned, n=30, steep=12.0):
+    """Kept units that know a state of 30 others each, `depths` nats deep; half of all units called off when on."""
+    rng = np.random.default_rng(0)
+    W = np.where(rng.random((len(depths), n)) < 0.5, steep, -steep)
+    b, c = np.array(depths) - np.maximum(W, 0).sum(1), np.zeros(n)
+    kept, others = rng.random(len(depths)) < turned, rng.random(n) < turned
+    s, t = np.where(kept, -1, 1), np.where(others, -1, 1)
+    machine = BipartiteMachine(W * s[:, None] * t, s * (b + W @ others), t * (c + kept @ W))
+    return machine, -float(b @ kept + c @ others + kept @ W @ others)
+
+
+@pytest.mark.parametrize("turned", [0.0, 0.5])
+def test_a_pattern_that_one_unit_knows_is_found_however_steep(turned, monkeypatch):
+    machine, offset = detectors([35.0, 5.0, 5.0, 5.0, 5.0, 5.0], turned)
+    assert find_basins(machine.reduced(), seed=0).bounds[0] == pytest.approx(35 + offset, abs=1e-3)
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
+    # The others at random are the best that is found then: 30 log 2 = 20.8.
+    assert find_basins(machine.reduced(), seed=0).bounds[0] < 21 + offset
 
 
 def test_the_seed_fixes_the_draws():
