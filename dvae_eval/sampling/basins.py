@@ -68,8 +68,8 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
 
     Starts are random means, all units on or off, single summed-out units on, and the signs of the couplings'
     leading singular vectors: a basin around a planted pattern is wide for at least one of them.  A second search
-    starts from the modes of the first with single kept units turned over: one unit that knows a pattern of many
-    others finds it so, however steep it is, and whichever of its states it is that knows.
+    starts from the modes of the first with single units turned over: a pattern that one unit knows of many others
+    is found so, however steep it is, and whichever states are called on.
 
     Parameters
     ----------
@@ -98,15 +98,23 @@ def _settled(reduced: Reduced, W: Any, v: Float, n: int) -> Float:
 
 
 def _from_turned(reduced: Reduced, W: Any, modes: Float, seed: int) -> Float:
-    """Return the modes that are reached from others, the best first, with single kept units turned over."""
-    n = len(reduced.b)
-    chosen = np.sort(numpy_generator(seed, "log_z", 5).permutation(n)[:N_SINGLE_UNITS])
-    modes = modes[: max(1, N_TURNED // len(chosen))]
-    turned = np.where(np.eye(n, dtype=bool)[chosen], modes[:, None] < 0.5, modes[:, None]).reshape(-1, n)
-    origin = np.repeat(modes, len(chosen), axis=0)
-    which = _few(np.arange(len(turned)), reduced)
-    v = _settled(reduced, W, turned[which], FIRST)
+    """Return the modes that others, the best first, lead to with single units of either side turned over."""
+    rng = numpy_generator(seed, "log_z", 5)
+    modes = modes[: max(1, N_TURNED // min(N_SINGLE_UNITS, len(reduced.b)))]
+    kept, summed = _turned(modes, rng), _turned(expit(reduced.c + modes @ W), rng)
+    origin = np.concatenate([np.repeat(modes, len(turned) // len(modes), axis=0) for turned in (kept, summed)])
+    v = np.concatenate((kept, _update(reduced, W, origin[len(kept) :], summed)))
+    which = _few(np.arange(len(v)), reduced)
+    v = _settled(reduced, W, v[which], FIRST)
     return _settled(reduced, W, v[np.abs(v - origin[which]).max(1) > SAME], ITERATIONS - FIRST)
+
+
+def _turned(means: Float, rng: np.random.Generator) -> Float:
+    """Return the means with one unit after the other turned over, of at most N_SINGLE_UNITS units."""
+    n = means.shape[1]
+    one = np.eye(n, dtype=bool)[np.sort(rng.permutation(n)[:N_SINGLE_UNITS])]
+    turned: Float = np.where(one, means[:, None] < 0.5, means[:, None]).reshape(-1, n)
+    return turned
 
 
 def _best_first(bounds: Float) -> NDArray[np.intp]:
