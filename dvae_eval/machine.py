@@ -29,6 +29,7 @@ Float = NDArray[np.float64]
 Index = NDArray[np.integer[Any]]
 MAX_COUPLINGS = 1 << 28  # a table of 2 GiB
 MAX_UNITS = 1 << 22  # whose graph takes about as much to look at
+ROUNDING = 1e-6  # what a product in float32 leaves between J_ij and J_ji
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +236,8 @@ def pairs_once(row: Index, column: Index, value: Float) -> tuple[Index, Float]:
     Raises
     ------
     DataError
-        If J is neither strictly upper triangular nor symmetric with a zero diagonal.
+        If J is neither strictly upper triangular nor symmetric with a zero diagonal.  What differs by rounding
+        alone, `ROUNDING` of the largest coupling, is symmetric, and its mean is taken.
     """
     kept = value != 0
     ends, value = np.column_stack((row, column))[kept], value[kept]
@@ -245,12 +247,19 @@ def pairs_once(row: Index, column: Index, value: Float) -> tuple[Index, Float]:
     above, below = ends[is_upper], ends[~is_upper][:, ::-1]
     if len(below):
         first, second = np.lexsort(above.T), np.lexsort(below.T)
-        same = np.array_equal(above[first], below[second])
-        if not (same and np.array_equal(value[is_upper][first], value[~is_upper][second])):
+        above, up, down = above[first], value[is_upper][first], value[~is_upper][second]
+        if not (np.array_equal(above, below[second]) and _same(up, down)):
             raise DataError(
-                "J is neither strictly upper triangular nor symmetric; give numpy.triu(J + J.T, 1) or J + J.T"
+                "J is neither strictly upper triangular nor symmetric, and a pair counts once: give numpy.triu("
+                "J + J.T, 1) if J_ij and J_ji are to be added, numpy.triu(J, 1) if they should be the same"
             )
+        return above, up / 2 + down / 2
     return above, value[is_upper]
+
+
+def _same(up: Float, down: Float) -> bool:
+    """Return whether couplings are the same but for rounding."""
+    return bool((np.abs(up / 2 - down / 2) <= ROUNDING / 2 * np.abs(up).max()).all())
 
 
 def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machine:

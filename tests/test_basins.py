@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling import basins as basins_module
 from dvae_eval.sampling.basins import find_basins
 from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
@@ -57,7 +58,33 @@ def test_one_start_alone_misses_a_golf_hole(monkeypatch):
     machine, log_z = golf_hole()
     monkeypatch.setattr(basins_module, "_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
     monkeypatch.setattr(basins_module, "_random_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
     assert find_basins(machine.reduced(), seed=0).bounds[0] < log_z - 5
+
+
+def detectors(n, n_known, turned):
+    """Units that know a state of n others each, one of them 16 nats deeper than all other states together.
+
+    A share `turned` of all units is called off when it is on: what comes out is the same machine.
+    """
+    rng = np.random.default_rng(0)
+    W = np.where(rng.random((n_known, n)) < 0.5, 12.0, -12.0)
+    depths = np.full(n_known, 5.0)
+    depths[0] = n * np.log(2) + 16
+    b, c = depths - np.maximum(W, 0).sum(1), np.zeros(n)
+    known, others = rng.random(n_known) < turned, rng.random(n) < turned
+    s, t = np.where(known, -1, 1), np.where(others, -1, 1)
+    offset = b @ known + c @ others + known @ W @ others
+    machine = BipartiteMachine(W * s[:, None] * t, s * (b + W @ others), t * (c + known @ W))
+    return machine, depths[0] - offset
+
+
+@pytest.mark.parametrize(("n", "n_known", "turned"), [(30, 1, 0.0), (30, 6, 0.5), (20, 60, 0.5)])
+def test_a_pattern_that_one_unit_knows_is_found_however_steep(n, n_known, turned, monkeypatch):
+    machine, log_z = detectors(n, n_known, turned)
+    assert find_basins(machine.reduced(), seed=0).bounds[0] == pytest.approx(log_z, abs=1e-2)
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
+    assert find_basins(machine.reduced(), seed=0).bounds[0] < log_z - 10
 
 
 def test_the_seed_fixes_the_draws():

@@ -72,8 +72,9 @@ def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:
     values, errors = np.array([e.log_z for e in done]), np.array([e.std_err for e in done])
     n = len(done)
     std_err = max(float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))) / math.sqrt(n)
-    # Rounding is the same in all of them, and no mean makes it less.
-    std_err = math.hypot(std_err, done[0].diagnostics["rounding"])
+    # Rounding is the same in all of them, and so is what annealing back misses: no mean makes it less.
+    gap = float(np.mean([e.diagnostics.get("gap", 0.0) for e in done]))
+    std_err = math.hypot(std_err, done[0].diagnostics["rounding"], gap)
     checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
     n_independent = done[0].n_independent
     checks.append(check_repeats(values, errors, n_independent))

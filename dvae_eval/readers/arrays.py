@@ -18,7 +18,7 @@ __all__ = ["KNOWN", "Array", "read_arrays"]
 
 Array = NDArray[Any] | Coordinates
 
-WEIGHTS = ("W", "w", "weights", "weight", "weight_matrix", "components_")
+WEIGHTS = ("W", "w", "weights", "weight", "weight_matrix", "components_", "vishid")
 PAIRS = (
     ("b_left", "b_right"),
     ("b_visible", "c_hidden"),
@@ -28,17 +28,22 @@ PAIRS = (
     ("v_bias", "h_bias"),
     ("bv", "bh"),
     ("b_v", "b_h"),
+    ("vb", "hb"),
+    ("b_vis", "b_hid"),
+    ("visbiases", "hidbiases"),
     ("b", "c"),
     ("a", "b"),
     ("intercept_visible_", "intercept_hidden_"),
 )
 BIASES = tuple(dict.fromkeys(name for pair in PAIRS for name in pair))
-# Whose rows are which units is part of these names' meaning: ours, the rbms package's and scikit-learn's.
+# Whose rows are which units is part of these names' meaning: ours, those of rbms, of scikit-learn, and of Hinton
+# and Salakhutdinov in MATLAB.
 ROWS = {
     ("W", "b_left"): "left",
     ("W", "b_visible"): "left",
     ("weight_matrix", "vbias"): "left",
     ("components_", "intercept_visible_"): "right",
+    ("vishid", "visbiases"): "left",
 }
 CONSTANT = "constant"
 KNOWN = frozenset((*WEIGHTS, *BIASES, "J", CONSTANT))
@@ -145,9 +150,9 @@ def _pair(arrays: Mapping[str, Array]) -> tuple[str, str]:
 
 
 def _vector(name: str, array: Array) -> NDArray[Any]:
-    """Return a bias with one axis; MATLAB and others give it two, one of them of length 1."""
+    """Return a bias with one axis; others give it two, one of them of length 1, or none if it is one number."""
     values = _full(name, array)
-    return values.ravel() if values.ndim == 2 and 1 in values.shape else values
+    return values.ravel() if values.ndim == 0 or (values.ndim == 2 and 1 in values.shape) else values
 
 
 def _full(name: str, array: Array) -> NDArray[Any]:

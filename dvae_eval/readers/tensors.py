@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NESTED", "read_tensors"]
 
-NESTED = ("state_dict", "model_state_dict", "model", "params")
+NESTED = ("state_dict", "model_state_dict", "model", "params", "rbm", "net", "weights")
 # GraphRestrictedBoltzmannMachine since version 0.2 of D-Wave's plugin, and in 0.1.
 GRAPH_RESTRICTED = (
     ("_linear", "_quadratic", "_edge_idx_i", "_edge_idx_j"),

@@ -34,6 +34,8 @@ WORK, FEWEST = 5e10, 16
 # Couplings of which fewer are not zero are multiplied as a sparse matrix.
 SPARSE_FILL = 0.05
 ITERATIONS = 60
+# Modes of which every unit is turned over, all together, and iterations after which most have turned back.
+N_TURNED, FIRST = 1024, 10
 # Candidates whose means all agree to this are one mode.
 SAME = 0.05
 
@@ -65,7 +67,9 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
     """Return the best modes that mean-field iterations find from many starts.
 
     Starts are random means, all units on or off, single summed-out units on, and the signs of the couplings'
-    leading singular vectors: a basin around a planted pattern is wide for at least one of them.
+    leading singular vectors: a basin around a planted pattern is wide for at least one of them.  A second search
+    starts from the modes of the first with single units turned over: a pattern that one unit knows of many others
+    is found so, however steep it is, and whichever states are called on.
 
     Parameters
     ----------
@@ -78,16 +82,47 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
     h = _few(np.concatenate((_starts(reduced, seed), _random_starts(reduced, seed))), reduced)
     n_couplings = np.count_nonzero(reduced.W)
     W = csr_array(reduced.W) if n_couplings < SPARSE_FILL * reduced.W.size else reduced.W
-    v = expit(reduced.b + h @ W.T)
-    for _ in range(ITERATIONS):
-        h = expit(reduced.c + v @ W)
-        v = _update(reduced, W, v, h)
+    v = _settled(reduced, W, expit(reduced.b + h @ W.T), ITERATIONS)
+    modes = v[_distinct(v, _best_first(_bounds(reduced, W, v)), max_basins)]
+    v = np.concatenate((modes, _from_turned(reduced, W, modes, seed)))
     bounds = _bounds(reduced, W, v)
-    order = _distinct(v, np.argsort(-bounds, kind="stable"), max_basins)
+    order = _distinct(v, _best_first(bounds), max_basins)
     return Basins(v[order], bounds[order])
 
 
-def _few(starts: Float, reduced: Reduced) -> Float:
+def _settled(reduced: Reduced, W: Any, v: Float, n: int) -> Float:
+    """Return means of the kept units after n mean-field iterations."""
+    for _ in range(n):
+        v = _update(reduced, W, v, expit(reduced.c + v @ W))
+    return v
+
+
+def _from_turned(reduced: Reduced, W: Any, modes: Float, seed: int) -> Float:
+    """Return the modes that others, the best first, lead to with single units of either side turned over."""
+    rng = numpy_generator(seed, "log_z", 5)
+    modes = modes[: max(1, N_TURNED // min(N_SINGLE_UNITS, len(reduced.b)))]
+    kept, summed = _turned(modes, rng), _turned(expit(reduced.c + modes @ W), rng)
+    origin = np.concatenate([np.repeat(modes, len(turned) // len(modes), axis=0) for turned in (kept, summed)])
+    v = np.concatenate((kept, _update(reduced, W, origin[len(kept) :], summed)))
+    which = _few(np.arange(len(v)), reduced)
+    v = _settled(reduced, W, v[which], FIRST)
+    return _settled(reduced, W, v[np.abs(v - origin[which]).max(1) > SAME], ITERATIONS - FIRST)
+
+
+def _turned(means: Float, rng: np.random.Generator) -> Float:
+    """Return the means with one unit after the other turned over, of at most N_SINGLE_UNITS units."""
+    n = means.shape[1]
+    one = np.eye(n, dtype=bool)[np.sort(rng.permutation(n)[:N_SINGLE_UNITS])]
+    turned: Float = np.where(one, means[:, None] < 0.5, means[:, None]).reshape(-1, n)
+    return turned
+
+
+def _best_first(bounds: Float) -> NDArray[np.intp]:
+    """Return the order of the modes."""
+    return np.argsort(-bounds, kind="stable")
+
+
+def _few(starts: NDArray[Any], reduced: Reduced) -> NDArray[Any]:
     """Return as many of the starts, evenly spread, as the work allows."""
     n_couplings = int(np.count_nonzero(reduced.W)) + (0 if reduced.J is None else reduced.J.size)
     n = int(WORK / (2 * ITERATIONS * max(1, n_couplings)))
