@@ -25,8 +25,8 @@ SMALL_GAP = 0.2
 # What q's samples may fail to show of the gap on images of the model itself: up to so many nats, or so many times
 # what they tell of it, which is right within a factor of about two.
 HIDDEN_GAP, HIDDEN_SHARE = 0.5, 3.0
-# The bound from above is two to five times the gap where weights have heavy tails; beyond ten times, few images carry
-# it, of which q misses nearly all of the posterior.  It is not judged by its error, which those images make.
+# The bound from above is two to five times the gap where weights have heavy tails; beyond ten times, few images
+# carry it, of which q misses nearly all of the posterior.  It is not judged by its error, which those images make.
 LOOSENESS = 10.0
 # A difference of two estimates of the same number that luck makes with a probability of 1e-4, in standard errors.
 AGREEMENT_LIMIT = 3.9

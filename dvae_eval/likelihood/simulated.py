@@ -11,8 +11,8 @@ likelihood using bidirectional Monte Carlo, 2015).  So the mean over images of
     U - L = log(1 + w_0 / Σ_{k=1..K} w_k) - log(1 + 1/K)
 
 is in expectation not below the mean gap between L and log p(x).  Where q never proposes what h_0 is like, w_0
-exceeds the whole sum.  Both bounds share the K proposals: no image's difference is below -1/K, only the tail of large
-ones makes the mean noisy, and it costs no more than the lower bound does.  log Z cancels.
+exceeds the whole sum.  Both bounds share the K proposals: no image's difference is below -1/K, only the tail of
+large ones makes the mean noisy, and it costs no more than the lower bound does.  log Z cancels.
 
 Of heavy-tailed weights U is the looser of the two by far: U - L is two to five times the gap.  The gap itself
 follows from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996), E_q[w / (w + κ)] =

@@ -172,8 +172,9 @@ def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress
         try:
             yield progress
         except KeyboardInterrupt as error:
+            n_kept = sum(progress.kept.values())
             kept = (
-                f"{sum(progress.kept.values())} images are kept in {shards.directory}; the same command goes on from there"
+                f"{n_kept} images are kept in {shards.directory}; the same command goes on from there"
                 if shards
                 else "nothing is kept, since there was no file to write; give --output to be able to go on"
             )
