@@ -47,7 +47,8 @@ def _parts(prior: Prior) -> tuple[Tensor, Tensor]:
     if isinstance(prior, BoltzmannMachine):
         return prior.order[prior.blocks[0].stop :], prior.order[: prior.blocks[0].stop]
     assert isinstance(prior, RBM)  # for the type checker
-    left, right = torch.arange(prior.n_units, device=prior.W.device).split((prior.n_left, prior.n_right))
+    units = torch.arange(prior.n_units, device=prior.W.device)
+    left, right = units[: prior.n_left], units[prior.n_left :]
     return (left, right) if prior.n_left <= prior.n_right else (right, left)
 
 
