@@ -279,7 +279,8 @@ def _simulated(found: dict[str, Any]) -> str:
     error = f" ± {found['std_err']:.2g}" if math.isfinite(found["std_err"]) else ""
     bound_error = f" ± {found['bound_std_err']:.2g}" if math.isfinite(found["bound_std_err"]) else ""
     told = "" if found["told"] is None else f"; q's samples alone tell {found['told']:.2g}"
+    images = f"{found['n_images']} {'image' if found['n_images'] == 1 else 'images'}"
     return (
-        f"gap on {found['n_images']} images of the model itself: {found['gap']:.2g}{error} nats, at most "
+        f"gap on {images} of the model itself: {found['gap']:.2g}{error} nats, at most "
         f"{found['bound']:.2g}{bound_error}{told} (states of the RBM: {found['states']})"
     )
