@@ -282,5 +282,5 @@ def _simulated(found: dict[str, Any]) -> str:
     images = f"{found['n_images']} {'image' if found['n_images'] == 1 else 'images'}"
     return (
         f"gap on {images} of the model itself: {found['gap']:.2g}{error} nats, at most "
-        f"{found['bound']:.2g}{bound_error}{told} (states of the RBM: {found['states']})"
+        f"{found['bound']:.2g}{bound_error}{told} (states of the prior: {found['states']})"
     )
