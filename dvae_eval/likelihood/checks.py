@@ -24,7 +24,7 @@ SLOWING_LIMIT = 0.7
 SMALL_GAP = 0.2
 # What q's samples may fail to show of the gap on images of the model itself: up to so many nats, or so many times
 # what they tell of it, which is right within a factor of about two.
-HIDDEN_GAP, HIDDEN_SHARE = 0.5, 3.0
+HIDDEN_GAP, HIDDEN_SHARE = 0.3, 3.0
 # The bound from above is two to five times the gap where weights have heavy tails; beyond ten times, few images
 # carry it, of which q misses nearly all of the posterior.  It is not judged by its error, which those images make.
 LOOSENESS = 10.0
