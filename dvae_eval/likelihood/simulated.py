@@ -81,8 +81,10 @@ def simulate(model: DVAE, n: int, seed: int) -> Simulated:
     eps = z.new_empty(n, model.n_noise[1]).normal_(generator=generator)
     layers = model.continuous_prior.sample(zeta, eps)
     x = uniform(model.n_pixels) < model.decode(zeta, layers).sigmoid()
-    latents = zip(z.cpu(), torch.cat((zeta, *layers), -1).cpu(), strict=True)
-    return Simulated(x.to(torch.uint8).cpu().numpy(), list(latents), states)
+    # Copies: a row that goes to another process would take all the others with it.
+    rows = zip(z.cpu(), torch.cat((zeta, *layers), -1).cpu(), strict=True)
+    latents = [(units.clone(), others.clone()) for units, others in rows]
+    return Simulated(x.to(torch.uint8).cpu().numpy(), latents, states)
 
 
 @torch.no_grad()
