@@ -92,7 +92,7 @@ def command(
 
     The estimate is a lower bound in expectation, but for the error of log Z. Its sampling error over images and
     the error of log Z, which shifts all images alike, are told apart; so is what the bound still lacks for want of
-    samples, also on images of the model itself, where the bound is seen from above as well. Images that are done are
+    samples, also on images of the model itself, where it is seen from above as well. Images that are done are
     kept beside the result: after Ctrl-C or a crash the same command goes on.
     """
     config = LikelihoodConfig(**settings)
