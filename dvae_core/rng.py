@@ -25,6 +25,8 @@ PURPOSES = (
     "images",
     "gradients",
     "annealing",
+    "simulated",
+    "proposals",
 )
 
 

@@ -98,6 +98,13 @@ class LikelihoodConfig:
     log_z_error: float = option(
         0.02, "Standard error that log Z is estimated to, if it is not known yet.", min=1e-4, max=1.0
     )
+    n_simulated: int = option(
+        50,
+        "Images drawn from the model itself, on which the bound is seen from both sides: at most so many, and as "
+        "many as are measured (0 = none).",
+        min=0,
+        max=10**6,
+    )
     n_ais_chains: int = option(100, "Chains of --method ais for every image.", min=2, max=10**6)
     n_ais_steps: int = option(1000, "Temperatures of --method ais, from q to the posterior.", min=1, max=10**6)
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)

@@ -196,6 +196,12 @@ class LikelihoodResult(Result):
         Images whose weights have so heavy a tail (`pareto_k`) that their estimate is not to be relied on.
     bits_per_dim : float or None
         The negative log-likelihood in bits a pixel.
+    simulated_gap, simulated_std_err : float or None
+        How far the bound lies below the log-likelihood on images of the model itself, whose latents are known, and
+        the standard error of that; None if it was not looked for, or is infinite.
+    simulated_bound : float or None
+        What that gap is at most in expectation, by the bound from above.  `diagnostics["simulated"]` has every
+        image's, and how the images were drawn, or why they were not (`not_done`).
     """
 
     kind: ClassVar[str] = "ll"
@@ -214,6 +220,9 @@ class LikelihoodResult(Result):
     gap: float | None = None
     n_suspect: int | None = None
     bits_per_dim: float | None = None
+    simulated_gap: float | None = None
+    simulated_std_err: float | None = None
+    simulated_bound: float | None = None
 
     def save(self, path: Path) -> None:
         """Write the result to `path`, whole or not at all; of many images with few digits each.

@@ -11,11 +11,10 @@ from dvae_core.checkpoint import TrainedModel
 from dvae_core.rng import torch_generator
 
 from .likelihood.estimator import model_description
+from .prior_states import BURN_IN
 from .sample_grid import SampleGrid
 
 __all__ = ["draw_sample_grid"]
-
-BURN_IN = 1000
 
 
 @torch.no_grad()

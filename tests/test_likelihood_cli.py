@@ -51,6 +51,8 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert status_of(dvae_eval, *args, "--bits") == 0
     words = capsys.readouterr().err
     assert "20 images x 50 samples: about" in words
+    assert "20 images of the model itself x 50 samples: about" in words
+    assert "gap on 20 images of the model itself: " in words
     assert "50 samples are too few to tell how far the bound lies below log p(x)" in words
     assert "bits per dimension" in words
     assert {p.name for p in tmp_path.iterdir()} == {"ll.json", "ll.images.npz"}
@@ -68,6 +70,28 @@ def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, cap
     assert captured.out.startswith("NOT TO BE TRUSTED: log p(x) >=")
     assert "nats below log p(x) for want of samples" in captured.err
     assert "the bound holds, but is loose" in captured.err
+
+
+def test_images_of_the_model_itself_are_as_many_as_asked_for(args, tmp_path, capsys):
+    assert status_of(dvae_eval, *args, "--simulated", 0) == 0
+    assert "images of the model itself were not looked at: --simulated 0" in capsys.readouterr().err
+    assert result_of(tmp_path)["simulated_gap"] is None
+    status = status_of(dvae_eval, *args, "--force", "--simulated", 1, "--samples", 100)
+    assert "gap on 1 images" not in (words := capsys.readouterr().err)
+    assert "gap on 1 image of the model itself: " in words
+    found = result_of(tmp_path)
+    assert status == (0 if found["trustworthy"] else 3)
+    assert len(found["diagnostics"]["simulated"]["differences"]) == 1
+    assert found["simulated_std_err"] is None
+
+
+def test_a_part_that_q_misses_is_said_first_and_exits_3(args, monkeypatch, capsys):
+    monkeypatch.setattr(likelihood_checks, "HIDDEN_GAP", -9.0)
+    monkeypatch.setattr(likelihood_checks, "HIDDEN_SHARE", -9.0)
+    assert status_of(dvae_eval, *args, "--samples", 200) == 3
+    captured = capsys.readouterr()
+    assert captured.out.startswith("NOT TO BE TRUSTED: log p(x) >=")
+    assert "q hardly proposes some of the latents that the model uses" in captured.err
 
 
 def test_annealing_has_a_file_of_its_own(run, tmp_path, capsys):
@@ -181,8 +205,17 @@ def test_ctrl_c_among_processes(args, tmp_path):
 def test_a_result_of_an_earlier_version_is_read(args, tmp_path):
     assert status_of(dvae_eval, *args, "--quiet") == 0
     data = result_of(tmp_path)
-    for name in ("gap", "n_suspect", "bits_per_dim", "method"):
+    for name in (
+        "gap",
+        "n_suspect",
+        "bits_per_dim",
+        "method",
+        "simulated_gap",
+        "simulated_std_err",
+        "simulated_bound",
+    ):
         del data[name]
+    del data["diagnostics"]["simulated"]
     (tmp_path / "old.json").write_text(json.dumps(data))
     old = load_result(tmp_path / "old.json")
     assert isinstance(old, LikelihoodResult)

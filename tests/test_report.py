@@ -226,6 +226,20 @@ def test_arrays_without_a_finite_number_have_no_figure(tmp_path):
     assert [label.split()[0] for label in labels] == ["Line", "Line", "The", "The"]
 
 
+def test_the_page_says_what_images_of_the_model_itself_told(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert "the model itself" not in page_of(run).text
+    diagnostics = json.loads((run / "ll.json").read_text())["diagnostics"]
+    found = {"n_images": 50, "states": "exact", "gap": 0.75, "std_err": 0.18, "bound": 4.8, "told": 0.6}
+    for simulated, words in (
+        (found, "it lies 0.75 ± 0.18 nats low, at most 4.8."),
+        ({**found, "gap": None, "std_err": None, "bound": None}, "it lies without limit low."),
+        ({"not_done": "--simulated 0"}, "not looked at on images of the model itself (--simulated 0)"),
+    ):
+        edit(run / "ll.json", diagnostics=diagnostics | {"simulated": simulated})
+        assert words in " ".join(page_of(run).text.split())
+
+
 def test_hostile_text_is_escaped(tmp_path):
     evil = "<script>alert(1)</script>\"'&"
     run = write_run(tmp_path / "<b>run", dataset=evil)

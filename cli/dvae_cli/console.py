@@ -90,6 +90,7 @@ class LikelihoodProgress(EstimateProgress):
     def __init__(self, label: str, quiet: bool) -> None:
         super().__init__(label, quiet)
         self.n_done = self.n_before = 0
+        self.kept: dict[str, int] = {}
 
     def begin(self, plan: Any) -> None:
         """Say what the work will take, and count from here."""
@@ -101,7 +102,7 @@ class LikelihoodProgress(EstimateProgress):
         self, phase: str, done: int, total: int, estimate: float | None, std_err: float | None = None
     ) -> None:
         """Show the state of the estimate."""
-        self.n_done = done
+        self.n_done = self.kept[phase] = done
         rate = (done - self.n_before) / max(time.monotonic() - self.started, 1e-6)
         text = "" if estimate is None else f"{self.label} {estimate:.2f}"
         if rate > 0:

@@ -89,6 +89,13 @@ class Smoothing(nn.Module, ABC):
     def sample(self, z: Tensor, rho: Tensor) -> Tensor:
         """Return ζ of the prior given binary z, for uniform noise ρ of the same shape."""
 
+    def log_density_ratio(self, output: Tensor, z: Tensor, zeta: Tensor) -> Tensor:
+        """Return log p(ζ|z) - log q(ζ|z,x) of any z and ζ, given the posterior's `output`; 0 where r is shared.
+
+        Of a draw it is `DiscreteSample.log_ratio`.
+        """
+        return torch.zeros_like(zeta)
+
     def set_epoch(self, epoch: float) -> None:
         """Follow a schedule over the epochs; nothing by default."""
 

@@ -97,6 +97,13 @@ class SpikeAndGaussian(Smoothing):
         """Return 0 where z = 0, else a standard normal number."""
         return z * normal_quantile(rho)
 
+    def log_density_ratio(self, output: Tensor, z: Tensor, zeta: Tensor) -> Tensor:
+        """Return log N(ζ; 0, 1) - log N(ζ; μ, σ²) where z = 1; the spikes are shared."""
+        _, mean, log_std = output.chunk(3, -1)
+        log_std = log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
+        eps = (zeta - mean) * (-log_std).exp()
+        return z * (0.5 * (eps**2 - zeta**2) + log_std)
+
 
 def z_of_rho(z: Tensor, q: Tensor, off: Tensor) -> Tensor:
     """Return z, with the gradient (1 - z)/(1 - q) dq in the place of its own, which is 0 or infinite (Eq. 31).

@@ -20,19 +20,20 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.checkpoint import TrainedModel, package_versions
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
-from dvae_core.model import without_smoothing
+from dvae_core.model import DVAE, without_smoothing
 from dvae_core.rbm import RBM
 
 from ..config import LikelihoodConfig
 from ..machine import BipartiteMachine, Machine, machine_from_couplings
 from ..results import LikelihoodResult, LogZResult, verdict
-from .checks import check_agreement, check_likelihood
+from .checks import check_agreement, check_likelihood, check_simulated
 from .folded import FoldedDVAE
 from .image_estimates import ImageEstimates, standard_error
 from .latent_ais import Annealing
-from .protocol import LatentVariableModel, ModelWeights, WeightSource, model_digest
+from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .resources import Plan, Resources
 from .shards import Shards, ShardStore, Task, digest_of, weigh_images
+from .simulated import SimulatedGap, SimulatedWeighing, simulate, simulate_own
 from .weights import ImageWeights, Weighing, weigh
 
 __all__ = ["estimate_log_likelihood", "machine_of", "model_description"]
@@ -111,7 +112,7 @@ def estimate_log_likelihood(
     announce : callable, optional
         Called with the time and the memory that the work will take, before it starts.
     progress : callable, optional
-        Called with ("images" or "annealing", done, in all, mean log-likelihood so far).
+        Called with ("images", "annealing" or "simulated", done, in all, mean log-likelihood so far).
 
     Raises
     ------
@@ -134,14 +135,22 @@ def estimate_log_likelihood(
     log_z = _checked_log_z(log_z, log_z_source, description)
     chosen = _spread(len(images), config.limit)
     work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), shards, announce, progress)
-    importance = work.do(Weighing(source, config.n_samples, config.seed), _key(description, config))
-    estimate = work.do(*_annealing(source, description, config)) if config.method == "ais" else importance
+    weighing = Weighing(source, config.n_samples, config.seed)
+    importance = _finite(work.do(weighing, _key(description, config)), chosen)
+    estimate = importance
+    if config.method == "ais":
+        estimate = _finite(work.do(*_annealing(source, description, config)), chosen)
+    simulated, why_not = _simulated_gap(model, source, description, config, work)
     effect = _precision_effect(model, source, config, images, chosen)
     checks = check_likelihood(log_z, estimate, effect)
+    checks += check_simulated(simulated) if simulated else []
     checks += check_agreement(estimate, importance) if estimate is not importance else []
     trustworthy, reasons = verdict(checks)
     return LikelihoodResult(
         **_numbers(estimate, importance, source, math.prod(images.shape[1:])),
+        simulated_gap=simulated.gap if simulated else None,
+        simulated_std_err=simulated.std_err if simulated else None,
+        simulated_bound=simulated.bound if simulated else None,
         std_err_log_z=log_z.std_err,
         method=config.method,
         log_z=log_z.log_z,
@@ -155,6 +164,7 @@ def estimate_log_likelihood(
         diagnostics={
             **estimate.diagnostics(None if labels is None else labels[chosen]),
             **({} if estimate is importance else {"importance": importance.beside(estimate)}),
+            "simulated": simulated.diagnostics() if simulated else {"not_done": why_not},
             **({"precision_effect": effect} if effect else {}),
             "checks": [asdict(check) for check in checks],
         },
@@ -247,7 +257,7 @@ def _source(
 ) -> tuple[WeightSource, dict[str, Any]]:
     """Return where a model's weights come from, and what a result says of the model."""
     if isinstance(model, TrainedModel):
-        network = model.model if config.smoothing else without_smoothing(model.model)
+        network = _network(model, config)
         if config.precision == "tf32" and network.groups.device.type != "cuda":
             raise ConfigError("--precision: tf32 is CUDA's; give --device cuda, or float32")
         return FoldedDVAE(network, config.precision), model_description(model)
@@ -259,6 +269,11 @@ def _source(
         raise ConfigError("precision, smoothing: are settings of this project's models; leave them as they are")
     of_prior = prior.description() if prior else {}
     return ModelWeights(model), {"file": type(model).__qualname__, "sha256": model_digest(model), **of_prior}
+
+
+def _network(model: TrainedModel, config: LikelihoodConfig) -> DVAE:
+    """Return the network that is measured."""
+    return model.model if config.smoothing else without_smoothing(model.model)
 
 
 def _dtype(source: WeightSource) -> str:
@@ -325,7 +340,6 @@ class _Work:
                 announce=self.announce,
                 progress=tell,
             )
-        _refuse_nonfinite(self.index, weights.bounds[:, -1])
         return ImageEstimates(weights, self.log_z, task.n_samples)
 
     def _store(self, key: dict[str, Any]) -> AbstractContextManager[ShardStore | None]:
@@ -333,13 +347,39 @@ class _Work:
         return self.shards.held(digest_of(key, self.images, self.index)) if self.shards else nullcontext()
 
 
-def _refuse_nonfinite(index: Index, log_likelihood: Float) -> None:
-    """Raise for the first image whose estimate is not finite."""
-    bad = np.flatnonzero(~np.isfinite(log_likelihood))
+def _simulated_gap(
+    model: TrainedModel | LatentVariableModel,
+    source: WeightSource,
+    description: dict[str, Any],
+    config: LikelihoodConfig,
+    work: _Work,
+) -> tuple[SimulatedGap | None, str]:
+    """Return the gap on images of the model itself, or None and why it was not looked for."""
+    n = min(config.n_simulated, len(work.images))
+    if not n:
+        return None, "--simulated 0"
+    if config.method == "ais":
+        return None, "--method ais goes beyond q's own samples by itself"
+    if isinstance(model, TrainedModel):
+        drawn = simulate(_network(model, config), n, config.seed)
+    elif isinstance(model, GenerativeModel):
+        drawn = simulate_own(model, n, config.seed)
+    else:
+        return None, "the model has no methods sample_joint and log_q"
+    task = SimulatedWeighing(source, drawn.latents, config.n_samples, config.seed)
+    mine = replace(work, images=drawn.images, index=np.arange(n))
+    estimates = mine.do(task, _key(description, config, "n_samples", "n_simulated"))
+    return SimulatedGap(estimates, drawn.states), ""
+
+
+def _finite(estimate: ImageEstimates, index: Index) -> ImageEstimates:
+    """Return the estimates; raise for the first image whose own is not finite."""
+    bad = np.flatnonzero(~np.isfinite(estimate.values))
     if len(bad):
         raise NumericalError(
             f"image {index[bad[0]]} (and {len(bad) - 1} more) has a log-likelihood that is not finite"
         )
+    return estimate
 
 
 def _precision_effect(

@@ -14,17 +14,19 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from dvae_core.hierarchy import LOG_STD_LIMIT
 from dvae_core.model import DVAE
 from dvae_core.networks import MLP, L1BatchNorm
 from dvae_core.rng import swift_generator
 from dvae_core.smoothing import DiscreteSample
+from dvae_core.smoothing.base import LOGIT_LIMIT
 
 from .protocol import Draw
 
@@ -186,10 +188,10 @@ class FoldedDVAE:
         """Return the model given an image x, shape (n_pixels,), 0 or 1."""
         return FoldedImage(self, x.to(self.device, self.dtype))
 
-    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
         """Return the function that draws at most `tile` weights of an image at a time; see `WeightSource`."""
         image = self.image(x)
-        uniform, normal = (swift_generator(seed, "images", index, kind) for kind in (0, 1))
+        uniform, normal = (swift_generator(seed, purpose, index, kind) for kind in (0, 1))
         rho, eps = (np.empty((self.tile, size), np.float32) for size in self.n_noise)
 
         def draw(n: int) -> Tensor:
@@ -200,6 +202,13 @@ class FoldedDVAE:
                 return image.weight_parts(*noise)
 
         return draw
+
+    def log_weight(self, x: Tensor, latents: Any) -> Tensor:
+        """Return log w + log Z of given latents (z, ζ and the layers), in parts; see `WeightSource`."""
+        z, others = (part[None].to(self.device, self.dtype) for part in latents)
+        image = self.image(x)
+        with _tf32(self.precision == "tf32"):
+            return image.log_weight_parts(image.given(z, others))[:, 0]
 
     def noise(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return uniform ρ (n, n_noise[0]) and normal ε (n, n_noise[1]) from a generator on the model's device."""
@@ -281,6 +290,32 @@ class FoldedImage:
             start = stop
         return log_q
 
+    def given(self, z: Tensor, latents: Tensor) -> Draws:
+        """Return latents that were drawn elsewhere, with log q of them.
+
+        Parameters
+        ----------
+        z, latents : shape (n, n_units), (n, n_units + n_layers * n_continuous)
+            As in `Draws`.
+        """
+        log_q_discrete, log_q_layers = torch.zeros_like(z[:, 0]), torch.zeros_like(z[:, 0])
+        start, output = 0, self.first_output
+        for j, size in enumerate(self.model.sizes):
+            units = slice(start, start + size)
+            if j:
+                output = self.encoders[j - 1](latents[:, :start], self.memory)
+            logits = output[:, :size].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+            log_q_discrete += logsigmoid((2 * z[:, units] - 1) * logits).sum(-1)
+            ratio = self.model.smoothing.log_density_ratio(output, z[:, units], latents[:, units])
+            log_q_discrete -= ratio.sum(-1)
+            start += size
+        for network in self.layer_encoders:
+            mean, log_std = _gaussian(network(latents[:, :start], self.memory))
+            layer = latents[:, start : start + mean.shape[1]]
+            log_q_layers += _log_normal(layer, mean, log_std)
+            start += mean.shape[1]
+        return Draws(z, latents, log_q_discrete, log_q_layers)
+
     def log_joint_parts(self, draws: Draws) -> Tensor:
         """Return log p(x|ζ,𝔷), -E(z) and log p(𝔷|ζ) of every draw, shape (3, n), nats."""
         model, z, latents = self.model, draws.z, draws.latents
@@ -312,7 +347,10 @@ class FoldedImage:
 
     def weight_parts(self, rho: Tensor, eps: Tensor) -> Tensor:
         """Return the log importance weights plus log Z in the three parts of `DVAE.weight_parts`, shape (3, n)."""
-        draws = self.sample(rho, eps)
+        return self.log_weight_parts(self.sample(rho, eps))
+
+    def log_weight_parts(self, draws: Draws) -> Tensor:
+        """Return the same of any latents with their log q."""
         parts = self.log_joint_parts(draws)
         parts[1] -= draws.log_q_discrete
         parts[2] -= draws.log_q_layers
@@ -328,6 +366,12 @@ def _tf32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return log N(value; mean, std²) summed over the last axis, shape (n,)."""
+    standardised = (value - mean) * (-log_std).exp()
+    return -(0.5 * standardised**2 + log_std + HALF_LOG_2_PI).sum(-1)
 
 
 def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:

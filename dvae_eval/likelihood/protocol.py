@@ -14,7 +14,7 @@ from torch import Tensor
 from dvae_core.errors import ConfigError
 from dvae_core.rng import torch_generator
 
-__all__ = ["Draw", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
+__all__ = ["Draw", "GenerativeModel", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
 
 # Draws the next n samples of an image, at most a tile: parts of log w + log Z, float, shape (n_parts, n), nats.
 Draw = Callable[[int], Tensor]
@@ -53,6 +53,25 @@ class LatentVariableModel(Protocol):
         ...
 
 
+@runtime_checkable
+class GenerativeModel(LatentVariableModel, Protocol):
+    """A model that draws images as well, so that its bound can be seen from both sides (`simulated`)."""
+
+    def sample_joint(self, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """Return an image drawn from p, as the other methods take it, and its latents, as `log_joint` takes one.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            The only source of randomness.
+        """
+        ...
+
+    def log_q(self, x: Tensor, latents: Any) -> Tensor:
+        """Return log q(h | x) of given latents, shape (n_samples,), nats, as `sample_latents` does of its own."""
+        ...
+
+
 class WeightSource(Protocol):
     """What the importance weights of an image are drawn from.
 
@@ -78,11 +97,15 @@ class WeightSource(Protocol):
     @property
     def device(self) -> torch.device: ...  # noqa: D102
 
-    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
         """Return the function that draws weights of image x, the one with this index in its data set.
 
-        The image has its own streams of random numbers, fixed by seed and index.
+        The image has its own streams of random numbers, fixed by seed, purpose (see `dvae_core.rng`) and index.
         """
+        ...
+
+    def log_weight(self, x: Tensor, latents: Any) -> Tensor:
+        """Return the parts of log w + log Z of latents that were drawn with x from the model, shape (n_parts,)."""
         ...
 
 
@@ -96,10 +119,10 @@ class ModelWeights:
     def __init__(self, model: LatentVariableModel, device: str = "cpu") -> None:
         self.model, self.device = model, torch.device(device)
 
-    def of_image(self, x: Tensor, index: int, seed: int) -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
         """Return the function that draws weights of an image; see `WeightSource`."""
         x = x.to(self.device)
-        generator = torch_generator(seed, "images", index, device=self.device)
+        generator = torch_generator(seed, purpose, index, device=self.device)
 
         def draw(n: int) -> Tensor:
             latents, log_q = self.model.sample_latents(x, n, generator)
@@ -110,12 +133,20 @@ class ModelWeights:
 
         return draw
 
+    def log_weight(self, x: Tensor, latents: Any) -> Tensor:
+        """Return the log weight of latents drawn with x, for a `GenerativeModel`; see `WeightSource`."""
+        x = x.to(self.device)
+        log_joint, log_q = self.model.log_joint(x, latents), self.model.log_q(x, latents)  # type: ignore[attr-defined]
+        _check_shape("log_joint", log_joint, 1)
+        _check_shape("log_q", log_q, 1)
+        return torch.stack((log_joint, -log_q))[:, 0]
+
 
 def model_digest(model: LatentVariableModel) -> str:
-    """Return a SHA-256 of all that a model is: of a torch module its two methods, weights and plain attributes."""
+    """Return a SHA-256 of all that a model is: of a torch module its methods, weights and plain attributes."""
     digest = hashlib.sha256(type(model).__qualname__.encode())
-    for method in (model.sample_latents, model.log_joint):
-        digest.update(_code(getattr(method, "__code__", None)))
+    for name in ("sample_latents", "log_joint", "sample_joint", "log_q"):
+        digest.update(_code(getattr(getattr(model, name, None), "__code__", None)))
     if isinstance(model, torch.nn.Module):
         for name, tensor in model.state_dict().items():
             digest.update(_tensor(name, tensor))

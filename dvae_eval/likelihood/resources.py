@@ -72,6 +72,8 @@ class Plan:
         Processes.
     seconds, memory : float, int
         Time to go, and bytes of all processes.
+    what : str
+        Which images, in words.
     """
 
     n_images: int
@@ -80,13 +82,14 @@ class Plan:
     n_workers: int
     seconds: float
     memory: int
+    what: str = "images"
 
     def __str__(self) -> str:
         """Say it in one line."""
         resumed = f", {self.n_done} of them done before" if self.n_done else ""
         workers = f"{self.n_workers} processes" if self.n_workers > 1 else "one process"
         return (
-            f"{self.n_images} images x {self.n_samples} samples{resumed}: about {in_time(self.seconds)} "
+            f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {in_time(self.seconds)} "
             f"and {in_bytes(self.memory)} with {workers}"
         )
 

@@ -228,6 +228,7 @@ def _plan(
         n_workers=n_workers,
         seconds=each * len(order) / n_workers,
         memory=n_processes * memory,
+        what="images of the model itself" if task.phase == "simulated" else "images",
     )
     return plan, max(1, min(round(SHARD_SECONDS / each), -(-len(order) // n_workers)))
 

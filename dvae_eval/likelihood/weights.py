@@ -18,6 +18,7 @@ __all__ = [
     "ImageWeights",
     "Weighing",
     "bounds",
+    "draw_weights",
     "effective_samples",
     "jackknife_bias",
     "milestones",
@@ -122,7 +123,6 @@ def jackknife_bias(log_w: Float) -> float:
     return min(0.0, float((n - 1) * (rest.mean() + math.log(n / (n - 1)))))
 
 
-@torch.no_grad()
 def weigh(source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int) -> ImageWeights:
     """Draw the weights of an image, a tile at a time, and sum them up in float64.
 
@@ -133,13 +133,21 @@ def weigh(source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int
     index : int
         Of the image in its data set; with the seed it fixes the random numbers.
     """
-    draw = source.of_image(torch.from_numpy(x), index, seed)
+    return ImageWeights.of(*draw_weights(source, x, index, n_samples, seed))
+
+
+@torch.no_grad()
+def draw_weights(
+    source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int, purpose: str = "images"
+) -> tuple[Float, Float]:
+    """Return log w + log Z of samples of an image, shape (n_samples,), and the means of their parts, float64."""
+    draw = source.of_image(torch.from_numpy(x), index, seed, purpose)
     log_w, parts = np.empty(n_samples), np.zeros(len(source.parts))
     for start in range(0, n_samples, source.tile):
         tile = draw(min(source.tile, n_samples - start)).double().cpu().numpy()
         log_w[start : start + tile.shape[1]] = tile.sum(0)
         parts += tile.sum(1)
-    return ImageWeights.of(log_w, parts / n_samples)
+    return log_w, parts / n_samples
 
 
 @dataclass(frozen=True, slots=True)

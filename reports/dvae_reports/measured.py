@@ -26,7 +26,7 @@ from .run_directory import MAKERS, RunRecord, read_settings
 __all__ = ["Group", "Measured", "group_runs", "likelihoods", "log_zs", "read_measured"]
 
 # Settings of a measurement that leave its expectation alone.
-IMMATERIAL = frozenset({"seed", "device"})
+IMMATERIAL = frozenset({"seed", "device", "n_simulated"})
 
 
 @dataclass(frozen=True, slots=True)

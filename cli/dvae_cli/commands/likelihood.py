@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,7 +92,8 @@ def command(
 
     The estimate is a lower bound in expectation, but for the error of log Z. Its sampling error over images and
     the error of log Z, which shifts all images alike, are told apart; so is what the bound still lacks for want of
-    samples. Images that are done are kept beside the result: after Ctrl-C or a crash the same command goes on.
+    samples, also on images of the model itself, where it is seen from above as well. Images that are done are
+    kept beside the result: after Ctrl-C or a crash the same command goes on.
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
@@ -171,8 +173,9 @@ def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress
         try:
             yield progress
         except KeyboardInterrupt as error:
+            n_kept = sum(progress.kept.values())
             kept = (
-                f"{progress.n_done} images are kept in {shards.directory}; the same command goes on from there"
+                f"{n_kept} images are kept in {shards.directory}; the same command goes on from there"
                 if shards
                 else "nothing is kept, since there was no file to write; give --output to be able to go on"
             )
@@ -253,6 +256,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
             f"factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
             "(Pareto k)"
         )
+    lines.append(_simulated(result.diagnostics["simulated"]))
     if beside := result.diagnostics.get("importance"):
         error = f" ± {beside['difference_std_err']:.2g}" if result.n_images > 1 else ""
         lines.append(
@@ -267,3 +271,17 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
     return lines
+
+
+def _simulated(found: dict[str, Any]) -> str:
+    """Say what the bound lacks on images of the model itself."""
+    if why_not := found.get("not_done"):
+        return f"images of the model itself were not looked at: {why_not}"
+    error = f" ± {found['std_err']:.2g}" if math.isfinite(found["std_err"]) else ""
+    bound_error = f" ± {found['bound_std_err']:.2g}" if math.isfinite(found["bound_std_err"]) else ""
+    told = "" if found["told"] is None else f"; q's samples alone tell {found['told']:.2g}"
+    images = f"{found['n_images']} {'image' if found['n_images'] == 1 else 'images'}"
+    return (
+        f"gap on {images} of the model itself: {found['gap']:.2g}{error} nats, at most "
+        f"{found['bound']:.2g}{bound_error}{told} (states of the prior: {found['states']})"
+    )

@@ -1,0 +1,207 @@
+"""The bound from both sides, on images of the model itself: what importance samples from q cannot see.
+
+An image x drawn from the model comes with latents h_0 that are a draw from its posterior.  With K draws from q,
+
+    L = log (1/K) Σ_{k=1..K} w_k,    U = log (1/(K+1)) Σ_{k=0..K} w_k,    E[L | x] <= log p(x) <= E[U | x]:
+
+among weights one of which belongs to a draw from the posterior, 1/mean(w) is unbiased for 1/p(x), and Jensen's
+inequality gives the second bound as it gives the first (Grosse, Ghahramani & Adams, Sandwiching the marginal
+likelihood using bidirectional Monte Carlo, 2015).  So the mean over images of
+
+    U - L = log(1 + w_0 / Σ_{k=1..K} w_k) - log(1 + 1/K)
+
+is in expectation not below the mean gap between L and log p(x).  Where q never proposes what h_0 is like, w_0
+exceeds the whole sum.  Both bounds share the K proposals: no image's difference is below -1/K, only the tail of
+large ones makes the mean noisy, and it costs no more than the lower bound does.  log Z cancels.
+
+Of heavy-tailed weights U is the looser of the two by far: U - L is two to five times the gap.  The gap itself
+follows from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996), E_q[w / (w + κ)] =
+p(x) E[1 / (w_0 + κ)] for any κ.  With κ = S = Σ w_k, K p(x) but for the gap, and a gap γ alike in all images,
+
+    exp(-γ) = mean of S / (S + w_0) over images / mean of Σ_k w_k / (w_k + S) over images.
+
+Gaps that differ make γ less than their mean (Jensen); U - L is then the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvae_core.model import DVAE
+from dvae_core.rng import torch_generator
+
+from ..prior_states import draw_states
+from .image_estimates import ImageEstimates, standard_error
+from .protocol import GenerativeModel, WeightSource
+from .weights import ImageWeights, Weighing, draw_weights
+
+__all__ = ["Simulated", "SimulatedGap", "SimulatedWeighing", "compare", "simulate", "simulate_own"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """Images drawn from a model, with their latents.
+
+    Attributes
+    ----------
+    images : shape (n, ...)
+    latents : sequence of n
+        What each image was made from, as the model's `log_weight` takes it.
+    states : str
+        How the states of the prior's Boltzmann machine were drawn.
+    """
+
+    images: NDArray[Any]
+    latents: Sequence[Any]
+    states: str
+
+
+@torch.no_grad()
+def simulate(model: DVAE, n: int, seed: int) -> Simulated:
+    """Draw n images from a model in evaluation mode, with their (z, ζ and continuous layers).
+
+    Where the prior is too large to be enumerated, its states come from chains of their own (`draw_states`).
+    """
+    generator = torch_generator(seed, "simulated", device=model.groups.device)
+    z, states = draw_states(model.prior, n, generator)
+
+    def uniform(size: int) -> Tensor:
+        return z.new_empty(n, size).uniform_(generator=generator)
+
+    zeta = model.smoothing.sample(z, uniform(model.prior.n_units))
+    eps = z.new_empty(n, model.n_noise[1]).normal_(generator=generator)
+    layers = model.continuous_prior.sample(zeta, eps)
+    x = uniform(model.n_pixels) < model.decode(zeta, layers).sigmoid()
+    # Copies: a row that goes to another process would take all the others with it.
+    rows = zip(z.cpu(), torch.cat((zeta, *layers), -1).cpu(), strict=True)
+    latents = [(units.clone(), others.clone()) for units, others in rows]
+    return Simulated(x.to(torch.uint8).cpu().numpy(), latents, states)
+
+
+@torch.no_grad()
+def simulate_own(model: GenerativeModel, n: int, seed: int) -> Simulated:
+    """Draw n images from a user's model."""
+    drawn = [model.sample_joint(torch_generator(seed, "simulated", i)) for i in range(n)]
+    return Simulated(np.stack([x.cpu().numpy() for x, _ in drawn]), [h for _, h in drawn], "the model's own")
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedWeighing:
+    """The task of weighing simulated images; see `shards.Task`.
+
+    An image's `ImageWeights` are those of the K proposals, but for `parts`: [U - L, Σ_k w_k / (w_k + S)].
+    """
+
+    phase: ClassVar[str] = "simulated"
+
+    source: WeightSource
+    latents: Sequence[Any]
+    n_samples: int
+    seed: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.source.device
+
+    @torch.no_grad()
+    def __call__(self, x: NDArray[Any], index: int) -> ImageWeights:
+        """Return the weights of an image."""
+        log_w, _ = draw_weights(self.source, x, index, self.n_samples, self.seed, "proposals")
+        true = self.source.log_weight(torch.from_numpy(x), self.latents[index]).double().sum()
+        return ImageWeights.of(log_w, compare(float(true), log_w))
+
+    def seconds(self, x: NDArray[Any], index: int) -> float:
+        """Return how long an image takes, judged by its first samples."""
+        return Weighing(self.source, self.n_samples, self.seed).seconds(x, index)
+
+
+def compare(true: float, log_w: Float) -> Float:
+    """Return U - L and Σ_k w_k / (w_k + S) for the log weight of the true latents and those of K proposals.
+
+    U - L is not below -log(1 + 1/K), and inf where no proposal has a weight, or the true latents' is no number.
+    """
+    top = log_w.max()
+    if np.isnan(true) or not np.isfinite(top):
+        return np.array([np.inf, 1.0])
+    log_sum = top + np.log(np.exp(log_w - top).sum())
+    share = np.exp(log_w - log_sum)
+    return np.array([np.logaddexp(0, true - log_sum) - np.log1p(1 / len(log_w)), (share / (1 + share)).sum()])
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedGap:
+    """How far the bound lies below the log-likelihood on images of the model itself, on average.
+
+    Attributes
+    ----------
+    estimates : ImageEstimates
+        Of the simulated images; the parts of their weights are those of `compare`.
+    states : str
+        See `Simulated`.
+    """
+
+    estimates: ImageEstimates
+    states: str
+
+    @property
+    def differences(self) -> Float:
+        """U - L of every image, shape (n_images,), nats."""
+        differences: Float = self.estimates.weights.parts[:, 0]
+        return differences
+
+    @property
+    def bound(self) -> float:
+        """What the mean gap is at most, the mean of U - L; one large value is not noise, but the signal."""
+        return float(self.differences.mean())
+
+    @property
+    def bound_std_err(self) -> float:
+        """Standard error of `bound` over these images; nan of one image, or if a difference is infinite."""
+        return standard_error(self.differences)
+
+    @property
+    def gap(self) -> float:
+        """The gap by bridge sampling, nats; inf if no image's true latents are as likely as any proposal."""
+        below, above = self._bridge
+        return float(np.log(above.mean() / below.mean())) if below.any() else np.inf
+
+    @property
+    def std_err(self) -> float:
+        """Standard error of `gap` over these images; nan of one image, or of an infinite gap."""
+        below, above = self._bridge
+        return standard_error(above / above.mean() - below / below.mean()) if below.any() else np.nan
+
+    @property
+    def _bridge(self) -> tuple[Float, Float]:
+        """Every image's S / (S + w_0) and Σ_k w_k / (w_k + S), shape (n_images,)."""
+        below = np.exp(-self.differences) / (1 + 1 / self.estimates.n_samples)
+        return below, self.estimates.weights.parts[:, 1]
+
+    @property
+    def told(self) -> float | None:
+        """What the proposals' own weights tell of the gap on these images; None of few samples."""
+        return self.estimates.gap
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Return what was found."""
+        return {
+            "n_images": len(self.differences),
+            "states": self.states,
+            "gap": self.gap,
+            "std_err": self.std_err,
+            "bound": self.bound,
+            "bound_std_err": self.bound_std_err,
+            "told": self.told,
+            "log_likelihood": float(self.estimates.values.mean()),
+            "differences": self.differences.tolist(),
+        }
