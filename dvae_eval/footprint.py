@@ -17,8 +17,8 @@ from .machine import BipartiteMachine, Machine
 
 __all__ = ["annealing_bytes", "machine_bytes", "refuse_too_large", "tempering_bytes"]
 
-# Compiled kernels, and what libraries take at first.
-LOADED = 10_000_000
+# What compiled kernels and libraries take in a process that has not used them.
+LOADED = 110_000_000
 # Tables of couplings that are alive at a time; of every bond its ends, twice; starts of the search for basins.
 TABLES, PER_BOND, BASINS = 4, 24, 1200
 # Of one chain: works of a piece of a run, sums over its stretches, and of every unit fields, bits and first draws.
