@@ -212,6 +212,7 @@ STRANGERS = {
     "TensorFlow's tutorial": npz(W=W, vb=B, hb=C),
     "its transpose": npz(weights=W.T, vb=B[None], hb=C[:, None]),
     "short words": npz(W=W, b_vis=B, b_hid=C),
+    "long words": npz(W=W, bias_visible=B, bias_hidden=C),
     "the state of an optimiser": npz(W=W, dW=0 * W, b=B, c=C, epoch=3, name="run 5", meta=np.array({}, object)),
     "Hinton's programs": mat(vishid=W, visbiases=B, hidbiases=C, epoch=9.0, opts={"eta": 0.1}),
     "Fortran's order, other bytes": npz(W=np.asfortranarray(W, ">f8"), vbias=B.astype(">f8"), hbias=C),
