@@ -16,6 +16,7 @@ from dvae_reports.axes_of_runs import AXES, error_name, sweep_lines, width_panel
 from dvae_reports.drawing import COLUMN, FIGURES, FORMATS, PAGE, draw, figure_bytes
 from dvae_reports.figures import sweeps, training
 from dvae_reports.measured import group_runs, read_measured
+from dvae_reports.paired import own_errors
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
 
@@ -176,8 +177,17 @@ def test_labels_of_ticks_keep_apart():
     assert sorted(ax.get_xticks()) == [1, 10, 100]
 
 
-def test_single_runs_have_the_error_over_images(folder):
-    groups = groups_of([folder / "sweeps" / f"{i}-seed-0" for i in range(3)])
+def test_single_runs_have_the_error_over_images_without_what_they_share(folder, tmp_path):
+    runs = [folder / "sweeps" / f"{i}-seed-0" for i in range(3)]
+    groups = groups_of(runs)
+    assert error_name(groups) == "paired error over images"
+    (line,) = sweep_lines(groups, AXES["sweeps"])
+    assert [point.error for point in line.points] == own_errors([group.results[0] for group in groups])
+    # Of other images nothing is known to be shared.
+    other = shutil.copytree(runs[2], tmp_path / runs[2].name)
+    per_image = json.loads((other / "ll.json").read_text())["per_image"]
+    edit(other / "ll.json", per_image=per_image | {"index": list(range(len(per_image["log_likelihood"])))})
+    groups = groups_of([*runs[:2], other])
     assert error_name(groups) == "error over images"
     (line,) = sweep_lines(groups, AXES["sweeps"])
     assert [point.error for point in line.points] == [group.std_err_images for group in groups]

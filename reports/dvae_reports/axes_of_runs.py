@@ -17,6 +17,7 @@ from dvae_core.errors import ResultError
 
 from .figures.sweeps import Line, Point
 from .measured import Group
+from .paired import own_errors
 
 __all__ = ["AXES", "SweepAxis", "error_name", "sweep_lines", "width_panels"]
 
@@ -79,8 +80,9 @@ def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[Line]:
     configs = _configs(groups)
     _refuse_other_differences(groups, axis.fields, axis.lines)
     points: dict[str, list[Point]] = {}
-    for group, config in sorted(zip(groups, configs, strict=True), key=lambda pair: _n_rungs(pair[1])):
-        points.setdefault(_sampler(config), []).append(_point(group, axis.value(config)))
+    found = zip(configs, _points(groups, [axis.value(config) for config in configs]), strict=True)
+    for config, point in sorted(found, key=lambda pair: _n_rungs(pair[0])):
+        points.setdefault(_sampler(config), []).append(point)
     _refuse_a_single_value([point.x for line in points.values() for point in line], axis.fields)
     return [
         Line("" if len(points) == 1 and name == GIBBS else name, line, look, is_dashed=name != GIBBS)
@@ -120,29 +122,43 @@ def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[Line]]]:
 def error_name(groups: Sequence[Group]) -> str:
     """Return what the error bars of these groups are."""
     repeated = {len(group.runs) > 1 for group in groups}
-    names = {True: "sd of runs", False: "error over images"}
+    single = "error over images" if _paired(groups) is None else "paired error over images"
+    names = {True: "sd of runs", False: single}
     return " or ".join(names[several] for several in sorted(repeated, reverse=True))
 
 
 def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[Line]:
     """Return a line for each number of hidden layers, and of the decoder's."""
     lines: dict[tuple[int, int], list[Point]] = {}
-    for group, model in members:
-        hidden = getattr(model, field)
-        if len(set(hidden)) != 1:
-            raise ResultError(f"{group.name}: {option_name(field)} {hidden} is no single width; leave the run out")
-        depths = len(hidden), len(model.decoder_hidden)
-        lines.setdefault(depths, []).append(_point(group, hidden[0]))
+    points = _points([group for group, _ in members], [_width(group, model, field) for group, model in members])
+    for (_, model), point in zip(members, points, strict=True):
+        lines.setdefault((len(getattr(model, field)), len(model.decoder_hidden)), []).append(point)
     return [
         Line(f"{depth}, decoder {decoder}" if decoder else f"{depth} hidden", points, depth - 1, decoder > 0)
         for (depth, decoder), points in sorted(lines.items())
     ]
 
 
-def _point(group: Group, x: float) -> Point:
-    """Return a group's mean with its spread, or with a single run's error over images."""
-    error = group.std_dev if group.std_dev is not None else group.std_err_images
-    return Point(x, group.log_likelihood, error or 0.0, group.trustworthy)
+def _width(group: Group, model: ModelConfig, field: str) -> int:
+    """Return the width that all hidden layers of a network have; ResultError if they have none in common."""
+    hidden: tuple[int, ...] = getattr(model, field)
+    if len(set(hidden)) != 1:
+        raise ResultError(f"{group.name}: {option_name(field)} {hidden} is no single width; leave the run out")
+    return hidden[0]
+
+
+def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[Point]:
+    """Return groups' means with their spread, or with a single run's error over images, paired where it can be."""
+    single = _paired(groups) or [group.std_err_images or 0.0 for group in groups]
+    return [
+        Point(x, group.log_likelihood, error if group.std_dev is None else group.std_dev, group.trustworthy)
+        for x, group, error in zip(xs, groups, single, strict=True)
+    ]
+
+
+def _paired(groups: Sequence[Group]) -> list[float] | None:
+    """Return the errors of single runs without what all images have in common, None if that is unknown."""
+    return own_errors([group.results[0] for group in groups])
 
 
 def _configs(groups: Sequence[Group]) -> list[RunConfig]:

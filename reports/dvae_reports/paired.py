@@ -18,7 +18,7 @@ from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
 
-__all__ = ["Difference", "difference", "differences_from_first", "mean_difference"]
+__all__ = ["Difference", "difference", "differences_from_first", "mean_difference", "own_errors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,23 @@ def differences_from_first(records: Sequence[RunRecord]) -> list[Difference | No
     """Return every run's difference from the first, None where there is none to be had."""
     first = records[0]
     return [None, *(_between(record, first) for record in records[1:])]
+
+
+def own_errors(results: Sequence[LikelihoodResult]) -> list[float] | None:
+    """Return the standard errors of several log-likelihoods without what the choice of images does to all alike.
+
+    They are of the deviations from the mean over k results, image by image, times √(k / (k - 1)): those of two,
+    together, are the error of their difference (Cousineau 2005, Morey 2008).  The error of log Z is in them.  None
+    unless there are several, all of the same images.
+    """
+    k = len(results)
+    if k < 2 or not all(_same_images(results[0], result) for result in results):
+        return None
+    values = np.array([_values(result) for result in results])
+    spread = np.std(values - values.mean(0), axis=1, ddof=1) * math.sqrt(k / (k - 1) / values.shape[1])
+    return [
+        math.hypot(error, result.std_err_log_z) for error, result in zip(spread.tolist(), results, strict=True)
+    ]
 
 
 def _std_err_log_z(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float:
