@@ -119,7 +119,7 @@ _SMALL = {
         "ten minutes on two cores; parameters shared completely, since the data are few",
         "caltech101",
         # Where all layers share one linear decoder, the width of one is its rank: with 16 in the place of the
-        # paper's 80 units the validation bound stays 5 nats lower.
+        # paper's 80 units the validation bound ends at -131.0 nats, with 80 at -123.4.
         replace(
             _SMALL_MODEL, n_layers=4, n_continuous=80, prior_hidden=(100,), n_sharing_groups=1, decoder_hidden=()
         ),

@@ -2,7 +2,8 @@
 
     python reproduce/collect.py runs/reproduce reproduce/results
 
-Of the estimates image by image the log-likelihoods alone are kept, from which paired differences are made.
+Of the estimates image by image the log-likelihoods alone are kept, from which paired differences are made.  Where
+the runs lay is written as the scripts have it by default, runs/reproduce.
 """
 
 from __future__ import annotations
@@ -16,21 +17,28 @@ from dvae_core.files import write_text
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.writers import write_machine
 
-COPIED = ("config.json", "metrics.jsonl", "logz.json", "samples.npz")
+TEXTS = ("config.json", "metrics.jsonl", "logz.json")
+DEFAULT = "runs/reproduce"
 COLUMNS = ("index", "log_likelihood")
 
 
 def main(runs: Path, target: Path) -> None:
     """Keep the small files of every run below `runs` at the same place below `target`."""
+
+    def placed(text: str) -> str:
+        return text.replace(str(runs), DEFAULT)
+
     for path in sorted(runs.rglob("*")):
         kept = target / path.relative_to(runs)
-        is_copied = path.name in COPIED or path.match("figure10/*.json")
-        if is_copied or path.name in ("ll.json", "model.pt"):
+        is_text = path.name in TEXTS or path.match("figure10/*.json")
+        if is_text or path.name in ("samples.npz", "ll.json", "model.pt"):
             kept.parent.mkdir(parents=True, exist_ok=True)
-        if is_copied:
+        if is_text:
+            write_text(kept, placed(path.read_text(encoding="utf-8")))
+        elif path.name == "samples.npz":
             shutil.copyfile(path, kept)
         elif path.name == "ll.json":
-            write_text(kept, thinned(path.read_text(encoding="utf-8")))
+            write_text(kept, placed(thinned(path.read_text(encoding="utf-8"))))
         elif path.name == "model.pt":
             found = read_machine(path, ReadConfig())
             write_machine(kept.with_name("prior.npz"), found.machine, found.constant)
