@@ -127,6 +127,7 @@ def after(owner: object, name: str, hook: Callable[..., None]) -> None:
 def count_rounds(meter: Meter) -> None:
     """Let the commands tell what they began with, what they have done, and what they have kept."""
     single = True
+    stages, counted = 0, False
 
     def begin(n: int) -> None:
         meter.set(began=n, done=n, kept=n)
@@ -135,6 +136,17 @@ def count_rounds(meter: Meter) -> None:
         nonlocal single
         single = False
         begin(len(done))
+
+    def begin_stage(*_: object) -> None:
+        nonlocal stages, counted
+        stages, counted = stages + 1, False
+
+    def begin_images(_: object, done: object) -> None:
+        # What is read back is not counted as done, and neither is a later stage, which begins anew.
+        nonlocal counted
+        counted = stages == 1
+        if counted:
+            begin(done.n)
 
     after(train.Trainer, "restore", lambda _, trainer: begin(trainer._count))
     after(train.Trainer, "_one_step", lambda _, trainer, *x: meter.set(done=trainer._count + 1))
@@ -145,9 +157,10 @@ def count_rounds(meter: Meter) -> None:
     )
     after(repeats, "_load", begin_repeats)
     after(repeats, "_packed", lambda _, done: meter.set(done=len(done)))
-    after(shards._Done, "add", lambda _, done, positions, w: meter.set(done=meter.done + len(positions)))
-    after(shards.ShardStore, "save", lambda _, s, positions, w: meter.set(kept=meter.kept + len(positions)))
-    after(shards._Done, "pending", lambda _, done: begin(done.n))
+    after(shards._Done, "__init__", begin_stage)
+    after(shards._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
+    after(shards.ShardStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
+    after(shards._Done, "pending", begin_images)
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
         meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["repeats"].tobytes())))
