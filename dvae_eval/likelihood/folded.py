@@ -314,6 +314,7 @@ class FoldedImage:
             layer = latents[:, start : start + mean.shape[1]]
             log_q_layers += _log_normal(layer, mean, log_std)
             start += mean.shape[1]
+        log_q_layers -= HALF_LOG_2_PI * (latents.shape[1] - self.model.n_units)
         return Draws(z, latents, log_q_discrete, log_q_layers)
 
     def log_joint_parts(self, draws: Draws) -> Tensor:
@@ -324,8 +325,7 @@ class FoldedImage:
         for m, network in enumerate(model.layer_priors):
             mean, log_std = _gaussian(network(model.context(latents, m), self.memory))
             start = model.n_units + m * model.n_continuous
-            standardised = (latents[:, start : start + model.n_continuous] - mean).mul_((-log_std).exp_())
-            log_p_layers -= torch.add(log_std, standardised.square_(), alpha=0.5).sum(-1)
+            log_p_layers += _log_normal(latents[:, start : start + model.n_continuous], mean, log_std)
         log_p_layers -= HALF_LOG_2_PI * (latents.shape[1] - model.n_units)
         return torch.stack((self.log_p_x(model.context(latents, model.n_layers)), log_p_z, log_p_layers))
 
@@ -369,9 +369,9 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 def _log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return log N(value; mean, std²) summed over the last axis, shape (n,)."""
-    standardised = (value - mean) * (-log_std).exp()
-    return -(0.5 * standardised**2 + log_std + HALF_LOG_2_PI).sum(-1)
+    """Return log N(value; mean, std²) summed over the last axis, but for its constant, shape (n,)."""
+    standardised = (value - mean).mul_((-log_std).exp_())
+    return -torch.add(log_std, standardised.square_(), alpha=0.5).sum(-1)
 
 
 def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
