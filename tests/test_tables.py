@@ -234,6 +234,7 @@ def test_the_ladder_shows_the_papers_numbers_and_the_users_run(run):
     titles = {section.title: section for section in table.sections}
     assert [row[4].text for row in titles["with a linear decoder too"].rows] == ["−92.7", "−88.8", "−27.845"]
     assert [row[4].text for row in titles["the full model"].rows] == ["−81.01"]
+    assert list(titles)[-1] == "with a linear decoder too"  # what is below has no run
     assert not table.has_best
 
 

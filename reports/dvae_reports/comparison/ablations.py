@@ -57,13 +57,13 @@ CONTRIBUTION_NOTES = (
 
 
 def ablation_table(groups: Sequence[Group]) -> Table:
-    """Return the ladder of App. J with the user's runs on the rungs that their architectures put them on.
+    """Return the ladder of App. J, down to the lowest rung that one of the user's runs stands on.
 
     No number is called the best: the rungs are there to be told apart.
     """
     sections = [
         Section(title, [*_paper_rows(rung), *(_own_row(g, g.config.model) for g in _on(groups, rung) if g.config)])
-        for rung, title in _titles().items()
+        for rung, title in _down_to_the_lowest(groups).items()
     ]
     columns = [
         Column("run", "run", is_number=False),
@@ -124,6 +124,14 @@ def _titles() -> dict[str, str]:
     """Return the rungs with their names, from the richest model to the poorest."""
     names = {rung.rung: rung.name for rung in published.ablations()}
     return {FULL: "the full model", UNLINKED: "the full model without lateral connections", **names}
+
+
+def _down_to_the_lowest(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the rungs from the top to the lowest with a run, with their names; all if there is no run on any."""
+    titles = _titles()
+    rungs = list(titles)
+    taken = [rungs.index(rung) for rung in map(_rung_of, groups) if rung]
+    return {rung: titles[rung] for rung in rungs[: max(taken, default=len(rungs)) + 1]}
 
 
 def _on(groups: Sequence[Group], rung: str) -> list[Group]:
