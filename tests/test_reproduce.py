@@ -34,33 +34,47 @@ def calls(script, tmp_path, **environment):
     (tmp_path / "dvae-eval").chmod(0o755)
     known = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "RUNS": str(tmp_path)}
     for data in ("caltech101", "mnist-static", "omniglot", "mnist"):
-        model = tmp_path / "datasets" / data / "prior-rbm_seed-0" / "model.pt"
-        model.parent.mkdir(parents=True)
-        model.touch()
+        run = tmp_path / "datasets" / data / "prior-rbm_seed-0"
+        run.mkdir(parents=True, exist_ok=True)
+        for file in ("config.json", "metrics.jsonl", "model.pt", "logz.json"):
+            (run / file).touch()
     subprocess.run(["sh", REPRODUCE / script], check=True, capture_output=True, env=known | environment)
     return [line.split("\x1f")[:-1] for line in (tmp_path / "calls").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("script", "n_runs"), [("ablation.sh", 7), ("datasets.sh", 8), ("figure6.sh", 12)])
+@pytest.mark.parametrize(
+    ("script", "n_runs"),
+    [("ablation.sh", 7), ("datasets.sh", 8), ("table1.sh", 0), ("lowest-rung.sh", 2), ("figure6.sh", 12)],
+)
 def test_the_scripts_ask_for_runs_that_can_be_made(script, n_runs, tmp_path):
     found = 0
     for name, *arguments in calls(script, tmp_path):
         command = group.get_command(click.Context(group), name)
         parameters = command.make_context(name, arguments).params
         if command is sweep.command:
-            points = grid(parameters["out"], parameters["training"], dict(parameters["vary"]), [0])
+            points = grid(
+                parameters["out"], parameters["training"], dict(parameters["vary"]), range(parameters["seeds"])
+            )
             assert all(config_of(point).train.epochs > 0 for point in points)
             found += len(points)
     assert found == n_runs
 
 
 def test_settings_come_from_the_environment(tmp_path):
-    first, *_ = calls("ablation.sh", tmp_path, EPOCHS="3", SAMPLES="70", LIMIT="8", WORKERS="5")
+    first, *_ = calls("ablation.sh", tmp_path, EPOCHS="3", SAMPLES="70", LIMIT="8", WORKERS="5", SEEDS="2")
     parameters = sweep.command.make_context("sweep", first[1:]).params
-    assert parameters["workers"] == 5
+    assert (parameters["workers"], parameters["seeds"]) == (5, 2)
     assert parameters["likelihood"] == "--samples 70 --limit 8"
     points = grid(parameters["out"], parameters["training"], dict(parameters["vary"]), [0])
     assert {config_of(point).train.epochs for point in points} == {3}
+
+
+def test_table_1_measures_the_whole_test_set_once(tmp_path):
+    found = calls("table1.sh", tmp_path, LIMIT="8")
+    assert len(found) == 4
+    assert not any("--limit" in arguments for arguments in found)
+    (tmp_path / "table1" / "omniglot" / "ll.json").touch()
+    assert not any("omniglot" in " ".join(words) for words in calls("table1.sh", tmp_path)[len(found) :])
 
 
 def test_a_failure_ends_a_script_and_a_verdict_does_not(tmp_path):
