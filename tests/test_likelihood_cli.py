@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
+from dvae_core.data import load
 from dvae_core.errors import ResultError
 from dvae_eval.likelihood import checks as likelihood_checks
 from dvae_eval.likelihood import shards
@@ -105,6 +107,41 @@ def test_annealing_has_a_file_of_its_own(run, tmp_path, capsys):
     assert {p.name for p in place.iterdir()} == {"model.pt", "config.json", "ll-ais.json", "ll-ais.images.npz"}
     assert "importance weighting of the same images" in capsys.readouterr().err
     assert result_of(place, "ll-ais.json")["n_samples"] == 20
+
+
+def test_other_data_have_a_file_of_their_own_and_are_named_in_it(run, tmp_path):
+    """RUN/ll.json stays that of the training's data, whatever their name is; a table says what was measured."""
+    place, options = tmp_path / "run", ("--samples", 20, "--limit", 3, "--simulated", 0, "--quiet")
+    place.mkdir()
+    for name in ("model.pt", "config.json"):
+        (place / name).write_bytes((run / name).read_bytes())
+    np.save(tmp_path / "others.npy", np.random.default_rng(0).integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    model = place / "model.pt"
+    assert status_of(dvae_eval, "ll", model, *options) == 0
+    before = (place / "ll.json").read_bytes()
+    assert status_of(dvae_eval, "ll", model, "--data", tmp_path / "others.npy", *options) == 0
+    assert (place / "ll.json").read_bytes() == before
+    settings = result_of(place, "ll-others.json")["settings"]
+    assert settings["data"] == str(tmp_path / "others.npy")
+    assert settings["data_sha256"] == load(str(tmp_path / "others.npy")).digest()
+    assert status_of(dvae_eval, "ll", model, "--data", "bars-and-stripes-4x4", *options) == 0
+    assert "data" not in result_of(place, "ll-bars-and-stripes-4x4.json")["settings"]
+
+
+def test_data_that_changed_since_training_are_refused_unless_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("mine.npy", rng.integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    tiny = (*SMALL[:-6], "--epochs", "1")
+    assert status_of(dvae_train, "mine.npy", "--out", "run", "--quiet", *tiny) == 0
+    np.save("mine.npy", rng.integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    options = ("--samples", 20, "--simulated", 0, "--quiet")
+    assert status_of(dvae_eval, "ll", "run/model.pt", *options) == 2
+    words = "mine.npy: holds other images than those of the training; restore it, or give --data mine.npy"
+    assert capsys.readouterr().err == f"dvae-eval: {words}\n"
+    assert not list(Path("run").glob("ll*"))
+    assert status_of(dvae_eval, "ll", "run/model.pt", "--data", "mine.npy", "-o", "new.json", *options) == 0
+    assert result_of(Path(), "new.json")["settings"]["data"] == "mine.npy"
 
 
 @pytest.mark.parametrize(
