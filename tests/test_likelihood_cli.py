@@ -65,6 +65,12 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert set(result["per_image"]) == {"index", "log_likelihood", "elbo", "ess", "pareto_k", "bias", "label"}
 
 
+def test_inspect_says_a_number_whose_gap_is_not_known(args, tmp_path, capsys):
+    assert status_of(dvae_eval, *args, "--quiet") == 0
+    assert status_of(dvae_eval, "inspect", tmp_path / "ll.json") == 0
+    assert f"says: {load_result(tmp_path / 'll.json')}\n" in capsys.readouterr().out
+
+
 def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, capsys):
     monkeypatch.setattr(likelihood_checks, "GAP_LIMIT", -1.0)
     assert status_of(dvae_eval, *args, "--samples", 200) == 3
