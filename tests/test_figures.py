@@ -128,6 +128,7 @@ def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
     np.testing.assert_array_equal(rates.get_ydata(), record.log_z.diagnostics["exchange_rates"])
     np.testing.assert_array_equal(overlaps.get_ydata(), record.log_z.diagnostics["overlaps"])
     np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["ladder"])
+    assert ax.get_ylim()[1] > 1  # a mark at 1 is seen whole
     asked = dataclasses.replace(record.log_z, settings={"exchange_rate": 0.3})
     assert set(figures.plot_ladder(asked).lines[0].get_ydata()) == {0.3}
 
