@@ -76,9 +76,11 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         content = read_torch(path)
     except DataError as error:
         raise CheckpointError(f"not a readable {format} file: {error}; give that of a training run") from error
-    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-    if found != (format, VERSION):
-        raise CheckpointError(f"{path}: {found} where {(format, VERSION)} is expected; train the model anew")
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != format:
+        raise CheckpointError(f"{path}: no {format} file but {found or 'another'}; give that of a training run")
+    if content.get("version") != VERSION:
+        raise CheckpointError(f"{path}: version {content.get('version')}, not {VERSION}; train the model anew")
     return dict(content)
 
 

@@ -170,9 +170,24 @@ def test_bad_options_give_one_line_and_status_2(args, tmp_path, capsys, options,
     assert not (tmp_path / "ll.json").exists()
 
 
+def test_another_file_of_a_run_is_refused_by_what_it_is(run, capsys):
+    assert status_of(dvae_eval, "ll", run / "checkpoint.pt") == 2
+    words = "no dvae-model file but dvae-training; give that of a training run"
+    assert capsys.readouterr().err == f"dvae-eval: {run / 'checkpoint.pt'}: {words}\n"
+
+
 def test_a_figure_is_drawn(args, tmp_path):
     assert status_of(dvae_eval, *args, "--quiet", "--plot", tmp_path / "ll.png") == 0
     assert (tmp_path / "ll.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["ll", "gradients"])
+def test_a_figure_is_not_written_over(run, tmp_path, capsys, command):
+    """The message named --output."""
+    (tmp_path / "old.png").touch()
+    args = (command, run / "model.pt", "-o", tmp_path / "new.json", "--plot", tmp_path / "old.png")
+    assert status_of(dvae_eval, *args) == 2
+    assert capsys.readouterr().err.startswith(f"dvae-eval: --plot: {tmp_path / 'old.png'} exists; give --force")
 
 
 def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypatch):

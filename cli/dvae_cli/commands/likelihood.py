@@ -113,7 +113,7 @@ def command(
     path = output_path(output, force, default_output(model, _file_name(trained, data, config), as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
-    output_path(plot, force, None)
+    output_path(plot, force, None, "--plot")
     hold_output(path)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
@@ -260,7 +260,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     ess = sorted(result.per_image["ess"])
     lines = [
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
-        f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {-parts['kl_continuous']:.2f}",
+        f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
         f"effective samples of an image: median {ess[len(ess) // 2]:.0f}, least {ess[0]:.1f} "
         f"of {result.n_samples}; log Z {result.log_z:.4f} ({result.log_z_source})",
     ]
