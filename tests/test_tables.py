@@ -531,6 +531,19 @@ def test_csv_holds_the_numbers_as_they_were_measured(seeds):
     ]
 
 
+def test_markdown_takes_no_name_for_mathematics_or_struck_out():
+    table = Table("t", [Column("a", "a", is_number=False)], [Section("", [[Cell("$x$ ~~y~~")]])])
+    assert r"| \$x\$ \~\~y\~\~ |" in write_table(table, "markdown")
+
+
+@pytest.mark.parametrize("option", ["--references", "--with-later"])
+@pytest.mark.parametrize("kind", ["table2", "ablation", "results"])
+def test_options_of_table_1_are_refused_elsewhere(run, capsys, kind, option):
+    assert status_of(run, "--kind", kind, option) == 2
+    words = f"{option}: goes with --kind table1, not {kind}; leave it out"
+    assert capsys.readouterr().err == f"dvae-eval: {words}\n"
+
+
 def test_markdown_has_as_many_cells_in_every_row(every_table):
     for table in every_table:
         lines = [line for line in write_table(table, "markdown").splitlines() if line.startswith("|")]
