@@ -76,9 +76,13 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         content = read_torch(path)
     except DataError as error:
         raise CheckpointError(f"not a readable {format} file: {error}; give that of a training run") from error
-    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-    if found != (format, VERSION):
-        raise CheckpointError(f"{path}: {found} where {(format, VERSION)} is expected; train the model anew")
+    # Strictly of these types: whatever else a file may hold there, a tensor say, is not to be compared.
+    found, version = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
+    if not isinstance(found, str) or found != format:
+        other = found if isinstance(found, str) else "another"
+        raise CheckpointError(f"{path}: no {format} file but {other}; give that of a training run")
+    if not isinstance(version, int) or version != VERSION:
+        raise CheckpointError(f"{path}: of another version than {VERSION}; train the model anew")
     return dict(content)
 
 

@@ -47,7 +47,7 @@ def validate(config: Any) -> None:
         values = getattr(config, f.name)
         for value in values if isinstance(values, tuple) else (values,):
             low, high, choices = (f.metadata.get(key) for key in ("min", "max", "choices"))
-            too_low = low is not None and value < low
+            too_low = low is not None and not value >= low  # NaN is neither above nor below
             too_high = high is not None and value > high
             if too_low or too_high or (choices and value not in choices):
                 allowed = ", ".join(choices) if choices else f"between {low} and {high}"

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import signal
 import sys
 import threading
@@ -56,11 +57,15 @@ def cluster(address: str | None) -> Iterator[None]:
     Raises
     ------
     ConfigError
-        If Dask is not installed, the scheduler does not answer or has no workers, or this package is not there.
+        If the address has no port, Dask is not installed, the scheduler does not answer or has no workers, or this
+        package is not there.
     """
     if address is None:
         yield
         return
+    if not re.search(r":\d+$", address):
+        # Dask's client fails half made then, and complains with a traceback when it is thrown away.
+        raise ConfigError(f"--scheduler: {address} names no port; give an address such as tcp://host:8786")
     with _connected(address) as client:
         token = _client.set(client)
         try:

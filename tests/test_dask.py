@@ -260,11 +260,18 @@ def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeyp
         ("logz", model, "--method", "pt-bar", "--repeats", 2, "-o", tmp_path / "x.json", *nobody),
         ("ll", model, "-o", tmp_path / "x.json", *nobody),
         ("sweep", "--out", tmp_path / "s", *nobody, *TINY),
-        ("ll", model, "-o", tmp_path / "x.json", "--scheduler", "nonsense://1"),
+        ("ll", model, "-o", tmp_path / "x.json", "--scheduler", "nonsense://1:1"),
     ):
         status, words = refusal_of(capsys, *args)
         assert status == 2
         assert "does not answer as a Dask scheduler" in words
+
+
+@pytest.mark.parametrize("address", ["head", "tcp://head", "tcp://head:"])
+def test_an_address_without_a_port_is_refused_before_it_is_tried(run, capsys, address):
+    status, words = refusal_of(capsys, "ll", run / "model.pt", "--scheduler", address)
+    assert status == 2
+    assert f"--scheduler: {address} names no port" in words
 
 
 def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):

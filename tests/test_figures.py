@@ -98,6 +98,19 @@ def test_kl_has_a_line_for_each_part(record, n_layers, labels):
     assert legend(ax) == ["Boltzmann machine", *labels, "KL warm-up"]
 
 
+def test_kl_that_hardly_changes_lies_within_the_axes(record):
+    """The margin of the curve's own range, without 0, is thinner than its line."""
+    epochs = [
+        dataclasses.replace(
+            epoch, valid=dataclasses.replace(epoch.valid, kl_rbm=0.3 + 0.0001 * i, kl_continuous=[])
+        )
+        for i, epoch in enumerate(record.epochs[:5])
+    ]
+    bottom, top = figures.plot_kl(epochs).get_ylim()
+    assert bottom == 0
+    assert top == pytest.approx(1.05 * 0.3004)
+
+
 def test_kl_of_many_layers_is_one_line(record):
     ax = figures.plot_kl([with_layers(epoch, 20) for epoch in record.epochs])
     assert legend(ax)[1] == "20 continuous layers"
@@ -115,6 +128,7 @@ def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
     np.testing.assert_array_equal(rates.get_ydata(), record.log_z.diagnostics["exchange_rates"])
     np.testing.assert_array_equal(overlaps.get_ydata(), record.log_z.diagnostics["overlaps"])
     np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["ladder"])
+    assert ax.get_ylim()[1] > 1  # a mark at 1 is seen whole
     asked = dataclasses.replace(record.log_z, settings={"exchange_rate": 0.3})
     assert set(figures.plot_ladder(asked).lines[0].get_ydata()) == {0.3}
 

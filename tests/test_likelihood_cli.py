@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
+from dvae_core.data import load
 from dvae_core.errors import ResultError
 from dvae_eval.likelihood import checks as likelihood_checks
 from dvae_eval.likelihood import shards
@@ -63,6 +65,12 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert set(result["per_image"]) == {"index", "log_likelihood", "elbo", "ess", "pareto_k", "bias", "label"}
 
 
+def test_inspect_says_a_number_whose_gap_is_not_known(args, tmp_path, capsys):
+    assert status_of(dvae_eval, *args, "--quiet") == 0
+    assert status_of(dvae_eval, "inspect", tmp_path / "ll.json") == 0
+    assert f"says: {load_result(tmp_path / 'll.json')}\n" in capsys.readouterr().out
+
+
 def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, capsys):
     monkeypatch.setattr(likelihood_checks, "GAP_LIMIT", -1.0)
     assert status_of(dvae_eval, *args, "--samples", 200) == 3
@@ -107,6 +115,41 @@ def test_annealing_has_a_file_of_its_own(run, tmp_path, capsys):
     assert result_of(place, "ll-ais.json")["n_samples"] == 20
 
 
+def test_other_data_have_a_file_of_their_own_and_are_named_in_it(run, tmp_path):
+    """RUN/ll.json stays that of the training's data, whatever their name is; a table says what was measured."""
+    place, options = tmp_path / "run", ("--samples", 20, "--limit", 3, "--simulated", 0, "--quiet")
+    place.mkdir()
+    for name in ("model.pt", "config.json"):
+        (place / name).write_bytes((run / name).read_bytes())
+    np.save(tmp_path / "others.npy", np.random.default_rng(0).integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    model = place / "model.pt"
+    assert status_of(dvae_eval, "ll", model, *options) == 0
+    before = (place / "ll.json").read_bytes()
+    assert status_of(dvae_eval, "ll", model, "--data", tmp_path / "others.npy", *options) == 0
+    assert (place / "ll.json").read_bytes() == before
+    settings = result_of(place, "ll-others.json")["settings"]
+    assert settings["data"] == str(tmp_path / "others.npy")
+    assert settings["data_sha256"] == load(str(tmp_path / "others.npy")).digest()
+    assert status_of(dvae_eval, "ll", model, "--data", "bars-and-stripes-4x4", *options) == 0
+    assert "data" not in result_of(place, "ll-bars-and-stripes-4x4.json")["settings"]
+
+
+def test_data_that_changed_since_training_are_refused_unless_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("mine.npy", rng.integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    tiny = (*SMALL[:-6], "--epochs", "1")
+    assert status_of(dvae_train, "mine.npy", "--out", "run", "--quiet", *tiny) == 0
+    np.save("mine.npy", rng.integers(0, 2, (40, 4, 4)).astype(np.uint8))
+    options = ("--samples", 20, "--simulated", 0, "--quiet")
+    assert status_of(dvae_eval, "ll", "run/model.pt", *options) == 2
+    words = "mine.npy: holds other images than those of the training; restore it, or give --data mine.npy"
+    assert capsys.readouterr().err == f"dvae-eval: {words}\n"
+    assert not list(Path("run").glob("ll*"))
+    assert status_of(dvae_eval, "ll", "run/model.pt", "--data", "mine.npy", "-o", "new.json", *options) == 0
+    assert result_of(Path(), "new.json")["settings"]["data"] == "mine.npy"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -127,9 +170,24 @@ def test_bad_options_give_one_line_and_status_2(args, tmp_path, capsys, options,
     assert not (tmp_path / "ll.json").exists()
 
 
+def test_another_file_of_a_run_is_refused_by_what_it_is(run, capsys):
+    assert status_of(dvae_eval, "ll", run / "checkpoint.pt") == 2
+    words = "no dvae-model file but dvae-training; give that of a training run"
+    assert capsys.readouterr().err == f"dvae-eval: {run / 'checkpoint.pt'}: {words}\n"
+
+
 def test_a_figure_is_drawn(args, tmp_path):
     assert status_of(dvae_eval, *args, "--quiet", "--plot", tmp_path / "ll.png") == 0
     assert (tmp_path / "ll.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["ll", "gradients"])
+def test_a_figure_is_not_written_over(run, tmp_path, capsys, command):
+    """The message named --output."""
+    (tmp_path / "old.png").touch()
+    args = (command, run / "model.pt", "-o", tmp_path / "new.json", "--plot", tmp_path / "old.png")
+    assert status_of(dvae_eval, *args) == 2
+    assert capsys.readouterr().err.startswith(f"dvae-eval: --plot: {tmp_path / 'old.png'} exists; give --force")
 
 
 def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypatch):

@@ -76,6 +76,15 @@ def test_shapes_of_tails_are_all_counted(made):
     assert f"of {N - 1} images beyond it" in ax.get_legend().get_texts()[0].get_text()
 
 
+def test_tails_that_are_not_known_are_not_drawn(made):
+    """Of a few samples no tail can be told: an empty histogram, with counts below 0, was drawn."""
+    _, _, result, pictured = made
+    without = dataclasses.replace(result, per_image={**result.per_image, "pareto_k": [None] * N})
+    assert len(figures.plot_likelihood(without, pictured).subfigs[0].axes) == 4
+    assert figures.has_tails(result)
+    assert not figures.has_tails(without)
+
+
 def test_the_worst_images_come_first(made):
     _, images, result, pictured = made
     values = np.array(result.per_image["log_likelihood"])
@@ -105,6 +114,9 @@ def test_pictures_stand_under_their_values(made):
     lowest = min(result.per_image["log_likelihood"])
     assert ax.texts[0].get_text() == f"{lowest:.1f}".replace("-", "−")
     assert len(ax.texts) == 20
+    # The first row of pixels that shows an image begins half a pixel above its centre; no value reaches into it.
+    first = (ax.images[0].get_array()[..., 3] == 255).any(axis=1).argmax()
+    assert ax.texts[0].get_position()[1] < first - 0.5
     opaque = (ax.images[0].get_array()[..., 3] == 255).sum()
     assert opaque == 20 * 2 * 20
     typical = figures.plot_typical_images(pictured)

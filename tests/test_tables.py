@@ -119,6 +119,21 @@ def test_seeds_become_one_row_with_their_mean_and_spread(seeds):
     assert row["std_err_images"].value == max(load_result(run / "ll.json").std_err_images for run in seeds)
 
 
+def test_what_was_measured_on_other_data_stands_with_those_and_is_never_the_best(seeds):
+    """A model may be measured on data that it was not trained on; that is no result on the training's data."""
+    settings = load_result(seeds[0] / "ll.json").settings
+    elsewhere = seeds[0] / "ll.json"
+    edit(elsewhere, settings={**settings, "data": "omniglot", "data_sha256": "e5" * 32})
+    table = table_of(*seeds)
+    titles = [section.title for section in table.sections]
+    assert titles == ["MNIST (static binarization)", "Omniglot"]
+    assert row_of(table, "mine")["n_runs"].value == 3
+    row = row_of(table, elsewhere.parent.name)
+    assert (row["model"].mark, row["log_likelihood"].is_best) == ("§", False)
+    assert f"§ {elsewhere.parent.name}: trained on mnist-static." in table.notes
+    assert difference(load_result(elsewhere), load_result(seeds[1] / "ll.json")) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -515,6 +530,19 @@ def test_csv_holds_the_numbers_as_they_were_measured(seeds):
     assert [row["best"] for row in best if row["model"] == "Discrete VAE"] == [
         *("log_likelihood", "elbo log_likelihood", "log_likelihood", "log_likelihood")
     ]
+
+
+def test_markdown_takes_no_name_for_mathematics_or_struck_out():
+    table = Table("t", [Column("a", "a", is_number=False)], [Section("", [[Cell("$x$ ~~y~~")]])])
+    assert r"| \$x\$ \~\~y\~\~ |" in write_table(table, "markdown")
+
+
+@pytest.mark.parametrize("option", ["--references", "--with-later"])
+@pytest.mark.parametrize("kind", ["table2", "ablation", "results"])
+def test_options_of_table_1_are_refused_elsewhere(run, capsys, kind, option):
+    assert status_of(run, "--kind", kind, option) == 2
+    words = f"{option}: goes with --kind table1, not {kind}; leave it out"
+    assert capsys.readouterr().err == f"dvae-eval: {words}\n"
 
 
 def test_markdown_has_as_many_cells_in_every_row(every_table):

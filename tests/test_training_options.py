@@ -1,5 +1,6 @@
 """Options of training: averaged weights, importance weights, early stopping, precision, several processes."""
 
+import math
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from torch.nn.functional import logsigmoid
 
 from dvae_core.average import WeightAverage
 from dvae_core.checkpoint import load_model
-from dvae_core.errors import NumericalError
+from dvae_core.config import TrainConfig
+from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.objective import Objective
 from dvae_core.train import Interrupted, Trainer
 from tests.oracles import _energy, _log_p_x, exact_bound, grid, tiny_model
@@ -91,6 +93,12 @@ def test_the_average_follows_the_weights_and_is_what_is_kept(tmp_path):
     kept = load_model(tmp_path / "run" / "model.pt").model.prior.W
     assert torch.equal(kept, trainer.best["state_dict"]["prior.W"])
     assert not torch.equal(trainer.average.model.prior.W, trainer.model.prior.W)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "ema_decay", "warmup_strength"])
+def test_a_setting_that_is_no_number_is_refused(name):
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')}: nan is not allowed"):
+        TrainConfig(**{name: math.nan})
 
 
 @pytest.mark.parametrize("settings", [{"ema_decay": 0.9}, {"n_importance": 3}, {"amp": True}, {"patience": 1}])

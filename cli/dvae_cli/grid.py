@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.files import sha256_file
 from dvae_core.run_files import read_config
+from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.pool import wanted, worker_threads
 from dvae_eval.results import load_result
 
+from .options import given
 from .runner import INTERRUPTED, NOT_TRUSTWORTHY
 from .train import command as train_command
 from .train import new_config
@@ -35,6 +38,7 @@ __all__ = [
     "grid",
     "is_measured",
     "make_on_worker",
+    "measuring",
     "refuse_other_settings",
     "refuse_own_options",
 ]
@@ -48,6 +52,9 @@ OWN = {
     "device": "--device before the data set",
     "resume": "the same command again",
 }
+
+# Options of dvae-eval logz and ll that decide where results are, and which one is the run's.
+MEASURED = {"logz": ("output", "as_json", "device"), "ll": ("output", "as_json", "device", "data", "method")}
 
 Varied = dict[str, list[str]]
 
@@ -120,6 +127,25 @@ def refuse_own_options(training: Sequence[str], varied: Varied) -> None:
         name = parameter.name or ""
         if name in OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise ConfigError(f"{parameter.opts[0]}: the sweep sets it for every run; give {OWN[name]}")
+
+
+def measuring(name: str, text: str) -> list[str]:
+    """Return the further options of `dvae-eval NAME` in `text`; refuse them before models are trained for them."""
+    from .commands import likelihood, log_z
+
+    try:
+        options = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--{name}: {error}; give options as in a shell") from error
+    command, settings = {"logz": (log_z.command, LogZConfig), "ll": (likelihood.command, LikelihoodConfig)}[name]
+    # Any file that exists stands for the model.
+    context = command.make_context(f"dvae-eval {name}", [__file__, *options])
+    for parameter in command.params:
+        fixed = parameter.name in MEASURED[name]
+        if fixed and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"--{name}: {parameter.opts[0]} is the sweep's own; leave it out")
+    settings(**given(settings, context.params))
+    return options
 
 
 def refuse_other_settings(point: Point) -> None:

@@ -122,9 +122,10 @@ def _result(path: Path) -> Facts:
     from ..results import load_result
 
     result = load_result(path)
+    numbers = [getattr(result, name, 0.0) for name in ("log_z", "std_err", "log_likelihood", "std_err_log_z")]
     return {
         "is": f"a result of this project ({result.kind})",
-        "says": "its number is not finite" if None in result.to_dict().values() else str(result),
+        "says": "its number is not finite" if None in numbers else str(result),
         "trustworthy": result.trustworthy,
         "reasons": result.reasons,
         "model": result.model,

@@ -186,7 +186,7 @@ def _quality(one: Measured) -> Panels:
             panels.append(("images", _in(figures.plot_log_likelihoods, result)))
         if result.per_image.get("ess"):
             panels.append(("effective samples", _in(figures.plot_ess, result)))
-        if result.per_image.get("pareto_k") and "pareto_limit" in result.diagnostics:
+        if figures.has_tails(result):
             panels.append(("tails of the weights", _in(figures.plot_pareto_k, result)))
         if result.diagnostics.get("per_class"):
             panels.append(("classes", _in(figures.plot_classes, result)))

@@ -69,6 +69,11 @@ class Measured:
 
     @property
     def dataset(self) -> str:
+        """What the model was measured on: the data of its training, unless the result names others."""
+        return str(self.result.settings.get("data") or self.trained_on)
+
+    @property
+    def trained_on(self) -> str:
         """What the model was trained on."""
         return str(self.result.model.get("dataset") or (self.config.dataset if self.config else "unknown data"))
 
@@ -135,8 +140,14 @@ class Group:
 
     @property
     def dataset(self) -> str:
-        """What the models were trained on."""
+        """What the models were measured on."""
         return self.runs[0].dataset
+
+    @property
+    def trained_on(self) -> str | None:
+        """What the models were trained on, if they were measured on other data."""
+        first = self.runs[0]
+        return first.trained_on if first.result.settings.get("data") else None
 
     @property
     def split(self) -> str:
@@ -150,8 +161,8 @@ class Group:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the number is that of the whole test set, as published ones are."""
-        return self.split == "test" and self.is_whole_split
+        """Whether the number is that of the whole test set of the training's data, as published ones are."""
+        return self.split == "test" and self.is_whole_split and self.trained_on is None
 
     @property
     def is_whole_split(self) -> bool:

@@ -127,11 +127,11 @@ def _data(record: RunRecord) -> tuple[str, str]:
 
 def _same_images(one: LikelihoodResult, other: LikelihoodResult) -> bool:
     """Whether two results list the same images of the same part of the data, each with a finite value."""
-    splits = {result.settings.get("split", "test") for result in (one, other)}
+    parts = {(result.settings.get("data_sha256"), result.settings.get("split", "test")) for result in (one, other)}
     indices = [result.per_image.get("index") for result in (one, other)]
     values = [_values(result) for result in (one, other)]
     return (
-        len(splits) == 1
+        len(parts) == 1
         and indices[0] == indices[1]
         and len(values[0]) == len(values[1]) > 1
         and all(bool(np.isfinite(array).all()) for array in values)

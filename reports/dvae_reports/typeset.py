@@ -167,7 +167,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 def _md(text: str) -> str:
     """Return `text` with Markdown's own characters taken as they are."""
-    return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in text)
+    return "".join(f"\\{c}" if c in r"\`*_[]<>|#$~" else c for c in text)
 
 
 def _csv(table: Table) -> str:

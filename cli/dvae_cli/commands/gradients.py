@@ -67,7 +67,7 @@ def command(
     path = output_path(output, force, default_output(model, "gradients.json", as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
-    output_path(plot, force, None)
+    output_path(plot, force, None, "--plot")
     hold_output(path)
     trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)

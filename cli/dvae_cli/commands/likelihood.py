@@ -59,7 +59,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="Draw bound, weights, classes and the worst images into this .png, .svg or .pdf.",
 )
 @click.option("--bits", is_flag=True, help="Say the bits per dimension as well.")
-@output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais")
+@output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais, ll-NAME.json of other --data")
 @compute_options
 @scheduler_option("images")
 @common_options
@@ -109,16 +109,15 @@ def command(
     from ..inputs import command_line, default_output, finish, hold_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
-    name = "ll.json" if config.method == "importance" else "ll-ais.json"
-    path = output_path(output, force, default_output(model, name, as_json))
+    trained = load_model(model)
+    path = output_path(output, force, default_output(model, _file_name(trained, data, config), as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
-    output_path(plot, force, None)
+    output_path(plot, force, None, "--plot")
     hold_output(path)
-    trained = load_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    images, labels = _images(trained, data, config, quiet)
+    images, labels, elsewhere = _images(trained, data, config, quiet)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     shards = Shards(path.with_name(f"{path.stem}.shards")) if path else None
     with cluster(scheduler):
@@ -136,7 +135,8 @@ def command(
                 announce=progress.begin,
                 progress=progress,
             )
-    result = dataclasses.replace(result, command=command_line())
+    settings = {**result.settings, **elsewhere}
+    result = dataclasses.replace(result, settings=settings, command=command_line())
     if path or plot:
         pictured = picture_images(result, trained, images)
         if path:
@@ -152,8 +152,17 @@ def command(
     return finish(result, path, as_json, quiet, lambda: _details(result, bits), saved)
 
 
-def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool) -> tuple[Any, Any]:
-    """Return the images to measure on, and their labels or None."""
+def _file_name(trained: TrainedModel, data: str | None, config: LikelihoodConfig) -> str:
+    """Return the result's name in the run directory; `ll.json` is that on the data of the training alone."""
+    method = [] if config.method == "importance" else [config.method]
+    other = [] if data in (None, trained.config.dataset) else [Path(str(data)).stem]
+    return "-".join(["ll", *method, *other]) + ".json"
+
+
+def _images(
+    trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool
+) -> tuple[Any, Any, dict[str, str]]:
+    """Return the images to measure on, their labels or None, and what they are if not the data of the training."""
     from dvae_core.data import load
 
     data_set = load(data or trained.config.dataset, quiet=quiet)
@@ -161,7 +170,14 @@ def _images(trained: TrainedModel, data: str | None, config: LikelihoodConfig, q
         raise DataError(
             f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
         )
-    return data_set.fixed(config.split), data_set.split(config.split).labels
+    digest, trained_on = data_set.digest(), trained.provenance.get("data_sha256")
+    if data is None and trained_on not in (None, digest):
+        name = trained.config.dataset
+        raise DataError(
+            f"{name}: holds other images than those of the training; restore it, or give --data {name}"
+        )
+    elsewhere = {} if data is None or digest == trained_on else {"data": data, "data_sha256": digest}
+    return data_set.fixed(config.split), data_set.split(config.split).labels, elsewhere
 
 
 @contextmanager
@@ -244,7 +260,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     ess = sorted(result.per_image["ess"])
     lines = [
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
-        f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {-parts['kl_continuous']:.2f}",
+        f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
         f"effective samples of an image: median {ess[len(ess) // 2]:.0f}, least {ess[0]:.1f} "
         f"of {result.n_samples}; log Z {result.log_z:.4f} ({result.log_z_source})",
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -110,7 +109,7 @@ def command(
     from dvae_eval.pool import cluster
 
     from ..console import say
-    from ..grid import Runs, grid, refuse_other_settings, refuse_own_options
+    from ..grid import Runs, grid, measuring, refuse_other_settings, refuse_own_options
     from ..runner import CleanInterrupt
 
     refuse_both(workers, scheduler)
@@ -121,7 +120,7 @@ def command(
     points = grid(out, training, varied, range(seeds))
     for point in points:
         refuse_other_settings(point)
-    options = {"logz": shlex.split(log_z), "ll": shlex.split(likelihood)}
+    options = {"logz": measuring("logz", log_z), "ll": measuring("ll", likelihood)}
     _remember(out, options)
     chosen = points if part is None else points[part[0] :: part[1]]
     new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dvae_core.errors import ResultError
+from dvae_core.errors import ConfigError, ResultError
 
 from ..options import common_options, output_path
 
@@ -67,6 +67,9 @@ def command(
     from ..console import say
     from ..runner import NOT_TRUSTWORTHY
 
+    for option, given in (("--with-later", with_later), ("--references", references)):
+        if given and kind != "table1":
+            raise ConfigError(f"{option}: goes with --kind table1, not {kind}; leave it out")
     path = output_path(output, force, None)
     chosen = format_name or (SUFFIXES.get(output.suffix, "text") if output else "text")
     found, measured = _read(results, kind)

@@ -152,8 +152,10 @@ def _marked(group: Group) -> list[tuple[str, str]]:
         marks.append((NOT_TRUSTED, f"not to be trusted: {'; '.join(reasons) or 'no reason given'}"))
     if group.split != "test":
         marks.append((PART, f"on the {group.split} set"))
-    elif not group.is_comparable:
+    elif not group.is_whole_split:
         marks.append((PART, f"on {count(group.n_images)} of the test images"))
+    if group.trained_on is not None:
+        marks.append((PART, f"trained on {group.trained_on}"))
     return marks
 
 

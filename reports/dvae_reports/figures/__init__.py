@@ -2,6 +2,7 @@
 
 from .gradients import plot_gradient_scaling, plot_gradient_variance
 from .likelihood import (
+    has_tails,
     plot_bound_curve,
     plot_classes,
     plot_ess,
@@ -17,6 +18,7 @@ from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
 
 __all__ = [
+    "has_tails",
     "mosaic",
     "pair_mosaic",
     "plot_barrier",

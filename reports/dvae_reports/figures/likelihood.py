@@ -16,6 +16,7 @@ from .mosaics import mosaic
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
 __all__ = [
+    "has_tails",
     "plot_bound_curve",
     "plot_classes",
     "plot_ess",
@@ -85,6 +86,12 @@ def plot_ess(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def has_tails(result: LikelihoodResult) -> bool:
+    """Whether the tails of the weights are known: of a few samples they are not."""
+    known = (k is not None and not np.isnan(k) for k in result.per_image.get("pareto_k") or [])
+    return any(known) and "pareto_limit" in result.diagnostics
+
+
 @styled
 def plot_pareto_k(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     """Plot the histogram of the shapes of the images' tails of weights, and the limit of those to rely on."""
@@ -134,7 +141,7 @@ def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figur
     rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
     plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
     grid = plots.subplots(2, 3).ravel()
-    drawn = [plot_bound_curve, plot_log_likelihoods, plot_ess, plot_pareto_k]
+    drawn = [plot_bound_curve, plot_log_likelihoods, plot_ess, *([plot_pareto_k] if has_tails(result) else [])]
     drawn += [plot_classes] if result.diagnostics.get("per_class") else []
     for plot, ax in zip(drawn, grid, strict=False):
         plot(result, ax=ax)
@@ -172,7 +179,10 @@ def _pictured(
         page[top + head : top + head + tiles.shape[0], : tiles.shape[1]] = tiles
         for place, value in enumerate(values[start : start + A_ROW]):
             x = place * (width + gap) + (width - 1) / 2
-            ax.text(x, top + head - 0.08 * height, fixed(float(value), 1), ha="center", va="bottom", fontsize=6.5)
+            # The first pixel begins half a pixel above its centre.
+            ax.text(
+                x, top + head - 0.5 - 0.08 * height, fixed(float(value), 1), ha="center", va="bottom", fontsize=6.5
+            )
     ax.imshow(page, interpolation="nearest")
     ax.set_axis_off()
     return ax

@@ -57,7 +57,7 @@ def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax.plot(middles, rates, "o-", color=PALETTE["blue"], label="exchange rate", **look)
     ax.plot(betas, np.zeros_like(betas), "|", color=PALETTE["ink"], markersize=9, clip_on=False)
     ax.set(xlabel="inverse temperature β (ticks: rungs)", ylabel="between neighbouring rungs")
-    ax.set(xlim=(-0.02, 1.02), ylim=(0, 1))
+    ax.set(xlim=(-0.02, 1.02), ylim=(0, 1.04))  # room for the mark of a rate of 1
     legend_above(ax, 3)
     return ax
 

@@ -58,6 +58,9 @@ def plot_kl(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     for (label, values), (color, line) in zip(_layers(epochs), looks, strict=False):
         ax.plot(numbers, values, line, marker=marker, color=PALETTE[color], label=label)
     _shade_warmup(ax, epochs)
+    # With 0 in view before the margin is: the margin of nearly constant curves alone would cut their line.
+    ax.update_datalim([(0, 0)], updatex=False)
+    ax.autoscale_view()
     ax.set_ylim(bottom=0)
     _dress(ax, "KL (nats an image)")
     legend_above(ax, 2)
