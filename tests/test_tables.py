@@ -119,6 +119,13 @@ def test_seeds_become_one_row_with_their_mean_and_spread(seeds):
     assert row["std_err_images"].value == max(load_result(run / "ll.json").std_err_images for run in seeds)
 
 
+def test_seeds_that_agree_do_not_make_few_images_many(seeds):
+    for i, run in enumerate(seeds):
+        edit(run / "ll.json", log_likelihood=-88.81 - i / 1000, std_err_images=1.0)
+    row = row_of(table_of(*seeds), "mine")
+    assert (row["log_likelihood"].text, row["std_dev"].text) == ("−88.8", "0.0013")
+
+
 def test_what_was_measured_on_other_data_stands_with_those_and_is_never_the_best(seeds):
     """A model may be measured on data that it was not trained on; that is no result on the training's data."""
     settings = load_result(seeds[0] / "ll.json").settings

@@ -125,8 +125,9 @@ class Group:
 
     @property
     def rounding_error(self) -> float | None:
-        """The error that decides how many digits are shown."""
-        return self.std_dev if len(self.runs) > 1 else _largest((self.std_err_images, self.std_err_log_z))
+        """The error that decides how many digits are shown: seeds that agree do not make few images many."""
+        errors = [self.std_err_images, self.std_err_log_z]
+        return _largest(errors if self.std_dev is None else [*errors, self.std_dev])
 
     @property
     def trustworthy(self) -> bool:
