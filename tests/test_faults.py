@@ -369,14 +369,22 @@ def test_a_lock_file_is_held_by_one_and_goes_with_it(tmp_path):
 # --- signals --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard(number):
+    """A signal that is not ignored, as it is where nohup or a background shell started the tests."""
+    before = signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, capsys, monkeypatch, number):
+def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, capsys, monkeypatch, heard):
     step, run = train.Trainer._one_step, tmp_path / "run"
 
     def signalled(self, *args):
         if self._count == 3:
-            signal.raise_signal(number)
-            signal.raise_signal(number)  # the same wish, passed on by another process
+            signal.raise_signal(heard)
+            signal.raise_signal(heard)  # the same wish, passed on by another process
         return step(self, *args)
 
     args = ["bars-and-stripes", "--out", run, "--quiet", "--epochs", "2", *SMALL]
@@ -391,7 +399,7 @@ def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, caps
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("name", ["logz", "ll"])
-def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, capsys, monkeypatch, number, name):
+def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, capsys, monkeypatch, heard, name):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
     commands = {"logz": f"logz {rbm} --method pt-bar --sweeps 200", "ll": WRITERS["ll"][0].format(run=run)}
@@ -406,7 +414,7 @@ def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, cap
         save(self, *arguments)
         saved.append(self)
         if len(saved) == 2:
-            signal.raise_signal(number)
+            signal.raise_signal(heard)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, "save", signalled)
@@ -496,6 +504,8 @@ def test_a_machine_or_a_ladder_that_would_not_fit_is_refused(monkeypatch):
 )
 def test_a_likelihood_that_would_not_fit_is_refused(run, tmp_path, capsys, monkeypatch, args):
     has_free(monkeypatch, 15 * 10**7)
+    # What the tests before this one have made this process take is not what is looked at.
+    monkeypatch.setattr(shards, "process_memory", lambda: 4 * 10**8)
     out = tmp_path / "ll.json"
     command = ["ll", run / "model.pt", "--limit", "2", "-o", out, "--quiet", "--memory", "1.2GB", *args]
     assert status_of(dvae_eval, *command) == 2
