@@ -39,9 +39,9 @@ import numpy as np
 import torch
 
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.sampling import tempering
-from dvae_eval.sampling.ladder import Ladder
-from dvae_eval.sampling.tempering import Tempering
+from dvae_eval.sampling import replicas as tempering
+from dvae_eval.sampling.replicas import Tempering
+from dvae_eval.sampling.schedule import Ladder
 
 Sampler = Callable[[int], object]
 

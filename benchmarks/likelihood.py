@@ -35,11 +35,11 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dvae_core.model import DVAE
-from dvae_core.presets import PRESETS
+from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
+from dvae_core.training.presets import PRESETS
 from dvae_eval.likelihood.folded import FoldedDVAE
-from dvae_eval.likelihood.weights import weigh
+from dvae_eval.likelihood.importance import weigh
 
 SIDES = {"digits-small": 8, "demo": 8, "bars-and-stripes-small": 4}
 # Samples that the straightforward way takes at a time: all of an image, as far as memory goes.

@@ -51,11 +51,11 @@ import torch
 from dvae_core.data import load
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.exact.plan import exact_log_z
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, Machine
 from dvae_eval.readers import read_machine
 from dvae_eval.sampling.annealing import annealed_importance_sampling, uniform_schedule
-from dvae_eval.sampling.path import Base
+from dvae_eval.sampling.reference import Base
 
 STEPS_PER_CHAIN = 5
 RECIPE = "centred"  # another way of training gives other machines, and needs another name

@@ -43,8 +43,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import DataSet, Split
-from dvae_core.presets import PRESETS
-from dvae_core.train import Trainer
+from dvae_core.training.presets import PRESETS
+from dvae_core.training.trainer import Trainer
 
 PARTS = ("sampling", "encoder", "decoder", "backward", "optimiser", "other")
 SIDES = {"digits-small": 8, "demo": 8, "bars-and-stripes-small": 4}

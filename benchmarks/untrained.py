@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from dvae_core.checkpoint import save_model
-from dvae_core.model import DVAE
-from dvae_core.presets import PRESETS
+from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
+from dvae_core.training.checkpoint import save_model
+from dvae_core.training.presets import PRESETS
 
 SIDE, MEAN = 28, 0.13
 

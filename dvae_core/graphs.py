@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
-from .files import read_text
+from .io.files import read_text
 
 __all__ = ["colour_classes", "graph_edges", "read_graph", "two_sides"]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from dvae_core.errors import ResultError
-from dvae_core.files import json_object, read_text, shown, write_text
+from dvae_core.io.files import json_object, read_text, shown, write_text
 
 __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
 

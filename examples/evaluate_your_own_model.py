@@ -15,8 +15,8 @@ from torch.nn.functional import logsigmoid
 
 from dvae_core.data import load
 from dvae_eval.config import LikelihoodConfig, LogZConfig
-from dvae_eval.likelihood.estimator import estimate_log_likelihood
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 
 N_LEFT, N_RIGHT = 4, 4

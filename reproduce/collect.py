@@ -13,9 +13,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from dvae_core.files import write_text
+from dvae_core.io.files import write_text
 from dvae_eval.readers import ReadConfig, read_machine
-from dvae_eval.writers import write_machine
+from dvae_eval.readers.write import write_machine
 
 TEXTS = ("config.json", "metrics.jsonl", "logz.json")
 DEFAULT = "runs/reproduce"

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dvae_core.config import ModelConfig
-from dvae_core.model import DVAE
-from dvae_core.rbm import RBM
+from dvae_core.model.dvae import DVAE
+from dvae_core.model.rbm import RBM
 
 
 def all_states(n: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError, NumericalError
 from dvae_eval.exact.plan import enumerate_states
-from dvae_eval.log_z.bridge import bar
+from dvae_eval.log_z.bar import bar
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.sampling import annealing
 from dvae_eval.sampling.annealing import (
@@ -24,8 +24,8 @@ from dvae_eval.sampling.annealing import (
     sigmoid_schedule,
     uniform_schedule,
 )
-from dvae_eval.sampling.ladder import Ladder
-from dvae_eval.sampling.path import Base, Path, fitted_base
+from dvae_eval.sampling.reference import Base, Path, fitted_base
+from dvae_eval.sampling.schedule import Ladder
 from tests.oracles import brute_log_z, naive_log_z
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dvae_core.checkpoint import load_model
-from dvae_core.presets import PRESETS
+from dvae_core.training.checkpoint import load_model
+from dvae_core.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 

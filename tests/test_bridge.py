@@ -7,9 +7,9 @@ import pytest
 from scipy.special import expit
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
-from dvae_eval.log_z.bridge import bar, bridge, stepping_stones
-from dvae_eval.sampling.ladder import Ladder
-from dvae_eval.sampling.tempering import Works
+from dvae_eval.log_z.bar import bar, bridge, stepping_stones
+from dvae_eval.sampling.replicas import Works
+from dvae_eval.sampling.schedule import Ladder
 
 
 def gaussian_works(delta_f, spread, n, rng):

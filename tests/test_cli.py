@@ -15,7 +15,7 @@ from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig
-from dvae_eval.log_z import routes as log_z_module
+from dvae_eval.log_z import estimate_log_z as log_z_module
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]

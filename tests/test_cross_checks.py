@@ -13,7 +13,7 @@ from scipy.integrate import cumulative_trapezoid
 from dvae_core.errors import ConfigError, DataError, NumericalError, OverlapError
 from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.log_z import cross_checks
-from dvae_eval.log_z.bridge import bar
+from dvae_eval.log_z.bar import bar
 from dvae_eval.log_z.cross_checks import (
     batch_means_inefficiency,
     geometric_bridge,
@@ -23,7 +23,7 @@ from dvae_eval.log_z.cross_checks import (
     thermodynamic_integration,
 )
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling.path import Base
+from dvae_eval.sampling.reference import Base
 
 
 def harmonic(centres, widths, n, seed=0):
@@ -162,7 +162,7 @@ assert np.geterr() == before, np.geterr()
 @pytest.mark.parametrize(
     ("module", "function", "call"),
     [
-        ("dvae_eval.log_z.bridge", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
+        ("dvae_eval.log_z.bar", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
         ("dvae_eval.log_z.cross_checks", "mbar", "mbar(np.array([x.ravel() ** 2 / 2] * 2), [100, 100])"),
     ],
 )

@@ -17,12 +17,12 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.errors import ConfigError, WorkerError
-from dvae_eval import pool
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import repeats
 from dvae_eval.log_z.repeats import one_repeat, repeated
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.pool import cluster, cluster_size, spread, wanted, worker_threads
+from dvae_eval.runtime import pool
+from dvae_eval.runtime.pool import cluster, cluster_size, spread, wanted, worker_threads
 from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
 from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
@@ -316,9 +316,9 @@ def show(name):
 
 def test_workers_without_this_package_are_refused(address):
     with distributed.Client(address, set_as_default=False) as client:
-        client.run(hide, "dvae_eval.pool")
+        client.run(hide, "dvae_eval.runtime.pool")
         try:
             with pytest.raises(ConfigError, match="lacks this package"), cluster(address):
                 pass
         finally:
-            client.run(show, "dvae_eval.pool")
+            client.run(show, "dvae_eval.runtime.pool")

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from dvae_core import containers, data
+from dvae_core import data
 from dvae_core.data import caltech, mnist, omniglot, public
 from dvae_core.data.fetch import Remote
 from dvae_core.errors import DataError
+from dvae_core.io import containers
 
 REAL = os.environ.get("DVAE_DATA_DIR")
 real_data = pytest.mark.skipif(

@@ -192,8 +192,8 @@ def test_the_reference_of_the_library_is_complete():
         made = hooks().on_page_markdown(page)
         assert f"<!-- the modules of {package} -->" in page
         assert made.count("\n::: ") == len(hooks().modules(package)) > 5
-    assert "dvae_eval.log_z.routes" in hooks().modules("dvae_eval")
-    assert "dvae_core.smoothing.spikes" in hooks().modules("dvae_core")
+    assert "dvae_eval.log_z.estimate_log_z" in hooks().modules("dvae_eval")
+    assert "dvae_core.model.smoothing.spikes" in hooks().modules("dvae_core")
 
 
 def test_every_command_is_met_outside_the_reference():
@@ -268,7 +268,7 @@ def test_the_site_builds_without_a_warning_and_asks_nothing_of_the_network(copy)
     ("page", "text"),
     [
         ("index.md", "[nowhere](nowhere.md)"),
-        ("theory.md", "[`x`][dvae_core.model.NoSuchName]"),
+        ("theory.md", "[`x`][dvae_core.model.dvae.NoSuchName]"),
         ("theory.md", r"$\nosuchcommand{x}$"),
         ("reference/dvae_eval.md", "::: dvae_eval.no_such_module"),
     ],

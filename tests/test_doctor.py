@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dvae_cli import checkup
+from dvae_cli.commands.doctor import self_test as checkup
 from dvae_cli.main import main as dvae_eval
 
 

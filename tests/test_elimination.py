@@ -14,7 +14,7 @@ from dvae_eval.exact import plan as exact
 from dvae_eval.exact.elimination import elimination, log_z_by_elimination
 from dvae_eval.exact.elimination_orders import cheapest_order, order_cost
 from dvae_eval.exact.plan import enumerated_log_z, exact_log_z, exact_route, exact_seconds
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from tests.ising import ising, kaufman_log_z, torus
 

@@ -24,21 +24,24 @@ import pytest
 from dvae_cli.commands import log_z
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
-from dvae_core import checkpoint, memory, train
-from dvae_core.checkpoint import load_model, load_tensors
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import ConfigError, DataError
-from dvae_core.files import atomic_write, lock_file, write_text
-from dvae_core.footprint import training_bytes
-from dvae_core.memory import available_memory
+from dvae_core.io import memory
+from dvae_core.io.files import atomic_write, lock_file, write_text
+from dvae_core.io.memory import available_memory
+from dvae_core.training import checkpoint
+from dvae_core.training import trainer as train
+from dvae_core.training.checkpoint import load_model, load_tensors
+from dvae_core.training.memory_estimate import training_bytes
 from dvae_eval import estimate_log_z
 from dvae_eval.config import LogZConfig
-from dvae_eval.footprint import annealing_bytes, machine_bytes, tempering_bytes
 from dvae_eval.likelihood import shards
-from dvae_eval.log_z import partial, tempered
+from dvae_eval.log_z import run as tempered
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.readers import read_machine
+from dvae_eval.runtime import resume as partial
+from dvae_eval.runtime.memory_estimate import annealing_bytes, machine_bytes, tempering_bytes
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
-from dvae_eval.smoothing_curves import smoothing_curves
+from dvae_eval.samples.smoothing_curves import smoothing_curves
 from dvae_reports import figures
-from dvae_reports.embed import figure_svg, png_uri
 from dvae_reports.figures.smoothing import plot_smoothing
 from dvae_reports.figures.style import PALETTE
-from dvae_reports.run_directory import RunRecord
+from dvae_reports.report.svg import figure_svg, png_uri
+from dvae_reports.results.run_directory import RunRecord
 from tests.test_report_run import EXACT, write_run
 
 PLOTS = {

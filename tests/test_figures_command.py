@@ -12,11 +12,11 @@ from dvae_cli.commands import figure as figure_command
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ResultError
 from dvae_eval.results import load_result
-from dvae_reports.axes_of_runs import AXES, error_name, sweep_lines, width_panels
-from dvae_reports.drawing import COLUMN, FIGURES, FORMATS, PAGE, draw, figure_bytes
 from dvae_reports.figures import sweeps, training
-from dvae_reports.measured import group_runs, read_measured
-from dvae_reports.paired import own_errors
+from dvae_reports.figures.registry import COLUMN, FIGURES, FORMATS, PAGE, draw, figure_bytes
+from dvae_reports.results.loaded import group_runs, read_measured
+from dvae_reports.results.paired import own_errors
+from dvae_reports.results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from dvae_core.errors import ResultError
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.results import LogZResult
 from dvae_reports.figures import log_z as figures
 from tests.solved import planted

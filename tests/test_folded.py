@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dvae_core.config import SMOOTHINGS, ModelConfig
-from dvae_core.model import DVAE
-from dvae_core.networks import L1BatchNorm
+from dvae_core.model.dvae import DVAE
+from dvae_core.model.networks import L1BatchNorm
 from dvae_eval.likelihood.folded import FoldedDVAE, FoldedMLP
 from dvae_eval.likelihood.protocol import LatentVariableModel
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model

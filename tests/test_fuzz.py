@@ -37,23 +37,24 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 from scipy.sparse import coo_array
 
-from dvae_core import containers, data
-from dvae_core.checkpoint import load_model, save_model
+from dvae_core import data
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.errors import DvaeError
 from dvae_core.graphs import read_graph
-from dvae_core.model import DVAE
-from dvae_core.run_files import read_config
+from dvae_core.io import containers
+from dvae_core.model.dvae import DVAE
+from dvae_core.training.checkpoint import load_model, save_model
+from dvae_core.training.run_directory import read_config
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.likelihood.images import LikelihoodImages
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.inspection import inspect_file
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result
-from dvae_eval.sample_grid import SampleGrid
-from dvae_reports.metrics import read_metrics
-from dvae_reports.run_directory import read_settings
+from dvae_eval.samples.grid import SampleGrid
+from dvae_reports.results.metrics import read_metrics
+from dvae_reports.results.run_directory import read_settings
 
 N_INPUTS = int(os.environ.get("DVAE_FUZZ_INPUTS", "0"))  # of make fuzz
 FIRST = int(os.environ.get("DVAE_FUZZ_FIRST", "0"))
@@ -280,7 +281,9 @@ def small_model():
     path = Path(os.devnull)
     with pytest.MonkeyPatch.context() as patch:
         written = []
-        patch.setattr("dvae_core.checkpoint.write_bytes", lambda path, content: written.append(bytes(content)))
+        patch.setattr(
+            "dvae_core.training.checkpoint.write_bytes", lambda path, content: written.append(bytes(content))
+        )
         save_model(path, state, config, (2, 2), {"command": []})
     return written[0]
 

@@ -1,8 +1,8 @@
 """Estimators of the gradient against enumeration and quadrature: unbiased ones agree, biased ones are found out.
 
-z is the deviation of a whole mean gradient as a standard normal deviate (`dvae_eval.gradients.compare`).  Were
-it exactly normal, z < Z_LIMIT = 5 would fail correct code 3 times in 10 million; how good the approximation is in
-the tail is tested below, and the seeds are fixed besides.
+z is the deviation of a whole mean gradient as a standard normal deviate
+(`dvae_eval.gradients.comparison.compare`).  Were it exactly normal, z < Z_LIMIT = 5 would fail correct code
+3 times in 10 million; how good the approximation is in the tail is tested below, and the seeds are fixed besides.
 """
 
 import json
@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from dvae_core.checkpoint import TrainedModel
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, NumericalError
-from dvae_eval import gradients as gradients_module
+from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import GradientConfig
 from dvae_eval.exact.plan import enumerate_states
-from dvae_eval.gradient_estimators import ESTIMATORS, Estimator
-from dvae_eval.gradients import (
+from dvae_eval.gradients import comparison as gradients_module
+from dvae_eval.gradients.comparison import (
     EXACT,
     TERMS,
     Z_LIMIT,
@@ -30,6 +29,7 @@ from dvae_eval.gradients import (
     exact_gradient,
     measure_gradients,
 )
+from dvae_eval.gradients.estimators import ESTIMATORS, Estimator
 from dvae_eval.results import load_result
 from tests.oracles import exact_bound, tiny_model
 

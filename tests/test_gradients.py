@@ -12,10 +12,10 @@ import pytest
 import torch
 from scipy import stats
 
-import dvae_core.model
+import dvae_core.model.dvae
 from dvae_core import config
-from dvae_core.posterior import expected_energy
-from dvae_core.smoothing import DiscreteSample, SpikeAndGaussian
+from dvae_core.model.posterior import expected_energy
+from dvae_core.model.smoothing import DiscreteSample, SpikeAndGaussian
 from tests.oracles import exact_bound, tiny_model
 
 SMOOTHINGS = [name for name in config.SMOOTHINGS if name != "none"]
@@ -150,7 +150,7 @@ def straight_product(prior, sample, groups):
 
 @pytest.mark.parametrize("broken", [without_factor, without_earlier_unit, straight_product])
 def test_wrong_estimators_are_rejected(monkeypatch, broken):
-    monkeypatch.setattr(dvae_core.model, "expected_energy", broken)
+    monkeypatch.setattr(dvae_core.model.dvae, "expected_energy", broken)
     assert max(compare(tiny_model(n_groups=2, seed=2))) > 3 * LIMIT
 
 
@@ -163,7 +163,7 @@ def spike_formula(prior, sample, groups):
 
 @pytest.mark.parametrize("smoothing", ["mixture-of-ramps", "overlapping-exponential", "power-function"])
 def test_the_spike_formula_is_rejected_where_there_is_no_spike(monkeypatch, smoothing):
-    monkeypatch.setattr(dvae_core.model, "expected_energy", spike_formula)
+    monkeypatch.setattr(dvae_core.model.dvae, "expected_energy", spike_formula)
     assert max(compare(tiny_model(n_left=1, n_right=1, seed=2, smoothing=smoothing))) > 2 * LIMIT
 
 

@@ -9,9 +9,9 @@ import torch
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import ConfigError
-from dvae_core.hierarchy import ContinuousPrior
-from dvae_core.model import DVAE
-from dvae_core.train import Trainer
+from dvae_core.model.dvae import DVAE
+from dvae_core.model.hierarchy import ContinuousPrior
+from dvae_core.training.trainer import Trainer
 
 N_UNITS, N_LAYERS, N_CONTINUOUS, HIDDEN = 5, 4, 3, 7
 HIDDEN_AND_OUT = 3 * HIDDEN + HIDDEN * 2 * N_CONTINUOUS + 2 * N_CONTINUOUS  # bias, s, o; last weights; last bias

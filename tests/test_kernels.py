@@ -11,10 +11,12 @@ from scipy.special import expit
 
 from dvae_core.errors import ConfigError
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import kernels, tempering, tempering_numba
-from dvae_eval.sampling.ladder import Ladder
-from dvae_eval.sampling.path import Base
-from dvae_eval.sampling.tempering import Tempering
+from dvae_eval.sampling import kernels
+from dvae_eval.sampling import replicas as tempering
+from dvae_eval.sampling import replicas_numba as tempering_numba
+from dvae_eval.sampling.reference import Base
+from dvae_eval.sampling.replicas import Tempering
+from dvae_eval.sampling.schedule import Ladder
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 

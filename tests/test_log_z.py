@@ -9,11 +9,11 @@ import dvae_eval
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import LogZConfig
 from dvae_eval.exact.plan import enumerate_states, exact_log_z
-from dvae_eval.log_z import tempered
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z import run as tempered
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.sampling.ladder import Ladder
-from dvae_eval.sampling.tempering import Tempering
+from dvae_eval.sampling.replicas import Tempering
+from dvae_eval.sampling.schedule import Ladder
 from tests.solved import blocks, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
@@ -372,5 +372,5 @@ def test_tempering_leaves_every_rung_invariant(beta_index):
 
 def test_a_wrong_exchange_rule_is_rejected(monkeypatch):
     """Exchanges that are always accepted carry hot states to the cold end; torch lets the rule be replaced."""
-    monkeypatch.setattr("dvae_eval.sampling.tempering.has_numba", lambda: False)
+    monkeypatch.setattr("dvae_eval.sampling.replicas.has_numba", lambda: False)
     assert tempered_distribution(lambda log_acceptance: log_acceptance * 0 + 1, 2) > 0.03

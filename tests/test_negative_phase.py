@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy import stats
 
-from dvae_core.boltzmann import BoltzmannMachine
 from dvae_core.config import TrainConfig
 from dvae_core.graphs import graph_edges
-from dvae_core.negative_phase import PersistentChains
-from dvae_core.rbm import RBM
+from dvae_core.model.boltzmann import BoltzmannMachine
+from dvae_core.model.rbm import RBM
+from dvae_core.training.negative_phase import PersistentChains
 from tests.oracles import all_states
 
 FALSE_ALARM = 1e-5

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dvae_core.config import ModelConfig
-from dvae_core.hierarchy import Gaussian
-from dvae_core.model import DVAE
-from dvae_core.networks import MLP, L1BatchNorm
+from dvae_core.model.dvae import DVAE
+from dvae_core.model.hierarchy import Gaussian
+from dvae_core.model.networks import MLP, L1BatchNorm
 
 
 def test_training_normalises_by_the_mean_absolute_deviation():

@@ -12,12 +12,12 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, OverlapError
 from dvae_eval.exact.plan import exact_log_z
-from dvae_eval.log_z import bridge
-from dvae_eval.log_z.routes import estimate_log_z
-from dvae_eval.log_z.tempered import HALF_UNIT
+from dvae_eval.log_z import bar as bridge
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.log_z.run import HALF_UNIT
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds, machine_from_couplings
 from dvae_eval.readers import ReadConfig, read_machine
-from dvae_eval.writers import write_machine
+from dvae_eval.readers.write import write_machine
 
 RNG = np.random.default_rng(0)
 W, B, C = RNG.normal(size=(6, 8)), RNG.normal(size=6), RNG.normal(size=8)

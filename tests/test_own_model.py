@@ -10,9 +10,9 @@ import torch
 
 from dvae_core.errors import ConfigError, NumericalError, ResultError
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood.estimator import estimate_log_likelihood
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.protocol import LatentVariableModel, model_digest
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 
 ROOT = Path(__file__).parents[1]

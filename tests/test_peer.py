@@ -11,9 +11,9 @@ import torch
 
 from dvae_core.errors import DataError
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood.estimator import estimate_log_likelihood
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.protocol import LatentVariableModel
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.readers import ReadConfig, read_machine
 
 PEER = Path(__file__).parents[1] / "reproduce" / "peer"

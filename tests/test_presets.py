@@ -8,8 +8,8 @@ from dvae_cli import train as train_cli
 from dvae_core.config import RunConfig
 from dvae_core.data import NAMES, load
 from dvae_core.errors import ConfigError
-from dvae_core.model import DVAE
-from dvae_core.presets import PRESETS, default_preset, find_preset
+from dvae_core.model.dvae import DVAE
+from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 # Table 2: layers, variables in each, hidden units in each prior network, groups that share parameters.
 TABLE_2 = {

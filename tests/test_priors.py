@@ -8,12 +8,12 @@ import pytest
 import torch
 from scipy import stats
 
-from dvae_core.boltzmann import BoltzmannMachine, make_prior
 from dvae_core.config import ModelConfig, RunConfig
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.graphs import colour_classes, graph_edges, read_graph, two_sides
-from dvae_core.prior import annealed_log_z
-from dvae_core.rbm import RBM
+from dvae_core.model.boltzmann import BoltzmannMachine, make_prior
+from dvae_core.model.prior import annealed_log_z
+from dvae_core.model.rbm import RBM
 from tests.oracles import all_states, brute_log_z, dense
 
 FALSE_ALARM = 1e-5

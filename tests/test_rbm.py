@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dvae_core.prior import annealed_log_z
-from dvae_core.rbm import RBM
+from dvae_core.model.prior import annealed_log_z
+from dvae_core.model.rbm import RBM
 from tests.oracles import all_states, naive_log_z
 
 FALSE_ALARM = 1e-5

@@ -19,10 +19,10 @@ import scipy.sparse
 import torch
 from scipy.io import savemat
 
-from dvae_core import containers, matlab
-from dvae_core.checkpoint import load_model
 from dvae_core.errors import CheckpointError, ConfigError, DataError, DvaeError
-from dvae_core.torch_files import read_torch
+from dvae_core.io import containers, matlab
+from dvae_core.io.torch_files import read_torch
+from dvae_core.training.checkpoint import load_model
 from dvae_eval import machine
 from dvae_eval.readers import ReadConfig, read_machine
 

@@ -14,10 +14,10 @@ import torch
 from scipy.io import savemat
 
 from dvae_cli.main import main as dvae_eval
-from dvae_core.checkpoint import save_model, save_tensors
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
-from dvae_core.model import DVAE
-from dvae_eval.writers import SUFFIXES
+from dvae_core.model.dvae import DVAE
+from dvae_core.training.checkpoint import save_model, save_tensors
+from dvae_eval.readers.write import SUFFIXES
 
 FORMATS = Path(__file__).parent / "data" / "formats"
 

@@ -17,8 +17,8 @@ from dvae_core.config import RunConfig, option_name
 from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
-from dvae_reports.judgement import judge
-from dvae_reports.paired import difference, differences_from_first, mean_difference, own_errors
+from dvae_reports.report.verdict import judge
+from dvae_reports.results.paired import difference, differences_from_first, mean_difference, own_errors
 from dvae_reports.rounding import count, decimals, duration, error_text, estimate, fixed, short, signed
 from tests.test_report_run import edit, write_run
 
@@ -80,7 +80,7 @@ def html(request):
 
 def html_of(*runs):
     """Return a report for tests of its words: figures are drawn, but not written out, which takes longest."""
-    with mock.patch("dvae_reports.pictures.figure_svg", return_value="<svg></svg>"):
+    with mock.patch("dvae_reports.report.plots.figure_svg", return_value="<svg></svg>"):
         return render_report([RunRecord.load(run) for run in runs])
 
 

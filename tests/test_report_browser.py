@@ -10,8 +10,8 @@ import signal
 
 import pytest
 
-from dvae_reports.render import render_report
-from dvae_reports.run_directory import RunRecord
+from dvae_reports.report.render import render_report
+from dvae_reports.results.run_directory import RunRecord
 from tests.test_report_run import write_run
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

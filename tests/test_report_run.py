@@ -9,10 +9,10 @@ import pytest
 
 from dvae_core.config import RunConfig
 from dvae_core.errors import ResultError
-from dvae_core.files import sha256_file
+from dvae_core.io.files import sha256_file
 from dvae_eval.results import LikelihoodResult, LogZResult
-from dvae_eval.sample_grid import SampleGrid
-from dvae_reports.run_directory import RunRecord
+from dvae_eval.samples.grid import SampleGrid
+from dvae_reports.results.run_directory import RunRecord
 
 VERSIONS = {"python": "3.11.9", "numpy": "2.1.0", "torch": "2.5.0", "dvae-toolkit": "0.1.0"}
 EXACT = 44.36213

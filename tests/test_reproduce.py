@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from dvae_cli.commands import sweep
-from dvae_cli.grid import config_of, grid
+from dvae_cli.commands.sweep import command as sweep
+from dvae_cli.commands.sweep.grid import config_of, grid
 from dvae_cli.main import group
 from dvae_cli.main import main as dvae_eval
 

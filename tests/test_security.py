@@ -31,13 +31,13 @@ from packaging.utils import canonicalize_name
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
-from dvae_core import containers
-from dvae_core.checkpoint import load_model, save_model, save_tensors
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.errors import CheckpointError, DataError
-from dvae_core.files import sha256_file
-from dvae_core.model import DVAE
-from dvae_eval.sample_grid import SampleGrid
+from dvae_core.io import containers
+from dvae_core.io.files import sha256_file
+from dvae_core.model.dvae import DVAE
+from dvae_core.training.checkpoint import load_model, save_model, save_tensors
+from dvae_eval.samples.grid import SampleGrid
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dvae_core", "dvae_eval", "reports/dvae_reports", "cli/dvae_cli")

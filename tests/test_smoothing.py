@@ -9,8 +9,8 @@ from scipy import integrate, stats
 from dvae_core.config import SMOOTHINGS, ModelConfig, RunConfig
 from dvae_core.data import load
 from dvae_core.errors import ConfigError
-from dvae_core.smoothing import PowerFunction, SpikeAndExponential, SpikeAndGaussian, make_smoothing
-from dvae_core.train import Trainer
+from dvae_core.model.smoothing import PowerFunction, SpikeAndExponential, SpikeAndGaussian, make_smoothing
+from dvae_core.training.trainer import Trainer
 from tests.oracles import densities
 
 SPIKES = ["spike-and-exponential", "spike-and-slab", "spike-and-gaussian"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dvae_cli.grid import Point, Runs, config_of, grid
+from dvae_cli.commands.sweep.grid import Point, Runs, config_of, grid
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError
 

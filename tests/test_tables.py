@@ -18,14 +18,14 @@ from dvae_cli.main import main as dvae_eval
 from dvae_core.config import ModelConfig
 from dvae_core.errors import ResultError
 from dvae_eval.results import load_result
-from dvae_reports import published
-from dvae_reports.comparison import KINDS, command_table, contribution_table, make_tables
-from dvae_reports.comparison.ablations import _rung
-from dvae_reports.comparison.rows import Row, ranked_section
-from dvae_reports.measured import group_runs, read_measured
-from dvae_reports.paired import difference
+from dvae_reports.results import published
+from dvae_reports.results.loaded import group_runs, read_measured
+from dvae_reports.results.paired import difference
 from dvae_reports.rounding import decimals, signed
-from dvae_reports.typeset import FORMATS, Cell, Column, Section, Table, write_table
+from dvae_reports.tables import KINDS, command_table, contribution_table, make_tables
+from dvae_reports.tables.ablations import _rung
+from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table
+from dvae_reports.tables.rows import Row, ranked_section
 from tests.test_report_run import edit, write_run
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 import pytest
 
-from dvae_core.presets import PRESETS
-from dvae_reports import published
+from dvae_core.training.presets import PRESETS
+from dvae_reports.results import published
 
 # Table 1 as it stands in the paper, read a second time: (data set, model, ELBO, LL).
 TABLE_1 = """

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from dvae_core import train
-from dvae_core.checkpoint import load_model
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import CheckpointError, NumericalError
-from dvae_core.train import Interrupted, Trainer, kl_weights, read_config, write_config
+from dvae_core.training import trainer as train
+from dvae_core.training.checkpoint import load_model
+from dvae_core.training.trainer import Interrupted, Trainer, kl_weights, read_config, write_config
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact.plan import enumerate_states
-from dvae_eval.likelihood.estimator import estimate_log_likelihood, machine_of
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from tests.oracles import exact_log_p_x
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -167,7 +167,8 @@ def dvae_train(run, *more, checkpoint_seconds=None):
     code = TRAIN.format(roots=ROOTS, args=["--out", str(run), *more])
     if checkpoint_seconds is not None:
         code = code.replace(
-            "\nmain(", f"\nimport dvae_core.train as t; t.CHECKPOINT_SECONDS = {checkpoint_seconds}\nmain("
+            "\nmain(",
+            f"\nimport dvae_core.training.trainer as t; t.CHECKPOINT_SECONDS = {checkpoint_seconds}\nmain(",
         )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 

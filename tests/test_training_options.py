@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from dvae_core.average import WeightAverage
-from dvae_core.checkpoint import load_model
 from dvae_core.config import TrainConfig
 from dvae_core.errors import ConfigError, NumericalError
-from dvae_core.objective import Objective
-from dvae_core.train import Interrupted, Trainer
+from dvae_core.training.average import WeightAverage
+from dvae_core.training.checkpoint import load_model
+from dvae_core.training.objective import Objective
+from dvae_core.training.trainer import Interrupted, Trainer
 from tests.oracles import _energy, _log_p_x, exact_bound, grid, tiny_model
 from tests.test_train import ROOTS, Silent, read_metrics, resume, small, start
 
@@ -121,7 +121,7 @@ def test_training_stops_when_the_validation_bound_no_longer_rises(tmp_path, monk
         return torch.tensor([next(bounds), 0.0, 0.0, 1.0], dtype=torch.float64)
 
     monkeypatch.setattr(Trainer, "_validation_sums", validation)
-    monkeypatch.setattr("dvae_core.train.annealed_log_z", lambda *_: 0.0)
+    monkeypatch.setattr("dvae_core.training.trainer.annealed_log_z", lambda *_: 0.0)
     trainer.train(Silent())
     assert trainer.epoch == 6
     assert trainer.best["epoch"] == 3
@@ -225,7 +225,7 @@ def test_ctrl_c_on_several_processes_saves_once_and_one_process_can_go_on(tmp_pa
 
 def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     run = tmp_path / "run"
-    code = "import time\nfrom pathlib import Path\nfrom dvae_core.run_files import locked\n"
+    code = "import time\nfrom pathlib import Path\nfrom dvae_core.training.run_directory import locked\n"
     code += f"with locked(Path({str(run)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)}
     with subprocess.Popen(

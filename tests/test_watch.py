@@ -5,9 +5,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_core.errors import NumericalError
-from dvae_core.networks import MLP
-from dvae_core.train import Trainer
-from dvae_core.watch import Watch, origin
+from dvae_core.model.networks import MLP
+from dvae_core.training.non_finite import Watch, origin
+from dvae_core.training.trainer import Trainer
 from tests.test_train import Silent, small, start
 
 # What the host must wait for: a number out of a tensor, or a shape that depends on numbers.

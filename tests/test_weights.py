@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dvae_eval.likelihood.pareto import fit_generalised_pareto, pareto_k, pareto_limit
-from dvae_eval.likelihood.weights import (
+from dvae_eval.likelihood.importance import (
     ImageWeights,
     bounds,
     effective_samples,
@@ -15,6 +14,7 @@ from dvae_eval.likelihood.weights import (
     milestones,
     stack_images,
 )
+from dvae_eval.likelihood.pareto import fit_generalised_pareto, pareto_k, pareto_limit
 
 
 def test_milestones():

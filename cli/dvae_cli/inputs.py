@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from dvae_core.errors import ConfigError
-from dvae_core.files import lock_file
+from dvae_core.io.files import lock_file
 from dvae_eval.config import LogZConfig
-from dvae_eval.log_z.routes import estimate_log_z
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result
 

@@ -17,7 +17,7 @@ __all__ = ["main"]
 COMMANDS = {
     "completion": "completion",
     "convert": "convert",
-    "doctor": "doctor",
+    "doctor": "doctor.command",
     "figure": "figure",
     "gradients": "gradients",
     "inspect": "inspect",
@@ -25,7 +25,7 @@ COMMANDS = {
     "logz": "log_z",
     "report": "report",
     "samples": "samples",
-    "sweep": "sweep",
+    "sweep": "sweep.command",
     "table": "table",
 }
 

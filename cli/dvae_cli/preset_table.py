@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from dvae_core.presets import Preset
+from dvae_core.training.presets import Preset
 
 __all__ = ["preset_table"]
 

@@ -18,14 +18,14 @@ from dvae_core import __version__
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig, option_name
 from dvae_core.data import NAMES, DataSet
 from dvae_core.errors import ConfigError
-from dvae_core.presets import PRESETS, default_preset, find_preset
+from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 from .options import common_options, compute_options, config_options, given
 from .preset_table import preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 
 if TYPE_CHECKING:
-    from dvae_core.train import Trainer
+    from dvae_core.training.trainer import Trainer
 
 __all__ = ["command", "main", "new_config"]
 
@@ -128,7 +128,7 @@ def _stored_config(
     run_directory: Path, dataset: str | None, preset: str | None, settings: dict[str, Any]
 ) -> RunConfig:
     """Return the settings of the run in `run_directory`; ConfigError if the command line asks for others."""
-    from dvae_core.train import read_config
+    from dvae_core.training.trainer import read_config
 
     stored = read_config(run_directory)
     base = find_preset(preset).config(stored.dataset) if preset else stored
@@ -161,7 +161,7 @@ def _refuse_existing(run_directory: Path) -> None:
 @contextmanager
 def _among_processes(config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
     """Yield the device of this process, in the group of those that torchrun started, if it did."""
-    from dvae_core import parallel
+    from dvae_core import distributed as parallel
 
     from .devices import prepare_device
 
@@ -175,7 +175,7 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
 def _load(dataset: str, quiet: bool) -> DataSet:
     """Return the data set; of several processes the first downloads it if need be."""
     from dvae_core.data import load
-    from dvae_core.parallel import first_process_first
+    from dvae_core.distributed import first_process_first
 
     with first_process_first():
         return load(dataset, quiet=quiet)
@@ -183,16 +183,16 @@ def _load(dataset: str, quiet: bool) -> DataSet:
 
 def _locked(run_directory: Path) -> AbstractContextManager[None]:
     """Return a context that holds the run directory, in the first process."""
-    from dvae_core.parallel import rank
-    from dvae_core.run_files import locked
+    from dvae_core.distributed import rank
+    from dvae_core.training.run_directory import locked
 
     return locked(run_directory) if rank() == 0 else nullcontext()
 
 
 def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool, device: str) -> Trainer:
     """Make or restore the trainer and its run directory."""
-    from dvae_core.parallel import first_process_first
-    from dvae_core.train import Trainer
+    from dvae_core.distributed import first_process_first
+    from dvae_core.training.trainer import Trainer
 
     with first_process_first():
         trainer = Trainer(run_directory, config, data, device)
@@ -205,9 +205,9 @@ def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool
 
 def _begin(trainer: Trainer) -> None:
     """Write the first files of a run."""
-    from dvae_core.checkpoint import package_versions
-    from dvae_core.parallel import rank
-    from dvae_core.train import write_config
+    from dvae_core.distributed import rank
+    from dvae_core.training.checkpoint import package_versions
+    from dvae_core.training.trainer import write_config
 
     if rank() == 0:
         _refuse_existing(trainer.run)  # again: another process may have made a run while the data were loaded
@@ -250,8 +250,8 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
 
 def _train(trainer: Trainer, quiet: bool) -> None:
     """Train with progress; the first Ctrl-C, or signal of its kind, ends the current step and saves."""
-    from dvae_core.parallel import rank
-    from dvae_core.train import Interrupted
+    from dvae_core.distributed import rank
+    from dvae_core.training.trainer import Interrupted
 
     from .console import TrainingProgress, say
 

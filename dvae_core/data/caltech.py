@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..containers import read_mat
+from ..io.containers import read_mat
 from .dataset import SPLITS, DataSet
 from .fetch import Remote
 from .public import Bytes, Public, read_packed, square_split, upright, verified

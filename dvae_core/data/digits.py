@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..containers import read_npz
 from ..errors import DataError
+from ..io.containers import read_npz
 from .dataset import SPLITS, DataSet, Split
 
 __all__ = ["load_digits"]

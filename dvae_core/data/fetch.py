@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..io.files import atomic_write
 
 __all__ = ["Remote", "data_folder", "fetch"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..containers import npz_names, read_amat, read_idx, read_npz
 from ..errors import DataError
+from ..io.containers import npz_names, read_amat, read_idx, read_npz
 from .dataset import DataSet
 from .fetch import Remote
 from .public import GREY, SIDE, Bytes, Public, read_packed, square_split, verified

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..containers import read_mat
+from ..io.containers import read_mat
 from . import stable
 from .dataset import DataSet
 from .fetch import Remote

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..containers import advice, read_npz
 from ..errors import DataError
+from ..io.containers import advice, read_npz
 from .dataset import DataSet, Split
 from .fetch import VARIABLE, Remote, data_folder, fetch
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..containers import advice, npz_names, read_npy, read_npz
 from ..errors import DataError
+from ..io.containers import advice, npz_names, read_npy, read_npz
 from . import stable
 from .dataset import SPLITS, DataSet, Split, SplitName
 

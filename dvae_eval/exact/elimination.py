@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.memory import available_memory
+from dvae_core.io.memory import available_memory
 
 from .elimination_orders import cheapest_order
 from .threads import available_threads

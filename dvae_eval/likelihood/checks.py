@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..results import Check, LogZResult
-from .image_estimates import ImageEstimates
+from .per_image import ImageEstimates
 from .simulated import SimulatedGap
 
 __all__ = ["check_agreement", "check_likelihood", "check_simulated"]

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from dvae_core.hierarchy import LOG_STD_LIMIT
-from dvae_core.model import DVAE
-from dvae_core.networks import MLP, L1BatchNorm
+from dvae_core.model.dvae import DVAE
+from dvae_core.model.hierarchy import LOG_STD_LIMIT
+from dvae_core.model.networks import MLP, L1BatchNorm
+from dvae_core.model.smoothing import DiscreteSample
+from dvae_core.model.smoothing.base import LOGIT_LIMIT
 from dvae_core.rng import swift_generator
-from dvae_core.smoothing import DiscreteSample
-from dvae_core.smoothing.base import LOGIT_LIMIT
 
 from .protocol import Draw
 

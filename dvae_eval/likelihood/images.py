@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import npz_names, read_npz
 from dvae_core.errors import DataError, ResultError
-from dvae_core.files import json_object, write_npz
+from dvae_core.io.containers import npz_names, read_npz
+from dvae_core.io.files import json_object, write_npz
 
 __all__ = ["LikelihoodImages", "images_path"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dvae_core.checkpoint import TrainedModel
 from dvae_core.rng import torch_generator
+from dvae_core.training.checkpoint import TrainedModel
 
 from ..results import LikelihoodResult
 from .images import LikelihoodImages

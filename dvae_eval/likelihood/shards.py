@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dvae_core.containers import read_npz
 from dvae_core.errors import DataError
-from dvae_core.files import write_npz
+from dvae_core.io.containers import read_npz
+from dvae_core.io.files import write_npz
 from dvae_core.rng import numpy_generator
-from dvae_core.run_files import locked
+from dvae_core.training.run_directory import locked
 
-from ..pool import check_wanted, cluster_size, spread
-from .resources import Plan, Resources, process_memory, torch_threads
-from .weights import ImageWeights, stack_images
+from ..runtime.compute import Plan, Resources, process_memory, torch_threads
+from ..runtime.pool import check_wanted, cluster_size, spread
+from .importance import ImageWeights, stack_images
 
 __all__ = ["ShardStore", "Shards", "Task", "digest_of", "weigh_images"]
 

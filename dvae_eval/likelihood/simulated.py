@@ -34,13 +34,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvae_core.model import DVAE
+from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
 
-from ..prior_states import draw_states
-from .image_estimates import ImageEstimates, standard_error
+from ..samples.prior_states import draw_states
+from .importance import ImageWeights, Weighing, draw_weights
+from .per_image import ImageEstimates, standard_error
 from .protocol import GenerativeModel, WeightSource
-from .weights import ImageWeights, Weighing, draw_weights
 
 __all__ = ["Simulated", "SimulatedGap", "SimulatedWeighing", "compare", "simulate", "simulate_own"]
 

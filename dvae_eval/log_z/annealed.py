@@ -10,11 +10,11 @@ from dvae_core.errors import ConfigError
 
 from ..config import LogZConfig
 from ..machine import Machine
-from .bridge import std_err_of_mean
-from .diagnostics import check_lower_bound, student_limit
-from .estimate import Estimate, ProgressCallback
+from .bar import std_err_of_mean
+from .checks import check_lower_bound, student_limit
+from .methods import Estimate, ProgressCallback
+from .run import HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich
-from .tempered import HALF_UNIT, TemperedRun
 
 __all__ = ["estimate_by_annealing"]
 

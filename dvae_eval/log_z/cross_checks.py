@@ -21,8 +21,8 @@ from scipy.special import logsumexp
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
 from ..machine import Machine
-from ..sampling.path import Base, Path, binary_states
-from .bridge import MIN_OVERLAP, std_err_of_mean
+from ..sampling.reference import Base, Path, binary_states
+from .bar import MIN_OVERLAP, std_err_of_mean
 
 __all__ = [
     "Integral",

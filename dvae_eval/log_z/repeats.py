@@ -13,12 +13,12 @@ from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
 from ..machine import Machine
-from ..pool import check_wanted, spread
 from ..results import Check
+from ..runtime.pool import check_wanted, spread
+from ..runtime.resume import Partial
 from .annealed import estimate_by_annealing
-from .diagnostics import check_repeats
-from .estimate import Estimate, ProgressCallback, estimate_by_tempering
-from .partial import Partial
+from .checks import check_repeats
+from .methods import Estimate, ProgressCallback, estimate_by_tempering
 
 __all__ = ["repeated"]
 

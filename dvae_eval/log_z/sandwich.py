@@ -9,8 +9,8 @@ from typing import Any
 
 from ..results import Check
 from ..sampling.annealing import Annealing, annealed_importance_sampling, ladder_schedule, reverse_ais
-from .diagnostics import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
-from .tempered import TemperedRun
+from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
+from .run import TemperedRun
 
 __all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..sampling.tempering import Works
+from ..sampling.replicas import Works
 
 __all__ = ["CROOKS_SHIFT", "STATISTICS", "WorkSums"]
 

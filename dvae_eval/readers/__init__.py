@@ -4,7 +4,7 @@
 takes its log Z to the file's own convention.  No reader runs what a file holds.
 """
 
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 from .registry import read_machine, recognise
 
 __all__ = ["ReadConfig", "Reading", "read_machine", "recognise"]

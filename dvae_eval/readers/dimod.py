@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import check_size
 from dvae_core.errors import DataError
+from dvae_core.io.containers import check_size
 
-from .reading import ReadConfig, Reading, from_bonds
+from .options import ReadConfig, Reading, from_bonds
 from .text import read_text
 
 __all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo"]

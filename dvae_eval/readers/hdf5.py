@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import check_count, check_size
 from dvae_core.errors import DataError
-from dvae_core.matlab import Coordinates, check_entries
+from dvae_core.io.containers import check_count, check_size
+from dvae_core.io.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
 from .extras import needs
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 
 if TYPE_CHECKING:
     import h5py

@@ -11,7 +11,8 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import (
+from dvae_core.errors import DataError, DvaeError
+from dvae_core.io.containers import (
     mat_names,
     npz_names,
     read_amat,
@@ -21,11 +22,10 @@ from dvae_core.containers import (
     read_npz,
     reading,
 )
-from dvae_core.errors import DataError, DvaeError
-from dvae_core.files import sha256_file, shown
+from dvae_core.io.files import sha256_file, shown
 
 from ..machine import BipartiteMachine, Machine
-from .reading import ReadConfig
+from .options import ReadConfig
 from .registry import FORMATS, read_machine, recognise
 
 __all__ = ["inspect_file"]
@@ -93,10 +93,10 @@ def _machine(machine: Machine) -> Facts:
 
 def _own(path: Path) -> Facts | None:
     """Return what is known of a model or checkpoint of this project; None if the file is another's."""
-    from dvae_core.checkpoint import load_model
-    from dvae_core.torch_files import read_torch
+    from dvae_core.io.torch_files import read_torch
+    from dvae_core.training.checkpoint import load_model
 
-    from ..likelihood.estimator import machine_of
+    from ..likelihood.estimate_log_likelihood import machine_of
 
     content = read_torch(path)
     format = str(content.get("format")) if isinstance(content, dict) else ""

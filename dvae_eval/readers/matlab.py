@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvae_core.containers import advice, read_mat_variables
+from dvae_core.io.containers import advice, read_mat_variables
 
 from .arrays import KNOWN, read_arrays
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 
 __all__ = ["read"]
 

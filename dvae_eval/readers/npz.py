@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.containers import advice, npz_names, read_npz
 from dvae_core.errors import DataError
-from dvae_core.matlab import Coordinates, check_entries
+from dvae_core.io.containers import advice, npz_names, read_npz
+from dvae_core.io.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 
 __all__ = ["read"]
 

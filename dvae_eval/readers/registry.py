@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dvae_core.containers import open_archive, reading
 from dvae_core.errors import DataError
-from dvae_core.files import unchanged
-from dvae_core.matlab import is_mat
-from dvae_core.torch_files import is_torch_archive
+from dvae_core.io.containers import open_archive, reading
+from dvae_core.io.files import unchanged
+from dvae_core.io.matlab import is_mat
+from dvae_core.io.torch_files import is_torch_archive
 
 from . import dimod, skops, uai
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 
 __all__ = ["FORMATS", "Format", "read_machine", "recognise"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dvae_core.errors import DataError
 
 from .extras import needs
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 from .tensors import read_tensors
 
 __all__ = ["read"]

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dvae_core.containers import open_archive, read_array
 from dvae_core.errors import DataError
+from dvae_core.io.containers import open_archive, read_array
 
 from .arrays import read_arrays
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 
 __all__ = ["SCHEMA", "read"]
 

@@ -12,7 +12,7 @@ from dvae_core.errors import DataError
 
 from ..machine import real_array
 from .arrays import BIASES, WEIGHTS, read_arrays
-from .reading import ReadConfig, Reading, from_bonds
+from .options import ReadConfig, Reading, from_bonds
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dvae_core.errors import DataError
 
-from .reading import ReadConfig, Reading
+from .options import ReadConfig, Reading
 from .tensors import NESTED, read_tensors
 
 __all__ = ["read"]
@@ -14,7 +14,7 @@ __all__ = ["read"]
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a PyTorch file; of a model of this project, its prior."""
-    from dvae_core.torch_files import read_torch
+    from dvae_core.io.torch_files import read_torch
 
     content = read_torch(path)
     if not isinstance(content, dict):
@@ -27,9 +27,9 @@ def read(path: Path, config: ReadConfig) -> Reading:
 
 def _own(path: Path, config: ReadConfig) -> Reading:
     """Return the prior of a trained model."""
-    from dvae_core.checkpoint import load_model
+    from dvae_core.training.checkpoint import load_model
 
-    from ..likelihood.estimator import machine_of, model_description
+    from ..likelihood.estimate_log_likelihood import machine_of, model_description
 
     config.leave("this project")
     trained = load_model(path)

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from dvae_core.containers import reading
 from dvae_core.errors import DataError
-from dvae_core.files import shown
+from dvae_core.io.containers import reading
+from dvae_core.io.files import shown
 
-from .reading import ReadConfig, Reading, from_bonds
+from .options import ReadConfig, Reading, from_bonds
 from .text import read_text
 
 __all__ = ["KINDS", "read"]

@@ -30,8 +30,8 @@ from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.rng import torch_generator
 
 from ..machine import Machine
-from .ladder import Ladder
-from .path import Base, Path, binary_states
+from .reference import Base, Path, binary_states
+from .schedule import Ladder
 
 __all__ = [
     "Annealing",

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from dvae_core.errors import DataError
-from dvae_core.files import atomic_write
-from dvae_core.torch_files import read_torch
+from dvae_core.io.files import atomic_write
+from dvae_core.io.torch_files import read_torch
 
 __all__ = ["Decoder", "PeerModel", "encoder", "load_peer", "save_peer"]
 

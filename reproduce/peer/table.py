@@ -9,9 +9,9 @@ import argparse
 import json
 from pathlib import Path
 
-from dvae_core.files import write_text
+from dvae_core.io.files import write_text
 from dvae_eval.results import LikelihoodResult, load_result
-from dvae_reports.paired import difference
+from dvae_reports.results.paired import difference
 
 ROWS = {
     "ours": "ours, posterior of 4 groups",

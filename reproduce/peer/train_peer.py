@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dvae_core.data import load
-from dvae_core.files import write_text
+from dvae_core.io.files import write_text
 
 VERSIONS = ("dwave-pytorch-plugin", "torch", "numpy")
 

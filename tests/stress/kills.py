@@ -39,16 +39,19 @@ sys.path[:0] = [str(ROOT / part) for part in (".", "cli", "reports")]
 from dvae_cli.commands import likelihood, log_z, report  # noqa: E402, F401
 from dvae_cli.main import main as dvae_eval  # noqa: E402
 from dvae_cli.train import main as dvae_train  # noqa: E402
-from dvae_core import files, train  # noqa: E402
-from dvae_core.checkpoint import load_model, load_tensors  # noqa: E402
-from dvae_core.containers import npz_names, read_npz  # noqa: E402
-from dvae_core.run_files import read_config  # noqa: E402
+from dvae_core.io import files  # noqa: E402
+from dvae_core.io.containers import npz_names, read_npz  # noqa: E402
+from dvae_core.training import trainer as train  # noqa: E402
+from dvae_core.training.checkpoint import load_model, load_tensors  # noqa: E402
+from dvae_core.training.run_directory import read_config  # noqa: E402
 from dvae_eval import estimate_log_z  # noqa: E402
 from dvae_eval.likelihood import shards  # noqa: E402
-from dvae_eval.log_z import partial, repeats, tempered  # noqa: E402
+from dvae_eval.log_z import repeats  # noqa: E402
+from dvae_eval.log_z import run as tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
-from dvae_reports import render  # noqa: E402, F401
-from dvae_reports.metrics import read_metrics  # noqa: E402
+from dvae_eval.runtime import resume as partial  # noqa: E402
+from dvae_reports.report import render  # noqa: E402, F401
+from dvae_reports.results.metrics import read_metrics  # noqa: E402
 
 SMALL = "--left 6 --right 6 --groups 2 --continuous 2 --layers 1 --encoder-hidden 16 --prior-hidden 8 "
 SMALL += "--decoder-hidden 16 --chains 20 --sweeps 3 --seed 1 --quiet"

@@ -32,7 +32,7 @@ def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, *
     is in SOURCE's own convention.
     """
     from dvae_eval.readers import read_machine
-    from dvae_eval.writers import write_machine
+    from dvae_eval.readers.write import write_machine
 
     from ..console import say
 

@@ -72,8 +72,8 @@ def command(
     """
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
-    from dvae_core.files import write_bytes
-    from dvae_reports.drawing import draw, figure_bytes
+    from dvae_core.io.files import write_bytes
+    from dvae_reports.figures.registry import draw, figure_bytes
 
     from ..console import say
 

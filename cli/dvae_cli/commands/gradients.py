@@ -56,9 +56,9 @@ def command(
     estimator. A bias where theory allows none is a defect, and gives exit status 3.
     """
     config = GradientConfig(**settings)
-    from dvae_core.checkpoint import load_model
     from dvae_core.data import load
-    from dvae_eval.gradients import measure_gradients
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.gradients.comparison import measure_gradients
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
@@ -87,9 +87,9 @@ def command(
 
 def _draw(result: GradientResult, path: Path) -> None:
     """Write the figure of the variances to `path`, whole or not at all."""
-    from dvae_core.files import write_bytes
-    from dvae_reports.drawing import figure_bytes
+    from dvae_core.io.files import write_bytes
     from dvae_reports.figures.gradients import plot_gradient_variance
+    from dvae_reports.figures.registry import figure_bytes
 
     figure = plot_gradient_variance(result).get_figure(root=True)
     assert figure is not None  # the axes were made in one

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dvae_core.errors import ConfigError, DataError, ResultError
-from dvae_core.files import remove_file
+from dvae_core.io.files import remove_file
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
@@ -27,7 +27,7 @@ from ..options import (
 from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
-    from dvae_core.checkpoint import TrainedModel
+    from dvae_core.training.checkpoint import TrainedModel
     from dvae_eval.likelihood.images import LikelihoodImages
     from dvae_eval.likelihood.shards import Shards
     from dvae_eval.results import LikelihoodResult, LogZResult
@@ -97,13 +97,13 @@ def command(
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
-    from dvae_core.checkpoint import load_model
-    from dvae_eval.likelihood.estimator import estimate_log_likelihood
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
     from dvae_eval.likelihood.images import images_path
     from dvae_eval.likelihood.pictures import picture_images
-    from dvae_eval.likelihood.resources import Resources, parse_memory
     from dvae_eval.likelihood.shards import Shards
-    from dvae_eval.pool import cluster
+    from dvae_eval.runtime.compute import Resources, parse_memory
+    from dvae_eval.runtime.pool import cluster
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish, hold_output
@@ -207,7 +207,7 @@ def _log_z(
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
-    from dvae_eval.likelihood.estimator import model_description
+    from dvae_eval.likelihood.estimate_log_likelihood import model_description
     from dvae_eval.results import LogZResult, load_result
 
     from ..console import say
@@ -236,7 +236,7 @@ def _estimated_log_z(
     partial: Path | None,
 ) -> LogZResult:
     """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
-    from dvae_eval.likelihood.estimator import machine_of
+    from dvae_eval.likelihood.estimate_log_likelihood import machine_of
 
     from ..inputs import estimate_with_progress
 
@@ -247,9 +247,9 @@ def _estimated_log_z(
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
     """Write the page of figures to `path`, whole or not at all."""
-    from dvae_core.files import write_bytes
-    from dvae_reports.drawing import figure_bytes
+    from dvae_core.io.files import write_bytes
     from dvae_reports.figures.likelihood import plot_likelihood
+    from dvae_reports.figures.registry import figure_bytes
 
     write_bytes(path, figure_bytes(plot_likelihood(result, images), path.suffix[1:]))
 

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
-from dvae_core.files import remove_file
+from dvae_core.io.files import remove_file
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
@@ -76,7 +76,7 @@ def command(
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
         raise ConfigError("--scheduler: a single estimate is made here; give --repeats as well")
-    from dvae_eval.pool import cluster
+    from dvae_eval.runtime.pool import cluster
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, estimate_with_progress, finish, hold_output

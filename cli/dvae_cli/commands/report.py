@@ -38,9 +38,9 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: boo
     Samples are drawn if there are none of the run's model yet; log Z and log-likelihood are shown if
     dvae-eval logz and ll have measured them.
     """
-    from dvae_core.files import write_text
-    from dvae_reports.render import render_report
-    from dvae_reports.run_directory import RunRecord
+    from dvae_core.io.files import write_text
+    from dvae_reports.report.render import render_report
+    from dvae_reports.results.run_directory import RunRecord
 
     from ..console import say
 
@@ -55,8 +55,8 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: boo
 
 def _draw_missing_samples(run: Path, quiet: bool) -> None:
     """Draw samples of a run's model unless there are some of that very model."""
-    from dvae_core.files import sha256_file
-    from dvae_eval.sample_grid import SampleGrid
+    from dvae_core.io.files import sha256_file
+    from dvae_eval.samples.grid import SampleGrid
 
     from ..console import say
     from .samples import make_samples

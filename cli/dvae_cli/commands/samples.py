@@ -51,9 +51,9 @@ def command(
 
 def make_samples(model: Path, path: Path, seed: int, device: str) -> None:
     """Draw the pictures of the model at `model` and write them to `path`."""
-    from dvae_core.checkpoint import load_model
     from dvae_core.data import load
-    from dvae_eval.samples import draw_sample_grid
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.samples.draw import draw_sample_grid
 
     from ..inputs import command_line
 

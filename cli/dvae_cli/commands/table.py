@@ -13,8 +13,8 @@ from dvae_core.errors import ConfigError, ResultError
 from ..options import common_options, output_path
 
 if TYPE_CHECKING:
-    from dvae_reports.measured import Measured
-    from dvae_reports.typeset import Table
+    from dvae_reports.results.loaded import Measured
+    from dvae_reports.tables.formats import Table
 
 __all__ = ["command", "print_tables"]
 
@@ -60,9 +60,9 @@ def command(
     standard deviation. What is best is bold; a result that is not to be trusted is marked with † and never the
     best, and makes the exit status 3. Without RESULT, the paper's table alone.
     """
-    from dvae_core.files import write_text
-    from dvae_reports.comparison import command_table, make_tables
-    from dvae_reports.typeset import write_tables
+    from dvae_core.io.files import write_text
+    from dvae_reports.tables import command_table, make_tables
+    from dvae_reports.tables.formats import write_tables
 
     from ..console import say
     from ..runner import NOT_TRUSTWORTHY
@@ -90,7 +90,7 @@ def command(
 
 def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[Measured], list[Measured]]:
     """Return all results at `paths`, and those that a kind of table is made of; ResultError for a path without."""
-    from dvae_reports.measured import read_measured
+    from dvae_reports.results.loaded import read_measured
 
     wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
     everything: list[Measured] = []
@@ -113,7 +113,7 @@ def print_tables(tables: Sequence[Table], format_name: str) -> None:
 
     from rich.console import Console
 
-    from dvae_reports.typeset import write_tables
+    from dvae_reports.tables.formats import write_tables
 
     console = Console()
     width = console.width if console.is_terminal else None

@@ -13,7 +13,7 @@ from .likelihood import (
     plot_worst_images,
 )
 from .log_z import plot_barrier, plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
-from .mosaics import mosaic, pair_mosaic, plot_reconstructions, plot_samples
+from .samples import mosaic, pair_mosaic, plot_reconstructions, plot_samples
 from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
 

@@ -12,7 +12,7 @@ from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
 from ..rounding import count, fixed
-from .mosaics import mosaic
+from .samples import mosaic
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
 __all__ = [

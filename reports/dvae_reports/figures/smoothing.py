@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from dvae_eval.smoothing_curves import SmoothingCurves
+from dvae_eval.samples.smoothing_curves import SmoothingCurves
 
 from .panels import DPI, grid_shape, label_panels
 from .style import PALETTE, axes, legend_above, styled

@@ -1,7 +1,7 @@
 """One look for every figure: colours, sizes, and the axes to draw in.
 
 The colours are told apart in grey and by colour-blind eyes, and no line is known by its colour alone.  Each has
-a name, so that a page can give it another value in a dark theme (see `dvae_reports.embed`).
+a name, so that a page can give it another value in a dark theme (see `dvae_reports.report.svg`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..metrics import Epoch
+from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
 __all__ = ["plot_elbo", "plot_kl", "plot_runs"]

@@ -1,0 +1,1 @@
+"""dvae-eval doctor: check the installation."""

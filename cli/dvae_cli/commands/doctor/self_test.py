@@ -1,0 +1,189 @@
+"""Check that the installation computes what it should: a tiny RBM against brute force, a run from end to end."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import math
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dvae_core import __version__
+from dvae_core.config import ModelConfig, RunConfig, TrainConfig
+from dvae_core.data import describe, load
+from dvae_eval.config import LikelihoodConfig, LogZConfig
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of, model_description
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.machine import BipartiteMachine
+from dvae_eval.results import Check
+
+__all__ = ["checkup", "environment"]
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pymbar",
+    "numba",
+    "matplotlib",
+    "jinja2",
+    "rich",
+    "click",
+    "joblib",
+    "networkx",
+)
+REINSTALL = "reinstall with the pinned versions: pip install -c constraints.txt ."
+# |z| beyond this has a chance of 6 in 100 000; the seed is fixed, so that a sound installation always passes.
+MAX_Z = 4.0
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, devices, threads and where data are looked for, as JSON values."""
+    versions = {"dvae-toolkit": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "system": platform.platform(),
+        "versions": versions,
+        "devices": [
+            "cpu",
+            *(f"cuda:{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())),
+        ],
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "variables": {
+            name: os.environ[name] for name in ("OMP_NUM_THREADS", "DVAE_DATA_DIR") if name in os.environ
+        },
+        "data": {listing.name: listing.place for listing in describe()},
+    }
+
+
+def checkup(say: Callable[[str], None]) -> list[Check]:
+    """Return every check; `say` hears what is being done.
+
+    Each compares with a number that is known some other way, so that a wrong build of a library, a broken device
+    or a damaged file shows.
+    """
+    checks: list[Check] = []
+    for words, run in STEPS.items():
+        say(words)
+        try:
+            checks += run()
+        except Exception as error:  # whatever is broken, the other checks go on
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            checks.append(Check(f"{words}: failed ({text})", 1.0, 0.0, False, REINSTALL))
+    return checks
+
+
+def _tiny_machine() -> BipartiteMachine:
+    """Return an RBM of 4 + 3 units with couplings of order one."""
+    rng = np.random.default_rng(0)
+    return BipartiteMachine.from_arrays(*(rng.normal(0, 1, shape) for shape in ((4, 3), 4, 3)))
+
+
+def _brute_force(machine: BipartiteMachine) -> float:
+    """Return log Z by visiting all states, in Python floats, by a code that shares nothing with the estimators."""
+    W, b, c = (array.tolist() for array in (machine.W, machine.b_left, machine.b_right))
+    weights = []
+    for v in itertools.product((0, 1), repeat=len(b)):
+        for h in itertools.product((0, 1), repeat=len(c)):
+            bonds = sum(W[i][j] for i in range(len(b)) for j in range(len(c)) if v[i] and h[j])
+            biases = sum(x for x, on in zip((*b, *c), (*v, *h), strict=True) if on)
+            weights.append(math.exp(bonds + biases))
+    return math.log(math.fsum(weights))
+
+
+def _exact() -> list[Check]:
+    """Hold the enumerated log Z against brute force."""
+    machine = _tiny_machine()
+    gap = abs(estimate_log_z(machine).log_z - _brute_force(machine))
+    return [Check("exact log Z from brute force, nats", gap, 1e-9, gap < 1e-9, REINSTALL)]
+
+
+def _tempered() -> list[Check]:
+    """Hold parallel tempering on every device against brute force."""
+    machine = _tiny_machine()
+    exact, checks = _brute_force(machine), []
+    for device in ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]:
+        config = LogZConfig(method="pt-bar", n_sweeps=1000, seed=1)
+        found = [estimate_log_z(machine, config, device=device) for _ in range(2)]
+        z = abs(found[0].log_z - exact) / found[0].std_err
+        name = f"estimated log Z from brute force on {device}, standard errors"
+        checks.append(Check(name, z, MAX_Z, z < MAX_Z, REINSTALL))
+        gap = abs(found[0].log_z - found[1].log_z)
+        name = f"the same estimate twice on {device}, nats apart"
+        checks.append(Check(name, gap, 0.0, gap == 0, "set OMP_NUM_THREADS=1 and run again"))
+    return checks
+
+
+def _end_to_end() -> list[Check]:
+    """Train a tiny model, measure it, and hold the bound below the likelihood."""
+    from dvae_core.training.checkpoint import load_model
+    from dvae_core.training.trainer import Trainer
+
+    data = load("bars-and-stripes-2x2")
+    model = ModelConfig(n_left=3, n_right=3, n_groups=2, n_layers=1, n_continuous=2, encoder_hidden=(8,))
+    config = RunConfig("bars-and-stripes-2x2", model, replace(TrainConfig(), epochs=1, n_chains=20, n_sweeps=2))
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(Path(folder), config, data).train(_Silent())
+        trained = load_model(Path(folder) / "model.pt")
+    log_z = estimate_log_z(machine_of(trained), description=model_description(trained))
+    images = data.fixed("test")
+    found = estimate_log_likelihood(
+        trained, images, log_z, LikelihoodConfig(n_samples=100, limit=100, n_simulated=0)
+    )
+    gap = found.elbo - found.log_likelihood
+    return [Check("bound above the log-likelihood of a trained model, nats", gap, 0.0, gap <= 0, REINSTALL)]
+
+
+class _Silent:
+    """Progress of training that nobody watches."""
+
+    def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
+        """Hear of a step."""
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Hear of an epoch."""
+
+
+def _figure() -> list[Check]:
+    """Draw a figure, which needs matplotlib and its fonts."""
+    drawing = importlib.import_module("dvae_reports.figures.registry")
+    n_bytes = len(drawing.figure_bytes(drawing.draw("smoothing", []), "png"))
+    return [Check("bytes of a figure", float(n_bytes), 1000.0, n_bytes > 1000, REINSTALL)]
+
+
+def _data_folder() -> list[Check]:
+    """Make sure that data sets can be written to their folder, or to where it would be made."""
+    from dvae_core.data.fetch import data_folder
+
+    existing = next(_up(data_folder()))
+    usable = os.access(existing, os.W_OK) or "DVAE_DATA_DIR" in os.environ
+    remedy = f"let {existing} be written to, or set DVAE_DATA_DIR"
+    return [Check(f"data sets can be stored in {data_folder()}", float(usable), 1.0, usable, remedy)]
+
+
+def _up(path: Path) -> Iterator[Path]:
+    """Yield the existing ones among a path and the folders that it lies in."""
+    yield from (folder for folder in (path, *path.parents) if folder.exists())
+
+
+STEPS: dict[str, Callable[[], list[Check]]] = {
+    "enumerating a tiny RBM": _exact,
+    "tempering it": _tempered,
+    "training and measuring a tiny model": _end_to_end,
+    "drawing a figure": _figure,
+    "looking for the data folder": _data_folder,
+}

@@ -1,0 +1,1 @@
+"""dvae-eval sweep: train and measure a grid of settings and seeds."""

@@ -1,0 +1,192 @@
+"""dvae-eval sweep: a grid of training runs, each trained and measured, and one table of them all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dvae_core.errors import ConfigError
+
+from ...options import common_options, refuse_both, scheduler_option
+
+if TYPE_CHECKING:
+    from .grid import Point, Runs
+
+__all__ = ["command"]
+
+FAILED = 1
+MANIFEST = ".sweep.json"
+
+
+class Vary(click.ParamType["tuple[str, list[str]]"]):
+    """An option of dvae-train with its values: `groups=1 2 4`."""
+
+    name = "option=value value ..."
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, list[str]]:
+        """Return the option's name and its values."""
+        name, sign, values = str(value).partition("=")
+        if not (sign and values.split()):
+            self.fail(f"{value!r} is not of the form 'groups=1 2 4'", param, ctx)
+        return ",".join(part.strip().lstrip("-") for part in name.split(",")), values.split()
+
+
+class Part(click.ParamType["tuple[int, int]"]):
+    """One of several equal parts: `3/16`."""
+
+    name = "k/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return which part, from 0, of how many."""
+        try:
+            k, n = map(int, str(value).split("/"))
+        except ValueError:
+            k, n = 0, 0
+        if not 1 <= k <= n:
+            self.fail(f"{value!r} is not of the form 3/16", param, ctx)
+        return k - 1, n
+
+
+# What stands behind the first word that is no option of ours is dvae-train's.
+@click.command("sweep", context_settings={"allow_interspersed_args": False})
+@click.argument(
+    "training", nargs=-1, required=True, type=click.UNPROCESSED, metavar="DATASET [TRAINING OPTIONS]..."
+)
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Where the run directories go.")
+@click.option(
+    "--vary",
+    multiple=True,
+    type=Vary(),
+    help="An option of dvae-train, or several, and its values; may be repeated.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each: seeds 0, 1, ..."
+)
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time. [default: 1]")
+@click.option("--part", type=Part(), help="Make only the k-th of n parts of the grid: one for each machine.")
+@click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Further options of dvae-eval logz.")
+@click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Further options of dvae-eval ll.")
+@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+@scheduler_option("runs")
+@common_options
+def command(
+    training: tuple[str, ...],
+    out: Path,
+    vary: tuple[tuple[str, list[str]], ...],
+    seeds: int,
+    workers: int | None,
+    part: tuple[int, int] | None,
+    log_z: str,
+    likelihood: str,
+    device: str,
+    scheduler: str | None,
+    quiet: bool,
+    debug: bool,
+) -> int:
+    """Train and measure a grid of models, and show them in one table.
+
+    \b
+    Example:
+      dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --seeds 4 digits --epochs 50
+      dvae-eval sweep --out sweeps/rbm --vary "left,right=8 16 32 64" mnist --epochs 20
+      dvae-eval sweep --out sweeps/widths --vary "prior-hidden=100 400 100,100 400,400" mnist-static
+      dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --part 2/4 digits
+      dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --scheduler tcp://head:8786 digits
+      dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.pdf
+
+    What comes after the data set goes to dvae-train. The same command goes on where it was stopped, or makes what
+    further values and seeds ask for; runs that are complete are left alone. What a run said is in a hidden .log
+    file beside its directory.
+    """
+    from dvae_eval.runtime.pool import cluster
+
+    from ...console import say
+    from ...runner import CleanInterrupt
+    from .grid import Runs, grid, measuring, refuse_other_settings, refuse_own_options
+
+    refuse_both(workers, scheduler)
+    varied = dict(vary)
+    if len(varied) < len(vary):
+        raise ConfigError("--vary: an option is named twice; give all its values at once")
+    refuse_own_options(training, varied)
+    points = grid(out, training, varied, range(seeds))
+    for point in points:
+        refuse_other_settings(point)
+    options = {"logz": measuring("logz", log_z), "ll": measuring("ll", likelihood)}
+    _remember(out, options)
+    chosen = points if part is None else points[part[0] :: part[1]]
+    new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())
+    try:
+        with cluster(scheduler):
+            if scheduler:
+                failures = _make_there(new_runs, chosen, quiet)
+            else:
+                failures = _make(new_runs, chosen, workers or 1, quiet)
+    except KeyboardInterrupt as error:
+        raise CleanInterrupt("stopped, and what was done is saved; the same command goes on") from error
+    for failure in failures:
+        say(f"{failure}; see {out}/.{failure.partition(':')[0]}.log", quiet)
+    distrusted = _show(chosen, quiet)
+    return FAILED if failures else distrusted
+
+
+def _remember(out: Path, options: dict[str, list[str]]) -> None:
+    """Write how the runs are measured, or refuse to measure some in another way than the others."""
+    from dvae_core.io.files import write_text
+
+    path = out / MANIFEST
+    text = json.dumps(options) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(f"--logz, --ll: {out} was measured with other ones; give the same, or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _make(new_runs: Callable[..., Runs], points: list[Point], workers: int, quiet: bool) -> list[str]:
+    """Make the points, `workers` at a time; return what failed."""
+    from joblib import Parallel, delayed
+
+    from ...console import say
+
+    runs = new_runs(threads=max(1, (os.cpu_count() or 1) // workers))
+    # Threads suffice: each waits for processes of its own.
+    jobs = Parallel(n_jobs=workers, backend="threading")
+    try:
+        failures = jobs(delayed(runs.make)(point, lambda words: say(words, quiet)) for point in points)
+    finally:
+        runs.stop()
+    return [failure for failure in failures if failure]
+
+
+def _make_there(new_runs: Callable[..., Runs], points: list[Point], quiet: bool) -> list[str]:
+    """Make the points on the workers of the cluster; return what failed."""
+    from dvae_eval.runtime.pool import spread
+
+    from .grid import make_on_worker
+
+    failures = dict(spread(make_on_worker, (new_runs, quiet), points))
+    return [failures[i] for i in sorted(failures) if failures[i]]
+
+
+def _show(points: list[Point], quiet: bool) -> int:
+    """Print the table of what has been measured; return the exit status that its verdicts ask for."""
+    from dvae_reports.results.loaded import read_measured
+    from dvae_reports.tables import make_tables
+
+    from ...runner import NOT_TRUSTWORTHY
+    from ..table import print_tables
+    from .grid import is_measured
+
+    measured = [one for point in points if is_measured(point) for one in read_measured(point.directory)]
+    likelihoods = [one for one in measured if one.result.kind == "ll"]
+    if likelihoods:
+        print_tables(make_tables("results", likelihoods), "text")
+    return 0 if all(one.result.trustworthy for one in measured) else NOT_TRUSTWORTHY

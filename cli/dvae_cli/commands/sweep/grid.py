@@ -1,0 +1,288 @@
+"""A grid of training runs: settings that vary, seeds, and the command lines that make and measure each run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from click.core import ParameterSource
+
+from dvae_core.config import RunConfig
+from dvae_core.errors import ConfigError, DvaeError
+from dvae_core.io.files import sha256_file
+from dvae_core.training.run_directory import read_config
+from dvae_eval.config import LikelihoodConfig, LogZConfig
+from dvae_eval.results import load_result
+from dvae_eval.runtime.pool import wanted, worker_threads
+
+from ...options import given
+from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
+from ...train import command as train_command
+from ...train import new_config
+
+__all__ = [
+    "Point",
+    "Runs",
+    "config_of",
+    "grid",
+    "is_measured",
+    "make_on_worker",
+    "measuring",
+    "refuse_other_settings",
+    "refuse_own_options",
+]
+
+# How often the end of a process is looked for, and whether anybody still waits for it.
+LOOK_SECONDS = 1.0
+# Options of dvae-train that every run is given, and what to give a sweep in their place.
+OWN = {
+    "seed": "--seeds, the number of them",
+    "run_directory": "--out before the data set",
+    "device": "--device before the data set",
+    "resume": "the same command again",
+}
+
+# Options of dvae-eval logz and ll that decide where results are, and which one is the run's.
+MEASURED = {"logz": ("output", "as_json", "device"), "ll": ("output", "as_json", "device", "data", "method")}
+
+Varied = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of the grid: its directory, and what `dvae-train` is given beside --out."""
+
+    directory: Path
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.directory.name
+
+
+def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int]) -> list[Point]:
+    """Return a point for every combination of the varied settings' values and every seed.
+
+    Parameters
+    ----------
+    out : Path
+        Where the run directories lie.
+    training : sequence of str
+        What all runs have in common on the command line of `dvae-train`.
+    varied : dict of str to list of str
+        Options without their dashes, with their values as one types them; options with commas between them
+        share their values.
+    seeds : sequence of int
+
+    Raises
+    ------
+    ConfigError
+        If two combinations have the same name.
+    """
+    points = []
+    for values in itertools.product(*varied.values()):
+        chosen = dict(zip(varied, values, strict=True))
+        pairs = [(name, value) for names, value in chosen.items() for name in names.split(",")]
+        options = [part for name, value in pairs for part in (f"--{name}", value)]
+        parts = [f"{names.replace(',', '+')}-{_plain(value)}" for names, value in chosen.items()]
+        for seed in seeds:
+            name = "_".join([*parts, f"seed-{seed}"])
+            points.append(Point(out / name, (*training, *options, "--seed", str(seed))))
+    names = [point.name for point in points]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"--vary: {name} comes up twice; give different values")
+    return points
+
+
+def _plain(value: str) -> str:
+    """Return a value as part of a directory's name."""
+    return re.sub(r"[^\w.]+", "x", Path(value).stem if os.sep in value else value)
+
+
+def config_of(point: Point) -> RunConfig:
+    """Return the settings that a point asks for; ConfigError or click's own errors if they cannot be used."""
+    arguments = [*point.arguments, "--out", str(point.directory)]
+    values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
+    return new_config(values.pop("dataset"), values.pop("preset"), values)
+
+
+def refuse_own_options(training: Sequence[str], varied: Varied) -> None:
+    """Raise ConfigError if `dvae-train` is given options that the sweep itself gives it: the last would win."""
+    names = [f"--{name}=" for names in varied for name in names.split(",")]
+    context = train_command.make_context("dvae-train", [*training, *names], resilient_parsing=True)
+    for parameter in train_command.params:
+        name = parameter.name or ""
+        if name in OWN and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"{parameter.opts[0]}: the sweep sets it for every run; give {OWN[name]}")
+
+
+def measuring(name: str, text: str) -> list[str]:
+    """Return the further options of `dvae-eval NAME` in `text`; refuse them before models are trained for them."""
+    from .. import likelihood, log_z
+
+    try:
+        options = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--{name}: {error}; give options as in a shell") from error
+    command, settings = {"logz": (log_z.command, LogZConfig), "ll": (likelihood.command, LikelihoodConfig)}[name]
+    # Any file that exists stands for the model.
+    context = command.make_context(f"dvae-eval {name}", [__file__, *options])
+    for parameter in command.params:
+        fixed = parameter.name in MEASURED[name]
+        if fixed and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
+            raise ConfigError(f"--{name}: {parameter.opts[0]} is the sweep's own; leave it out")
+    settings(**given(settings, context.params))
+    return options
+
+
+def refuse_other_settings(point: Point) -> None:
+    """Raise ConfigError if the point's directory holds a run with other settings than asked for."""
+    wanted = config_of(point)
+    if (point.directory / "config.json").exists() and read_config(point.directory) != wanted:
+        raise ConfigError(
+            f"--out: the run in {point.directory} has other settings; give the same ones, or another directory"
+        )
+
+
+def is_measured(point: Point) -> bool:
+    """Whether the point has a model with a log Z and a log-likelihood of its own."""
+    model = point.directory / "model.pt"
+    try:
+        digest = sha256_file(model)
+        results = [load_result(model.with_name(name)) for name in ("logz.json", "ll.json")]
+    except (DvaeError, OSError):
+        return False
+    return all(result.model.get("sha256") == digest for result in results)
+
+
+@dataclass(slots=True)
+class Runs:
+    """Runs the commands of points, several at a time from as many threads, and stops them together.
+
+    Attributes
+    ----------
+    log_z, likelihood : tuple of str
+        Further options of `dvae-eval logz` and `dvae-eval ll`.
+    device : str
+        Where to compute.
+    threads : int
+        OpenMP threads of every process.
+    place : Path
+        Where the commands run: paths on their command lines start from there.
+    """
+
+    log_z: tuple[str, ...]
+    likelihood: tuple[str, ...]
+    device: str
+    threads: int
+    place: Path = field(default_factory=Path.cwd)
+    stopped: bool = False
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def make(self, point: Point, say: Callable[[str], None]) -> str:
+        """Train and measure a point, or go on where it was left; return what failed, empty if nothing did.
+
+        What the commands say goes to a hidden log file beside the point's directory.
+        """
+        directory = self.place / point.directory
+        if is_measured(replace(point, directory=directory)):
+            return ""
+        model = str(point.directory / "model.pt")
+        resume = ["--resume"] if (directory / "config.json").exists() else []
+        compute = ["--device", self.device, "--quiet"]
+        steps = {
+            "training": ["train", *point.arguments, "--out", str(point.directory), *resume, *compute],
+            "log Z": ["main", "logz", model, *self.log_z, *compute],
+            "log-likelihood": ["main", "ll", model, *self.likelihood, *compute],
+        }
+        for step, command in steps.items():
+            if self.stopped:
+                return f"{point.name}: stopped before its {step}"
+            say(f"{point.name}: {step}")
+            status = self._run(command, directory.with_name(f".{point.name}.log"))
+            if status not in (0, NOT_TRUSTWORTHY):
+                return f"{point.name}: {step} {'was stopped' if status == INTERRUPTED else 'failed'}"
+        return ""
+
+    def stop(self) -> None:
+        """Let every running command end as Ctrl-C does, wait until it has, and start no other."""
+        with self._lock:
+            self.stopped = True
+            running = list(self._running)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        for process in running:
+            process.wait()
+
+    def _run(self, arguments: Sequence[str], log: Path) -> int:
+        """Run `python -m dvae_cli.<first argument>`; return its exit status."""
+        module, *rest = arguments
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
+        with log.open("ab") as file:
+            with self._lock:
+                if self.stopped:
+                    return INTERRUPTED
+                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`; on a leash, for it
+                # must not go on beside its successor on another worker when this process is gone.
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "dvae_cli.commands.sweep.exits_with_parent", module, *rest],
+                    stdin=_leash(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                    cwd=self.place,
+                    env=environment,
+                    start_new_session=True,
+                )
+                self._running.add(process)
+            # Interrupted here, the process stays among those that `stop` takes care of.
+            status = self._end_of(process)
+            with self._lock:
+                self._running.discard(process)
+            return status
+
+    def _end_of(self, process: subprocess.Popen[bytes]) -> int:
+        """Return the exit status of a process when it has ended; stop it if nobody waits for it any more."""
+        while True:
+            try:
+                status = process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if not wanted():
+                    self.stop()
+            else:
+                return status
+
+
+@cache
+def _leash() -> int:
+    """Return the reading end of a pipe whose writing end is closed when this process ends, even by a kill."""
+    return os.pipe()[0]
+
+
+def make_on_worker(shared: tuple[Callable[..., Runs], bool], point: Point) -> str:
+    """Make a point on the worker of a cluster, with all its threads; return what failed, empty if nothing did.
+
+    `shared` has what makes the Runs when given the threads, and whether to say nothing.
+    """
+    from distributed import print as print_there_and_here
+
+    new_runs, quiet = shared
+
+    def say(words: str) -> None:
+        if not quiet:
+            print_there_and_here(words, file=sys.stderr)
+
+    return new_runs(threads=worker_threads()).make(point, say)

@@ -1,0 +1,246 @@
+"""Strict readers of the files that arrays come in: NPY and NPZ, IDX, text of zeros and ones, MATLAB.
+
+Each returns arrays or raises a DataError of one line that names the file; none executes what a file holds,
+and none allocates more than `LIMIT_BYTES` for the arrays it returns, whatever a header claims.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, DvaeError
+from . import matlab
+from .memory import available_memory, in_bytes
+
+__all__ = [
+    "LIMIT_BYTES",
+    "advice",
+    "check_count",
+    "check_size",
+    "mat_names",
+    "npz_names",
+    "open_archive",
+    "read_amat",
+    "read_array",
+    "read_idx",
+    "read_mat",
+    "read_mat_variables",
+    "read_npy",
+    "read_npz",
+    "reading",
+]
+
+LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
+LIMIT_VALUES = 2**28  # in one array: what is stored in bytes, or packed, may have to become float64
+BLOCK_BYTES = 1 << 20
+REASON_CHARACTERS = 200  # of another library's message, which may quote the file
+HEADER_BYTES = 1 << 16  # of an NPY file; NumPy writes 118
+
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What the standard library, NumPy and others raise on damaged files (RuntimeError: an encrypted archive, or
+# brackets too deep; MemoryError, SyntaxError and TokenError: an NPY header, which is a Python literal).
+_DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@contextmanager
+def advice(what_to_do: str) -> Iterator[None]:
+    """Append what to do to the message of a DataError that the block raises."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{error}; {what_to_do}") from error
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Yield a ZIP archive whose entries, unpacked, are together within `LIMIT_BYTES` and have plain names."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        check_size(sum(entry.file_size for entry in entries), str(path))
+        for name in archive.namelist():
+            # Nothing is ever unpacked onto the disk; an archive that tries is not what it says it is.
+            if name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"{path}: has an entry {name[:60]!r} that leads out of it")
+        if len(set(archive.namelist())) != len(entries):
+            raise DataError(f"{path}: has two entries of one name")
+        yield archive
+
+
+def npz_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an NPZ file."""
+    with reading(path, "NPZ"), open_archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:
+    """Return the named arrays of an NPZ file, of any shape; `kinds` of NumPy types, real numbers as a rule."""
+    arrays = {}
+    with reading(path, "NPZ"), open_archive(path) as archive:
+        held = set(archive.namelist())
+        for name in names:
+            if f"{name}.npy" not in held:
+                raise DataError(f'{path}: holds no array "{name}"')
+            with archive.open(f"{name}.npy") as stream:
+                size = archive.getinfo(f"{name}.npy").file_size
+                arrays[name] = read_array(stream, size, f'{path}, array "{name}"', kinds)
+    return arrays
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Return the array of an NPY file, numbers or booleans of any shape."""
+    with reading(path, "NPY"), path.open("rb") as stream:
+        return read_array(stream, path.stat().st_size, str(path))
+
+
+def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
+    """Return the array of bytes with `n_axes` axes that an IDX file, plain or gzipped, holds."""
+    with reading(path, "IDX"), _open(path) as stream:
+        if stream.read(4) != bytes([0, 0, 8, n_axes]):
+            raise DataError(f"{path}: not an IDX file of bytes with {n_axes} axes")
+        shape = struct.unpack(f">{n_axes}I", stream.read(4 * n_axes))
+        size = math.prod(shape)
+        check_size(size, str(path))
+        content = _read_at_most(stream, size + 1)
+    if len(content) != size:
+        raise DataError(f"{path}: not exactly the {size} values that its header promises; it may be truncated")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
+    """Return the (n, n_columns) array of a text file, plain or gzipped, of zeros and ones between blanks."""
+    with reading(path, "text"), _open(path) as stream:
+        content = np.frombuffer(_read_at_most(stream, LIMIT_BYTES + 1), np.uint8)
+    check_size(content.size, str(path))
+    if content.size % (2 * n_columns) == 0:
+        cells = content.reshape(-1, n_columns, 2)
+        values = cells[:, :, 0] - np.uint8(ord("0"))
+        blank, newline = cells[:, :-1, 1] == ord(" "), cells[:, -1, 1] == ord("\n")
+        if values.max(initial=0) <= 1 and blank.all() and newline.all():
+            return values
+    raise DataError(f"{path}: not lines of {n_columns} values 0 or 1 with single blanks between them")
+
+
+def mat_names(path: Path) -> list[str]:
+    """Return the names of the variables in a MATLAB file of version 5 to 7."""
+    with reading(path, "MATLAB"):
+        return matlab.names(_whole(path))
+
+
+def read_mat(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Return the named arrays, full and real, of a MATLAB file of version 5 to 7."""
+    names = list(names)
+    found = read_mat_variables(path, names)
+    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(f'{path}: holds no array "{missing[0]}"')
+    return arrays
+
+
+def read_mat_variables(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any] | matlab.Coordinates]:
+    """Return those of the named variables that a MATLAB file of version 5 to 7 holds as real matrices."""
+    with reading(path, "MATLAB"):
+        return matlab.read(_whole(path), names, LIMIT_BYTES)
+
+
+def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
+    """Return the array of an NPY stream of `size` bytes, whose header is checked before anything is read."""
+    check_size(size, where)
+    version = np.lib.format.read_magic(stream)
+    read_header = _HEADER_READERS.get(version)
+    if read_header is None:
+        raise DataError(f"{where}: an NPY format for structured values; give an array of numbers")
+    length = stream.read(2 * version[0])
+    if int.from_bytes(length, "little") > HEADER_BYTES:
+        raise ValueError(f"its header claims to be longer than {HEADER_BYTES} bytes")
+    stream.seek(-len(length), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        shape, _, dtype = read_header(stream)
+        if dtype.kind not in kinds or dtype.subdtype is not None:
+            raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
+        promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+        if promised != held or min(shape, default=0) < 0:
+            raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
+        check_count(math.prod(shape), where)
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def check_size(n_bytes: int, where: str) -> None:
+    """Refuse what would take more memory than a set of images or a model plausibly does."""
+    if n_bytes > LIMIT_BYTES:
+        raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
+    # What is small is not worth a look, which takes longer than reading it.
+    if n_bytes > BLOCK_BYTES and n_bytes > (free := available_memory()):
+        raise DataError(f"{where}: takes {in_bytes(n_bytes)}, and {in_bytes(free)} of memory is free; give less")
+
+
+def check_count(n_values: int, where: str) -> None:
+    """Refuse an array that would take more memory as float64 than a set of images or a model plausibly does."""
+    if n_values > LIMIT_VALUES:
+        raise DataError(f"{where}: more than {LIMIT_VALUES} values; give fewer")
+
+
+def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
+    """Return the next `n_bytes` of a stream, or what there is; room is made for what has come, not what may."""
+    content = bytearray()
+    while block := stream.read(min(n_bytes - len(content), BLOCK_BYTES)):
+        content += block
+    return content
+
+
+def _whole(path: Path) -> bytes:
+    """Return the bytes of a file of reasonable size."""
+    check_size(path.stat().st_size, str(path))
+    return path.read_bytes()
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a file to read bytes, through gzip if its name ends with .gz."""
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+
+
+@contextmanager
+def reading(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a damaged file provokes into a DataError of one line; refuse a pipe or a device at once."""
+    try:
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: no regular file; give one")
+        yield
+    except DvaeError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:REASON_CHARACTERS] or type(error).__name__
+        raise DataError(f"{path}: damaged, or no {kind} file ({reason})") from error

@@ -1,0 +1,110 @@
+"""The Boltzmann machine over an arbitrary sparse graph, block-sampled by the classes of a graph colouring.
+
+Given all other units, those of a class are independent: a class is drawn at once, and one class, the first, can be
+summed out.  Without edges all units are one class: that is the prior without lateral connections (App. J).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ..config import ModelConfig
+from ..graphs import colour_classes, graph_edges
+from .prior import Prior, scaled
+from .rbm import RBM
+
+__all__ = ["BoltzmannMachine", "make_prior"]
+
+
+def make_prior(config: ModelConfig) -> Prior:
+    """Return the prior that a configuration asks for."""
+    if config.prior == "rbm":
+        return RBM(config.n_left, config.n_right)
+    n_units = config.n_left + config.n_right
+    return BoltzmannMachine(n_units, graph_edges(config.graph, n_units) if config.prior == "graph" else ())
+
+
+class BoltzmannMachine(Prior):
+    """A Boltzmann machine over {0,1} with one coupling for every edge of a graph.
+
+    Parameters
+    ----------
+    n_units : int
+        Number of nodes, in the order of the groups of the posterior.
+    edges : iterable of (int, int)
+        Pairs i < j, each once; none for independent units.
+
+    Attributes
+    ----------
+    W : float, shape (n_edges,)
+        Couplings in the order of the edges, nats.
+    b : float, shape (n_units,)
+        Biases, nats.
+    edges : int64, shape (2, n_edges)
+        The nodes that each coupling joins.
+    blocks : list of slice
+        The classes within the units in sampling order; the first is the one that is summed out.
+    """
+
+    edges: Tensor
+    order: Tensor
+    rank: Tensor
+
+    def __init__(self, n_units: int, edges: Iterable[tuple[int, int]]) -> None:
+        super().__init__()
+        edges = list(edges)
+        classes = colour_classes(n_units, edges)
+        self.n_units = n_units
+        self.blocks = [slice(*ends) for ends in pairwise(accumulate(map(len, classes), initial=0))]
+        order = torch.tensor([unit for nodes in classes for unit in nodes])
+        # All that the graph determines is made from the configuration again, not stored.
+        self.register_buffer("edges", torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T, persistent=False)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("rank", order.argsort(), persistent=False)
+        self.W = nn.Parameter(torch.zeros(len(edges)))
+        self.b = nn.Parameter(torch.zeros(n_units))
+
+    def couplings(self) -> Tensor:
+        """Return J of E(z) = -(z'Jz + b'z), strictly upper triangular, shape (n_units, n_units)."""
+        return self._scatter(*self.edges)
+
+    def biases(self) -> Tensor:
+        """Return b, shape (n_units,)."""
+        return self.b
+
+    def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
+        """Return the reduced potential of the kept units, the first class summed out; see `Prior`."""
+        summed = self.blocks[0].stop
+        J, b = self._symmetric(), self.b[self.order]
+        v = z[..., self.order[summed:]]
+        linear = v @ b[summed:] + (v @ J[summed:, summed:] * v).sum(-1) / 2
+        return -scaled(linear, beta) - softplus(beta * (v @ J[summed:, :summed] + b[:summed])).sum(-1)
+
+    @torch.no_grad()
+    def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
+        """Return units after `n_sweeps` sweeps, each over the classes in turn; see `Prior`."""
+        J, b = self._symmetric(), self.b[self.order]
+        blocks = [(block, J[:, block].contiguous(), b[block]) for block in self.blocks]
+        units = z[:, self.order]
+        uniform = torch.empty_like(units)
+        # A single class is drawn whole and independently: once is as good as often.
+        for _ in range(n_sweeps if len(blocks) > 1 else min(n_sweeps, 1)):
+            uniform.uniform_(generator=generator)
+            for block, J_block, b_block in blocks:
+                p = torch.addmm(b_block, units, J_block).mul_(beta).sigmoid_()
+                torch.lt(uniform[:, block], p, out=units[:, block])
+        return units[:, self.rank]
+
+    def _symmetric(self) -> Tensor:
+        """Return J + J' with the units in the order of their classes."""
+        J = self._scatter(*self.rank[self.edges])
+        return J + J.T
+
+    def _scatter(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return a matrix (n_units, n_units) with the couplings at these places."""
+        return self.W.new_zeros(self.n_units, self.n_units).index_put((rows, columns), self.W)

@@ -1,0 +1,48 @@
+"""Smoothing transformations: a continuous ζ for every binary z, so that gradients pass (Section 2, App. D and E).
+
+`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures` those
+without one.  `ModelConfig.smoothing` names one of them.
+"""
+
+from __future__ import annotations
+
+from ...config import ModelConfig
+from .base import DiscreteSample, Smoothing, TrainableSharpness
+from .mixtures import MixtureOfRamps, OverlappingExponential, PowerFunction, SymmetricMixture
+from .spikes import NoSmoothing, Spike, SpikeAndExponential, SpikeAndGaussian, SpikeAndSlab
+
+__all__ = [
+    "DiscreteSample",
+    "MixtureOfRamps",
+    "NoSmoothing",
+    "OverlappingExponential",
+    "PowerFunction",
+    "Smoothing",
+    "Spike",
+    "SpikeAndExponential",
+    "SpikeAndGaussian",
+    "SpikeAndSlab",
+    "SymmetricMixture",
+    "TrainableSharpness",
+    "make_smoothing",
+]
+
+_PLAIN: dict[str, type[Smoothing]] = {
+    "spike-and-slab": SpikeAndSlab,
+    "spike-and-gaussian": SpikeAndGaussian,
+    "mixture-of-ramps": MixtureOfRamps,
+    "none": NoSmoothing,
+}
+_WITH_SHARPNESS: dict[str, type[TrainableSharpness]] = {
+    "spike-and-exponential": SpikeAndExponential,
+    "overlapping-exponential": OverlappingExponential,
+    "power-function": PowerFunction,
+}
+
+
+def make_smoothing(config: ModelConfig) -> Smoothing:
+    """Return the transformation that `config` names."""
+    if config.smoothing in _PLAIN:
+        return _PLAIN[config.smoothing]()
+    make = _WITH_SHARPNESS[config.smoothing]
+    return make(config.sharpness, config.sharpness_growth, config.sharpness_max)

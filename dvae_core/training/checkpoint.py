@@ -1,0 +1,132 @@
+"""Model files: tensors and plain JSON values, loadable with `weights_only=True` and in no other way."""
+
+from __future__ import annotations
+
+import io
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..config import RunConfig
+from ..errors import CheckpointError, ConfigError, DataError
+from ..io.files import unchanged, write_bytes
+from ..io.torch_files import read_torch
+from ..model.dvae import DVAE
+
+__all__ = ["TrainedModel", "load_model", "load_tensors", "package_versions", "save_model", "save_tensors"]
+
+MODEL_FORMAT = "dvae-model"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model read from a file, in evaluation mode, with what the file says of it."""
+
+    model: DVAE
+    config: RunConfig
+    image_shape: tuple[int, int]
+    provenance: dict[str, Any]
+    path: Path
+    sha256: str
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Return the versions of Python, of this toolkit and of the packages `names` that are installed."""
+    versions = {"python": platform.python_version(), "dvae-toolkit": __version__}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:
+    """Write a dict of tensors and plain values to `path`, whole or not at all; equal content, equal bytes."""
+    buffer = io.BytesIO()
+    torch.save(_canonical({"format": format, "version": VERSION, **content}), buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def _canonical(value: Any) -> Any:
+    """Return equal content that pickles to equal bytes: pickle writes one string twice if it is two objects."""
+    if isinstance(value, dict):
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_canonical(item) for item in value)
+    return sys.intern(value) if type(value) is str else value
+
+
+def load_tensors(path: Path, format: str) -> dict[str, Any]:
+    """Read a file that `save_tensors` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, of another format or version, or holds anything but plain data.
+    """
+    try:
+        content = read_torch(path)
+    except DataError as error:
+        raise CheckpointError(f"not a readable {format} file: {error}; give that of a training run") from error
+    # Strictly of these types: whatever else a file may hold there, a tensor say, is not to be compared.
+    found, version = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
+    if not isinstance(found, str) or found != format:
+        other = found if isinstance(found, str) else "another"
+        raise CheckpointError(f"{path}: no {format} file but {other}; give that of a training run")
+    if not isinstance(version, int) or version != VERSION:
+        raise CheckpointError(f"{path}: of another version than {VERSION}; train the model anew")
+    return dict(content)
+
+
+def save_model(
+    path: Path, state: dict[str, Any], config: RunConfig, image_shape: tuple[int, int], provenance: dict[str, Any]
+) -> None:
+    """Write a model's `state_dict` with its settings to `path`."""
+    content = {
+        "config": config.to_dict(),
+        "image_shape": list(image_shape),
+        "provenance": provenance,
+        "state_dict": state,
+    }
+    save_tensors(path, MODEL_FORMAT, content)
+
+
+def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
+    """Read the model at `path` onto `device`, in evaluation mode.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no model of this version, or its parts do not fit together.
+    DataError
+        If the file changes while it is read.
+    """
+    with unchanged(path) as digest:
+        content = load_tensors(path, MODEL_FORMAT)
+    try:
+        config = RunConfig.from_dict(content["config"])
+        height, width = content["image_shape"]
+        with torch.device("meta"):  # shapes without memory: a file may claim any size
+            expected = {
+                name: tensor.shape for name, tensor in DVAE(config.model, height * width).state_dict().items()
+            }
+        if {name: tensor.shape for name, tensor in content["state_dict"].items()} != expected:
+            raise ValueError("weights of other shapes than its settings say")
+        model = DVAE(config.model, height * width)
+        model.load_state_dict(content["state_dict"])
+        provenance = dict(content["provenance"])
+    except (AttributeError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: its parts do not fit together ({first}); train the model anew") from error
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise CheckpointError(f"{path}: a weight is nan or infinite; train the model anew")
+    model.to(device).eval().requires_grad_(False)
+    return TrainedModel(model, config, (height, width), provenance, path, digest)

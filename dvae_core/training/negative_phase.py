@@ -1,0 +1,104 @@
+"""Persistent Markov chains for the negative phase (Eq. 11): block Gibbs, or parallel tempering (Section 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..model.prior import Prior
+
+__all__ = ["PersistentChains"]
+
+SWEEPS_BETWEEN_EXCHANGES = 2
+
+
+class PersistentChains:
+    """Chains that stay from step to step, each on a ladder of inverse temperatures from 0 to 1.
+
+    Plain persistent block Gibbs is the ladder of one rung, β = 1.  On several, neighbours exchange their states
+    (Swendsen & Wang, 1986), even and odd pairs in turn, and what reaches β = 1 has been to β = 0 and back.
+
+    Parameters
+    ----------
+    prior : Prior
+        What the chains are drawn from; it changes while they go on.
+    config : TrainConfig
+        Sampler, chains, sweeps and rungs.
+    generator : torch.Generator
+        Draws the first states.
+
+    Attributes
+    ----------
+    z : float, shape (n_rungs, n_chains, n_units)
+        States, β rising along the first axis.
+    """
+
+    def __init__(self, prior: Prior, config: TrainConfig, generator: torch.Generator) -> None:
+        n_rungs = config.n_rungs if config.sampler == "tempering" else 1
+        self.n_sweeps = config.n_sweeps
+        self.z = prior.initial_state(n_rungs * config.n_chains, generator).view(n_rungs, config.n_chains, -1)
+        self.betas = torch.linspace(0, 1, n_rungs).to(self.z) if n_rungs > 1 else self.z.new_ones(1)
+        self.n_exchanges = 0
+
+    @property
+    def negative_samples(self) -> Tensor:
+        """The states at β = 1, shape (n_chains, n_units)."""
+        return self.z[-1]
+
+    def advance(self, prior: Prior, generator: torch.Generator) -> None:
+        """Take the sweeps of one step, with exchanges between them; the last of all is a sweep."""
+        if len(self.z) == 1:
+            self._sweep(prior, self.n_sweeps, generator)
+            return
+        for start in range(0, self.n_sweeps, SWEEPS_BETWEEN_EXCHANGES):
+            self._exchange(prior, generator)
+            self._sweep(prior, min(SWEEPS_BETWEEN_EXCHANGES, self.n_sweeps - start), generator)
+
+    def metrics(self, prior: Prior) -> dict[str, float]:
+        """Return what tells whether the ladder carries states through: the lowest exchange rate of neighbours."""
+        if len(self.z) == 1:
+            return {}
+        rates = self._log_acceptance(prior, slice(None, -1), slice(1, None)).clamp(max=0).exp().mean(-1)
+        return {"lowest_exchange_rate": float(rates.min())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is needed to go on, plain data."""
+        return {"z": self.z, "n_exchanges": self.n_exchanges}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` returned."""
+        self.z, self.n_exchanges = state["z"].to(self.z), state["n_exchanges"]
+
+    def _sweep(self, prior: Prior, n_sweeps: int, generator: torch.Generator) -> None:
+        """Sweep every chain at its own β."""
+        betas = self.betas.repeat_interleave(self.z.shape[1])[:, None] if len(self.z) > 1 else 1.0
+        self.z = prior.gibbs(self.z.flatten(0, 1), n_sweeps, generator, betas).view_as(self.z)
+
+    @torch.no_grad()
+    def _exchange(self, prior: Prior, generator: torch.Generator) -> None:
+        """Exchange the states of every other pair of neighbours.
+
+        Kept units alone decide; the others go along, and the sweep that follows draws them first.
+        """
+        lower, upper = slice(self.n_exchanges % 2, -1, 2), slice(self.n_exchanges % 2 + 1, None, 2)
+        log_acceptance = self._log_acceptance(prior, lower, upper)
+        uniform = torch.rand(log_acceptance.shape, generator=generator, device=self.z.device)
+        accepted = (uniform.log() < log_acceptance)[..., None]
+        cold, hot = self.z[upper], self.z[lower]
+        z = self.z.clone()
+        z[lower], z[upper] = torch.where(accepted, cold, hot), torch.where(accepted, hot, cold)
+        self.z = z
+        self.n_exchanges += 1
+
+    @torch.no_grad()
+    def _log_acceptance(self, prior: Prior, lower: slice, upper: slice) -> Tensor:
+        """Return F_l(z_l) + F_u(z_u) - F_l(z_u) - F_u(z_l) of pairs of rungs, shape (n_pairs, n_chains).
+
+        F_β is not β times a fixed energy, so the familiar (β_u - β_l)(E_u - E_l) would be wrong here.
+        """
+        (z_l, z_u), (beta_l, beta_u) = ((x[lower], x[upper]) for x in (self.z, self.betas[:, None, None]))
+        own = prior.free_energy(z_l, beta_l) + prior.free_energy(z_u, beta_u)
+        return own - prior.free_energy(z_u, beta_l) - prior.free_energy(z_l, beta_u)

@@ -1,0 +1,74 @@
+"""The files of a run directory but its checkpoints: settings, metrics, and the lock that one process holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..config import RunConfig
+from ..errors import CheckpointError, ConfigError
+from ..io.files import json_object, lock_file, naming, read_text, write_text
+
+__all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
+
+
+TRAINING = "--out: another process is training in {}; wait for it, or give another directory"
+
+
+@contextmanager
+def locked(run: Path, refusal: str = TRAINING) -> Iterator[None]:
+    """Hold a directory, made if need be, against other processes; a process that dies lets go of it.
+
+    Raises
+    ------
+    ConfigError
+        With the words of `refusal`, `{}` standing for the directory, if another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock_file(run / ".lock", keep=True):
+            yield
+    except BlockingIOError as error:
+        raise ConfigError(refusal.format(run)) from error
+
+
+def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> None:
+    """Write the settings of a run to its directory."""
+    write_text(run / "config.json", json.dumps({**config.to_dict(), "provenance": provenance}, indent=2) + "\n")
+
+
+def read_config(run: Path) -> RunConfig:
+    """Read the settings of a run from its directory; CheckpointError if it holds none that can be read."""
+    path = run / "config.json"
+    try:
+        return RunConfig.from_dict(json_object(read_text(path)))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
+        ) from error
+    except (OSError, ValueError) as error:  # ConfigError, too
+        raise CheckpointError(f"{path}: cannot be read as settings ({error}); train anew") from error
+
+
+def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
+    """Add an epoch's line to `metrics.jsonl`."""
+    path = run / "metrics.jsonl"
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(metrics) + "\n")
+
+
+def truncate_metrics(run: Path, n_epochs: int) -> float:
+    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training that they tell.
+
+    Later epochs will be done and written again.
+    """
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    write_text(path, "".join(lines[:n_epochs]))
+    try:
+        return float(json.loads(lines[:n_epochs][-1])["seconds"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return 0.0  # of a file that was removed, or tampered with: the times are told for people alone

@@ -1,0 +1,429 @@
+"""Training by stochastic gradient ascent on the evidence lower bound (Section 5, App. H).
+
+A run is a directory: `config.json` (settings), `metrics.jsonl` (one line an epoch), `checkpoint.pt` (to go on
+from) and `model.pt` (the best model by the validation bound).  All random numbers derive from the seed and a
+counter, so a run that is stopped and resumed ends where an uninterrupted one ends; and what an image or a chain
+gets of them depends on its place in the minibatch, so that any number of processes learns the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import distributed as parallel
+from ..config import RunConfig
+from ..data import DataSet
+from ..errors import CheckpointError, ConfigError, NumericalError
+from ..model.dvae import DVAE, Bound
+from ..model.networks import MLP
+from ..model.prior import annealed_log_z
+from ..rng import numpy_generator, torch_generator
+from .average import WeightAverage
+from .checkpoint import load_tensors, package_versions, save_model, save_tensors
+from .memory_estimate import refuse_too_large
+from .negative_phase import PersistentChains
+from .non_finite import Watch, is_finite, origin
+from .objective import Objective, kl_weights, noise_of
+from .run_directory import append_metrics, read_config, truncate_metrics, write_config
+
+__all__ = ["Interrupted", "Progress", "Trainer", "kl_weights", "read_config", "write_config"]
+
+CHECKPOINT_FORMAT = "dvae-training"
+CHECKPOINT_SECONDS = 20.0
+EVALUATION_BATCH = 500
+# On a GPU the host looks at results every so many steps; in between it only hands out work.
+STEPS_BETWEEN_LOOKS = 50
+# Annealing to log Z takes a fifth of the sweeps that the epoch's negative phases took: some 5% of its time.
+LOG_Z_SHARE, LOG_Z_CHAINS, LOG_Z_BETAS = 0.2, 200, (50, 500)
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; the run directory is complete and can be resumed."""
+
+
+class Progress(Protocol):
+    """What a trainer tells while it works."""
+
+    def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
+        """Hear of a step within an epoch, with a smoothed bound of the minibatches."""
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Hear of a finished epoch: the line that goes to metrics.jsonl."""
+
+
+class Trainer:
+    """A model on its way: weights, optimiser, persistent chains, and the count of steps.
+
+    Parameters
+    ----------
+    run : Path
+        The run directory; it must exist.
+    config : RunConfig
+        All settings.
+    data : DataSet
+        What to learn, and what to validate on.
+    device : str
+        Where to compute.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no smoothing, through which its posterior would learn, or needs more memory than there is.
+    """
+
+    def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:
+        if config.model.smoothing == "none":
+            raise ConfigError(
+                "--smoothing: none passes no gradient to the posterior; train with another, and evaluate without"
+            )
+        self.run, self.config, self.data, self.device = run, config, data, torch.device(device)
+        if self.device.type == "cpu":
+            refuse_too_large(config, data.n_pixels, len(data.train))
+        seed, t = config.train.seed, config.train
+        self.model = DVAE(config.model, data.n_pixels)
+        self.model.initialise(torch_generator(seed, "weights"), torch.from_numpy(data.pixel_means()).float())
+        self.model.to(self.device)
+        self._prepare_networks(t.amp)
+        self.average = WeightAverage(self.model, t.ema_decay) if t.ema_decay else None
+        self.objective = Objective(self.model, t.n_importance, t.compile)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=t.learning_rate, fused=True)
+        chains = torch_generator(seed, "chains", device=self.device)
+        self.chains = PersistentChains(self.model.prior, t, chains)
+        self.n_steps = -(-len(data.train) // t.batch_size)
+        self.epoch, self.step = 0, 0
+        self.sums: Tensor | None = None
+        self.seconds = 0.0
+        self.best: dict[str, Any] = {}
+        self.stop_requested = False
+        self.watch = Watch(self.device)
+        self._running_elbo = float("nan")
+        self._saved_at = time.monotonic()
+
+    @property
+    def kept_model(self) -> DVAE:
+        """The model that is validated and kept: the average of the weights, if there is one."""
+        return self.average.model if self.average else self.model
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the validation bound has not risen for `patience` epochs since the warm-ups ended."""
+        t = self.config.train
+        # While KL terms are weighted up, the validation bound, with its full weights, may well fall first.
+        since = max(self.best.get("epoch", 0), t.warmup_epochs, t.rbm_warmup_epochs)
+        return bool(t.patience) and self.epoch - since >= t.patience
+
+    def _prepare_networks(self, mixed_precision: bool) -> None:
+        """Set what training asks of the networks, and evaluation does not."""
+        for module in self.model.modules():
+            if isinstance(module, MLP):
+                module.mixed_precision = mixed_precision
+                module.freeze_redundant_biases()
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    def train(self, progress: Progress) -> None:
+        """Train to the last epoch, or until `stopped_early`; save every `CHECKPOINT_SECONDS` and at the end.
+
+        Raises
+        ------
+        Interrupted
+            After `stop_requested` was set; what was done is saved.
+        NumericalError
+            If the bound, a gradient or a weight is not finite; the last good checkpoint stays.
+        """
+        while self.epoch < self.config.train.epochs and not self.stopped_early:
+            self._one_epoch(progress)
+        self.save()
+
+    def _one_epoch(self, progress: Progress) -> None:
+        """Go through the rest of the current epoch, validate, and log."""
+        for model in {self.model, self.kept_model}:
+            model.smoothing.set_epoch(self.epoch)
+        started, steps_before = time.monotonic(), self.step
+        for x, n_images in self._minibatches():
+            parts = self._one_step(x, n_images)
+            self.sums = parts if self.sums is None else self.sums + parts
+            self.step += 1
+            if self._time_to_look():
+                self._look()
+            progress.step(self.epoch, self.step, self.n_steps, self._running_elbo)
+        seconds = time.monotonic() - started
+        self.seconds += seconds
+        self._finish_epoch(progress, (self.step - steps_before) * self.config.train.batch_size / seconds)
+
+    def _time_to_look(self) -> bool:
+        """Return whether the host may wait for the device now; at the same steps in every process."""
+        return self.device.type == "cpu" or self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == self.n_steps
+
+    def _look(self) -> None:
+        """Wait for the device: stop if a step was bad, see how the bound is, and save if it is time to."""
+        assert self.sums is not None
+        if (bad := self.watch.first()) is not None:
+            self._explain(bad)
+        self._running_elbo = float(_parts(self.sums, 0.0)["elbo"])
+        stop = parallel.any_process(self.stop_requested)
+        if stop or time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            self.save()
+        if stop:
+            raise Interrupted
+
+    def _minibatches(self) -> Iterator[tuple[Tensor, int]]:
+        """Yield what is left of the current epoch: this process's images of each minibatch, and all's number.
+
+        The order and the pixels depend on seed and epoch alone.  All pixels go to the device at once.
+        """
+        seed, size = self.config.train.seed, self.config.train.batch_size
+        order = self._to_device(numpy_generator(seed, "order", self.epoch).permutation(len(self.data.train)))
+        pixels = self._to_device(self.data.binary("train", numpy_generator(seed, "pixels", self.epoch)))
+        for start in range(self.step * size, len(order), size):
+            rows = order[start : start + size]
+            yield pixels[rows[parallel.share(len(rows))]].float(), len(rows)
+
+    def _to_device(self, array: NDArray[Any]) -> Tensor:
+        """Return an array on the device, without waiting for it."""
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+    # --- one step -------------------------------------------------------------------------------------------
+
+    def _one_step(self, x: Tensor, n_images: int) -> Tensor:
+        """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size.
+
+        Nothing here waits for the device.  From the first bad step on, weights are left as they are.
+        """
+        self.model.train()
+        self._move_chains()
+        self.optimiser.zero_grad(set_to_none=True)
+        sums = parallel.total(_stack(self._backward(x, n_images)))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.gradient_clip)
+        self.optimiser.found_inf = self.watch.look(self._count, norm, sums)  # type: ignore[attr-defined]
+        self._set_learning_rate()
+        self.optimiser.step()
+        if self.average:
+            self.average.update(self._count)
+        return sums
+
+    @property
+    def _count(self) -> int:
+        """Steps since the first epoch began."""
+        return self.epoch * self.n_steps + self.step
+
+    def _move_chains(self) -> None:
+        """Move the persistent chains: all of them, and the same way, in every process."""
+        generator = torch_generator(self.config.train.seed, "chains", self.epoch, self.step, device=self.device)
+        self.chains.advance(self.model.prior, generator)
+
+    def _backward(self, x: Tensor, n_images: int) -> Bound:
+        """Set the gradients, those of all processes together; return the bound of this one's images."""
+        generator = torch_generator(self.config.train.seed, "noise", self.epoch, self.step, device=self.device)
+        images = parallel.share(n_images)
+        rho, eps = (noise[..., images, :] for noise in self.objective.noise(n_images, generator))
+        weights = kl_weights(self.config, self.epoch + self.step / self.n_steps)
+        # Every process has the whole negative phase of Eq. 11, and gradients are summed over processes.
+        log_z = self.model.prior.log_z_gradient_term(self.chains.negative_samples) / parallel.size()
+        bound = self.objective.backward(x, (rho, eps), log_z, weights, n_images)
+        parallel.sum_gradients(self.model.parameters())
+        return bound
+
+    def _set_learning_rate(self) -> None:
+        """Decay the step size geometrically over the whole run."""
+        t = self.config.train
+        share = self._count / (t.epochs * self.n_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = t.learning_rate * t.learning_rate_decay**share
+
+    def _explain(self, bad: int) -> None:
+        """Go through the first bad step again, its weights having been kept, and raise what tells the cause."""
+        self.epoch, self.step = divmod(bad, self.n_steps)
+        self.objective = Objective(self.model, self.config.train.n_importance)
+        self.optimiser.zero_grad(set_to_none=True)
+        x, n_images = next(self._minibatches())
+        bounds: list[Bound] = []
+        first = origin(self.model, lambda: bounds.append(self._backward(x, n_images)))
+        parts = {"the reconstruction": bounds[0].reconstruction, "the KL of the RBM": bounds[0].kl_rbm}
+        parts |= {f"the KL of continuous layer {m}": kl for m, kl in enumerate(bounds[0].kl_continuous, 1)}
+        parts |= {
+            f"the gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None
+        }
+        name = next((n for n, part in parts.items() if parallel.any_process(not is_finite(part))), "the gradient")
+        raise self._not_finite(name, f", first in {first}" if first else "")
+
+    def _not_finite(self, what: str, where: str = "") -> NumericalError:
+        """Return the error that says so."""
+        return NumericalError(
+            f"{self.run}: {what} is not finite at epoch {self.epoch + 1}, step {self.step + 1}{where}; the "
+            "last good checkpoint is kept; lower --learning-rate or --gradient-clip and train anew"
+        )
+
+    # --- an epoch's end -------------------------------------------------------------------------------------
+
+    def _finish_epoch(self, progress: Progress, images_per_s: float) -> None:
+        """Validate, keep the best model, log, and begin the next epoch."""
+        assert self.sums is not None  # an epoch has at least one step
+        generator = torch_generator(self.config.train.seed, "log_z", self.epoch, device=self.device)
+        log_z = annealed_log_z(self.kept_model.prior, generator, LOG_Z_CHAINS, self._log_z_betas())
+        metrics = {
+            "epoch": self.epoch + 1,
+            "step": (self.epoch + 1) * self.n_steps,
+            "seconds": round(self.seconds, 3),
+            "images_per_s": round(images_per_s, 1),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            "kl_weight": kl_weights(self.config, self.epoch + 1)[0],
+            **self._smoothing_metrics(),
+            "log_z": log_z,
+            "train": _parts(self.sums, log_z),
+            "valid": _parts(self._validation_sums(), log_z),
+            "rbm": self._prior_metrics(),
+        }
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        self._keep_best(metrics)
+        if parallel.rank() == 0:
+            append_metrics(self.run, metrics)
+        progress.epoch(metrics)
+
+    def _log_z_betas(self) -> int:
+        """Return the length of the annealing that tracks log Z, in proportion to the epoch's sweeps."""
+        t, (least, most) = self.config.train, LOG_Z_BETAS
+        sweeps = self.n_steps * t.n_sweeps * t.n_chains / LOG_Z_CHAINS
+        return max(least, min(most, round(LOG_Z_SHARE * sweeps)))
+
+    @cached_property
+    def _validation_pixels(self) -> Tensor:
+        """The validation set, uint8, on the device."""
+        return self._to_device(self.data.fixed("valid"))
+
+    @torch.no_grad()
+    def _validation_sums(self) -> Tensor:
+        """Return the summed parts of the bound over the validation set, with the same noise in every epoch."""
+        model, pixels = self.kept_model.eval(), self._validation_pixels
+        sums = torch.zeros(3 + self.config.model.n_layers, dtype=torch.float64, device=self.device)
+        starts = range(0, len(pixels), EVALUATION_BATCH)
+        for start in starts[parallel.rank() :: parallel.size()]:
+            x = pixels[start : start + EVALUATION_BATCH].float()
+            generator = torch_generator(self.config.train.seed, "validation", start, device=self.device)
+            sums += _stack(model.bound(x, *noise_of(model, (len(x),), generator)))
+        return parallel.total(sums)
+
+    def _smoothing_metrics(self) -> dict[str, float]:
+        """Return the sharpness of the smoothing, if it has one."""
+        sharpness = getattr(self.kept_model.smoothing, "sharpness", None)
+        return {} if sharpness is None else {"sharpness": float(sharpness.detach())}
+
+    def _prior_metrics(self) -> dict[str, float]:
+        """Return statistics of the prior: how active its chains are and how strong its couplings."""
+        W = self.kept_model.prior.W.detach()
+        size = W.abs() if W.numel() else torch.zeros(1)
+        return {
+            "mean_activation": float(self.chains.negative_samples.mean()),
+            "weight_rms": float(size.square().mean().sqrt()),
+            "weight_max": float(size.max()),
+            **self.chains.metrics(self.model.prior),
+        }
+
+    def _keep_best(self, metrics: dict[str, Any]) -> None:
+        """Remember the weights with the highest validation bound."""
+        elbo = metrics["valid"]["elbo"]
+        if not self.best or elbo > self.best["elbo"]:
+            state = {name: value.detach().cpu().clone() for name, value in self.kept_model.state_dict().items()}
+            self.best = {"elbo": elbo, "epoch": self.epoch, "log_z": metrics["log_z"], "state_dict": state}
+
+    # --- files ----------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write `checkpoint.pt`, and `model.pt` once an epoch is done; in the first process alone.
+
+        Raises
+        ------
+        NumericalError
+            If a weight is not finite; nothing is written.
+        """
+        self._saved_at = time.monotonic()
+        if bad := [name for name, value in self.model.state_dict().items() if not is_finite(value)]:
+            raise self._not_finite(bad[0])
+        if parallel.rank() == 0:
+            self._write()
+
+    def _write(self) -> None:
+        """Write the files of `save`."""
+        content = {
+            "config": self.config.to_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": self.sums,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.average else None,
+            "optimiser": self.optimiser.state_dict(),
+            "chains": self.chains.state_dict(),
+            "best": self.best,
+        }
+        save_tensors(self.run / "checkpoint.pt", CHECKPOINT_FORMAT, content)
+        if self.best:
+            provenance = {
+                "epoch": self.best["epoch"],
+                "valid_elbo": self.best["elbo"],
+                "log_z": self.best["log_z"],
+                "data": self.data.provenance,
+                "data_sha256": self.data.digest(),
+                "versions": package_versions("torch", "numpy"),
+            }
+            save_model(
+                self.run / "model.pt", self.best["state_dict"], self.config, self.data.image_shape, provenance
+            )
+
+    def restore(self) -> None:
+        """Go back to where `checkpoint.pt` was written; metrics of later epochs are dropped.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is missing, damaged or of other settings.
+        """
+        path = self.run / "checkpoint.pt"
+        content = load_tensors(path, CHECKPOINT_FORMAT)
+        if content.get("config") != self.config.to_dict():
+            raise CheckpointError(f"{path}: made with other settings than config.json beside it; train anew")
+        try:
+            self._restore(content)
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise CheckpointError(f"{path}: its parts do not fit together ({first}); train anew") from error
+        if parallel.rank() == 0:
+            self.seconds = truncate_metrics(self.run, self.epoch)
+
+    def _restore(self, content: dict[str, Any]) -> None:
+        """Take over all that a checkpoint holds."""
+        self.model.load_state_dict(content["model"])
+        if self.average:
+            self.average.model.load_state_dict(content["average"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.chains.load_state_dict(content["chains"])
+        self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
+        self.sums = None if content["sums"] is None else content["sums"].to(self.device)
+
+
+def _stack(bound: Bound) -> Tensor:
+    """Return the sums over images of the bound's parts, and the number of images, as one float64 vector."""
+    parts = (bound.reconstruction, bound.kl_rbm, *bound.kl_continuous)
+    sums = torch.stack([part.detach().double().sum() for part in parts])
+    return torch.cat((sums, sums.new_full((1,), len(bound.reconstruction))))
+
+
+def _parts(sums: Tensor, log_z: float) -> dict[str, Any]:
+    """Return the mean parts of the bound for `metrics.jsonl` from what `_stack` summed."""
+    *values, n = sums.tolist()
+    reconstruction, kl_rbm, *kl_continuous = (value / n for value in values)
+    kl_rbm += log_z
+    return {
+        "elbo": reconstruction - kl_rbm - sum(kl_continuous),
+        "reconstruction": reconstruction,
+        "kl_rbm": kl_rbm,
+        "kl_continuous": kl_continuous,
+    }

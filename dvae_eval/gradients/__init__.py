@@ -1,0 +1,1 @@
+"""Estimators of the bound's gradient, and their bias and variance."""

@@ -1,0 +1,409 @@
+"""Importance-weighted log-likelihoods: log p(x) >= E log (1/K) Σ_k w_k (Burda et al., 2016).
+
+Every image has its own streams of random numbers, so its estimate depends neither on the images beside it nor on
+the process that makes it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dvae_core import __version__
+from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
+from dvae_core.model.dvae import DVAE, without_smoothing
+from dvae_core.model.rbm import RBM
+from dvae_core.training.checkpoint import TrainedModel, package_versions
+
+from ..config import LikelihoodConfig
+from ..machine import BipartiteMachine, Machine, machine_from_couplings
+from ..results import LikelihoodResult, LogZResult, verdict
+from ..runtime.compute import Plan, Resources
+from .ais import Annealing
+from .checks import check_agreement, check_likelihood, check_simulated
+from .folded import FoldedDVAE
+from .importance import ImageWeights, Weighing, weigh
+from .per_image import ImageEstimates, standard_error
+from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
+from .shards import Shards, ShardStore, Task, digest_of, weigh_images
+from .simulated import SimulatedGap, SimulatedWeighing, simulate, simulate_own
+
+__all__ = ["estimate_log_likelihood", "machine_of", "model_description"]
+
+Float = NDArray[np.float64]
+Index = NDArray[np.int64]
+ProgressCallback = Callable[[str, int, int, float | None], None]
+
+# What a change of precision does is measured on so many images and samples.
+EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
+
+
+def machine_of(trained: TrainedModel) -> Machine:
+    """Return the prior of a trained model as arrays."""
+    prior = trained.model.prior
+    if isinstance(prior, RBM):
+        return BipartiteMachine.from_arrays(*map(_array, (prior.W, prior.b_left, prior.b_right)))
+    return machine_from_couplings(_array(prior.couplings()), _array(prior.biases()))
+
+
+def _array(tensor: torch.Tensor) -> Float:
+    """Return a tensor as a float64 array."""
+    array: Float = tensor.detach().cpu().double().numpy()
+    return array
+
+
+def model_description(trained: TrainedModel) -> dict[str, Any]:
+    """Return what a result says of a trained model: file, digests and sizes."""
+    return {
+        "file": str(trained.path),
+        "sha256": trained.sha256,
+        "dataset": trained.config.dataset,
+        **machine_of(trained).description(),
+    }
+
+
+def estimate_log_likelihood(
+    model: TrainedModel | LatentVariableModel,
+    images: NDArray[np.uint8],
+    log_z: LogZResult | None = None,
+    config: LikelihoodConfig | None = None,
+    *,
+    prior: Machine | None = None,
+    labels: Index | None = None,
+    log_z_source: str = "estimated on the way",
+    resources: Resources | None = None,
+    shards: Shards | None = None,
+    announce: Callable[[Plan], None] | None = None,
+    progress: ProgressCallback | None = None,
+) -> LikelihoodResult:
+    """Estimate the mean log-likelihood of images under a model.
+
+    Parameters
+    ----------
+    model : TrainedModel or LatentVariableModel
+        One of this project's, in evaluation mode, or anyone's with the two methods of `LatentVariableModel`.
+    images : uint8, shape (n_images, n_pixels)
+        Binary, 0 or 1; `config.limit` of them, evenly spread, are used.  A `LatentVariableModel` may take images
+        of any other shape and kind of number.
+    log_z : LogZResult, optional
+        Of this model's prior.  Only a `LatentVariableModel` that is normalised, without a Boltzmann machine in its
+        prior, goes without.
+    config : LikelihoodConfig, optional
+        Settings.
+    prior : BipartiteMachine or GeneralMachine, optional
+        The Boltzmann machine in the prior of a `LatentVariableModel`; a TrainedModel knows its own.
+    labels : int64, shape (n_images,), optional
+        Classes, for the likelihood of each.
+    log_z_source : str
+        Where log Z came from, for the reader of the result.
+    resources : Resources, optional
+        Processes, memory and threads; they do not change the result.
+    shards : Shards, optional
+        Where what is done is kept, so that a run that was killed can be gone on with.  It is for the caller to
+        remove once the result is safe.
+    announce : callable, optional
+        Called with the time and the memory that the work will take, before it starts.
+    progress : callable, optional
+        Called with ("images", "annealing" or "simulated", done, in all, mean log-likelihood so far).
+
+    Raises
+    ------
+    ResultError
+        If `log_z` belongs to another prior.
+    ConfigError
+        If another process is at work in `shards`, the memory does not suffice, a setting cannot be used, or log Z
+        or the prior is missing.
+    DataError
+        If there are no images, or a TrainedModel is given others than binary ones of its size.
+    NumericalError
+        If a log-likelihood is not finite.
+    """
+    config = config or LikelihoodConfig()
+    started = time.monotonic()
+    source, description = _source(model, prior, log_z, config)
+    _check_images(images, model)
+    if log_z is None and prior is None and not isinstance(model, TrainedModel):
+        log_z, log_z_source = _normalised(description), "the model is normalised"
+    log_z = _checked_log_z(log_z, log_z_source, description)
+    chosen = _spread(len(images), config.limit)
+    work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), shards, announce, progress)
+    weighing = Weighing(source, config.n_samples, config.seed)
+    importance = _finite(work.do(weighing, _key(description, config)), chosen)
+    estimate = importance
+    if config.method == "ais":
+        estimate = _finite(work.do(*_annealing(source, description, config)), chosen)
+    simulated, why_not = _simulated_gap(model, source, description, config, work)
+    effect = _precision_effect(model, source, config, images, chosen)
+    checks = check_likelihood(log_z, estimate, effect)
+    checks += check_simulated(simulated) if simulated else []
+    checks += check_agreement(estimate, importance) if estimate is not importance else []
+    trustworthy, reasons = verdict(checks)
+    return LikelihoodResult(
+        **_numbers(estimate, importance, source, math.prod(images.shape[1:])),
+        simulated_gap=simulated.gap if simulated else None,
+        simulated_std_err=simulated.std_err if simulated else None,
+        simulated_bound=simulated.bound if simulated else None,
+        std_err_log_z=log_z.std_err,
+        method=config.method,
+        log_z=log_z.log_z,
+        log_z_source=log_z_source,
+        per_image=_columns(estimate, importance, chosen, labels),
+        model=description,
+        settings={**asdict(config), "dtype": f"{_dtype(source)} networks, float64 sums"},
+        seed=config.seed,
+        trustworthy=trustworthy,
+        reasons=reasons,
+        diagnostics={
+            **estimate.diagnostics(None if labels is None else labels[chosen]),
+            **({} if estimate is importance else {"importance": importance.beside(estimate)}),
+            "simulated": simulated.diagnostics() if simulated else {"not_done": why_not},
+            **({"precision_effect": effect} if effect else {}),
+            "checks": [asdict(check) for check in checks],
+        },
+        versions=package_versions("torch", "numpy", "scipy", "joblib"),
+        wall_seconds=time.monotonic() - started,
+    )
+
+
+def _check_images(images: NDArray[Any], model: TrainedModel | LatentVariableModel) -> None:
+    """Raise DataError unless there are images, and for a trained model binary ones of its size."""
+    if not images.size:
+        raise DataError(f"images: an array of shape {images.shape} holds none; give some")
+    if not isinstance(model, TrainedModel):
+        return
+    if images.ndim != 2 or images.shape[1] != model.model.n_pixels:
+        n = model.model.n_pixels
+        raise DataError(f"images: an array of shape {images.shape} for a model of {n} pixels; give (n, {n})")
+    if not ((images == 0) | (images == 1)).all():
+        raise DataError("images: hold other values than 0 and 1; make them binary first")
+
+
+def _normalised(description: dict[str, Any]) -> LogZResult:
+    """Return the log Z of a model without a Boltzmann machine: 0."""
+    return LogZResult(
+        log_z=0.0,
+        std_err=0.0,
+        ci95=[0.0, 0.0],
+        method="exact",
+        repeats=[],
+        model=description,
+        settings={},
+        seed=0,
+        trustworthy=True,
+        reasons=[],
+        diagnostics={},
+        versions={},
+        wall_seconds=0.0,
+    )
+
+
+def _checked_log_z(log_z: LogZResult | None, source: str, description: dict[str, Any]) -> LogZResult:
+    """Return log Z; ResultError or ConfigError unless it is there, a number, and that of this model's prior."""
+    if log_z is None:
+        raise ConfigError("log_z: that of the model's prior is missing; estimate it with estimate_log_z")
+    if log_z.model.get("prior_sha256") != description.get("prior_sha256"):
+        raise ResultError(f"{source}: log Z of another model than {description['file']}; estimate it anew")
+    if log_z.log_z is None or not math.isfinite(log_z.log_z):
+        raise ResultError(f"{source}: log Z is not finite; estimate it anew")
+    return log_z
+
+
+def _numbers(
+    estimate: ImageEstimates, importance: ImageEstimates, source: WeightSource, n_pixels: int
+) -> dict[str, Any]:
+    """Return the means over images that a result reports; the parts of the bound are importance weighting's."""
+    parts = dict(zip(source.parts, importance.weights.parts.mean(0).tolist(), strict=True))
+    parts[source.parts[source.prior_part]] -= importance.log_z
+    mean = float(estimate.values.mean())
+    return {
+        "log_likelihood": mean,
+        "std_err_images": standard_error(estimate.values),
+        "elbo": sum(parts.values()),
+        "elbo_parts": parts,
+        "gap": estimate.gap,
+        "n_suspect": estimate.n_suspect,
+        "bits_per_dim": -mean / (n_pixels * math.log(2)),
+        "n_samples": estimate.n_samples,
+        "n_images": len(estimate.values),
+    }
+
+
+def _columns(
+    estimate: ImageEstimates, importance: ImageEstimates, index: Index, labels: Index | None
+) -> dict[str, list[float]]:
+    """Return the result's table of images."""
+    columns: dict[str, NDArray[Any]] = {"index": index}
+    if labels is not None:
+        columns["label"] = labels[index]
+    columns |= estimate.columns()
+    if estimate is not importance:
+        columns["importance"] = importance.values
+    return {name: values.tolist() for name, values in columns.items()}
+
+
+def _source(
+    model: TrainedModel | LatentVariableModel,
+    prior: Machine | None,
+    log_z: LogZResult | None,
+    config: LikelihoodConfig,
+) -> tuple[WeightSource, dict[str, Any]]:
+    """Return where a model's weights come from, and what a result says of the model."""
+    if isinstance(model, TrainedModel):
+        network = _network(model, config)
+        if config.precision == "tf32" and network.groups.device.type != "cuda":
+            raise ConfigError("--precision: tf32 is CUDA's; give --device cuda, or float32")
+        return FoldedDVAE(network, config.precision), model_description(model)
+    if prior is None and log_z is not None:
+        raise ConfigError(
+            "prior: the Boltzmann machine of the model's prior is missing; give it, log Z is its own"
+        )
+    if config.precision != "float32" or not config.smoothing:
+        raise ConfigError("precision, smoothing: are settings of this project's models; leave them as they are")
+    of_prior = prior.description() if prior else {}
+    return ModelWeights(model), {"file": type(model).__qualname__, "sha256": model_digest(model), **of_prior}
+
+
+def _network(model: TrainedModel, config: LikelihoodConfig) -> DVAE:
+    """Return the network that is measured."""
+    return model.model if config.smoothing else without_smoothing(model.model)
+
+
+def _dtype(source: WeightSource) -> str:
+    """Return the numbers in a model's networks, in words."""
+    return source.precision if isinstance(source, FoldedDVAE) else "the model's own"
+
+
+def _annealing(
+    source: WeightSource, description: dict[str, Any], config: LikelihoodConfig
+) -> tuple[Annealing, dict[str, Any]]:
+    """Return the task of annealing and its key; ConfigError for a model that is not one of this project's."""
+    if not isinstance(source, FoldedDVAE):
+        raise ConfigError(
+            "--method ais: needs the noise that latents are made of; use importance for such a model"
+        )
+    key = _key(description, config, "n_ais_chains", "n_ais_steps")
+    return Annealing(source, config.n_ais_chains, config.n_ais_steps, config.seed), key
+
+
+def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> dict[str, Any]:
+    """Return all that the weights of an image depend on, but the image; `names` make it a key of annealing."""
+    names = (*(names or ("n_samples",)), "smoothing", "precision", "seed")
+    return {
+        "version": __version__,
+        "model": description["sha256"],
+        **{name: getattr(config, name) for name in names},
+    }
+
+
+def _spread(n: int, limit: int) -> Index:
+    """Return `limit` indices evenly spread over n, all if limit is 0: some test sets are sorted by class."""
+    return np.arange(n) if limit == 0 else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is the same for all tasks: images, where they come from, means, and whom to tell."""
+
+    images: NDArray[np.uint8]
+    index: Index
+    log_z: float
+    resources: Resources
+    shards: Shards | None
+    announce: Callable[[Plan], None] | None
+    progress: ProgressCallback | None
+
+    def do(self, task: Task, key: dict[str, Any]) -> ImageEstimates:
+        """Return the estimates of all images by `task`, whose settings are `key`; ready shards are made use of."""
+        total = 0.0
+
+        def tell(n_done: int, shard: ImageWeights) -> None:
+            nonlocal total
+            total += float(shard.bounds[:, -1].sum())
+            if self.progress:
+                self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
+
+        with self._store(key) as store:
+            weights = weigh_images(
+                task,
+                self.images,
+                self.index,
+                resources=self.resources,
+                store=store,
+                announce=self.announce,
+                progress=tell,
+            )
+        return ImageEstimates(weights, self.log_z, task.n_samples)
+
+    def _store(self, key: dict[str, Any]) -> AbstractContextManager[ShardStore | None]:
+        """Return a context that holds the store of the shards with this key, if shards are kept."""
+        return self.shards.held(digest_of(key, self.images, self.index)) if self.shards else nullcontext()
+
+
+def _simulated_gap(
+    model: TrainedModel | LatentVariableModel,
+    source: WeightSource,
+    description: dict[str, Any],
+    config: LikelihoodConfig,
+    work: _Work,
+) -> tuple[SimulatedGap | None, str]:
+    """Return the gap on images of the model itself, or None and why it was not looked for."""
+    n = min(config.n_simulated, len(work.images))
+    if not n:
+        return None, "--simulated 0"
+    if config.method == "ais":
+        return None, "--method ais goes beyond q's own samples by itself"
+    if isinstance(model, TrainedModel):
+        drawn = simulate(_network(model, config), n, config.seed)
+    elif isinstance(model, GenerativeModel):
+        drawn = simulate_own(model, n, config.seed)
+    else:
+        return None, "the model has no methods sample_joint and log_q"
+    task = SimulatedWeighing(source, drawn.latents, config.n_samples, config.seed)
+    mine = replace(work, images=drawn.images, index=np.arange(n))
+    estimates = mine.do(task, _key(description, config, "n_samples", "n_simulated"))
+    return SimulatedGap(estimates, drawn.states), ""
+
+
+def _finite(estimate: ImageEstimates, index: Index) -> ImageEstimates:
+    """Return the estimates; raise for the first image whose own is not finite."""
+    bad = np.flatnonzero(~np.isfinite(estimate.values))
+    if len(bad):
+        raise NumericalError(
+            f"image {index[bad[0]]} (and {len(bad) - 1} more) has a log-likelihood that is not finite"
+        )
+    return estimate
+
+
+def _precision_effect(
+    model: TrainedModel | LatentVariableModel,
+    source: WeightSource,
+    config: LikelihoodConfig,
+    images: NDArray[np.uint8],
+    chosen: Index,
+) -> dict[str, float]:
+    """Return what the precision does to some images' estimates, with the same noise, against float32."""
+    if config.precision not in ("tf32", "bf16") or not isinstance(model, TrainedModel):
+        return {}
+    reference, _ = _source(model, None, None, replace(config, precision="float32"))
+    n = min(config.n_samples, EFFECT_SAMPLES)
+    some = chosen[_spread(len(chosen), EFFECT_IMAGES)]
+    ours, theirs = (
+        np.array([weigh(s, images[i], int(i), n, config.seed).bounds[-1] for i in some])
+        for s in (source, reference)
+    )
+    shift = ours - theirs
+    return {
+        "mean": float(shift.mean()),
+        "std_err": standard_error(shift),
+        "largest": float(np.abs(shift).max()),
+        "n_images": len(some),
+        "n_samples": n,
+    }

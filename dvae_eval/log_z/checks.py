@@ -1,0 +1,176 @@
+"""Checks that can fail: every one a number, its limit, and what to do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ..results import Check
+from .bar import Bridge
+from .work_sums import CROOKS_SHIFT, WorkSums
+
+__all__ = [
+    "FALSE_ALARM",
+    "check_bridge",
+    "check_exact",
+    "check_gap",
+    "check_inside",
+    "check_lower_bound",
+    "check_repeats",
+    "check_weights",
+    "student_limit",
+]
+
+Float = NDArray[np.float64]
+# Probability that a sound run fails one of the checks on differences.
+FALSE_ALARM = 1e-4
+# Annealing adds up many small differences in float32: a gap of so many nats is nothing.
+LEAST_GAP = 1e-5
+MORE = "use more --sweeps, or a smaller --precision"
+
+
+def student_limit(n_independent: int, n_checks: int = 1) -> float:
+    """Return how many standard errors a sound difference exceeds with probability FALSE_ALARM (Student's t).
+
+    With `n_checks` such differences, the probability holds for all of them together.
+    """
+    return float(stats.t.ppf(1 - FALSE_ALARM / 2 / n_checks, n_independent - 1))
+
+
+def check_bridge(
+    sums: WorkSums, start: int, bar: Bridge, round_trips: NDArray[np.int64], limit: float
+) -> list[Check]:
+    """Return the checks of one run by parallel tempering and BAR.
+
+    Parameters
+    ----------
+    sums : WorkSums
+    start : int
+        The first stretch that is no burn-in.
+    bar : Bridge
+        The estimate, from the stretches after `start`.
+    round_trips : int64, shape (n_ladders,)
+        Completed trips of replicas from the cold end to the hot one.
+    limit : float
+        Most standard errors that a difference may have.
+    """
+    rates = sums.statistic("exchange", start).mean((0, 1))
+    return [
+        _at_least("lowest exchange rate", float(rates.min()), 0.15, "use a higher --exchange-rate"),
+        _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
+        _at_least("round trips per ladder", float(np.mean(round_trips)), 2.0, MORE),
+        _at_least("independent stretches in a ladder's run", bar.independent_stretches, 6.0, MORE),
+        _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
+        _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
+        _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
+    ]
+
+
+ORDERED = (
+    "there is a basin that tempering from random states does not reach, or does not leave: the true value may be "
+    f"that of either start, or neither; {MORE}"
+)
+
+
+def check_lower_bound(log_z: float, std_err: float, bound: float, limit: float) -> Check:
+    """Return the check against a bound that log Z cannot be below (mean field), in standard errors."""
+    below = (bound - log_z) / max(std_err, 1e-12)
+    remedy = "the machine has a basin that no replica found: log Z is at least the mean-field bound"
+    return _at_most("log Z falls below a strict bound, in standard errors", max(0.0, below), limit, remedy)
+
+
+def check_exact(log_z: float, std_err: float, exact: float, limit: float) -> Check:
+    """Return the check against the exact value, in standard errors."""
+    distance = abs(log_z - exact) / max(std_err, 1e-12)
+    return _at_most("distance from the exact value, in standard errors", distance, limit, MORE)
+
+
+def check_weights(way: str, ess: float) -> Check:
+    """Return the check that enough annealed chains carry the weight."""
+    return _at_least(f"effective chains of the {way} annealing", ess, 20.0, LONGER)
+
+
+def check_gap(gap: float, std_err: float, limit: float) -> Check:
+    """Return the check that annealing forward and back agree, in standard errors."""
+    distance = abs(gap) / max(std_err, LEAST_GAP)
+    return _at_most("annealing forward and back differ, in standard errors", distance, limit, LONGER)
+
+
+def check_inside(log_z: float, lower: float, upper: float) -> Check:
+    """Return the check that log Z lies between stochastic bounds, in nats beyond the nearer one."""
+    outside = max(0.0, lower - log_z, log_z - upper)
+    remedy = f"the samples of the machine miss a part of it, or the run is too short; {MORE}"
+    return _at_most("log Z lies outside the bounds of annealing, nats", outside, 0.0, remedy)
+
+
+LONGER = "use more --sweeps (steps of annealing) or --chains"
+
+
+def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Check:
+    """Return the check that independent estimates are spread as their standard errors claim.
+
+    The ratio of variances has roughly an F distribution, every claimed error having n_independent - 1 degrees of
+    freedom.
+    """
+    n = len(estimates)
+    ratio = math.sqrt(float(estimates.var(ddof=1)) / max(float((std_errs**2).mean()), 1e-300))
+    limit = math.sqrt(float(stats.f.ppf(1 - FALSE_ALARM, n - 1, (n_independent - 1) * n)))
+    return _at_most("spread of the repeats over their claimed error", ratio, limit, MORE)
+
+
+def _halves(bar: Bridge) -> float:
+    """Return the difference of the two halves of the run, in units of its standard error over ladders."""
+    n = len(bar.influence)
+    difference = bar.influence[: n // 2].mean(0) - bar.influence[n - n // 2 :].mean(0)
+    return _standardised(difference) if n > 1 else 0.0
+
+
+def _starts(bar: Bridge) -> float:
+    """Return the difference between ladders that started at random and in order (the later half of them)."""
+    means = bar.influence.mean(0)
+    n = len(means) // 2
+    random, ordered = means[: len(means) - n], means[len(means) - n :]
+    if n < 2:
+        return 0.0
+    error = math.sqrt(float(random.var(ddof=1)) / len(random) + float(ordered.var(ddof=1)) / len(ordered))
+    return abs(float(random.mean() - ordered.mean())) / max(error, 1e-12)
+
+
+def _crooks(sums: WorkSums, start: int, bar: Bridge) -> float:
+    """Return how far neighbours are from Crooks' theorem, p_f(w) = p_r(-w) exp(w - Δf), in jackknife errors.
+
+    For every C, exp(-Δf) = exp(-C) E_f[σ(C - w_f)] / E_r[σ(-C - w_r)] (Bennett, 1976, Eq. 7), if both neighbours
+    are in equilibrium where they overlap.  Compared are C = Δf ± CROOKS_SHIFT, summed over the ladder.  Far
+    shifts would give the stepping stones, whose tails no run samples where a mode dies out along the ladder.
+    """
+    n_ladders, n_steps = bar.influence.shape[1], len(bar.delta_f)
+    high, low = (
+        [sums.statistic(f"{side}_{shift}", start).mean(0) for side in ("forward", "reverse")]
+        for shift in ("high", "low")
+    )
+
+    def gap(kept: NDArray[np.intp]) -> float:
+        up, down = (np.log(f[kept].mean(0) / r[kept].mean(0)).sum() for f, r in (high, low))
+        return float(up - down - 2 * CROOKS_SHIFT * n_steps)
+
+    everyone = np.arange(n_ladders)
+    left_out = np.array([gap(np.delete(everyone, i)) for i in everyone])
+    error = math.sqrt((n_ladders - 1) * float(left_out.var()))
+    return abs(gap(everyone)) / max(error, 1e-12)
+
+
+def _standardised(differences: Float) -> float:
+    """Return |mean| in units of its standard error."""
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    return abs(float(differences.mean())) / max(error, 1e-12)
+
+
+def _at_least(name: str, value: float, threshold: float, remedy: str) -> Check:
+    return Check(name, value, threshold, value >= threshold, remedy)
+
+
+def _at_most(name: str, value: float, threshold: float, remedy: str) -> Check:
+    return Check(name, value, threshold, value <= threshold, remedy)

@@ -1,0 +1,1 @@
+"""Where estimates run: processes, memory, and the files that let an interrupted one continue."""

@@ -1,0 +1,126 @@
+"""What an estimate may use of a machine, and what it will take; nothing here changes a result."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import joblib
+import torch
+
+from dvae_core.errors import ConfigError
+from dvae_core.io.memory import available_memory, in_bytes
+
+__all__ = ["Plan", "Resources", "available_memory", "parse_memory", "process_memory", "torch_threads"]
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+# Below this many seconds, processes may take longer to start than they save.
+WORTH_WORKERS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What an estimate may use.
+
+    Attributes
+    ----------
+    n_workers : int
+        Processes; 0 takes one for each core that the memory allows, if the work is long enough.
+    memory : int
+        Bytes that all processes together may take; 0 is half of what is free.
+    threads : int
+        Threads of each process.  Images are independent, so one is best where there are workers enough.
+    """
+
+    n_workers: int = 0
+    memory: int = 0
+    threads: int = 1
+
+    def workers_for(self, seconds: float, n_tasks: int, bytes_each: int) -> int:
+        """Return how many processes to use for so many tasks that take so many seconds together on one.
+
+        Raises
+        ------
+        ConfigError
+            If the memory does not suffice for one process.
+        """
+        budget = self.memory or available_memory() // 2
+        if bytes_each > budget:
+            raise ConfigError(
+                f"--memory: {in_bytes(budget)} is less than the {in_bytes(bytes_each)} that one process takes; "
+                "give more"
+            )
+        wanted = self.n_workers or (joblib.cpu_count() if seconds > WORTH_WORKERS else 1)
+        # Beside its workers, the process that leads them takes its own share.
+        affordable = budget // bytes_each - 1
+        return max(1, min(wanted, n_tasks, affordable))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an estimate is going to take, by a short probe.
+
+    Attributes
+    ----------
+    n_images, n_done, n_samples : int
+        Images in all, those that an earlier run has finished, and samples of each.
+    n_workers : int
+        Processes.
+    seconds, memory : float, int
+        Time to go, and bytes of all processes.
+    what : str
+        Which images, in words.
+    """
+
+    n_images: int
+    n_done: int
+    n_samples: int
+    n_workers: int
+    seconds: float
+    memory: int
+    what: str = "images"
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        resumed = f", {self.n_done} of them done before" if self.n_done else ""
+        workers = f"{self.n_workers} processes" if self.n_workers > 1 else "one process"
+        return (
+            f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {in_time(self.seconds)} "
+            f"and {in_bytes(self.memory)} with {workers}"
+        )
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a text such as 500MB or 4G says; ConfigError if it says none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if not found or not float(found[1]):
+        raise ConfigError(f"--memory: {text!r} is no size; give one such as 500MB or 4GB")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def process_memory() -> int:
+    """Return the most bytes that this process has had in memory."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextmanager
+def torch_threads(n: int) -> Iterator[None]:
+    """Let torch use n threads within the block: their number may change the last digit of a result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def in_time(seconds: float) -> str:
+    """Return a time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

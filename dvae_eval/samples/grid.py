@@ -1,0 +1,70 @@
+"""Pictures of a model as arrays: samples of the prior and reconstructions, in one npz file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.errors import DataError, ResultError
+from dvae_core.io.containers import read_npz
+from dvae_core.io.files import json_object, write_npz
+
+__all__ = ["SampleGrid", "names_model"]
+
+ARRAYS = ("samples", "originals", "reconstructions")
+SCHEMA = 1
+
+
+def names_model(meta: dict[str, Any]) -> bool:
+    """Say whether what stands beside pictures says of which model they are."""
+    model = meta.get("model")
+    return isinstance(model, dict) and isinstance(model.get("sha256"), str)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleGrid:
+    """Samples and reconstructions of one model, as mean intensities 0..255.
+
+    Attributes
+    ----------
+    samples : uint8, shape (n_rows, n_chains, n_draws, height, width)
+        p(x = 1) of draws from the prior.  Rows are separated by block Gibbs sweeps of the same persistent
+        chains; the `n_draws` share one RBM state and differ in their continuous latents (Figure 5).
+    originals, reconstructions : uint8, shape (n, height, width)
+        Test images, and p(x = 1) given one posterior sample of each.
+    meta : dict
+        `model` as in a `Result`, `n_sweeps` between rows, `seed`, `command`.
+    """
+
+    samples: NDArray[np.uint8]
+    originals: NDArray[np.uint8]
+    reconstructions: NDArray[np.uint8]
+    meta: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the arrays to `path` as npz, whole or not at all."""
+        meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
+        write_npz(path, {"meta": meta, **{name: getattr(self, name) for name in ARRAYS}}, compressed=True)
+
+    @classmethod
+    def load(cls, path: Path) -> SampleGrid:
+        """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
+        try:
+            arrays = read_npz(path, ("meta", *ARRAYS))
+            meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
+        except (DataError, ValueError) as error:
+            raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
+        axes = [arrays[name].ndim for name in ARRAYS]
+        if (
+            meta.get("kind") != "samples"
+            or meta.get("schema") != SCHEMA
+            or axes != [5, 3, 3]
+            or not names_model(meta)
+        ):
+            raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
+        return cls(**arrays, meta=meta)

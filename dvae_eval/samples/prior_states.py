@@ -1,0 +1,67 @@
+"""States of a model's prior to make images from: exact where a side has few units, else from chains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dvae_core.model.boltzmann import BoltzmannMachine
+from dvae_core.model.prior import Prior
+from dvae_core.model.rbm import RBM
+
+__all__ = ["BURN_IN", "draw_states"]
+
+# Block Gibbs sweeps from a random state.
+BURN_IN = 1000
+# Kept units whose states are enumerated, and numbers that this may take.
+MAX_KEPT, MAX_NUMBERS = 16, 1 << 23
+
+
+@torch.no_grad()
+def draw_states(prior: Prior, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """Return n states of a prior, each from a chain of its own, and how they were drawn.
+
+    Parameters
+    ----------
+    prior : Prior
+    n : int
+    generator : torch.Generator
+        On the prior's device.
+
+    Returns
+    -------
+    z : shape (n, n_units), 0 or 1
+        Of the prior's dtype.
+    how : str
+        `exact`, or the number of sweeps: chains that have not mixed come from another distribution.
+    """
+    kept, summed = _parts(prior)
+    if len(kept) > MAX_KEPT or (1 << len(kept)) * max(1, len(summed)) > MAX_NUMBERS:
+        return prior.gibbs(prior.initial_state(n, generator), BURN_IN, generator), f"{BURN_IN} block Gibbs sweeps"
+    return _exact(prior, kept, summed, n, generator), "exact"
+
+
+def _parts(prior: Prior) -> tuple[Tensor, Tensor]:
+    """Return the units whose states are enumerated, and the others, which are independent given them."""
+    if isinstance(prior, BoltzmannMachine):
+        return prior.order[prior.blocks[0].stop :], prior.order[: prior.blocks[0].stop]
+    assert isinstance(prior, RBM)  # for the type checker
+    units = torch.arange(prior.n_units, device=prior.W.device)
+    left, right = units[: prior.n_left], units[prior.n_left :]
+    return (left, right) if prior.n_left <= prior.n_right else (right, left)
+
+
+def _exact(prior: Prior, kept: Tensor, summed: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Return n independent states: the kept units by enumeration in float64, the others given them."""
+    J, b = prior.couplings().double(), prior.biases().double()
+    J = J + J.T
+    v = (torch.arange(1 << len(kept), device=b.device)[:, None] >> torch.arange(len(kept), device=b.device)) & 1
+    v = v.double()
+    fields = v @ J[kept][:, summed] + b[summed]
+    log_p = v @ b[kept] + (v @ J[kept][:, kept] * v).sum(-1) / 2 + softplus(fields).sum(-1)
+    chosen = torch.multinomial(log_p.softmax(0), n, replacement=True, generator=generator)
+    z = b.new_empty(n, len(b))
+    z[:, kept] = v[chosen]
+    z[:, summed] = torch.bernoulli(fields[chosen].sigmoid(), generator=generator)
+    return z.to(prior.W.dtype)

@@ -1,0 +1,182 @@
+"""Replicas in torch tensors: the path for CUDA, and for processors without numba."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvae_core.rng import torch_generator
+
+from ..machine import Reduced
+
+if TYPE_CHECKING:
+    from .reference import Base
+
+__all__ = ["TorchReplicas"]
+
+Float = NDArray[np.float64]
+Bits = NDArray[np.uint8]
+
+
+class TorchReplicas:
+    """All ladders' replicas; see `CompiledReplicas`, whose distributions and works these are."""
+
+    def __init__(
+        self,
+        reduced: Reduced,
+        base: Base,
+        betas: Float,
+        v: Bits,
+        seed: int,
+        round: int,
+        exchange: str,
+        joint: bool,
+        device: str,
+    ) -> None:
+        self.blocks, self.joint, self.is_random = reduced.blocks, joint, exchange == "random"
+        # Fields are base + β (own + couplings).
+        self.W, self.own_b, self.own_c, self.base_b, self.base_c = (
+            torch.from_numpy(a).to(device, torch.float32)
+            for a in (reduced.W, reduced.b - base.b, reduced.c - base.c, base.b, base.c)
+        )
+        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
+        self.generator = torch_generator(seed, "tempering", round, device=device)
+        self.betas = torch.from_numpy(betas).to(device, torch.float32)[:, None]
+        self._v = torch.from_numpy(v).to(device, torch.float32)
+        self.h = self._v.new_zeros((*v.shape[:2], len(self.base_c)))
+        # Which replica sits on a rung, and which end of the ladder it saw last: +1 cold, -1 hot, 0 neither.
+        self.replica = torch.arange(v.shape[1], device=device).repeat(len(v), 1)
+        self.last_end = torch.zeros_like(self.replica)
+        self.trips = torch.zeros(len(v), dtype=torch.int64, device=device)
+        self.n_iterations = 0
+
+    @property
+    def v(self) -> Bits:
+        """States of the kept units, rung by rung, shape (n_ladders, n_rungs, n_kept)."""
+        states: Bits = self._v.to("cpu", torch.uint8).numpy()
+        return states
+
+    @property
+    def round_trips(self) -> NDArray[np.int64]:
+        """Trips of replicas from the cold end to the hot one, shape (n_ladders,)."""
+        trips: NDArray[np.int64] = self.trips.cpu().numpy()
+        return trips
+
+    @property
+    def last_end_of_rung(self) -> NDArray[np.int64]:
+        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_ladders, n_rungs)."""
+        ends: NDArray[np.int64] = self.last_end.gather(1, self.replica).cpu().numpy()
+        return ends
+
+    def sweep(self, betas: Float, n: int) -> None:
+        """Sweep every chain n times at `betas` (n_rungs,), without works or exchanges."""
+        column = torch.from_numpy(betas).to(self.betas)[:, None]
+        for _ in range(n):
+            self._sweep(column)
+
+    def run(self, n: int) -> tuple[Float, Float, Float]:
+        """Run n iterations and return forward and reverse works and energies."""
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for _ in range(n):
+            self._sweep(self.betas)
+            found.append(self._works())
+            forward, reverse, _ = found[-1]
+            self._exchange(-(forward + reverse))
+        works, reverses, energies = (torch.stack(part).cpu().numpy() for part in zip(*found, strict=True))
+        return works, reverses, energies
+
+    def _uniform(self, *shape: int) -> Tensor:
+        """Return uniform numbers on [0, 1)."""
+        return torch.rand(shape, generator=self.generator, device=self.W.device)
+
+    def _bernoulli(self, field: Tensor) -> Tensor:
+        return (self._uniform(*field.shape) < field.sigmoid()).float()
+
+    def _summed_field(self) -> Tensor:
+        """Return what the kept units and the biases do to the summed-out ones, above the base."""
+        return torch.addmm(self.own_c, self._v.flatten(0, 1), self.W).view_as(self.h)
+
+    def _sweep(self, betas: Tensor) -> None:
+        """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
+        self.h = self._bernoulli(self.base_c + betas * self._summed_field())
+        field = torch.addmm(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
+        if self.J is None:
+            self._v = self._bernoulli(self.base_b + betas * field)
+            return
+        for block in self.blocks:
+            coupled = field[..., block] + self._v @ self.J[:, block]
+            self._v[..., block] = self._bernoulli(self.base_b[block] + betas * coupled)
+
+    def _works(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return forward and reverse works and energies, float64."""
+        field = self._summed_field()
+        kept = (self._v @ self.own_b).double()
+        if self.J is not None:
+            kept += (self._v @ self.J * self._v).sum(-1, dtype=torch.float64) / 2
+        step = (self.betas[1:, 0] - self.betas[:-1, 0]).double()
+        if self.joint:
+            energy = kept + (self.h * field).sum(-1, dtype=torch.float64)
+            return -step * energy[:, :-1], step * energy[:, 1:], energy
+        x = self.base_c + self.betas * field
+        energy = kept + (x.sigmoid() * field).sum(-1, dtype=torch.float64)
+        size = self.betas.diff(dim=0)
+        up = _softplus_step(x[:, :-1], size * field[:, :-1]) + step * kept[:, :-1]
+        down = _softplus_step(x[:, 1:], -size * field[:, 1:]) - step * kept[:, 1:]
+        return -up, -down, energy
+
+    def _exchange(self, log_acceptance: Tensor) -> None:
+        """Exchange the states of every other pair of neighbours with probability min(1, exp(log_acceptance))."""
+        n_ladders, n_steps = log_acceptance.shape
+        device = log_acceptance.device
+        parity = torch.full((n_ladders, 1), self.n_iterations % 2, device=device)
+        if self.is_random:
+            parity = (self._uniform(n_ladders, 1) < 0.5).long()
+        self.n_iterations += 1
+        pairs = torch.arange(n_steps, device=device) % 2 == parity
+        accepted = (pairs & (self._uniform(n_ladders, n_steps).double().log() < log_acceptance)).long()
+        source = torch.arange(n_steps + 1, device=device).repeat(n_ladders, 1)
+        source[:, :-1] += accepted
+        source[:, 1:] -= accepted
+        self._v = self._v.gather(1, source[..., None].expand_as(self._v))
+        self.replica = self.replica.gather(1, source)
+        self._count_round_trips()
+
+    def _count_round_trips(self) -> None:
+        """Count a trip when a replica reaches the hot end after the cold one."""
+        hot, cold = self.replica[:, :1], self.replica[:, -1:]
+        self.trips += (self.last_end.gather(1, hot) == 1).sum(1)
+        self.last_end.scatter_(1, hot, -1)
+        self.last_end.scatter_(1, cold, 1)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return everything that a continuation needs."""
+        return {
+            "v": self.v,
+            "generator": self.generator.get_state().numpy(),
+            "replica": self.replica.cpu().numpy().copy(),
+            "last_end": self.last_end.cpu().numpy().copy(),
+            "round_trips": self.round_trips.copy(),
+            "n_iterations": np.array(self.n_iterations),
+        }
+
+    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a state."""
+        self._v = torch.from_numpy(state["v"]).to(self.W)
+        self.generator.set_state(torch.from_numpy(state["generator"]))
+        self.replica, self.last_end, self.trips = (
+            torch.from_numpy(state[name].copy()).to(self.W.device)
+            for name in ("replica", "last_end", "round_trips")
+        )
+        self.n_iterations = int(state["n_iterations"])
+
+
+def _softplus_step(x: Tensor, step: Tensor) -> Tensor:
+    """Return Σ_j softplus(x_j + step_j) - softplus(x_j), float64, whose digits a large x does not take."""
+    linear = torch.maximum(step + x.clamp(max=0), -x.clamp(min=0))
+    rest = torch.log1p((-(x + step).abs()).exp_()) - torch.log1p((-x.abs()).exp_())
+    return (linear + rest).sum(-1, dtype=torch.float64)

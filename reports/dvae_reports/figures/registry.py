@@ -1,0 +1,314 @@
+"""Every figure by its name: from the files that hold its numbers to a matplotlib Figure, and to bytes.
+
+The same files give the same bytes: no date, no maker, and identifiers that come from the figure alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dvae_core.config import SMOOTHINGS
+from dvae_core.errors import ResultError
+from dvae_eval.results import LikelihoodResult, LogZResult
+from dvae_eval.samples.grid import SampleGrid
+
+from .. import figures
+from ..results.loaded import IMMATERIAL, Measured, group_runs, read_measured
+from ..results.metrics import Epoch, read_metrics
+from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from .log_z import exact_log_z
+from .panels import DPI, Draw, panel_figure
+from .samples import samples_image
+from .smoothing import smoothing_figure
+from .sweeps import plot_sweep
+from .training import plot_runs
+
+__all__ = ["COLUMN", "FIGURES", "FORMATS", "PAGE", "draw", "figure_bytes"]
+
+# Inches: a column and the full text width of a two-column paper.
+COLUMN, PAGE = 3.25, 6.75
+
+Paths = Sequence[Path]
+Panels = list[tuple[str, Draw]]
+
+
+def draw(name: str, paths: Paths, width: float = COLUMN) -> Figure:
+    """Return the figure of that name, made from result files and run directories.
+
+    Parameters
+    ----------
+    name : str
+        A key of `FIGURES`.
+    paths : sequence of Path
+        Result files or run directories, as the figure asks for.
+    width : float
+        Inches.
+
+    Raises
+    ------
+    ResultError
+        If a file is missing, damaged or of another kind, or the files do not belong in one figure.
+    """
+    kind = FIGURES[name]
+    if not paths and kind.takes:
+        raise ResultError(f"{name}: made from {kind.takes}; give at least one")
+    if paths and not kind.takes:
+        raise ResultError(f"{paths[0]}: {name} is made from no file; leave it out")
+    return kind.draw(paths, width)
+
+
+def figure_bytes(figure: Figure, format: str) -> bytes:
+    """Return a figure as a file of a format of `FORMATS`; equal figures give equal bytes."""
+    buffer = io.BytesIO()
+    # Fonts whole in PDF (journals refuse Type 3) and as outlines in SVG, which then looks alike everywhere.
+    style: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "dvae"}
+    with mpl.rc_context(style):
+        figure.savefig(buffer, format=format, metadata=FORMATS[format], facecolor="white", dpi="figure")
+    return buffer.getvalue()
+
+
+# What every format would otherwise say of date and maker.
+FORMATS: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+# --- from files to panels -------------------------------------------------------------------------------------
+
+
+def _smoothing(paths: Paths, width: float) -> Figure:
+    """Draw Figures 2a, 7 and 8, and the transformations that the paper does not have."""
+    from dvae_eval.samples.smoothing_curves import smoothing_curves
+
+    return smoothing_figure([smoothing_curves(name) for name in SMOOTHINGS if name != "none"], width)
+
+
+def _samples(paths: Paths, width: float) -> Figure:
+    """Draw Figure 5, and Figures 11 to 13: every pixel a whole number of the file's."""
+    (path,) = _one(paths, "samples.npz")
+    image = samples_image(SampleGrid.load(path))
+    scale = math.ceil(DPI * width / image.shape[1])
+    figure = Figure(figsize=(width, width * image.shape[0] / image.shape[1]), dpi=scale * image.shape[1] / width)
+    ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    ax.imshow(image, interpolation="nearest", aspect="auto")
+    ax.set_axis_off()
+    return figure
+
+
+def _log_z(paths: Paths, width: float) -> Figure:
+    """Draw Figure 10, one panel a model."""
+    panels = [(title, _in(figures.plot_repeats, result)) for title, result in _pooled(_log_z_results(paths))]
+    return _panels(panels, width)
+
+
+def _sweep(name: str) -> Callable[[Paths, float], Figure]:
+    """Return the function that draws Figure 6's panel of that name."""
+
+    def draw_sweep(paths: Paths, width: float) -> Figure:
+        groups = group_runs(_read(paths))
+        lines, axis = sweep_lines(groups, AXES[name]), AXES[name]
+        label = axis.label + ("\nof all rungs together" if any(line.is_dashed for line in lines) else "")
+        return _panels([("", _in(plot_sweep, lines, label, error_name(groups)))], width)
+
+    return draw_sweep
+
+
+def _widths(paths: Paths, width: float) -> Figure:
+    """Draw Figure 9."""
+    groups = group_runs(_read(paths))
+    labels = {"prior_hidden": "prior", "encoder_hidden": "posterior"}
+    panels: Panels = [
+        (labels[field], _in(plot_sweep, lines, "hidden units per layer", error_name(groups)))
+        for field, lines in width_panels(groups)
+    ]
+    return _panels(panels, width)
+
+
+def _training(paths: Paths, width: float) -> Figure:
+    """Draw bound and KL of one run, or the validation bounds of several."""
+    runs = {_run_name(path): _epochs(path) for path in paths}
+    if len(runs) < len(paths):
+        runs = {str(path): _epochs(path) for path in paths}
+    if len(runs) > 1:
+        return _panels([("", _in(plot_runs, runs))], width)
+    (epochs,) = runs.values()
+    return _panels([("bound", _in(figures.plot_elbo, epochs)), ("KL", _in(figures.plot_kl, epochs))], width)
+
+
+def _ladder(paths: Paths, width: float) -> Figure:
+    """Draw the ladder of every estimate."""
+    found = [(one.name, result) for one, result in _log_z_results(paths)]
+    return _panels([(name, _in(figures.plot_ladder, result)) for name, result in found], width)
+
+
+def _diagnostics(paths: Paths, width: float) -> Figure:
+    """Draw what every result shows of its own quality."""
+    panels: Panels = []
+    for one in _read(paths):
+        for title, plot in _quality(one):
+            panels.append((f"{one.name}: {title}", plot))
+    return _panels(panels, width)
+
+
+def _quality(one: Measured) -> Panels:
+    """Return the panels of one result, each where the result holds its arrays."""
+    result, panels = one.result, []
+    if isinstance(result, LogZResult):
+        found = result.diagnostics
+        if found.get("exchange_rates"):
+            panels.append(("ladder", _in(figures.plot_ladder, result)))
+        if found.get("from_hot_end"):
+            panels.append(("replica flow", _in(figures.plot_flow, result)))
+        if found.get("energy_histograms"):
+            panels.append(("energies", _in(figures.plot_energies, result)))
+        if found.get("overlap_matrix"):
+            panels.append(("overlap", _in(figures.plot_overlap, result)))
+        if found.get("running"):
+            panels.append(("estimate over time", _in(figures.plot_running, result)))
+        if len(result.repeats) > 1:
+            panels.append(("independent estimates", _in(figures.plot_repeats, result)))
+    elif isinstance(result, LikelihoodResult):
+        if result.diagnostics.get("bound_curve"):
+            panels.append(("bound", _in(figures.plot_bound_curve, result)))
+        if result.per_image.get("log_likelihood"):
+            panels.append(("images", _in(figures.plot_log_likelihoods, result)))
+        if result.per_image.get("ess"):
+            panels.append(("effective samples", _in(figures.plot_ess, result)))
+        if figures.has_tails(result):
+            panels.append(("tails of the weights", _in(figures.plot_pareto_k, result)))
+        if result.diagnostics.get("per_class"):
+            panels.append(("classes", _in(figures.plot_classes, result)))
+    return panels
+
+
+def _in(plot: Callable[..., Axes], *arguments: Any) -> Draw:
+    """Return a function that draws `plot` of these arguments in given axes."""
+    return lambda ax: plot(*arguments, ax=ax)
+
+
+def _panels(panels: Panels, width: float) -> Figure:
+    """Return the figure of these panels; ResultError if there is none."""
+    if not panels:
+        raise ResultError("the files hold nothing that this figure shows; exact results have no ladder")
+    return panel_figure(panels, width)
+
+
+# --- from paths to results ------------------------------------------------------------------------------------
+
+
+def _read(paths: Paths) -> list[Measured]:
+    """Return all results at these paths."""
+    return [one for path in paths for one in read_measured(path)]
+
+
+def _log_z_results(paths: Paths) -> list[tuple[Measured, LogZResult]]:
+    """Return the estimates of log Z at these paths; ResultError for a path that holds none."""
+    found = []
+    for path in paths:
+        results = [(one, one.result) for one in read_measured(path) if isinstance(one.result, LogZResult)]
+        if not results:
+            raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
+        found += results
+    return found
+
+
+def _pooled(found: Sequence[tuple[Measured, LogZResult]]) -> list[tuple[str, LogZResult]]:
+    """Return one result for every model and method, with the estimates of all its seeds and its exact value.
+
+    Raises
+    ------
+    ResultError
+        If two files hold the same estimates, which would count them twice.
+    """
+    exact = {_prior(r): v for _, r in found if (v := exact_log_z(r)) is not None}
+    groups: dict[tuple[str, str], list[tuple[Measured, LogZResult]]] = {}
+    for one, result in found:
+        if len(result.repeats) > 1:
+            settings = {key: value for key, value in result.settings.items() if key not in IMMATERIAL}
+            key = (_prior(result), json.dumps([result.method, settings], sort_keys=True))
+            groups.setdefault(key, []).append((one, result))
+    pooled = [_pool(members, exact.get(prior)) for (prior, _), members in groups.items()]
+    titles = [_title(members, groups) for members in groups.values()]
+    return list(zip(titles, pooled, strict=True))
+
+
+def _pool(members: Sequence[tuple[Measured, LogZResult]], exact: float | None) -> LogZResult:
+    """Return the estimates of several seeds as one result."""
+    seeds = {result.seed: one.path for one, result in members}
+    if len(seeds) < len(members):
+        paths = ", ".join(str(one.path) for one, _ in members)
+        raise ResultError(f"{paths}: the same model, settings and seed; give one of them")
+    first = members[0][1]
+    repeats = [value for _, result in members for value in result.repeats]
+    known = {} if exact is None else {"exact": {"log_z": exact}}
+    return replace(first, repeats=repeats, diagnostics={**first.diagnostics, **known})
+
+
+def _title(members: Sequence[tuple[Measured, LogZResult]], groups: dict[tuple[str, str], Any]) -> str:
+    """Return a panel's name: the run's, and the method where a model has several panels."""
+    one, result = members[0]
+    several = sum(prior == _prior(result) for prior, _ in groups) > 1
+    return f"{one.name}, {result.method}" if several else one.name
+
+
+def _prior(result: LogZResult) -> str:
+    """Return what tells one prior from another."""
+    return str(result.model.get("prior_sha256") or result.model.get("sha256"))
+
+
+def _one(paths: Paths, name: str) -> list[Path]:
+    """Return the only path, the file `name` where it is a run directory; ResultError if there are several."""
+    if len(paths) != 1:
+        raise ResultError(f"{paths[1]}: this figure shows one {name}; give one")
+    return [path / name if path.is_dir() else path for path in paths]
+
+
+def _run_name(path: Path) -> str:
+    """Return the name of a run directory, or of the one that a file lies in."""
+    return (path if path.is_dir() else path.parent).resolve().name
+
+
+def _epochs(path: Path) -> list[Epoch]:
+    """Return the course of training at `path`; ResultError if there is none."""
+    file = path / "metrics.jsonl" if path.is_dir() else path
+    epochs, _ = read_metrics(file)
+    if not epochs:
+        raise ResultError(f"{file}: holds no epoch; give a run directory in which dvae-train has finished one")
+    return epochs
+
+
+@dataclass(frozen=True, slots=True)
+class FigureKind:
+    """A figure: what it shows, what files it takes (none where empty), and how it is drawn."""
+
+    summary: str
+    takes: str
+    draw: Callable[[Paths, float], Figure]
+
+
+FIGURES = {
+    "diagnostics": FigureKind("what results show of their own quality", "result files or runs", _diagnostics),
+    "ladder": FigureKind("exchange rates and overlaps of the ladder", "logz results or runs", _ladder),
+    "logz": FigureKind("independent estimates of log Z (Figure 10)", "logz results or runs", _log_z),
+    "posterior-layers": FigureKind(
+        "against layers of the RBM's posterior (Figure 6c)", "runs", _sweep("posterior-layers")
+    ),
+    "rbm-size": FigureKind("against units of the RBM (Figure 6b)", "runs", _sweep("rbm-size")),
+    "samples": FigureKind("samples (Figures 5, 11 to 13)", "a samples.npz or a run", _samples),
+    "smoothing": FigureKind("the smoothing transformations (Figures 2a, 7, 8)", "", _smoothing),
+    "sweeps": FigureKind("against Gibbs sweeps per minibatch (Figure 6a)", "runs", _sweep("sweeps")),
+    "training": FigureKind("the course of training", "runs or metrics.jsonl", _training),
+    "widths": FigureKind("against the networks' widths (Figure 9)", "runs", _widths),
+}

@@ -1,0 +1,92 @@
+"""Small images laid side by side: samples as in Figure 5, and reconstructions.
+
+A mosaic holds ink in its last axis: grey level and opacity.  The gaps are transparent and take the page's colour.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dvae_eval.samples.grid import SampleGrid
+
+from .style import styled
+
+__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "plot_reconstructions", "plot_samples", "samples_image"]
+
+Images = NDArray[np.uint8]
+
+PAIRS_A_STRIP = 10
+
+
+def mosaic(images: Images) -> Images:
+    """Lay images out in rows, with transparent gaps of a ninth of their width between them.
+
+    Parameters
+    ----------
+    images : uint8, shape (n_rows, n_columns, height, width)
+        Intensities, 0..255; shown as black ink on white.
+
+    Returns
+    -------
+    uint8, shape (n_rows * (height + gap) - gap, n_columns * (width + gap) - gap, 4)
+        RGBA.
+    """
+    n_rows, n_columns, height, width = images.shape
+    gap = max(1, width // 9)
+    tiles = np.zeros((n_rows, height + gap, n_columns, width + gap, 4), dtype=np.uint8)
+    tiles[:, :height, :, :width, :3] = 255 - images.transpose(0, 2, 1, 3)[..., None]
+    tiles[:, :height, :, :width, 3] = 255
+    page = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap), 4)
+    return page[: page.shape[0] - gap, : page.shape[1] - gap]
+
+
+def pair_mosaic(originals: Images, reconstructions: Images) -> Images:
+    """Lay originals, shape (n, height, width), above their reconstructions, as `mosaic` does."""
+    return mosaic(np.stack([originals, reconstructions]))
+
+
+@styled
+def plot_samples(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
+    """Show the samples as Figure 5 does: rows parted by sweeps, the draws of one RBM state side by side."""
+    return _show(samples_image(grid), ax)
+
+
+def samples_image(grid: SampleGrid) -> Images:
+    """Return the picture of `plot_samples`, pixel by pixel, RGBA."""
+    return _beside(
+        [mosaic(grid.samples[:, chain]) for chain in range(grid.samples.shape[1])], grid.samples.shape[-1]
+    )
+
+
+@styled
+def plot_reconstructions(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
+    """Show test images above their reconstructions, ten pairs a strip."""
+    strips = [
+        pair_mosaic(
+            grid.originals[start : start + PAIRS_A_STRIP], grid.reconstructions[start : start + PAIRS_A_STRIP]
+        )
+        for start in range(0, len(grid.originals), PAIRS_A_STRIP)
+    ]
+    turned = [strip.transpose(1, 0, 2) for strip in strips]
+    return _show(_beside(turned, grid.originals.shape[-1]).transpose(1, 0, 2), ax)
+
+
+def _beside(pages: list[Images], tile: int) -> Images:
+    """Set mosaics of equal or smaller heights beside one another, half a tile of `tile` pixels between them."""
+    height, gap = max(page.shape[0] for page in pages), max(1, tile // 2)
+    padded = [np.pad(page, ((0, height - page.shape[0]), (0, gap), (0, 0))) for page in pages]
+    return np.concatenate(padded, axis=1)[:, :-gap]
+
+
+def _show(image: Images, ax: Axes | None) -> Axes:
+    """Draw `image` pixel by pixel, in axes of its own shape unless some are given."""
+    if ax is None:
+        width = 6.4
+        figure = Figure(figsize=(width, width * image.shape[0] / image.shape[1]))
+        ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    ax.imshow(image, interpolation="nearest")
+    ax.set_axis_off()
+    return ax

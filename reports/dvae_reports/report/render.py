@@ -1,0 +1,159 @@
+"""The report: one HTML page that holds all it shows, from run records to a string.
+
+The same records give the same bytes; nothing on the page asks the network for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from dvae_eval.results import LikelihoodResult, LogZResult
+
+from .. import rounding
+from ..figures.log_z import exact_log_z
+from ..results import published
+from ..results.loaded import Measured, group_runs
+from ..results.paired import differences_from_first
+from ..results.run_directory import RunRecord
+from ..tables import paper_table
+from ..tables.formats import table_notes, without_empty_columns
+from . import plots as pictures
+from . import tables
+from .verdict import against_exact, checks, judge, maker, shift
+
+__all__ = ["render_report"]
+
+METHODS = {"exact": "exact enumeration", "pt-bar": "parallel tempering + Bennett's acceptance ratio"}
+
+
+def render_report(records: Sequence[RunRecord]) -> str:
+    """Return the report on one run, or on several side by side, as a self-contained HTML page.
+
+    Parameters
+    ----------
+    records : sequence of RunRecord
+        At least one; shown in this order.
+
+    Raises
+    ------
+    ValueError
+        If there is no record.
+    ResultError
+        If a result lacks what its figures need.
+    """
+    if not records:
+        raise ValueError("no run to report on; give at least one run directory")
+    labels = _labels(records)
+    runs = [
+        _run(record, label, f"run-{i}") for i, (record, label) in enumerate(zip(records, labels, strict=True), 1)
+    ]
+    return _template().render(
+        runs=runs,
+        single=len(runs) == 1,
+        level=2 if len(runs) == 1 else 3,
+        differences=tables.differences(records),
+        gaps=differences_from_first(records),
+        shared_plots=_shared_plots(dict(zip(labels, records, strict=True))),
+        comparison=_comparison(records),
+    )
+
+
+@cache
+def _template() -> Template:
+    """Return the page's template, with escaping on and missing names an error."""
+    environment = Environment(
+        loader=PackageLoader("dvae_reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
+    environment.filters.update({name: getattr(rounding, name) for name in functions})
+    return environment.get_template("report.html.j2")
+
+
+def _labels(records: Sequence[RunRecord]) -> list[str]:
+    """Return the runs' names, or their whole paths where two share a name."""
+    names = [record.name for record in records]
+    return names if len(set(names)) == len(names) else [str(record.directory) for record in records]
+
+
+def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
+    """Return all that the template shows of one run."""
+    return {
+        "id": prefix,
+        "label": label,
+        "record": record,
+        "verdict": judge(record),
+        "notes": [*record.notes, *filter(None, [shift(record.log_z, record.likelihood)])],
+        "makers": {file: maker(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
+        "log_z": _log_z(record.log_z, prefix),
+        "likelihood": _likelihood(record.likelihood, prefix),
+        "worst": pictures.worst_pictures(record.images) if record.images else [],
+        "samples": pictures.sample_pictures(record.samples) if record.samples else [],
+        "reconstructions": pictures.reconstruction_pictures(record.samples) if record.samples else [],
+        "last_epoch": tables.last_epoch(record.epochs),
+        "training": pictures.training_plots(record.epochs, prefix),
+        "settings": tables.settings(record),
+        "provenance": tables.provenance(record),
+    }
+
+
+def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
+    """Return the figures of runs beside one another, one set for every data set that several runs share."""
+    datasets: dict[str, dict[str, RunRecord]] = {}
+    for label, record in records.items():
+        datasets.setdefault(record.config.dataset, {})[label] = record
+    return [
+        plot
+        for i, members in enumerate(datasets.values())
+        for plot in pictures.side_by_side_plots(members, f"data-{i}")
+    ]
+
+
+def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
+    """Return the table of the paper's numbers with the runs' among them; None if none is of its data sets."""
+    measured = {
+        record.likelihood.model.get("sha256"): Measured.of_run(
+            record.directory, record.likelihood, record.config, record.provenance
+        )
+        for record in records
+        if record.likelihood is not None and record.config.dataset in published.DATASETS
+    }
+    if not measured:
+        return None
+    table = without_empty_columns(paper_table(group_runs(list(measured.values()))))
+    return {"table": table, "notes": table_notes(table, "Bold: best")}
+
+
+def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
+    """Return what the page says of log Z."""
+    if result is None:
+        return None
+    return {
+        "result": result,
+        "method": METHODS.get(result.method, result.method),
+        "is_exact": result.method == "exact",
+        "exact": exact_log_z(result),
+        "against_exact": against_exact(result),
+        "plots": pictures.log_z_plots(result, prefix),
+        "rows": tables.ladder(result),
+        "checks": checks(result),
+    }
+
+
+def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] | None:
+    """Return what the page says of the log-likelihood."""
+    if result is None:
+        return None
+    return {
+        "result": result,
+        "parts": tables.bound_parts(result),
+        "plots": pictures.likelihood_plots(result, prefix),
+        "checks": checks(result),
+    }

@@ -1,0 +1,62 @@
+"""Pictures as text inside a page: SVG that follows the page's theme, and PNG as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from ..figures.style import PALETTE
+
+__all__ = ["figure_svg", "png_uri"]
+
+# No date, no maker: the same figure gives the same bytes.
+NO_SVG_METADATA: dict[Any, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+NO_PNG_METADATA: dict[Any, Any] = {"Software": None}
+
+
+def figure_svg(figure: Figure, salt: str) -> str:
+    """Return the figure as an `<svg>` element whose colours are CSS variables and whose text is text.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn with the colours of `PALETTE`.
+    salt : str
+        Unique on the page: it keeps the identifiers of one figure from meaning another's.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=NO_SVG_METADATA)
+    return _inline(buffer.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """Return a stand-alone SVG file as an element of a page.
+
+    The prologue goes, and so do group names (they would be repeated on the page) and fonts (the page's own serve).
+    """
+    box = re.search(r'viewBox="[^"]*"', svg)
+    body = svg[svg.index("<g id=") : svg.rindex("</svg>")]
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
+    # Matplotlib before 3.10 writes size and family in one property, later ones in two.
+    body = re.sub(r"font: (?:[\w-]+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"\s*\n\s*", " ", body)
+    for name, color in PALETTE.items():
+        body = body.replace(color, f"var(--{name})")
+    return f'<svg {box.group() if box else ""} aria-hidden="true" focusable="false">{body}</svg>'
+
+
+def png_uri(image: NDArray[np.uint8]) -> str:
+    """Return an RGBA image, shape (height, width, 4), as the data URI of a PNG of exactly its pixels."""
+    buffer = io.BytesIO()
+    imsave(buffer, image, format="png", metadata=NO_PNG_METADATA)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,170 @@
+"""The rows of the report's tables: settings, ladder, provenance, and where runs differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from dvae_core.config import ModelConfig, TrainConfig, option_name
+from dvae_eval.results import LikelihoodResult, LogZResult
+
+from .. import rounding
+from ..results.metrics import Epoch
+from ..results.run_directory import RunRecord
+from ..rounding import count, fixed, short
+
+__all__ = ["bound_parts", "differences", "ladder", "last_epoch", "provenance", "settings"]
+
+Row = tuple[str, str, str]
+
+# What names a digest ends with, in a run's provenance.
+DIGEST = "_sha256"
+
+
+def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
+    """Return what training looked like when it ended: name, value and meaning; none before the first epoch."""
+    if not epochs:
+        return []
+    last = epochs[-1]
+    bounds = f"{fixed(last.train.elbo, 2)} and {fixed(last.valid.elbo, 2)}"
+    return [
+        ("ELBO, training and validation", bounds, "nats an image"),
+        ("log Z in training", fixed(last.log_z, 2), "nats, a rough estimate made in passing"),
+        ("weight of the KL terms", short(last.kl_weight), "1 when the warm-up is over"),
+        ("mean activation of the RBM", short(last.rbm.get("mean_activation")), "share of units that are on"),
+        ("largest weight of the RBM", short(last.rbm.get("weight_max")), "in size"),
+        ("speed", count(round(last.images_per_s)), "images a second"),
+    ]
+
+
+def ladder(result: LogZResult) -> list[Row]:
+    """Return what the ladder did, as far as the result tells: name, value and meaning."""
+    found, rows = result.diagnostics, []
+    if found.get("barrier") is not None:
+        meaning = "Sum of the rejection rates along the path: how many rungs the model asks for."
+        rows.append(("communication barrier Λ", short(found["barrier"]), meaning))
+    if trips := found.get("round_trips"):
+        meaning = f"Journeys of a state from β = 0 to 1 and back, at least {count(min(trips))} in each ladder."
+        rows.append(("round trips", count(sum(trips)), meaning))
+    if stones := found.get("stepping_stones"):
+        both = f"{fixed(stones['forward'], 3)} and {fixed(stones['reverse'], 3)}"
+        meaning = "nats; the estimate from either side alone. A gap means too little overlap."
+        rows.append(("stepping stones, up and down", both, meaning))
+    if halves := found.get("halves"):
+        meaning = "nats; the estimate from each half of the run. A gap means that it had not settled."
+        rows.append(("first and second half", " and ".join(fixed(half, 3) for half in halves), meaning))
+    return rows
+
+
+def settings(record: RunRecord) -> dict[str, list[Row]]:
+    """Return one table of settings for the model, for its training and for each measurement."""
+    tables = {"Model": _fields(record.config.model), "Training": _fields(record.config.train)}
+    for name, result in (("log Z", record.log_z), ("Log-likelihood", record.likelihood)):
+        if result is not None:
+            tables[name] = [(key, _value(value), "") for key, value in result.settings.items()]
+    return tables
+
+
+def bound_parts(result: LikelihoodResult) -> list[tuple[str, str]]:
+    """Return the parts that the ELBO is the sum of: name and value."""
+    return [(_words(name), fixed(part, 2)) for name, part in result.elbo_parts.items()]
+
+
+def provenance(record: RunRecord) -> dict[str, Any]:
+    """Return what repeats the run: commands, seeds, versions and digests, each with the name of its part."""
+    meta = record.samples.meta if record.samples else {}
+    parts: dict[str, dict[str, Any]] = {"training": {"seed": record.config.train.seed, **record.provenance}}
+    for name, result in (("log Z", record.log_z), ("log-likelihood", record.likelihood)):
+        if result is not None:
+            parts[name] = {"seed": result.seed, "versions": result.versions, "command": result.command}
+    if meta:
+        parts["samples"] = meta
+    return {
+        "commands": {name: _command(part.get("command")) for name, part in parts.items()},
+        "seeds": {name: part["seed"] for name, part in parts.items() if "seed" in part},
+        "versions": _versions({name: part.get("versions", {}) for name, part in parts.items()}),
+        "digests": _digests(record),
+        "details": _details(record),
+    }
+
+
+def differences(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Return the settings in which runs differ, with each run's value."""
+    tables = [_flat(record.config.to_dict()) for record in records]
+    return [
+        (_words(name), [table[name] for table in tables])
+        for name in tables[0]
+        if len({table[name] for table in tables}) > 1
+    ]
+
+
+def _fields(config: ModelConfig | TrainConfig) -> list[Row]:
+    """Return every setting: the option that sets it, its value and its meaning."""
+    return [
+        (option_name(f.name), _value(getattr(config, f.name)), f.metadata["help"])
+        for f in dataclasses.fields(config)
+    ]
+
+
+def _words(name: str) -> str:
+    """Return a field's name as words."""
+    return name.replace("_", " ").replace("kl ", "KL ").replace("rbm", "RBM")
+
+
+def _value(value: Any) -> str:
+    """Return a setting as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return ", ".join(map(_value, value)) or "none"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.10g}"
+
+
+def _command(command: Any) -> str:
+    """Return a command line as one types it; empty when the result came from the library."""
+    return shlex.join(map(str, command)) if isinstance(command, list | tuple) else str(command or "")
+
+
+def _versions(parts: dict[str, dict[str, str]]) -> list[tuple[str, str]]:
+    """Return the packages' versions; where parts of the run differ, which part had which."""
+    rows = []
+    for package in sorted({package for versions in parts.values() for package in versions}):
+        found = {name: versions[package] for name, versions in parts.items() if package in versions}
+        same = len(set(found.values())) == 1
+        text = next(iter(found.values())) if same else ", ".join(f"{v} ({name})" for name, v in found.items())
+        rows.append((package, str(text)))
+    return rows
+
+
+def _digests(record: RunRecord) -> list[tuple[str, str]]:
+    """Return the SHA-256 of the model, of its prior's parameters and of whatever else the provenance names."""
+    rows = {"model.pt": record.model_sha256}
+    for result in filter(None, (record.log_z, record.likelihood)):
+        rows["model.pt"] = rows["model.pt"] or result.model.get("sha256")
+        rows["prior's parameters"] = result.model.get("prior_sha256")
+    rows |= {_words(key.removesuffix(DIGEST)): value for key, value in record.provenance.items() if DIGEST in key}
+    return [(name, str(digest)) for name, digest in rows.items() if digest]
+
+
+def _details(record: RunRecord) -> list[tuple[str, str]]:
+    """Return what else is known of how the run came about: plain values of the provenance, and times."""
+    known = {"seed", "versions", "command"}
+    others = {key: value for key, value in record.provenance.items() if key not in known and DIGEST not in key}
+    rows = [(_words(key), _value(value)) for key, value in others.items()]
+    if record.epochs:
+        rows.append(("time of training", rounding.duration(record.epochs[-1].seconds)))
+    for name, result in (("log Z", record.log_z), ("the log-likelihood", record.likelihood)):
+        if result is not None:
+            rows.append((f"time of {name}", rounding.duration(result.wall_seconds)))
+    return rows
+
+
+def _flat(config: dict[str, Any]) -> dict[str, str]:
+    """Return nested settings as one table of texts."""
+    groups = {key: value for key, value in config.items() if isinstance(value, dict)}
+    flat = {key: _value(value) for key, value in config.items() if key not in groups}
+    return flat | {name: _value(value) for group in groups.values() for name, value in group.items()}

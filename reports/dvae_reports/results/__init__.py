@@ -1,0 +1,1 @@
+"""Results and runs as values, for tables, figures and the report."""

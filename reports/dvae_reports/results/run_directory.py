@@ -1,0 +1,137 @@
+"""A run as a value: everything that a report tells of it, read from its directory and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dvae_core.config import RunConfig
+from dvae_core.errors import ConfigError, ResultError
+from dvae_core.io.files import json_object, read_text, sha256_file
+from dvae_eval.likelihood.images import LikelihoodImages
+from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
+from dvae_eval.samples.grid import SampleGrid
+
+from .metrics import Epoch, read_metrics
+
+__all__ = ["MAKERS", "RunRecord", "read_settings"]
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Result)
+
+# Which command makes which file: said where a report misses it.
+MAKERS = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What is known about one trained model; what was not measured is None.
+
+    Attributes
+    ----------
+    directory : Path
+        Where it was read from.
+    config, provenance : RunConfig, dict
+        Settings, and where they came from: versions, command, seed.
+    epochs : list of Epoch
+        The course of training; empty when its file is missing.
+    model_sha256 : str or None
+        Digest of `model.pt`; None when that file is not there.
+    log_z, likelihood, images, samples : LogZResult, LikelihoodResult, LikelihoodImages, SampleGrid, or None
+        What was measured, all of this one model.
+    notes : list of str
+        What a reader should know about the files, in words.
+    """
+
+    directory: Path
+    config: RunConfig
+    provenance: dict[str, Any]
+    epochs: list[Epoch]
+    model_sha256: str | None
+    log_z: LogZResult | None
+    likelihood: LikelihoodResult | None
+    images: LikelihoodImages | None
+    samples: SampleGrid | None
+    notes: list[str]
+
+    @classmethod
+    def load(cls, directory: Path) -> RunRecord:
+        """Read the run in `directory`.
+
+        Raises
+        ------
+        ResultError
+            If `config.json` is missing, if a file is damaged or of another schema, or if a result was made
+            from another model than `model.pt`; the message names the files and what to do.
+        """
+        config, provenance = read_settings(directory / "config.json")
+        epochs, notes = read_metrics(directory / "metrics.jsonl")
+        log_z = _optional(directory / "logz.json", _reader(LogZResult))
+        likelihood = _optional(directory / "ll.json", _reader(LikelihoodResult))
+        images = _optional(directory / "ll.images.npz", LikelihoodImages.load)
+        samples = _optional(directory / "samples.npz", SampleGrid.load)
+        models = {
+            "logz.json": log_z.model if log_z else None,
+            "ll.json": likelihood.model if likelihood else None,
+            "ll.images.npz": images.meta.get("model", {}) if images else None,
+            "samples.npz": samples.meta.get("model", {}) if samples else None,
+        }
+        digest = _optional(directory / "model.pt", sha256_file)
+        notes += _check_models(directory, digest, {k: m for k, m in models.items() if m is not None})
+        return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self.directory.name or self.directory.resolve().name
+
+
+def read_settings(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Return the settings in the `config.json` at `path` and where they came from; ResultError if unusable."""
+    try:
+        data = json_object(read_text(path))
+        return RunConfig.from_dict(data), dict(data.get("provenance", {}))
+    except FileNotFoundError as error:
+        raise ResultError(f"{path}: missing; give a directory that dvae-train has made") from error
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error) if isinstance(error, ConfigError) else f"no settings ({error})"
+        raise ResultError(f"{path}: {reason}; restore the file that dvae-train wrote") from error
+
+
+def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
+    """Return what `read` makes of `path`, None when there is no such file."""
+    return read(path) if path.exists() else None
+
+
+def _reader(cls: type[R]) -> Callable[[Path], R]:
+    """Return a reader of results of one kind; ResultError for any other kind."""
+
+    def read(path: Path) -> R:
+        result = load_result(path)
+        if not isinstance(result, cls):
+            raise ResultError(f"{path}: holds a result of kind {result.kind!r}, not {cls.kind!r}; make it anew")
+        return result
+
+    return read
+
+
+def _check_models(directory: Path, digest: str | None, models: dict[str, dict[str, Any]]) -> list[str]:
+    """Refuse results of different models; return a note when only `model.pt` is missing.
+
+    A number shown beside a model that it does not belong to is worse than no number.
+    """
+    digests = {directory / name: model.get("sha256") for name, model in models.items()}
+    if digest is not None:
+        digests = {directory / "model.pt": digest, **digests}
+    reference = next(iter(digests), None)
+    for path, other in digests.items():
+        if reference is not None and other != digests[reference]:
+            command = f"dvae-eval {MAKERS[path.name]} {directory / 'model.pt'}"
+            raise ResultError(
+                f'{path}: made from another model than {reference}; make it anew ("{command}") or remove it'
+            )
+    if digest is None and digests:
+        return ["model.pt is not here: the results agree on one model, but were not checked against its file."]
+    return []

@@ -1,0 +1,211 @@
+"""What sets of runs show of one setting: the lines of Figures 6 and 9.
+
+A line is drawn only through runs that differ in nothing else, so that the figure shows what it says.  A setting
+that is a matter of two numbers is shown by what it costs: sweeps of parallel tempering are those of all rungs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dvae_core.config import ModelConfig, RunConfig, option_name
+from dvae_core.errors import ResultError
+
+from ..figures.sweeps import Line, Point
+from .loaded import Group
+from .paired import own_errors
+
+__all__ = ["AXES", "SweepAxis", "error_name", "sweep_lines", "width_panels"]
+
+
+GIBBS = "block Gibbs"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepAxis:
+    """A setting that runs are compared in.
+
+    Attributes
+    ----------
+    label : str
+        Of the axis.
+    fields : tuple of str
+        The settings in which the runs may differ.
+    value : callable
+        From a run's settings to the number on the axis.
+    lines : tuple of str
+        Settings in which the runs may differ as well: a line for each of their values.
+    """
+
+    label: str
+    fields: tuple[str, ...]
+    value: Callable[[RunConfig], float]
+    lines: tuple[str, ...] = ()
+
+
+def _n_rungs(run: RunConfig) -> int:
+    """Return how many chains are swept for one that samples the prior."""
+    return run.train.n_rungs if run.train.sampler == "tempering" else 1
+
+
+def _sampler(run: RunConfig) -> str:
+    """Return what draws the negative samples, as a legend says it."""
+    return f"parallel tempering, {_n_rungs(run)} rungs" if run.train.sampler == "tempering" else GIBBS
+
+
+AXES = {
+    "sweeps": SweepAxis(
+        "block Gibbs sweeps per minibatch",
+        ("n_sweeps",),
+        lambda run: run.train.n_sweeps * _n_rungs(run),
+        ("sampler", "n_rungs"),
+    ),
+    "rbm-size": SweepAxis("RBM units", ("n_left", "n_right"), lambda run: run.model.n_left + run.model.n_right),
+    "posterior-layers": SweepAxis("layers of the RBM's posterior", ("n_groups",), lambda run: run.model.n_groups),
+}
+
+
+def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[Line]:
+    """Return the log-likelihoods of groups of runs against one setting (Figure 6), block Gibbs sampling first.
+
+    Raises
+    ------
+    ResultError
+        If the groups differ in anything else, or in nothing; the message names it.
+    """
+    configs = _configs(groups)
+    _refuse_other_differences(groups, axis.fields, axis.lines)
+    points: dict[str, list[Point]] = {}
+    found = zip(configs, _points(groups, [axis.value(config) for config in configs]), strict=True)
+    for config, point in sorted(found, key=lambda pair: _n_rungs(pair[0])):
+        points.setdefault(_sampler(config), []).append(point)
+    _refuse_a_single_value([point.x for line in points.values() for point in line], axis.fields)
+    return [
+        Line("" if len(points) == 1 and name == GIBBS else name, line, look, is_dashed=name != GIBBS)
+        for look, (name, line) in enumerate(points.items())
+    ]
+
+
+def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[Line]]]:
+    """Return the lines of Figure 9: (a) against the width of the prior networks, (b) of the posterior networks.
+
+    A line for each number of hidden layers, dashed where the decoder has hidden layers as well.  In each panel the
+    other networks are those that most of the runs have.
+
+    Raises
+    ------
+    ResultError
+        If the groups differ in anything but hidden layers, or neither width has two values.
+    """
+    configs = _configs(groups)
+    fields = ("prior_hidden", "encoder_hidden", "decoder_hidden")
+    _refuse_other_differences(groups, fields)
+    panels = []
+    for field, other in (fields[:2], fields[1::-1]):
+        common = Counter(getattr(config.model, other) for config in configs).most_common(1)[0][0]
+        members = [
+            (group, config.model)
+            for group, config in zip(groups, configs, strict=True)
+            if getattr(config.model, other) == common
+        ]
+        if len({getattr(model, field) for _, model in members}) > 1:
+            panels.append((field, _width_lines(members, field)))
+    if not panels:
+        raise ResultError(f"runs of one width; give some that differ in {_names(fields[:2])}")
+    return panels
+
+
+def error_name(groups: Sequence[Group]) -> str:
+    """Return what the error bars of these groups are."""
+    repeated = {len(group.runs) > 1 for group in groups}
+    single = "error over images" if _paired(groups) is None else "paired error over images"
+    names = {True: "sd of runs", False: single}
+    return " or ".join(names[several] for several in sorted(repeated, reverse=True))
+
+
+def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[Line]:
+    """Return a line for each number of hidden layers, and of the decoder's."""
+    lines: dict[tuple[int, int], list[Point]] = {}
+    points = _points([group for group, _ in members], [_width(group, model, field) for group, model in members])
+    for (_, model), point in zip(members, points, strict=True):
+        lines.setdefault((len(getattr(model, field)), len(model.decoder_hidden)), []).append(point)
+    return [
+        Line(f"{depth}, decoder {decoder}" if decoder else f"{depth} hidden", points, depth - 1, decoder > 0)
+        for (depth, decoder), points in sorted(lines.items())
+    ]
+
+
+def _width(group: Group, model: ModelConfig, field: str) -> int:
+    """Return the width that all hidden layers of a network have; ResultError if they have none in common."""
+    hidden: tuple[int, ...] = getattr(model, field)
+    if len(set(hidden)) != 1:
+        raise ResultError(f"{group.name}: {option_name(field)} {hidden} is no single width; leave the run out")
+    return hidden[0]
+
+
+def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[Point]:
+    """Return groups' means with their spread, or with a single run's error over images, paired where it can be."""
+    single = _paired(groups) or [group.std_err_images or 0.0 for group in groups]
+    return [
+        Point(x, group.log_likelihood, error if group.std_dev is None else group.std_dev, group.trustworthy)
+        for x, group, error in zip(xs, groups, single, strict=True)
+    ]
+
+
+def _paired(groups: Sequence[Group]) -> list[float] | None:
+    """Return the errors of single runs without what all images have in common, None if that is unknown."""
+    return own_errors([group.results[0] for group in groups])
+
+
+def _configs(groups: Sequence[Group]) -> list[RunConfig]:
+    """Return the groups' settings; ResultError for a group of unknown ones."""
+    unknown = [group.name for group in groups if group.config is None]
+    if unknown:
+        raise ResultError(f"{', '.join(unknown)}: nothing says how it was trained; give run directories")
+    return [group.config for group in groups if group.config is not None]
+
+
+def _refuse_other_differences(
+    groups: Sequence[Group], fields: tuple[str, ...], lines: tuple[str, ...] = ()
+) -> None:
+    """Raise if groups differ in anything but `fields`, and `lines`, whose values are told apart."""
+    tables = [_comparable(group, (*fields, *lines)) for group in groups]
+    for name in tables[0] if tables else ():
+        values = {group.name: table.get(name) for group, table in zip(groups, tables, strict=True)}
+        if len(set(values.values())) > 1:
+            (a, one), (b, two) = _two_that_differ(values)
+            raise ResultError(
+                f"runs that differ in more than {_names(fields)}: {name} is {one} in {a} and {two} in {b}; "
+                "give runs that agree in it"
+            )
+
+
+def _comparable(group: Group, fields: tuple[str, ...]) -> dict[str, str]:
+    """Return everything that must be equal of groups, by name, as texts."""
+    config = group.config.to_dict() if group.config else {}
+    table: dict[str, Any] = {**config.get("model", {}), **config.get("train", {})}
+    named = {option_name(key): value for key, value in table.items() if key not in (*fields, "seed")}
+    named |= {"the data set": group.dataset, "the split": group.split}
+    named |= {"the number of images": group.n_images, "the number of samples": group.results[0].n_samples}
+    return {key: json.dumps(value) for key, value in named.items()}
+
+
+def _two_that_differ(values: dict[str, str | None]) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """Return the first group with its value, and the first that has another."""
+    first = next(iter(values.items()))
+    return first, next(item for item in values.items() if item[1] != first[1])
+
+
+def _refuse_a_single_value(values: Sequence[float], fields: tuple[str, ...]) -> None:
+    """Raise if there is nothing to compare."""
+    if len(set(values)) < 2:
+        raise ResultError(f"runs of a single value of {_names(fields)}; give runs that differ in it")
+
+
+def _names(fields: Sequence[str]) -> str:
+    """Return settings by their options' names."""
+    return " and ".join(map(option_name, fields))

@@ -1,0 +1,52 @@
+"""The comparison tables: the user's results beside the paper's, Table 2, the ladder of App. J, any results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..results.loaded import Measured, group_runs
+from .ablations import ablation_table, contribution_table
+from .architectures import architecture_table
+from .commands import command_table
+from .formats import Table
+from .paper import paper_table
+from .results import results_tables
+
+__all__ = [
+    "KINDS",
+    "ablation_table",
+    "architecture_table",
+    "command_table",
+    "contribution_table",
+    "make_tables",
+    "paper_table",
+    "results_tables",
+]
+
+KINDS = {
+    "table1": "log-likelihoods beside the paper's (Table 1)",
+    "table2": "architectures (Table 2)",
+    "ablation": "the contributions of the model's parts (App. J), and the differences between its rungs",
+    "results": "any results",
+}
+
+
+def make_tables(
+    kind: str, measured: Sequence[Measured], *, with_later: bool = False, references: bool = False
+) -> list[Table]:
+    """Return the tables of a kind of `KINDS`; `with_later` and `references` are for `table1`.
+
+    Raises
+    ------
+    ResultError
+        If one model was measured twice under the same settings.
+    """
+    if kind == "table2":
+        return [architecture_table(measured)]
+    groups = group_runs(measured)
+    if kind == "ablation":
+        contributions = contribution_table(groups)
+        return [ablation_table(groups), *([contributions] if contributions.sections[0].rows else [])]
+    if kind == "results":
+        return results_tables(measured, groups)
+    return [paper_table(groups, with_later=with_later, references=references)]

@@ -1,0 +1,270 @@
+"""The ladder of App. J: what each part of the model contributes, in the paper and in the user's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dvae_core.config import ModelConfig
+
+from ..results import published
+from ..results.loaded import Group
+from ..results.paired import Difference, mean_difference
+from ..results.published import Number
+from ..rounding import decimals, signed
+from .architectures import widths
+from .formats import Cell, Column, Section, Table
+from .rows import (
+    GAP,
+    LEGEND,
+    NOT_TRUSTED,
+    NUMBERS,
+    SOURCE,
+    error_cell,
+    gap_cell,
+    group_cells,
+    mark,
+    mark_notes,
+    printed,
+)
+
+__all__ = ["ablation_table", "contribution_table"]
+
+# What the paper's rows are: App. J is about statically binarized MNIST, with App. H's networks.
+DATASET, FULL_UNITS = "mnist-static", 128
+FULL, UNLINKED = "full", "unlinked"
+# The place of its column in the table of contributions.
+STD_ERR_RUNS = 6
+# The parts that the rungs differ in, with the rung that has it and the one that does not.
+PARTS = (
+    ("continuous layers", FULL, "deep"),
+    ("hidden layers of the decoder", "deep", "linear"),
+    ("lateral connections", "linear", "sbn"),
+    ("hierarchical posterior", "sbn", "flat"),
+    ("lateral connections of the full model", FULL, UNLINKED),
+)
+GAP_NOTE = (
+    "gap to paper: the log-likelihood less the paper's on that rung, for as many RBM units where it gives "
+    "several; of a full model, less Table 1's on that data set."
+)
+CONTRIBUTION_NOTES = (
+    "gain: log-likelihood with the part less that without it, nats an image; ± images, ± log Z, ± runs: standard "
+    "errors of the gain from the choice of images (compared image by image), from both estimates of log Z, and "
+    "from training anew (where both have several runs); in errors: gain over all of them together.",
+    "paper: the same difference of the paper's numbers, where it gives both; for the full model without lateral "
+    "connections, what it says in Section 5.",
+)
+
+
+def ablation_table(groups: Sequence[Group]) -> Table:
+    """Return the ladder of App. J, down to the lowest rung that one of the user's runs stands on.
+
+    No number is called the best: the rungs are there to be told apart.
+    """
+    sections = [
+        Section(title, [*_paper_rows(rung), *(_own_row(g, g.config.model) for g in _on(groups, rung) if g.config)])
+        for rung, title in _down_to_the_lowest(groups).items()
+    ]
+    columns = [
+        Column("run", "run", is_number=False),
+        Column("data", "dataset", is_number=False),
+        Column("RBM units", "n_units"),
+        Column("posterior networks", "encoder_hidden"),
+        *NUMBERS,
+        GAP,
+        SOURCE,
+    ]
+    notes = [LEGEND, *([GAP_NOTE] if groups else []), *mark_notes(groups)]
+    outside = [group.name for group in groups if _rung_of(group) is None]
+    if outside:
+        notes.append(f"On no rung of the ladder, or of unknown architecture: {', '.join(outside)}.")
+    sections = [section for section in sections if section.rows]
+    return Table("The contributions of the model's parts (App. J)", columns, sections, notes)
+
+
+def contribution_table(groups: Sequence[Group]) -> Table:
+    """Return what each part of the model gains: the differences between neighbouring rungs, with their errors.
+
+    Runs of one data set are compared, with equally many RBM units if the neighbouring rung has such.
+    """
+    columns = [
+        Column("part", "part", is_number=False),
+        Column("with", "with", is_number=False),
+        Column("without", "without", is_number=False),
+        Column("gain", "gain"),
+        Column("± images", "std_err_images"),
+        Column("± log Z", "std_err_log_z"),
+        Column("± runs", "std_err_runs"),
+        Column("in errors", "in_errors"),
+        Column("paper", "paper"),
+    ]
+    rows, strangers = [], []
+    for step in _steps(groups):
+        gain = mean_difference(step.richer.results, step.poorer.results)
+        if gain is None:
+            strangers.append(f"{step.richer.name} and {step.poorer.name}")
+        else:
+            rows.append(_step_row(step, gain))
+    notes = [*CONTRIBUTION_NOTES]
+    if any(not row[STD_ERR_RUNS].text for row in rows):
+        notes.append(
+            "Seeds differ by chance, too: without ± runs, the errors lack what another training would give."
+        )
+    if any(cell.mark for row in rows for cell in row):
+        notes.append(f"{NOT_TRUSTED} rests on a result that is not to be trusted, see the table of runs.")
+    if strangers:
+        notes.append(f"Measured on different images, and so not compared: {'; '.join(strangers)}.")
+    return Table("What each part gains", columns, [Section("", rows)], notes)
+
+
+# --- rungs ----------------------------------------------------------------------------------------------------
+
+
+def _titles() -> dict[str, str]:
+    """Return the rungs with their names, from the richest model to the poorest."""
+    names = {rung.rung: rung.name for rung in published.ablations()}
+    return {FULL: "the full model", UNLINKED: "the full model without lateral connections", **names}
+
+
+def _down_to_the_lowest(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the rungs from the top to the lowest with a run, with their names; all if there is no run on any."""
+    titles = _titles()
+    rungs = list(titles)
+    taken = [rungs.index(rung) for rung in map(_rung_of, groups) if rung]
+    return {rung: titles[rung] for rung in rungs[: max(taken, default=len(rungs)) + 1]}
+
+
+def _on(groups: Sequence[Group], rung: str) -> list[Group]:
+    """Return the groups on a rung."""
+    return [group for group in groups if _rung_of(group) == rung]
+
+
+def _rung_of(group: Group) -> str | None:
+    """Return a group's rung; None if it stands on none, or nothing is known of its architecture."""
+    return _rung(group.config.model) if group.config else None
+
+
+def _rung(model: ModelConfig) -> str | None:
+    """Return the rung of an architecture, None for one that the paper does not look at."""
+    if model.n_layers:
+        return {"rbm": FULL, "independent": UNLINKED}.get(model.prior)
+    if model.prior == "rbm":
+        return "deep" if model.decoder_hidden else "linear"
+    if model.prior == "graph" or model.decoder_hidden:
+        return None
+    return "flat" if model.n_groups == 1 else "sbn"
+
+
+def _n_units(group: Group) -> int:
+    """Return how many units a group's prior has; 0 if unknown."""
+    return group.config.model.n_left + group.config.model.n_right if group.config else 0
+
+
+# --- the paper's numbers --------------------------------------------------------------------------------------
+
+
+def _paper_number(group: Group) -> Number | None:
+    """Return the paper's log-likelihood for a group's rung and data set, None if it gives none.
+
+    Of several on a rung, that of as many units; the only one whatever the units, since small models are to be
+    compared as well.
+    """
+    rung = _rung_of(group)
+    if rung == FULL:
+        return published.discrete_vae(group.dataset)
+    if group.dataset != DATASET:
+        return None
+    numbers = {row.n_units: row.log_likelihood for row in published.ablations() if row.rung == rung}
+    return next(iter(numbers.values())) if len(numbers) == 1 else numbers.get(_n_units(group))
+
+
+def _paper_gain(step: Step) -> Cell:
+    """Return the paper's difference for a step."""
+    if _rung_of(step.poorer) == UNLINKED:
+        number = published.without_rbm(step.richer.dataset)
+        return Cell() if number is None else Cell(f"+{number.text}", number.text)
+    richer, poorer = _paper_number(step.richer), _paper_number(step.poorer)
+    if richer is None or poorer is None:
+        return Cell()
+    digits = min(len(number.text.partition(".")[2]) for number in (richer, poorer))
+    gain = round(richer.value - poorer.value, 6)
+    return Cell(signed(gain, digits), gain)
+
+
+def _paper_rows(rung: str) -> list[list[Cell]]:
+    """Return the paper's rows of a rung."""
+    if rung == FULL:
+        own = [row for row in published.table_1() if (row.dataset, row.model) == (DATASET, "Discrete VAE")]
+        return [_paper_row(FULL_UNITS, row.log_likelihood, row.std_dev, row.n_runs, "Table 1") for row in own]
+    return [
+        _paper_row(row.n_units, row.log_likelihood, None, None, "App. J")
+        for row in published.ablations()
+        if row.rung == rung
+    ]
+
+
+def _paper_row(
+    n_units: int, number: Number | None, std_dev: Number | None, n_runs: int | None, where: str
+) -> list[Cell]:
+    """Return one of the paper's numbers as a row."""
+    cells = [Cell("Rolfe 2017"), Cell(DATASET), Cell(str(n_units), n_units), Cell("2000, 2000"), printed(number)]
+    runs = Cell() if n_runs is None else Cell(str(n_runs), n_runs)
+    return [*cells, printed(std_dev), runs, Cell(), Cell(), Cell(), Cell(where)]
+
+
+# --- the user's -----------------------------------------------------------------------------------------------
+
+
+def _own_row(group: Group, model: ModelConfig) -> list[Cell]:
+    """Return a group of runs as a row."""
+    n_units = _n_units(group)
+    cells = [Cell(group.name, mark=mark(group)), Cell(group.dataset), Cell(str(n_units), n_units)]
+    numbers = [*group_cells(group), gap_cell(group, _paper_number(group))]
+    return [*cells, Cell(widths(model.encoder_hidden)), *numbers, Cell("measured")]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Two neighbouring rungs: the runs with a part of the model, and those without it."""
+
+    part: str
+    richer: Group
+    poorer: Group
+
+
+def _steps(groups: Sequence[Group]) -> Iterator[Step]:
+    """Yield the steps of the ladder that have runs on either side."""
+    for part, above, below in PARTS:
+        pairs = [
+            (richer, poorer)
+            for richer in _on(groups, above)
+            for poorer in _on(groups, below)
+            if _data(richer) == _data(poorer)
+        ]
+        # Runs that have a neighbour of their own size are compared with no other.
+        matched = {id(group) for pair in pairs if len({*map(_n_units, pair)}) == 1 for group in pair}
+        for richer, poorer in pairs:
+            if _n_units(richer) == _n_units(poorer) or not matched & {id(richer), id(poorer)}:
+                yield Step(part, richer, poorer)
+
+
+def _data(group: Group) -> tuple[str, str]:
+    """Return what tells one data set from another."""
+    return group.dataset, group.runs[0].data_sha256
+
+
+def _step_row(step: Step, gain: Difference) -> list[Cell]:
+    """Return a step with its gain as a row."""
+    trusted = step.richer.trustworthy and step.poorer.trustworthy
+    in_errors = gain.log_likelihood / gain.std_err if gain.std_err else None
+    return [
+        Cell(step.part, mark=NOT_TRUSTED * (not trusted)),
+        Cell(step.richer.name),
+        Cell(step.poorer.name),
+        Cell(signed(gain.log_likelihood, decimals(gain.std_err)), gain.log_likelihood),
+        error_cell(gain.std_err_images),
+        error_cell(gain.std_err_log_z),
+        Cell() if gain.std_err_runs is None else error_cell(gain.std_err_runs),
+        Cell() if in_errors is None else Cell(signed(in_errors, 1), in_errors),
+        _paper_gain(step),
+    ]

@@ -1,0 +1,72 @@
+"""Table 2: the architectures of the paper's models, and of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dvae_core.config import ModelConfig
+
+from ..results import published
+from ..results.loaded import Measured
+from ..results.published import Architecture
+from .formats import Cell, Column, Section, Table
+
+__all__ = ["architecture_table", "widths"]
+
+COLUMNS = [
+    Column("model", "model", is_number=False),
+    Column("layers", "n_layers"),
+    Column("variables a layer", "n_continuous"),
+    Column("prior networks", "prior_hidden"),
+    Column("sharing", "sharing", is_number=False),
+    Column("RBM", "rbm"),
+    Column("groups", "n_groups"),
+    Column("posterior networks", "encoder_hidden"),
+    Column("decoder", "decoder_hidden", is_number=False),
+]
+LEGEND = (
+    "layers, variables a layer: of continuous latent variables; prior networks, posterior networks, decoder: "
+    "hidden units of every network; sharing: of parameters among the prior's networks; RBM: units on either side; "
+    "groups: of the hierarchical posterior over them."
+)
+
+
+def architecture_table(measured: Sequence[Measured]) -> Table:
+    """Return Table 2 with the architectures of the user's runs below the paper's."""
+    paper = [
+        _row(published.DATASETS[row.dataset], row, row.sharing, row.decoder) for row in published.architectures()
+    ]
+    own = {one.name: one.config.model for one in measured if one.config is not None}
+    mine = [
+        _row(name, model, _sharing(model.n_sharing_groups), widths(model.decoder_hidden))
+        for name, model in own.items()
+    ]
+    titled = {"Rolfe 2017, Table 2 and App. H": paper, "trained here": mine}
+    strangers = list(dict.fromkeys(str(one.path) for one in measured if one.config is None))
+    left_out = f"Left out, since they lie in no run directory: {', '.join(strangers)}."
+    sections = [Section(title, rows) for title, rows in titled.items() if rows]
+    return Table("Architectures (Table 2)", COLUMNS, sections, [LEGEND, *([left_out] if strangers else [])])
+
+
+def _row(name: str, model: Architecture | ModelConfig, sharing: str, decoder: str) -> list[Cell]:
+    """Return an architecture as a row; a model without continuous layers has no prior networks."""
+    layers = [str(model.n_layers), str(model.n_continuous), widths(model.prior_hidden), sharing]
+    texts = [
+        name,
+        *(layers if model.n_layers else ["0", "", "", ""]),
+        f"{model.n_left} + {model.n_right}",
+        str(model.n_groups),
+        widths(model.encoder_hidden),
+        decoder,
+    ]
+    return [Cell(text) for text in texts]
+
+
+def widths(hidden: Sequence[int]) -> str:
+    """Return the widths of hidden layers, or that there are none."""
+    return ", ".join(map(str, hidden)) or "linear"
+
+
+def _sharing(n_groups: int) -> str:
+    """Return a degree of parameter sharing in the paper's words."""
+    return {0: "none", 1: "complete"}.get(n_groups, f"{n_groups} groups")

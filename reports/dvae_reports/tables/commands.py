@@ -1,0 +1,35 @@
+"""The command lines that made the numbers of a table, so that a page of results can be made anew."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ..results.loaded import Measured
+from .formats import Cell, Column, Section, Table
+
+__all__ = ["command_table"]
+
+NAMES = {"ll": "log-likelihood", "logz": "log Z"}
+COLUMNS = [
+    Column("run", "run", is_number=False),
+    Column("made", "made", is_number=False),
+    Column("command", "command", is_number=False),
+]
+
+
+def command_table(measured: Sequence[Measured]) -> Table:
+    """Return the commands that trained every model and measured it, in the order in which they are to be given."""
+    rows: dict[tuple[str, str, str], list[Cell]] = {}
+    for one in sorted(measured, key=lambda one: one.result.kind, reverse=True):
+        parts = {"model": list(one.training), NAMES[one.result.kind]: one.result.command}
+        for made, command in parts.items():
+            text = shlex.join(command) or "made from the library, not by a command"
+            rows[str(one.path), made, text] = [Cell(one.name), Cell(made), Cell(text, is_code=bool(command))]
+    order = list(dict.fromkeys(str(one.path) for one in measured))
+    steps = ["model", NAMES["logz"], NAMES["ll"]]
+    keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))
+    notes = ["Directories are as they were given to the commands."]
+    return Table(
+        "The commands that made these numbers", COLUMNS, [Section("", [rows[key] for key in keys])], notes
+    )

@@ -1,0 +1,115 @@
+"""Table 1: the numbers that the paper lists, and the user's among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..results import published
+from ..results.loaded import Group
+from ..results.published import Published
+from .formats import Cell, Column, Table
+from .rows import (
+    ELBO,
+    GAP,
+    LEGEND,
+    NUMBERS,
+    PAPER_LEGEND,
+    SOURCE,
+    Row,
+    elbo_cell,
+    gap_cell,
+    group_cells,
+    mark,
+    mark_notes,
+    printed,
+    ranked_section,
+)
+
+__all__ = ["paper_table"]
+
+UNVERIFIED = "‡"
+GAP_NOTE = "gap to paper: the log-likelihood less that of the paper's discrete VAE."
+
+
+def paper_table(groups: Sequence[Group], *, with_later: bool = False, references: bool = False) -> Table:
+    """Return Table 1 with the user's results in it.
+
+    Data sets that there are results for are shown; without results, all of the paper's.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+    with_later : bool
+        Show results of the same family of models that were published after the paper.
+    references : bool
+        List the publications in full below the table.
+    """
+    datasets = list(dict.fromkeys(group.dataset for group in groups)) or list(published.DATASETS)
+    listed = [*published.table_1(), *(published.later() if with_later else [])]
+    listed = [row for row in listed if row.dataset in datasets]
+    sections = [
+        ranked_section(
+            published.DATASETS.get(dataset, f"{dataset} (not in the paper)"),
+            [
+                *(_published_row(row) for row in listed if row.dataset == dataset),
+                *(_measured_row(group) for group in groups if group.dataset == dataset),
+            ],
+        )
+        for dataset in sorted(datasets, key=_paper_order)
+    ]
+    legend = LEGEND if groups else PAPER_LEGEND
+    compared = any(published.discrete_vae(group.dataset) for group in groups if group.split == "test")
+    notes = [legend, *([GAP_NOTE] if compared else []), *mark_notes(groups), *_unverified(listed)]
+    notes += _absent() if with_later else []
+    notes += _references(listed) if references else []
+    columns = [Column("model", "model", is_number=False), ELBO, *NUMBERS, GAP, SOURCE]
+    return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes)
+
+
+def _published_row(row: Published) -> Row:
+    """Return a published result as a row; one that was not read in its own paper is never the best."""
+    cells = [
+        Cell(row.model, mark=UNVERIFIED if row.unverified else ""),
+        printed(row.elbo),
+        printed(row.log_likelihood),
+        printed(row.std_dev),
+        Cell(str(row.n_runs), row.n_runs) if row.std_dev else Cell(),
+        *(Cell(), Cell(), Cell(), Cell(row.cite)),
+    ]
+    if row.unverified:
+        return Row(cells, None, None)
+    return Row(cells, *(number.value if number else None for number in (row.elbo, row.log_likelihood)))
+
+
+def _measured_row(group: Group) -> Row:
+    """Return a group of runs as a row; a number that is not to be trusted or not comparable is never the best."""
+    gap = gap_cell(group, published.discrete_vae(group.dataset))
+    cells = [Cell(group.name, mark=mark(group)), elbo_cell(group), *group_cells(group), gap, Cell("measured")]
+    if not (group.trustworthy and group.is_comparable):
+        return Row(cells, None, None)
+    return Row(cells, group.elbo, group.log_likelihood)
+
+
+def _paper_order(dataset: str) -> int:
+    """Return a key that puts the paper's data sets first, in its order."""
+    names = list(published.DATASETS)
+    return names.index(dataset) if dataset in names else len(names)
+
+
+def _unverified(rows: Sequence[Published]) -> list[str]:
+    """Return why published numbers are marked."""
+    reasons = dict.fromkeys((row.model, row.unverified) for row in rows if row.unverified)
+    return [f"{UNVERIFIED} {model}: {reason}." for model, reason in reasons]
+
+
+def _absent() -> list[str]:
+    """Return which later models are not in the table."""
+    models = "; ".join(f"{model} ({reference})" for model, reference in published.absent().items())
+    return [f"Not listed, since no source with their numbers could be read: {models}."]
+
+
+def _references(rows: Sequence[Published]) -> list[str]:
+    """Return the publications of these rows in full."""
+    sources = published.bibliography()
+    keys = dict.fromkeys(key for row in rows for key in (row.source, row.reported_by))
+    return [f"{sources[key].cite}: {sources[key].reference}." for key in keys]

@@ -1,0 +1,87 @@
+"""A table of any log-likelihoods, and one of any estimates of log Z."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dvae_eval.results import LogZResult
+
+from ..figures.log_z import exact_log_z
+from ..results.loaded import Group, Measured
+from ..rounding import count
+from .formats import Cell, Column, Section, Table
+from .rows import (
+    ELBO,
+    LEGEND,
+    NOT_TRUSTED,
+    NUMBERS,
+    Row,
+    elbo_cell,
+    error_cell,
+    group_cells,
+    log_z_cell,
+    mark_notes,
+    ranked_section,
+)
+
+__all__ = ["results_tables"]
+
+
+def results_tables(measured: Sequence[Measured], groups: Sequence[Group]) -> list[Table]:
+    """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any."""
+    estimates = [(one.name, one.result) for one in measured if isinstance(one.result, LogZResult)]
+    return [*([_likelihoods(groups)] if groups else []), *([_log_zs(estimates)] if estimates else [])]
+
+
+def _likelihoods(groups: Sequence[Group]) -> Table:
+    """Return a table of log-likelihoods, a section for every set of images, in which they can be compared."""
+    images: dict[str, list[Group]] = {}
+    for group in groups:
+        part = "" if group.is_whole_split else ", a part of all"
+        images.setdefault(f"{group.dataset}: {count(group.n_images)} {group.split} images{part}", []).append(group)
+    sections = [ranked_section(title, [_row(group) for group in members]) for title, members in images.items()]
+    columns = [Column("run", "run", is_number=False), ELBO, *NUMBERS]
+    columns += [Column("samples", "n_samples"), Column("log Z", "log_z")]
+    notes = [LEGEND, *(note for note in mark_notes(groups) if note.startswith(NOT_TRUSTED))]
+    return Table("Log-likelihoods", columns, sections, notes)
+
+
+def _row(group: Group) -> Row:
+    """Return a group of runs as a row."""
+    first = group.results[0]
+    log_z = Cell() if len(group.runs) > 1 else log_z_cell(first.log_z, first.std_err_log_z)
+    name = Cell(group.name, mark=NOT_TRUSTED * (not group.trustworthy))
+    cells = [name, elbo_cell(group), *group_cells(group), Cell(count(first.n_samples), first.n_samples), log_z]
+    return Row(cells, group.elbo, group.log_likelihood) if group.trustworthy else Row(cells, None, None)
+
+
+def _log_zs(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
+    """Return a table of estimates of log Z, each with its run's name."""
+    columns = [
+        Column("model", "model", is_number=False),
+        Column("log Z", "log_z"),
+        Column("±", "std_err"),
+        Column("exact", "exact"),
+        Column("method", "method", is_number=False),
+        Column("ladders", "n_repeats"),
+    ]
+    notes = [
+        f"{NOT_TRUSTED} {name}: not to be trusted: {'; '.join(result.reasons) or 'no reason given'}"
+        for name, result in estimates
+        if not result.trustworthy
+    ]
+    rows = [_log_z_row(name, result) for name, result in estimates]
+    return Table("log Z", columns, [Section("", rows)], ["log Z of the prior, nats; ±: standard error.", *notes])
+
+
+def _log_z_row(name: str, result: LogZResult) -> list[Cell]:
+    """Return an estimate of log Z as a row."""
+    exact, n = exact_log_z(result), len(result.repeats)
+    return [
+        Cell(name, mark=NOT_TRUSTED * (not result.trustworthy)),
+        log_z_cell(result.log_z, result.std_err),
+        error_cell(result.std_err),
+        Cell() if exact is None else log_z_cell(exact, result.std_err),
+        Cell(result.method),
+        Cell(count(n), n) if n else Cell(),
+    ]

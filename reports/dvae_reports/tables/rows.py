@@ -1,0 +1,164 @@
+"""What the tables have in common: the columns of numbers, measured and published rows, marks and what they mean.
+
+Published numbers are shown as they were printed.  Measured ones get as many digits as their errors allow; one that
+is not to be trusted is marked, and neither it nor a number that is not comparable is ever called the best.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..results.loaded import Group
+from ..results.published import Number
+from ..rounding import count, decimals, error_text, fixed, signed
+from .formats import Cell, Column, Section
+
+__all__ = [
+    "ELBO",
+    "GAP",
+    "LEGEND",
+    "NOT_TRUSTED",
+    "NUMBERS",
+    "PAPER_LEGEND",
+    "SOURCE",
+    "Row",
+    "elbo_cell",
+    "error_cell",
+    "gap_cell",
+    "group_cells",
+    "log_z_cell",
+    "mark",
+    "mark_notes",
+    "printed",
+    "ranked_section",
+]
+
+NOT_TRUSTED, PART = "†", "§"
+
+ELBO = Column("ELBO", "elbo")
+NUMBERS = [
+    Column("LL", "log_likelihood"),
+    Column("sd", "std_dev"),
+    Column("runs", "n_runs"),
+    Column("± images", "std_err_images"),
+    Column("± log Z", "std_err_log_z"),
+]
+GAP = Column("gap to paper", "gap_to_paper")
+SOURCE = Column("source", "source", is_number=False)
+PAPER_LEGEND = "LL: log-likelihood, nats an image, a lower bound in expectation; sd: standard deviation over runs."
+LEGEND = (
+    f"{PAPER_LEGEND[:-1]} that differ in their seeds alone; ± images, ± log Z: standard errors of the mean over "
+    "images and of log Z, the largest of the runs'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row and the numbers that are ranked, each None where there is none or it may not be called the best."""
+
+    cells: list[Cell]
+    elbo: float | None
+    log_likelihood: float | None
+
+
+def ranked_section(title: str, rows: Sequence[Row]) -> Section:
+    """Return rows as a section in which the best bound and the best log-likelihood are marked.
+
+    Their columns are the second and the third.
+    """
+    best = [_best([row.elbo for row in rows]), _best([row.log_likelihood for row in rows])]
+    return Section(title, [_emphasised(row, best) for row in rows])
+
+
+def _best(values: Sequence[float | None]) -> float | None:
+    """Return the largest of several numbers; the best of one is no news."""
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) > 1 else None
+
+
+def _emphasised(row: Row, best: Sequence[float | None]) -> list[Cell]:
+    """Return the cells of a row with the best ones marked."""
+    cells = list(row.cells)
+    for i, (value, top) in enumerate(zip((row.elbo, row.log_likelihood), best, strict=True), start=1):
+        if value is not None and value == top:
+            cells[i] = dataclasses.replace(cells[i], is_best=True)
+    return cells
+
+
+def elbo_cell(group: Group) -> Cell:
+    """Return the bound at one sample."""
+    return Cell(fixed(group.elbo, decimals(group.rounding_error)), group.elbo)
+
+
+def group_cells(group: Group) -> list[Cell]:
+    """Return the cells under `NUMBERS`."""
+    n = len(group.runs)
+    return [
+        Cell(fixed(group.log_likelihood, decimals(group.rounding_error)), group.log_likelihood),
+        Cell() if group.std_dev is None else Cell(error_text(group.std_dev), group.std_dev),
+        Cell(str(n), n),
+        error_cell(group.std_err_images),
+        error_cell(group.std_err_log_z),
+    ]
+
+
+def error_cell(std_err: float | None) -> Cell:
+    """Return a standard error; that of an exact value is 0."""
+    return Cell("0", 0) if std_err == 0 else Cell(error_text(std_err), std_err)
+
+
+def gap_cell(group: Group, number: Number | None) -> Cell:
+    """Return a log-likelihood less one of the paper's; nothing on another split than the test set.
+
+    Images of a part of the test set are spread evenly over it: the gap is a rougher one, and its row is marked.
+    """
+    if number is None or group.split != "test":
+        return Cell()
+    gap = group.log_likelihood - number.value
+    return Cell(signed(gap, decimals(group.rounding_error)), gap)
+
+
+def log_z_cell(log_z: float, std_err: float | None) -> Cell:
+    """Return a log Z with the digits that its error allows; four of an exact one."""
+    return Cell(fixed(log_z, decimals(std_err)), log_z)
+
+
+def printed(number: Number | None) -> Cell:
+    """Return a published number as it was printed."""
+    return Cell() if number is None else Cell(number.text.replace("-", "−"), number.text)
+
+
+def mark(group: Group) -> str:
+    """Return the marks of a measured row."""
+    return NOT_TRUSTED * (not group.trustworthy) + PART * (not group.is_comparable)
+
+
+def mark_notes(groups: Sequence[Group]) -> list[str]:
+    """Return what the marks of measured rows mean, once for all rows of which the same is said."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for group in groups:
+        for said in _marked(group):
+            names.setdefault(said, []).append(group.name)
+    return [f"{sign} {', '.join(rows)}: {meaning}." for (sign, meaning), rows in sorted(names.items(), key=_rank)]
+
+
+def _marked(group: Group) -> list[tuple[str, str]]:
+    """Return the marks of a measured row, each with its meaning."""
+    marks = []
+    if not group.trustworthy:
+        reasons = dict.fromkeys(reason for result in group.results for reason in result.reasons)
+        marks.append((NOT_TRUSTED, f"not to be trusted: {'; '.join(reasons) or 'no reason given'}"))
+    if group.split != "test":
+        marks.append((PART, f"on the {group.split} set"))
+    elif not group.is_whole_split:
+        marks.append((PART, f"on {count(group.n_images)} of the test images"))
+    if group.trained_on is not None:
+        marks.append((PART, f"trained on {group.trained_on}"))
+    return marks
+
+
+def _rank(said: tuple[tuple[str, str], list[str]]) -> bool:
+    """Return the place of a note: those of numbers that are not to be trusted come first."""
+    return said[0][0] != NOT_TRUSTED
