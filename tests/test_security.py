@@ -319,7 +319,7 @@ def offences(tree):
 def test_nothing_that_is_handed_in_is_run():
     found = {(path, offence) for path, tree in sources() for offence in offences(tree)}
     # A process unpickles what the one that leads it has pickled, in memory that they share.
-    assert found == {("dvae_eval/pool.py", "pickle.loads of pickled.data")}
+    assert found == {("dvae_eval/runtime/pool.py", "pickle.loads of pickled.data")}
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_only_the_data_sets_are_fetched():
 
 def test_processes_are_started_in_two_places_from_lists_of_arguments():
     found = {path for path, tree in sources() if "subprocess" in set(imports(tree))}
-    assert found == {"cli/dvae_cli/grid.py"}
+    assert found == {"cli/dvae_cli/commands/sweep/grid.py"}
 
 
 # --- dependencies ---------------------------------------------------------------------------------------------

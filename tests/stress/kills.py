@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / part) for part in (".", "cli", "reports")]
@@ -431,6 +432,8 @@ def main() -> int:
     parser.add_argument("--in-place", action="store_true", help="write files in place, which must be found out")
     options = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A process that is forked off after OpenMP has started its threads waits for them for ever.
+    torch.set_num_threads(1)
     if options.in_place:
         files.atomic_write = in_place
     tasks = [task for task in TASKS if (options.only or "") in task.name]
