@@ -40,8 +40,8 @@ import torch
 
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling import replicas as tempering
-from dvae_eval.sampling.replicas import Tempering
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling.replicas import Replicas, make_replicas
+from dvae_eval.sampling.schedule import Schedule
 
 Sampler = Callable[[int], object]
 
@@ -91,19 +91,20 @@ def random_numbers(machine: BipartiteMachine, n_chains: int) -> Sampler:
     return draw
 
 
-def ours(machine: BipartiteMachine, args: argparse.Namespace, engine: str, threads: int) -> Tempering:
+def ours(machine: BipartiteMachine, args: argparse.Namespace, engine: str, threads: int) -> Replicas:
     with mock.patch.object(tempering, "has_numba", return_value=engine == "numba"):
-        t = Tempering(machine, Ladder.uniform(args.rungs - 1), args.ladders, seed=0, round=0, threads=threads)
+        schedule = Schedule.uniform(args.rungs - 1)
+        t = make_replicas(machine, schedule, args.replicates, seed=0, round=0, threads=threads)
     t.anneal(1)
     return t
 
 
 def samplers(machine: BipartiteMachine, args: argparse.Namespace, threads: int) -> dict[str, Sampler]:
-    n_chains = args.ladders * args.rungs
+    n_chains = args.replicates * args.rungs
     found: dict[str, Sampler] = {"naive torch": naive(machine, n_chains)}
     for engine in ("torch", "numba"):
         t = ours(machine, args, engine, threads)
-        found[engine] = lambda n, t=t: t.replicas.sweep(t.ladder.betas, n)
+        found[engine] = lambda n, t=t: t.sweep(t.schedule.betas, n)
         found[f"{engine}, tempering"] = t.run
     return found | {
         "products alone": products(machine, n_chains),
@@ -124,7 +125,7 @@ def timed(sample: Sampler, n: int) -> tuple[float, float]:
 def measure(machine: BipartiteMachine, args: argparse.Namespace, threads: int) -> dict[str, dict[str, float]]:
     """Return what every sampler reaches."""
     torch.set_num_threads(threads)
-    rows, n_chains = samplers(machine, args, threads), args.ladders * args.rungs
+    rows, n_chains = samplers(machine, args, threads), args.replicates * args.rungs
     counts = {}
     for name, sample in rows.items():
         sample(2)
@@ -171,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", type=shape, default=["64x64", "128x128", "784x500"])
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, cores}))
-    parser.add_argument("--ladders", type=int, default=40)
+    parser.add_argument("--replicates", type=int, default=40)
     parser.add_argument("--rungs", type=int, default=12)
     parser.add_argument("--seconds", type=float, default=0.3, help="of processor time, for one measurement")
     parser.add_argument("--repeats", type=int, default=7)
@@ -179,9 +180,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
     if args.quick:
-        args.shapes, args.ladders, args.seconds, args.repeats = ["20x30"], 2, 0.002, 1
+        args.shapes, args.replicates, args.seconds, args.repeats = ["20x30"], 2, 0.002, 1
     where = platform.processor() or "cpu"
-    print(f"{where}, {cores} cores, {args.ladders * args.rungs} chains, {args.repeats} repeats", file=sys.stderr)
+    print(
+        f"{where}, {cores} cores, {args.replicates * args.rungs} chains, {args.repeats} repeats", file=sys.stderr
+    )
     results = []
     for name in args.shapes:
         machine = random_rbm(*map(int, name.split("x")))

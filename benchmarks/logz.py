@@ -15,7 +15,7 @@ Methods:
 
     tempering        this project's default: estimate_log_z with method="pt-bar"
     paper            the paper's recipe (App. H.1): joint energies, random exchange, half of the run as burn-in
-    ais              this project's annealed importance sampling, uniform base
+    ais              this project's annealed importance sampling, uniform reference
     ais-biases       the same, from the machine's own biases on its larger side, as `rbms` does on the visible one
     rbms             compute_partition_function_ais of the `rbms` package (pip install rbms), if it is there
 
@@ -55,7 +55,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, Machine
 from dvae_eval.readers import read_machine
 from dvae_eval.sampling.annealing import annealed_importance_sampling, uniform_schedule
-from dvae_eval.sampling.reference import Base
+from dvae_eval.sampling.reference import Reference
 
 STEPS_PER_CHAIN = 5
 RECIPE = "centred"  # another way of training gives other machines, and needs another name
@@ -153,17 +153,19 @@ def shape_of(work: int) -> tuple[int, int]:
     return n_chains, max(1, work // n_chains)
 
 
-def ais(job: Job, base: Base | None = None) -> Estimate:
+def ais(job: Job, reference: Reference | None = None) -> Estimate:
     """Work is chains times steps."""
     n_chains, n_steps = shape_of(job.work)
     betas = uniform_schedule(n_steps)
-    found = annealed_importance_sampling(job.machine, betas, n_chains, job.seed, base=base, threads=job.threads)
+    found = annealed_importance_sampling(
+        job.machine, betas, n_chains, job.seed, reference=reference, threads=job.threads
+    )
     return Estimate(found.log_z, found.std_err)
 
 
 def ais_biases(job: Job) -> Estimate:
     reduced = job.machine.reduced()
-    return ais(job, Base(np.zeros_like(reduced.b), reduced.c))
+    return ais(job, Reference(np.zeros_like(reduced.b), reduced.c))
 
 
 def rbms(job: Job) -> Estimate:

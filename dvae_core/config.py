@@ -31,7 +31,8 @@ SMOOTHINGS = (
 def option(default: Any, help: str, **limits: Any) -> Any:
     """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value.
 
-    A function `parse` among them makes the field's value of what the command line says.
+    A function `parse` among them makes the field's value of what the command line says; `formerly` is a name that
+    the field had in an earlier version, which the command line still knows.
     """
     return field(default=default, metadata={"help": help, **limits})
 

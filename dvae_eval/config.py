@@ -35,11 +35,15 @@ class LogZConfig:
     burn_in: float = option(
         0.25, "Share of the sweeps that is thrown away at the start (the paper: 0.5).", min=0.0, max=0.95
     )
-    n_ladders: int = option(
-        32, "Independent ladders at once; the error comes from their spread.", min=2, max=100_000
+    n_replicates: int = option(
+        32,
+        "Independent replicates of the run at once; the error comes from their spread.",
+        min=2,
+        max=100_000,
+        formerly="n_ladders",
     )
     exchange_rate: float = option(
-        0.5, "Exchange rate between neighbours that the ladder is made for.", min=0.05, max=0.95
+        0.5, "Exchange rate between neighbouring rungs that the schedule aims at.", min=0.05, max=0.95
     )
     exchange: Literal["even-odd", "random"] = option(
         "even-odd",
@@ -51,15 +55,16 @@ class LogZConfig:
         "What exchanges and BAR look at: one side summed out, or the joint energy (the paper).",
         choices=("reduced", "joint"),
     )
-    base: Literal["uniform", "fitted"] = option(
+    reference: Literal["uniform", "fitted"] = option(
         "uniform",
-        "Distribution at β = 0: uniform, or independent units fitted to the target's samples.",
+        "Reference distribution, at β = 0: uniform, or independent units fitted to samples of the machine.",
         choices=("uniform", "fitted"),
+        formerly="base",
     )
     n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
     n_chains: int = option(1000, "Chains of ais, reverse-ais and --sandwich.", min=16, max=10**8)
-    sandwich: bool = option(False, "Hold pt-bar between annealing from the base and back, two stochastic bounds.")
-    against_exact: bool = option(False, "Compute the exact value too, and hold the estimate against it.")
+    sandwich: bool = option(False, "Bracket pt-bar by forward and reverse AIS: two stochastic bounds.")
+    against_exact: bool = option(False, "Also compute the exact value, and compare the estimate with it.")
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
@@ -71,7 +76,13 @@ class LogZConfig:
 
 # Settings by name.  Appendix H.1 of the paper; its estimates are repeated runs.
 LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"energies": "joint", "exchange": "random", "burn_in": 0.5, "exchange_rate": 0.5, "base": "uniform"}
+    "paper": {
+        "energies": "joint",
+        "exchange": "random",
+        "burn_in": 0.5,
+        "exchange_rate": 0.5,
+        "reference": "uniform",
+    }
 }
 
 

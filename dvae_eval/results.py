@@ -11,14 +11,20 @@ import dataclasses
 import json
 import math
 import sys
+import time
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dvae_core.errors import ResultError
 from dvae_core.io.files import json_object, read_text, shown, write_text
+from dvae_core.versions import package_versions
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
 
@@ -27,6 +33,16 @@ SCHEMA = 1
 FEW_IMAGES = 1000
 # A gap below this is not worth a word.
 LEAST_GAP = 0.005
+# Keys that earlier versions wrote, and what they are called today.
+RENAMED = {
+    "settings": {"n_ladders": "n_replicates", "base": "reference"},
+    "diagnostics": {
+        "ladder": "betas",
+        "ladder_settled": "schedule_settled",
+        "independent_stretches": "independent_blocks",
+        "n_stretches": "n_blocks",
+    },
+}
 R = TypeVar("R", bound="Result")
 
 
@@ -57,7 +73,7 @@ class Check:
         return f"{self.name}: {self.value:.4g} (limit {self.threshold:.4g}); {self.remedy}"
 
 
-def verdict(checks: list[Check]) -> tuple[bool, list[str]]:
+def verdict(checks: Sequence[Check]) -> tuple[bool, list[str]]:
     """Return (trustworthy, reasons): every failed check gives one reason."""
     reasons = [str(check) for check in checks if not check.passed]
     return not reasons, reasons
@@ -112,8 +128,49 @@ class Result:
         write_text(path, self.to_json() + "\n")
 
     @classmethod
+    def of(
+        cls: type[R],
+        config: DataclassInstance,
+        checks: Sequence[Check],
+        *,
+        started: float,
+        packages: Sequence[str],
+        settings: dict[str, Any],
+        diagnostics: dict[str, Any],
+        **fields: Any,
+    ) -> R:
+        """Return the result of an estimate: the verdict of its checks, its settings, versions and time.
+
+        Parameters
+        ----------
+        config : dataclass
+            The settings, with a `seed`.
+        checks : sequence of Check
+            Every check that was made; a failed one makes the result not trustworthy.
+        started : float
+            When the work began, on the clock of `time.monotonic`.
+        packages : sequence of str
+            Distributions whose versions the numbers depend on.
+        settings, diagnostics : dict
+            What is added to the fields of `config`, and to the checks.
+        **fields
+            `model`, and the result's own fields.
+        """
+        trustworthy, reasons = verdict(checks)
+        return cls(
+            **fields,
+            settings={**dataclasses.asdict(config), **settings},
+            seed=config.seed,  # type: ignore[attr-defined]
+            trustworthy=trustworthy,
+            reasons=reasons,
+            diagnostics={**diagnostics, "checks": [dataclasses.asdict(check) for check in checks]},
+            versions=package_versions(*packages),
+            wall_seconds=time.monotonic() - started,
+        )
+
+    @classmethod
     def from_dict(cls: type[R], data: dict[str, Any]) -> R:
-        """Return the result that `data` describes.
+        """Return the result that `data` describes, made by this version or an earlier one.
 
         Raises
         ------
@@ -131,7 +188,7 @@ class Result:
         for name, hint in typing.get_type_hints(cls).items():
             if name in given and not (_fits(data[name], hint) or (hint is float and data[name] is None)):
                 raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result anew")
-        return cls(**{name: data[name] for name in given})
+        return cls(**{name: _renamed(data[name], RENAMED.get(name, {})) for name in given})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +202,9 @@ class LogZResult(Result):
     ci95 : list of 2 floats
         95% confidence interval, Student's t with the degrees of freedom of the independent repeats.
     method : str
-        `exact` or `pt-bar`.
+        `exact`, `pt-bar`, `ais` or `reverse-ais`.
     repeats : list of float
-        The estimates of the independent ladders (Figure 10); empty when exact.
+        The estimates of the independent replicates (Figure 10); empty when exact.
     """
 
     kind: ClassVar[str] = "logz"
@@ -311,6 +368,11 @@ def load_result(path: Path) -> Result:
         reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
         raise ResultError(f"{path}: {reason}") from error
     return result
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:
+    """Return a dict with the keys of earlier versions replaced by today's; anything else as it is."""
+    return {names.get(key, key): item for key, item in value.items()} if names else value
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -19,13 +19,13 @@ from dvae_eval.sampling import annealing
 from dvae_eval.sampling.annealing import (
     Annealing,
     annealed_importance_sampling,
-    ladder_schedule,
+    betas_along,
     reverse_ais,
     sigmoid_schedule,
     uniform_schedule,
 )
-from dvae_eval.sampling.reference import Base, Path, fitted_base
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling.reference import Path, Reference, fitted_reference
+from dvae_eval.sampling.schedule import Schedule
 from tests.oracles import brute_log_z, naive_log_z
 
 
@@ -62,14 +62,14 @@ def kept_states(machine):
     return enumerate_states(len(machine.reduced().b))
 
 
-def log_p(machine, v, beta=1.0, base=None):
+def log_p(machine, v, beta=1.0, reference=None):
     """Return log p~_β(v), by summing over the other side's states one by one."""
     r = machine.reduced()
-    base = base or Base.uniform(machine)
-    kept = beta * (v @ r.b) + (1 - beta) * (v @ base.b)
+    reference = reference or Reference.uniform(machine)
+    kept = beta * (v @ r.b) + (1 - beta) * (v @ reference.b)
     kept += 0 if r.J is None else beta * np.einsum("ni,ij,nj->n", v, np.triu(r.J), v)
     h = enumerate_states(len(r.c))
-    joint = beta * (v @ r.W + r.c) @ h.T + (1 - beta) * (h @ base.c)
+    joint = beta * (v @ r.W + r.c) @ h.T + (1 - beta) * (h @ reference.c)
     return np.logaddexp.reduce(kept[:, None] + joint, axis=1)
 
 
@@ -81,9 +81,9 @@ def exact_samples(machine, n, seed=0):
     return v[np.random.default_rng(seed).choice(len(v), n, p=p / p.sum())].astype(np.uint8)
 
 
-def some_base(machine, seed=3):
+def some_reference(machine, seed=3):
     rng, r = np.random.default_rng(seed), machine.reduced()
-    return Base(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
+    return Reference(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
 
 
 def part(estimate, log_w):
@@ -101,14 +101,14 @@ def z_score(estimate, log_z):
 @pytest.mark.parametrize("make", MACHINES)
 @pytest.mark.parametrize("based", [False, True])
 def test_the_path(make, based):
-    """log p~ and the base's log Z, against sums over all states."""
+    """log p~ and the reference's log Z, against sums over all states."""
     machine = make()
-    base = some_base(machine) if based else Base.uniform(machine)
-    path, v = Path(machine, base), kept_states(machine)
+    reference = some_reference(machine) if based else Reference.uniform(machine)
+    path, v = Path(machine, reference), kept_states(machine)
     for beta in (0.0, 0.3, 1.0):
         found = path.log_p(torch.from_numpy(v), beta).numpy()
-        assert np.allclose(found, log_p(machine, v, beta, base), rtol=0, atol=1e-12)
-    assert abs(np.logaddexp.reduce(log_p(machine, v, 0.0, base)) - base.log_z) < 1e-12
+        assert np.allclose(found, log_p(machine, v, beta, reference), rtol=0, atol=1e-12)
+    assert abs(np.logaddexp.reduce(log_p(machine, v, 0.0, reference)) - reference.log_z) < 1e-12
     assert abs(np.logaddexp.reduce(log_p(machine, v)) - exact(machine)) < 1e-12
 
 
@@ -119,9 +119,9 @@ def test_the_path(make, based):
 @pytest.mark.parametrize("schedule", [uniform_schedule(3), np.array([0, 0.2, 0.7, 0.75, 1])])
 def test_weights_are_unbiased(make, based, schedule):
     machine = make()
-    base = some_base(machine) if based else None
-    forward = annealed_importance_sampling(machine, schedule, 20_000, 0, base=base)
-    reverse = reverse_ais(machine, exact_samples(machine, 20_000), schedule, 0, base=base)
+    reference = some_reference(machine) if based else None
+    forward = annealed_importance_sampling(machine, schedule, 20_000, 0, reference=reference)
+    reverse = reverse_ais(machine, exact_samples(machine, 20_000), schedule, 0, reference=reference)
     assert abs(z_score(forward, exact(machine))) < 4.5
     assert abs(z_score(reverse, exact(machine))) < 4.5
 
@@ -188,7 +188,7 @@ def test_short_schedules_bracket_and_long_ones_agree(make):
 @pytest.mark.parametrize("make", MACHINES)
 def test_forward_and_reverse_chains_are_each_others_reversal(make):
     """Crooks' theorem holds, so that BAR joins both ways, with less error than either (|z| < 4.5, see above)."""
-    forward, reverse = estimates(make(), base=some_base(make()))
+    forward, reverse = estimates(make(), reference=some_reference(make()))
     delta_f = bar(-forward.log_w, -reverse.log_w)
     errors = [1 / (1 + np.exp(e.log_w + s * delta_f)) for e, s in ((forward, 1), (reverse, -1))]
     slope = sum((e * (1 - e)).mean() for e in errors)
@@ -231,17 +231,17 @@ def test_the_last_states_are_nearly_samples(make):
     forward = annealed_importance_sampling(machine, uniform_schedule(200), 2000, 0)
     assert forward.v.dtype == np.uint8
     assert np.abs(np.average(forward.v, axis=0, weights=np.exp(forward.log_w)) - truth).max() < 0.1
-    # A schedule of one step takes its only ratio with draws from the base, or with the samples it was given.
+    # A schedule of one step takes its only ratio with draws from the reference, or with the samples it was given.
     samples = exact_samples(machine, 100)
     assert (reverse_ais(machine, samples, [0, 1], 0).v == samples).all()
-    start = annealed_importance_sampling(machine, [0, 1], 20_000, 0, base=some_base(machine)).v
-    assert np.abs(start.mean(0) - expit(some_base(machine).b)).max() < 5 * 0.5 / math.sqrt(20_000)
+    start = annealed_importance_sampling(machine, [0, 1], 20_000, 0, reference=some_reference(machine)).v
+    assert np.abs(start.mean(0) - expit(some_reference(machine).b)).max() < 5 * 0.5 / math.sqrt(20_000)
 
 
 def test_independent_units_have_no_error_from_their_own_base():
     machine = BipartiteMachine.from_arrays(np.zeros((4, 6)), np.arange(4.0), -np.arange(6.0))
-    base = Base(machine.b_left, machine.b_right)
-    for estimate in estimates(machine, n=64, base=base):
+    reference = Reference(machine.b_left, machine.b_right)
+    for estimate in estimates(machine, n=64, reference=reference):
         assert abs(estimate.log_z - exact(machine)) < 1e-9
         assert estimate.std_err < 1e-9
         assert abs(estimate.ess - 64) < 1e-6
@@ -265,24 +265,24 @@ def test_huge_weights_stay_finite():
 def test_a_fitted_base_has_the_means_of_the_samples():
     machine = rbm((4, 6))
     v = exact_samples(machine, 50_000)
-    base = fitted_base(machine, v)
+    reference = fitted_reference(machine, v)
     states = kept_states(machine)
     p = np.exp(log_p(machine, states) - exact(machine))
     # Standard errors of means are at most 0.5 / sqrt(50 000); five of them fail with probability 6e-7 a unit.
-    assert np.abs(expit(base.b) - p @ states).max() < 5 * 0.5 / math.sqrt(50_000)
+    assert np.abs(expit(reference.b) - p @ states).max() < 5 * 0.5 / math.sqrt(50_000)
     hidden = expit(states @ machine.W + machine.b_right)
-    assert np.abs(expit(base.c) - p @ hidden).max() < 5 * 0.5 / math.sqrt(50_000)
-    # It is nearer to the machine than the uniform base, so that weights vary less.
-    fitted, _ = estimates(machine, n=2000, base=base)
+    assert np.abs(expit(reference.c) - p @ hidden).max() < 5 * 0.5 / math.sqrt(50_000)
+    # It is nearer to the machine than the uniform reference, so that weights vary less.
+    fitted, _ = estimates(machine, n=2000, reference=reference)
     uniform, _ = estimates(machine, n=2000)
     assert fitted.log_w.std() < 0.7 * uniform.log_w.std()
 
 
 def test_a_fitted_base_is_never_certain():
-    base = fitted_base(rbm((3, 5)), np.ones((10, 3), np.uint8))
-    assert np.allclose(base.b, np.log(11))
+    reference = fitted_reference(rbm((3, 5)), np.ones((10, 3), np.uint8))
+    assert np.allclose(reference.b, np.log(11))
     with pytest.raises(ConfigError, match="pseudo_count"):
-        fitted_base(rbm((3, 5)), np.ones((10, 3)), pseudo_count=0)
+        fitted_reference(rbm((3, 5)), np.ones((10, 3)), pseudo_count=0)
 
 
 def test_bounds_hold_as_often_as_they_say():
@@ -346,13 +346,13 @@ def test_the_sandwich_closes_on_what_the_samples_know():
     J = 0.3 * np.outer(*patterns)
     machine = BipartiteMachine.from_arrays(4 * J, -2 * J.sum(1), -2 * J.sum(0))
     one_mode = np.ones((256, 12), np.uint8)
-    base = fitted_base(machine, one_mode)
-    forward = annealed_importance_sampling(machine, uniform_schedule(300), 256, 0, base=base)
-    reverse = reverse_ais(machine, one_mode, uniform_schedule(300), 0, base=base)
+    reference = fitted_reference(machine, one_mode)
+    forward = annealed_importance_sampling(machine, uniform_schedule(300), 256, 0, reference=reference)
+    reverse = reverse_ais(machine, one_mode, uniform_schedule(300), 0, reference=reference)
     log_z = np.logaddexp.reduce(log_p_by_enumeration(machine))
     for estimate in (forward, reverse):
         assert abs(estimate.log_z - (log_z - math.log(2))) < 0.1
-    # The uniform base finds both.
+    # The uniform reference finds both.
     assert abs(annealed_importance_sampling(machine, uniform_schedule(300), 256, 0).log_z - log_z) < 0.1
 
 
@@ -395,16 +395,16 @@ def test_schedules():
     sigmoid = sigmoid_schedule(10)
     assert np.allclose(sigmoid + sigmoid[::-1], 1)
     assert np.diff(sigmoid)[0] < np.diff(sigmoid)[5]
-    ladder = Ladder(np.array([0, 0.1, 0.3, 1]))
-    fine = ladder_schedule(ladder, 30)
-    assert np.allclose(fine[::10], ladder.betas)
-    # Rates of 3 : 2 : 1 give the ladder's steps 15, 10 and 5 of 30.
-    fine = ladder_schedule(ladder, 30, [0.6, 0.4, 0.2])
-    assert np.allclose(fine[[0, 15, 25, 30]], ladder.betas)
-    for schedule in (sigmoid, fine, ladder_schedule(ladder, 7, [0.5, 0, 0]), ladder_schedule(ladder, 1)):
-        Ladder(schedule)
+    schedule = Schedule(np.array([0, 0.1, 0.3, 1]))
+    fine = betas_along(schedule, 30)
+    assert np.allclose(fine[::10], schedule.betas)
+    # Rates of 3 : 2 : 1 give the schedule's steps 15, 10 and 5 of 30.
+    fine = betas_along(schedule, 30, [0.6, 0.4, 0.2])
+    assert np.allclose(fine[[0, 15, 25, 30]], schedule.betas)
+    for betas in (sigmoid, fine, betas_along(schedule, 7, [0.5, 0, 0]), betas_along(schedule, 1)):
+        Schedule(betas)
     with pytest.raises(ConfigError, match="one a step"):
-        ladder_schedule(ladder, 30, [0.5])
+        betas_along(schedule, 30, [0.5])
 
 
 def test_settings_and_samples_that_cannot_be_used_are_refused():
@@ -416,7 +416,7 @@ def test_settings_and_samples_that_cannot_be_used_are_refused():
     with pytest.raises(ConfigError, match="threads is 0"):
         annealed_importance_sampling(machine, betas, 10, 0, threads=0)
     with pytest.raises(ConfigError, match="fit it to this machine"):
-        annealed_importance_sampling(machine, betas, 10, 0, base=Base(np.zeros(2), np.zeros(5)))
+        annealed_importance_sampling(machine, betas, 10, 0, reference=Reference(np.zeros(2), np.zeros(5)))
     for samples in (np.zeros((0, 3)), np.zeros(3), np.zeros((4, 5))):
         with pytest.raises(DataError, match="kept units"):
             reverse_ais(machine, samples, betas, 0)

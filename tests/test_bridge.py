@@ -9,7 +9,7 @@ from scipy.special import expit
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 from dvae_eval.log_z.bar import bar, bridge, stepping_stones
 from dvae_eval.sampling.replicas import Works
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling.schedule import Schedule
 
 
 def gaussian_works(delta_f, spread, n, rng):
@@ -85,16 +85,16 @@ def test_numpys_error_state_is_left_alone(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def ladders(n_iterations=400, n_ladders=16, seed=5, correlated=False):
-    """Return works of three steps with known ratios 1, -2 and 0.5 in independent ladders."""
+def replicates(n_iterations=400, n_replicates=16, seed=5, correlated=False):
+    """Return works of three steps with known ratios 1, -2 and 0.5 in independent replicates."""
     rng = np.random.default_rng(seed)
-    forward, reverse = (np.empty((n_iterations, n_ladders, 3)) for _ in range(2))
+    forward, reverse = (np.empty((n_iterations, n_replicates, 3)) for _ in range(2))
     for k, delta in enumerate((-1.0, 2.0, -0.5)):
         n = n_iterations // 20 if correlated else n_iterations
-        w_f, w_r = (w.reshape(n, n_ladders) for w in gaussian_works(delta, 0.7, n * n_ladders, rng))
+        w_f, w_r = (w.reshape(n, n_replicates) for w in gaussian_works(delta, 0.7, n * n_replicates, rng))
         repeat = n_iterations // n
         forward[..., k], reverse[..., k] = np.repeat(w_f, repeat, axis=0), np.repeat(w_r, repeat, axis=0)
-    return Works(forward, reverse, np.zeros((n_iterations, n_ladders, 4)))
+    return Works(forward, reverse, np.zeros((n_iterations, n_replicates, 4)))
 
 
 def part(works, index):
@@ -111,7 +111,7 @@ def test_the_error_is_borne_out_by_independent_repeats(correlated):
     n = 200
     scores = []
     for seed in range(n):
-        b = bridge(ladders(n_iterations=100, seed=seed, correlated=correlated))
+        b = bridge(replicates(n_iterations=100, seed=seed, correlated=correlated))
         scores.append((b.total - (-0.5)) / b.std_err)
     assert abs(np.mean(scores)) < 4 * 1.1 / np.sqrt(n)
     assert 0.8 < np.std(scores) < 1.25
@@ -119,7 +119,7 @@ def test_the_error_is_borne_out_by_independent_repeats(correlated):
 
 def test_parts_of_the_samples_by_influence():
     """First-order estimates from a part agree with BAR on that part."""
-    works = ladders()
+    works = replicates()
     whole = bridge(works)
     half = bridge(part(works, slice(0, 200)))
     estimate, error = whole.part(0, 200)
@@ -131,7 +131,7 @@ def test_parts_of_the_samples_by_influence():
 
 
 def test_stepping_stones_bracket_and_agree():
-    forward, reverse = stepping_stones(ladders(n_iterations=4000))
+    forward, reverse = stepping_stones(replicates(n_iterations=4000))
     assert abs(forward - (-0.5)) < 0.05
     assert abs(reverse - (-0.5)) < 0.05
 
@@ -139,13 +139,13 @@ def test_stepping_stones_bracket_and_agree():
 @pytest.mark.parametrize("betas", [[0.0], [0.0, 0.5], [0.1, 1.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.7, 0.3, 1.0]])
 def test_ladders_that_do_not_rise_from_0_to_1_are_refused(betas):
     with pytest.raises(ConfigError):
-        Ladder(np.array(betas))
+        Schedule(np.array(betas))
 
 
 def test_equalised_rungs_are_equally_spaced_in_the_barrier():
     """With the local barrier λ(β) = 2β, Λ(β) = β², rungs belong at the square roots of equal steps."""
-    ladder = Ladder.uniform(100)
-    rejection = 5 * np.diff(ladder.betas**2)
-    equal = ladder.equalised(rejection, exchange_rate=0.5)
+    schedule = Schedule.uniform(100)
+    rejection = 5 * np.diff(schedule.betas**2)
+    equal = schedule.equalised(rejection, exchange_rate=0.5)
     assert equal.n_steps == 10
     assert np.allclose(equal.betas[1:] ** 2, np.arange(1, 11) / 10, atol=0.01)

@@ -23,7 +23,7 @@ from dvae_eval.log_z.cross_checks import (
     thermodynamic_integration,
 )
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling.reference import Base
+from dvae_eval.sampling.reference import Reference
 
 
 def harmonic(centres, widths, n, seed=0):
@@ -184,13 +184,13 @@ def machines():
 
 def bases(machine):
     rng, r = np.random.default_rng(1), machine.reduced()
-    return None, Base(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
+    return None, Reference(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
 
 
-def joint(machine, v, beta, base):
+def joint(machine, v, beta, reference):
     """Return log p~_β(v, h) for all h, shape (n, 2^n_summed), with every sum written out."""
     r = machine.reduced()
-    b_0, c_0 = (base.b, base.c) if base else (0 * r.b, 0 * r.c)
+    b_0, c_0 = (reference.b, reference.c) if reference else (0 * r.b, 0 * r.c)
     h = enumerate_states(len(r.c))
     target = (v @ r.W) @ h.T + (v @ r.b)[:, None] + h @ r.c
     if r.J is not None:
@@ -205,9 +205,11 @@ def test_reduced_potentials_against_sums_over_all_states(blocks, monkeypatch):
     betas = [0.0, 0.4, 1.0]
     for machine in machines():
         v = enumerate_states(len(machine.reduced().b))
-        for base in bases(machine):
-            expected = [-np.logaddexp.reduce(joint(machine, v, beta, base), axis=1) for beta in betas]
-            assert np.allclose(reduced_potentials(machine, betas, v.astype(np.uint8), base), expected, atol=1e-12)
+        for reference in bases(machine):
+            expected = [-np.logaddexp.reduce(joint(machine, v, beta, reference), axis=1) for beta in betas]
+            assert np.allclose(
+                reduced_potentials(machine, betas, v.astype(np.uint8), reference), expected, atol=1e-12
+            )
 
 
 def test_states_that_are_not_binary_are_refused():
@@ -233,7 +235,7 @@ def strong(shape=(10, 40), seed=5):
 
 
 class Exact:
-    """All states of a machine on a ladder: potentials, probabilities, and what x = u_k - u_{k+1} does there."""
+    """All states of a machine on a schedule: potentials, probabilities, and what x = u_k - u_{k+1} does there."""
 
     def __init__(self, machine, betas):
         self.truth = exact_log_z(machine) - machine.n_units * math.log(2)
@@ -246,10 +248,10 @@ class Exact:
         centred = self.x - mean[:, None]
         return mean, (p * centred**2).sum(1), (p * centred**3).sum(1)
 
-    def works(self, n_samples, n_ladders, seed=0):
+    def works(self, n_samples, n_replicates, seed=0):
         """Return works of independent samples."""
         rng = np.random.default_rng(seed)
-        draws = [rng.choice(p.size, (n_samples, n_ladders), p=p / p.sum()) for p in self.p]
+        draws = [rng.choice(p.size, (n_samples, n_replicates), p=p / p.sum()) for p in self.p]
         forward = [-x[at] for x, at in zip(self.x, draws[:-1], strict=True)]
         return np.stack(forward, -1), np.stack([x[at] for x, at in zip(self.x, draws[1:], strict=True)], -1)
 
@@ -270,7 +272,7 @@ def spaced(machine, sd):
 def test_cumulants_beat_the_trapezoid(make, sd):
     """Exact moments, so that only the rule is judged; the oracle is enumeration.
 
-    Rungs one standard deviation of the energy apart are those of a ladder that exchanges joint states at 0.5.
+    Rungs one standard deviation of the energy apart are those of a schedule that exchanges joint states at 0.5.
     """
     exact = Exact(make(), spaced(make(), sd))
     start, end = exact.moments(exact.p[:-1]), exact.moments(exact.p[1:])
@@ -306,7 +308,7 @@ def test_integration_of_samples(make):
 
 
 def test_integration_errors_are_borne_out_by_repeats():
-    """z-scores of 100 runs with 16 ladders each: their sd is outside [0.8, 1.35] for 1 in 1000 at most."""
+    """z-scores of 100 runs with 16 replicates each: their sd is outside [0.8, 1.35] for 1 in 1000 at most."""
     exact = Exact(strong(), spaced(strong(), 0.5))
     runs = [thermodynamic_integration(*exact.works(20, 16, seed)) for seed in range(100)]
     scores = [(run.value - exact.truth) / run.std_err for run in runs]

@@ -28,7 +28,7 @@ from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
 distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
 
-CONFIG = LogZConfig(method="pt-bar", n_sweeps=100, n_repeats=5, n_ladders=4)
+CONFIG = LogZConfig(method="pt-bar", n_sweeps=100, n_repeats=5, n_replicates=4)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def refusal_of(capsys, *args):
 
 
 def test_repeats_are_the_same_on_a_cluster(address, run, capsys):
-    args = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--ladders", 4, "--repeats", 3)
+    args = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--replicates", 4, "--repeats", 3)
     here = result_of(capsys, *args, "--threads", 1)
     assert len(here["repeats"]) == 3
     assert result_of(capsys, *args, "--scheduler", address) == here

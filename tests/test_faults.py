@@ -474,7 +474,7 @@ def test_training_that_would_not_fit_is_refused(tmp_path, capsys, monkeypatch, a
 @pytest.mark.parametrize(
     ("args", "option"),
     [
-        ("--method pt-bar --ladders 100000", "--ladders"),
+        ("--method pt-bar --replicates 100000", "--replicates"),
         ("--method ais --chains 100000000", "--chains"),
         ("--method pt-bar --sandwich --chains 100000000", "--chains"),
         ("--method pt-bar --repeats 100 --threads 90", "--threads"),
@@ -498,8 +498,8 @@ def test_a_machine_or_a_ladder_that_would_not_fit_is_refused(monkeypatch):
     free = iter([10**9, 10**9])  # enough for the first rungs, and then not for those that the pilot asks for
     monkeypatch.setattr(memory, "_free_memory", lambda root: next(free, 1000))
     small = np.random.default_rng(0).normal(size=(8, 8)) * 4, np.zeros(8), np.zeros(8)
-    with pytest.raises(ConfigError, match=r"--ladders: tempering 200 ladders of \d+ rungs takes"):
-        estimate_log_z(small, method="pt-bar", n_sweeps=40, n_ladders=200, exchange_rate=0.9, threads=1)
+    with pytest.raises(ConfigError, match=r"--replicates: tempering 200 replicates of \d+ rungs takes"):
+        estimate_log_z(small, method="pt-bar", n_sweeps=40, n_replicates=200, exchange_rate=0.9, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -622,8 +622,8 @@ def sparse_machine(n):
     ("shape", "settings"),
     [
         ((1000, 1000), {"n_sweeps": 20}),
-        ((64, 64), {"n_sweeps": 20, "n_ladders": 2000}),
-        ((64, 64), {"n_sweeps": 1300, "n_ladders": 400}),
+        ((64, 64), {"n_sweeps": 20, "n_replicates": 2000}),
+        ((64, 64), {"n_sweeps": 1300, "n_replicates": 400}),
         ((64, 64), {"method": "ais", "n_sweeps": 20, "n_chains": 100_000}),
         ((3000,), {"n_sweeps": 20}),
     ],
@@ -636,7 +636,7 @@ def test_the_memory_of_an_estimate_is_foreseen_within_a_factor_of_two(shape, set
         machine = BipartiteMachine(W, np.zeros(shape[0]), np.zeros(shape[1]))
     settings = {"method": "pt-bar", **settings}
     config = LogZConfig(**settings)
-    foreseen = machine_bytes(machine) + tempering_bytes(machine, config.n_ladders)
+    foreseen = machine_bytes(machine) + tempering_bytes(machine, config.n_replicates)
     if config.method == "ais":
         foreseen += annealing_bytes(machine, config.n_chains)
     measured = peak_of(temper, machine, settings)

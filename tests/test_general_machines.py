@@ -11,8 +11,8 @@ from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import read_machine
-from dvae_eval.sampling.replicas import Tempering
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling.replicas import make_replicas
+from dvae_eval.sampling.schedule import Schedule
 from tests.oracles import brute_log_z
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800}
@@ -157,15 +157,15 @@ def distance_on_a_rung(beta_index, broken=False):
     """Return the total variation distance of the kept units' histogram from the exact one; 90000 samples."""
     J, b = arrays("complete", 4, scale=1.5, seed=6)
     machine = machine_from_couplings(J, b)
-    tempering = Tempering(machine, Ladder(np.array([0.0, 0.4, 1.0])), 60, seed=7, round=0)
+    replicas = make_replicas(machine, Schedule(np.array([0.0, 0.4, 1.0])), 60, seed=7, round=0)
     if broken:
-        tempering.replicas.blocks = (slice(0, 3),)
+        replicas.blocks = (slice(0, 3),)
     counts = np.zeros(8)
     for _ in range(1500):
-        tempering.run(1)
-        states = tempering.v[:, beta_index] @ np.array([1, 2, 4])
+        replicas.run(1)
+        states = replicas.v[:, beta_index] @ np.array([1, 2, 4])
         counts += np.bincount(states, minlength=8)
-    r, v, beta = machine.reduced(), enumerate_states(3), float(tempering.ladder.betas[beta_index])
+    r, v, beta = machine.reduced(), enumerate_states(3), float(replicas.schedule.betas[beta_index])
     pairs = np.einsum("ni,ij,nj->n", v, np.triu(r.J), v)
     log_p = beta * (v @ r.b + pairs) + np.logaddexp(0, beta * (v @ r.W + r.c)).sum(1)
     p = np.exp(log_p - np.logaddexp.reduce(log_p))

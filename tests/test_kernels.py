@@ -11,12 +11,11 @@ from scipy.special import expit
 
 from dvae_core.errors import ConfigError
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import kernels
-from dvae_eval.sampling import replicas as tempering
-from dvae_eval.sampling import replicas_numba as tempering_numba
-from dvae_eval.sampling.reference import Base
-from dvae_eval.sampling.replicas import Tempering
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling import kernels, replicas_numba
+from dvae_eval.sampling import replicas as replicas_module
+from dvae_eval.sampling.reference import Reference
+from dvae_eval.sampling.replicas import make_replicas
+from dvae_eval.sampling.schedule import Schedule
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 
@@ -33,25 +32,25 @@ def general(n, scale=1.0, fill=1.0, seed=0):
     return machine_from_couplings(J * scale, rng.normal(size=n) * scale)
 
 
-def random_base(machine, scale=1.0, seed=9):
+def random_reference(machine, scale=1.0, seed=9):
     reduced, rng = machine.reduced(), np.random.default_rng(seed)
-    return Base(scale * rng.normal(size=len(reduced.b)), scale * rng.normal(size=len(reduced.c)))
+    return Reference(scale * rng.normal(size=len(reduced.b)), scale * rng.normal(size=len(reduced.c)))
 
 
-def log_p(machine, base, beta, v):
+def log_p(machine, reference, beta, v):
     """Return log p_β(v) + log Z_β, float64: the formula of the module, written out."""
     r = machine.reduced()
-    x = beta * (v @ r.W + r.c) + (1 - beta) * base.c
+    x = beta * (v @ r.W + r.c) + (1 - beta) * reference.c
     pairs = 0 if r.J is None else np.einsum("...i,ij,...j->...", v, np.triu(r.J), v)
-    return beta * (pairs + v @ r.b) + (1 - beta) * (v @ base.b) + np.logaddexp(0, x).sum(-1)
+    return beta * (pairs + v @ r.b) + (1 - beta) * (v @ reference.b) + np.logaddexp(0, x).sum(-1)
 
 
-def energy(machine, base, beta, v):
+def energy(machine, reference, beta, v):
     """Return d log p_β(v) / dβ + d log Z_β / dβ, float64."""
     r = machine.reduced()
-    own = v @ r.W + r.c - base.c
+    own = v @ r.W + r.c - reference.c
     pairs = 0 if r.J is None else np.einsum("...i,ij,...j->...", v, np.triu(r.J), v)
-    return pairs + v @ (r.b - base.b) + (expit(base.c + beta * own) * own).sum(-1)
+    return pairs + v @ (r.b - reference.b) + (expit(reference.c + beta * own) * own).sum(-1)
 
 
 def all_states(n):
@@ -60,7 +59,7 @@ def all_states(n):
 
 @pytest.fixture(params=["numba", "torch"])
 def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
+    monkeypatch.setattr(replicas_module, "has_numba", lambda: request.param == "numba")
     return request.param
 
 
@@ -76,17 +75,17 @@ SMALL = {
 }
 
 
-def worst_p_value(t, machine, base, n_rounds=10):
+def worst_p_value(t, machine, reference, n_rounds=10):
     """Return the smallest p-value over the rungs that their states, 25 iterations apart, are drawn from p_β."""
     states = all_states(t.v.shape[-1])
-    counts = np.zeros((len(t.ladder.betas), len(states)))
+    counts = np.zeros((len(t.schedule.betas), len(states)))
     for _ in range(n_rounds):
         t.run(25)
         codes = t.v @ (1 << np.arange(states.shape[1])[::-1])
         counts += [np.bincount(rung, minlength=len(states)) for rung in codes.T]
     found = []
-    for beta, seen in zip(t.ladder.betas, counts, strict=True):
-        logs = log_p(machine, base, beta, states)
+    for beta, seen in zip(t.schedule.betas, counts, strict=True):
+        logs = log_p(machine, reference, beta, states)
         expected = np.exp(logs - np.logaddexp.reduce(logs)) * seen.sum()
         # States that hardly come are counted together.
         groups = np.where(expected < 10, 0, np.arange(1, len(states) + 1))
@@ -99,29 +98,31 @@ def worst_p_value(t, machine, base, n_rounds=10):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_rung_has_its_own_distribution(name, exchange, energies, engine):
     """4000 states of each of 5 rungs, chi-square, p > 1e-6: false alarm 5e-6 each."""
-    machine, base = SMALL[name], random_base(SMALL[name])
-    t = Tempering(machine, Ladder(BETAS), 400, 1, 0, base=base, exchange=exchange, energies=energies)
+    machine, reference = SMALL[name], random_reference(SMALL[name])
+    t = make_replicas(
+        machine, Schedule(BETAS), 400, 1, 0, reference=reference, exchange=exchange, energies=energies
+    )
     assert t.engine == engine
-    assert worst_p_value(t, machine, base) > 1e-6
+    assert worst_p_value(t, machine, reference) > 1e-6
 
 
 def test_exchanges_that_are_always_accepted_are_rejected():
     """The compiled rule, with generators wound back so that the next uniform number is always 0."""
     machine = SMALL["3x5"]
-    base = random_base(machine)
-    t = Tempering(machine, Ladder(np.array([0.0, 1.0])), 400, 1, 0, base=base)
+    reference = random_reference(machine)
+    t = make_replicas(machine, Schedule(np.array([0.0, 1.0])), 400, 1, 0, reference=reference)
 
     def wind_back():
-        t.replicas.coins[:] = 2**64 - 0x9E3779B97F4A7C15
+        t.coins[:] = 2**64 - 0x9E3779B97F4A7C15
 
     run, t.run = t.run, lambda n: [(wind_back(), run(1)) for _ in range(n)]
-    assert worst_p_value(t, machine, base) < 1e-30
+    assert worst_p_value(t, machine, reference) < 1e-30
 
 
 def test_a_base_that_is_forgotten_is_rejected(engine):
     machine = SMALL["3x5"]
-    t = Tempering(machine, Ladder(BETAS), 400, 1, 0)
-    assert worst_p_value(t, machine, random_base(machine)) < 1e-30
+    t = make_replicas(machine, Schedule(BETAS), 400, 1, 0)
+    assert worst_p_value(t, machine, random_reference(machine)) < 1e-30
 
 
 BLOCKS = [rbm(12, 30, 0.5, seed=s) for s in range(4)]
@@ -143,11 +144,11 @@ def joined(parts):
 
 
 def exact_moments(parts, betas):
-    """Return log Z, d log Z / dβ and the means of the kept units of every rung, by enumeration (uniform base)."""
+    """Return log Z, d log Z / dβ and the means of the kept units of every rung, from a uniform reference."""
     log_z, slopes, means = np.zeros(len(betas)), np.zeros(len(betas)), []
     for part in parts:
         r = part.reduced()
-        v, zero = all_states(len(r.b)), Base(np.zeros_like(r.b), np.zeros_like(r.c))
+        v, zero = all_states(len(r.b)), Reference(np.zeros_like(r.b), np.zeros_like(r.c))
         logs = [log_p(part, zero, beta, v) for beta in betas]
         p = [np.exp(a - np.logaddexp.reduce(a)) for a in logs]
         log_z += [np.logaddexp.reduce(a) for a in logs]
@@ -159,14 +160,14 @@ def exact_moments(parts, betas):
 @pytest.mark.parametrize("energies", ["reduced", "joint"])
 @pytest.mark.parametrize("name", LARGE)
 def test_moments_and_free_energies_are_those_of_enumeration(name, energies):
-    """Means over ladders: |t| < 7 with 99 degrees of freedom, about 300 of them: false alarm 1e-7."""
-    machine, ladder = joined(LARGE[name]), Ladder(np.linspace(0, 1, 9))
-    t = Tempering(machine, ladder, 100, 2, 0, energies=energies, threads=2)
+    """Means over replicates: |t| < 7 with 99 degrees of freedom, about 300 of them: false alarm 1e-7."""
+    machine, schedule = joined(LARGE[name]), Schedule(np.linspace(0, 1, 9))
+    t = make_replicas(machine, schedule, 100, 2, 0, energies=energies, threads=2)
     t.anneal(2)
     t.run(20)
     states = []
     works = [(t.run(5), states.append(t.v))[0] for _ in range(60)]
-    log_z, slopes, means = exact_moments(LARGE[name], ladder.betas)
+    log_z, slopes, means = exact_moments(LARGE[name], schedule.betas)
     forward, reverse, slope = (np.concatenate([getattr(w, a) for w in works]) for a in w_names())
     steps = np.diff(log_z)
     assert_means(np.exp(-forward - steps).mean(0), 1)
@@ -180,7 +181,7 @@ def w_names():
 
 
 def assert_means(values, expected):
-    """Assert that means over ladders (the first axis) are what they should be."""
+    """Assert that means over replicates (the first axis) are what they should be."""
     error = values.std(0, ddof=1) / np.sqrt(len(values)) + 1e-6 * np.abs(expected)
     assert (np.abs(values.mean(0) - expected) < 7 * error).all()
 
@@ -201,9 +202,11 @@ EXACT_WORKS = SMALL | {
 }
 
 
-def states_and_works(machine, base, energies="reduced"):
+def states_and_works(machine, reference, energies="reduced"):
     """Return the states that the works of one iteration are of, whatever was exchanged then, and these works."""
-    t = Tempering(machine, Ladder(np.array([0.0, 0.625, 1.0])), 5, 3, 0, base=base, energies=energies)
+    t = make_replicas(
+        machine, Schedule(np.array([0.0, 0.625, 1.0])), 5, 3, 0, reference=reference, energies=energies
+    )
     t.run(4)
     before = t.state_dict()
     works = t.run(1)
@@ -213,7 +216,7 @@ def states_and_works(machine, base, energies="reduced"):
     else:
         where = np.argsort(after["replica"])
         states = np.take_along_axis(after["v"], np.take_along_axis(where, before["replica"], 1)[..., None], 1)
-    return t.ladder.betas, states.astype(float), works
+    return t.schedule.betas, states.astype(float), works
 
 
 @pytest.mark.parametrize("base_scale", [0.0, 1.0])
@@ -221,9 +224,9 @@ def states_and_works(machine, base, energies="reduced"):
 def test_works_are_differences_of_reduced_potentials(name, base_scale, engine):
     """Against float64, to 1e-4 (1 + |w| / 1000), and to 1e-6 a unit where fields are moderate."""
     machine = EXACT_WORKS[name]
-    base = random_base(machine, base_scale)
-    betas, v, works = states_and_works(machine, base)
-    u = np.stack([-log_p(machine, base, beta, v) for beta in betas])
+    reference = random_reference(machine, base_scale)
+    betas, v, works = states_and_works(machine, reference)
+    u = np.stack([-log_p(machine, reference, beta, v) for beta in betas])
     for k in range(len(betas) - 1):
         forward, reverse = u[k + 1, :, k] - u[k, :, k], u[k, :, k + 1] - u[k + 1, :, k + 1]
         for found, exact in ((works.forward[0, :, k], forward), (works.reverse[0, :, k], reverse)):
@@ -231,7 +234,7 @@ def test_works_are_differences_of_reduced_potentials(name, base_scale, engine):
             assert (error < 1e-4 * (1 + np.abs(exact) * 1e-3)).all()
             if "e5" not in name and "50" not in name:
                 assert error.max() < 1e-6 * machine.n_units
-    slopes = np.stack([energy(machine, base, beta, v)[:, k] for k, beta in enumerate(betas)], -1)
+    slopes = np.stack([energy(machine, reference, beta, v)[:, k] for k, beta in enumerate(betas)], -1)
     assert works.energies[0] == pytest.approx(slopes, rel=1e-6, abs=1e-6 * machine.n_units)
 
 
@@ -239,7 +242,7 @@ def test_works_are_differences_of_reduced_potentials(name, base_scale, engine):
 def test_joint_works_are_linear_in_beta(name, engine):
     """Works are energies times steps; and energies minus what the kept units say lie on a lattice of sums."""
     machine = EXACT_WORKS[name]
-    betas, _, works = states_and_works(machine, random_base(machine), "joint")
+    betas, _, works = states_and_works(machine, random_reference(machine), "joint")
     steps = np.diff(betas)
     assert works.forward == pytest.approx(-steps * works.energies[..., :-1], rel=1e-5, abs=1e-6)
     assert works.reverse == pytest.approx(steps * works.energies[..., 1:], rel=1e-5, abs=1e-6)
@@ -247,10 +250,10 @@ def test_joint_works_are_linear_in_beta(name, engine):
 
 def test_joint_energies_are_those_of_some_state(engine):
     machine = SMALL["3x5"]
-    base = random_base(machine)
-    _, v, works = states_and_works(machine, base, "joint")
+    reference = random_reference(machine)
+    _, v, works = states_and_works(machine, reference, "joint")
     r, h = machine.reduced(), all_states(5)
-    joint = (v @ (r.b - base.b))[..., None] + (v @ r.W + r.c - base.c) @ h.T
+    joint = (v @ (r.b - reference.b))[..., None] + (v @ r.W + r.c - reference.c) @ h.T
     assert np.abs(joint - works.energies[0, ..., None]).min(-1).max() < 1e-5
 
 
@@ -283,11 +286,11 @@ def test_units_are_drawn_by_xoshiro128(fill):
     b = np.array([0.0, 1.0, -1.0])
     W = np.zeros((n, m)) if fill < 1 else np.full((n, m), -1e-30)
     machine = BipartiteMachine.from_arrays(W, b, np.zeros(m))
-    t = Tempering(machine, Ladder(np.array([0.0, 1.0])), 1, 5, 0, base=Base(b, np.zeros(m)))
-    dense = t.replicas.replicas[0].__class__ is tempering_numba.DenseReplicas
+    t = make_replicas(machine, Schedule(np.array([0.0, 1.0])), 1, 5, 0, reference=Reference(b, np.zeros(m)))
+    dense = t.chains[0].__class__ is replicas_numba.DenseChains
     assert dense == (fill == 1)
     before = t.state_dict()["random"][0]
-    t.replicas.sweep(BETAS[:2], n_sweeps)
+    t.sweep(BETAS[:2], n_sweeps)
     after = t.state_dict()["random"][0]
     p_flip = np.exp(-np.abs(b)) / (1 + np.exp(-np.abs(b)))
     for unit in range(n):
@@ -319,13 +322,13 @@ def test_exponentials_are_exact_to_single_precision():
     assert (out[:5] < 2e-38).all()
 
 
-# --- threads, pieces, continuations ---------------------------------------------------------------------------
+# --- threads, chunks, continuations ---------------------------------------------------------------------------
 
 CONTINUED = {"dense": rbm(9, 21), "sparse": rbm(20, 40, fill=0.08), "general": general(12)}
 
 
 def make(name, **settings):
-    return Tempering(CONTINUED[name], Ladder(BETAS), 7, 4, 1, exchange="random", **settings)
+    return make_replicas(CONTINUED[name], Schedule(BETAS), 7, 4, 1, exchange="random", **settings)
 
 
 def arrays(works):
@@ -336,11 +339,11 @@ def arrays(works):
 def test_results_do_not_depend_on_threads_or_tasks(name, monkeypatch):
     runs = []
     for threads, most in ((1, 256), (2, 256), (3, 256), (1, 11)):
-        monkeypatch.setattr(tempering_numba, "MAX_CHAINS", most)
+        monkeypatch.setattr(replicas_numba, "MAX_CHAINS", most)
         t = make(name, threads=threads)
         t.anneal(2)
         runs.append((*arrays(t.run(30)), t.v, t.round_trips))
-        assert len(t.replicas.tasks) == {256: threads, 11: 4}[most]
+        assert len(t.tasks) == {256: threads, 11: 4}[most]
     for other in runs[1:]:
         assert all((a == b).all() for a, b in zip(runs[0], other, strict=True))
 
@@ -350,14 +353,14 @@ def test_a_run_in_pieces_or_after_a_break_is_the_same_run(name, engine, tmp_path
     whole = make(name)
     whole.anneal(2)
     expected = whole.run(13)
-    pieces = make(name)
-    pieces.anneal(2)
-    first = pieces.run(5)
-    np.savez(tmp_path / "state.npz", **pieces.state_dict())
+    chunks = make(name)
+    chunks.anneal(2)
+    first = chunks.run(5)
+    np.savez(tmp_path / "state.npz", **chunks.state_dict())
     other = make(name)
     with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
         other.load_state_dict(state)
-    for rest in (pieces.run(8), other.run(8)):
+    for rest in (chunks.run(8), other.run(8)):
         found = map(np.concatenate, zip(arrays(first), arrays(rest), strict=True))
         assert all((a == b).all() for a, b in zip(arrays(expected), found, strict=True))
     assert (other.v == whole.v).all()
@@ -375,27 +378,27 @@ def test_a_state_of_another_run_is_refused(engine):
 def test_ladders_are_independent_and_seeds_matter(engine):
     t = make("dense")
     works = t.run(50).forward
-    assert len({works[:, ladder].tobytes() for ladder in range(7)}) == 7
-    other = Tempering(CONTINUED["dense"], Ladder(BETAS), 7, 5, 1)
+    assert len({works[:, schedule].tobytes() for schedule in range(7)}) == 7
+    other = make_replicas(CONTINUED["dense"], Schedule(BETAS), 7, 5, 1)
     assert (other.run(50).forward != works).any()
 
 
 def test_first_states_are_as_given_or_drawn_from_the_base(engine):
     machine = rbm(3, 5)
     v = np.random.default_rng(0).integers(0, 2, (6, len(BETAS), 3), dtype=np.uint8)
-    assert (Tempering(machine, Ladder(BETAS), 6, 0, 0, v=v).v == v).all()
-    base = Base(np.array([-50.0, 50.0, 0.0]), np.zeros(5))
-    drawn = Tempering(machine, Ladder(BETAS), 400, 0, 0, base=base).v.mean((0, 1))
+    assert (make_replicas(machine, Schedule(BETAS), 6, 0, 0, v=v).v == v).all()
+    reference = Reference(np.array([-50.0, 50.0, 0.0]), np.zeros(5))
+    drawn = make_replicas(machine, Schedule(BETAS), 400, 0, 0, reference=reference).v.mean((0, 1))
     # 2000 fair coins: 6 standard errors.
     assert drawn == pytest.approx([0, 1, 0.5], abs=6 * 0.5 / np.sqrt(2000))
-    with pytest.raises(ConfigError, match=r"\(n_ladders, n_rungs, n_kept\) = \(5, 5, 3\)"):
-        Tempering(machine, Ladder(BETAS), 5, 0, 0, v=v)
+    with pytest.raises(ConfigError, match=r"\(n_replicates, n_rungs, n_kept\) = \(5, 5, 3\)"):
+        make_replicas(machine, Schedule(BETAS), 5, 0, 0, v=v)
 
 
 def test_round_trips_are_counted(engine):
     """Independent replicas: exchanges are always accepted, and replicas circulate at one rung an iteration."""
     machine = BipartiteMachine.from_arrays(np.zeros((2, 3)), np.zeros(2), np.zeros(3))
-    t = Tempering(machine, Ladder(np.linspace(0, 1, 6)), 3, 0, 0)
+    t = make_replicas(machine, Schedule(np.linspace(0, 1, 6)), 3, 0, 0)
     works = t.run(600)
     assert np.abs(works.forward).max() == 0
     # Each of 6 replicas is back every 12 iterations, but for the first time around.
@@ -420,14 +423,14 @@ def test_no_folder_for_the_cache_is_no_obstacle(monkeypatch):
 def test_torch_takes_over_with_a_word_where_numba_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "numba", None)
     with pytest.warns(RuntimeWarning, match="in torch.*install numba"):
-        assert Tempering(rbm(3, 5), Ladder(BETAS), 2, 0, 0).engine == "torch"
+        assert make_replicas(rbm(3, 5), Schedule(BETAS), 2, 0, 0).engine == "torch"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_has_the_distributions_too():
     machine = SMALL["three classes"]
-    base = random_base(machine)
-    t = Tempering(machine, Ladder(BETAS), 400, 1, 0, "cuda", base=base)
+    reference = random_reference(machine)
+    t = make_replicas(machine, Schedule(BETAS), 400, 1, 0, "cuda", reference=reference)
     assert t.engine == "torch"
-    assert worst_p_value(t, machine, base) > 1e-6
+    assert worst_p_value(t, machine, reference) > 1e-6

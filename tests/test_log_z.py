@@ -12,8 +12,9 @@ from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.sampling.replicas import Tempering
-from dvae_eval.sampling.schedule import Ladder
+from dvae_eval.sampling.replicas import make_replicas
+from dvae_eval.sampling.replicas_numba import CompiledReplicas
+from dvae_eval.sampling.schedule import Schedule
 from tests.solved import blocks, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
@@ -58,7 +59,7 @@ def test_agrees_with_the_exact_value(name):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"base": "fitted"},
+        {"reference": "fitted"},
         {"energies": "joint"},
         {"exchange": "random"},
         {"energies": "joint", "exchange": "random", "burn_in": 0.5},
@@ -75,8 +76,10 @@ def test_every_way_agrees_with_the_exact_value(settings):
 
 def test_a_fitted_base_shortens_the_ladder():
     machine, _ = MODELS["random"]()
-    uniform, fitted = (estimate_log_z(machine, **QUICK, base=base) for base in ("uniform", "fitted"))
-    assert len(fitted.diagnostics["ladder"]) < len(uniform.diagnostics["ladder"])
+    uniform, fitted = (
+        estimate_log_z(machine, **QUICK, reference=reference) for reference in ("uniform", "fitted")
+    )
+    assert len(fitted.diagnostics["betas"]) < len(uniform.diagnostics["betas"])
     assert fitted.std_err < uniform.std_err
 
 
@@ -147,9 +150,9 @@ def test_a_golf_hole_is_not_trusted():
 
 
 def test_starts_that_do_not_forget_are_not_trusted(monkeypatch):
-    """Ladders that are kept in one mode each: replicas that never exchange, in a machine with two modes."""
+    """Replicates that are kept in one mode each: replicas that never exchange, in a machine with two modes."""
     machine, _ = planted(5, (16, 60), 0.5, field=0.02)
-    monkeypatch.setattr(tempered.Tempering, "run", without_exchange(tempered.Tempering.run))
+    monkeypatch.setattr(CompiledReplicas, "run", without_exchange(CompiledReplicas.run))
     result = estimate_log_z(machine, **QUICK)
     assert not result.trustworthy
 
@@ -160,7 +163,7 @@ def without_exchange(run):
     def broken(self, n_iterations):
         works = [run(self, 1)]
         for _ in range(n_iterations - 1):
-            self.replicas.rungs[:] = np.arange(self.replicas.rungs.shape[1])
+            self.rungs[:] = np.arange(self.rungs.shape[1])
             works.append(run(self, 1))
         return type(works[0])(
             *(np.concatenate([getattr(w, f.name) for w in works]) for f in dataclasses.fields(works[0]))
@@ -327,7 +330,7 @@ def test_the_exact_value_cannot_be_asked_for_in_vain():
 
 
 def test_a_run_that_is_far_too_short_is_not_trusted():
-    """Strong planted modes, a ladder made for a far too low exchange rate, and hardly any sweeps."""
+    """Strong planted modes, a schedule made for a far too low exchange rate, and hardly any sweeps."""
     machine, _ = planted(4, (18, 60), 0.6)
     result = estimate_log_z(machine, LogZConfig(method="pt-bar", n_sweeps=20, exchange_rate=0.05))
     assert not result.trustworthy
@@ -344,20 +347,20 @@ def test_the_ladder_keeps_the_exchange_rate_that_was_asked_for():
         assert abs(rates.mean() - rate) < 0.05 + (1 - rate) / len(rates)
 
 
-def tempered_distribution(exchange, beta_index, n_iterations=1500, n_ladders=60):
+def tempered_distribution(exchange, beta_index, n_iterations=1500, n_replicates=60):
     """Return the total variation distance of the kept side's histogram on one rung from the exact one."""
     rng = np.random.default_rng(6)
     machine = BipartiteMachine.from_arrays(rng.normal(size=(3, 6)) * 2, rng.normal(size=3), rng.normal(size=6))
-    tempering = Tempering(machine, Ladder(np.array([0.0, 0.4, 1.0])), n_ladders, seed=7, round=0)
+    replicas = make_replicas(machine, Schedule(np.array([0.0, 0.4, 1.0])), n_replicates, seed=7, round=0)
     if exchange is not None:
-        original = tempering.replicas._exchange
-        tempering.replicas._exchange = lambda log_acceptance: original(exchange(log_acceptance))
+        original = replicas._exchange
+        replicas._exchange = lambda log_acceptance: original(exchange(log_acceptance))
     counts = np.zeros(8)
     for _ in range(n_iterations):
-        tempering.run(1)
-        states = tempering.v[:, beta_index] @ np.array([1, 2, 4])
+        replicas.run(1)
+        states = replicas.v[:, beta_index] @ np.array([1, 2, 4])
         counts += np.bincount(states, minlength=8)
-    beta = float(tempering.ladder.betas[beta_index])
+    beta = float(replicas.schedule.betas[beta_index])
     v = enumerate_states(3)
     log_p = beta * v @ machine.b_left + np.logaddexp(0, beta * (v @ machine.W + machine.b_right)).sum(1)
     p = np.exp(log_p - np.logaddexp.reduce(log_p))

@@ -21,7 +21,7 @@ from dvae_eval.readers.write import write_machine
 
 RNG = np.random.default_rng(0)
 W, B, C = RNG.normal(size=(6, 8)), RNG.normal(size=6), RNG.normal(size=8)
-SHORT = {"n_sweeps": 80, "n_ladders": 16, "n_chains": 256, "threads": 1}
+SHORT = {"n_sweeps": 80, "n_replicates": 16, "n_chains": 256, "threads": 1}
 
 
 def by_hand(W, b, c):

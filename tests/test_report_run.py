@@ -147,7 +147,7 @@ def common(model, seed, command, diagnostics, checks):
     ]
     return dict(
         model=model,
-        settings={"n_sweeps": 10_000, "n_ladders": 32},
+        settings={"n_sweeps": 10_000, "n_replicates": 32},
         seed=seed,
         trustworthy=not reasons,
         reasons=reasons,

@@ -149,7 +149,7 @@ def test_what_was_measured_on_other_data_stands_with_those_and_is_never_the_best
         lambda run: model_edit(run, "provenance", data_sha256="d2" * 32),
         lambda run: edit(run / "ll.json", n_samples=1000),
         lambda run: edit(run / "ll.json", n_images=500),
-        lambda run: edit(run / "ll.json", settings={"n_sweeps": 1, "n_ladders": 32}),
+        lambda run: edit(run / "ll.json", settings={"n_sweeps": 1, "n_replicates": 32}),
         lambda run: edit(run / "ll.json", trustworthy=False),
     ],
     ids=["model", "training", "data", "samples", "images", "measurement", "verdict"],
@@ -169,7 +169,7 @@ def test_a_result_of_unknown_training_stands_alone(seeds, tmp_path):
 
 def test_device_and_seed_of_the_measurement_are_immaterial(seeds):
     for i, run in enumerate(seeds):
-        settings = {"n_sweeps": 10_000, "n_ladders": 32, "seed": i, "device": f"cuda:{i}"}
+        settings = {"n_sweeps": 10_000, "n_replicates": 32, "seed": i, "device": f"cuda:{i}"}
         edit(run / "ll.json", settings=settings, seed=i)
     assert [len(group.runs) for group in group_runs(read(*seeds))] == [4]
 

@@ -12,7 +12,7 @@ from dvae_reports.results import published
 TABLE_1 = """
 mnist          | DBN                          |        | -84.55
 mnist          | IWAE                         |        | -82.90
-mnist          | Ladder VAE                   |        | -81.74
+mnist          | Schedule VAE                   |        | -81.74
 mnist          | Discrete VAE                 |        | -80.15
 mnist-static   | HVI                          | -88.30 | -85.51
 mnist-static   | DRAW                         | -87.40 |
@@ -21,7 +21,7 @@ mnist-static   | Normalizing flows            | -85.10 |
 mnist-static   | Variational Gaussian process |        | -81.32
 mnist-static   | Discrete VAE                 | -84.58 | -81.01
 omniglot       | IWAE                         |        | -103.38
-omniglot       | Ladder VAE                   |        | -102.11
+omniglot       | Schedule VAE                   |        | -102.11
 omniglot       | RBM                          |        | -100.46
 omniglot       | DBN                          |        | -100.45
 omniglot       | Discrete VAE                 |        | -97.43

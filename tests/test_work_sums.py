@@ -5,29 +5,29 @@ import pytest
 
 from dvae_core.errors import NumericalError, OverlapError
 from dvae_eval.log_z.bar import bridge, bridge_of_sums, stepping_stones
-from dvae_eval.log_z.work_sums import MAX_STRETCHES, STATISTICS, WorkSums
+from dvae_eval.log_z.work_sums import MAX_BLOCKS, STATISTICS, WorkSums
 from dvae_eval.sampling.replicas import Works
 
 DELTAS = np.array([-1.0, 2.0, -0.5])
 
 
-def gaussian_works(n_iterations, n_ladders=16, spread=0.7, seed=0):
+def gaussian_works(n_iterations, n_replicates=16, spread=0.7, seed=0):
     """Return works that obey Crooks' theorem with Δf = DELTAS: w_f ~ N(Δf + s²/2, s), w_r ~ N(-Δf + s²/2, s)."""
     rng = np.random.default_rng(seed)
-    shape = (n_iterations, n_ladders, len(DELTAS))
+    shape = (n_iterations, n_replicates, len(DELTAS))
     forward = rng.normal(DELTAS + spread**2 / 2, spread, shape)
     reverse = rng.normal(-DELTAS + spread**2 / 2, spread, shape)
-    return Works(forward, reverse, rng.normal(5.0, 2.0, (n_iterations, n_ladders, len(DELTAS) + 1)))
+    return Works(forward, reverse, rng.normal(5.0, 2.0, (n_iterations, n_replicates, len(DELTAS) + 1)))
 
 
-def pieces(works, piece):
-    for i in range(0, len(works.forward), piece):
-        yield Works(*(a[i : i + piece] for a in (works.forward, works.reverse, works.energies)))
+def chunks(works, chunk):
+    for i in range(0, len(works.forward), chunk):
+        yield Works(*(a[i : i + chunk] for a in (works.forward, works.reverse, works.energies)))
 
 
-def summed(works, piece=8, shift=DELTAS):
-    sums = WorkSums(shift, works.forward.shape[1], piece)
-    for w in pieces(works, piece):
+def summed(works, chunk=8, shift=DELTAS):
+    sums = WorkSums(shift, works.forward.shape[1], chunk)
+    for w in chunks(works, chunk):
         sums.add(w)
     return sums
 
@@ -60,14 +60,14 @@ def test_works_of_the_wrong_sign_are_rejected():
 
 
 def test_sums_are_means_however_often_stretches_were_merged():
-    works = gaussian_works(8 * 200, n_ladders=3)
+    works = gaussian_works(8 * 200, n_replicates=3)
     sums = summed(works)
-    assert MAX_STRETCHES / 2 <= sums.n_stretches < MAX_STRETCHES
-    n = sums.n_stretches * sums.stretch
+    assert MAX_BLOCKS / 2 <= sums.n_blocks < MAX_BLOCKS
+    n = sums.n_blocks * sums.block
     acceptance = np.exp(np.minimum(0, -works.forward[:n] - works.reverse[:n]))
     assert np.allclose(sums.statistic("exchange").mean(0), acceptance.mean(0), rtol=1e-12)
     forward = 1 / (1 + np.exp(works.forward[:n] - DELTAS))
-    assert np.allclose(sums.statistic("forward")[0], forward[: sums.stretch].mean(0), rtol=1e-12)
+    assert np.allclose(sums.statistic("forward")[0], forward[: sums.block].mean(0), rtol=1e-12)
     high = 1 / (1 + np.exp(works.reverse[:n] + DELTAS + 2))
     assert np.allclose(sums.statistic("reverse_high").mean(0), high.mean(0), rtol=1e-12)
     mean, variance = sums.energies()
@@ -84,7 +84,7 @@ def test_stepping_stones_are_among_the_sums():
 
 
 def test_a_saved_state_goes_on_as_if_nothing_had_happened():
-    works = list(pieces(gaussian_works(8 * 301), 8))
+    works = list(chunks(gaussian_works(8 * 301), 8))
     whole, first = WorkSums(DELTAS, 16, 8), WorkSums(DELTAS, 16, 8)
     for w in works[:157]:
         first.add(w)

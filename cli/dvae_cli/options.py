@@ -57,7 +57,12 @@ def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F]
 
     def decorate(function: F) -> F:
         for field in reversed(dataclasses.fields(cls)):
-            function = _option(field, typing.get_type_hints(cls)[field.name], from_preset)(function)
+            hint = typing.get_type_hints(cls)[field.name]
+            if former := field.metadata.get("formerly"):
+                function = click.option(option_name(former), former, type=_type(field, hint), hidden=True)(
+                    function
+                )
+            function = _option(field, hint, from_preset)(function)
         return function
 
     return decorate
@@ -70,19 +75,31 @@ def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Call
     settings["show_default"] = not from_preset
     if hint is bool:
         return click.option(f"{name}/--no-{name[2:]}", field.name, **settings)
+    return click.option(name, field.name, type=_type(field, hint), **settings)
+
+
+def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
+    """Return the click type of a field's values."""
     if choices := field.metadata.get("choices"):
-        return click.option(name, field.name, type=click.Choice(choices), **settings)
-    kind = IntList() if typing.get_origin(hint) is tuple else hint
-    return click.option(name, field.name, type=kind, **settings)
+        return click.Choice(choices)
+    return IntList() if typing.get_origin(hint) is tuple else hint
 
 
 def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the options' values that belong to `cls` and were given, as the fields keep them."""
-    return {
-        field.name: field.metadata.get("parse", lambda value: value)(values[field.name])
-        for field in dataclasses.fields(cls)
-        if values.get(field.name) is not None
-    }
+    """Return those of the options' values that belong to `cls` and were given, as the fields keep them.
+
+    One line on standard error names the new option where one was given by its former name.
+    """
+    found = {}
+    for field in dataclasses.fields(cls):
+        former = field.metadata.get("formerly", "")
+        value = values.get(field.name)
+        if values.get(former) is not None:
+            click.echo(f"{option_name(former)} is now called {option_name(field.name)}", err=True)
+            value = values[former]
+        if value is not None:
+            found[field.name] = field.metadata.get("parse", lambda value: value)(value)
+    return found
 
 
 def common_options(function: F) -> F:

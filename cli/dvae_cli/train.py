@@ -206,8 +206,8 @@ def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool
 def _begin(trainer: Trainer) -> None:
     """Write the first files of a run."""
     from dvae_core.distributed import rank
-    from dvae_core.training.checkpoint import package_versions
     from dvae_core.training.trainer import write_config
+    from dvae_core.versions import package_versions
 
     if rank() == 0:
         _refuse_existing(trainer.run)  # again: another process may have made a run while the data were loaded

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import io
-import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError, DataError
 from ..io.files import unchanged, write_bytes
 from ..io.torch_files import read_torch
 from ..model.dvae import DVAE
 
-__all__ = ["TrainedModel", "load_model", "load_tensors", "package_versions", "save_model", "save_tensors"]
+__all__ = ["TrainedModel", "load_model", "load_tensors", "save_model", "save_tensors"]
 
 MODEL_FORMAT = "dvae-model"
 VERSION = 1
@@ -35,17 +32,6 @@ class TrainedModel:
     provenance: dict[str, Any]
     path: Path
     sha256: str
-
-
-def package_versions(*names: str) -> dict[str, str]:
-    """Return the versions of Python, of this toolkit and of the packages `names` that are installed."""
-    versions = {"python": platform.python_version(), "dvae-toolkit": __version__}
-    for name in names:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:

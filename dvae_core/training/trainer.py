@@ -26,8 +26,9 @@ from ..model.dvae import DVAE, Bound
 from ..model.networks import MLP
 from ..model.prior import annealed_log_z
 from ..rng import numpy_generator, torch_generator
+from ..versions import package_versions
 from .average import WeightAverage
-from .checkpoint import load_tensors, package_versions, save_model, save_tensors
+from .checkpoint import load_tensors, save_model, save_tensors
 from .memory_estimate import refuse_too_large
 from .negative_phase import PersistentChains
 from .non_finite import Watch, is_finite, origin

@@ -26,7 +26,8 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.model.prior import annealed_log_z
 from dvae_core.model.smoothing import Spike
 from dvae_core.rng import torch_generator
-from dvae_core.training.checkpoint import TrainedModel, package_versions
+from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.versions import package_versions
 
 from ..config import GradientConfig
 from ..likelihood.estimate_log_likelihood import model_description

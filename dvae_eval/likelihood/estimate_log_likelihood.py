@@ -21,7 +21,8 @@ from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model.dvae import DVAE, without_smoothing
 from dvae_core.model.rbm import RBM
-from dvae_core.training.checkpoint import TrainedModel, package_versions
+from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.versions import package_versions
 
 from ..config import LikelihoodConfig
 from ..machine import BipartiteMachine, Machine, machine_from_couplings

@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import OverlapError
 
-from ..config import LogZConfig
-from ..machine import Machine
-from ..sampling.reference import Base
-from ..sampling.replicas import Tempering, Works
-from ..sampling.schedule import Ladder
+from ..sampling.replicas import Replicas, Works
+from ..sampling.schedule import Schedule
 from .bar import bar
 
-__all__ = ["Pilot", "run_pilot"]
+__all__ = ["MakeReplicas", "Pilot", "run_pilot"]
 
 Float = NDArray[np.float64]
+MakeReplicas = Callable[[Schedule, int, NDArray[np.uint8] | None], Replicas]
 
 FIRST_RUNGS = 12
-# Iterations of the rounds: short ones while the ladder moves, longer ones where it will not settle.
+# Iterations of the rounds: short ones while the schedule moves, longer ones where it will not settle.
 ROUNDS = (20, 20, 40, 40, 80, 80, 160, 160, 320)
 ANNEALING_SWEEPS = 5
 # The pilot ends when every exchange rate is this near to what was asked for.
@@ -39,18 +37,18 @@ class Pilot:
 
     Attributes
     ----------
-    ladder : Ladder
-    v : uint8, shape (n_ladders, n_rungs, n_kept)
+    schedule : Schedule
+    v : uint8, shape (n_replicates, n_rungs, n_kept)
         States of the kept units.
     shift : float64, shape (K,)
         Δf = -log Z_{k+1}/Z_k between neighbours by BAR, nats.
     n_iterations : int
-        What it took, of every chain on every ladder that was tried.
+        What it took, of every chain on every schedule that was tried.
     settled : bool
         Whether the exchange rates came out equal.
     """
 
-    ladder: Ladder
+    schedule: Schedule
     v: NDArray[np.uint8]
     shift: Float
     n_iterations: int
@@ -58,84 +56,64 @@ class Pilot:
 
 
 def run_pilot(
-    machine: Machine,
-    config: LogZConfig,
+    make: MakeReplicas,
+    exchange_rate: float,
     *,
-    base: Base | None,
     ordered: NDArray[np.uint8] | None,
-    device: str = "cpu",
-    threads: int = 1,
     key: int = 0,
     deadline: float = math.inf,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pilot:
-    """Place the rungs.
+    """Adapt the schedule.
 
     Parameters
     ----------
-    machine : BipartiteMachine or GeneralMachine
-    config : LogZConfig
-        `n_ladders`, `exchange_rate`, `exchange`, `energies` and `seed` are looked at.
-    base : Base or None
-        The independent units at β = 0.
+    make : callable
+        Makes the replicas of a round from (schedule, number of the round, states or None).
+    exchange_rate : float
+        What neighbours shall exchange at.
     ordered : uint8, shape (n, FIRST_RUNGS + 1, n_kept), optional
-        States in which the last n ladders start; all others are annealed from β = 0.
+        States in which the last n replicates start; all others are annealed from β = 0.
     key : int
         Tells this pilot's random numbers from those of another with the same seed.
     deadline : float
         On the clock of `time.monotonic`: no round begins after it.
     """
-
-    def replicas(ladder: Ladder, round: int, v: NDArray[np.uint8] | None) -> Tempering:
-        return Tempering(
-            machine,
-            ladder,
-            config.n_ladders,
-            config.seed,
-            100 * (key + 1) + round,
-            device,
-            base=base,
-            v=v,
-            exchange=config.exchange,
-            energies=config.energies,
-            threads=threads,
-        )
-
-    ladder = Ladder.uniform(FIRST_RUNGS)
-    v = _first_states(replicas(ladder, 0, None), ordered)
+    first, schedule = 100 * (key + 1), Schedule.uniform(FIRST_RUNGS)
+    v = _first_states(make(schedule, first, None), ordered)
     for round, n_iterations in enumerate(ROUNDS, 1):
-        tempering = replicas(ladder, round, v)
-        works = tempering.run(n_iterations).after(n_iterations // 5)
+        replicas = make(schedule, first + round, v)
+        works = replicas.run(n_iterations).after(n_iterations // 5)
         rates = works.exchange_rates
         if progress:
             progress(round, len(ROUNDS))
-        following = ladder.equalised(1 - rates, config.exchange_rate)
-        settled = following.n_steps == ladder.n_steps and bool(np.abs(rates - rates.mean()).max() < TOLERANCE)
+        following = schedule.equalised(1 - rates, exchange_rate)
+        settled = following.n_steps == schedule.n_steps and bool(np.abs(rates - rates.mean()).max() < TOLERANCE)
         if settled or round == len(ROUNDS) or time.monotonic() > deadline:
             break
-        v = np.ascontiguousarray(tempering.v[:, _nearest(ladder, following)])
-        ladder = following
-    return Pilot(ladder, tempering.v, _shift(works), sum(ROUNDS[:round]), settled)
+        v = np.ascontiguousarray(replicas.v[:, _nearest(schedule, following)])
+        schedule = following
+    return Pilot(schedule, replicas.v, _shift(works), sum(ROUNDS[:round]), settled)
 
 
-def _first_states(tempering: Tempering, ordered: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Return annealed states of all ladders but the last ones, which are `ordered`."""
-    tempering.anneal(ANNEALING_SWEEPS)
-    states = tempering.v
+def _first_states(replicas: Replicas, ordered: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    """Return annealed states of all replicates but the last ones, which are `ordered`."""
+    replicas.anneal(ANNEALING_SWEEPS)
+    states = replicas.v
     if ordered is not None:
         states[len(states) - len(ordered) :] = ordered
     return states
 
 
-def _nearest(old: Ladder, new: Ladder) -> NDArray[np.intp]:
-    """Return, for every rung of the new ladder, the rung of the old one that is nearest to it."""
+def _nearest(old: Schedule, new: Schedule) -> NDArray[np.intp]:
+    """Return, for every rung of the new schedule, the rung of the old one that is nearest to it."""
     nearest: NDArray[np.intp] = np.abs(new.betas[:, None] - old.betas).argmin(1)
     return nearest
 
 
 def _shift(works: Works) -> Float:
     """Return Δf between neighbours by BAR from a part of the works; where they share nothing, midway."""
-    every = max(1, works.forward[..., 0].size // WORKS_FOR_BAR) | 1  # odd: all ladders have their share
+    every = max(1, works.forward[..., 0].size // WORKS_FOR_BAR) | 1  # odd: all replicates have their share
     flat = [w.reshape(-1, w.shape[-1])[::every] for w in (works.forward, works.reverse)]
     return np.array([_delta_f(w_f, w_r) for w_f, w_r in zip(flat[0].T, flat[1].T, strict=True)])
 

@@ -49,7 +49,7 @@ def estimate_by_annealing(
 
     n_steps = config.n_sweeps or N_STEPS
     run = TemperedRun(machine, config, device, threads, offset)
-    run.place_rungs(progress=lambda done, total: tell("placing rungs", done, total))
+    run.adapt(progress=lambda done, total: tell("placing rungs", done, total))
     found = sandwich(run, n_steps, config.n_chains, tell)
     is_reverse = config.method == "reverse-ais"
     chosen = found.reverse if is_reverse else found.forward
@@ -62,7 +62,7 @@ def estimate_by_annealing(
     checks = found.checks()
     checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
     diagnostics = {
-        "rungs": run.tempering.ladder.betas.tolist(),
+        "rungs": run.replicas.schedule.betas.tolist(),
         "sandwich": found.to_dict(),
         "mean_field_bounds": run.lower_bounds.tolist(),
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},

@@ -83,7 +83,7 @@ def _root(w_f: Float, w_r: Float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A chain of BAR estimates along a ladder, from samples of several independent ladders.
+    """A chain of BAR estimates along a schedule, from samples of several independent replicates.
 
     Attributes
     ----------
@@ -91,8 +91,8 @@ class Bridge:
         log Z_{k+1} - log Z_k (positive where Z grows), from all samples together.
     overlaps : float64, shape (K,)
         1 where neighbours are the same distribution, 0 where they share nothing.
-    influence : float64, shape (n_stretches, n_ladders)
-        First-order effect of the samples of a stretch of the run (of an iteration, at the finest) on Σ delta_f:
+    influence : float64, shape (n_blocks, n_replicates)
+        First-order effect of the samples of a block of the run (of an iteration, at the finest) on Σ delta_f:
         an estimate from any part of the samples is the whole one plus the part's mean influence.  Errors,
         halves, repeats and running estimates all follow from it.
     """
@@ -108,7 +108,7 @@ class Bridge:
 
     @property
     def repeats(self) -> Float:
-        """The estimates of the single ladders, shape (n_ladders,)."""
+        """The estimates of the single replicates, shape (n_replicates,)."""
         estimates: Float = self.total + self.influence.mean(0)
         return estimates
 
@@ -116,14 +116,14 @@ class Bridge:
     def std_err(self) -> float:
         """Standard error of `total`, nats: the larger of two that a sound run makes equal.
 
-        One comes from the spread between ladders, and correlation in time does it no harm; the other from that
-        between stretches, which has more degrees of freedom: together they are seldom too small by chance.
+        One comes from the spread between replicates, and correlation in time does it no harm; the other from that
+        between blocks, which has more degrees of freedom: together they are seldom too small by chance.
         """
         return max(std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel()))
 
     @property
-    def independent_stretches(self) -> float:
-        """How many independent stretches a ladder's run is worth: all of them if neighbours do not correlate."""
+    def independent_blocks(self) -> float:
+        """How many independent blocks a replicate's run is worth: all of them if neighbours do not correlate."""
         between, within = std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel())
         return (
             len(self.influence) * min(1.0, (within / between) ** 2) if between > 0 else float(len(self.influence))
@@ -141,7 +141,7 @@ def std_err_of_mean(values: Float) -> float:
 
 
 def bridge(works: Works) -> Bridge:
-    """Return the BAR estimates between all neighbours, each from the samples of all ladders.
+    """Return the BAR estimates between all neighbours, each from the samples of all replicates.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def bridge(works: Works) -> Bridge:
         try:
             step = bar(w_f.ravel(), w_r.ravel())
         except (NumericalError, OverlapError) as error:
-            raise type(error)(f"rungs {k} and {k + 1} of the ladder: {error}") from error
+            raise type(error)(f"rungs {k} and {k + 1} of the schedule: {error}") from error
         delta_f[k] = -step
         overlaps[k] = _overlap(w_f, w_r, step)
         # BAR's estimating equation is Σ [σ(Δf - w_f) - σ(-Δf - w_r)] = 0; its slope is the overlap / 2.
@@ -164,7 +164,7 @@ def bridge(works: Works) -> Bridge:
 
 
 def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
-    """Return the estimates by Bennett's identity between all neighbours, from the stretches after `start`.
+    """Return the estimates by Bennett's identity between all neighbours, from the blocks after `start`.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
         raise NumericalError("BAR needs works that are all finite, in both directions; some are nan")
     if (alone := np.flatnonzero(np.minimum(*means) < np.finfo(float).tiny)).size:
         raise OverlapError(
-            f"rungs {alone[0]} and {alone[0] + 1} of the ladder: two neighbouring distributions share no mass; "
+            f"rungs {alone[0]} and {alone[0] + 1} of the schedule: two neighbouring distributions share no mass; "
             "use more rungs (a higher --exchange-rate)"
         )
     influence: Float = (forward / means[0] - reverse / means[1]).sum(-1)
@@ -195,7 +195,7 @@ def _overlap(w_f: Float, w_r: Float, delta_f: float) -> float:
 
 
 def stepping_stones(works: Works) -> tuple[float, float]:
-    """Return log Z_1 - log Z_0 by importance sampling up the ladder and down it, nats.
+    """Return log Z_1 - log Z_0 by importance sampling up the schedule and down it, nats.
 
     The forward estimate tends to be low and the reverse one high: a gap betrays rungs that are too far apart.
     """

@@ -49,10 +49,10 @@ def check_bridge(
     ----------
     sums : WorkSums
     start : int
-        The first stretch that is no burn-in.
+        The first block that is no burn-in.
     bar : Bridge
-        The estimate, from the stretches after `start`.
-    round_trips : int64, shape (n_ladders,)
+        The estimate, from the blocks after `start`.
+    round_trips : int64, shape (n_replicates,)
         Completed trips of replicas from the cold end to the hot one.
     limit : float
         Most standard errors that a difference may have.
@@ -61,8 +61,8 @@ def check_bridge(
     return [
         _at_least("lowest exchange rate", float(rates.min()), 0.15, "use a higher --exchange-rate"),
         _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
-        _at_least("round trips per ladder", float(np.mean(round_trips)), 2.0, MORE),
-        _at_least("independent stretches in a ladder's run", bar.independent_stretches, 6.0, MORE),
+        _at_least("round trips per replicate", float(np.mean(round_trips)), 2.0, MORE),
+        _at_least("independent blocks per replicate", bar.independent_blocks, 6.0, MORE),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
         _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
@@ -122,14 +122,14 @@ def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Chec
 
 
 def _halves(bar: Bridge) -> float:
-    """Return the difference of the two halves of the run, in units of its standard error over ladders."""
+    """Return the difference of the two halves of the run, in units of its standard error over replicates."""
     n = len(bar.influence)
     difference = bar.influence[: n // 2].mean(0) - bar.influence[n - n // 2 :].mean(0)
     return _standardised(difference) if n > 1 else 0.0
 
 
 def _starts(bar: Bridge) -> float:
-    """Return the difference between ladders that started at random and in order (the later half of them)."""
+    """Return the difference between replicates that started at random and in order (the later half of them)."""
     means = bar.influence.mean(0)
     n = len(means) // 2
     random, ordered = means[: len(means) - n], means[len(means) - n :]
@@ -143,10 +143,10 @@ def _crooks(sums: WorkSums, start: int, bar: Bridge) -> float:
     """Return how far neighbours are from Crooks' theorem, p_f(w) = p_r(-w) exp(w - Δf), in jackknife errors.
 
     For every C, exp(-Δf) = exp(-C) E_f[σ(C - w_f)] / E_r[σ(-C - w_r)] (Bennett, 1976, Eq. 7), if both neighbours
-    are in equilibrium where they overlap.  Compared are C = Δf ± CROOKS_SHIFT, summed over the ladder.  Far
-    shifts would give the stepping stones, whose tails no run samples where a mode dies out along the ladder.
+    are in equilibrium where they overlap.  Compared are C = Δf ± CROOKS_SHIFT, summed over the schedule.  Far
+    shifts would give the stepping stones, whose tails no run samples where a mode dies out along the schedule.
     """
-    n_ladders, n_steps = bar.influence.shape[1], len(bar.delta_f)
+    n_replicates, n_steps = bar.influence.shape[1], len(bar.delta_f)
     high, low = (
         [sums.statistic(f"{side}_{shift}", start).mean(0) for side in ("forward", "reverse")]
         for shift in ("high", "low")
@@ -156,9 +156,9 @@ def _crooks(sums: WorkSums, start: int, bar: Bridge) -> float:
         up, down = (np.log(f[kept].mean(0) / r[kept].mean(0)).sum() for f, r in (high, low))
         return float(up - down - 2 * CROOKS_SHIFT * n_steps)
 
-    everyone = np.arange(n_ladders)
+    everyone = np.arange(n_replicates)
     left_out = np.array([gap(np.delete(everyone, i)) for i in everyone])
-    error = math.sqrt((n_ladders - 1) * float(left_out.var()))
+    error = math.sqrt((n_replicates - 1) * float(left_out.var()))
     return abs(gap(everyone)) / max(error, 1e-12)
 
 

@@ -1,6 +1,6 @@
 """Other estimates of log Z from the samples of one tempering run, and how correlated those samples are.
 
-Functions over arrays: MBAR over the whole ladder (Shirts and Chodera, 2008), thermodynamic integration, and the
+Functions over arrays: MBAR over the whole schedule (Shirts and Chodera, 2008), thermodynamic integration, and the
 statistical inefficiency of a series.  BAR between neighbours and the stepping stones are in `bridge`.
 """
 
@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
 from ..machine import Machine
-from ..sampling.reference import Base, Path, binary_states
+from ..sampling.reference import Path, Reference, binary_states
 from .bar import MIN_OVERLAP, std_err_of_mean
 
 __all__ = [
@@ -159,7 +159,9 @@ def _log_mean_exp(values: Float) -> float:
     return float(logsumexp(values)) - math.log(values.size)
 
 
-def reduced_potentials(machine: Machine, betas: ArrayLike, v: ArrayLike, base: Base | None = None) -> Float:
+def reduced_potentials(
+    machine: Machine, betas: ArrayLike, v: ArrayLike, reference: Reference | None = None
+) -> Float:
     """Return u_kn[k, n] = -log p~_{β_k}(v_n), float64, shape (K + 1, N), nats.
 
     Parameters
@@ -168,7 +170,7 @@ def reduced_potentials(machine: Machine, betas: ArrayLike, v: ArrayLike, base: B
         Inverse temperatures.
     v : {0, 1}, shape (N, n_kept)
         States of the kept units, for MBAR grouped by rung.
-    base : Base, optional
+    reference : Reference, optional
         Where the path starts; uniform unless given.
 
     Raises
@@ -176,7 +178,7 @@ def reduced_potentials(machine: Machine, betas: ArrayLike, v: ArrayLike, base: B
     DataError
         If `v` holds no binary states of the kept units.
     """
-    path, levels = Path(machine, base), np.asarray(betas, np.float64).tolist()
+    path, levels = Path(machine, reference), np.asarray(betas, np.float64).tolist()
     states = torch.from_numpy(binary_states(path.reduced, v))
     u_kn = np.empty((len(levels), len(states)))
     size = max(1, BLOCK_VALUES // max(1, len(path.c)))
@@ -200,13 +202,13 @@ class Integral:
     ----------
     value : float
     std_err : float
-        Sampling error, from the spread between ladders; nan for one ladder.
+        Sampling error, from the spread between replicates; nan for a single one.
     quadrature_error : float
         How much the rule of the next lower order differs from `value`, the steps' differences added up without
         their signs: what the distance between rungs costs, at most about.  Where it is not small, `value` means
         nothing, however small `std_err` is.
-    repeats : float64, shape (n_ladders,)
-        From the single ladders, to first order; their mean is `value`.
+    repeats : float64, shape (n_replicates,)
+        From the single replicates, to first order; their mean is `value`.
     """
 
     value: float
@@ -226,8 +228,8 @@ def thermodynamic_integration(forward: ArrayLike, reverse: ArrayLike) -> Integra
 
     Parameters
     ----------
-    forward, reverse : float64, shape (n_samples, n_ladders, K)
-        Works of independent ladders, as in `Works`: -x at samples of rung k, and x at samples of rung k + 1.
+    forward, reverse : float64, shape (n_samples, n_replicates, K)
+        Works of independent replicates, as in `Works`: -x at samples of rung k, and x at samples of rung k + 1.
 
     Raises
     ------
@@ -266,7 +268,9 @@ def _works(forward: ArrayLike, reverse: ArrayLike) -> tuple[Float, Float]:
     """Return works that fit together and are finite."""
     w_f, w_r = np.asarray(forward, np.float64), np.asarray(reverse, np.float64)
     if w_f.ndim != 3 or w_f.shape != w_r.shape or not w_f.size:
-        raise ConfigError(f"works have shapes {w_f.shape} and {w_r.shape}; give (n_samples, n_ladders, K) twice")
+        raise ConfigError(
+            f"works have shapes {w_f.shape} and {w_r.shape}; give (n_samples, n_replicates, K) twice"
+        )
     if not (np.isfinite(w_f).all() and np.isfinite(w_r).all()):
         raise NumericalError("integration needs works that are all finite; some are nan or infinite")
     return w_f, w_r
@@ -276,10 +280,10 @@ Moments = tuple[Float, Float, Float]
 
 
 def _moments(x: Float) -> Moments:
-    """Return mean, variance and third cumulant of x (n_samples, n_ladders, K) in every ladder, (n_ladders, K).
+    """Return mean, variance and third cumulant of x (n_samples, n_replicates, K) per replicate, (n_replicates, K).
 
-    They are about the mean of all ladders, and linear in the samples to first order: a ladder that is stuck does
-    not look sharp, and the mean over ladders is the cumulant of all samples.
+    They are about the mean of all replicates, and linear in the samples to first order: a replicate that is stuck
+    does not look sharp, and the mean over replicates is the cumulant of all samples.
     """
     centred = x - x.mean((0, 1))
     squares = centred**2

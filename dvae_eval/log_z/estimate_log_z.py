@@ -14,7 +14,7 @@ from scipy import stats
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError
-from dvae_core.training.checkpoint import package_versions
+from dvae_core.versions import package_versions
 
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan

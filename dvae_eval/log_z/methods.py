@@ -39,7 +39,7 @@ class Estimate:
     log_z, std_err : float
         In nats.
     repeats : list of float
-        Independent estimates whose mean it is, nearly: of the ladders, or of whole repeats.
+        Independent estimates whose mean it is, nearly: of the replicates, or of whole repeats.
     n_independent : int
         From how many independent values the error comes.
     checks : list of Check
@@ -62,7 +62,7 @@ def estimate_by_tempering(
     threads: int = 1,
     progress: ProgressCallback | None = None,
     store: Partial | None = None,
-    n_alike: int = 1,
+    n_comparisons: int = 1,
     offset: float = 0.0,
 ) -> Estimate:
     """Return the estimate of one run by parallel tempering and BAR.
@@ -78,7 +78,7 @@ def estimate_by_tempering(
         Called with (phase, done, in all, estimate or None, standard error or None).
     store : Partial, optional
         Where the run is kept, and gone on with.
-    n_alike : int
+    n_comparisons : int
         How many such runs a user will see the checks of: their false alarm is for all of them together.
     offset : float
         Nats that are added to log Z.
@@ -91,15 +91,15 @@ def estimate_by_tempering(
         run.load_state_dict(state)
     else:
         tick = (lambda done, total: progress("placing rungs", done, total, None, None)) if progress else None
-        run.place_rungs(started + PILOT_SHARE * limit, tick)
+        run.adapt(started + PILOT_SHARE * limit, tick)
 
     def tell(done: int, total: int, bar: Bridge) -> None:
         if progress:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
     run.advance(started + limit, tell, (lambda: store.save(run.state_dict())) if store else None)
-    estimate = _conclude(run, n_alike)
-    if n_alike == 1:
+    estimate = _conclude(run, n_comparisons)
+    if n_comparisons == 1:
         estimate = replace(estimate, diagnostics={**estimate.diagnostics, **look_afterwards(run)})
     return _between_annealings(run, estimate, progress) if config.sandwich else estimate
 
@@ -111,14 +111,14 @@ def _time_limit(config: LogZConfig) -> float:
     return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
 
 
-def _conclude(run: TemperedRun, n_alike: int) -> Estimate:
+def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
     """Return the estimate of a run that is at its end."""
-    bar, limit = run.bridge(), student_limit(run.config.n_ladders, n_alike)
+    bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
-    checks = check_bridge(run.sums, run.first_stretch, bar, run.tempering.round_trips, limit)
+    checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit)
     checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
     repeats = (run.log_z_0 + bar.repeats).tolist()
-    return Estimate(log_z, std_err, repeats, run.config.n_ladders, checks, _diagnostics(run, bar))
+    return Estimate(log_z, std_err, repeats, run.config.n_replicates, checks, _diagnostics(run, bar))
 
 
 def _between_annealings(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
@@ -138,39 +138,39 @@ def _between_annealings(run: TemperedRun, estimate: Estimate, progress: Progress
 
 def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
     """Return what was seen on the way, for figures and for readers."""
-    sums, start, base = run.sums, run.first_stretch, run.log_z_0
+    sums, start, log_z_0 = run.sums, run.first_block, run.log_z_0
     rates = sums.statistic("exchange", start).mean((0, 1))
     means, variances = sums.energies(start)
-    n, ladders = len(bar.influence), bar.influence.mean(0)
-    n_ordered = run.config.n_ladders // 2
+    n, replicates = len(bar.influence), bar.influence.mean(0)
+    n_ordered = run.config.n_replicates // 2
     return {
-        "ladder": run.tempering.ladder.betas.tolist(),
+        "betas": run.replicas.schedule.betas.tolist(),
         "exchange_rates": rates.tolist(),
         "barrier": float((1 - rates).sum()),
-        "round_trips": run.tempering.round_trips.tolist(),
+        "round_trips": run.replicas.round_trips.tolist(),
         "delta_f": bar.delta_f.tolist(),
         "overlaps": bar.overlaps.tolist(),
         "stepping_stones": _stepping_stones(run),
         "energies": {"mean": means.tolist(), "variance": variances.tolist()},
-        "halves": [base + bar.part(0, n // 2)[0], base + bar.part(n // 2, n)[0]] if n > 1 else [],
+        "halves": [log_z_0 + bar.part(0, n // 2)[0], log_z_0 + bar.part(n // 2, n)[0]] if n > 1 else [],
         "starts": {
-            "random": base + bar.total + float(ladders[: len(ladders) - n_ordered].mean()),
-            "ordered": base + bar.total + float(ladders[len(ladders) - n_ordered :].mean()),
+            "random": log_z_0 + bar.total + float(replicates[: len(replicates) - n_ordered].mean()),
+            "ordered": log_z_0 + bar.total + float(replicates[len(replicates) - n_ordered :].mean()),
         },
         "mean_field_bounds": run.lower_bounds.tolist(),
         "running": _running(run, bar),
-        "independent_stretches": bar.independent_stretches,
-        "n_stretches": n,
+        "independent_blocks": bar.independent_blocks,
+        "n_blocks": n,
         "rounding": run.rounding,
         "n_sweeps": run.n_iterations,
         "stopped": run.stopped,
-        "ladder_settled": run.settled,
+        "schedule_settled": run.settled,
     }
 
 
 def _stepping_stones(run: TemperedRun) -> dict[str, float]:
-    """Return log Z by importance sampling up the ladder and down it: BAR's two one-sided relatives."""
-    shift, start = run.sums.shift, run.first_stretch
+    """Return log Z by importance sampling up the schedule and down it: BAR's two one-sided relatives."""
+    shift, start = run.sums.shift, run.first_block
     up, down = (run.sums.statistic(f"stone_{way}", start).mean((0, 1)) for way in ("forward", "reverse"))
     return {
         "forward": run.log_z_0 + float((np.log(up) - shift).sum()),
@@ -184,7 +184,7 @@ def _running(run: TemperedRun, bar: Bridge) -> dict[str, list[float]]:
     stops = sorted({max(1, round(n * share)) for share in np.linspace(1 / N_RUNNING, 1, N_RUNNING)})
     parts = [bar.part(0, stop) for stop in stops]
     return {
-        "n_sweeps": [(run.first_stretch + stop) * run.sums.stretch for stop in stops],
+        "n_sweeps": [(run.first_block + stop) * run.sums.block for stop in stops],
         "log_z": [run.log_z_0 + estimate for estimate, _ in parts],
         "std_err": [error for _, error in parts],
     }

@@ -28,16 +28,16 @@ def look_afterwards(run: TemperedRun) -> dict[str, Any]:
     Returns
     -------
     dict
-        `cross_checks`: log Z in nats by MBAR over the whole ladder and by thermodynamic integration, with their
+        `cross_checks`: log Z in nats by MBAR over the whole schedule and by thermodynamic integration, with their
         errors; rough ones, from so few samples.  `energy_histograms`: `edges` (N_BINS + 1,) and `counts` (K + 1,
         N_BINS) of d log p̃_β/dβ.  `overlap_matrix` (K + 1, K + 1), MBAR's.  `from_hot_end` (K + 1,): share of the
         replicas on a rung that saw β = 0 later than β = 1.
     """
     works, states, ends = [], [], []
     for _ in range(N_LOOKS):
-        works.append(run.tempering.run(EVERY))
-        states.append(run.tempering.v)
-        ends.append(run.tempering.last_end_of_rung)
+        works.append(run.replicas.run(EVERY))
+        states.append(run.replicas.v)
+        ends.append(run.replicas.last_end_of_rung)
     together = Works(*(np.concatenate([getattr(w, f.name) for w in works]) for f in fields(Works)))
     edges = np.histogram_bin_edges(together.energies, N_BINS)
     counts = [np.histogram(rung, edges)[0] for rung in np.moveaxis(together.energies, 2, 0)]
@@ -59,9 +59,9 @@ def _from_hot_end(ends: NDArray[np.int64]) -> list[float | None]:
 def _mbar(run: TemperedRun, v: NDArray[np.uint8]) -> tuple[list[list[float]], dict[str, Any]]:
     """Return MBAR's overlap matrix and estimate from states (n, n_rungs, n_kept); why not, if it has none."""
     grouped = np.moveaxis(v, 1, 0).reshape(-1, v.shape[-1])
-    betas = run.tempering.ladder.betas
+    betas = run.replicas.schedule.betas
     try:
-        found = mbar(reduced_potentials(run.machine, betas, grouped, run.base), np.full(len(betas), len(v)))
+        found = mbar(reduced_potentials(run.machine, betas, grouped, run.reference), np.full(len(betas), len(v)))
     except (NumericalError, OverlapError) as error:
         return [], {"log_z": None, "reason": str(error)}
     return found.overlap.tolist(), {

@@ -64,7 +64,9 @@ def one_repeat(shared: tuple[Machine, LogZConfig, str, float], index: int) -> Es
     tell: ProgressCallback = check_wanted
     if config.method in ("ais", "reverse-ais"):
         return estimate_by_annealing(machine, own, device, progress=tell, offset=offset)
-    return estimate_by_tempering(machine, own, device, progress=tell, n_alike=config.n_repeats, offset=offset)
+    return estimate_by_tempering(
+        machine, own, device, progress=tell, n_comparisons=config.n_repeats, offset=offset
+    )
 
 
 def _combined(done: list[Estimate], config: LogZConfig) -> Estimate:

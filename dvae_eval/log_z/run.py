@@ -18,9 +18,9 @@ from ..config import LogZConfig
 from ..machine import Machine, Reduced
 from ..runtime.memory_estimate import tempering_bytes
 from ..sampling.basins import find_basins
-from ..sampling.reference import Base, fitted_base
-from ..sampling.replicas import Tempering
-from ..sampling.schedule import Ladder
+from ..sampling.reference import Reference, fitted_reference
+from ..sampling.replicas import Replicas, make_replicas
+from ..sampling.schedule import Schedule
 from .adapt import FIRST_RUNGS, run_pilot
 from .bar import Bridge, bridge_of_sums
 from .work_sums import WorkSums
@@ -33,10 +33,10 @@ Float = NDArray[np.float64]
 # which are predicted, not measured, so that the number does not hang on the load of the machine.
 PRECISION, CORE_SECONDS = 0.002, 40.0
 # Iterations that are added up at a time, and the least that are made.
-PIECE, MIN_ITERATIONS = 32, 640
+CHUNK, MIN_ITERATIONS = 32, 640
 # An early standard error is a guess: a run never more than doubles between two looks at it.
 GROWTH, MARGIN = 2.0, 1.1
-# How many of the target's states a base is fitted to, and how many iterations are between those of a ladder.
+# How many of the target's states a reference is fitted to, and how many iterations lie between them.
 N_FITTED, FIT_EVERY = 1000, 10
 # Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
 HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
@@ -46,8 +46,8 @@ TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 class TemperedRun:
     """Parallel tempering of one machine until the standard error is small enough, or the run is long enough.
 
-    The first half of the ladders starts at β = 0, the other in the deepest basins that `find_basins` knows: that
-    the two agree is a check.  All random numbers follow from the seed, and the number of threads does not matter.
+    The first half of the replicates starts at β = 0, the other in the deepest basins that `find_basins` knows:
+    that the two agree is a check.  All random numbers follow from the seed, whatever the number of threads.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class TemperedRun:
     Attributes
     ----------
     n_iterations : int
-        Block Gibbs sweeps of every chain since the rungs were placed.
+        Block Gibbs sweeps of every chain since the schedule was adapted.
     stopped : str
         Why the run ended: `precision`, `sweeps`, `work` or `time limit`; empty before.
     """
@@ -80,32 +80,35 @@ class TemperedRun:
         self.reduced = machine.reduced()
         _check_range(self.reduced, config.method)
         self.basins = find_basins(self.reduced, config.seed)
-        self.n_iterations, self.look, self.stopped = 0, 0, ""
-        self.piece = min(PIECE, max(1, config.n_sweeps // 40)) if config.n_sweeps else PIECE
+        self.n_iterations, self.next_check, self.stopped = 0, 0, ""
+        self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
 
     def compile_kernels(self) -> None:
         """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
-        tempering = Tempering(self.machine, Ladder.uniform(1), 2, 0, 0, self.device)
-        tempering.anneal(1)
-        tempering.run(1)
+        replicas = make_replicas(self.machine, Schedule.uniform(1), 2, 0, 0, self.device)
+        replicas.anneal(1)
+        replicas.run(1)
 
-    def place_rungs(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
-        """Make the ladder, in a pilot run; from a fitted base in two.  No round begins after the deadline."""
-        ordered = self.basins.draw(self.config.n_ladders // 2, FIRST_RUNGS + 1, self.config.seed)
-        self.base = Base.uniform(self.machine)
-        how: dict[str, Any] = {"ordered": ordered, "device": self.device, "threads": self.threads}
-        how |= {"deadline": deadline, "progress": progress}
-        pilot = run_pilot(self.machine, self.config, base=self.base, **how)
-        if self.config.base == "fitted":
-            self.tempering = self._replicas(pilot.ladder, pilot.v)
-            self.base = fitted_base(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
-            pilot = run_pilot(self.machine, self.config, base=self.base, key=1, **how)
+    def adapt(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
+        """Adapt the schedule in a pilot run, or two for a fitted reference; no round begins after the deadline."""
+        ordered = self.basins.draw(self.config.n_replicates // 2, FIRST_RUNGS + 1, self.config.seed)
+        self.reference = Reference.uniform(self.machine)
+        how: dict[str, Any] = {"ordered": ordered, "deadline": deadline, "progress": progress}
+        pilot = run_pilot(self._make, self.config.exchange_rate, **how)
+        if self.config.reference == "fitted":
+            self.replicas = self._make(pilot.schedule, 0, pilot.v)
+            self.reference = fitted_reference(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
+            pilot = run_pilot(self._make, self.config.exchange_rate, key=1, **how)
         self.settled = pilot.settled
-        n_ladders, n_rungs = self.config.n_ladders, len(pilot.ladder.betas)
-        more = tempering_bytes(self.machine, n_ladders, n_rungs) - tempering_bytes(self.machine, n_ladders)
-        require_memory(more, "--ladders", f"tempering {n_ladders} ladders of {n_rungs} rungs", "give fewer")
-        self.tempering = self._replicas(pilot.ladder, pilot.v)
-        self.sums = WorkSums(pilot.shift, self.config.n_ladders, self.piece)
+        self._require_memory(len(pilot.schedule.betas))
+        self.replicas = self._make(pilot.schedule, 0, pilot.v)
+        self.sums = WorkSums(pilot.shift, self.config.n_replicates, self.chunk)
+
+    def _require_memory(self, n_rungs: int) -> None:
+        """Raise ConfigError if the replicas on so many rungs would not fit."""
+        n = self.config.n_replicates
+        more = tempering_bytes(self.machine, n, n_rungs) - tempering_bytes(self.machine, n)
+        require_memory(more, "--replicates", f"tempering {n} replicates of {n_rungs} rungs", "give fewer")
 
     def advance(
         self,
@@ -126,38 +129,38 @@ class TemperedRun:
         """
         told = saved = time.monotonic()
         while not self._at_its_end():
-            self.sums.add(self.tempering.run(self.piece))
-            self.n_iterations += self.piece
+            self.sums.add(self.replicas.run(self.chunk))
+            self.n_iterations += self.chunk
             now = time.monotonic()
-            if now > deadline and self.sums.n_stretches > 1:
+            if now > deadline and self.sums.n_blocks > 1:
                 self.stopped = "time limit"
-            if tell and now - told > TELL_SECONDS and self.sums.n_stretches > 1:
-                tell(self.n_iterations, self.look, self.bridge())
+            if tell and now - told > TELL_SECONDS and self.sums.n_blocks > 1:
+                tell(self.n_iterations, self.next_check, self.bridge())
                 told = now
             if save and now - saved > SAVE_SECONDS:
                 save()
                 saved = now
 
     def _at_its_end(self) -> bool:
-        """Look at the error where that is due, and decide whether the run is at its end."""
-        if not self.stopped and self.n_iterations >= self.look:
+        """Check the error where that is due, and decide whether the run is at its end."""
+        if not self.stopped and self.n_iterations >= self.next_check:
             self.stopped = self._reason_to_stop() if self.n_iterations else ""
-            self.look = self._next_look()
+            self.next_check = self._next_check()
         return bool(self.stopped)
 
     @property
-    def first_stretch(self) -> int:
-        """The first stretch that is no burn-in."""
-        return min(round(self.config.burn_in * self.sums.n_stretches), self.sums.n_stretches - 1)
+    def first_block(self) -> int:
+        """The first block that is no burn-in."""
+        return min(round(self.config.burn_in * self.sums.n_blocks), self.sums.n_blocks - 1)
 
     def bridge(self) -> Bridge:
         """Return the estimate from what is not burn-in."""
-        return bridge_of_sums(self.sums, self.first_stretch)
+        return bridge_of_sums(self.sums, self.first_block)
 
     @property
     def log_z_0(self) -> float:
         """Log Z at β = 0, with the offset, nats."""
-        return self.base.log_z + self.offset
+        return self.reference.log_z + self.offset
 
     @property
     def lower_bounds(self) -> Float:
@@ -166,47 +169,47 @@ class TemperedRun:
         return bounds
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return all that is needed to go on, as plain arrays."""
+        """Return all that is needed to continue, as plain arrays."""
         return {
-            "betas": self.tempering.ladder.betas,
-            "base_b": self.base.b,
-            "base_c": self.base.c,
+            "betas": self.replicas.schedule.betas,
+            "reference_b": self.reference.b,
+            "reference_c": self.reference.c,
             "settled": np.array(self.settled),
             "n_iterations": np.array(self.n_iterations),
-            "look": np.array(self.look),
-            **{f"tempering/{name}": value for name, value in self.tempering.state_dict().items()},
+            "next_check": np.array(self.next_check),
+            **{f"replicas/{name}": value for name, value in self.replicas.state_dict().items()},
             **{f"sums/{name}": value for name, value in self.sums.state_dict().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to what `state_dict` returned, instead of placing the rungs."""
-        self.base = Base(state["base_b"], state["base_c"])
+        """Go back to what `state_dict` returned, instead of adapting the schedule."""
+        self.reference = Reference(state["reference_b"], state["reference_c"])
         self.settled = bool(state["settled"])
-        self.n_iterations, self.look = int(state["n_iterations"]), int(state["look"])
-        self.tempering = self._replicas(Ladder(state["betas"]), None)
-        self.tempering.load_state_dict(_below(state, "tempering/"))
+        self.n_iterations, self.next_check = int(state["n_iterations"]), int(state["next_check"])
+        self.replicas = self._make(Schedule(state["betas"]), 0, None)
+        self.replicas.load_state_dict(_below(state, "replicas/"))
         self.sums = WorkSums.from_state(_below(state, "sums/"))
 
     def target_samples(self, n: int, every: int, burn_in: int) -> NDArray[np.uint8]:
-        """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart on each ladder."""
-        self.tempering.run(burn_in)
+        """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart in each replicate."""
+        self.replicas.run(burn_in)
         samples: list[NDArray[np.uint8]] = []
-        while len(samples) * self.config.n_ladders < n:
-            self.tempering.run(every)
-            samples.append(self.tempering.v[:, -1])
+        while len(samples) * self.config.n_replicates < n:
+            self.replicas.run(every)
+            samples.append(self.replicas.v[:, -1])
         return np.concatenate(samples)[:n]
 
-    def _replicas(self, ladder: Ladder, v: NDArray[np.uint8] | None) -> Tempering:
-        """Return the replicas of the run itself."""
+    def _make(self, schedule: Schedule, round: int, v: NDArray[np.uint8] | None) -> Replicas:
+        """Return replicas from the reference to the machine; round 0 is the run itself."""
         config = self.config
-        return Tempering(
+        return make_replicas(
             self.machine,
-            ladder,
-            config.n_ladders,
+            schedule,
+            config.n_replicates,
             config.seed,
-            0,
+            round,
             self.device,
-            base=self.base,
+            reference=self.reference,
             v=v,
             exchange=config.exchange,
             energies=config.energies,
@@ -232,18 +235,18 @@ class TemperedRun:
         """Return how many iterations the work allows, of all threads; None where a precision was asked for."""
         if self.config.precision:
             return None
-        n_chains = self.config.n_ladders * len(self.tempering.ladder.betas)
+        n_chains = self.config.n_replicates * len(self.replicas.schedule.betas)
         return max(MIN_ITERATIONS, int(CORE_SECONDS / (n_chains * seconds_per_sweep(self.reduced))))
 
-    def _next_look(self) -> int:
+    def _next_check(self) -> int:
         """Return the number of iterations after which the error is looked at next."""
         if self.config.n_sweeps:
-            return self.config.n_sweeps // self.piece * self.piece
+            return self.config.n_sweeps // self.chunk * self.chunk
         if not self.n_iterations:
             return MIN_ITERATIONS
         wanted = MARGIN * (self.bridge().std_err / self.precision) ** 2
-        look = math.ceil(self.n_iterations * min(GROWTH, max(MARGIN, wanted)))
-        return min(look, self.most_iterations() or look) // self.piece * self.piece
+        check = math.ceil(self.n_iterations * min(GROWTH, max(MARGIN, wanted)))
+        return min(check, self.most_iterations() or check) // self.chunk * self.chunk
 
     def _reason_to_stop(self) -> str:
         """Return why the run is at its end, or nothing."""
@@ -252,7 +255,7 @@ class TemperedRun:
         if self.bridge().std_err <= self.precision:
             return "precision"
         most = self.most_iterations()
-        return "work" if most and self.n_iterations + self.piece > most else ""
+        return "work" if most and self.n_iterations + self.chunk > most else ""
 
 
 def _check_range(reduced: Reduced, method: str) -> None:

@@ -1,4 +1,4 @@
-"""log Z between two annealings: forward from the base it comes out low, backward from the target high."""
+"""log Z between two annealings: forward from the reference it comes out low, backward from the target high."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..results import Check
-from ..sampling.annealing import Annealing, annealed_importance_sampling, ladder_schedule, reverse_ais
+from ..sampling.annealing import Annealing, annealed_importance_sampling, betas_along, reverse_ais
 from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
 from .run import TemperedRun
 
@@ -22,7 +22,7 @@ EVERY, BURN_IN = 20, 200
 
 @dataclass(frozen=True, slots=True)
 class Sandwich:
-    """Annealing from the base to the machine, and from its samples back; the offset is added to log Z."""
+    """Annealing from the reference to the machine, and from its samples back; the offset is added to log Z."""
 
     forward: Annealing
     reverse: Annealing
@@ -54,8 +54,8 @@ def sandwich(run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = 
     The reverse bound is one as far as these replicas are samples of the machine.
     """
     seed = run.config.seed
-    betas = ladder_schedule(run.tempering.ladder, n_steps)
-    how: dict[str, Any] = {"base": run.base, "device": run.device, "threads": run.threads}
+    betas = betas_along(run.replicas.schedule, n_steps)
+    how: dict[str, Any] = {"reference": run.reference, "device": run.device, "threads": run.threads}
     ticks = [_tick(tell, name) for name in ("annealing", "annealing back")]
     samples = run.target_samples(n_chains, EVERY, BURN_IN)
     forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)

@@ -1,4 +1,4 @@
-"""Sums over stretches of a run that the bridge estimators need: memory stays flat however long the run is.
+"""Sums over blocks of a run that the bridge estimators need: memory stays flat however long the run is.
 
 Bennett's identity holds for every shift C (Bennett, 1976, Eq. 7; Shirts & Chodera, 2008):
 
@@ -21,7 +21,7 @@ from ..sampling.replicas import Works
 __all__ = ["CROOKS_SHIFT", "STATISTICS", "WorkSums"]
 
 Float = NDArray[np.float64]
-MAX_STRETCHES = 64
+MAX_BLOCKS = 64
 CROOKS_SHIFT = 2.0  # nats
 # What is averaged for every pair of neighbours: σ(C - w_f) and σ(-C - w_r) at C = shift, shift + CROOKS_SHIFT and
 # shift - CROOKS_SHIFT; the acceptance of an exchange; exp(C - w_f) and exp(-C - w_r) of the stepping stones.
@@ -40,66 +40,66 @@ FACTOR = float(np.exp(CROOKS_SHIFT))
 
 
 class WorkSums:
-    """Means of STATISTICS over stretches of equal length, of every ladder and every pair of neighbours.
+    """Means of STATISTICS over blocks of equal length, of every replicate and every pair of neighbours.
 
-    Works are handed in by pieces of `piece` iterations.  When there are MAX_STRETCHES stretches, neighbours are
+    Works are handed in by chunks of `chunk` iterations.  When there are MAX_BLOCKS blocks, neighbours are
     merged, so that there are always between half as many and as many.
 
     Parameters
     ----------
     shift : float64, shape (K,)
         C, near Δf = -log Z_{k+1}/Z_k, nats.
-    n_ladders : int
-    piece : int
+    n_replicates : int
+    chunk : int
         Iterations that are added at a time.
 
     Attributes
     ----------
-    pieces_per_stretch : int
+    chunks_per_block : int
     """
 
-    def __init__(self, shift: Float, n_ladders: int, piece: int) -> None:
-        self.shift, self.n_ladders, self.piece = np.asarray(shift, dtype=np.float64), n_ladders, piece
-        self.pieces_per_stretch = 1
+    def __init__(self, shift: Float, n_replicates: int, chunk: int) -> None:
+        self.shift, self.n_replicates, self.chunk = np.asarray(shift, dtype=np.float64), n_replicates, chunk
+        self.chunks_per_block = 1
         n_steps = len(self.shift)
-        self._works: list[Float] = []  # (n_statistics, n_ladders, K) each, means over a stretch
-        self._energies: list[Float] = []  # (2, n_ladders, K + 1) each, means of the energy and its square
+        self._works: list[Float] = []  # (n_statistics, n_replicates, K) each, means over a block
+        self._energies: list[Float] = []  # (2, n_replicates, K + 1) each, means of the energy and its square
         self._pending: list[tuple[Float, Float]] = []
         self._empty = (
-            np.empty((0, len(STATISTICS), n_ladders, n_steps)),
-            np.empty((0, 2, n_ladders, n_steps + 1)),
+            np.empty((0, len(STATISTICS), n_replicates, n_steps)),
+            np.empty((0, 2, n_replicates, n_steps + 1)),
         )
 
     @property
-    def n_stretches(self) -> int:
-        """Whole stretches so far."""
+    def n_blocks(self) -> int:
+        """Whole blocks so far."""
         return len(self._works)
 
     @property
-    def stretch(self) -> int:
-        """Iterations in a stretch."""
-        return self.pieces_per_stretch * self.piece
+    def block(self) -> int:
+        """Iterations in a block."""
+        return self.chunks_per_block * self.chunk
 
     def add(self, works: Works) -> None:
-        """Add the works of the next `piece` iterations."""
+        """Add the works of the next `chunk` iterations."""
         self._pending.append((self._reduce(works), _energy_moments(works.energies)))
-        if len(self._pending) < self.pieces_per_stretch:
+        if len(self._pending) < self.chunks_per_block:
             return
         stones, energies = (np.mean([p[i] for p in self._pending], axis=0) for i in (0, 1))
         self._works.append(stones)
         self._energies.append(energies)
         self._pending = []
-        if len(self._works) == MAX_STRETCHES:
+        if len(self._works) == MAX_BLOCKS:
             self._works, self._energies = _merge_pairs(self._works), _merge_pairs(self._energies)
-            self.pieces_per_stretch *= 2
+            self.chunks_per_block *= 2
 
     def statistic(self, name: str, start: int = 0) -> Float:
-        """Return the means of one of STATISTICS over the stretches from `start`, (n_stretches, n_ladders, K)."""
+        """Return the means of one of STATISTICS over the blocks from `start`, (n_blocks, n_replicates, K)."""
         i = STATISTICS.index(name)
         return np.array([w[i] for w in self._works[start:]]) if self._works[start:] else self._empty[0][:, i]
 
     def energies(self, start: int = 0) -> tuple[Float, Float]:
-        """Return mean and variance of d log p̃_β / dβ on every rung, shape (K + 1,), over all ladders."""
+        """Return mean and variance of d log p̃_β / dβ on every rung, shape (K + 1,), over all replicates."""
         mean, square = np.mean(self._energies[start:], axis=(0, 2))
         return mean, np.maximum(square - mean**2, 0)
 
@@ -108,8 +108,8 @@ class WorkSums:
         pending = [np.array([p[i] for p in self._pending]) for i in (0, 1)] if self._pending else self._empty
         return {
             "shift": self.shift,
-            "piece": np.array(self.piece),
-            "pieces_per_stretch": np.array(self.pieces_per_stretch),
+            "chunk": np.array(self.chunk),
+            "chunks_per_block": np.array(self.chunks_per_block),
             "works": np.array(self._works) if self._works else self._empty[0],
             "energies": np.array(self._energies) if self._energies else self._empty[1],
             "pending_works": pending[0],
@@ -119,14 +119,14 @@ class WorkSums:
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> WorkSums:
         """Return what `state_dict` described."""
-        sums = cls(state["shift"], state["works"].shape[2], int(state["piece"]))
-        sums.pieces_per_stretch = int(state["pieces_per_stretch"])
+        sums = cls(state["shift"], state["works"].shape[2], int(state["chunk"]))
+        sums.chunks_per_block = int(state["chunks_per_block"])
         sums._works, sums._energies = list(state["works"]), list(state["energies"])
         sums._pending = list(zip(state["pending_works"], state["pending_energies"], strict=True))
         return sums
 
     def _reduce(self, works: Works) -> Float:
-        """Return the means of STATISTICS over the iterations of `works`, shape (n_statistics, n_ladders, K)."""
+        """Return the means of STATISTICS over the iterations of `works`, shape (n_statistics, n_replicates, K)."""
         with np.errstate(over="ignore", divide="ignore"):
             # Infinity is a fine value for e^(C - w): there σ is 1.
             up, down = np.exp(self.shift - works.forward), np.exp(-self.shift - works.reverse)
@@ -137,7 +137,7 @@ class WorkSums:
 
 
 def _energy_moments(energies: Float) -> Float:
-    """Return means of the energies and of their squares over iterations, shape (2, n_ladders, K + 1)."""
+    """Return means of the energies and of their squares over iterations, shape (2, n_replicates, K + 1)."""
     return np.stack([energies.mean(0), (energies**2).mean(0)])
 
 

@@ -21,7 +21,7 @@ __all__ = ["annealing_bytes", "machine_bytes", "refuse_too_large", "tempering_by
 LOADED = 110_000_000
 # Tables of couplings that are alive at a time; of every bond its ends, twice; starts of the search for basins.
 TABLES, PER_BOND, BASINS = 4, 24, 1200
-# Of one chain: works of a piece of a run, sums over its stretches, and of every unit fields, bits and first draws.
+# Of one chain: works of a chunk of a run, sums over its blocks, and of every unit fields, bits and first draws.
 PER_CHAIN, PER_CHAIN_UNIT = 6_000, 30
 FIRST_RUNGS = 13
 # Of one annealed chain: weights, and of every kept unit first and last states.
@@ -35,9 +35,9 @@ def machine_bytes(machine: Machine) -> int:
     return LOADED + TABLES * table.nbytes + bonds + 8 * BASINS * machine.n_units
 
 
-def tempering_bytes(machine: Machine, n_ladders: int, n_rungs: int = FIRST_RUNGS) -> int:
-    """Return about how many bytes the replicas on so many ladders take."""
-    return n_ladders * n_rungs * (PER_CHAIN + PER_CHAIN_UNIT * machine.n_units)
+def tempering_bytes(machine: Machine, n_replicates: int, n_rungs: int = FIRST_RUNGS) -> int:
+    """Return about how many bytes the replicas on so many replicates take."""
+    return n_replicates * n_rungs * (PER_CHAIN + PER_CHAIN_UNIT * machine.n_units)
 
 
 def annealing_bytes(machine: Machine, n_chains: int) -> int:
@@ -51,8 +51,8 @@ def refuse_too_large(machine: Machine, config: LogZConfig, n_processes: int = 1)
     require_memory(tables, "MODEL", f"a machine of {machine.n_units} units", "give one with fewer units")
     if config.method == "exact":
         return
-    replicas = tempering_bytes(machine, config.n_ladders)
-    require_memory(tables + replicas, "--ladders", f"tempering {config.n_ladders} ladders", "give fewer")
+    replicas = tempering_bytes(machine, config.n_replicates)
+    require_memory(tables + replicas, "--replicates", f"tempering {config.n_replicates} replicates", "give fewer")
     if config.sandwich or config.method != "pt-bar":
         chains = annealing_bytes(machine, config.n_chains)
         require_memory(tables + replicas + chains, "--chains", f"annealing {config.n_chains} chains", "give fewer")

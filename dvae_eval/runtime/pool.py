@@ -28,7 +28,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
 from dvae_core.errors import ConfigError, WorkerError
-from dvae_core.training.checkpoint import package_versions
+from dvae_core.versions import package_versions
 
 __all__ = ["check_wanted", "cluster", "cluster_size", "spread", "wanted", "worker_threads"]
 

@@ -1,1 +1,1 @@
-"""What moves states between independent units and the machine: paths, ladders, tempering, annealing."""
+"""What moves states between independent units and the machine: paths, replicates, tempering, annealing."""

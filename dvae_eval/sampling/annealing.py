@@ -1,6 +1,6 @@
 """Annealed importance sampling, from independent units to a Boltzmann machine and back again.
 
-A chain starts with a draw from the base, the path's beginning, and goes along the path by one block Gibbs sweep
+A chain starts with a draw from the reference, the path's beginning, and follows the path by one block Gibbs sweep
 at every β.  Its weight, the product of p~_{β_t}(v_{t-1}) / p~_{β_{t-1}}(v_{t-1}), has mean Z / Z_0, whatever the
 number of steps (Neal, 2001, Eq. 3-5; Salakhutdinov and Murray, 2008).  By Jensen's inequality log Z is therefore
 underestimated on average; and a chain that starts with a sample of the machine and goes the other way
@@ -30,13 +30,13 @@ from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.rng import torch_generator
 
 from ..machine import Machine
-from .reference import Base, Path, binary_states
-from .schedule import Ladder
+from .reference import Path, Reference, binary_states
+from .schedule import Schedule
 
 __all__ = [
     "Annealing",
     "annealed_importance_sampling",
-    "ladder_schedule",
+    "betas_along",
     "reverse_ais",
     "sigmoid_schedule",
     "uniform_schedule",
@@ -61,12 +61,12 @@ class Annealing:
     log_w : float64, shape (n_chains,)
         Log weights in nats.  The weights' mean estimates Z / Z_0 without bias, or Z_0 / Z if `is_reverse`.
     log_z_0 : float
-        log Z of the base, nats.
+        log Z of the reference, nats.
     is_reverse : bool
-        Whether the chains went from the machine to the base.
+        Whether the chains went from the machine to the reference.
     v : uint8, shape (n_chains, n_kept)
         States of the kept units with which the last ratio was taken, at the schedule's last β but one: nearly
-        samples of the machine, if weighed by `log_w`; to fit a base to, or to look for deep basins.
+        samples of the machine, if weighed by `log_w`; to fit a reference to, or to look for deep basins.
     """
 
     log_w: Float
@@ -144,21 +144,21 @@ def sigmoid_schedule(n_steps: int, sharpness: float = 4.0) -> Float:
     return _ends((rising - rising[0]) / (rising[-1] - rising[0]))
 
 
-def ladder_schedule(ladder: Ladder, n_steps: int, rejection_rates: ArrayLike | None = None) -> Float:
-    """Return `n_steps` steps that are equally spaced in the communication barrier of a ladder.
+def betas_along(schedule: Schedule, n_steps: int, rejection_rates: ArrayLike | None = None) -> Float:
+    """Return `n_steps` steps that are equally spaced in the communication barrier of a schedule.
 
     Parameters
     ----------
     rejection_rates : shape (K,), optional
-        Of exchanges between the ladder's neighbours; all the same unless given, as on a ladder that was
+        Of exchanges between the schedule's neighbours; all the same unless given, as on a schedule that was
         equalised.
     """
-    rates = np.ones(ladder.n_steps) if rejection_rates is None else np.asarray(rejection_rates, np.float64)
-    if rates.shape != (ladder.n_steps,):
-        raise ConfigError(f"rejection rates have shape {rates.shape}; give ({ladder.n_steps},): one a step")
+    rates = np.ones(schedule.n_steps) if rejection_rates is None else np.asarray(rejection_rates, np.float64)
+    if rates.shape != (schedule.n_steps,):
+        raise ConfigError(f"rejection rates have shape {rates.shape}; give ({schedule.n_steps},): one a step")
     # A floor keeps the barrier strictly rising where everything is accepted.
     barrier = np.concatenate(([0.0], np.cumsum(np.maximum(rates, 1e-4))))
-    return _ends(PchipInterpolator(barrier, ladder.betas)(np.linspace(0, barrier[-1], n_steps + 1)))
+    return _ends(PchipInterpolator(barrier, schedule.betas)(np.linspace(0, barrier[-1], n_steps + 1)))
 
 
 def _ends(betas: Float) -> Float:
@@ -176,12 +176,12 @@ def annealed_importance_sampling(
     n_chains: int,
     seed: int,
     *,
-    base: Base | None = None,
+    reference: Reference | None = None,
     device: str = "cpu",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Annealing:
-    """Estimate log Z by annealed importance sampling, from the base to the machine.
+    """Estimate log Z by annealed importance sampling, from the reference to the machine.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def annealed_importance_sampling(
         Independent chains.
     seed : int
         Fixes the result on a kind of device, whatever the number of threads.
-    base : Base, optional
+    reference : Reference, optional
         Where the path starts; uniform unless given.
     device : str
         Where chains live.
@@ -208,13 +208,13 @@ def annealed_importance_sampling(
     Raises
     ------
     ConfigError
-        If the schedule does not rise from 0 to 1, or a count or the base is not usable.
+        If the schedule does not rise from 0 to 1, or a count or the reference is not usable.
     NumericalError
         If a weight is nan or infinite.
     """
     if n_chains < 1:
         raise ConfigError(f"n_chains is {n_chains}; give 1 or more")
-    path = Path(machine, base, device, torch.float32)
+    path = Path(machine, reference, device, torch.float32)
     start = torch.sigmoid(path.kept_field(0.0))
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
@@ -230,12 +230,12 @@ def reverse_ais(
     betas: ArrayLike,
     seed: int,
     *,
-    base: Base | None = None,
+    reference: Reference | None = None,
     device: str = "cpu",
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Annealing:
-    """Estimate log Z by annealing from samples of the machine back to the base.
+    """Estimate log Z by annealing from samples of the machine back to the reference.
 
     The estimate is too high on average, and `Annealing.bound` an upper bound, as far as `samples` are independent
     samples of the machine, and no further: samples that miss a mode of probability m lower it by -log(1 - m),
@@ -248,7 +248,7 @@ def reverse_ais(
     ----------
     samples : {0, 1}, shape (n_chains, n_kept)
         States of the kept units, in the order of `Machine.reduced`; each starts one chain.
-    machine, betas, seed, base, device, threads, progress
+    machine, betas, seed, reference, device, threads, progress
         As in `annealed_importance_sampling`; the schedule is given as rising from 0 to 1 here, too.
 
     Raises
@@ -259,7 +259,7 @@ def reverse_ais(
         If a weight is nan or infinite.
     """
     states = torch.from_numpy(binary_states(machine.reduced(), samples))
-    path = Path(machine, base, device, torch.float32)
+    path = Path(machine, reference, device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
         return states[chains].to(generator.device, torch.float32)
@@ -270,7 +270,7 @@ def reverse_ais(
 
 def _schedule(betas: ArrayLike) -> list[float]:
     """Return a valid schedule as numbers."""
-    rising: list[float] = Ladder(np.asarray(betas, np.float64)).betas.tolist()
+    rising: list[float] = Schedule(np.asarray(betas, np.float64)).betas.tolist()
     return rising
 
 
@@ -310,7 +310,7 @@ class _Chunks:
         log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
             raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
-        return Annealing(log_w, self.path.base.log_z, self.is_reverse, v)
+        return Annealing(log_w, self.path.reference.log_z, self.is_reverse, v)
 
     def _size(self) -> int:
         """Return how many chains make a chunk: a power of two that suits the machine's size."""

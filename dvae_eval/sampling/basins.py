@@ -1,4 +1,4 @@
-"""Deep basins of a Boltzmann machine: mean-field modes, from which ladders start that must agree with the others.
+"""Deep basins of a Boltzmann machine: mean-field modes, where some replicates start.
 
 Tempering from random states is blind to a basin so narrow that no replica falls into it; the diagnostics of the
 run itself look perfect then.  A start inside the basin reveals it, and so does a bound: whatever the means m,
@@ -55,12 +55,12 @@ class Basins:
     means: Float
     bounds: Float
 
-    def draw(self, n_ladders: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
-        """Return states (n_ladders, n_rungs, n_kept): the basins in turn, the best one for every other ladder."""
+    def draw(self, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
+        """Return states (n_replicates, n_rungs, n_kept): the basins in turn, the best one for every second one."""
         rng = numpy_generator(seed, "log_z", 1)
-        which = np.where(np.arange(n_ladders) % 2 == 0, 0, (np.arange(n_ladders) // 2 + 1) % len(self.means))
+        which = np.where(np.arange(n_replicates) % 2 == 0, 0, (np.arange(n_replicates) // 2 + 1) % len(self.means))
         means = self.means[which][:, None]
-        return (rng.random((n_ladders, n_rungs, means.shape[-1])) < means).astype(np.uint8)
+        return (rng.random((n_replicates, n_rungs, means.shape[-1])) < means).astype(np.uint8)
 
 
 def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:

@@ -138,36 +138,36 @@ def splitmix(states: Any, i: Any) -> Any:
 def exchange(
     start: Any, mode: Any, forward: Any, reverse: Any, rungs: Any, last_end: Any, trips: Any, coins: Any
 ) -> None:
-    """Swap neighbours of every ladder with probability min(1, exp(-w_f - w_r)), and count round trips.
+    """Swap neighbours of every replicate with probability min(1, exp(-w_f - w_r)), and count round trips.
 
-    `rungs[l, q]` is the rung of replica q of ladder l, `last_end[l, q]` the end that it saw last (1 cold, -1 hot,
-    0 neither); works are those of this iteration, K of each ladder.
+    `rungs[l, q]` is the rung of replica q of replicate l, `last_end[l, q]` the end that it saw last (1 cold,
+    -1 hot, 0 neither); works are those of this iteration, K of each replicate.
     """
-    n_ladders, n_rungs = rungs.shape
+    n_replicates, n_rungs = rungs.shape
     replicas = np.empty(n_rungs, np.int64)
-    for ladder in range(n_ladders):
+    for replicate in range(n_replicates):
         for q in range(n_rungs):
-            replicas[rungs[ladder, q]] = q
-        parity = start % 2 if mode == EVEN_ODD else i32(splitmix(coins, ladder) >> u64(63))
+            replicas[rungs[replicate, q]] = q
+        parity = start % 2 if mode == EVEN_ODD else i32(splitmix(coins, replicate) >> u64(63))
         for k in range(parity, n_rungs - 1, 2):
-            uniform = f64(splitmix(coins, ladder) >> u64(11)) * 2.0**-53
-            if np.log(uniform) < -forward[ladder, k] - reverse[ladder, k]:
+            uniform = f64(splitmix(coins, replicate) >> u64(11)) * 2.0**-53
+            if np.log(uniform) < -forward[replicate, k] - reverse[replicate, k]:
                 replicas[k], replicas[k + 1] = replicas[k + 1], replicas[k]
         for k in range(n_rungs):
-            rungs[ladder, replicas[k]] = k
+            rungs[replicate, replicas[k]] = k
         hot, cold = replicas[0], replicas[n_rungs - 1]
-        trips[ladder] += last_end[ladder, hot] == 1
-        last_end[ladder, hot] = -1
-        last_end[ladder, cold] = 1
+        trips[replicate] += last_end[replicate, hot] == 1
+        last_end[replicate, hot] = -1
+        last_end[replicate, cold] = 1
 
 
 @kernel()
 def place(betas: Any, rungs: Any, beta: Any, up: Any, down: Any) -> None:
     """Write every replica's β and its distances to the neighbouring rungs, 0 where there is none."""
-    n_ladders, n_rungs = rungs.shape
-    for ladder in range(n_ladders):
+    n_replicates, n_rungs = rungs.shape
+    for replicate in range(n_replicates):
         for q in range(n_rungs):
-            k, c = rungs[ladder, q], ladder * n_rungs + q
+            k, c = rungs[replicate, q], replicate * n_rungs + q
             beta[c] = betas[k]
             up[c] = betas[k + 1] - betas[k] if k + 1 < n_rungs else f32(0)
             down[c] = betas[k] - betas[k - 1] if k > 0 else f32(0)
@@ -176,15 +176,15 @@ def place(betas: Any, rungs: Any, beta: Any, up: Any, down: Any) -> None:
 @kernel()
 def record(rungs: Any, rise: Any, fall: Any, slope: Any, forward: Any, reverse: Any, energies: Any) -> None:
     """Sort what was found for every replica by its rung."""
-    n_ladders, n_rungs = rungs.shape
-    for ladder in range(n_ladders):
+    n_replicates, n_rungs = rungs.shape
+    for replicate in range(n_replicates):
         for q in range(n_rungs):
-            k, c = rungs[ladder, q], ladder * n_rungs + q
-            energies[ladder, k] = slope[c]
+            k, c = rungs[replicate, q], replicate * n_rungs + q
+            energies[replicate, k] = slope[c]
             if k + 1 < n_rungs:
-                forward[ladder, k] = rise[c]
+                forward[replicate, k] = rise[c]
             if k > 0:
-                reverse[ladder, k - 1] = fall[c]
+                reverse[replicate, k - 1] = fall[c]
 
 
 # --- dense RBMs: a chain's units are contiguous ---------------------------------------------------------------
@@ -243,10 +243,10 @@ def fields_of_rows(W: Any, biases: Any, nibbles: Any, tables: Any, fields: Any) 
 
 @kernel()
 def draw_rows(random: Any, beta: Any, fields: Any, base: Any, bits: Any) -> None:
-    """Draw all units of all chains; every unit of a ladder has its own xoshiro128++ (Blackman and Vigna, 2021).
+    """Draw all units of all chains; every unit of a replicate has its own xoshiro128++ (Blackman and Vigna, 2021).
 
-    `random` has shape (n_ladders, 4, width), `bits` (n_chains, width), `base` (width,); `fields` has a chain's in
-    a row, which may be longer.
+    `random` has shape (n_replicates, 4, width), `bits` (n_chains, width), `base` (width,); `fields` has a chain's
+    in a row, which may be longer.
     """
     inner_loop()
     n_chains, width = bits.shape
@@ -361,7 +361,7 @@ def temper_dense(
     trips: Any,
     works: Any,
 ) -> None:
-    """Run n iterations of some ladders of an RBM in place.
+    """Run n iterations of some replicates of an RBM in place.
 
     Parameters
     ----------
@@ -380,7 +380,7 @@ def temper_dense(
         Generators of units (see `draw_rows`) and of exchanges.
     rungs, last_end, trips : int64
         See `exchange`.
-    works : float64, shape (3, n, n_ladders, n_rungs)
+    works : float64, shape (3, n, n_replicates, n_rungs)
         What is found: forward and reverse works, K of each, and energies.
     """
     n_chains = len(words_v)
@@ -594,7 +594,7 @@ def temper_sparse(
     trips: Any,
     works: Any,
 ) -> None:
-    """Run n iterations of some ladders of any machine in place.
+    """Run n iterations of some replicates of any machine in place.
 
     Parameters that are not named here are those of `temper_dense`.
 

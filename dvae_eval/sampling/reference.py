@@ -22,13 +22,13 @@ from dvae_core.errors import ConfigError, DataError
 
 from ..machine import Machine, Reduced
 
-__all__ = ["Base", "Path", "binary_states", "fitted_base"]
+__all__ = ["Path", "Reference", "binary_states", "fitted_reference"]
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Base:
+class Reference:
     """Independent units, where a path starts: p_0(v, h) ∝ exp(b'v + c'h).
 
     Attributes
@@ -41,22 +41,22 @@ class Base:
     c: Float
 
     @classmethod
-    def uniform(cls, machine: Machine) -> Base:
-        """Return the base of the paper's ladder: all states alike, Z_0 = 2^n."""
+    def uniform(cls, machine: Machine) -> Reference:
+        """Return the reference of the paper's schedule: all states alike, Z_0 = 2^n."""
         reduced = machine.reduced()
         return cls(np.zeros_like(reduced.b), np.zeros_like(reduced.c))
 
     @property
     def log_z(self) -> float:
-        """The base's log Z = Σ log(1 + exp(bias)), exactly, nats."""
+        """The reference's log Z = Σ log(1 + exp(bias)), exactly, nats."""
         return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
 
 
-def fitted_base(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) -> Base:
+def fitted_reference(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) -> Reference:
     """Return the independent units that have the mean activations of samples, of both sides.
 
-    A base fitted to samples that missed a mode leads to estimates that are confidently wrong: hold them against
-    those from the uniform base.
+    A reference fitted to samples that missed a mode leads to estimates that are confidently wrong: compare them
+    with those from the uniform reference.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def fitted_base(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) ->
         values: Float = logit((p.sum(0) + pseudo_count) / (len(p) + 2 * pseudo_count))
         return values
 
-    return Base(biases(states), biases(expit(states @ reduced.W + reduced.c)))
+    return Reference(biases(states), biases(expit(states @ reduced.W + reduced.c)))
 
 
 def binary_states(reduced: Reduced, v: ArrayLike) -> NDArray[np.uint8]:
@@ -94,12 +94,12 @@ def binary_states(reduced: Reduced, v: ArrayLike) -> NDArray[np.uint8]:
 
 
 class Path:
-    """A machine's path from a base, as tensors.
+    """A machine's path from a reference, as tensors.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
-    base : Base, optional
+    reference : Reference, optional
         Uniform unless given.
     device, dtype
         Of the tensors.
@@ -107,25 +107,26 @@ class Path:
     Raises
     ------
     ConfigError
-        If the base does not fit the machine.
+        If the reference does not fit the machine.
     """
 
     def __init__(
         self,
         machine: Machine,
-        base: Base | None = None,
+        reference: Reference | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        reduced, base = machine.reduced(), base or Base.uniform(machine)
-        if (base.b.shape, base.c.shape) != (reduced.b.shape, reduced.c.shape):
+        reduced, reference = machine.reduced(), reference or Reference.uniform(machine)
+        if (reference.b.shape, reference.c.shape) != (reduced.b.shape, reduced.c.shape):
             raise ConfigError(
-                f"the base has {base.b.size} kept and {base.c.size} summed-out units, the machine has "
-                f"{reduced.b.size} and {reduced.c.size}; fit it to this machine"
+                f"the reference has {reference.b.size} kept and {reference.c.size} summed-out units, the machine "
+                f"has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
             )
-        self.reduced, self.base = reduced, base
+        self.reduced, self.reference = reduced, reference
         self.W, self.b, self.c, self.b_0, self.c_0 = (
-            torch.from_numpy(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c, base.b, base.c)
+            torch.from_numpy(a).to(device, dtype)
+            for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
         )
         self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, dtype)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,9 @@ from dvae_core.rng import numpy_generator
 
 from ..machine import Reduced
 from . import kernels
-
-if TYPE_CHECKING:
-    from .reference import Base
+from .reference import Reference
+from .replicas import Replicas, Works
+from .schedule import Schedule
 
 __all__ = ["CompiledReplicas"]
 
@@ -33,8 +33,8 @@ ROWS = 4 * kernels.PASS
 NEVER = -1e4
 
 
-class Replicas(Protocol):
-    """The chains of some ladders in the layout of one kernel."""
+class Chains(Protocol):
+    """The chains of some replicates in the layout of one kernel."""
 
     random: NDArray[np.uint32]
 
@@ -43,7 +43,7 @@ class Replicas(Protocol):
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, replica by replica, shape (n_ladders, n_rungs, n_kept)."""
+        """States of the kept units, replica by replica, shape (n_replicates, n_rungs, n_kept)."""
 
     @v.setter
     def v(self, v: Bits) -> None: ...
@@ -56,8 +56,8 @@ def _round_up(n: int, unit: int) -> int:
 class DenseModel:
     """Couplings of an RBM both ways, filled up to whole tables."""
 
-    def __init__(self, reduced: Reduced, base: Base) -> None:
-        b, c = base.b, base.c
+    def __init__(self, reduced: Reduced, reference: Reference) -> None:
+        b, c = reference.b, reference.c
         (n, m), self.n_kept = reduced.W.shape, len(b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
@@ -66,9 +66,9 @@ class DenseModel:
             *(_filled(reduced.W.T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
         )
 
-    def replicas(self, v: Bits, generators: list[np.random.Generator]) -> Replicas:
-        """Return replicas at states v (n_ladders, n_rungs, n_kept)."""
-        return DenseReplicas(self, v, generators)
+    def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
+        """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
+        return DenseChains(self, v, generators)
 
 
 def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
@@ -78,12 +78,12 @@ def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
     return filled
 
 
-def _padded(base: Float, width: int) -> NDArray[np.float32]:
+def _padded(reference: Float, width: int) -> NDArray[np.float32]:
     """Return biases of independent units, followed by units that are never on."""
-    return np.pad(base.astype(np.float32), (0, width - len(base)), constant_values=NEVER)
+    return np.pad(reference.astype(np.float32), (0, width - len(reference)), constant_values=NEVER)
 
 
-class DenseReplicas:
+class DenseChains:
     """Chains with contiguous units."""
 
     def __init__(self, model: DenseModel, v: Bits, generators: list[np.random.Generator]) -> None:
@@ -102,22 +102,22 @@ class DenseReplicas:
     def v(self, v: Bits) -> None:
         self.bits_v[:, : self.model.n_kept] = v.reshape(len(self.bits_v), -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> None:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
         """Run the kernel."""
         states = (self.words_v, self.random)
-        kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *ladders)
+        kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *replicates)
 
 
 class SparseModel:
     """Neighbours of every unit of any machine; the summed-out units come first."""
 
-    def __init__(self, reduced: Reduced, base: Base) -> None:
-        b, c = base.b, base.c
+    def __init__(self, reduced: Reduced, reference: Reference) -> None:
+        b, c = reference.b, reference.c
         n, m = reduced.W.shape
         self.n_kept, self.n_summed = n, m
         self.chains_per_task = min(MAX_CHAINS, max(MIN_CHAINS, MAX_VALUES // (n + m)))
         self.own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
-        self.base = np.concatenate((c, b)).astype(np.float32)
+        self.reference = np.concatenate((c, b)).astype(np.float32)
         J = np.zeros((n, n)) if reduced.J is None else reduced.J
         # Two lists for every unit: kept units before it, and all others that it is coupled to.
         couplings = np.block([[np.zeros((m, m)), reduced.W.T], [reduced.W, J]]).astype(np.float32)
@@ -126,9 +126,9 @@ class SparseModel:
         self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
         self.indices, self.couplings = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
 
-    def replicas(self, v: Bits, generators: list[np.random.Generator]) -> Replicas:
-        """Return replicas at states v (n_ladders, n_rungs, n_kept)."""
-        return SparseReplicas(self, v, generators)
+    def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
+        """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
+        return SparseChains(self, v, generators)
 
 
 def _neighbours(row: NDArray[np.float32], n_summed: int, i: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
@@ -143,7 +143,7 @@ def _neighbours(row: NDArray[np.float32], n_summed: int, i: int) -> Iterator[tup
         yield np.pad(part, rest), np.pad(row[part], rest)
 
 
-class SparseReplicas:
+class SparseChains:
     """Units with contiguous chains."""
 
     def __init__(self, model: SparseModel, v: Bits, generators: list[np.random.Generator]) -> None:
@@ -167,7 +167,7 @@ class SparseReplicas:
 
     @property
     def random(self) -> NDArray[np.uint32]:
-        """Generators, shape (n_ladders, 4, n_rungs)."""
+        """Generators, shape (n_replicates, 4, n_rungs)."""
         streams = self.lanes[:, : self.n_chains].reshape(4, *self.shape)
         return np.ascontiguousarray(streams.transpose(1, 0, 2))
 
@@ -175,39 +175,41 @@ class SparseReplicas:
     def random(self, random: NDArray[np.uint32]) -> None:
         self.lanes[:, : self.n_chains] = random.transpose(1, 0, 2).reshape(4, -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *ladders: Any) -> None:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
         """Run the kernel."""
         m = self.model
-        graph = (m.n_summed, m.own, m.base, m.starts, m.middles, m.indices, m.couplings)
+        graph = (m.n_summed, m.own, m.reference, m.starts, m.middles, m.indices, m.couplings)
         states = (self.states, self.lanes)
-        kernels.temper_sparse(n, mode, joint, start, betas, *graph, *states, *ladders)
+        kernels.temper_sparse(n, mode, joint, start, betas, *graph, *states, *replicates)
 
 
 def _streams(generators: list[np.random.Generator], n: int) -> NDArray[np.uint32]:
-    """Return states of n xoshiro128++ for every ladder, shape (n_ladders, 4, n)."""
+    """Return states of n xoshiro128++ for every replicate, shape (n_replicates, 4, n)."""
     return np.stack([g.integers(0, 2**32, (4, n), np.uint32) for g in generators])
 
 
-class CompiledReplicas:
-    """All ladders' replicas, a few ladders in a task, each ladder with its own random numbers.
+class CompiledReplicas(Replicas):
+    """Replicas that compiled kernels run, a few replicates in a task, each replicate with its own random numbers.
 
     Parameters
     ----------
     reduced : Reduced
-    base : Base
-    betas : float64, shape (n_rungs,)
-    v : uint8, shape (n_ladders, n_rungs, n_kept)
+    reference : Reference
+    schedule : Schedule
+    v : uint8, shape (n_replicates, n_rungs, n_kept)
     seed, round : int
     exchange : {"even-odd", "random"}
     joint : bool
     threads : int
     """
 
+    engine: ClassVar[Literal["numba", "torch"]] = "numba"
+
     def __init__(
         self,
         reduced: Reduced,
-        base: Base,
-        betas: Float,
+        reference: Reference,
+        schedule: Schedule,
         v: Bits,
         seed: int,
         round: int,
@@ -215,55 +217,61 @@ class CompiledReplicas:
         joint: bool,
         threads: int,
     ) -> None:
-        self.betas, self.joint, self.threads = betas.astype(np.float32), joint, threads
+        self.schedule, self.betas = schedule, schedule.betas.astype(np.float32)
+        self.joint, self.threads = joint, threads
         self.mode = {"even-odd": kernels.EVEN_ODD, "random": kernels.RANDOM}[exchange]
-        n_ladders, n_rungs, _ = v.shape
-        self.rungs = np.tile(np.arange(n_rungs), (n_ladders, 1))
-        self.last_end = np.zeros((n_ladders, n_rungs), np.int64)
-        self.round_trips = np.zeros(n_ladders, np.int64)
-        generators = [numpy_generator(seed, "tempering", round, ladder) for ladder in range(n_ladders)]
+        n_replicates, n_rungs, _ = v.shape
+        self.rungs = np.tile(np.arange(n_rungs), (n_replicates, 1))
+        self.last_end = np.zeros((n_replicates, n_rungs), np.int64)
+        self.trips = np.zeros(n_replicates, np.int64)
+        generators = [numpy_generator(seed, "tempering", round, replicate) for replicate in range(n_replicates)]
         self.coins = np.array([g.integers(0, 2**64, dtype=np.uint64) for g in generators])
         self.n_iterations = 0
         coupled = reduced.J is not None and reduced.J.any()
         dense = not coupled and np.count_nonzero(reduced.W) > DENSE_FILL * reduced.W.size
-        model = (DenseModel if dense else SparseModel)(reduced, base)
-        self.tasks = _tasks(n_ladders, n_ladders * n_rungs / model.chains_per_task, threads)
-        self.replicas = [model.replicas(v[task], generators[task]) for task in self.tasks]
+        model = (DenseModel if dense else SparseModel)(reduced, reference)
+        self.tasks = _tasks(n_replicates, n_replicates * n_rungs / model.chains_per_task, threads)
+        self.chains = [model.chains(v[task], generators[task]) for task in self.tasks]
 
     @property
     def v(self) -> Bits:
         """States of the kept units, rung by rung."""
-        v = np.concatenate([replicas.v for replicas in self.replicas])
+        v = np.concatenate([chains.v for chains in self.chains])
         return np.take_along_axis(v, np.argsort(self.rungs)[..., None], 1)
 
     def sweep(self, betas: Float, n: int) -> None:
         """Sweep every chain n times at `betas` (n_rungs,), without works or exchanges."""
         self._temper(n, kernels.GIBBS_ONLY, betas.astype(np.float32))
 
-    def run(self, n: int) -> tuple[Float, Float, Float]:
-        """Run n iterations and return forward and reverse works and energies."""
+    def run(self, n: int) -> Works:
+        """Run n iterations, and return the works of each."""
         forward, reverse, energies = self._temper(n, self.mode, self.betas)
         self.n_iterations += n
-        return forward[..., :-1], reverse[..., :-1], energies
+        return Works(forward[..., :-1], reverse[..., :-1], energies)
 
     def _temper(self, n: int, mode: int, betas: NDArray[np.float32]) -> Float:
-        """Run the kernel on all tasks, and return what it found, shape (3, n, n_ladders, n_rungs)."""
+        """Run the kernel on all tasks, and return what it found, shape (3, n, n_replicates, n_rungs)."""
 
-        def temper(replicas: Replicas, task: slice) -> Float:
+        def temper(chains: Chains, task: slice) -> Float:
             n_found = 0 if mode == kernels.GIBBS_ONLY else n
             works = np.zeros((3, n_found, task.stop - task.start, len(betas)))
-            ladders = (self.coins[task], self.rungs[task], self.last_end[task], self.round_trips[task])
-            replicas.temper(n, mode, self.joint, self.n_iterations, betas, *ladders, works)
+            replicates = (self.coins[task], self.rungs[task], self.last_end[task], self.trips[task])
+            chains.temper(n, mode, self.joint, self.n_iterations, betas, *replicates, works)
             return works
 
         if self.threads == 1 or len(self.tasks) == 1:
-            return np.concatenate([temper(*pair) for pair in zip(self.replicas, self.tasks, strict=True)], 2)
+            return np.concatenate([temper(*pair) for pair in zip(self.chains, self.tasks, strict=True)], 2)
         with ThreadPoolExecutor(self.threads) as pool:
-            return np.concatenate(list(pool.map(temper, self.replicas, self.tasks)), 2)
+            return np.concatenate(list(pool.map(temper, self.chains, self.tasks)), 2)
+
+    @property
+    def round_trips(self) -> NDArray[np.int64]:
+        """How often a replica came from the cold end to the hot one, shape (n_replicates,)."""
+        return self.trips
 
     @property
     def last_end_of_rung(self) -> NDArray[np.int64]:
-        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_ladders, n_rungs)."""
+        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_replicates, n_rungs)."""
         ends = np.empty_like(self.last_end)
         np.put_along_axis(ends, self.rungs, self.last_end, axis=1)
         return ends
@@ -271,25 +279,25 @@ class CompiledReplicas:
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return everything that a continuation needs."""
         return {
-            "replica_v": np.concatenate([replicas.v for replicas in self.replicas]),
-            "random": np.concatenate([replicas.random for replicas in self.replicas]),
+            "replica_v": np.concatenate([chains.v for chains in self.chains]),
+            "random": np.concatenate([chains.random for chains in self.chains]),
             "coins": self.coins.copy(),
             "rungs": self.rungs.copy(),
             "last_end": self.last_end.copy(),
-            "round_trips": self.round_trips.copy(),
+            "round_trips": self.trips.copy(),
             "n_iterations": np.array(self.n_iterations),
         }
 
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a state."""
-        for replicas, task in zip(self.replicas, self.tasks, strict=True):
-            replicas.v, replicas.random = state["replica_v"][task], state["random"][task].copy()
-        for name in ("coins", "rungs", "last_end", "round_trips"):
-            getattr(self, name)[...] = state[name]
+    def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        for chains, task in zip(self.chains, self.tasks, strict=True):
+            chains.v, chains.random = state["replica_v"][task], state["random"][task].copy()
+        for own, name in ((self.coins, "coins"), (self.rungs, "rungs"), (self.last_end, "last_end")):
+            own[...] = state[name]
+        self.trips[...] = state["round_trips"]
         self.n_iterations = int(state["n_iterations"])
 
 
-def _tasks(n_ladders: int, n_tasks: float, threads: int) -> list[slice]:
-    """Return shares of the ladders that are nearly equal, a whole number of them for every thread."""
-    n = min(n_ladders, _round_up(math.ceil(n_tasks), threads))
-    return [slice(n_ladders * i // n, n_ladders * (i + 1) // n) for i in range(n)]
+def _tasks(n_replicates: int, n_tasks: float, threads: int) -> list[slice]:
+    """Return shares of the replicates that are nearly equal, a whole number of them for every thread."""
+    n = min(n_replicates, _round_up(math.ceil(n_tasks), threads))
+    return [slice(n_replicates * i // n, n_replicates * (i + 1) // n) for i in range(n)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor
 from dvae_core.rng import torch_generator
 
 from ..machine import Reduced
-
-if TYPE_CHECKING:
-    from .reference import Base
+from .reference import Reference
+from .replicas import Replicas, Works
+from .schedule import Schedule
 
 __all__ = ["TorchReplicas"]
 
@@ -23,14 +23,16 @@ Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
 
-class TorchReplicas:
-    """All ladders' replicas; see `CompiledReplicas`, whose distributions and works these are."""
+class TorchReplicas(Replicas):
+    """Replicas that torch runs; see `CompiledReplicas`, whose distributions and works these are."""
+
+    engine: ClassVar[Literal["numba", "torch"]] = "torch"
 
     def __init__(
         self,
         reduced: Reduced,
-        base: Base,
-        betas: Float,
+        reference: Reference,
+        schedule: Schedule,
         v: Bits,
         seed: int,
         round: int,
@@ -39,17 +41,18 @@ class TorchReplicas:
         device: str,
     ) -> None:
         self.blocks, self.joint, self.is_random = reduced.blocks, joint, exchange == "random"
-        # Fields are base + β (own + couplings).
-        self.W, self.own_b, self.own_c, self.base_b, self.base_c = (
+        # Fields are reference + β (own + couplings).
+        self.W, self.own_b, self.own_c, self.reference_b, self.reference_c = (
             torch.from_numpy(a).to(device, torch.float32)
-            for a in (reduced.W, reduced.b - base.b, reduced.c - base.c, base.b, base.c)
+            for a in (reduced.W, reduced.b - reference.b, reduced.c - reference.c, reference.b, reference.c)
         )
         self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
         self.generator = torch_generator(seed, "tempering", round, device=device)
-        self.betas = torch.from_numpy(betas).to(device, torch.float32)[:, None]
+        self.schedule = schedule
+        self.betas = torch.from_numpy(schedule.betas).to(device, torch.float32)[:, None]
         self._v = torch.from_numpy(v).to(device, torch.float32)
-        self.h = self._v.new_zeros((*v.shape[:2], len(self.base_c)))
-        # Which replica sits on a rung, and which end of the ladder it saw last: +1 cold, -1 hot, 0 neither.
+        self.h = self._v.new_zeros((*v.shape[:2], len(self.reference_c)))
+        # Which replica sits on a rung, and which end of the schedule it saw last: +1 cold, -1 hot, 0 neither.
         self.replica = torch.arange(v.shape[1], device=device).repeat(len(v), 1)
         self.last_end = torch.zeros_like(self.replica)
         self.trips = torch.zeros(len(v), dtype=torch.int64, device=device)
@@ -57,19 +60,19 @@ class TorchReplicas:
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, rung by rung, shape (n_ladders, n_rungs, n_kept)."""
+        """States of the kept units, rung by rung, shape (n_replicates, n_rungs, n_kept)."""
         states: Bits = self._v.to("cpu", torch.uint8).numpy()
         return states
 
     @property
     def round_trips(self) -> NDArray[np.int64]:
-        """Trips of replicas from the cold end to the hot one, shape (n_ladders,)."""
+        """Trips of replicas from the cold end to the hot one, shape (n_replicates,)."""
         trips: NDArray[np.int64] = self.trips.cpu().numpy()
         return trips
 
     @property
     def last_end_of_rung(self) -> NDArray[np.int64]:
-        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_ladders, n_rungs)."""
+        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_replicates, n_rungs)."""
         ends: NDArray[np.int64] = self.last_end.gather(1, self.replica).cpu().numpy()
         return ends
 
@@ -79,16 +82,15 @@ class TorchReplicas:
         for _ in range(n):
             self._sweep(column)
 
-    def run(self, n: int) -> tuple[Float, Float, Float]:
-        """Run n iterations and return forward and reverse works and energies."""
+    def run(self, n: int) -> Works:
+        """Run n iterations, and return the works of each."""
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for _ in range(n):
             self._sweep(self.betas)
             found.append(self._works())
             forward, reverse, _ = found[-1]
             self._exchange(-(forward + reverse))
-        works, reverses, energies = (torch.stack(part).cpu().numpy() for part in zip(*found, strict=True))
-        return works, reverses, energies
+        return Works(*(torch.stack(part).cpu().numpy() for part in zip(*found, strict=True)))
 
     def _uniform(self, *shape: int) -> Tensor:
         """Return uniform numbers on [0, 1)."""
@@ -98,19 +100,19 @@ class TorchReplicas:
         return (self._uniform(*field.shape) < field.sigmoid()).float()
 
     def _summed_field(self) -> Tensor:
-        """Return what the kept units and the biases do to the summed-out ones, above the base."""
+        """Return what the kept units and the biases do to the summed-out ones, above the reference."""
         return torch.addmm(self.own_c, self._v.flatten(0, 1), self.W).view_as(self.h)
 
     def _sweep(self, betas: Tensor) -> None:
         """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
-        self.h = self._bernoulli(self.base_c + betas * self._summed_field())
+        self.h = self._bernoulli(self.reference_c + betas * self._summed_field())
         field = torch.addmm(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
         if self.J is None:
-            self._v = self._bernoulli(self.base_b + betas * field)
+            self._v = self._bernoulli(self.reference_b + betas * field)
             return
         for block in self.blocks:
             coupled = field[..., block] + self._v @ self.J[:, block]
-            self._v[..., block] = self._bernoulli(self.base_b[block] + betas * coupled)
+            self._v[..., block] = self._bernoulli(self.reference_b[block] + betas * coupled)
 
     def _works(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return forward and reverse works and energies, float64."""
@@ -122,7 +124,7 @@ class TorchReplicas:
         if self.joint:
             energy = kept + (self.h * field).sum(-1, dtype=torch.float64)
             return -step * energy[:, :-1], step * energy[:, 1:], energy
-        x = self.base_c + self.betas * field
+        x = self.reference_c + self.betas * field
         energy = kept + (x.sigmoid() * field).sum(-1, dtype=torch.float64)
         size = self.betas.diff(dim=0)
         up = _softplus_step(x[:, :-1], size * field[:, :-1]) + step * kept[:, :-1]
@@ -131,15 +133,15 @@ class TorchReplicas:
 
     def _exchange(self, log_acceptance: Tensor) -> None:
         """Exchange the states of every other pair of neighbours with probability min(1, exp(log_acceptance))."""
-        n_ladders, n_steps = log_acceptance.shape
+        n_replicates, n_steps = log_acceptance.shape
         device = log_acceptance.device
-        parity = torch.full((n_ladders, 1), self.n_iterations % 2, device=device)
+        parity = torch.full((n_replicates, 1), self.n_iterations % 2, device=device)
         if self.is_random:
-            parity = (self._uniform(n_ladders, 1) < 0.5).long()
+            parity = (self._uniform(n_replicates, 1) < 0.5).long()
         self.n_iterations += 1
         pairs = torch.arange(n_steps, device=device) % 2 == parity
-        accepted = (pairs & (self._uniform(n_ladders, n_steps).double().log() < log_acceptance)).long()
-        source = torch.arange(n_steps + 1, device=device).repeat(n_ladders, 1)
+        accepted = (pairs & (self._uniform(n_replicates, n_steps).double().log() < log_acceptance)).long()
+        source = torch.arange(n_steps + 1, device=device).repeat(n_replicates, 1)
         source[:, :-1] += accepted
         source[:, 1:] -= accepted
         self._v = self._v.gather(1, source[..., None].expand_as(self._v))
@@ -164,8 +166,7 @@ class TorchReplicas:
             "n_iterations": np.array(self.n_iterations),
         }
 
-    def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a state."""
+    def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._v = torch.from_numpy(state["v"]).to(self.W)
         self.generator.set_state(torch.from_numpy(state["generator"]))
         self.replica, self.last_end, self.trips = (

@@ -1,4 +1,4 @@
-"""Ladders of inverse temperatures whose neighbours exchange replicas at equal rates."""
+"""Replicates of inverse temperatures whose neighbours exchange replicas at equal rates."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scipy.interpolate import PchipInterpolator
 
 from dvae_core.errors import ConfigError
 
-__all__ = ["Ladder"]
+__all__ = ["Schedule"]
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class Schedule:
     """Inverse temperatures 0 = β_0 < ... < β_K = 1.
 
     Attributes
@@ -31,7 +31,7 @@ class Ladder:
         """Validate."""
         b = np.asarray(self.betas, dtype=np.float64)
         if b.ndim != 1 or len(b) < 2 or b[0] != 0 or b[-1] != 1 or not (np.diff(b) > 0).all():
-            raise ConfigError("a ladder must rise strictly from 0 to 1")
+            raise ConfigError("a schedule must rise strictly from 0 to 1")
         object.__setattr__(self, "betas", b)
 
     @property
@@ -40,15 +40,15 @@ class Ladder:
         return len(self.betas) - 1
 
     @classmethod
-    def uniform(cls, n_steps: int) -> Ladder:
+    def uniform(cls, n_steps: int) -> Schedule:
         """Return `n_steps` equal steps."""
         return cls(np.linspace(0, 1, n_steps + 1))
 
-    def equalised(self, rejection_rates: Float, exchange_rate: float, max_steps: int = 1000) -> Ladder:
-        """Return a ladder whose neighbours should all exchange at `exchange_rate`.
+    def equalised(self, rejection_rates: Float, exchange_rate: float, max_steps: int = 1000) -> Schedule:
+        """Return a schedule whose neighbours should all exchange at `exchange_rate`.
 
         The sum of the rejection rates up to β is the communication barrier Λ(β), which hardly depends on the
-        ladder it was measured on; rungs that are equally spaced in Λ have equal rates, and K = Λ(1) / (1 - rate)
+        schedule it was measured on; rungs that are equally spaced in Λ have equal rates, and K = Λ(1) / (1 - rate)
         of them have that rate (Syed et al., 2022).
 
         Parameters
@@ -62,4 +62,4 @@ class Ladder:
         inverse = PchipInterpolator(barrier, self.betas)
         betas = inverse(np.linspace(0, barrier[-1], n_steps + 1))
         betas[0], betas[-1] = 0.0, 1.0
-        return Ladder(betas)
+        return Schedule(betas)

@@ -108,9 +108,11 @@ def command(
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
     """Return the preset's settings, but for the options that were given."""
-    source = click.get_current_context().get_parameter_source
+    context = click.get_current_context()
     settings = LOG_Z_PRESETS[preset] if preset else {}
-    return {name: value for name, value in settings.items() if source(name) == ParameterSource.DEFAULT}
+    was_given = {name for name in context.params if context.get_parameter_source(name) != ParameterSource.DEFAULT}
+    was_given |= {f.name for f in dataclasses.fields(LogZConfig) if f.metadata.get("formerly") in was_given}
+    return {name: value for name, value in settings.items() if name not in was_given}
 
 
 def _details(result: LogZResult) -> list[str]:
@@ -121,12 +123,12 @@ def _details(result: LogZResult) -> list[str]:
         difference = result.log_z - found["exact"]["log_z"]
         in_errors = f" = {difference / result.std_err:+.1f} standard errors" if result.std_err else ""
         lines.append(f"exact log Z = {found['exact']['log_z']:.6f}; difference {difference:+.5f}{in_errors}")
-    if "ladder" in found:
+    if "betas" in found:
         low, high = result.ci95
-        kind = "repeats" if "repeats_std_err" in found else "ladders"
+        kind = "repeats" if "repeats_std_err" in found else "replicates"
         lines.append(
             f"95% interval [{low:.4f}, {high:.4f}]; {len(result.repeats)} {kind} "
-            f"of {len(found['ladder'])} rungs, {found['n_sweeps']} sweeps (ended by {found['stopped']}), "
+            f"of {len(found['betas'])} rungs, {found['n_sweeps']} sweeps (ended by {found['stopped']}), "
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )
