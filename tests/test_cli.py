@@ -15,7 +15,7 @@ from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig
-from dvae_eval.log_z import estimate_log_z as log_z_module
+from dvae_eval.log_z import methods
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
@@ -299,7 +299,7 @@ def test_lists_of_presets_and_data_sets(capsys):
 
 
 def test_an_unforeseen_error_has_a_traceback_only_with_debug(run, monkeypatch, capsys):
-    monkeypatch.setattr(log_z_module, "exact_log_z", lambda *_: 1 / 0)
+    monkeypatch.setattr(methods, "exact_log_z", lambda *_: 1 / 0)
     assert status_of(dvae_eval, "logz", run / "model.pt", "-q") == 1
     assert "unforeseen ZeroDivisionError" in one_line(capsys)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""MBAR, thermodynamic integration and statistical inefficiency where the answer is known; and pymbar's traps."""
+"""MBAR and thermodynamic integration where the answer is known; and pymbar's traps."""
 
 import logging
 import math
@@ -12,16 +12,9 @@ from scipy.integrate import cumulative_trapezoid
 
 from dvae_core.errors import ConfigError, DataError, NumericalError, OverlapError
 from dvae_eval.exact.plan import enumerate_states, exact_log_z
-from dvae_eval.log_z import cross_checks
-from dvae_eval.log_z.bar import bar
-from dvae_eval.log_z.cross_checks import (
-    batch_means_inefficiency,
-    geometric_bridge,
-    mbar,
-    reduced_potentials,
-    statistical_inefficiency,
-    thermodynamic_integration,
-)
+from dvae_eval.log_z import post_run
+from dvae_eval.log_z.post_run import reduced_potentials, thermodynamic_integration
+from dvae_eval.log_z.with_pymbar import bar, mbar, quiet_pymbar
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from dvae_eval.sampling.reference import Reference
 
@@ -113,7 +106,7 @@ def test_samples_that_do_not_fit_are_refused():
 
 def test_a_solver_that_fails_is_not_believed(monkeypatch):
     """A wrong solution has weights that do not add up; an exception of the solver is ours to name."""
-    with cross_checks.quiet_pymbar():
+    with quiet_pymbar():
         import pymbar.mbar
 
     u_kn, N_k = harmonic(CENTRES, WIDTHS, 100)
@@ -138,7 +131,6 @@ def test_pymbar_leaves_no_trace(capfd):
         mbar(*harmonic(CENTRES, WIDTHS, 100))
         with pytest.raises(OverlapError):
             mbar(*harmonic((0, 12, 24), (1, 1, 1), 500))
-        statistical_inefficiency(np.random.default_rng(0).normal(size=100))
     assert np.geterr() == before
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
     assert logging.getLogger("pymbar").level == level
@@ -162,8 +154,8 @@ assert np.geterr() == before, np.geterr()
 @pytest.mark.parametrize(
     ("module", "function", "call"),
     [
-        ("dvae_eval.log_z.bar", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
-        ("dvae_eval.log_z.cross_checks", "mbar", "mbar(np.array([x.ravel() ** 2 / 2] * 2), [100, 100])"),
+        ("dvae_eval.log_z.with_pymbar", "bar", "bar(x[0] + 0.5, x[1] + 0.5)"),
+        ("dvae_eval.log_z.with_pymbar", "mbar", "mbar(np.array([x.ravel() ** 2 / 2] * 2), [100, 100])"),
     ],
 )
 def test_the_first_import_of_pymbar_is_silent_and_late(module, function, call):
@@ -201,7 +193,7 @@ def joint(machine, v, beta, reference):
 
 @pytest.mark.parametrize("blocks", [1, 1 << 18])
 def test_reduced_potentials_against_sums_over_all_states(blocks, monkeypatch):
-    monkeypatch.setattr(cross_checks, "BLOCK_VALUES", blocks)
+    monkeypatch.setattr(post_run, "BLOCK_VALUES", blocks)
     betas = [0.0, 0.4, 1.0]
     for machine in machines():
         v = enumerate_states(len(machine.reduced().b))
@@ -277,7 +269,7 @@ def test_cumulants_beat_the_trapezoid(make, sd):
     exact = Exact(make(), spaced(make(), sd))
     start, end = exact.moments(exact.p[:-1]), exact.moments(exact.p[1:])
     trapezoid = ((start[0] + end[0]) / 2).sum() - exact.truth
-    cubic, quintic = (rule.sum() - exact.truth for rule in cross_checks._hermite(start, end))
+    cubic, quintic = (rule.sum() - exact.truth for rule in post_run._hermite(start, end))
     assert abs(trapezoid) > 0.03
     assert abs(cubic) < 0.15 * abs(trapezoid)
     assert abs(quintic) < 0.05 * abs(cubic)
@@ -288,7 +280,7 @@ def test_the_rules_are_exact_for_polynomials():
     for degree in range(8):
         c = np.polynomial.Polynomial.basis(degree)
         ends = [tuple(np.array([c.deriv(k)(t)]) for k in range(3)) for t in (0.0, 1.0)]
-        cubic, quintic = (float(rule[0]) for rule in cross_checks._hermite(*ends))
+        cubic, quintic = (float(rule[0]) for rule in post_run._hermite(*ends))
         assert (abs(cubic - 1 / (degree + 1)) < 1e-12) == (degree <= 3)
         assert (abs(quintic - 1 / (degree + 1)) < 1e-12) == (degree <= 5)
 
@@ -316,28 +308,6 @@ def test_integration_errors_are_borne_out_by_repeats():
     assert abs(np.mean(scores)) < 0.5
 
 
-@pytest.mark.parametrize("make", [planted, strong])
-@pytest.mark.parametrize("sd", [1.0, 6.0])
-def test_the_geometric_bridge(make, sd):
-    """Also where rungs are too far apart for cumulants: |z| < 6 with 15 degrees of freedom, 2.4e-5 by chance."""
-    exact = Exact(make(), spaced(make(), sd))
-    forward, reverse = exact.works(1000, 16)
-    found = geometric_bridge(forward, reverse)
-    assert abs(found.value - exact.truth) < 6 * found.std_err < 0.9
-    assert abs(found.repeats.mean() - found.value) < 1e-12
-    # One half alone, doubled, is another number.
-    half = 2 * np.log(np.exp(-forward / 2).mean((0, 1))).sum()
-    assert abs(half - exact.truth) > 6 * found.std_err
-
-
-def test_repeats_of_the_geometric_bridge_are_those_of_the_single_ladders():
-    exact = Exact(strong(), spaced(strong(), 1.0))
-    forward, reverse = exact.works(2000, 8)
-    whole, one = geometric_bridge(forward, reverse), geometric_bridge(forward[:, :1], reverse[:, :1])
-    assert abs(whole.repeats[0] - one.value) < 0.1 * whole.std_err * math.sqrt(8)
-    assert math.isnan(one.std_err)
-
-
 def test_mbar_of_a_ladder():
     """Potentials of samples of every rung, solved: |z| < 4.5, 7e-6 by chance."""
     machine, betas = strong(), spaced(strong(), 3.0)
@@ -358,73 +328,14 @@ def test_rungs_that_are_too_far_apart_are_confessed():
 def test_works_that_cannot_be_integrated_are_refused():
     works = np.zeros((10, 4, 3))
     for forward, reverse in ((works, works[:5]), (works[0], works[0]), (works[:0], works[:0])):
-        for estimate in (thermodynamic_integration, geometric_bridge):
-            with pytest.raises(ConfigError, match="works have shapes"):
-                estimate(forward, reverse)
+        with pytest.raises(ConfigError, match="works have shapes"):
+            thermodynamic_integration(forward, reverse)
     for poison in (np.nan, np.inf):
         bad = works.copy()
         bad[3, 2, 1] = poison
         for pair in ((bad, works), (works, bad)):
-            for estimate in (thermodynamic_integration, geometric_bridge):
-                with pytest.raises(NumericalError, match="finite"):
-                    estimate(*pair)
+            with pytest.raises(NumericalError, match="finite"):
+                thermodynamic_integration(*pair)
     single = thermodynamic_integration(works[:, :1], works[:, :1])
     assert (single.value, single.quadrature_error) == (0, 0)
     assert math.isnan(single.std_err)
-
-
-# --- correlation --------------------------------------------------------------------------------------------
-
-
-def autoregressive(phi, n, n_chains, seed=0):
-    """Return AR(1) series in equilibrium: statistical inefficiency (1 + φ) / (1 - φ)."""
-    noise = np.random.default_rng(seed).normal(size=(n, n_chains))
-    x = np.empty_like(noise)
-    x[0] = noise[0] / math.sqrt(1 - phi**2)
-    for t in range(1, n):
-        x[t] = phi * x[t - 1] + noise[t]
-    return x
-
-
-@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize(
-    ("estimate", "tolerance"), [(statistical_inefficiency, 0.4), (batch_means_inefficiency, 0.6)]
-)
-def test_the_inefficiency_of_autoregressive_series(phi, estimate, tolerance):
-    """Tolerances are over 4 times the relative spread over seeds: at most 0.09, and sqrt(2 / 119) for batches."""
-    known = (1 + phi) / (1 - phi)
-    assert abs(estimate(autoregressive(phi, 20_000, 4)) / known - 1) < tolerance
-
-
-def test_correlation_that_is_overlooked_is_rejected():
-    """g is n times the variance of a mean over that of a value, known here to 7 %: 30 % are 4 standard errors."""
-    phi, n = 0.8, 500
-    series = autoregressive(phi, n, 400)
-    ratio = n * series.mean(0).var() / series.var()
-    assert abs(statistical_inefficiency(series) / ratio - 1) < 0.3
-    assert abs(batch_means_inefficiency(series, 5) / ratio - 1) < 0.3
-    # Shuffled, the values seem independent.
-    shuffled = np.random.default_rng(1).permuted(series)
-    assert abs(statistical_inefficiency(shuffled) / ratio - 1) > 0.5
-
-
-def test_chains_that_stay_apart_are_correlated():
-    series = np.random.default_rng(0).normal(size=(400, 8)) + 10 * np.arange(8)
-    assert statistical_inefficiency(series) > 200
-    assert statistical_inefficiency(series[:, :1]) < 2
-
-
-def test_series_that_do_not_vary_tell_nothing():
-    assert math.isnan(statistical_inefficiency(np.ones((50, 3))))
-    assert math.isnan(batch_means_inefficiency(np.ones(60)))
-
-
-def test_series_that_cannot_be_used_are_refused():
-    for series in ([], [1, np.nan], [[1, np.inf]], np.ones((2, 2, 2))):
-        for estimate in (statistical_inefficiency, batch_means_inefficiency):
-            with pytest.raises(NumericalError, match="series"):
-                estimate(series)
-    with pytest.raises(ConfigError, match="30 batches"):
-        batch_means_inefficiency(np.arange(10.0))
-    with pytest.raises(ConfigError, match="1 batches"):
-        batch_means_inefficiency(np.arange(10.0), 1)

@@ -127,7 +127,7 @@ def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
     assert set(aim.get_ydata()) == {0.5}
     np.testing.assert_array_equal(rates.get_ydata(), record.log_z.diagnostics["exchange_rates"])
     np.testing.assert_array_equal(overlaps.get_ydata(), record.log_z.diagnostics["overlaps"])
-    np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["ladder"])
+    np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["betas"])
     assert ax.get_ylim()[1] > 1  # a mark at 1 is seen whole
     asked = dataclasses.replace(record.log_z, settings={"exchange_rate": 0.3})
     assert set(figures.plot_ladder(asked).lines[0].get_ydata()) == {0.3}
@@ -172,7 +172,7 @@ def test_histograms_count_every_finite_image(record):
 
 
 def test_a_result_without_its_arrays_is_named(record):
-    result = dataclasses.replace(record.log_z, diagnostics={"ladder": [0, 1]})
+    result = dataclasses.replace(record.log_z, diagnostics={"betas": [0, 1]})
     with pytest.raises(ResultError, match="overlaps"):
         figures.plot_ladder(result)
 

@@ -84,7 +84,7 @@ def log_z(model, rng, bad=False):
         check("stepping stones differ, in nats", 0.021, 0.1, True, "add rungs or run longer"),
     ]
     diagnostics = {
-        "ladder": ladder,
+        "betas": ladder,
         "exchange_rates": np.clip(0.5 + rng.normal(0, 0.03, n_rungs - 1), 0, 1),
         "barrier": 5.51,
         "round_trips": rng.integers(40, 70, 32),

@@ -14,7 +14,7 @@ from dvae_core.errors import OverlapError
 
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
-from .bar import bar
+from .with_pymbar import bar
 
 __all__ = ["MakeReplicas", "Pilot", "run_pilot"]
 

@@ -1,84 +1,154 @@
-"""Ratios of normalisers from samples of neighbours: Bennett's acceptance ratio and stepping stones."""
+"""Bennett's acceptance ratio between all neighbours of a schedule, from sums over blocks of a run.
+
+Bennett's identity holds for every shift C (Bennett, 1976, Eq. 7; Shirts & Chodera, 2008):
+
+    Z_{k+1} / Z_k = exp(-C) E_k[σ(C - w_f)] / E_{k+1}[σ(-C - w_r)],
+
+and at C = Δf it is BAR itself.  With C from a pilot, off by some hundredths, the loss is of second order, so two
+means for every pair of neighbours replace all works that BAR would have to see again: memory stays flat however
+long the run is.
+"""
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import expit, log_expit, logsumexp
 
 from dvae_core.errors import NumericalError, OverlapError
 
 from ..sampling.replicas import Works
-from .work_sums import WorkSums
 
-__all__ = ["Bridge", "bar", "bridge", "bridge_of_sums", "std_err_of_mean", "stepping_stones"]
+__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums", "std_err_of_mean"]
 
 Float = NDArray[np.float64]
-# Less overlap than this cannot be told from none: no estimate would mean anything.
-MIN_OVERLAP = 1e-8
+MAX_BLOCKS = 64
+CROOKS_SHIFT = 2.0  # nats
+# What is averaged for every pair of neighbours: σ(C - w_f) and σ(-C - w_r) at C = shift, shift + CROOKS_SHIFT and
+# shift - CROOKS_SHIFT; the acceptance of an exchange; exp(C - w_f) and exp(-C - w_r) of the stepping stones.
+STATISTICS = (
+    "forward",
+    "reverse",
+    "forward_high",
+    "reverse_high",
+    "forward_low",
+    "reverse_low",
+    "exchange",
+    "stone_forward",
+    "stone_reverse",
+)
+FACTOR = float(np.exp(CROOKS_SHIFT))
 
 
-def bar(w_f: Float, w_r: Float) -> float:
-    """Return Δf = -log(Z_1 / Z_0) in nats by Bennett's acceptance ratio, through pymbar, guarded.
+class WorkSums:
+    """Means of STATISTICS over blocks of equal length, of every replicate and every pair of neighbours.
 
-    pymbar answers 0 ± 0 if one work is nan or infinite, and a small or nan error without overlap; both are
-    refused here.  It also resets NumPy's error state, which is put back, and gives up on works that are all equal
-    and on some of little overlap, of which the root is found here.
+    Works are handed in by chunks of `chunk` iterations.  When there are MAX_BLOCKS blocks, neighbours are
+    merged, so that there are always between half as many and as many.
 
     Parameters
     ----------
-    w_f : float64, shape (n_f,)
-        u_1(x) - u_0(x) for samples of state 0.
-    w_r : float64, shape (n_r,)
-        u_0(x) - u_1(x) for samples of state 1.
+    shift : float64, shape (K,)
+        C, near Δf = -log Z_{k+1}/Z_k, nats.
+    n_replicates : int
+    chunk : int
+        Iterations that are added at a time.
 
-    Raises
-    ------
-    NumericalError
-        If a work is nan or infinite, or there is none.
-    OverlapError
-        If the two states share no mass.
+    Attributes
+    ----------
+    chunks_per_block : int
     """
-    if not (w_f.size and w_r.size and np.isfinite(w_f).all() and np.isfinite(w_r).all()):
-        raise NumericalError(
-            "BAR needs works that are all finite, in both directions; some are nan, infinite or missing"
+
+    def __init__(self, shift: Float, n_replicates: int, chunk: int) -> None:
+        self.shift, self.n_replicates, self.chunk = np.asarray(shift, dtype=np.float64), n_replicates, chunk
+        self.chunks_per_block = 1
+        n_steps = len(self.shift)
+        self._works: list[Float] = []  # (n_statistics, n_replicates, K) each, means over a block
+        self._energies: list[Float] = []  # (2, n_replicates, K + 1) each, means of the energy and its square
+        self._pending: list[tuple[Float, Float]] = []
+        self._empty = (
+            np.empty((0, len(STATISTICS), n_replicates, n_steps)),
+            np.empty((0, 2, n_replicates, n_steps + 1)),
         )
-    guess = 0.5 * (_log_mean_exp(-w_r) - _log_mean_exp(-w_f))
-    with np.errstate():
-        # Imported here, and its loggers silenced: the import takes long and prints two banners.
-        for name in ("pymbar.timeseries", "pymbar.mbar_solvers"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        from pymbar import other_estimators, utils
 
-        with np.errstate(all="ignore"):
-            try:
-                answer = other_estimators.bar(w_f, w_r, DeltaF=guess, compute_uncertainty=False)
-                delta_f = float(answer["Delta_f"])
-            except (utils.BoundsError, utils.ConvergenceError):
-                delta_f = _root(w_f, w_r)
-    if not math.isfinite(delta_f) or _overlap(w_f, w_r, delta_f) < MIN_OVERLAP:
-        raise OverlapError(
-            "two neighbouring distributions share no mass; use more rungs (a higher --exchange-rate)"
-        )
-    return delta_f
+    @property
+    def n_blocks(self) -> int:
+        """Whole blocks so far."""
+        return len(self._works)
+
+    @property
+    def block(self) -> int:
+        """Iterations in a block."""
+        return self.chunks_per_block * self.chunk
+
+    def add(self, works: Works) -> None:
+        """Add the works of the next `chunk` iterations."""
+        self._pending.append((self._reduce(works), _energy_moments(works.energies)))
+        if len(self._pending) < self.chunks_per_block:
+            return
+        stones, energies = (np.mean([p[i] for p in self._pending], axis=0) for i in (0, 1))
+        self._works.append(stones)
+        self._energies.append(energies)
+        self._pending = []
+        if len(self._works) == MAX_BLOCKS:
+            self._works, self._energies = _merge_pairs(self._works), _merge_pairs(self._energies)
+            self.chunks_per_block *= 2
+
+    def statistic(self, name: str, start: int = 0) -> Float:
+        """Return the means of one of STATISTICS over the blocks from `start`, (n_blocks, n_replicates, K)."""
+        i = STATISTICS.index(name)
+        return np.array([w[i] for w in self._works[start:]]) if self._works[start:] else self._empty[0][:, i]
+
+    def energies(self, start: int = 0) -> tuple[Float, Float]:
+        """Return mean and variance of d log p̃_β / dβ on every rung, shape (K + 1,), over all replicates."""
+        mean, square = np.mean(self._energies[start:], axis=(0, 2))
+        return mean, np.maximum(square - mean**2, 0)
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return all that is needed to go on, as plain arrays."""
+        pending = [np.array([p[i] for p in self._pending]) for i in (0, 1)] if self._pending else self._empty
+        return {
+            "shift": self.shift,
+            "chunk": np.array(self.chunk),
+            "chunks_per_block": np.array(self.chunks_per_block),
+            "works": np.array(self._works) if self._works else self._empty[0],
+            "energies": np.array(self._energies) if self._energies else self._empty[1],
+            "pending_works": pending[0],
+            "pending_energies": pending[1],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> WorkSums:
+        """Return what `state_dict` described."""
+        sums = cls(state["shift"], state["works"].shape[2], int(state["chunk"]))
+        sums.chunks_per_block = int(state["chunks_per_block"])
+        sums._works, sums._energies = list(state["works"]), list(state["energies"])
+        sums._pending = list(zip(state["pending_works"], state["pending_energies"], strict=True))
+        return sums
+
+    def _reduce(self, works: Works) -> Float:
+        """Return the means of STATISTICS over the iterations of `works`, shape (n_statistics, n_replicates, K)."""
+        with np.errstate(over="ignore", divide="ignore"):
+            # Infinity is a fine value for e^(C - w): there σ is 1.
+            up, down = np.exp(self.shift - works.forward), np.exp(-self.shift - works.reverse)
+            odds = (up, down, up * FACTOR, down / FACTOR, up / FACTOR, down * FACTOR)
+            acceptance = np.exp(np.minimum(0, -works.forward - works.reverse))
+            values = (*(1 / (1 + 1 / x) for x in odds), acceptance, up, down)
+            return np.stack([value.mean(0) for value in values])
 
 
-def _root(w_f: Float, w_r: Float) -> float:
-    """Return the root C of Σ_f σ(C - M - w_f) = Σ_r σ(M - C - w_r), M = log n_f/n_r; it rises with C."""
-    m = math.log(w_f.size / w_r.size)
+def _energy_moments(energies: Float) -> Float:
+    """Return means of the energies and of their squares over iterations, shape (2, n_replicates, K + 1)."""
+    return np.stack([energies.mean(0), (energies**2).mean(0)])
 
-    def difference(c: float) -> float:
-        return float(logsumexp(log_expit(c - m - w_f)) - logsumexp(log_expit(m - c - w_r)))
 
-    ends = [w_f.min() + m, w_f.max() + m, m - w_r.min(), m - w_r.max()]
-    # Beyond all works by more than log n, one side has all the weight.
-    margin = 10 + math.log(w_f.size) + math.log(w_r.size)
-    return float(brentq(difference, min(ends) - margin, max(ends) + margin))
+def _merge_pairs(values: list[Float]) -> list[Float]:
+    """Return the means of neighbours, two by two."""
+    return [(a + b) / 2 for a, b in zip(values[::2], values[1::2], strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,34 +205,6 @@ class Bridge:
         return self.total + float(means.mean()), std_err_of_mean(means)
 
 
-def std_err_of_mean(values: Float) -> float:
-    """Return the standard error of the mean of independent values, nan for fewer than two."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-
-def bridge(works: Works) -> Bridge:
-    """Return the BAR estimates between all neighbours, each from the samples of all replicates.
-
-    Raises
-    ------
-    NumericalError, OverlapError
-        See `bar`; the message names the rungs.
-    """
-    delta_f, overlaps = np.empty(works.forward.shape[2]), np.empty(works.forward.shape[2])
-    influence = np.zeros(works.forward.shape[:2])
-    for k in range(len(delta_f)):
-        w_f, w_r = works.forward[..., k], works.reverse[..., k]
-        try:
-            step = bar(w_f.ravel(), w_r.ravel())
-        except (NumericalError, OverlapError) as error:
-            raise type(error)(f"rungs {k} and {k + 1} of the schedule: {error}") from error
-        delta_f[k] = -step
-        overlaps[k] = _overlap(w_f, w_r, step)
-        # BAR's estimating equation is Σ [σ(Δf - w_f) - σ(-Δf - w_r)] = 0; its slope is the overlap / 2.
-        influence += (expit(step - w_f) - expit(-step - w_r)) * 2 / overlaps[k]
-    return Bridge(delta_f, overlaps, influence)
-
-
 def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
     """Return the estimates by Bennett's identity between all neighbours, from the blocks after `start`.
 
@@ -188,24 +230,6 @@ def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
     return Bridge(np.log(means[0] / means[1]) - sums.shift, means[0] + means[1], influence)
 
 
-def _overlap(w_f: Float, w_r: Float, delta_f: float) -> float:
-    """Return 2 E_f[σ(1 - σ)] + 2 E_r[σ(1 - σ)]: 1 if the two states are the same, 0 if disjoint."""
-    forward, reverse = expit(delta_f - w_f), expit(-delta_f - w_r)
-    return float(2 * (forward * (1 - forward)).mean() + 2 * (reverse * (1 - reverse)).mean())
-
-
-def stepping_stones(works: Works) -> tuple[float, float]:
-    """Return log Z_1 - log Z_0 by importance sampling up the schedule and down it, nats.
-
-    The forward estimate tends to be low and the reverse one high: a gap betrays rungs that are too far apart.
-    """
-    forward = _log_mean_exp(-works.forward, axis=(0, 1)).sum()
-    reverse = -_log_mean_exp(-works.reverse, axis=(0, 1)).sum()
-    return float(forward), float(reverse)
-
-
-def _log_mean_exp(values: Float, axis: tuple[int, ...] | None = None) -> Float:
-    """Return log mean exp over `axis`."""
-    count = values.size if axis is None else math.prod(values.shape[a] for a in axis)
-    result: Float = logsumexp(values, axis=axis) - math.log(count)
-    return result
+def std_err_of_mean(values: Float) -> float:
+    """Return the standard error of the mean of independent values, nan for fewer than two."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan

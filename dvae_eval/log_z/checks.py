@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..results import Check
-from .bar import Bridge
-from .work_sums import CROOKS_SHIFT, WorkSums
+from .bar import CROOKS_SHIFT, Bridge, WorkSums
 
 __all__ = [
     "FALSE_ALARM",

@@ -3,34 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import json
+import math
 import time
-from dataclasses import asdict
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError
-from dvae_core.versions import package_versions
+from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
+from ..exact.threads import available_threads
 from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
-from ..results import LogZResult, verdict
+from ..results import Check, LogZResult
 from ..runtime.memory_estimate import refuse_too_large
+from ..runtime.pool import check_wanted, spread
 from ..runtime.resume import Partial
-from .annealed import estimate_by_annealing
-from .checks import check_exact, student_limit
-from .methods import Estimate, ProgressCallback, estimate_by_tempering
-from .repeats import repeated
+from .checks import check_repeats
+from .methods import (
+    Estimate,
+    LogZTask,
+    ProgressCallback,
+    compared_with_exact,
+    estimate_by_annealing,
+    estimate_by_tempering,
+    estimate_exactly,
+)
 
 __all__ = ["estimate_log_z"]
 
+ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
+    "exact": estimate_exactly,
+    "pt-bar": estimate_by_tempering,
+    "ais": estimate_by_annealing,
+    "reverse-ais": estimate_by_annealing,
+}
 # In which numbers a method computes.
 DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
+PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 
 
 def estimate_log_z(
@@ -94,30 +111,45 @@ def estimate_log_z(
     True
     """
     started = time.monotonic()
-    config = dataclasses.replace(config or LogZConfig(), **_known(settings))
-    machine = _machine(model)
-    refuse_too_large(machine, config, min(threads or available_cores(), config.n_repeats))
-    if _is_exact(machine, config):
-        fields = _exact(machine, threads, progress, constant)
+    config, machine = _configured(config, settings), _machine(model)
+    n_threads = threads or available_threads()
+    refuse_too_large(machine, config, min(n_threads, config.n_repeats))
+    method = _method(machine, config)
+    task = LogZTask(machine, config, device, n_threads, progress, offset=constant)
+    if method == "exact":
+        estimate = estimate_exactly(task)
     else:
-        fields = _estimated(machine, config, device, threads or available_cores(), progress, partial, constant)
-    trustworthy, reasons = fields.pop("verdict")
-    return LogZResult(
-        **fields,
+        estimate = _sampled(method, _coupled(task, partial))
+    if config.against_exact and method != "exact":
+        estimate = compared_with_exact(estimate, exact_log_z(machine) + constant)
+    return LogZResult.of(
+        config,
+        estimate.checks,
+        log_z=estimate.log_z,
+        std_err=estimate.std_err,
+        ci95=estimate.ci95,
+        method=method,
+        repeats=estimate.repeats,
         model={**(description or {}), **machine.description()},
-        settings={**asdict(config), "device": device, "dtype": DTYPES.get(fields["method"], SAMPLED)},
-        seed=config.seed,
-        trustworthy=trustworthy,
-        reasons=reasons,
-        versions=package_versions("torch", "numpy", "scipy", "pymbar", "numba"),
-        wall_seconds=time.monotonic() - started,
+        settings={"device": device, "dtype": DTYPES.get(method, SAMPLED)},
+        diagnostics=estimate.diagnostics,
+        started=started,
+        packages=PACKAGES,
     )
 
 
-def available_cores() -> int:
-    """Return how many CPU cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+def _configured(config: LogZConfig | None, settings: dict[str, Any]) -> LogZConfig:
+    """Return the configuration with the settings that are given, after making sure that it has them."""
+    fields = dataclasses.fields(LogZConfig)
+    former = {f.metadata["formerly"]: f.name for f in fields if "formerly" in f.metadata}
+    for name in sorted(former.keys() & settings.keys()):
+        warnings.warn(f"{name} is now called {former[name]}", DeprecationWarning, stacklevel=3)
+    settings = {former.get(name, name): value for name, value in settings.items()}
+    names = {field.name for field in fields}
+    if unknown := sorted(set(settings) - names):
+        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    return dataclasses.replace(config or LogZConfig(), **given)
 
 
 def _machine(model: Machine | tuple[ArrayLike, ...]) -> Machine:
@@ -129,83 +161,102 @@ def _machine(model: Machine | tuple[ArrayLike, ...]) -> Machine:
     raise ConfigError("model: give a BipartiteMachine, a GeneralMachine, (W, b_left, b_right) or (J, b)")
 
 
-def _known(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings that are given, after making sure that LogZConfig has them."""
-    names = {field.name for field in dataclasses.fields(LogZConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _is_exact(machine: Machine, config: LogZConfig) -> bool:
-    """Decide whether the exact value is the answer; ConfigError if it is wanted and cannot be had."""
+def _method(machine: Machine, config: LogZConfig) -> str:
+    """Return the method that makes the answer; ConfigError if the exact value is wanted and takes too long."""
     plan = exact_plan(machine)
     if config.against_exact and plan.seconds > EXACT_SECONDS:
         raise ConfigError(f"--against-exact: {plan.need}, which takes too long; leave it out")
     if machine.without_isolated_units()[0] is None:
-        # A closed form: nothing is left to temper.
-        return True
-    return config.method == "exact" or (config.method == "auto" and plan.seconds <= AUTO_SECONDS)
+        return "exact"  # a closed form: nothing is left to temper
+    if config.method == "auto":
+        return "exact" if plan.seconds <= AUTO_SECONDS else "pt-bar"
+    return config.method
 
 
-def _exact(
-    machine: Machine, threads: int | None, progress: ProgressCallback | None, constant: float
-) -> dict[str, Any]:
-    """Return a result's fields for the exact value; ConfigError if it takes too long."""
-    tick = (lambda done, total: progress("summing all states", done, total, None, None)) if progress else None
-    log_z = exact_log_z(machine, tick, threads) + constant
-    return {
-        "log_z": log_z,
-        "std_err": 0.0,
-        "ci95": [log_z, log_z],
-        "method": "exact",
-        "repeats": [],
-        "diagnostics": {"route": exact_plan(machine).route, "checks": []},
-        "verdict": (True, []),
-    }
-
-
-def _estimated(
-    machine: Machine,
-    config: LogZConfig,
-    device: str,
-    threads: int,
-    progress: ProgressCallback | None,
-    partial: Path | None,
-    constant: float,
-) -> dict[str, Any]:
-    """Return a result's fields for an estimate, or the mean of several independent ones."""
-    task = {"model": machine.sha256, "constant": constant, "device": device, "version": __version__}
-    task |= asdict(config)
-    store = Partial(partial, task) if partial else None
-    coupled, alone = machine.without_isolated_units()
+def _coupled(task: LogZTask, partial: Path | None) -> LogZTask:
+    """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
+    settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device}
+    settings |= {"version": __version__, **dataclasses.asdict(task.config)}
+    store = Partial(partial, settings) if partial else None
+    coupled, alone = task.machine.without_isolated_units()
     assert coupled is not None  # or else the answer is exact
-    offset = alone + constant
-    if config.n_repeats > 1:
-        estimate = repeated(coupled, config, device, threads, progress, store, offset)
-    elif config.method in ("ais", "reverse-ais"):
-        estimate = estimate_by_annealing(coupled, config, device, threads, progress, offset)
-    else:
-        estimate = estimate_by_tempering(coupled, config, device, threads, progress, store, offset=offset)
-    exact = exact_log_z(machine) + constant if config.against_exact else None
-    return _fields(config, estimate, exact)
+    return dataclasses.replace(task, machine=coupled, store=store, offset=alone + task.offset)
 
 
-def _fields(config: LogZConfig, estimate: Estimate, exact: float | None) -> dict[str, Any]:
-    """Return a result's fields; the estimate is held against the exact value where that is known."""
-    log_z, error, limit = estimate.log_z, estimate.std_err, student_limit(estimate.n_independent)
-    checks = list(estimate.checks)
-    diagnostics = dict(estimate.diagnostics)
-    if exact is not None:
-        checks.append(check_exact(log_z, error, exact, limit))
-        diagnostics["exact"] = {"log_z": exact}
-    half_width = float(stats.t.ppf(0.975, estimate.n_independent - 1)) * error
+def _sampled(method: str, task: LogZTask) -> Estimate:
+    """Return an estimate, or the mean of several independent ones."""
+    return _repeated(task) if task.config.n_repeats > 1 else ESTIMATORS[method](task)
+
+
+# --- independent repeats ------------------------------------------------------------------------------------
+
+
+def _repeated(task: LogZTask) -> Estimate:
+    """Return the mean of `config.n_repeats` independent estimates, each with its own pilot and random numbers.
+
+    They run over `task.threads` processes.  Their spread is the most conservative error bar.
+    """
+    n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
+    done = _load(store)
+    todo = [i for i in range(n_repeats) if i not in done]
+    shared = dataclasses.replace(task, threads=1, progress=None, store=None)
+    for k, estimate in spread(one_repeat, shared, todo, task.threads):
+        done[todo[k]] = estimate
+        if store:
+            store.save({"repeats": _packed(done)})
+        if progress:
+            values = np.array([e.log_z for e in done.values()])
+            error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
+            progress("repeats", len(done), n_repeats, float(values.mean()), error)
+    return _combined([done[i] for i in range(n_repeats)])
+
+
+def one_repeat(task: LogZTask, index: int) -> Estimate:
+    """Return the estimate of one of the task's repeats."""
+    config = task.config
+    seed = int(numpy_generator(config.seed, "log_z", 4, index).integers(2**63))
+    own = dataclasses.replace(
+        task,
+        config=dataclasses.replace(config, seed=seed, n_repeats=1),
+        progress=check_wanted,
+        n_comparisons=config.n_repeats,
+    )
+    return ESTIMATORS["pt-bar" if config.method == "auto" else config.method](own)
+
+
+def _combined(done: list[Estimate]) -> Estimate:
+    """Return the mean of the repeats; of every check the worst of all, and the diagnostics of the first."""
+    values, errors = np.array([e.log_z for e in done]), np.array([e.std_err for e in done])
+    n = len(done)
+    std_err = max(float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))) / math.sqrt(n)
+    # Rounding is the same in all of them, and so is what annealing back misses: no mean makes it less.
+    gap = float(np.mean([e.diagnostics.get("gap", 0.0) for e in done]))
+    std_err = math.hypot(std_err, done[0].diagnostics["rounding"], gap)
+    checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
+    n_independent = done[0].n_independent
+    checks.append(check_repeats(values, errors, n_independent))
+    diagnostics = {**done[0].diagnostics, "repeats_std_err": errors.tolist()}
+    diagnostics["n_sweeps_of_repeats"] = [e.diagnostics["n_sweeps"] for e in done]
+    return Estimate(float(values.mean()), std_err, values.tolist(), n, checks, diagnostics)
+
+
+def _worst(checks: list[Check]) -> Check:
+    """Return the first check that failed, else the one nearest to its limit."""
+    return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
+
+
+def _packed(done: dict[int, Estimate]) -> Any:
+    """Return the estimates as JSON bytes."""
+    plain = {i: dataclasses.asdict(estimate) for i, estimate in done.items()}
+    return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
+
+
+def _load(store: Partial | None) -> dict[int, Estimate]:
+    """Return the estimates that were finished before, by their number."""
+    arrays = store.load() if store else None
+    if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew
+        return {}
     return {
-        "log_z": log_z,
-        "std_err": error,
-        "ci95": [log_z - half_width, log_z + half_width],
-        "method": config.method if config.method != "auto" else "pt-bar",
-        "repeats": estimate.repeats,
-        "diagnostics": {**diagnostics, "checks": [asdict(c) for c in checks]},
-        "verdict": verdict(checks),
+        int(i): Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
+        for i, e in json.loads(arrays["repeats"].tobytes().decode()).items()
     }

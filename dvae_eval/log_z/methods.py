@@ -1,4 +1,4 @@
-"""From a finished run to an estimate: the number, its error, its checks, and what was seen on the way."""
+"""The ways to log Z, each from a task to an `Estimate`: exactly, by parallel tempering and BAR, by annealing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,74 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import stats
+
+from dvae_core.errors import ConfigError
 
 from ..config import LogZConfig
+from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
 from ..results import Check
 from ..runtime.resume import Partial
-from .bar import Bridge
-from .checks import check_bridge, check_lower_bound, student_limit
-from .post_run import look_afterwards
-from .run import TemperedRun
-from .sandwich import N_STEPS, sandwich
+from .bar import Bridge, std_err_of_mean
+from .checks import check_bridge, check_exact, check_lower_bound, student_limit
+from .post_run import post_run_diagnostics
+from .run import HALF_UNIT, TemperedRun
+from .sandwich import N_GROUPS, N_STEPS, sandwich
 
-__all__ = ["Estimate", "ProgressCallback", "estimate_by_tempering"]
+__all__ = [
+    "Estimate",
+    "LogZTask",
+    "ProgressCallback",
+    "compared_with_exact",
+    "estimate_by_annealing",
+    "estimate_by_tempering",
+    "estimate_exactly",
+]
 
 # What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 
-# The default time limit, and how much of any may go into placing the rungs.
+# The default time limit, and how much of any may go into adapting the schedule.
 AUTO_SECONDS, PILOT_SHARE = 30.0, 0.4
 N_RUNNING = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LogZTask:
+    """What is to be estimated, how, and where.
+
+    Attributes
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        But for the exact value, every unit has a coupling.
+    config : LogZConfig
+    device : str
+    threads : int
+        CPU threads, or processes for repeats; the estimate does not depend on them.
+    progress : callable, optional
+        Called with (phase, done, in all, estimate or None, standard error or None).
+    store : Partial, optional
+        Where the work is kept, so that it can be continued.
+    n_comparisons : int
+        Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
+    offset : float
+        Nats that are added to log Z.
+    """
+
+    machine: Machine
+    config: LogZConfig
+    device: str = "cpu"
+    threads: int = 1
+    progress: ProgressCallback | None = None
+    store: Partial | None = None
+    n_comparisons: int = 1
+    offset: float = 0.0
+
+    def report(self, phase: str) -> Callable[[int, int], None] | None:
+        """Return a callback of (done, in all) for a phase that has no estimate yet."""
+        progress = self.progress
+        return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +86,11 @@ class Estimate:
     Attributes
     ----------
     log_z, std_err : float
-        In nats.
+        In nats; the error of an exact value is 0.
     repeats : list of float
         Independent estimates whose mean it is, nearly: of the replicates, or of whole repeats.
     n_independent : int
-        From how many independent values the error comes.
+        From how many independent values the error comes; 0 for an exact value.
     checks : list of Check
     diagnostics : dict
         What the checks looked at, and arrays for figures: plain JSON values.
@@ -54,54 +103,51 @@ class Estimate:
     checks: list[Check]
     diagnostics: dict[str, Any]
 
+    @property
+    def ci95(self) -> list[float]:
+        """95% confidence interval by Student's t, nats."""
+        if not self.n_independent:
+            return [self.log_z, self.log_z]
+        half_width = float(stats.t.ppf(0.975, self.n_independent - 1)) * self.std_err
+        return [self.log_z - half_width, self.log_z + half_width]
 
-def estimate_by_tempering(
-    machine: Machine,
-    config: LogZConfig,
-    device: str = "cpu",
-    threads: int = 1,
-    progress: ProgressCallback | None = None,
-    store: Partial | None = None,
-    n_comparisons: int = 1,
-    offset: float = 0.0,
-) -> Estimate:
+
+def estimate_exactly(task: LogZTask) -> Estimate:
+    """Return the exact value; ConfigError if it takes too long."""
+    log_z = exact_log_z(task.machine, task.report("summing all states"), task.threads) + task.offset
+    return Estimate(log_z, 0.0, [], 0, [], {"route": exact_plan(task.machine).route})
+
+
+def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
+    """Return the estimate with the check against the exact value, nats."""
+    limit = student_limit(estimate.n_independent)
+    check = check_exact(estimate.log_z, estimate.std_err, exact, limit)
+    diagnostics = {**estimate.diagnostics, "exact": {"log_z": exact}}
+    return replace(estimate, checks=[*estimate.checks, check], diagnostics=diagnostics)
+
+
+# --- parallel tempering and BAR -----------------------------------------------------------------------------
+
+
+def estimate_by_tempering(task: LogZTask) -> Estimate:
     """Return the estimate of one run by parallel tempering and BAR.
 
-    Parameters
-    ----------
-    machine : BipartiteMachine or GeneralMachine
-        Every unit has a coupling.
-    config : LogZConfig
-    device : str
-    threads : int
-    progress : callable, optional
-        Called with (phase, done, in all, estimate or None, standard error or None).
-    store : Partial, optional
-        Where the run is kept, and gone on with.
-    n_comparisons : int
-        How many such runs a user will see the checks of: their false alarm is for all of them together.
-    offset : float
-        Nats that are added to log Z.
+    Raises
+    ------
+    ConfigError
+        If the couplings are too large for float32, or the memory does not suffice.
+    OverlapError
+        If neighbouring rungs share no mass.
     """
-    run = TemperedRun(machine, config, device, threads, offset)
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset)
     run.compile_kernels()
-    limit, started = _time_limit(config), time.monotonic()
-    state = store.load() if store else None
-    if state is not None:
-        run.load_state_dict(state)
-    else:
-        tick = (lambda done, total: progress("placing rungs", done, total, None, None)) if progress else None
-        run.adapt(started + PILOT_SHARE * limit, tick)
-
-    def tell(done: int, total: int, bar: Bridge) -> None:
-        if progress:
-            progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
-
-    run.advance(started + limit, tell, (lambda: store.save(run.state_dict())) if store else None)
-    estimate = _conclude(run, n_comparisons)
-    if n_comparisons == 1:
-        estimate = replace(estimate, diagnostics={**estimate.diagnostics, **look_afterwards(run)})
-    return _between_annealings(run, estimate, progress) if config.sandwich else estimate
+    limit, started = _time_limit(task.config), time.monotonic()
+    _adapt_or_resume(run, task, started + PILOT_SHARE * limit)
+    _advance(run, task, started + limit)
+    estimate = _conclude(run, task.n_comparisons)
+    if task.n_comparisons == 1:
+        estimate = replace(estimate, diagnostics={**estimate.diagnostics, **post_run_diagnostics(run)})
+    return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
 
 
 def _time_limit(config: LogZConfig) -> float:
@@ -111,8 +157,28 @@ def _time_limit(config: LogZConfig) -> float:
     return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
 
 
+def _adapt_or_resume(run: TemperedRun, task: LogZTask, deadline: float) -> None:
+    """Bring a run to where its estimate starts, or to where an earlier one stopped."""
+    state = task.store.load() if task.store else None
+    if state is not None:
+        run.load_state_dict(state)
+    else:
+        run.adapt(deadline, task.report("placing rungs"))
+
+
+def _advance(run: TemperedRun, task: LogZTask, deadline: float) -> None:
+    """Run to the end, with progress, and keep what is done."""
+    progress, store = task.progress, task.store
+
+    def tell(done: int, total: int, bar: Bridge) -> None:
+        if progress:
+            progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
+
+    run.advance(deadline, tell, (lambda: store.save(run.state_dict())) if store else None)
+
+
 def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
-    """Return the estimate of a run that is at its end."""
+    """Return the estimate of a run that is at its end, with its checks."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
     checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit)
@@ -121,7 +187,7 @@ def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
     return Estimate(log_z, std_err, repeats, run.config.n_replicates, checks, _diagnostics(run, bar))
 
 
-def _between_annealings(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
+def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
     """Return the estimate with the checks of annealing forward and back."""
 
     def tell(phase: str, done: int, total: int) -> None:
@@ -188,3 +254,55 @@ def _running(run: TemperedRun, bar: Bridge) -> dict[str, list[float]]:
         "log_z": [run.log_z_0 + estimate for estimate, _ in parts],
         "std_err": [error for _, error in parts],
     }
+
+
+# --- annealing ----------------------------------------------------------------------------------------------
+
+
+def estimate_by_annealing(task: LogZTask) -> Estimate:
+    """Return the estimate of annealed importance sampling, forward or reverse as `config.method` says.
+
+    The other direction is run, too: a gap between them shows an annealing that was too quick.  Backward, the paths
+    that carry the weight may all be missing without a trace in the weights that are there, and the estimate is too
+    high by up to the gap: its standard error holds the gap.
+
+    Raises
+    ------
+    ConfigError
+        If a precision was asked for: annealing is as long as --sweeps and --chains make it.
+    """
+    config, progress = task.config, task.progress
+    if config.precision or config.time_limit:
+        raise ConfigError(
+            f"--method {config.method}: has no --precision or --time-limit; give --sweeps and --chains"
+        )
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if progress:
+            progress(phase, done, total, None, None)
+
+    n_steps = config.n_sweeps or N_STEPS
+    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset)
+    run.adapt(progress=task.report("placing rungs"))
+    found = sandwich(run, n_steps, config.n_chains, tell)
+    is_reverse = config.method == "reverse-ais"
+    chosen = found.reverse if is_reverse else found.forward
+    log_z, repeats = chosen.log_z + task.offset, chosen.repeats(N_GROUPS) + task.offset
+    # Every step rounds every unit's part of the weight.
+    rounding = run.rounding + HALF_UNIT * math.sqrt(n_steps * task.machine.n_units)
+    gap = max(0.0, found.reverse.log_z - found.forward.log_z) if is_reverse else 0.0
+    std_err = math.hypot(max(chosen.std_err, std_err_of_mean(repeats)), rounding, gap)
+    checks = found.checks()
+    checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), student_limit(N_GROUPS)))
+    diagnostics = {
+        "rungs": run.replicas.schedule.betas.tolist(),
+        "sandwich": found.to_dict(),
+        "mean_field_bounds": run.lower_bounds.tolist(),
+        "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
+        "rounding": rounding,
+        "gap": gap,
+        "n_sweeps": n_steps,
+        "n_chains": config.n_chains,
+        "stopped": "sweeps",
+    }
+    return Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)

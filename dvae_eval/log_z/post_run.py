@@ -1,29 +1,34 @@
-"""A short look at the replicas after a run: other estimates from the same equilibrium, and what figures show."""
+"""Post-run diagnostics on extra samples: MBAR, thermodynamic integration, and the arrays that figures plot."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
 
-from dvae_core.errors import NumericalError, OverlapError
+from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
+from ..machine import Machine
+from ..sampling.reference import Path, Reference, binary_states
 from ..sampling.replicas import Works
-from .cross_checks import mbar, reduced_potentials, thermodynamic_integration
+from .bar import std_err_of_mean
 from .run import TemperedRun
+from .with_pymbar import mbar
 
-__all__ = ["look_afterwards"]
+__all__ = ["Integral", "post_run_diagnostics", "reduced_potentials", "thermodynamic_integration"]
 
 Float = NDArray[np.float64]
-# Looks, and iterations before each: enough values of every rung for a histogram, few enough for MBAR.
-N_LOOKS, EVERY = 8, 8
+# Samples, and iterations before each: enough values of every rung for a histogram, few enough for MBAR.
+N_SAMPLES, EVERY = 8, 8
 N_BINS = 40
+BLOCK_VALUES = 1 << 18  # float64 values at a time: small enough for a processor's cache
 
 
-def look_afterwards(run: TemperedRun) -> dict[str, Any]:
-    """Run on for some iterations, and return estimates and pictures as plain JSON values.
+def post_run_diagnostics(run: TemperedRun) -> dict[str, Any]:
+    """Return other estimates from some further iterations, and arrays for figures, as plain JSON values.
 
     Returns
     -------
@@ -34,7 +39,7 @@ def look_afterwards(run: TemperedRun) -> dict[str, Any]:
         replicas on a rung that saw β = 0 later than β = 1.
     """
     works, states, ends = [], [], []
-    for _ in range(N_LOOKS):
+    for _ in range(N_SAMPLES):
         works.append(run.replicas.run(EVERY))
         states.append(run.replicas.v)
         ends.append(run.replicas.last_end_of_rung)
@@ -78,3 +83,119 @@ def _integral(run: TemperedRun, works: Works) -> dict[str, Any]:
         "std_err": found.std_err,
         "quadrature_error": found.quadrature_error,
     }
+
+
+def reduced_potentials(
+    machine: Machine, betas: ArrayLike, v: ArrayLike, reference: Reference | None = None
+) -> Float:
+    """Return u_kn[k, n] = -log p~_{β_k}(v_n), float64, shape (K + 1, N), nats.
+
+    Parameters
+    ----------
+    betas : shape (K + 1,)
+        Inverse temperatures.
+    v : {0, 1}, shape (N, n_kept)
+        States of the kept units, for MBAR grouped by rung.
+    reference : Reference, optional
+        Where the path starts; uniform unless given.
+
+    Raises
+    ------
+    DataError
+        If `v` holds no binary states of the kept units.
+    """
+    path, levels = Path(machine, reference), np.asarray(betas, np.float64).tolist()
+    states = torch.from_numpy(binary_states(path.reduced, v))
+    u_kn = np.empty((len(levels), len(states)))
+    size = max(1, BLOCK_VALUES // max(1, len(path.c)))
+    for start in range(0, len(states), size):
+        part = slice(start, start + size)
+        block = states[part].double()
+        vW = block @ path.W
+        for k, beta in enumerate(levels):
+            u_kn[k, part] = -path.log_p(block, beta, vW).numpy()
+    return u_kn
+
+
+@dataclass(frozen=True, slots=True)
+class Integral:
+    """log Z_1 - log Z_0 by thermodynamic integration, nats.
+
+    Attributes
+    ----------
+    value : float
+    std_err : float
+        Sampling error, from the spread between replicates; nan for a single one.
+    quadrature_error : float
+        How much the rule of the next lower order differs from `value`, the steps' differences added up without
+        their signs: what the distance between rungs costs, at most about.  Where it is not small, `value` means
+        nothing, however small `std_err` is.
+    repeats : float64, shape (n_replicates,)
+        From the single replicates, to first order; their mean is `value`.
+    """
+
+    value: float
+    std_err: float
+    quadrature_error: float
+    repeats: Float
+
+
+def thermodynamic_integration(forward: ArrayLike, reverse: ArrayLike) -> Integral:
+    """Integrate the mean of x = log p~_{k+1}(v) - log p~_k(v) along the geometric path between neighbours.
+
+    On p_t ∝ p~_k^{1-t} p~_{k+1}^t the mean of x is d log Z_t/dt, its variance V the next derivative, and its third
+    cumulant κ the one after.  Known at both ends, they are integrated by the two-point Hermite rule of degree 5,
+    (E_0 + E_1) / 2 + (V_0 - V_1) / 10 + (κ_0 + κ_1) / 120; the trapezoid is its first term.  Of the cubic rule,
+    (E_0 + E_1) / 2 + (V_0 - V_1) / 12, it is the distance that tells the error.  Works of rungs that are further
+    apart than some standard deviations, as exchange allows where a mode is about to form, are beyond all three.
+
+    Parameters
+    ----------
+    forward, reverse : float64, shape (n_samples, n_replicates, K)
+        Works of independent replicates, as in `Works`: -x at samples of rung k, and x at samples of rung k + 1.
+
+    Raises
+    ------
+    ConfigError
+        If the shapes do not fit together.
+    NumericalError
+        If a work is nan or infinite.
+    """
+    w_f, w_r = _works(forward, reverse)
+    cubic, quintic = _hermite(_moments(-w_f), _moments(w_r))
+    repeats = quintic.sum(-1)
+    error = float(np.abs((quintic - cubic).mean(0)).sum())
+    return Integral(float(repeats.mean()), std_err_of_mean(repeats), error, repeats)
+
+
+def _works(forward: ArrayLike, reverse: ArrayLike) -> tuple[Float, Float]:
+    """Return works that fit together and are finite."""
+    w_f, w_r = np.asarray(forward, np.float64), np.asarray(reverse, np.float64)
+    if w_f.ndim != 3 or w_f.shape != w_r.shape or not w_f.size:
+        raise ConfigError(
+            f"works have shapes {w_f.shape} and {w_r.shape}; give (n_samples, n_replicates, K) twice"
+        )
+    if not (np.isfinite(w_f).all() and np.isfinite(w_r).all()):
+        raise NumericalError("integration needs works that are all finite; some are nan or infinite")
+    return w_f, w_r
+
+
+Moments = tuple[Float, Float, Float]
+
+
+def _moments(x: Float) -> Moments:
+    """Return mean, variance and third cumulant of x (n_samples, n_replicates, K) per replicate, (n_replicates, K).
+
+    They are about the mean of all replicates, and linear in the samples to first order: a replicate that is stuck
+    does not look sharp, and the mean over replicates is the cumulant of all samples.
+    """
+    centred = x - x.mean((0, 1))
+    squares = centred**2
+    third = squares * centred - 3 * squares.mean((0, 1)) * centred
+    return x.mean(0), squares.mean(0), third.mean(0)
+
+
+def _hermite(start: Moments, end: Moments) -> tuple[Float, Float]:
+    """Return integrals over [0, 1] of a function with these values and derivatives, by degrees 3 and 5."""
+    mean, variances = (start[0] + end[0]) / 2, start[1] - end[1]
+    return mean + variances / 12, mean + variances / 10 + (start[2] + end[2]) / 120

@@ -22,8 +22,7 @@ from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas, make_replicas
 from ..sampling.schedule import Schedule
 from .adapt import FIRST_RUNGS, run_pilot
-from .bar import Bridge, bridge_of_sums
-from .work_sums import WorkSums
+from .bar import Bridge, WorkSums, bridge_of_sums
 
 __all__ = ["TemperedRun"]
 

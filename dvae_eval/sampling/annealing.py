@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import expit, logsumexp
+from scipy.special import logsumexp
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -38,7 +38,6 @@ __all__ = [
     "annealed_importance_sampling",
     "betas_along",
     "reverse_ais",
-    "sigmoid_schedule",
     "uniform_schedule",
 ]
 
@@ -136,12 +135,6 @@ class Annealing:
 def uniform_schedule(n_steps: int) -> Float:
     """Return `n_steps` equal steps from 0 to 1, shape (n_steps + 1,)."""
     return np.linspace(0, 1, n_steps + 1)
-
-
-def sigmoid_schedule(n_steps: int, sharpness: float = 4.0) -> Float:
-    """Return steps that are small near both ends: a logistic function on [-sharpness, sharpness], scaled."""
-    rising = expit(np.linspace(-sharpness, sharpness, n_steps + 1))
-    return _ends((rising - rising[0]) / (rising[-1] - rising[0]))
 
 
 def betas_along(schedule: Schedule, n_steps: int, rejection_rates: ArrayLike | None = None) -> Float:

@@ -47,7 +47,7 @@ from dvae_core.training.checkpoint import load_model, load_tensors  # noqa: E402
 from dvae_core.training.run_directory import read_config  # noqa: E402
 from dvae_eval import estimate_log_z  # noqa: E402
 from dvae_eval.likelihood import shards  # noqa: E402
-from dvae_eval.log_z import repeats  # noqa: E402
+from dvae_eval.log_z import estimate_log_z as log_z_module  # noqa: E402
 from dvae_eval.log_z import run as tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
 from dvae_eval.runtime import resume as partial  # noqa: E402
@@ -159,8 +159,8 @@ def count_rounds(meter: Meter) -> None:
     after(
         tempered.WorkSums, "add", lambda _, s, works: single and meter.set(done=meter.done + len(works.energies))
     )
-    after(repeats, "_load", begin_repeats)
-    after(repeats, "_packed", lambda _, done: meter.set(done=len(done)))
+    after(log_z_module, "_load", begin_repeats)
+    after(log_z_module, "_packed", lambda _, done: meter.set(done=len(done)))
     after(shards._Done, "__init__", begin_stage)
     after(shards._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
     after(shards.ShardStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))

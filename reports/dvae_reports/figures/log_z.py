@@ -46,7 +46,7 @@ def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     The rungs stand as ticks along the bottom, so that the eye sees where the ladder is dense.
     """
     ax = axes(ax)
-    betas = column(result.diagnostics, "ladder")
+    betas = column(result.diagnostics, "betas")
     middles = (betas[1:] + betas[:-1]) / 2
     aim = float(result.settings.get("exchange_rate", EXCHANGE_RATE))
     ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"{aim:g}, the aim")
@@ -109,7 +109,7 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 def plot_barrier(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot the communication barrier Λ(β), the sum of the rejection rates up to β: steep where mixing is hard."""
     ax = axes(ax)
-    betas, rates = column(result.diagnostics, "ladder"), column(result.diagnostics, "exchange_rates")
+    betas, rates = column(result.diagnostics, "betas"), column(result.diagnostics, "exchange_rates")
     barrier = np.concatenate(([0.0], np.cumsum(1 - rates)))
     ax.plot(betas, barrier, "o-", markersize=4, color=PALETTE["blue"])
     ax.set(xlabel="inverse temperature β", ylabel="communication barrier Λ(β)", xlim=(-0.02, 1.02))

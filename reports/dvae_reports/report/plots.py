@@ -206,7 +206,7 @@ def _ladder(result: LogZResult, prefix: str) -> Plot:
     return _plot(
         lambda: figures.plot_ladder(result),
         f"{prefix}-ladder",
-        f"Exchange rates between the {len(result.diagnostics['ladder'])} rungs of the ladder, "
+        f"Exchange rates between the {len(result.diagnostics['betas'])} rungs of the ladder, "
         f"from {short(rates.min())} to {short(rates.max())}, and their overlaps, against inverse temperature.",
         "The ladder. States must travel between β = 0, where Z is known, and β = 1: "
         "a rate or an overlap near 0 is a gap that they cannot cross.",
