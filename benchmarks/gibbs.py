@@ -39,9 +39,10 @@ import numpy as np
 import torch
 
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.sampling import replicas as tempering
-from dvae_eval.sampling.replicas import Replicas, make_replicas
+from dvae_eval.sampling import tempering
+from dvae_eval.sampling.replicas import Replicas
 from dvae_eval.sampling.schedule import Schedule
+from dvae_eval.sampling.tempering import make_replicas
 
 Sampler = Callable[[int], object]
 

@@ -11,8 +11,8 @@ from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import read_machine
-from dvae_eval.sampling.replicas import make_replicas
 from dvae_eval.sampling.schedule import Schedule
+from dvae_eval.sampling.tempering import make_replicas
 from tests.oracles import brute_log_z
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800}
@@ -179,7 +179,7 @@ def test_tempering_leaves_every_rung_invariant(beta_index):
 
 
 def test_neighbours_drawn_at_once_are_rejected(monkeypatch):
-    monkeypatch.setattr("dvae_eval.sampling.replicas.has_numba", lambda: False)
+    monkeypatch.setattr("dvae_eval.sampling.tempering.has_numba", lambda: False)
     assert distance_on_a_rung(2, broken=True) > 0.03
 
 

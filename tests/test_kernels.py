@@ -11,11 +11,10 @@ from scipy.special import expit
 
 from dvae_core.errors import ConfigError
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import kernels, replicas_numba
-from dvae_eval.sampling import replicas as replicas_module
+from dvae_eval.sampling import kernels, replicas_numba, tempering
 from dvae_eval.sampling.reference import Reference
-from dvae_eval.sampling.replicas import make_replicas
 from dvae_eval.sampling.schedule import Schedule
+from dvae_eval.sampling.tempering import make_replicas
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 
@@ -59,7 +58,7 @@ def all_states(n):
 
 @pytest.fixture(params=["numba", "torch"])
 def engine(request, monkeypatch):
-    monkeypatch.setattr(replicas_module, "has_numba", lambda: request.param == "numba")
+    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
     return request.param
 
 

@@ -12,9 +12,9 @@ from dvae_eval.exact.plan import enumerate_states, exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.sampling.replicas import make_replicas
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
+from dvae_eval.sampling.tempering import make_replicas
 from tests.solved import blocks, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
@@ -375,5 +375,5 @@ def test_tempering_leaves_every_rung_invariant(beta_index):
 
 def test_a_wrong_exchange_rule_is_rejected(monkeypatch):
     """Exchanges that are always accepted carry hot states to the cold end; torch lets the rule be replaced."""
-    monkeypatch.setattr("dvae_eval.sampling.replicas.has_numba", lambda: False)
+    monkeypatch.setattr("dvae_eval.sampling.tempering.has_numba", lambda: False)
     assert tempered_distribution(lambda log_acceptance: log_acceptance * 0 + 1, 2) > 0.03

@@ -19,8 +19,9 @@ from ..machine import Machine, Reduced
 from ..runtime.memory_estimate import tempering_bytes
 from ..sampling.basins import find_basins
 from ..sampling.reference import Reference, fitted_reference
-from ..sampling.replicas import Replicas, make_replicas
+from ..sampling.replicas import Replicas
 from ..sampling.schedule import Schedule
+from ..sampling.tempering import make_replicas
 from .adapt import FIRST_RUNGS, run_pilot
 from .bar import Bridge, WorkSums, bridge_of_sums
 

@@ -16,24 +16,19 @@ exchanges between neighbours: even and odd pairs in turn (non-reversible exchang
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dvae_core.errors import ConfigError
-from dvae_core.rng import numpy_generator
 
-from ..machine import Machine
-from .reference import Reference
 from .schedule import Schedule
 
-__all__ = ["Replicas", "Works", "make_replicas"]
+__all__ = ["Replicas", "Works"]
 
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
@@ -133,84 +128,3 @@ class Replicas(ABC):
         if {k: a.shape for k, a in own.items()} != {k: np.shape(a) for k, a in state.items()}:
             raise ConfigError("the saved state of tempering is another run's; start afresh")
         self._load(state)
-
-
-def make_replicas(
-    machine: Machine,
-    schedule: Schedule,
-    n_replicates: int,
-    seed: int,
-    round: int,
-    device: str = "cpu",
-    *,
-    reference: Reference | None = None,
-    v: Bits | None = None,
-    exchange: Literal["even-odd", "random"] = "even-odd",
-    energies: Literal["reduced", "joint"] = "reduced",
-    threads: int = 1,
-) -> Replicas:
-    """Return replicas of a machine, run by compiled kernels or by torch.
-
-    Parameters
-    ----------
-    machine : BipartiteMachine or GeneralMachine
-        The smaller side is kept, the larger one is summed out; of a general machine, a class of its colouring.
-    schedule : Schedule
-        Shared by all replicates.
-    n_replicates : int
-        Independent copies, each with its own random numbers.
-    seed, round : int
-        Fix all random numbers; every round of an estimate has its own.
-    device : str
-        "cpu" runs compiled kernels, or torch where numba cannot be imported; any other is torch's.
-    reference : Reference, optional
-        The distribution at β = 0; uniform by default.
-    v : uint8, shape (n_replicates, n_rungs, n_kept), optional
-        First states of the kept units; by default drawn from the reference.
-    exchange : {"even-odd", "random"}
-        Even and odd pairs in turn, or as a coin says, each replicate its own.
-    energies : {"reduced", "joint"}
-        Whether works and energies are those of v alone, or of (v, h), with h what v was drawn from.
-    threads : int
-        How many threads share the replicates on a CPU; results do not depend on it.
-
-    Raises
-    ------
-    ConfigError
-        If `v` has another shape.
-    """
-    reduced, reference = machine.reduced(), reference or Reference.uniform(machine)
-    shape = (n_replicates, len(schedule.betas), len(reduced.b))
-    if v is None:
-        v = _drawn(reference, shape, seed, round)
-    if v.shape != shape:
-        raise ConfigError(f"first states have shape {v.shape}; give (n_replicates, n_rungs, n_kept) = {shape}")
-    model = (reduced, reference, schedule, v, seed, round, exchange, energies == "joint")
-    if torch.device(device).type == "cpu" and has_numba():
-        from .replicas_numba import CompiledReplicas
-
-        return CompiledReplicas(*model, threads)
-    from .replicas_torch import TorchReplicas
-
-    return TorchReplicas(*model, device)
-
-
-def has_numba() -> bool:
-    """Return whether the compiled kernels can be had; if not, say so once."""
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        warnings.warn(
-            f"parallel tempering runs in torch, several times as slow as compiled: {error}; install numba",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-        return False
-    return True
-
-
-def _drawn(reference: Reference, shape: tuple[int, int, int], seed: int, round: int) -> NDArray[np.uint8]:
-    """Return kept units drawn from the reference, every replicate with its own random numbers."""
-    p = np.exp(-np.logaddexp(0, -reference.b))
-    draws = [numpy_generator(seed, "tempering", round, k, 0).random(shape[1:]) < p for k in range(shape[0])]
-    return np.array(draws, np.uint8)
