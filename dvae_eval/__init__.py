@@ -1,22 +1,55 @@
-"""Estimators: log Z, importance-weighted log-likelihoods and their diagnostics.
+"""Estimators: log Z of Boltzmann machines and log-likelihoods of models, each with its error and a verdict.
 
-`dvae_eval.estimate_log_z` takes NumPy arrays; everything else is imported from its own module.
+These names are the package's interface; all else is private by convention.  They are imported when they are first
+used: `dvae-eval --help` needs neither torch nor scipy.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dvae_core.lazy import lazy_names
+
+__all__ = [
+    "BipartiteMachine",
+    "Check",
+    "GeneralMachine",
+    "LikelihoodConfig",
+    "LogZConfig",
+    "ReadConfig",
+    "cluster",
+    "estimate_log_likelihood",
+    "estimate_log_z",
+    "load_result",
+    "machine_from_couplings",
+    "machine_of",
+    "read_machine",
+]
 
 if TYPE_CHECKING:
-    from .log_z.estimate_log_z import estimate_log_z as estimate_log_z
-
-__all__ = ["estimate_log_z"]
-
-
-def __getattr__(name: str) -> Any:
-    """Import torch and scipy when an estimator is asked for, and no sooner: `dvae-eval --help` needs neither."""
-    if name in __all__:
-        from .log_z import estimate_log_z as routes
-
-        return getattr(routes, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .config import LikelihoodConfig, LogZConfig
+    from .likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+    from .log_z.estimate_log_z import estimate_log_z
+    from .machine import BipartiteMachine, GeneralMachine, machine_from_couplings
+    from .readers import ReadConfig, read_machine
+    from .results import Check, load_result
+    from .runtime.pool import cluster
+else:  # hidden from type checkers, to which any name would then be one
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "BipartiteMachine": "machine:BipartiteMachine",
+            "Check": "results:Check",
+            "GeneralMachine": "machine:GeneralMachine",
+            "LikelihoodConfig": "config:LikelihoodConfig",
+            "LogZConfig": "config:LogZConfig",
+            "ReadConfig": "readers:ReadConfig",
+            "cluster": "runtime.pool:cluster",
+            "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
+            "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
+            "load_result": "results:load_result",
+            "machine_from_couplings": "machine:machine_from_couplings",
+            "machine_of": "likelihood.estimate_log_likelihood:machine_of",
+            "read_machine": "readers:read_machine",
+        },
+    )
