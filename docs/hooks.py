@@ -1,4 +1,4 @@
-"""What the site makes of its pages: the commands' reference, the list of modules, and equations as MathML.
+"""What the site makes of its pages: the references of commands and library, and equations as MathML.
 
 All of it is made from the code when the site is built, so none of it can fall behind.
 """
@@ -19,6 +19,7 @@ from latex2mathml.converter import convert
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
 COMMANDS = "<!-- the commands -->"
+INTERFACE = re.compile(r"<!-- the interface of (\w+) -->")
 MODULES = re.compile(r"<!-- the modules of (\w+) -->")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
@@ -27,6 +28,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the generated references where the pages ask for them."""
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
+    markdown = INTERFACE.sub(lambda found: "\n".join(interface(found[1])), markdown)
     return MODULES.sub(lambda found: "\n\n".join(f"::: {name}" for name in modules(found[1])), markdown)
 
 
@@ -105,18 +107,40 @@ def literal(text: str) -> str:
     return re.sub(r"([\\`*_<>|#$])", r"\\\1", text)
 
 
-# --- the modules ----------------------------------------------------------------------------------------------
+# --- the library ----------------------------------------------------------------------------------------------
+
+
+def interface(package: str) -> Iterator[str]:
+    """Yield the lines of a table of the names that a package offers, each linked to its description."""
+    offered = import_module(package)
+    yield from ("| name | what it is |", "| --- | --- |")
+    for name in sorted(set(offered.__all__) - {"__version__"}, key=str.casefold):
+        value = getattr(offered, name)
+        summary = (value.__doc__ or "").strip().partition("\n")[0]
+        yield f"| [`{name}`][{value.__module__}.{value.__qualname__}] | {summary.replace('|', chr(92) + '|')} |"
 
 
 def modules(package: str) -> list[str]:
-    """Return the modules of a package that offer something, in alphabetical order."""
+    """Return what a package's page describes: its modules that offer something, in alphabetical order.
+
+    Of an `__init__` these are its own functions and classes alone; what it only hands on is described where it is.
+    """
     folder = PACKAGES[package] / package
-    found = []
+    found: list[str] = []
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(PACKAGES[package]).with_suffix("").parts
-        if public_names(path) and path.name != "__init__.py":
+        if path.name == "__init__.py":
+            found += [".".join((*parts[:-1], name)) for name in own_names(path)]
+        elif public_names(path):
             found.append(".".join(parts))
     return found
+
+
+def own_names(path: Path) -> list[str]:
+    """Return the public functions and classes that a module defines itself."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [name for name in defined if name in public_names(path)]
 
 
 def public_names(path: Path) -> list[str]:

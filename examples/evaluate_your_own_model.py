@@ -13,11 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from dvae_core.data import load
-from dvae_eval.config import LikelihoodConfig, LogZConfig
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-from dvae_eval.log_z.estimate_log_z import estimate_log_z
-from dvae_eval.machine import BipartiteMachine
+from dvae_core import load_data
+from dvae_eval import BipartiteMachine, LikelihoodConfig, estimate_log_likelihood, estimate_log_z
 
 N_LEFT, N_RIGHT = 4, 4
 
@@ -66,10 +63,10 @@ def exact_log_likelihood(model: MyModel, images: np.ndarray, log_z: float) -> fl
 
 def main() -> None:
     torch.manual_seed(0)
-    images = load("bars-and-stripes-3x3").fixed("test")
+    images = load_data("bars-and-stripes-3x3").fixed("test")
     model = MyModel(images.shape[1])
 
-    log_z = estimate_log_z(model.prior(), LogZConfig(seed=0))
+    log_z = estimate_log_z(model.prior(), seed=0)
     config = LikelihoodConfig(n_samples=10_000, limit=20)
     result = estimate_log_likelihood(model, images, log_z, config, prior=model.prior())
 

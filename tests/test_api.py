@@ -111,3 +111,45 @@ def test_names_outlive_the_import_of_modules_called_like_them(tmp_path):
         "assert dvae_core.load_data is dvae_core.data.load",
         tmp_path,
     )
+
+
+# --- the documentation ----------------------------------------------------------------------------------------
+
+
+def documented_code():
+    """The name and the code of every Python block of the pages, and of every example."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+            yield page.relative_to(ROOT).as_posix(), code
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+
+
+def private_imports(code):
+    """The imports in `code` of what the packages do not offer."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("dvae_") and "." in alias.name)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dvae_"):
+            offered = import_module(node.module).__all__ if node.module in PACKAGES else []
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name not in offered)
+
+
+def test_pages_and_examples_use_the_interface_alone():
+    pieces = list(documented_code())
+    assert {name for name, _ in pieces} >= {"README.md", "docs/tutorial.md", "examples/evaluate_your_own_model.py"}
+    assert {name: found for name, code in pieces if (found := list(private_imports(code)))} == {}
+
+
+def test_every_name_is_met_in_the_pages():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    words = {word for page in pages for word in re.findall(r"\w+", page.read_text(encoding="utf-8"))}
+    assert {name for _, name in NAMES} - words <= {"GeneralMachine", "__version__"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import dvae_eval.results", "from dvae_eval.results import Check", "from dvae_eval import results"],
+)
+def test_a_private_import_would_be_found(code):
+    assert list(private_imports(code))
