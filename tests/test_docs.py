@@ -164,6 +164,44 @@ def test_a_wrong_command_would_be_found(line, tmp_path, monkeypatch):
             parse(line)
 
 
+# --- the contributor's map ------------------------------------------------------------------------------------
+
+
+def quoted(text):
+    """The words in back quotes: paths of the repository, and names that stand in its files."""
+    words = re.findall(r"`([^`\n]+)`", text)
+    paths = [word for word in words if "/" in word and re.fullmatch(r"[\w./-]+", word)]
+    return paths, [word for word in words if re.fullmatch(r"[A-Za-z_]+", word)]
+
+
+def strayed(line):
+    """The paths of a line that do not exist, and its names that are in none of the files at its paths."""
+    paths, names = quoted(line)
+    text = "".join((ROOT / path).read_text() for path in paths if (ROOT / path).is_file())
+    return [path for path in paths if not (ROOT / path).exists()] + [
+        name for name in names if not re.search(rf"\b{name}\b", text)
+    ]
+
+
+def test_the_map_of_contributing_is_true():
+    """Every path named there exists, and what is to be changed in a file is in it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [path for path in quoted(text)[0] if not (ROOT / path).exists()] == []
+    (trips,) = re.findall(r"^## To change X, open Y\n(.*?)^## ", text, re.S | re.M)
+    rows = [line for line in trips.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 12
+    assert {row: found for row in rows if (found := strayed(row))} == {}
+    folders = {path.parent for package in ("dvae_core", "dvae_eval") for path in (ROOT / package).glob("*/*.py")}
+    assert not [folder for folder in folders if f"`{folder.relative_to(ROOT).as_posix()}/`" not in text]
+
+
+def test_a_wrong_turn_would_be_found():
+    assert strayed("| x | `no_such_table` in `dvae_core/config.py`, `dvae_core/no_such_file.py` |") == [
+        "dvae_core/no_such_file.py",
+        "no_such_table",
+    ]
+
+
 # --- completeness ---------------------------------------------------------------------------------------------
 
 
