@@ -39,7 +39,6 @@ PACKAGES = (
     "rich",
     "click",
     "joblib",
-    "networkx",
 )
 REINSTALL = "reinstall with the pinned versions: pip install -c constraints.txt ."
 # |z| beyond this has a chance of 6 in 100 000; the seed is fixed, so that a sound installation always passes.
