@@ -1,4 +1,4 @@
-"""Run a command, and turn whatever goes wrong into one line and an exit status (DESIGN.md, section 5)."""
+"""Run a command, and turn whatever goes wrong into one line and an exit status."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Prior(nn.Module, ABC):
         z : float, shape (..., n_units)
             All units; those that are summed out do not matter.
         beta : float or shape (..., 1)
-            Inverse temperature.  The result is not β times a fixed energy (DESIGN 3.9).
+            Inverse temperature.  The result is not linear in β: softplus(β x) is not β softplus(x).
         """
 
     @abstractmethod
