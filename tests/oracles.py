@@ -20,6 +20,26 @@ def all_states(n: int) -> Tensor:
     return torch.tensor(list(itertools.product((0.0, 1.0), repeat=n)), dtype=torch.float64)
 
 
+def enumerate_states(n: int) -> np.ndarray:
+    """Return all binary states of n units, float64, shape (2^n, n), the first unit changing fastest."""
+    return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
+
+
+def order_cost(bonds, n_units: int, order) -> int:
+    """Return the entries of all tables together when the units of a graph are summed out in this order."""
+    neighbours = {unit: set() for unit in range(n_units)}
+    for i, j in np.asarray(bonds).tolist():
+        neighbours[i].add(j)
+        neighbours[j].add(i)
+    cost = 0
+    for unit in order:
+        others = neighbours.pop(unit)
+        cost += 2 ** (1 + len(others))
+        for other in others:
+            neighbours[other] = (neighbours[other] | others) - {other, unit}
+    return cost
+
+
 def naive_log_z(W, b_left, b_right) -> float:
     """Return log Z by visiting every joint state of both sides, one at a time, in Python floats."""
     W, b_left, b_right = (np.asarray(a, dtype=float) for a in (W, b_left, b_right))

@@ -11,12 +11,13 @@ import pytest
 from scipy.integrate import cumulative_trapezoid
 
 from dvae_core.errors import ConfigError, DataError, NumericalError, OverlapError
-from dvae_eval.exact.plan import enumerate_states, exact_log_z
+from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import post_run
 from dvae_eval.log_z.post_run import reduced_potentials, thermodynamic_integration
 from dvae_eval.log_z.with_pymbar import bar, mbar, quiet_pymbar
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from dvae_eval.sampling.reference import Reference
+from tests.oracles import enumerate_states
 
 
 def harmonic(centres, widths, n, seed=0):

@@ -10,16 +10,14 @@ from scipy.special import gammaln
 
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.exact import enumeration
-from dvae_eval.exact.elimination import log_z_by_elimination
+from dvae_eval.exact.elimination import Elimination
 from dvae_eval.exact.groups import grouped
 from dvae_eval.exact.plan import (
     AUTO_SECONDS,
     EXACT_SECONDS,
-    enumerated_log_z,
     exact_log_z,
     exact_plan,
     exact_route,
-    exact_seconds,
 )
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from tests.ising import ising, kaufman_log_z, torus
@@ -80,6 +78,11 @@ def random_graph(n, density, scale, seed=0):
     rng = np.random.default_rng(seed)
     J = np.triu(rng.normal(size=(n, n)) * (rng.random((n, n)) < density), 1) * scale
     return machine_from_couplings(J, rng.normal(size=n) * scale)
+
+
+def enumerated_log_z(reduced, progress=None, threads=None):
+    """Return log Z by enumerating the kept units as if they were one part."""
+    return enumeration.enumeration(grouped(reduced)).log_z(progress, threads)
 
 
 def both_ways(reduced, monkeypatch):
@@ -156,7 +159,7 @@ def test_a_curie_weiss_model_of_120_units():
         gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1) + J * k * (k - 1) / 2 + h * k
     )
     machine = curie_weiss(n, J, h)
-    assert exact_seconds(machine) < 1
+    assert exact_plan(machine).seconds < 1
     assert abs(exact_log_z(machine) - expected) < 1e-12 * expected
 
 
@@ -271,8 +274,9 @@ def test_what_takes_too_long_is_refused_in_one_line():
         exact_log_z(random_machine(40, 40))
     with pytest.raises(ConfigError, match=r"500 units would have to be enumerated, .*pt-bar"):
         exact_log_z(random_machine(500, 500))
-    with pytest.raises(ConfigError, match="too many to enumerate"):
-        enumerated_log_z(random_machine(70, 70).reduced())
+    assert grouped(random_machine(70, 70).reduced()) is None
+    with pytest.raises(ConfigError, match="too many units to enumerate"):
+        exact_plan(random_machine(70, 70)).log_z()
 
 
 def test_the_time_that_the_exact_value_takes_decides():
@@ -282,8 +286,8 @@ def test_the_time_that_the_exact_value_takes_decides():
     assert exact_route(random_machine(34, 64)) is None
     assert exact_route(random_machine(34, 64), EXACT_SECONDS) == "enumeration"
     assert exact_route(random_machine(64, 64), EXACT_SECONDS) is None
-    assert AUTO_SECONDS < exact_seconds(random_machine(34, 64)) < EXACT_SECONDS
-    assert exact_seconds(random_machine(500, 500)) is None
+    assert AUTO_SECONDS < exact_plan(random_machine(34, 64)).seconds < EXACT_SECONDS
+    assert exact_plan(random_machine(500, 500)).seconds == np.inf
 
 
 @given(st.data())
@@ -300,7 +304,7 @@ def test_all_routes_agree_on_any_small_machine(data):
     reduced = machine.reduced()
     bonds, couplings = reduced.bonds()
     found = [exact_log_z(machine), enumerated_log_z(reduced)]
-    found.append(log_z_by_elimination(bonds, couplings, reduced.biases, list(range(n))))
+    found.append(Elimination(bonds, couplings, reduced.biases, list(range(n)), [], 0).log_z())
     assert np.abs(np.array(found) - expected).max() < 1e-12 * max(1, abs(expected))
 
 

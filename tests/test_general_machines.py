@@ -7,13 +7,13 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_core.graphs import graph_edges
 from dvae_core.model.boltzmann import BoltzmannMachine
 from dvae_eval.config import LogZConfig
-from dvae_eval.exact.plan import enumerate_states, exact_log_z
+from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import read_machine
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
-from tests.oracles import brute_log_z
+from tests.oracles import brute_log_z, enumerate_states
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800}
 

@@ -17,7 +17,6 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import GradientConfig
-from dvae_eval.exact.plan import enumerate_states
 from dvae_eval.gradients import comparison as gradients_module
 from dvae_eval.gradients.comparison import (
     EXACT,
@@ -31,7 +30,7 @@ from dvae_eval.gradients.comparison import (
 )
 from dvae_eval.gradients.estimators import ESTIMATORS, Estimator
 from dvae_eval.results import load_result
-from tests.oracles import exact_bound, tiny_model
+from tests.oracles import enumerate_states, exact_bound, tiny_model
 
 IMAGES = enumerate_states(3).astype(np.uint8)[[5, 2]]
 UNBIASED = [estimator.name for estimator in ESTIMATORS if estimator.is_unbiased]

@@ -8,13 +8,14 @@ import pytest
 import dvae_eval
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import LogZConfig
-from dvae_eval.exact.plan import enumerate_states, exact_log_z
+from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
+from tests.oracles import enumerate_states
 from tests.solved import blocks, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}

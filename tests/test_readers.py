@@ -13,11 +13,12 @@ from scipy.io import savemat
 from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError, DataError
-from dvae_eval.exact.plan import enumerate_states, exact_log_z
+from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import ReadConfig, Reading, read_machine, recognise
 from dvae_eval.readers.arrays import PAIRS, WEIGHTS, read_arrays
 from dvae_eval.readers.write import SUFFIXES, write_machine
+from tests.oracles import enumerate_states
 
 FORMATS = Path(__file__).parent / "data" / "formats"
 EXPECTED = json.loads((FORMATS / "expected.json").read_text())

@@ -166,14 +166,6 @@ class DVAE(nn.Module):
         logits: Tensor = self.decoder(self.continuous_prior.context(zeta, layers))
         return logits
 
-    def generate(self, z: Tensor, rho: Tensor, eps: Tensor) -> Tensor:
-        """Return p(x = 1), shape (..., n_pixels), for RBM units z and fresh noise for ζ and 𝔷 from the prior.
-
-        ρ has the shape of z, whatever the transformation.
-        """
-        zeta = self.smoothing.sample(z, rho)
-        return self.decode(zeta, self.continuous_prior.sample(zeta, eps)).sigmoid()
-
 
 def without_smoothing(model: DVAE) -> DVAE:
     """Return a copy of a trained model with ζ = z, its limit of infinite sharpness (footnote 5), to evaluate.

@@ -55,23 +55,9 @@ class RBM(Prior):
         return -((left @ self.W * right).sum(-1) + left @ self.b_left + right @ self.b_right)
 
     def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the reduced potential of the left side of z (..., n_units), the right side summed out."""
-        return self.free_energy_left(self.split(z)[0], beta)
-
-    def free_energy_left(self, left: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return -log Σ_{z_R} exp(-β E(z)), the reduced potential of the left side with the right summed out.
-
-        Parameters
-        ----------
-        left : float, shape (..., n_left)
-        beta : float or shape (..., 1)
-            Inverse temperature.  The result is not β times a fixed energy (DESIGN 3.9).
-        """
+        """Return the reduced potential of the left side, the right side summed out; see `Prior`."""
+        left = self.split(z)[0]
         return -scaled(left @ self.b_left, beta) - softplus(beta * (left @ self.W + self.b_right)).sum(-1)
-
-    def free_energy_right(self, right: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the reduced potential of the right side (..., n_right) with the left side summed out."""
-        return -scaled(right @ self.b_right, beta) - softplus(beta * (right @ self.W.T + self.b_left)).sum(-1)
 
     @torch.no_grad()
     def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:

@@ -21,7 +21,7 @@ from dvae_core.io.memory import available_memory
 from .elimination_orders import cheapest_order
 from .threads import available_threads
 
-__all__ = ["MAX_SECONDS", "Elimination", "elimination", "log_z_by_elimination"]
+__all__ = ["MAX_SECONDS", "Elimination", "elimination"]
 
 Float = NDArray[np.float64]
 Bonds = NDArray[np.intp]
@@ -93,14 +93,6 @@ class Elimination:
                 constant = float(z @ self.biases[self.fixed] + z @ J[:, self.fixed] @ z / 2)
                 log_sums.append(constant + _sum_out_all(steps, self.biases + z @ J, pool, meter))
         return float(np.logaddexp.reduce(log_sums))
-
-
-def log_z_by_elimination(bonds: Bonds, couplings: Float, biases: Float, order: Sequence[int]) -> float:
-    """Return log Z, nats, summing out one unit after the other, `order` holding every unit once.
-
-    The other parameters are those of `Elimination`.
-    """
-    return Elimination(bonds, couplings, biases, list(order), [], 0).log_z()
 
 
 def elimination(

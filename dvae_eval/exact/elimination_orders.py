@@ -9,7 +9,7 @@ A graph is a list of integers: bit j of the i-th says whether units i and j are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
 
-__all__ = ["cheapest_order", "order_cost"]
+__all__ = ["cheapest_order"]
 
 Graph = list[int]
 Key = Callable[[Graph, int], int]
@@ -104,15 +104,6 @@ def _improved_in_rounds(graph: Graph, found: list[Found]) -> Found:
 def _cost(found: Found) -> int:
     """Return the cost of what was found."""
     return found[1]
-
-
-def order_cost(bonds: NDArray[np.intp], n_units: int, order: Iterable[int]) -> int:
-    """Return the entries of all tables together."""
-    graph, cost = _graph(bonds, n_units), 0
-    for unit in order:
-        cost += _table(graph[unit])
-        _sum_out(graph, unit)
-    return cost
 
 
 def _table(neighbours: int) -> int:

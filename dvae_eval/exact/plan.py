@@ -31,12 +31,9 @@ __all__ = [
     "EXACT_SECONDS",
     "MAX_ENUMERATED",
     "ExactPlan",
-    "enumerate_states",
-    "enumerated_log_z",
     "exact_log_z",
     "exact_plan",
     "exact_route",
-    "exact_seconds",
 ]
 
 Float = NDArray[np.float64]
@@ -51,11 +48,6 @@ MAX_ENUMERATED = 31
 QUICK = 0.02
 # Attempts to find a large independent set of a graph that is not bipartite, if it has at most so many units.
 INDEPENDENT_SETS, INDEPENDENT_SET_UNITS = 50, 200
-
-
-def enumerate_states(n: int) -> Float:
-    """Return all states of n binary units, shape (2^n, n), the first unit changing fastest."""
-    return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,7 @@ class ExactPlan:
         threads : int, optional
             Threads to compute with; as many as there are cores unless given.  They do not change the value.
         """
-        total, done, values = max(1, round(1000 * self.seconds)), 0.0, []
+        total, done, values = max(1, round(min(1000 * self.seconds, 1e15))), 0.0, []
         for part in self.parts:
             values.append(part.log_z(_share(progress, done, 1000 * part.seconds, total), threads))
             done += 1000 * part.seconds
@@ -141,12 +133,6 @@ def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | No
     return plan.route if plan.seconds <= max_seconds else None
 
 
-def exact_seconds(machine: Machine) -> float | None:
-    """Return roughly how long the exact log Z takes on two cores, None if that is beyond all patience."""
-    seconds = exact_plan(machine).seconds
-    return seconds if math.isfinite(seconds) else None
-
-
 def exact_log_z(machine: Machine, progress: Progress | None = None, threads: int | None = None) -> float:
     """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` for the parameters.
 
@@ -162,21 +148,6 @@ def exact_log_z(machine: Machine, progress: Progress | None = None, threads: int
             "use --method pt-bar"
         )
     return plan.log_z(progress, threads)
-
-
-def enumerated_log_z(reduced: Reduced, progress: Progress | None = None, threads: int | None = None) -> float:
-    """Return log Z by enumerating the kept units, however long it takes, as if they were one part.
-
-    Raises
-    ------
-    ConfigError
-        If there are too many.
-    """
-    machine = grouped(reduced)
-    found = machine and enumeration(machine)
-    if not found or math.isinf(found.seconds):
-        raise ConfigError(f"{len(reduced.b)} units are too many to enumerate; use exact_log_z")
-    return found.log_z(progress, threads)
 
 
 # --- planning -----------------------------------------------------------------------------------------------
