@@ -20,11 +20,11 @@ import torch
 from scipy.io import savemat
 
 from dvae_core.errors import CheckpointError, ConfigError, DataError, DvaeError
-from dvae_core.io import containers, matlab
+from dvae_core.io import containers
 from dvae_core.io.torch_files import read_torch
 from dvae_core.training.checkpoint import load_model
 from dvae_eval import machine
-from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers import ReadConfig, read_machine, sparse
 
 FORMATS = Path(__file__).parent / "data" / "formats"
 SMALL = 64 << 20  # bytes that reading a small file may take, PyTorch's import aside
@@ -276,7 +276,7 @@ def test_small_files_that_would_become_large_arrays(tmp_path, bounded, monkeypat
 def test_complex_and_sparse_matlab_matrices_take_no_more_room_than_they_have(tmp_path, monkeypatch):
     savemat(tmp_path / "m.mat", {"W": 1j * np.ones((300, 300)), "b": np.zeros(300), "c": np.zeros(300)})
     refused(tmp_path / "m.mat", "complex")
-    monkeypatch.setattr(matlab, "LIMIT_ENTRIES", 3)
+    monkeypatch.setattr(sparse, "LIMIT_ENTRIES", 3)
     savemat(tmp_path / "m.mat", {"J": scipy.sparse.csc_array(np.triu(np.ones((4, 4)), 1)), "b": np.zeros(4)})
     refused(tmp_path / "m.mat", "sparse matrix of more than 3 entries")
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.containers import read_mat
 from .dataset import SPLITS, DataSet
 from .fetch import Remote
-from .public import Bytes, Public, read_packed, square_split, upright, verified
+from .public import Bytes, Public, read_mat, read_packed, square_split, upright, verified
 
 __all__ = ["CALTECH101"]
 
@@ -30,10 +29,9 @@ CALTECH_MAT = Remote(
 
 def _caltech_raw(paths: Sequence[Path]) -> DataSet:
     """Read the MATLAB file, whose rows are images column by column."""
-    CALTECH_MAT.check(paths[0])
     names = {"train": "train", "valid": "val", "test": "test"}
     wanted = [f"{name}_{kind}" for name in names.values() for kind in ("data", "labels")]
-    content = read_mat(paths[0], wanted)
+    content = read_mat(CALTECH_MAT, paths[0], wanted)
     arrays = {split: upright(content[f"{name}_data"]) for split, name in names.items()}
     arrays |= {f"{split}_labels": content[f"{name}_labels"] for split, name in names.items()}
     return _caltech({key: verified(arrays[key], CALTECH_SHA256[key], str(paths[0])) for key in arrays})

@@ -32,14 +32,24 @@ class Remote:
     digest: str
     n_bytes: int | None = None
 
-    def check(self, path: Path) -> None:
-        """Raise DataError if the file at `path` has other bytes."""
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that the file may have."""
+        return LIMIT_BYTES if self.n_bytes is None else self.n_bytes
+
+    def read(self, path: Path) -> bytes:
+        """Return the bytes of the file at `path`; DataError if they are not the published ones."""
         try:
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, self.hasher).hexdigest()
+                content = file.read(self.most_bytes + 1)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from error
-        self.compare(found, str(path))
+        if len(content) > self.most_bytes:
+            raise DataError(f"{path}: damaged or altered: more than {self.most_bytes} bytes")
+        hasher = self.hasher()
+        hasher.update(content)
+        self.compare(hasher.hexdigest(), str(path))
+        return content
 
     def compare(self, found: str, where: str) -> None:
         """Raise DataError if the digest `found` is not the published one."""
@@ -123,9 +133,8 @@ class _Checked:
     def write(self, chunk: bytes) -> None:
         """Pass `chunk` on; DataError once there is more than there should be, so that nothing fills the disk."""
         self.n_bytes += len(chunk)
-        limit = LIMIT_BYTES if self.remote.n_bytes is None else self.remote.n_bytes
-        if self.n_bytes > limit:
-            raise DataError(f"more than {limit} bytes")
+        if self.n_bytes > self.remote.most_bytes:
+            raise DataError(f"more than {self.remote.most_bytes} bytes")
         self.hasher.update(chunk)
         self.file.write(chunk)
         self.advance(len(chunk))

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..io.containers import read_mat
 from . import stable
 from .dataset import DataSet
 from .fetch import Remote
-from .public import GREY, Bytes, Public, read_packed, square_split, upright
+from .public import GREY, Bytes, Public, read_mat, read_packed, square_split, upright
 
 __all__ = ["OMNIGLOT"]
 
@@ -46,8 +45,7 @@ REBUILT_NOTE = (
 
 def _omniglot_raw(paths: Sequence[Path]) -> DataSet:
     """Read chardata.mat, whose images are columns of probabilities, and each of these column by column."""
-    CHARDATA.check(paths[0])
-    content = read_mat(paths[0], ["data", "target", "testdata", "testtarget"])
+    content = read_mat(CHARDATA, paths[0], ["data", "target", "testdata", "testtarget"])
     arrays = {
         "train": _chardata_images(content["data"]),
         "train_labels": content["target"].argmax(axis=0).astype(np.uint8),

@@ -7,7 +7,8 @@ container, what is decoded from it must have the SHA-256 that belongs to the dat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = [
     "Public",
     "load_public",
     "locate",
+    "read_mat",
     "read_packed",
     "square_split",
     "upright",
@@ -94,6 +96,17 @@ def read_packed(path: Path, names: Mapping[str, str], digests: Mapping[str, str]
     """Return the arrays of an NPZ file under our own keys; `names` are theirs in the file."""
     arrays = read_npz(path, names.values())
     return {key: verified(arrays[name], digests[key], f'{path}, array "{name}"') for key, name in names.items()}
+
+
+def read_mat(remote: Remote, path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Return the named arrays of a MATLAB file, in the type that they are stored in.
+
+    The file must be `remote` to the bit: `loadmat` trusts what a file claims.
+    """
+    from scipy.io import loadmat
+
+    arrays: dict[str, NDArray[Any]] = loadmat(io.BytesIO(remote.read(path)), variable_names=list(names))
+    return arrays
 
 
 def square_split(images: Bytes, labels: Bytes | None = None) -> Split:

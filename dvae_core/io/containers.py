@@ -1,4 +1,4 @@
-"""Strict readers of the files that arrays come in: NPY and NPZ, IDX, text of zeros and ones, MATLAB.
+"""Strict readers of the files that arrays come in: NPY and NPZ, IDX, text of zeros and ones.
 
 Each returns arrays or raises a DataError of one line that names the file; none executes what a file holds,
 and none allocates more than `LIMIT_BYTES` for the arrays it returns, whatever a header claims.
@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, DvaeError
-from . import matlab
 from .memory import available_memory, in_bytes
 
 __all__ = [
@@ -30,14 +29,12 @@ __all__ = [
     "advice",
     "check_count",
     "check_size",
-    "mat_names",
     "npz_names",
     "open_archive",
+    "open_binary",
     "read_amat",
     "read_array",
     "read_idx",
-    "read_mat",
-    "read_mat_variables",
     "read_npy",
     "read_npz",
     "reading",
@@ -124,7 +121,7 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
     """Return the array of bytes with `n_axes` axes that an IDX file, plain or gzipped, holds."""
-    with reading(path, "IDX"), _open(path) as stream:
+    with reading(path, "IDX"), open_binary(path) as stream:
         if stream.read(4) != bytes([0, 0, 8, n_axes]):
             raise DataError(f"{path}: not an IDX file of bytes with {n_axes} axes")
         shape = struct.unpack(f">{n_axes}I", stream.read(4 * n_axes))
@@ -138,7 +135,7 @@ def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
 
 def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
     """Return the (n, n_columns) array of a text file, plain or gzipped, of zeros and ones between blanks."""
-    with reading(path, "text"), _open(path) as stream:
+    with reading(path, "text"), open_binary(path) as stream:
         content = np.frombuffer(_read_at_most(stream, LIMIT_BYTES + 1), np.uint8)
     check_size(content.size, str(path))
     if content.size % (2 * n_columns) == 0:
@@ -148,28 +145,6 @@ def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
         if values.max(initial=0) <= 1 and blank.all() and newline.all():
             return values
     raise DataError(f"{path}: not lines of {n_columns} values 0 or 1 with single blanks between them")
-
-
-def mat_names(path: Path) -> list[str]:
-    """Return the names of the variables in a MATLAB file of version 5 to 7."""
-    with reading(path, "MATLAB"):
-        return matlab.names(_whole(path))
-
-
-def read_mat(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Return the named arrays, full and real, of a MATLAB file of version 5 to 7."""
-    names = list(names)
-    found = read_mat_variables(path, names)
-    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
-    if missing := [name for name in names if name not in arrays]:
-        raise DataError(f'{path}: holds no array "{missing[0]}"')
-    return arrays
-
-
-def read_mat_variables(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any] | matlab.Coordinates]:
-    """Return those of the named variables that a MATLAB file of version 5 to 7 holds as real matrices."""
-    with reading(path, "MATLAB"):
-        return matlab.read(_whole(path), names, LIMIT_BYTES)
 
 
 def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
@@ -219,13 +194,7 @@ def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
     return content
 
 
-def _whole(path: Path) -> bytes:
-    """Return the bytes of a file of reasonable size."""
-    check_size(path.stat().st_size, str(path))
-    return path.read_bytes()
-
-
-def _open(path: Path) -> IO[bytes]:
+def open_binary(path: Path) -> IO[bytes]:
     """Open a file to read bytes, through gzip if its name ends with .gz."""
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
-from dvae_core.io.matlab import Coordinates
 
 from ..machine import MAX_COUPLINGS, check_units, pairs_once, real_array
 from .options import ReadConfig, Reading, from_bonds, from_sides
+from .sparse import Coordinates
 
 __all__ = ["KNOWN", "Array", "read_arrays"]
 

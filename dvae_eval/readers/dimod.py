@@ -18,6 +18,7 @@ from dvae_core.errors import DataError
 from dvae_core.io.containers import check_size
 
 from .options import ReadConfig, Reading, from_bonds
+from .sparse import from_compressed
 from .text import read_text
 
 __all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo"]
@@ -59,7 +60,15 @@ def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
         np.frombuffer(body, kind, count, sum(sizes[:i]))
         for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))
     )
-    ends = _ends(variables["start"].astype(np.int64), entries["other"].astype(np.int64))
+    found = from_compressed(
+        "its interactions",
+        (shape[0], shape[0]),
+        np.append(variables["start"].astype(np.int64), len(entries)),
+        entries["other"],
+        entries["bias"],
+        by_row=True,
+    )
+    ends = np.column_stack((found.row, found.column))
     below = ends[:, 1] < ends[:, 0]
     bias = entries["bias"].astype(np.float64)
     _check_mirrored(ends, bias, below)
@@ -88,15 +97,6 @@ def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype
         raise DataError(f"its header says {name} {str(found)[:20]!r}; save it anew")
     dtype: np.dtype[Any] = np.dtype(found).newbyteorder("<")
     return dtype
-
-
-def _ends(start: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the two variables of every entry, given where each variable's entries begin."""
-    stops = np.append(start, len(other))
-    counts = stops[1:] - stops[:-1]
-    if stops[0] != 0 or (counts < 0).any():
-        raise DataError("its variables do not fit its interactions; save it anew")
-    return np.column_stack((np.repeat(np.arange(len(start)), counts), other))
 
 
 def _check_mirrored(ends: NDArray[np.int64], bias: NDArray[np.float64], below: NDArray[np.bool_]) -> None:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import check_count, check_size
-from dvae_core.io.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
 from .extras import needs
 from .options import ReadConfig, Reading
+from .sparse import Coordinates, each_once, from_compressed
 
 if TYPE_CHECKING:
     import h5py
@@ -74,27 +74,19 @@ def _arrays(file: h5py.File, config: ReadConfig) -> Reading:
     arrays: dict[str, Array] = {}
     for name in names:
         if is_matlab and "MATLAB_sparse" in file[name].attrs:
-            arrays[name] = _sparse(_group(file, name))
+            arrays[name] = _sparse(name, _group(file, name))
         else:
             arrays[name] = _dataset(file, name).T if is_matlab else _dataset(file, name)
     return read_arrays(arrays, config, "MATLAB 7.3" if is_matlab else "HDF5")
 
 
-def _sparse(group: h5py.Group) -> Coordinates:
+def _sparse(name: str, group: h5py.Group) -> Coordinates:
     """Return a sparse matrix as MATLAB 7.3 stores it, column by column."""
-    n_rows = int(group.attrs["MATLAB_sparse"])
     start = _dataset(group, "jc").ravel()
     row = _dataset(group, "ir").ravel() if _is_inside(group, "ir") else np.empty(0, np.int64)
-    check_entries(max(len(start), len(row)))
-    start, row = start.astype(np.int64), row.astype(np.int64)
     value = _dataset(group, "data").ravel() if _is_inside(group, "data") else np.empty(0)
-    counts = start[1:] - start[:-1]
-    if len(start) < 2 or start[0] != 0 or (counts < 0).any() or not start[-1] == len(row) == len(value):
-        raise DataError("J has columns that do not fit its entries; save it anew")
-    column = np.repeat(np.arange(len(counts)), counts)
-    if ((row < 0) | (row >= n_rows)).any() or len(np.unique(column * n_rows + row)) != len(row):
-        raise DataError("J has an entry outside its shape, or one place twice; save it anew")
-    return Coordinates((n_rows, len(counts)), row, column, value)
+    shape = int(group.attrs["MATLAB_sparse"]), len(start) - 1
+    return each_once(name, from_compressed(name, shape, start, row, value))
 
 
 def _is_inside(group: h5py.Group, name: str) -> bool:

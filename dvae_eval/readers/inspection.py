@@ -6,18 +6,17 @@ import gzip
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, DvaeError
 from dvae_core.io.containers import (
-    mat_names,
     npz_names,
+    open_binary,
     read_amat,
     read_idx,
-    read_mat_variables,
     read_npy,
     read_npz,
     reading,
@@ -25,6 +24,7 @@ from dvae_core.io.containers import (
 from dvae_core.io.files import sha256_file, shown
 
 from ..machine import BipartiteMachine, Machine
+from . import matlab5
 from .options import ReadConfig
 from .registry import FORMATS, read_machine, recognise
 
@@ -143,7 +143,7 @@ def _npy(path: Path) -> Facts:
 
 def _idx(path: Path) -> Facts:
     """Return what is known of an IDX file, plain or packed."""
-    with reading(path, "IDX"), _opened(path) as stream:
+    with reading(path, "IDX"), open_binary(path) as stream:
         n_axes = stream.read(4)[3]
     array = read_idx(path, n_axes)
     return {"is": "bytes in an IDX file" + (", images" if array.ndim == 3 else ""), "array": _described(array)}
@@ -151,7 +151,7 @@ def _idx(path: Path) -> Facts:
 
 def _amat(path: Path) -> Facts:
     """Return what is known of a text of zeros and ones, plain or packed."""
-    with reading(path, "text"), _opened(path) as stream:
+    with reading(path, "text"), open_binary(path) as stream:
         n_columns = len(stream.readline(1 << 20).split())
     return {"is": "a text of zeros and ones", "array": _described(read_amat(path, n_columns))}
 
@@ -163,17 +163,12 @@ def _packed(path: Path) -> Facts:
     return _idx(path) if start[:3] == b"\0\0\x08" else _amat(path)
 
 
-def _opened(path: Path) -> IO[bytes]:
-    """Open a file to read bytes, through gzip if its name ends with .gz."""
-    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
-
-
 def _arrays_of(path: Path, kind: str) -> dict[str, Facts]:
     """Return what is known of the arrays in an NPZ or MATLAB file."""
     if kind == "npz":
         found: Mapping[str, Any] = read_npz(path, npz_names(path), kinds="buifcSU")
     else:
-        found = read_mat_variables(path, mat_names(path)) if kind == "mat" else {}
+        found = matlab5.read_variables(path, matlab5.read_names(path)) if kind == "mat" else {}
     return {name: _described(array) for name, array in found.items() if isinstance(array, np.ndarray)}
 
 

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import advice, npz_names, read_npz
-from dvae_core.io.matlab import Coordinates, check_entries
 
 from .arrays import KNOWN, Array, read_arrays
 from .options import ReadConfig, Reading
+from .sparse import Coordinates, added, check_entries, from_compressed, whole_numbers
 
 __all__ = ["read"]
 
-Whole = NDArray[np.int64]
 PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col")
 
 
@@ -48,41 +46,25 @@ def _sparse(parts: Mapping[str, Any]) -> Coordinates:
         raise DataError(f"J is a sparse matrix of format {kind!r}; convert it with .tocsr() first")
     if missing := [name for name in needed if name not in parts]:
         raise DataError(f"J is a sparse matrix without {missing[0]}; save it with scipy.sparse.save_npz")
-    shape, value = tuple(_whole("shape", parts["shape"]).tolist()), parts["data"]
-    if len(shape) != 2 or min(shape) < 0 or max(shape) > 2**31:
-        raise DataError(f"J has shape {shape}; give (n_units, n_units), n_units at least 1")
-    check_entries(max(parts[name].size for name in needed))
-    first, second = (_whole(name, parts[name]) for name in needed)
+    sizes, value = tuple(whole_numbers("shape of the sparse J", parts["shape"]).tolist()), parts["data"]
+    if len(sizes) != 2 or min(sizes) < 0 or max(sizes) > 2**31:
+        raise DataError(f"J has shape {sizes}; give (n_units, n_units), n_units at least 1")
+    shape = sizes[0], sizes[1]
     if kind != "coo":
-        first = _expanded(first, len(second), shape[kind == "csc"])
-    row, column = (second, first) if kind == "csc" else (first, second)
+        found = from_compressed("J", shape, parts["indptr"], parts["indices"], value, by_row=kind == "csr")
+    else:
+        found = _coordinates(shape, parts["row"], parts["col"], value)
+    return added("J", found)
+
+
+def _coordinates(
+    shape: tuple[int, int], row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]
+) -> Coordinates:
+    """Return the entries of a matrix that is stored one by one."""
+    row, column = whole_numbers("row of the sparse J", row), whole_numbers("col of the sparse J", column)
+    check_entries(row.size)
     if not value.shape == row.shape == column.shape:
-        raise DataError(f"J has {value.size} entries in {row.size} rows and {column.size} columns; save it anew")
+        raise DataError(f"J has {value.size} entries in {row.size} rows and {column.size} columns; save it again")
     if len(row) and not (0 <= row.min() <= row.max() < shape[0] and 0 <= column.min() <= column.max() < shape[1]):
-        raise DataError(f"J has an entry outside its shape {shape}; save it anew")
-    return _added(shape, row, column, value)
-
-
-def _whole(name: str, array: NDArray[Any]) -> Whole:
-    """Return a vector of whole numbers."""
-    if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DataError(f"{name} of the sparse J is {array.dtype} of shape {array.shape}; save it anew")
-    return array.astype(np.int64)
-
-
-def _expanded(indptr: Whole, n_entries: int, n_lines: int) -> Whole:
-    """Return the line of every entry, given where the lines begin."""
-    counts = indptr[1:] - indptr[:-1]
-    if len(indptr) != n_lines + 1 or indptr[0] != 0 or indptr[-1] != n_entries or (counts < 0).any():
-        raise DataError("J has lines that do not fit its entries; save it anew")
-    return np.repeat(np.arange(n_lines), counts)
-
-
-def _added(shape: tuple[int, int], row: Whole, column: Whole, value: NDArray[Any]) -> Coordinates:
-    """Return entries with those of one place added."""
-    place, inverse = np.unique(row * shape[1] + column, return_inverse=True)
-    if len(place) == len(row):
-        return Coordinates(shape, row, column, value)
-    if value.dtype.kind == "c":
-        raise DataError(f"J is of type {value.dtype}; give real numbers")
-    return Coordinates(shape, *np.divmod(place, shape[1]), np.bincount(inverse, value, len(place)))
+        raise DataError(f"J has an entry outside its shape {shape}; save it again")
+    return Coordinates(shape, row, column, value)

@@ -14,10 +14,9 @@ import numpy as np
 from dvae_core.errors import DataError
 from dvae_core.io.containers import open_archive, reading
 from dvae_core.io.files import unchanged
-from dvae_core.io.matlab import is_mat
 from dvae_core.io.torch_files import is_torch_archive
 
-from . import dimod, skops, uai
+from . import dimod, matlab5, skops, uai
 from .options import ReadConfig, Reading
 
 __all__ = ["FORMATS", "Format", "read_machine", "recognise"]
@@ -57,7 +56,7 @@ FORMATS = {
     "torch": Format("PyTorch", (".pt", ".pth", ".ckpt", ".bin"), "torch_file:read"),
     "safetensors": Format("safetensors", (".safetensors",), "safetensors:read"),
     "hdf5": Format("HDF5", (".h5", ".hdf5", ".mat"), "hdf5:read"),
-    "mat": Format("MATLAB", (".mat",), "matlab:read"),
+    "mat": Format("MATLAB", (".mat",), "matlab5:read"),
     "skops": Format("skops", (".skops",), "skops:read"),
     "bqm": Format("dimod BQM", (".bqm",), "dimod:read_bqm"),
     "coo": Format("dimod COO", (".coo",), "dimod:read_coo"),
@@ -133,7 +132,7 @@ def _by_content(path: Path, start: bytes) -> str | None:
         return _of_archive(path)
     if start.startswith(HDF5) or start[512:].startswith(HDF5):
         return "hdf5"
-    if is_mat(start):
+    if matlab5.is_mat(start):
         return "mat"
     for magic, kind in ((dimod.MAGIC, "bqm"), (b"\x93NUMPY", "npy"), (b"\x1f\x8b", "gzip")):
         if start.startswith(magic):

@@ -11,34 +11,25 @@ import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Coordinates", "check_entries", "is_mat", "names", "read"]
+from dvae_core.io import containers
+
+from .arrays import KNOWN, Array, read_arrays
+from .options import ReadConfig, Reading
+from .sparse import Coordinates, each_once, from_compressed
+
+__all__ = ["is_mat", "read", "read_names", "read_variables"]
 
 HEADER, NAME_BYTES = 128, 4096
 MATRIX, COMPRESSED, INT8, INT32, UINT32, UTF8 = 14, 15, 1, 5, 6, 16
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 SPARSE, FULL = 5, range(6, 16)
 COMPLEX = 0x08
-LIMIT_ENTRIES = 1 << 26  # of a sparse matrix; they are sorted, and take more room than they have in the file
-
-
-class Coordinates(NamedTuple):
-    """A sparse matrix: its shape, and the places and values of the entries that are kept, each place once."""
-
-    shape: tuple[int, int]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    value: NDArray[Any]
-
-
-def check_entries(n_entries: int) -> None:
-    """Raise ValueError if a sparse matrix has more entries than a model plausibly does."""
-    if n_entries > LIMIT_ENTRIES:
-        raise ValueError(f"a sparse matrix of more than {LIMIT_ENTRIES} entries or columns")
 
 
 def _complex(shape: tuple[int, ...]) -> NDArray[Any]:
@@ -60,29 +51,39 @@ def is_mat(start: bytes) -> bool:
     return len(start) >= HEADER and start[124:128] in (b"\x00\x01IM", b"\x01\x00MI")
 
 
-def names(content: bytes) -> list[str]:
-    """Return the names of the variables in a file, those that `read` passes over as well."""
-    return [variable.header().name for variable in _variables(content)]
+def read(path: Path, config: ReadConfig) -> Reading:
+    """Return the machine of a MATLAB file."""
+    with containers.advice("save W, b_left and b_right, or J and b, with -v7"):
+        return read_arrays(read_variables(path, KNOWN), config, "MATLAB 5")
 
 
-def read(content: bytes, wanted: Iterable[str], limit: int) -> dict[str, NDArray[Any] | Coordinates]:
+def read_names(path: Path) -> list[str]:
+    """Return the names of the variables in a file, those that `read_variables` passes over as well."""
+    with containers.reading(path, "MATLAB"):
+        return [variable.header().name for variable in _variables(_content(path))]
+
+
+def read_variables(path: Path, wanted: Iterable[str]) -> dict[str, Array]:
     """Return those of the wanted variables that a file holds as matrices of numbers.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    wanted : iterable of str
-    limit : int
-        Most bytes that they may unpack to, together.
 
     Raises
     ------
-    ValueError, struct.error, zlib.error
-        If the file is damaged, holds a name twice, or unpacks to more than `limit`.
+    DataError
+        If the file is missing or damaged, holds a name twice, or unpacks to more than `containers.LIMIT_BYTES`.
     """
-    wanted = set(wanted)
-    found: dict[str, NDArray[Any] | Coordinates] = {}
+    with containers.reading(path, "MATLAB"):
+        return _read(_content(path), set(wanted), containers.LIMIT_BYTES)
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file of reasonable size."""
+    containers.check_size(path.stat().st_size, str(path))
+    return path.read_bytes()
+
+
+def _read(content: bytes, wanted: set[str], limit: int) -> dict[str, Array]:
+    """Return the wanted variables, which may unpack to `limit` bytes together."""
+    found: dict[str, Array] = {}
     for variable in _variables(content):
         header = variable.header()
         if header.name not in wanted or header.kind not in (SPARSE, *FULL):
@@ -187,20 +188,13 @@ class _Elements:
     def sparse(self, header: _Header) -> Coordinates:
         """Return the entries of a sparse matrix, which is stored column by column."""
         row, start, value = self._numbers(), self._numbers(), self._numbers()
-        if len(header.shape) != 2 or row.dtype.kind not in "iu" or start.dtype.kind not in "iu":
+        if len(header.shape) != 2:
             raise ValueError(f'array "{header.name}" is no sparse matrix')
-        check_entries(max(len(row), len(start)))
-        n_rows, n_columns = header.shape
-        ends = start.astype(np.int64)
-        counts = ends[1:] - ends[:-1]
-        held = min(len(row), len(value))
-        if len(ends) != n_columns + 1 or ends[0] != 0 or (counts < 0).any() or ends[-1] > held:
-            raise ValueError(f'array "{header.name}" has columns that do not fit its entries')
-        row, value = row[: ends[-1]].astype(np.int64), value[: ends[-1]]
-        column = np.repeat(np.arange(n_columns), counts)
-        if ((row < 0) | (row >= n_rows)).any() or len(np.unique(column * n_rows + row)) != len(row):
-            raise ValueError(f'array "{header.name}" has an entry outside its shape, or one place twice')
-        return Coordinates((n_rows, n_columns), row, column, _complex(value.shape) if header.is_complex else value)
+        shape = header.shape[0], header.shape[1]
+        n_entries = int(start[-1]) if start.size else 0  # MATLAB leaves room for more of them
+        found = from_compressed(header.name, shape, start, row[:n_entries], value[:n_entries])
+        value = _complex(found.value.shape) if header.is_complex else found.value
+        return each_once(header.name, found._replace(value=value))
 
     def _numbers(self) -> NDArray[Any]:
         """Return the numbers of the next element, in the machine's byte order."""
