@@ -2,7 +2,8 @@
 
 Every process holds the whole model and moves all persistent chains, but takes its share of each minibatch.  A loss
 is a sum over images divided by their number in *all* processes, so that gradients simply add up, however uneven
-the shares.  Without a process group (see `torch.distributed`) there is one process, and a sum is what it is of.
+the shares.  Without a process group (see `torch.distributed`) there is a single process, and `all_reduce(x)`
+returns x.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 __all__ = [
+    "all_reduce",
     "any_process",
+    "barrier",
+    "destroy_process_group",
     "first_process_first",
-    "join",
+    "init_process_group",
     "launched",
-    "leave",
     "rank",
-    "share",
+    "shard_of",
     "size",
     "sum_gradients",
-    "total",
-    "wait",
 ]
 
 
@@ -36,7 +37,7 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def join(device: str) -> str:
+def init_process_group(device: str) -> str:
     """Meet the other processes that `torchrun` started, and return this process's device."""
     if torch.device(device).type != "cuda":
         dist.init_process_group("gloo")
@@ -47,7 +48,7 @@ def join(device: str) -> str:
     return local
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Leave the group of processes, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
@@ -63,7 +64,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process is here."""
     if size() > 1:
         dist.barrier()
@@ -73,18 +74,18 @@ def wait() -> None:
 def first_process_first() -> Iterator[None]:
     """Let the other processes into a block only when process 0 has left it, with its files written."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
+        barrier()
 
 
-def share(n: int) -> slice:
+def shard_of(n: int) -> slice:
     """Return this process's part of n things in a row: contiguous, of nearly equal size, empty if n is small."""
     return slice(n * rank() // size(), n * (rank() + 1) // size())
 
 
-class _Total(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     """The sum over all processes.  Each one's loss depends on it, so its gradient is the sum of theirs."""
 
     @staticmethod
@@ -95,14 +96,14 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _Total.forward(ctx, gradients[0])
+        return _AllReduce.forward(ctx, gradients[0])
 
 
-def total(value: Tensor) -> Tensor:
+def all_reduce(value: Tensor) -> Tensor:
     """Return the sum of `value` over all processes, the same bits in each; differentiable."""
     if size() == 1:
         return value
-    result: Tensor = _Total.apply(value)  # type: ignore[no-untyped-call]
+    result: Tensor = _AllReduce.apply(value)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -111,7 +112,7 @@ def any_process(flag: bool) -> bool:
     if size() == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    return bool(total(torch.tensor(float(flag), device=device)) > 0)
+    return bool(all_reduce(torch.tensor(float(flag), device=device)) > 0)
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError, DataError
 from .io.files import read_text
 
-__all__ = ["colour_classes", "graph_edges", "read_graph", "two_sides"]
+__all__ = ["bipartition", "colour_classes", "graph_edges", "read_graph"]
 
 Edge = tuple[int, int]
 Edges = Iterable[Edge] | NDArray[np.integer[Any]]
@@ -141,7 +141,7 @@ def _read_edges(path: Path) -> list[tuple[int, ...]]:
     return sorted(edges)
 
 
-def two_sides(n_nodes: int, edges: Edges) -> tuple[list[int], list[int]] | None:
+def bipartition(n_nodes: int, edges: Edges) -> tuple[list[int], list[int]] | None:
     """Return the sides of a bipartite graph, each sorted, or None if it is not bipartite.
 
     The smaller class of every connected part goes to the first side, which is thereby as small as can be; a
@@ -171,7 +171,7 @@ def colour_classes(n_nodes: int, edges: Edges) -> list[list[int]]:
     together or summed out.  Two classes where two suffice, else a greedy colouring (DSATUR; Brélaz, 1979).
     """
     ends = _as_array(edges)
-    if sides := two_sides(n_nodes, ends):
+    if sides := bipartition(n_nodes, ends):
         return [side for side in reversed(sides) if side]
     graph = _adjacency(n_nodes, ends)
     neighbours = np.split(graph.indices, graph.indptr[1:-1])

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.errors import DataError
-from dvae_core.graphs import colour_classes, two_sides
+from dvae_core.graphs import bipartition, colour_classes
 
 __all__ = [
     "BipartiteMachine",
@@ -282,7 +282,7 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     edges, values, n = np.asarray(ends)[values != 0], values[values != 0], len(biases)
     check_units(n)
     i, j = edges.T
-    sides = two_sides(n, edges) if len(edges) else None
+    sides = bipartition(n, edges) if len(edges) else None
     if sides is None:
         J = _table(n, n)
         J[i, j] = values

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dvae_core.errors import ResultError
-from dvae_core.io.files import json_object, read_text, shown, write_text
+from dvae_core.io.files import json_object, read_text, to_utf8, write_text
 from dvae_core.versions import package_versions
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def _json_safe(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return _json_safe(value.tolist())
     if isinstance(value, str):
-        return shown(value)
+        return to_utf8(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from dvae_core.graphs import colour_classes, two_sides
+from dvae_core.graphs import bipartition, colour_classes
 
 
 def random_graphs():
@@ -24,10 +24,10 @@ def graph_of(n, edges):
     return graph
 
 
-def test_two_sides_are_those_of_networkx():
+def test_the_bipartition_is_that_of_networkx():
     n_bipartite = 0
     for n, edges in random_graphs():
-        graph, sides = graph_of(n, edges), two_sides(n, edges)
+        graph, sides = graph_of(n, edges), bipartition(n, edges)
         assert (sides is not None) == nx.is_bipartite(graph)
         if sides is None:
             continue
@@ -48,7 +48,7 @@ def test_classes_are_those_of_the_dsatur_of_networkx():
         assert sorted(itertools.chain(*classes)) == list(range(n))
         colour = {node: number for number, nodes in enumerate(classes) for node in nodes}
         assert all(colour[i] != colour[j] for i, j in edges)
-        if two_sides(n, edges) is None:
+        if bipartition(n, edges) is None:
             n_coloured += 1
             theirs = nx.greedy_color(graph_of(n, edges), "DSATUR")
             sizes = sorted(np.bincount(list(theirs.values())).tolist(), reverse=True)
@@ -76,4 +76,4 @@ def test_graphs_of_very_many_edges_are_coloured_soundly(monkeypatch):
 
 def test_nodes_without_edges_are_one_class():
     assert colour_classes(5, []) == [[0, 1, 2, 3, 4]]
-    assert two_sides(3, []) == ([], [0, 1, 2])
+    assert bipartition(3, []) == ([], [0, 1, 2])

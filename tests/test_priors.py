@@ -10,7 +10,7 @@ from scipy import stats
 
 from dvae_core.config import ModelConfig, RunConfig
 from dvae_core.errors import ConfigError, DataError
-from dvae_core.graphs import colour_classes, graph_edges, read_graph, two_sides
+from dvae_core.graphs import bipartition, colour_classes, graph_edges, read_graph
 from dvae_core.model.boltzmann import BoltzmannMachine, make_prior
 from dvae_core.model.prior import annealed_log_z
 from dvae_core.model.rbm import RBM
@@ -107,9 +107,9 @@ def test_two_colours_suffice_where_two_can():
     assert [len(nodes) for nodes in colour_classes(9, graph_edges("grid-3x3", 9))] == [5, 4]
     assert len(colour_classes(7, graph_edges("ring", 7))) == 3
     assert colour_classes(5, ()) == [[0, 1, 2, 3, 4]]
-    assert two_sides(7, graph_edges("ring", 7)) is None
+    assert bipartition(7, graph_edges("ring", 7)) is None
     # The smaller class of every part goes to the first side: two stars and a single node.
-    assert two_sides(8, [(0, 1), (0, 2), (3, 6), (4, 6), (5, 6)]) == ([0, 6], [1, 2, 3, 4, 5, 7])
+    assert bipartition(8, [(0, 1), (0, 2), (3, 6), (4, 6), (5, 6)]) == ([0, 6], [1, 2, 3, 4, 5, 7])
 
 
 @pytest.mark.parametrize(

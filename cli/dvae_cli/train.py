@@ -161,15 +161,15 @@ def _refuse_existing(run_directory: Path) -> None:
 @contextmanager
 def _among_processes(config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
     """Yield the device of this process, in the group of those that torchrun started, if it did."""
-    from dvae_core import distributed as parallel
+    from dvae_core import distributed
 
     from .devices import prepare_device
 
     prepare_device(device, threads, config.model.width)
     try:
-        yield parallel.join(device) if parallel.launched() else device
+        yield distributed.init_process_group(device) if distributed.launched() else device
     finally:
-        parallel.leave()
+        distributed.destroy_process_group()
 
 
 def _load(dataset: str, quiet: bool) -> DataSet:

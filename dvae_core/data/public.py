@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..io.containers import advice, read_npz
+from ..io.containers import hint, read_npz
 from .dataset import DataSet, Split
 from .fetch import VARIABLE, Remote, data_folder, fetch
 
@@ -66,12 +66,12 @@ def load_public(public: Public, *, quiet: bool = False) -> DataSet:
     folder = data_folder()
     packed, found = folder / public.packed, locate(public, folder)
     if None in found and packed.is_file():
-        with advice(REMEDY):
+        with hint(REMEDY):
             return public.read_packed(packed)
     paths = [
         path or fetch(remote, folder, quiet=quiet) for path, remote in zip(found, public.remotes, strict=True)
     ]
-    with advice(REMEDY):
+    with hint(REMEDY):
         return public.read_raw(paths)
 
 

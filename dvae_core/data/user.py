@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..io.containers import advice, npz_names, read_npy, read_npz
+from ..io.containers import hint, npz_names, read_npy, read_npz
 from . import stable
 from .dataset import SPLITS, DataSet, Split, SplitName
 
@@ -32,7 +32,7 @@ def load_file(path: Path) -> DataSet:
     Also understood are `x_train` or `train_images` (likewise for the other splits) and the labels
     `train_labels` or `y_train`. What is missing is split off by fixed rules, see `from_arrays`.
     """
-    with advice(REMEDY):
+    with hint(REMEDY):
         arrays = _read(path)
     images, labels = _choose(path, arrays, IMAGE_NAMES), _choose(path, arrays, LABEL_NAMES)
     return from_arrays(str(path), images, labels)

@@ -26,9 +26,9 @@ from .memory import available_memory, in_bytes
 
 __all__ = [
     "LIMIT_BYTES",
-    "advice",
     "check_count",
     "check_size",
+    "hint",
     "npz_names",
     "open_archive",
     "open_binary",
@@ -70,7 +70,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def advice(what_to_do: str) -> Iterator[None]:
+def hint(what_to_do: str) -> Iterator[None]:
     """Append what to do to the message of a DataError that the block raises."""
     try:
         yield

@@ -19,14 +19,14 @@ from ..errors import DataError
 
 __all__ = [
     "atomic_write",
+    "check_unchanged",
     "json_object",
     "lock_file",
-    "naming",
+    "name_os_errors",
     "read_text",
     "remove_file",
     "sha256_file",
-    "shown",
-    "unchanged",
+    "to_utf8",
     "write_bytes",
     "write_npz",
     "write_text",
@@ -95,7 +95,7 @@ def _is_part(filename: Any, path: Path) -> bool:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def name_os_errors(path: Path) -> Iterator[None]:
     """Let an error of the operating system within the block say which file it is about: `write` does not know."""
     try:
         yield
@@ -125,7 +125,7 @@ def lock_file(path: Path, *, keep: bool = False) -> Iterator[None]:
     """
     while True:
         with path.open("a") as file:
-            with naming(path):
+            with name_os_errors(path):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_same(path, file.fileno()):
                 continue  # whoever held it has removed it since it was opened
@@ -213,7 +213,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def unchanged(path: Path) -> Iterator[str]:
+def check_unchanged(path: Path) -> Iterator[str]:
     """Yield the SHA-256 of `path`, empty if there is none, to a block that reads it; it is taken again at the end.
 
     Raises
@@ -227,8 +227,8 @@ def unchanged(path: Path) -> Iterator[str]:
         raise DataError(f"{path}: changed while it was read; give the same command again")
 
 
-def shown(text: object) -> str:
-    """Return a text as Unicode: the name of a file need be none, and what is not is shown as backslashes."""
+def to_utf8(text: object) -> str:
+    """Return text that UTF-8 can encode: undecodable bytes of file names become backslash escapes."""
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 

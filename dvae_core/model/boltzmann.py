@@ -53,7 +53,7 @@ class BoltzmannMachine(Prior):
 
     edges: Tensor
     order: Tensor
-    rank: Tensor
+    inverse_order: Tensor
 
     def __init__(self, n_units: int, edges: Iterable[tuple[int, int]]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class BoltzmannMachine(Prior):
         # All that the graph determines is made from the configuration again, not stored.
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T, persistent=False)
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("rank", order.argsort(), persistent=False)
+        self.register_buffer("inverse_order", order.argsort(), persistent=False)
         self.W = nn.Parameter(torch.zeros(len(edges)))
         self.b = nn.Parameter(torch.zeros(n_units))
 
@@ -98,11 +98,11 @@ class BoltzmannMachine(Prior):
             for block, J_block, b_block in blocks:
                 p = torch.addmm(b_block, units, J_block).mul_(beta).sigmoid_()
                 torch.lt(uniform[:, block], p, out=units[:, block])
-        return units[:, self.rank]
+        return units[:, self.inverse_order]
 
     def _symmetric(self) -> Tensor:
         """Return J + J' with the units in the order of their classes."""
-        J = self._scatter(*self.rank[self.edges])
+        J = self._scatter(*self.inverse_order[self.edges])
         return J + J.T
 
     def _scatter(self, rows: Tensor, columns: Tensor) -> Tensor:

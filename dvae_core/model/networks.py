@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import distributed as parallel
+from .. import distributed
 
 __all__ = ["MLP", "L1BatchNorm"]
 
@@ -81,10 +81,10 @@ class L1BatchNorm(nn.Module):
 
 def _batch_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Return the mean over `axes` of x in all processes, in float32 at least."""
-    if parallel.size() == 1:
+    if distributed.size() == 1:
         return x.mean(axes, dtype=_wide(x.dtype))
     n = x.new_full((1,), x[..., 0].numel(), dtype=_wide(x.dtype))
-    sums = parallel.total(torch.cat((x.sum(axes, dtype=_wide(x.dtype)), n)))
+    sums = distributed.all_reduce(torch.cat((x.sum(axes, dtype=_wide(x.dtype)), n)))
     return sums[:-1] / sums[-1]
 
 

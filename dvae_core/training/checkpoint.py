@@ -12,7 +12,7 @@ import torch
 
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError, DataError
-from ..io.files import unchanged, write_bytes
+from ..io.files import check_unchanged, write_bytes
 from ..io.torch_files import read_torch
 from ..model.dvae import DVAE
 
@@ -95,7 +95,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     DataError
         If the file changes while it is read.
     """
-    with unchanged(path) as digest:
+    with check_unchanged(path) as digest:
         content = load_tensors(path, MODEL_FORMAT)
     try:
         config = RunConfig.from_dict(content["config"])

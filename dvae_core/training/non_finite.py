@@ -8,28 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Watch", "is_finite", "origin"]
+__all__ = ["NonFiniteMonitor", "is_finite", "locate_non_finite"]
 
 NEVER = 2**62
 
 
-class Watch:
-    """Keeps, on the device, the number of the first step that had a number that is not finite.
+class NonFiniteMonitor:
+    """Records on the device the first step with a non-finite value.
 
-    Reading it is left to the caller's leisure: a step on a GPU must not wait for one.
+    Reading it waits for the device, so it is not to be read in every step.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
 
-    def look(self, step: int, *values: Tensor) -> Tensor:
-        """Look at the values of a step; return 1 if this or an earlier step was bad, else 0, on the device."""
+    def record(self, step: int, *values: Tensor) -> Tensor:
+        """Record whether the values of a step are finite; return 1 if this or an earlier step was bad, else 0."""
         finite = torch.stack([value.isfinite().all() for value in values]).all()
         self.first_bad = torch.where(finite, self.first_bad, self.first_bad.clamp(max=step))
         return (self.first_bad < NEVER).float()
 
-    def first(self) -> int | None:
-        """Return the first bad step, or None; waits for the device."""
+    def first_step(self) -> int | None:
+        """Return the first step with a non-finite value, or None; waits for the device."""
         step = int(self.first_bad)
         return None if step == NEVER else step
 
@@ -41,7 +41,7 @@ def is_finite(value: Any) -> bool:
     return all(map(is_finite, value)) if isinstance(value, tuple | list) else True
 
 
-def origin(model: nn.Module, replay: Callable[[], Any]) -> str:
+def locate_non_finite(model: nn.Module, replay: Callable[[], Any]) -> str:
     """Return where numbers first cease to be finite: a weight, or a module's output when `replay` runs it.
 
     Returns

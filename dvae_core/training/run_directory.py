@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError
-from ..io.files import json_object, lock_file, naming, read_text, write_text
+from ..io.files import json_object, lock_file, name_os_errors, read_text, write_text
 
 __all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
 
@@ -56,7 +56,7 @@ def read_config(run: Path) -> RunConfig:
 def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
     """Add an epoch's line to `metrics.jsonl`."""
     path = run / "metrics.jsonl"
-    with naming(path), path.open("a", encoding="utf-8") as file:
+    with name_os_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
 
 

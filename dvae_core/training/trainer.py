@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import distributed as parallel
+from .. import distributed
 from ..config import RunConfig
 from ..data import DataSet
 from ..errors import CheckpointError, ConfigError, NumericalError
@@ -31,7 +31,7 @@ from .average import WeightAverage
 from .checkpoint import load_tensors, save_model, save_tensors
 from .memory_estimate import refuse_too_large
 from .negative_phase import PersistentChains
-from .non_finite import Watch, is_finite, origin
+from .non_finite import NonFiniteMonitor, is_finite, locate_non_finite
 from .objective import Objective, kl_weights, noise_of
 from .run_directory import append_metrics, read_config, truncate_metrics, write_config
 
@@ -104,7 +104,7 @@ class Trainer:
         self.seconds = 0.0
         self.best: dict[str, Any] = {}
         self.stop_requested = False
-        self.watch = Watch(self.device)
+        self.non_finite = NonFiniteMonitor(self.device)
         self._running_elbo = float("nan")
         self._saved_at = time.monotonic()
 
@@ -167,10 +167,10 @@ class Trainer:
     def _look(self) -> None:
         """Wait for the device: stop if a step was bad, see how the bound is, and save if it is time to."""
         assert self.sums is not None
-        if (bad := self.watch.first()) is not None:
+        if (bad := self.non_finite.first_step()) is not None:
             self._explain(bad)
         self._running_elbo = float(_parts(self.sums, 0.0)["elbo"])
-        stop = parallel.any_process(self.stop_requested)
+        stop = distributed.any_process(self.stop_requested)
         if stop or time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
         if stop:
@@ -186,7 +186,7 @@ class Trainer:
         pixels = self._to_device(self.data.binary("train", numpy_generator(seed, "pixels", self.epoch)))
         for start in range(self.step * size, len(order), size):
             rows = order[start : start + size]
-            yield pixels[rows[parallel.share(len(rows))]].float(), len(rows)
+            yield pixels[rows[distributed.shard_of(len(rows))]].float(), len(rows)
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
         """Return an array on the device, without waiting for it."""
@@ -203,9 +203,9 @@ class Trainer:
         self.model.train()
         self._move_chains()
         self.optimiser.zero_grad(set_to_none=True)
-        sums = parallel.total(_stack(self._backward(x, n_images)))
+        sums = distributed.all_reduce(_stack(self._backward(x, n_images)))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.gradient_clip)
-        self.optimiser.found_inf = self.watch.look(self._count, norm, sums)  # type: ignore[attr-defined]
+        self.optimiser.found_inf = self.non_finite.record(self._count, norm, sums)  # type: ignore[attr-defined]
         self._set_learning_rate()
         self.optimiser.step()
         if self.average:
@@ -225,13 +225,13 @@ class Trainer:
     def _backward(self, x: Tensor, n_images: int) -> Bound:
         """Set the gradients, those of all processes together; return the bound of this one's images."""
         generator = torch_generator(self.config.train.seed, "noise", self.epoch, self.step, device=self.device)
-        images = parallel.share(n_images)
+        images = distributed.shard_of(n_images)
         rho, eps = (noise[..., images, :] for noise in self.objective.noise(n_images, generator))
         weights = kl_weights(self.config, self.epoch + self.step / self.n_steps)
         # Every process has the whole negative phase of Eq. 11, and gradients are summed over processes.
-        log_z = self.model.prior.log_z_gradient_term(self.chains.negative_samples) / parallel.size()
+        log_z = self.model.prior.log_z_gradient_term(self.chains.negative_samples) / distributed.size()
         bound = self.objective.backward(x, (rho, eps), log_z, weights, n_images)
-        parallel.sum_gradients(self.model.parameters())
+        distributed.sum_gradients(self.model.parameters())
         return bound
 
     def _set_learning_rate(self) -> None:
@@ -248,13 +248,15 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         x, n_images = next(self._minibatches())
         bounds: list[Bound] = []
-        first = origin(self.model, lambda: bounds.append(self._backward(x, n_images)))
+        first = locate_non_finite(self.model, lambda: bounds.append(self._backward(x, n_images)))
         parts = {"the reconstruction": bounds[0].reconstruction, "the KL of the RBM": bounds[0].kl_rbm}
         parts |= {f"the KL of continuous layer {m}": kl for m, kl in enumerate(bounds[0].kl_continuous, 1)}
         parts |= {
             f"the gradient of {name}": p.grad for name, p in self.model.named_parameters() if p.grad is not None
         }
-        name = next((n for n, part in parts.items() if parallel.any_process(not is_finite(part))), "the gradient")
+        name = next(
+            (n for n, part in parts.items() if distributed.any_process(not is_finite(part))), "the gradient"
+        )
         raise self._not_finite(name, f", first in {first}" if first else "")
 
     def _not_finite(self, what: str, where: str = "") -> NumericalError:
@@ -286,7 +288,7 @@ class Trainer:
         }
         self.epoch, self.step, self.sums = self.epoch + 1, 0, None
         self._keep_best(metrics)
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             append_metrics(self.run, metrics)
         progress.epoch(metrics)
 
@@ -307,11 +309,11 @@ class Trainer:
         model, pixels = self.kept_model.eval(), self._validation_pixels
         sums = torch.zeros(3 + self.config.model.n_layers, dtype=torch.float64, device=self.device)
         starts = range(0, len(pixels), EVALUATION_BATCH)
-        for start in starts[parallel.rank() :: parallel.size()]:
+        for start in starts[distributed.rank() :: distributed.size()]:
             x = pixels[start : start + EVALUATION_BATCH].float()
             generator = torch_generator(self.config.train.seed, "validation", start, device=self.device)
             sums += _stack(model.bound(x, *noise_of(model, (len(x),), generator)))
-        return parallel.total(sums)
+        return distributed.all_reduce(sums)
 
     def _smoothing_metrics(self) -> dict[str, float]:
         """Return the sharpness of the smoothing, if it has one."""
@@ -349,7 +351,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         if bad := [name for name, value in self.model.state_dict().items() if not is_finite(value)]:
             raise self._not_finite(bad[0])
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self._write()
 
     def _write(self) -> None:
@@ -396,7 +398,7 @@ class Trainer:
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
             raise CheckpointError(f"{path}: its parts do not fit together ({first}); train anew") from error
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             self.seconds = truncate_metrics(self.run, self.epoch)
 
     def _restore(self, content: dict[str, Any]) -> None:

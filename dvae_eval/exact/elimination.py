@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from dvae_core.io.memory import available_memory
 
+from ..runtime.compute import available_cores
 from .elimination_orders import cheapest_order
-from .threads import available_threads
 
 __all__ = ["MAX_SECONDS", "Elimination", "elimination"]
 
@@ -87,7 +87,7 @@ class Elimination:
                 J[k, self.bonds[mine, 1 - end]] = self.couplings[mine]
         meter = _Meter(self.cost, progress)
         log_sums = []
-        with ThreadPoolExecutor(threads or available_threads()) as pool:
+        with ThreadPoolExecutor(threads or available_cores()) as pool:
             for state in itertools.product((0.0, 1.0), repeat=len(self.fixed)):
                 z = np.array(state)
                 constant = float(z @ self.biases[self.fixed] + z @ J[:, self.fixed] @ z / 2)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.compute import available_cores
 from .groups import Grouped
-from .threads import available_threads
 
 if TYPE_CHECKING:
     from .enumeration_kernel import High, Low
@@ -83,7 +83,7 @@ class Enumeration:
         """
         if self.machine.n_states * len(self.machine.c) <= PLAIN_FACTORS:
             return _plain(self.machine)
-        return _in_tasks(self, progress, threads or available_threads())
+        return _in_tasks(self, progress, threads or available_cores())
 
 
 def enumeration(machine: Grouped) -> Enumeration:

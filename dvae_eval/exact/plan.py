@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dvae_core.errors import ConfigError
-from dvae_core.graphs import two_sides
+from dvae_core.graphs import bipartition
 from dvae_core.rng import numpy_generator
 
 from ..machine import Machine, Reduced
@@ -190,7 +190,7 @@ def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
 
 def _bipartite(part: Reduced) -> Reduced:
     """Return the part with no couplings among its kept units if that is possible."""
-    sides = two_sides(len(part.biases), part.bonds()[0].tolist())
+    sides = bipartition(len(part.biases), part.bonds()[0].tolist())
     return part if sides is None else _keeping(part, np.array(sides[0], np.intp))
 
 

@@ -20,9 +20,9 @@ from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
-from ..exact.threads import available_threads
 from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from ..results import Check, LogZResult
+from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import check_wanted, spread
 from ..runtime.resume import Partial
@@ -112,7 +112,7 @@ def estimate_log_z(
     """
     started = time.monotonic()
     config, machine = _configured(config, settings), _machine(model)
-    n_threads = threads or available_threads()
+    n_threads = threads or available_cores()
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
     task = LogZTask(machine, config, device, n_threads, progress, offset=constant)

@@ -74,7 +74,7 @@ def read_arrays(arrays: Mapping[str, Array], config: ReadConfig, format: str, dt
     DataError
         If the arrays make no machine, or more than one.
     """
-    config.leave(format, "units", "rows")
+    config.reject_unused(format, "units", "rows")
     arrays = {name: array for name, array in arrays.items() if name in KNOWN}
     units = "01" if config.units == "auto" else config.units
     description: dict[str, Any] = {"format": format, "units": units}

@@ -32,7 +32,7 @@ _LINE = re.compile(r"\s*([0-9]{1,18})\s+([0-9]{1,18})\s+(\S{1,60})\s*")
 
 def read_bqm(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a file that `BinaryQuadraticModel.to_file` made."""
-    config.leave("dimod", "beta")
+    config.reject_unused("dimod", "beta")
     check_size(path.stat().st_size, str(path))
     content = path.read_bytes()
     length = int.from_bytes(content[10:14], "little")
@@ -124,7 +124,7 @@ def read_coo(path: Path, config: ReadConfig) -> Reading:
     The variables are those that are mentioned, as dimod has it, which leaves out the offset and those without any
     bias.  Their type stands in a comment, `# vartype=SPIN`, or is asked for as `--units`.
     """
-    config.leave("dimod's COO text", "beta", "units")
+    config.reject_unused("dimod's COO text", "beta", "units")
     declared: str | None = None
     ends: list[tuple[int, int]] = []
     biases: list[float] = []

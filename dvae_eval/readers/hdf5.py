@@ -53,7 +53,7 @@ def _archive(file: h5py.File, updates: dict[int, str], config: ReadConfig) -> Re
         some = ", ".join(map(str, sorted(updates)[-5:]))
         raise DataError(f"--update: has no update {number}; the last ones are {some}")
     kind = BERNOULLI
-    config.leave("the rbms package", "update")
+    config.reject_unused("the rbms package", "update")
     if _is_inside(file, "model_type"):
         kind = _text(file, "model_type")
     if kind != BERNOULLI:

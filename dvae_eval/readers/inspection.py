@@ -21,7 +21,7 @@ from dvae_core.io.containers import (
     read_npz,
     reading,
 )
-from dvae_core.io.files import sha256_file, shown
+from dvae_core.io.files import sha256_file, to_utf8
 
 from ..machine import BipartiteMachine, Machine
 from . import matlab5
@@ -51,7 +51,7 @@ def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
     """
     path = path / "model.pt" if path.is_dir() else path
     kind = recognise(path)
-    facts: Facts = {"file": shown(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    facts: Facts = {"file": to_utf8(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
     if kind in INSPECTORS:
         return facts | INSPECTORS[kind](path)
     if kind == "torch" and (found := _own(path)):

@@ -53,7 +53,7 @@ def is_mat(start: bytes) -> bool:
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a MATLAB file."""
-    with containers.advice("save W, b_left and b_right, or J and b, with -v7"):
+    with containers.hint("save W, b_left and b_right, or J and b, with -v7"):
         return read_arrays(read_variables(path, KNOWN), config, "MATLAB 5")
 
 

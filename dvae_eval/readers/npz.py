@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
-from dvae_core.io.containers import advice, npz_names, read_npz
+from dvae_core.io.containers import hint, npz_names, read_npz
 
 from .arrays import KNOWN, Array, read_arrays
 from .options import ReadConfig, Reading
@@ -26,7 +26,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
     A sparse J goes by the names that `scipy.sparse.save_npz` uses, bare (`data`, `indices`, `indptr`, `shape`,
     `format`; or `row` and `col`) or with J_ before them; biases may stand beside it.
     """
-    with advice("save W, b_left and b_right, or J and b, with numpy.savez"):
+    with hint("save W, b_left and b_right, or J and b, with numpy.savez"):
         names = set(npz_names(path))
         prefix = next((p for p in ("", "J_") if {f"{p}data", f"{p}shape", f"{p}format"} <= names), None)
         parts = [] if prefix is None else [prefix + part for part in PARTS if prefix + part in names]

@@ -46,7 +46,7 @@ class ReadConfig:
         if math.isnan(self.beta):
             raise ConfigError("--beta: nan is not allowed; give a positive number")
 
-    def leave(self, format: str, *names: str) -> None:
+    def reject_unused(self, format: str, *names: str) -> None:
         """Raise ConfigError if any option but these was given: a file of this format answers it itself."""
         for field in fields(self):
             if field.name not in names and getattr(self, field.name) != field.default:

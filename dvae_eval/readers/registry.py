@@ -13,7 +13,7 @@ import numpy as np
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import open_archive, reading
-from dvae_core.io.files import unchanged
+from dvae_core.io.files import check_unchanged
 from dvae_core.io.torch_files import is_torch_archive
 
 from . import dimod, matlab5, skops, uai
@@ -98,7 +98,7 @@ def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
     format = FORMATS[kind]
     try:
         # What is not finite is refused at the end: NumPy need not warn of it on the way.
-        with reading(path, format.title), unchanged(path) as digest, np.errstate(all="ignore"):
+        with reading(path, format.title), check_unchanged(path) as digest, np.errstate(all="ignore"):
             found = format.read(path, config)
     except DataError as error:
         raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error

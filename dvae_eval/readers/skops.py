@@ -37,7 +37,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
                 raise DataError(f"holds no array for {name}")
             with archive.open(member) as stream:
                 arrays[name] = read_array(stream, archive.getinfo(member).file_size, name)
-    config.leave("skops")
+    config.reject_unused("skops")
     return read_arrays(arrays, config, "scikit-learn BernoulliRBM (skops)")
 
 

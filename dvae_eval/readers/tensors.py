@@ -74,7 +74,7 @@ def _graph_restricted(
     hidden spin is -tanh of its field.  β is 1 unless the option says otherwise: samplers are handed the
     parameters divided by their own β, so that what they draw has β = 1.
     """
-    config.leave("D-Wave's plugin", "beta")
+    config.reject_unused("D-Wave's plugin", "beta")
     h, J, i, j = (_array(name, held[name]) for name in names)
     if i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or i.ndim != 1 or i.shape != j.shape:
         raise DataError(f"{names[2]} and {names[3]} are no lists of nodes; save the state dict anew")

@@ -31,7 +31,7 @@ def _own(path: Path, config: ReadConfig) -> Reading:
 
     from ..likelihood.estimate_log_likelihood import machine_of, model_description
 
-    config.leave("this project")
+    config.reject_unused("this project")
     trained = load_model(path)
     dtype = str(trained.model.prior.W.dtype).removeprefix("torch.")
     description = {"format": "dvae-model", "units": "01", "dtype": dtype, **model_description(trained)}

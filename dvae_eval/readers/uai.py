@@ -21,7 +21,7 @@ import numpy as np
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import reading
-from dvae_core.io.files import shown
+from dvae_core.io.files import to_utf8
 
 from .options import ReadConfig, Reading, from_bonds
 from .text import read_text
@@ -41,7 +41,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
         If a variable has not two states, a factor has more than two that are not observed, or a value is not
         positive: a zero forbids states, which no Boltzmann machine with finite couplings does.
     """
-    config.leave("UAI", "evidence")
+    config.reject_unused("UAI", "evidence")
     kind, rest = [*read_text(path).split(None, 1), "", ""][:2]
     if kind not in KINDS:
         raise DataError(f"begins with {kind[:40]!r}; give a UAI model, which begins with MARKOV or BAYES")
@@ -72,7 +72,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
     description: dict[str, Any] = {"format": f"UAI {kind}", "units": "01", "dtype": "float64"}
     description["factors"] = n_factors
     if config.evidence:
-        description["evidence"] = {"file": shown(config.evidence), "observed": len(observed)}
+        description["evidence"] = {"file": to_utf8(config.evidence), "observed": len(observed)}
     return from_bonds(np.array(ends, np.int64), np.array(J), b, constant, description)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
@@ -15,7 +16,15 @@ import torch
 from dvae_core.errors import ConfigError
 from dvae_core.io.memory import available_memory, in_bytes
 
-__all__ = ["Plan", "Resources", "available_memory", "parse_memory", "process_memory", "torch_threads"]
+__all__ = [
+    "Plan",
+    "Resources",
+    "available_cores",
+    "available_memory",
+    "parse_memory",
+    "process_memory",
+    "torch_threads",
+]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # Below this many seconds, processes may take longer to start than they save.
@@ -92,6 +101,13 @@ class Plan:
             f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {in_time(self.seconds)} "
             f"and {in_bytes(self.memory)} with {workers}"
         )
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def parse_memory(text: str) -> int:

@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_core.errors import NumericalError
 from dvae_core.model.networks import MLP
-from dvae_core.training.non_finite import Watch, origin
+from dvae_core.training.non_finite import NonFiniteMonitor, locate_non_finite
 from dvae_core.training.trainer import Trainer
 from tests.test_train import Silent, small, start
 
@@ -40,7 +40,7 @@ def test_a_step_reads_nothing_from_the_device(tmp_path, settings):
     with NoWaiting():
         trainer._one_step(x, n)
         with pytest.raises(AssertionError, match="waits"):
-            trainer.watch.first()
+            trainer.non_finite.first_step()
 
 
 @pytest.mark.gpu
@@ -64,13 +64,15 @@ def test_a_step_on_cuda_does_not_synchronise(tmp_path):
 
 
 def test_the_watch_keeps_the_first_bad_step():
-    watch = Watch(torch.device("cpu"))
+    monitor = NonFiniteMonitor(torch.device("cpu"))
     good, bad = torch.ones(3), torch.tensor([1.0, torch.inf])
-    assert [float(watch.look(step, good, value)) for step, value in enumerate((good, good, bad, good, bad))] == [
+    assert [
+        float(monitor.record(step, good, value)) for step, value in enumerate((good, good, bad, good, bad))
+    ] == [
         *(0.0, 0.0),
         *(1.0, 1.0, 1.0),
     ]
-    assert watch.first() == 2
+    assert monitor.first_step() == 2
 
 
 def poisoned(monkeypatch, trainer, step):
@@ -121,6 +123,6 @@ def test_bad_weights_are_not_saved(tmp_path):
 def test_the_innermost_module_is_named_first():
     network = MLP((2,), (3,), 1)
     x = torch.tensor([[1.0, 2.0], [3.0, torch.nan]])
-    assert origin(network, lambda: network(x)) == "the output of norms.0"
-    assert origin(network, lambda: network(torch.ones(2, 2))) == ""
+    assert locate_non_finite(network, lambda: network(x)) == "the output of norms.0"
+    assert locate_non_finite(network, lambda: network(torch.ones(2, 2))) == ""
     assert not network.norms[0]._forward_hooks
