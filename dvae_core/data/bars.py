@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..types import Float, Index
 from . import stable
 from .dataset import DataSet, Split
 
@@ -52,7 +53,7 @@ def bars_and_stripes(height: int, width: int) -> DataSet:
     )
 
 
-def log_prob_bars_and_stripes(images: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+def log_prob_bars_and_stripes(images: NDArray[np.uint8], height: int, width: int) -> Float:
     """Return log p(x) of each image in nats, shape (n,); -inf where an image is no pattern of bars or stripes.
 
     `images` has the shape (n, height, width) or (n, height * width) and the values 0 and 1.
@@ -60,7 +61,7 @@ def log_prob_bars_and_stripes(images: NDArray[np.uint8], height: int, width: int
     x = images.reshape(-1, height, width)
     rows = (x == x[:, :, :1]).all(axis=(1, 2))
     columns = (x == x[:, :1, :]).all(axis=(1, 2))
-    p: NDArray[np.float64] = 0.5 * rows * 2.0**-height + 0.5 * columns * 2.0**-width
+    p: Float = 0.5 * rows * 2.0**-height + 0.5 * columns * 2.0**-width
     with np.errstate(divide="ignore"):
         return np.log(p)
 
@@ -83,7 +84,7 @@ def sample(n: int, height: int, width: int, key: str) -> Split:
     return _draw(word >> 63 == 1, word.astype(np.int64) & (2**MAX_SIDE - 1), height, width)
 
 
-def _draw(is_column: NDArray[np.bool_], pattern: NDArray[np.int64], height: int, width: int) -> Split:
+def _draw(is_column: NDArray[np.bool_], pattern: Index, height: int, width: int) -> Split:
     """Draw image i from the bits of pattern[i], bit j being row j or, where `is_column`, column j."""
     bits = (pattern[:, None] >> np.arange(max(height, width)) & 1).astype(np.uint8)
     rows, columns = bits[:, :height, None], bits[:, None, :width]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..types import Float, Index
 from . import stable
 
 __all__ = ["SPLITS", "DataSet", "Split", "SplitName"]
@@ -23,7 +24,7 @@ class Split:
     """Images of one split, (n, height, width) uint8, and their labels, (n,) int64, if there are any."""
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None = None
+    labels: Index | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,9 +100,9 @@ class DataSet:
         values = self._vectors(split)
         return values.copy() if self.levels == 1 else stable.bernoulli(f"binary {split}", values, self.levels)
 
-    def pixel_means(self) -> NDArray[np.float64]:
+    def pixel_means(self) -> Float:
         """Return the mean of each binary pixel over the training set, shape (n_pixels,), in [0, 1]."""
-        means: NDArray[np.float64] = self._vectors("train").mean(axis=0, dtype=np.float64)
+        means: Float = self._vectors("train").mean(axis=0, dtype=np.float64)
         return means / self.levels
 
     def digest(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..io.containers import hint, npz_names, read_npy, read_npz
+from ..types import Index
 from . import stable
 from .dataset import SPLITS, DataSet, Split, SplitName
 
@@ -140,7 +141,7 @@ def _as_bytes(array: NDArray[Any], levels: int, where: str) -> NDArray[np.uint8]
     return (array if is_integer else np.rint(array * float(levels))).astype(np.uint8, order="C")
 
 
-def _as_labels(labels: NDArray[Any] | None, n: int, where: str) -> NDArray[np.int64] | None:
+def _as_labels(labels: NDArray[Any] | None, n: int, where: str) -> Index | None:
     """Return labels as int64, shape (n,)."""
     if labels is None:
         return None

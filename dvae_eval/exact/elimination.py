@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.io.memory import available_memory
+from dvae_core.types import Float
 
 from ..runtime.compute import available_cores
 from .elimination_orders import cheapest_order
 
 __all__ = ["MAX_SECONDS", "Elimination", "elimination"]
 
-Float = NDArray[np.float64]
 Bonds = NDArray[np.intp]
 Scope = tuple[int, ...]
 Term = tuple[Scope, Float]

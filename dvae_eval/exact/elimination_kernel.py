@@ -12,11 +12,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.types import Float, Index
+
 from .enumeration_kernel import compiled
 
 __all__ = ["improve"]
 
-Int = NDArray[np.int64]
 Words = NDArray[np.uint64]
 ONE = np.uint64(1)
 
@@ -31,7 +32,7 @@ def _count(word: np.uint64) -> int:
 
 
 @compiled
-def _log_cost(bonds: Int, place: Int, tables: Words, limit: float) -> float:
+def _log_cost(bonds: Index, place: Index, tables: Words, limit: float) -> float:
     """Return the logarithm to base 2 of the entries of all tables, or of as many as exceed 2^limit."""
     n, n_words = tables.shape
     tables[:] = 0
@@ -60,7 +61,7 @@ def _log_cost(bonds: Int, place: Int, tables: Words, limit: float) -> float:
 
 
 @compiled
-def _move(order: Int, place: Int, start: int, stop: int) -> None:
+def _move(order: Index, place: Index, start: int, stop: int) -> None:
     """Move a unit from one place to another, those between closing up."""
     unit = order[start]
     step = 1 if stop > start else -1
@@ -72,7 +73,7 @@ def _move(order: Int, place: Int, start: int, stop: int) -> None:
 
 
 @compiled
-def improve(bonds: Int, order: Int, starts: Int, stops: Int, tolerances: NDArray[np.float64]) -> float:
+def improve(bonds: Index, order: Index, starts: Index, stops: Index, tolerances: Float) -> float:
     """Move units in `order` from `starts` to `stops`, one move after the other, and leave there the best order.
 
     A move stays unless the cost, as a logarithm to base 2, grows by more than the move's tolerance.

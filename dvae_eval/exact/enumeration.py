@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
 from .groups import Grouped
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Enumeration", "enumeration"]
 
-Float = NDArray[np.float64]
 Tick = Callable[[int, int], None]
 
 # Below this many factors, plain NumPy is done before a compiled kernel is loaded.
@@ -145,7 +145,7 @@ def _in_fours(values: Float, n_real: int, fill: float = 0.0) -> Float:
     return np.concatenate((rows, np.full((*rows.shape[:-1], 4 - n_real), fill)), -1)
 
 
-def _ends(reach: Float, n_real: int) -> NDArray[np.int64]:
+def _ends(reach: Float, n_real: int) -> Index:
     """Return after which columns the exponent must be put aside, the last column being one of them."""
     ends: list[int] = []
     total = 0.0
@@ -158,7 +158,7 @@ def _ends(reach: Float, n_real: int) -> NDArray[np.int64]:
     return np.array([*ends, 4 * len(rows)], np.int64)
 
 
-def _seconds(machine: Grouped, n_inner: int, n_low: int, ends: NDArray[np.int64], n_real: int) -> float:
+def _seconds(machine: Grouped, n_inner: int, n_low: int, ends: Index, n_real: int) -> float:
     """Return the predicted time on two cores."""
     inner, low = (math.prod(machine.counts[:n].tolist()) for n in (n_inner, n_low))
     a_state = STATE + ASIDE * len(ends) + FACTOR * ends[-1]

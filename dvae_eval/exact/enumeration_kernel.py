@@ -11,12 +11,11 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+
+from dvae_core.types import Float, Index
 
 __all__ = ["High", "Low", "log_sum", "split"]
 
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_2 = math.log(2)
@@ -29,16 +28,16 @@ class Low(NamedTuple):
 
     tables: Float  # (n_middle, n_columns, n_inner): e^a, columns in fours
     mantissas: Float  # (n_middle, n_inner): weights of the states
-    exponents: Int
+    exponents: Index
     middle: Float  # (n_middle, n_middle_groups): the states themselves
     inner: Float  # (n_inner, n_inner_groups)
-    ends: Int  # columns after which the exponents are put aside
+    ends: Index  # columns after which the exponents are put aside
 
 
 class High(NamedTuple):
     """What states of the high groups are made of."""
 
-    counts: Int  # (n_high_groups,)
+    counts: Index  # (n_high_groups,)
     starts: Float
     log_weights: Float  # (n_high_groups, largest count)
     W: Float  # (n_high_groups, n_columns)
@@ -97,7 +96,7 @@ def _set_factors(high: High, state: Float, alpha: Float, beta: Float) -> float:
 
 
 @compiled
-def _set_weights(high: High, state: Float, first: int, states: Float, mantissas: Float, exponents: Int) -> None:
+def _set_weights(high: High, state: Float, first: int, states: Float, mantissas: Float, exponents: Index) -> None:
     """Set the weights that couplings to a high state give to states of some low groups."""
     for n in range(len(states)):
         x = 0.0
@@ -108,7 +107,7 @@ def _set_weights(high: High, state: Float, first: int, states: Float, mantissas:
 
 
 @compiled
-def _put_aside(product: Float, exponents: Int) -> None:
+def _put_aside(product: Float, exponents: Index) -> None:
     """Move the exponents of positive doubles to where they cannot overflow."""
     bits = product.view(np.int64)
     for n in range(len(product)):
@@ -118,7 +117,7 @@ def _put_aside(product: Float, exponents: Int) -> None:
 
 
 @compiled
-def _multiply(product: Float, exponents: Int, table: Float, alpha: Float, beta: Float, ends: Int) -> None:
+def _multiply(product: Float, exponents: Index, table: Float, alpha: Float, beta: Float, ends: Index) -> None:
     """Multiply the factors of all columns onto the products."""
     j = 0
     for end in ends:
@@ -133,7 +132,7 @@ def _multiply(product: Float, exponents: Int, table: Float, alpha: Float, beta: 
 
 
 @compiled
-def _sum(product: Float, exponents: Int, scratch: Float) -> tuple[float, int]:
+def _sum(product: Float, exponents: Index, scratch: Float) -> tuple[float, int]:
     """Return Σ_n product_n 2^(exponents_n) as a number and an exponent."""
     top = exponents[0]
     for n in range(len(exponents)):

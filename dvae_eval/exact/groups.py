@@ -10,13 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dvae_core.types import Float, Index
 
 from ..machine import Reduced
 
 __all__ = ["MAX_GROUPS", "Grouped", "grouped"]
 
-Float = NDArray[np.float64]
 # Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
 MAX_GROUPS = 64
 
@@ -46,7 +46,7 @@ class Grouped:
     log_weights: tuple[Float, ...]
 
     @property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Index:
         """Values that each s_g takes, shape (n_groups,)."""
         return np.array([len(weights) for weights in self.log_weights], np.int64)
 

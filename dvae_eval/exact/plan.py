@@ -36,7 +36,6 @@ __all__ = [
     "exact_route",
 ]
 
-Float = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 # Predicted seconds up to which the exact value is chosen by itself, and up to which it can be asked for.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
+from dvae_core.types import Float
 
 from ..machine import MAX_COUPLINGS, check_units, pairs_once, real_array
 from .options import ReadConfig, Reading, from_bonds, from_sides
@@ -170,7 +171,7 @@ def _full(name: str, array: Array) -> NDArray[Any]:
     return values
 
 
-def _entries(full: NDArray[np.float64]) -> Coordinates:
+def _entries(full: Float) -> Coordinates:
     """Return a full matrix as its entries that are not zero."""
     row, column = np.nonzero(full)
     return Coordinates((full.shape[0], full.shape[1]), row, column, full[row, column])

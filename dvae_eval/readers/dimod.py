@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import check_size
+from dvae_core.types import Float, Index
 
 from .options import ReadConfig, Reading, from_bonds
 from .sparse import from_compressed
@@ -79,9 +80,9 @@ def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
 
 
 def _boltzmann(
-    ends: NDArray[np.int64],
-    J: NDArray[np.float64],
-    b: NDArray[np.float64],
+    ends: Index,
+    J: Float,
+    b: Float,
     offset: float,
     beta: float,
     description: dict[str, Any],
@@ -99,7 +100,7 @@ def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype
     return dtype
 
 
-def _check_mirrored(ends: NDArray[np.int64], bias: NDArray[np.float64], below: NDArray[np.bool_]) -> None:
+def _check_mirrored(ends: Index, bias: Float, below: NDArray[np.bool_]) -> None:
     """Refuse interactions that are not there twice, the same from either end."""
     down, up = ends[below], ends[~below][:, ::-1]
     first, second = np.lexsort(down.T), np.lexsort(up.T)
@@ -153,12 +154,12 @@ def _units(declared: str | None, config: ReadConfig) -> str:
     return declared or config.units
 
 
-def _from_lines(ends: NDArray[np.int64], bias: NDArray[np.float64], units: str, beta: float) -> Reading:
+def _from_lines(ends: Index, bias: Float, units: str, beta: float) -> Reading:
     """Return the machine of lines; those of one place are added, as dimod does."""
     labels, index = np.unique(ends, return_inverse=True)
     ends = index.reshape(ends.shape)
     is_bond = ends[:, 0] != ends[:, 1]
-    linear: NDArray[np.float64] = np.bincount(ends[~is_bond, 0], bias[~is_bond], len(labels)).astype(np.float64)
+    linear: Float = np.bincount(ends[~is_bond, 0], bias[~is_bond], len(labels)).astype(np.float64)
     description = {"format": "dimod COO", "units": units, "dtype": "float64"}
     return _boltzmann(ends[is_bond], bias[is_bond], linear, 0.0, beta, description)
 

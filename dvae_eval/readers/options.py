@@ -16,8 +16,6 @@ from ..machine import BipartiteMachine, Machine, machine_from_bonds, real_array
 
 __all__ = ["ReadConfig", "Reading", "from_bonds", "from_sides"]
 
-Float = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class ReadConfig:

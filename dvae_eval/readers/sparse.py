@@ -8,20 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
+from dvae_core.types import Index
 
 __all__ = ["Coordinates", "added", "check_entries", "each_once", "from_compressed", "whole_numbers"]
 
 LIMIT_ENTRIES = 1 << 26  # of a sparse matrix; they are sorted, and take more room than they have in the file
-
-Whole = NDArray[np.int64]
 
 
 class Coordinates(NamedTuple):
     """A sparse matrix: its shape, and the places and values of the entries that are kept."""
 
     shape: tuple[int, int]
-    row: Whole
-    column: Whole
+    row: Index
+    column: Index
     value: NDArray[Any]
 
 
@@ -71,7 +70,7 @@ def from_compressed(
     return Coordinates(shape, found.row.astype(np.int64), found.col.astype(np.int64), value)
 
 
-def whole_numbers(name: str, array: NDArray[Any]) -> Whole:
+def whole_numbers(name: str, array: NDArray[Any]) -> Index:
     """Return a vector of whole numbers; DataError if it is none."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
         raise DataError(f"{name} is {array.dtype} of shape {array.shape}, no list of whole numbers; save it again")
@@ -102,6 +101,6 @@ def added(name: str, matrix: Coordinates) -> Coordinates:
     return Coordinates(matrix.shape, row, column, np.bincount(inverse, matrix.value, len(place)))
 
 
-def _places(matrix: Coordinates) -> Whole:
+def _places(matrix: Coordinates) -> Index:
     """Return the number of every entry's place, row by row."""
     return matrix.row * matrix.shape[1] + matrix.column

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
+from dvae_core.types import Float
 
 from ..machine import real_array
 from .arrays import BIASES, WEIGHTS, read_arrays
@@ -91,9 +92,9 @@ def _graph_restricted(
     return from_bonds(np.column_stack((i, j)), -config.beta * J, -config.beta * h, 0.0, description)
 
 
-def _range(tensor: Tensor) -> NDArray[np.float64]:
+def _range(tensor: Tensor) -> Float:
     """Return the least and the largest value of a parameter, which may be infinite."""
-    limits: NDArray[np.float64] = _array("range", tensor).astype(np.float64)
+    limits: Float = _array("range", tensor).astype(np.float64)
     if limits.shape != (2,) or not limits[0] <= limits[1]:
         raise DataError("has a range of parameters that is none; save the state dict anew")
     return limits

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.io.files import write_bytes
+from dvae_core.types import Float
 
 from ..machine import BipartiteMachine, Machine
 from .extras import needs
 
 __all__ = ["SUFFIXES", "write_machine"]
 
-Arrays = dict[str, NDArray[np.float64]]
+Arrays = dict[str, Float]
 # A UAI file has exp(parameter) in it, which must be neither infinite nor zero.
 LARGEST_EXPONENT = 600.0
 MOST_FACTORS = 1000
