@@ -18,7 +18,9 @@ from dvae_core.data import load
 from dvae_core.errors import CheckpointError, NumericalError
 from dvae_core.training import trainer as train
 from dvae_core.training.checkpoint import load_model
-from dvae_core.training.trainer import Interrupted, Trainer, kl_weights, read_config, write_config
+from dvae_core.training.objective import kl_weights
+from dvae_core.training.run_directory import read_config, write_config
+from dvae_core.training.trainer import Interrupted, Trainer
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
 from dvae_eval.log_z.estimate_log_z import estimate_log_z

@@ -128,7 +128,7 @@ def _stored_config(
     run_directory: Path, dataset: str | None, preset: str | None, settings: dict[str, Any]
 ) -> RunConfig:
     """Return the settings of the run in `run_directory`; ConfigError if the command line asks for others."""
-    from dvae_core.training.trainer import read_config
+    from dvae_core.training.run_directory import read_config
 
     stored = read_config(run_directory)
     base = find_preset(preset).config(stored.dataset) if preset else stored
@@ -206,7 +206,7 @@ def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool
 def _begin(trainer: Trainer) -> None:
     """Write the first files of a run."""
     from dvae_core.distributed import rank
-    from dvae_core.training.trainer import write_config
+    from dvae_core.training.run_directory import write_config
     from dvae_core.versions import package_versions
 
     if rank() == 0:

@@ -21,8 +21,8 @@ CGROUPS = {
 def available_memory(root: Path = Path("/")) -> int:
     """Return the bytes of memory that this process can have without swapping.
 
-    The least of what the machine has free, what the limits of its control groups leave (containers, and schedulers
-    that hand out memory), and its own limit of addresses; all that the machine has where it does not tell.
+    The minimum of free physical memory, what the limits of control groups leave (containers, and schedulers that
+    hand out memory), and this process's limit of addresses; all physical memory where the free part is unknown.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def _left_by_limit() -> Iterator[int]:
     yield max(0, most - used)
 
 
-def require_memory(n_bytes: float, option: str, what: str, advice: str) -> None:
+def require_memory(n_bytes: float, option: str, what: str, hint: str) -> None:
     """Refuse what would take more memory than there is.
 
     Parameters
     ----------
     n_bytes : float
         What it is going to take beyond what this process has already.
-    option, what, advice : str
+    option, what, hint : str
         The setting to change, what takes the memory, and what to do.
 
     Raises
@@ -97,7 +97,7 @@ def require_memory(n_bytes: float, option: str, what: str, advice: str) -> None:
     """
     if n_bytes > (free := available_memory()):
         raise ConfigError(
-            f"{option}: {what} takes about {in_bytes(n_bytes)}, and {in_bytes(free)} is free; {advice}"
+            f"{option}: {what} takes about {in_bytes(n_bytes)}, and {in_bytes(free)} is free; {hint}"
         )
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from ..config import RunConfig
-from ..errors import ConfigError
-from ..io.memory import available_memory, in_bytes
+from ..io.memory import in_bytes, require_memory
 from ..model.dvae import DVAE
 
 __all__ = ["refuse_too_large", "training_bytes"]
@@ -61,10 +60,6 @@ def training_bytes(config: RunConfig, n_pixels: int, n_images: int) -> dict[str,
 def refuse_too_large(config: RunConfig, n_pixels: int, n_images: int) -> None:
     """Raise ConfigError if training would take more memory than there is; it names the options to change."""
     parts = training_bytes(config, n_pixels, n_images)
-    total, free = sum(parts.values()), available_memory()
-    if total > free:
-        largest = max(OPTIONS, key=parts.__getitem__)
-        raise ConfigError(
-            f"{OPTIONS[largest]}: training takes about {in_bytes(total)}, {in_bytes(parts[largest])} of it for "
-            f"{largest}, and {in_bytes(free)} is free; give less"
-        )
+    largest = max(OPTIONS, key=parts.__getitem__)
+    hint = f"give less: {in_bytes(parts[largest])} of it is for {largest}"
+    require_memory(sum(parts.values()), OPTIONS[largest], "training", hint)

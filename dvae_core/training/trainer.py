@@ -33,9 +33,9 @@ from .memory_estimate import refuse_too_large
 from .negative_phase import PersistentChains
 from .non_finite import NonFiniteMonitor, is_finite, locate_non_finite
 from .objective import Objective, kl_weights, noise_of
-from .run_directory import append_metrics, read_config, truncate_metrics, write_config
+from .run_directory import append_metrics, truncate_metrics
 
-__all__ = ["Interrupted", "Progress", "Trainer", "kl_weights", "read_config", "write_config"]
+__all__ = ["Interrupted", "Progress", "Trainer"]
 
 CHECKPOINT_FORMAT = "dvae-training"
 CHECKPOINT_SECONDS = 20.0
