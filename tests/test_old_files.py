@@ -1,8 +1,8 @@
 """A run that version 0.1 left unfinished, with results of its model: what was written before opens, and goes on.
 
-Made on the CPU by `dvae-train bars-and-stripes --left 3 --right 3 --groups 1 --layers 0 --encoder-hidden 4 --chains 10
---sweeps 2 --epochs 12`, stopped by Ctrl-C in its fourth epoch, `dvae-eval logz --method pt-bar --sweeps 400` and
-`dvae-eval ll --samples 20 --limit 4`.
+Made on the CPU by `dvae-train bars-and-stripes --left 3 --right 3 --groups 1 --layers 0 --encoder-hidden 4
+--chains 10 --sweeps 2 --epochs 12`, stopped by Ctrl-C in its fourth epoch, `dvae-eval logz --method pt-bar
+--sweeps 400` and `dvae-eval ll --samples 20 --limit 4`.
 """
 
 import json
@@ -20,8 +20,8 @@ from dvae_eval.results import load_result
 
 OLD = Path(__file__).parent / "data" / "run-of-0.1"
 LOG_Z = 4.127732  # by enumeration, as that version printed it
-# Validation bound after epoch 12, of the same run undisturbed; six other seeds end between -12.54 and -12.06.  On this
-# kind of machine the end is the same to the last digit; another processor may round otherwise.
+# Validation bound after epoch 12 of the same run undisturbed; six other seeds end between -12.54 and -12.06.
+# Where it was made the end is the same to the last digit; another processor may round otherwise.
 LAST_BOUND, TOLERANCE = -12.431146, 0.05
 
 
