@@ -14,9 +14,10 @@ from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact.plan import enumerate_states
 from dvae_eval.likelihood import ais as latent_ais
 from dvae_eval.likelihood.ais import Annealing, anneal
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 
 IMAGES = enumerate_states(3).astype(np.uint8)

@@ -15,11 +15,12 @@ from dvae_core.model.smoothing import MixtureOfRamps, SpikeAndGaussian
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact.plan import enumerate_states
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.likelihood.importance import ImageWeights, milestones
 from dvae_eval.likelihood.per_image import ImageEstimates
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 
 IMAGES = enumerate_states(3).astype(np.uint8)

@@ -20,12 +20,13 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import load_model, save_model
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.checks import GAP_LIMIT, SLOWING_LIMIT, check_agreement, check_likelihood
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.importance import ImageWeights, stack_images
 from dvae_eval.likelihood.per_image import ImageEstimates
 from dvae_eval.likelihood.protocol import model_digest
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
+from dvae_eval.trained import machine_of
 
 # --- the exact value ------------------------------------------------------------------------------------------
 

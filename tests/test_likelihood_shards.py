@@ -19,11 +19,12 @@ from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact.plan import enumerate_states
 from dvae_eval.likelihood import shards
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.importance import ImageWeights, Weighing, stack_images
 from dvae_eval.likelihood.shards import Shards, digest_of
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.compute import Plan, Resources, available_memory, parse_memory
+from dvae_eval.trained import machine_of
 from tests.oracles import tiny_model
 
 ROOT = Path(__file__).parents[1]

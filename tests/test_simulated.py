@@ -13,7 +13,7 @@ from dvae_core.model.rbm import RBM
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import shards as likelihood_shards
 from dvae_eval.likelihood.checks import check_simulated
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.likelihood.importance import ImageWeights, stack_images
 from dvae_eval.likelihood.per_image import ImageEstimates
@@ -21,6 +21,7 @@ from dvae_eval.likelihood.shards import Shards
 from dvae_eval.likelihood.simulated import SimulatedGap, SimulatedWeighing, compare, simulate
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.samples.prior_states import draw_states
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 from tests.test_likelihood import IMAGES, float32, trained
 from tests.test_likelihood_exact import GaussianBernoulli

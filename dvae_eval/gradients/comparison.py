@@ -30,8 +30,8 @@ from dvae_core.training.checkpoint import TrainedModel
 from dvae_core.versions import package_versions
 
 from ..config import GradientConfig
-from ..likelihood.estimate_log_likelihood import model_description
 from ..results import Check, GradientResult, verdict
+from ..trained import model_description
 from .estimators import (
     ESTIMATORS,
     PARTS,

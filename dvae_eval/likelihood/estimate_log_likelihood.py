@@ -14,20 +14,19 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model.dvae import DVAE, without_smoothing
-from dvae_core.model.rbm import RBM
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_core.versions import package_versions
 
 from ..config import LikelihoodConfig
-from ..machine import BipartiteMachine, Machine, machine_from_couplings
+from ..machine import Machine
 from ..results import LikelihoodResult, LogZResult, verdict
 from ..runtime.compute import Plan, Resources
+from ..trained import model_description
 from .ais import Annealing
 from .checks import check_agreement, check_likelihood, check_simulated
 from .folded import FoldedDVAE
@@ -37,38 +36,13 @@ from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, Weight
 from .shards import Shards, ShardStore, Task, digest_of, weigh_images
 from .simulated import SimulatedGap, SimulatedWeighing, simulate, simulate_own
 
-__all__ = ["estimate_log_likelihood", "machine_of", "model_description"]
+__all__ = ["estimate_log_likelihood"]
 
-Float = NDArray[np.float64]
 Index = NDArray[np.int64]
 ProgressCallback = Callable[[str, int, int, float | None], None]
 
 # What a change of precision does is measured on so many images and samples.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
-
-
-def machine_of(trained: TrainedModel) -> Machine:
-    """Return the prior of a trained model as arrays."""
-    prior = trained.model.prior
-    if isinstance(prior, RBM):
-        return BipartiteMachine.from_arrays(*map(_array, (prior.W, prior.b_left, prior.b_right)))
-    return machine_from_couplings(_array(prior.couplings()), _array(prior.biases()))
-
-
-def _array(tensor: torch.Tensor) -> Float:
-    """Return a tensor as a float64 array."""
-    array: Float = tensor.detach().cpu().double().numpy()
-    return array
-
-
-def model_description(trained: TrainedModel) -> dict[str, Any]:
-    """Return what a result says of a trained model: file, digests and sizes."""
-    return {
-        "file": str(trained.path),
-        "sha256": trained.sha256,
-        "dataset": trained.config.dataset,
-        **machine_of(trained).description(),
-    }
 
 
 def estimate_log_likelihood(

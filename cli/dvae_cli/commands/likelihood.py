@@ -207,8 +207,8 @@ def _log_z(
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
-    from dvae_eval.likelihood.estimate_log_likelihood import model_description
     from dvae_eval.results import LogZResult, load_result
+    from dvae_eval.trained import model_description
 
     from ..console import say
 
@@ -236,7 +236,7 @@ def _estimated_log_z(
     partial: Path | None,
 ) -> LogZResult:
     """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
-    from dvae_eval.likelihood.estimate_log_likelihood import machine_of
+    from dvae_eval.trained import machine_of
 
     from ..inputs import estimate_with_progress
 
