@@ -22,8 +22,9 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import estimate_log_z as log_z_module
 from dvae_eval.log_z.estimate_log_z import estimate_log_z, one_repeat
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.runtime import pool
-from dvae_eval.runtime.pool import cluster, cluster_size, spread, wanted, worker_threads
+from dvae_eval.runtime import dask_cluster, pool
+from dvae_eval.runtime.dask_cluster import cluster, cluster_size, wanted, worker_threads
+from dvae_eval.runtime.pool import spread
 from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
 from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
@@ -254,7 +255,7 @@ def test_what_nobody_waits_for_is_given_up(address, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
     nobody = ("--scheduler", "tcp://127.0.0.1:9")
     model = run / "model.pt"
     for args in (
@@ -288,7 +289,7 @@ def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):
 
 
 def test_a_scheduler_without_workers_is_refused(monkeypatch):
-    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
     with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty:
         with pytest.raises(ConfigError, match="has no workers; start some"), cluster(empty.scheduler_address):
             pass
@@ -301,8 +302,8 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch):
 
 
 def test_workers_with_other_versions_are_refused(address, monkeypatch):
-    ours = pool._versions()
-    monkeypatch.setattr(pool, "_versions", lambda: {**ours, "torch": "0.1"})
+    ours = pool.own_versions()
+    monkeypatch.setattr(pool, "own_versions", lambda: {**ours, "torch": "0.1"})
     with cluster(address), pytest.raises(ConfigError, match=r"worker tcp://\S+ has torch \S+, not 0\.1; install"):
         list(spread(wait_until_unwanted, None, [0]))
 

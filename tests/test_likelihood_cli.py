@@ -17,7 +17,7 @@ from dvae_cli.train import main as dvae_train
 from dvae_core.data import load
 from dvae_core.errors import ResultError
 from dvae_eval.likelihood import checks as likelihood_checks
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.results import LikelihoodResult, load_result
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -207,9 +207,9 @@ def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypat
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
     assert status_of(dvae_eval, *args, "--quiet", "-o", tmp_path / "whole.json") == 0
-    save, saved = shards.ShardStore.save, []
+    save, saved = image_tasks.ShardStore.save, []
 
     def interrupted(self, positions, weights):
         save(self, positions, weights)
@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.ShardStore, "save", interrupted)
+        patch.setattr(image_tasks.ShardStore, "save", interrupted)
         assert status_of(dvae_eval, *args, "--quiet") == 130
     said = capsys.readouterr().err
     assert f"images are kept in {tmp_path / 'll.shards'}; the same command goes on from there" in said
@@ -243,8 +243,8 @@ def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_among_processes(args, tmp_path):
     """A terminal sends SIGINT to all processes of a command: one line, no traceback, and nobody is left."""
-    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import shards\n"
-    code += "shards.SHARD_SECONDS = 0.0\n"
+    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import image_tasks\n"
+    code += "image_tasks.SHARD_SECONDS = 0.0\n"
     code += "from dvae_cli.main import main\nmain(sys.argv[1:])"
     line = [sys.executable, "-c", code, *map(str, args), "--workers", "2", "--samples", "2000000"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -14,8 +14,7 @@ from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-from dvae_eval.likelihood.images import LikelihoodImages, images_path
-from dvae_eval.likelihood.pictures import picture_images
+from dvae_eval.likelihood.images import LikelihoodImages, images_path, picture_images
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.results import load_result
 from dvae_eval.trained import machine_of

@@ -18,10 +18,10 @@ from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.exact.plan import enumerate_states
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
+from dvae_eval.likelihood.image_tasks import Shards, digest_of
 from dvae_eval.likelihood.importance import ImageWeights, Weighing, stack_images
-from dvae_eval.likelihood.shards import Shards, digest_of
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.compute import Plan, Resources, available_memory, parse_memory
 from dvae_eval.trained import machine_of
@@ -51,7 +51,7 @@ def estimate(config=CONFIG, shards=None, **options):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Every image is a shard of its own."""
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
 
 
 def same_bits(one, other):
@@ -166,10 +166,10 @@ WORK = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from tests.test_likelihood_shards import estimate
-shards.SHARD_SECONDS = 0.0
-print(repr(estimate(shards=Path(sys.argv[1]), resources=shards.Resources(n_workers=int(sys.argv[2])),
+image_tasks.SHARD_SECONDS = 0.0
+print(repr(estimate(shards=Path(sys.argv[1]), resources=image_tasks.Resources(n_workers=int(sys.argv[2])),
     progress=lambda *_: __import__("time").sleep(float(sys.argv[3]))).per_image), flush=True)
 """
 

@@ -11,13 +11,13 @@ from dvae_core.config import SMOOTHINGS
 from dvae_core.model.boltzmann import BoltzmannMachine
 from dvae_core.model.rbm import RBM
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood import shards as likelihood_shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.likelihood.checks import check_simulated
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
+from dvae_eval.likelihood.image_tasks import Shards
 from dvae_eval.likelihood.importance import ImageWeights, stack_images
 from dvae_eval.likelihood.per_image import ImageEstimates
-from dvae_eval.likelihood.shards import Shards
 from dvae_eval.likelihood.simulated import SimulatedGap, SimulatedWeighing, compare, simulate
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.samples.prior_states import draw_states
@@ -297,7 +297,7 @@ def test_images_that_are_not_simulated_are_said_so():
 
 
 def test_simulated_images_are_resumed_and_do_not_change_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(likelihood_shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
     model = float32(trained(seed=3, scale=0.5))
     log_z, config = estimate_log_z(machine_of(model)), LikelihoodConfig(n_samples=100)
 

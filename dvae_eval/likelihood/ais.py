@@ -36,7 +36,7 @@ SMALLEST_STEP = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Annealing:
-    """The task of annealing chains for an image; see `shards.Task`.
+    """The task of annealing chains for an image; see `image_tasks.Task`.
 
     Attributes
     ----------

@@ -30,10 +30,10 @@ from ..trained import model_description
 from .ais import Annealing
 from .checks import check_agreement, check_likelihood, check_simulated
 from .folded import FoldedDVAE
+from .image_tasks import Shards, ShardStore, Task, digest_of, weigh_images
 from .importance import ImageWeights, Weighing, weigh
 from .per_image import ImageEstimates, standard_error
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
-from .shards import Shards, ShardStore, Task, digest_of, weigh_images
 from .simulated import SimulatedGap, SimulatedWeighing, simulate, simulate_own
 
 __all__ = ["estimate_log_likelihood"]

@@ -152,7 +152,7 @@ def draw_weights(
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """The task of drawing an image's weights; see `shards.Task`."""
+    """The task of drawing an image's weights; see `image_tasks.Task`."""
 
     phase: ClassVar[str] = "images"
 

@@ -96,7 +96,7 @@ def simulate_own(model: GenerativeModel, n: int, seed: int) -> Simulated:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedWeighing:
-    """The task of weighing simulated images; see `shards.Task`.
+    """The task of weighing simulated images; see `image_tasks.Task`.
 
     An image's `ImageWeights` are those of the K proposals, but for `parts`: [U - L, Σ_k w_k / (w_k + S)].
     """

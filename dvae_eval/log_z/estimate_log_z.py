@@ -23,8 +23,9 @@ from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..exact.threads import available_threads
 from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from ..results import Check, LogZResult
+from ..runtime.dask_cluster import check_wanted
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.pool import check_wanted, spread
+from ..runtime.pool import spread
 from ..runtime.resume import Partial
 from .checks import check_repeats
 from .methods import (

@@ -19,7 +19,7 @@ from dvae_core.data import load
 from dvae_core.errors import DvaeError
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-from dvae_eval.likelihood.shards import Shards
+from dvae_eval.likelihood.image_tasks import Shards
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.results import LikelihoodResult, LogZResult, load_result
 from dvae_eval.runtime.compute import Resources

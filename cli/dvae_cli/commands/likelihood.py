@@ -28,8 +28,8 @@ from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_core.training.checkpoint import TrainedModel
+    from dvae_eval.likelihood.image_tasks import Shards
     from dvae_eval.likelihood.images import LikelihoodImages
-    from dvae_eval.likelihood.shards import Shards
     from dvae_eval.results import LikelihoodResult, LogZResult
 
     from ..console import LikelihoodProgress
@@ -99,11 +99,10 @@ def command(
     refuse_both(n_workers, scheduler)
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood.images import images_path
-    from dvae_eval.likelihood.pictures import picture_images
-    from dvae_eval.likelihood.shards import Shards
+    from dvae_eval.likelihood.image_tasks import Shards
+    from dvae_eval.likelihood.images import images_path, picture_images
     from dvae_eval.runtime.compute import Resources, parse_memory
-    from dvae_eval.runtime.pool import cluster
+    from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish, hold_output

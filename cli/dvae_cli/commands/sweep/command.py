@@ -106,7 +106,7 @@ def command(
     further values and seeds ask for; runs that are complete are left alone. What a run said is in a hidden .log
     file beside its directory.
     """
-    from dvae_eval.runtime.pool import cluster
+    from dvae_eval.runtime.dask_cluster import cluster
 
     from ...console import say
     from ...runner import CleanInterrupt

@@ -24,7 +24,7 @@ from dvae_core.io.files import sha256_file
 from dvae_core.training.run_directory import read_config
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.results import load_result
-from dvae_eval.runtime.pool import wanted, worker_threads
+from dvae_eval.runtime.dask_cluster import wanted, worker_threads
 
 from ...options import given
 from ...runner import INTERRUPTED, NOT_TRUSTWORTHY

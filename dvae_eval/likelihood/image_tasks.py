@@ -26,7 +26,8 @@ from dvae_core.rng import numpy_generator
 from dvae_core.training.run_directory import locked
 
 from ..runtime.compute import Plan, Resources, process_memory, torch_threads
-from ..runtime.pool import check_wanted, cluster_size, spread
+from ..runtime.dask_cluster import check_wanted, cluster_size
+from ..runtime.pool import spread
 from .importance import ImageWeights, stack_images
 
 __all__ = ["ShardStore", "Shards", "Task", "digest_of", "weigh_images"]
