@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dvae_core.model.rbm import RBM
 from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.types import Float
 
 from .machine import BipartiteMachine, Machine, machine_from_couplings
 
 __all__ = ["machine_of", "model_description"]
-
-Float = NDArray[np.float64]
 
 
 def machine_of(trained: TrainedModel) -> Machine:

@@ -16,9 +16,10 @@ from dvae_core.errors import ConfigError
 from ..config import LogZConfig
 from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
+from ..numbers import std_err_of_mean
 from ..results import Check
 from ..runtime.resume import Partial
-from .bar import Bridge, std_err_of_mean
+from .bar import Bridge
 from .checks import check_bridge, check_exact, check_lower_bound, student_limit
 from .post_run import post_run_diagnostics
 from .run import HALF_UNIT, TemperedRun
