@@ -151,7 +151,7 @@ def test_a_model_without_its_smoothing_has_zeta_equal_to_z():
     assert largest_z(plain) < 5
     model = float32(trained(seed=3))
     log_z = estimate_log_z(machine_of(model))
-    result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000, smoothing=False))
+    result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000, as_trained=False))
     exact = np.array([exact_log_p_x(plain, x) for x in torch.from_numpy(IMAGES).double()])
     z = (np.array(result.per_image["log_likelihood"]) - exact) * np.sqrt(result.per_image["ess"])
     assert np.abs(z).max() < 5

@@ -22,14 +22,14 @@ from dvae_core.errors import ConfigError, WorkerError
 from dvae_core.versions import package_versions
 
 __all__ = [
-    "check_wanted",
     "cluster",
     "cluster_size",
     "current_client",
+    "is_cancelled",
     "over_cluster",
     "own_versions",
+    "raise_if_cancelled",
     "refuse_other_versions",
-    "wanted",
     "worker_threads",
 ]
 
@@ -43,7 +43,7 @@ _client: ContextVar[Any] = ContextVar("_client", default=None)
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """Let `spread` use the workers of a Dask scheduler within the block; None changes nothing.
+    """Let `map_unordered` use the workers of a Dask scheduler within the block; None changes nothing.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def over_cluster(
 
 
 def _as_it_is(pickled: Bytes) -> Bytes:
-    """Return what was given: a task that makes it known to the cluster."""
+    """Return the argument: a task whose result the cluster keeps."""
     return pickled
 
 
@@ -154,7 +154,7 @@ def own_versions() -> dict[str, str]:
 
 
 def refuse_other_versions(versions: dict[str, str]) -> None:
-    """Raise ConfigError if this process has other versions than the one that asks."""
+    """Raise ConfigError if this process has other versions than the requesting one."""
     for name, here in own_versions().items():
         if versions.get(name) != here:
             raise ConfigError(
@@ -164,7 +164,7 @@ def refuse_other_versions(versions: dict[str, str]) -> None:
 
 
 def _worker() -> Any:
-    """Return the Dask worker whose task this thread is at, or None."""
+    """Return the Dask worker whose task this thread runs, or None."""
     if "distributed" not in sys.modules:
         return None
     from distributed import get_worker
@@ -176,21 +176,21 @@ def _worker() -> Any:
 
 
 def worker_threads() -> int:
-    """Return the threads that the Dask worker was given whose task this thread is at; 1 if there is none."""
+    """Return the number of threads of the Dask worker whose task this thread runs; 1 if there is none."""
     worker = _worker()
     return worker.state.nthreads if worker else 1
 
 
-def wanted() -> bool:
-    """Return False if the task that this thread is at was given up on: Ctrl-C, or the end of who asked for it."""
+def is_cancelled() -> bool:
+    """Return whether this thread's task was cancelled: Ctrl-C, or the requesting process ended."""
     worker = _worker()
     if worker is None:
-        return True
+        return False
     task = worker.state.tasks.get(worker.get_current_task())
-    return task is not None and task.state != "cancelled"
+    return task is None or task.state == "cancelled"
 
 
-def check_wanted(*_: object) -> None:
-    """End a task that was given up on; long tasks call this now and then."""
-    if not wanted():
-        raise WorkerError("nobody waits for this task any more")
+def raise_if_cancelled(*_: object) -> None:
+    """Raise WorkerError if this thread's task was cancelled; long tasks call this regularly."""
+    if is_cancelled():
+        raise WorkerError("task cancelled")

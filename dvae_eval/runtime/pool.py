@@ -1,4 +1,4 @@
-"""Independent tasks over processes, here or on a Dask cluster (`dask_cluster`); a worker that dies costs its task."""
+"""Independent tasks over processes, here or on a Dask cluster; a worker that dies costs only its task."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import WorkerError
 
-from .dask_cluster import check_wanted, current_client, over_cluster, own_versions, refuse_other_versions
+from .dask_cluster import current_client, over_cluster, own_versions, raise_if_cancelled, refuse_other_versions
 
-__all__ = ["spread"]
+__all__ = ["map_unordered"]
 
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Bytes = NDArray[np.uint8]
 
-# How often one of this machine's processes may die before that is taken for a rule.
+# Deaths of this machine's processes after which the work is given up.
 N_DEATHS = 3
 
 
-def spread(
+def map_unordered(
     function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task], n_workers: int = 1
 ) -> Iterator[tuple[int, Result]]:
-    """Do tasks in several processes, or on the workers of the `cluster` that this is called in.
+    """Do tasks in several processes, or on the workers of the `dask_cluster.cluster` that this is called in.
 
     Parameters
     ----------
     function : callable
         Called as `function(shared, task)`, once at a time in a process.
     shared : object
-        What all tasks have in common; it travels once to every worker.
+        What all tasks have in common; it is sent once to every worker.
     tasks : sequence
     n_workers : int
-        Processes on this machine; with one, all is done in this process.
+        Processes on this machine; with one, everything runs in this process.
 
     Yields
     ------
     tuple of (int, result)
-        Which task, and what came of it, as they are finished.
+        The number of a task and its result, in the order in which they finish.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def spread(
 def _over_processes(
     pickled: Bytes, digest: str, todo: dict[int, Any], n_workers: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield results from processes of this machine; if one dies, go on with fresh ones."""
+    """Yield results from processes of this machine; if one dies, continue in new ones."""
     for n_deaths in range(N_DEATHS):
         if n_deaths:
             logging.getLogger(__name__).warning("a worker process died; its task is done again")
@@ -97,7 +97,7 @@ def _over_processes(
 def _in_process(i: int, task: Any, pickled: Bytes, digest: str, leader: int) -> tuple[int, Any]:
     """Do a task in one of this machine's processes."""
     if os.getpid() != leader and threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of a terminal; the leader alone decides what comes of it.
+        # Ctrl-C reaches every process of a terminal; the leader alone decides what to do.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return i, _call(task, pickled, digest)
 
@@ -107,10 +107,10 @@ _kept: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {}
 
 
 def _call(task: Any, pickled: Bytes, digest: str) -> Any:
-    """Do a task with the pickled (versions, function, shared), which this process keeps for the next one."""
+    """Do a task with the pickled (versions, function, shared), which this process keeps for its next task."""
     # A worker of Dask may have several threads, but the number of torch's threads is the process's.
     with _one_at_a_time:
-        check_wanted()
+        raise_if_cancelled()
         if digest not in _kept:
             _kept.clear()
             versions, *kept = pickle.loads(pickled.data)

@@ -50,7 +50,7 @@ from dvae_eval.likelihood import image_tasks  # noqa: E402
 from dvae_eval.log_z import estimate_log_z as log_z_module  # noqa: E402
 from dvae_eval.log_z import run as tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
-from dvae_eval.runtime import resume as partial  # noqa: E402
+from dvae_eval.runtime import resume  # noqa: E402
 from dvae_reports.report import render  # noqa: E402, F401
 from dvae_reports.results.metrics import read_metrics  # noqa: E402
 
@@ -163,13 +163,13 @@ def count_rounds(meter: Meter) -> None:
     after(log_z_module, "_packed", lambda _, done: meter.set(done=len(done)))
     after(image_tasks._Done, "__init__", begin_stage)
     after(image_tasks._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
-    after(image_tasks.ShardStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
+    after(resume.PartStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
     after(image_tasks._Done, "pending", begin_images)
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
         meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["repeats"].tobytes())))
 
-    after(partial.Partial, "save", kept)
+    after(resume.ResumeFile, "save", kept)
 
 
 def die(meter: Meter) -> None:
