@@ -39,7 +39,7 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
 from dvae_core.training.presets import PRESETS
 from dvae_eval.likelihood.folded import FoldedDVAE
-from dvae_eval.likelihood.importance import weigh
+from dvae_eval.likelihood.importance import ImportanceTask
 
 SIDES = {"digits-small": 8, "demo": 8, "bars-and-stripes-small": 4}
 # Samples that the straightforward way takes at a time: all of an image, as far as memory goes.
@@ -123,7 +123,7 @@ def measure(model: DVAE, images: np.ndarray, n_samples: int, n_repeats: int) -> 
     products, of_decoder = (products_alone(recorder.counts, device) for recorder in (everything, decoder))
     n_tiles = -(-n_samples // tile)
     ways: dict[str, tuple[Callable[[np.ndarray], Any], float]] = {
-        "weights": (lambda x: weigh(folded, x, 0, n_samples, 0), n_samples),
+        "weights": (lambda x: ImportanceTask(folded, n_samples, 0)(x, 0), n_samples),
         "straightforward": (lambda x: straightforward(model, x, n_samples, 0), n_samples),
         "products": (lambda x: [products() for _ in range(n_tiles)], n_tiles * tile),
         "decoder": (lambda x: [of_decoder() for _ in range(n_tiles)], n_tiles * tile),

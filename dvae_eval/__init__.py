@@ -28,12 +28,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .config import LikelihoodConfig, LogZConfig
-    from .likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+    from .likelihood.estimate_log_likelihood import estimate_log_likelihood
     from .log_z.estimate_log_z import estimate_log_z
     from .machine import BipartiteMachine, GeneralMachine, machine_from_couplings
     from .readers import ReadConfig, read_machine
     from .results import Check, load_result
-    from .runtime.pool import cluster
+    from .runtime.dask_cluster import cluster
+    from .trained import machine_of
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -44,12 +45,12 @@ else:  # hidden from type checkers, to which any name would then be one
             "LikelihoodConfig": "config:LikelihoodConfig",
             "LogZConfig": "config:LogZConfig",
             "ReadConfig": "readers:ReadConfig",
-            "cluster": "runtime.pool:cluster",
+            "cluster": "runtime.dask_cluster:cluster",
             "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
             "load_result": "results:load_result",
             "machine_from_couplings": "machine:machine_from_couplings",
-            "machine_of": "likelihood.estimate_log_likelihood:machine_of",
+            "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
         },
     )

@@ -96,14 +96,16 @@ class LikelihoodConfig:
         choices=("importance", "ais"),
     )
     n_samples: int = option(10_000, "Importance samples for every image, K.", min=1, max=10**8)
-    limit: int = option(0, "Use so many images only, evenly spread over the split (0 = all).", min=0, max=10**9)
+    limit: int = option(0, "Number of images to use, evenly spread over the split (0 = all).", min=0, max=10**9)
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )
-    smoothing: bool = option(True, "Measure the model as trained; without smoothing, zeta = z (footnote 5).")
+    as_trained: bool = option(
+        True, "Measure the model as trained; without smoothing, zeta = z (footnote 5).", flag="--smoothing"
+    )
     precision: str = option(
         "float32",
-        "Numbers in the networks. tf32 and bf16 are for CUDA; what they do to the estimate is measured.",
+        "Numbers in the networks. tf32 and bf16 are for CUDA; their effect on the estimate is measured.",
         choices=("float32", "float64", "tf32", "bf16"),
     )
     log_z_error: float = option(
@@ -111,8 +113,7 @@ class LikelihoodConfig:
     )
     n_simulated: int = option(
         50,
-        "Images drawn from the model itself, on which the bound is seen from both sides: at most so many, and as "
-        "many as are measured (0 = none).",
+        "Number of simulated images on which to bracket the gap; at most as many as are evaluated (0 = skip).",
         min=0,
         max=10**6,
     )
@@ -134,7 +135,7 @@ class GradientConfig:
         20_000, "Draws for every image of the average that stands for the true gradient.", min=8, max=10**9
     )
     n_pilot: int = option(1000, "Draws for every image that the baselines are fitted to.", min=8, max=100_000)
-    limit: int = option(10, "Use the first so many images only.", min=1, max=100)
+    limit: int = option(10, "Number of images to use, the first ones.", min=1, max=100)
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )

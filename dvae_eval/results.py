@@ -33,15 +33,16 @@ SCHEMA = 1
 FEW_IMAGES = 1000
 # A gap below this is not worth a word.
 LEAST_GAP = 0.005
-# Keys that earlier versions wrote, and what they are called today.
+# Keys that earlier versions wrote into these parts of a result, and what they are called today.
 RENAMED = {
-    "settings": {"n_ladders": "n_replicates", "base": "reference"},
+    "settings": {"n_ladders": "n_replicates", "base": "reference", "smoothing": "as_trained"},
     "diagnostics": {
         "ladder": "betas",
         "ladder_settled": "schedule_settled",
         "independent_stretches": "independent_blocks",
         "n_stretches": "n_blocks",
     },
+    "simulated": {"told": "gap_from_proposals"},
 }
 R = TypeVar("R", bound="Result")
 
@@ -188,7 +189,7 @@ class Result:
         for name, hint in typing.get_type_hints(cls).items():
             if name in given and not (_fits(data[name], hint) or (hint is float and data[name] is None)):
                 raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result anew")
-        return cls(**{name: _renamed(data[name], RENAMED.get(name, {})) for name in given})
+        return cls(**{name: _renamed(data[name], name) for name in given})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,8 +255,8 @@ class LikelihoodResult(Result):
     bits_per_dim : float or None
         The negative log-likelihood in bits a pixel.
     simulated_gap, simulated_std_err : float or None
-        How far the bound lies below the log-likelihood on images of the model itself, whose latents are known, and
-        the standard error of that; None if it was not looked for, or is infinite.
+        How far the bound lies below the log-likelihood on simulated images, whose latents are known, and the
+        standard error of that; None if it was not estimated, or is infinite.
     simulated_bound : float or None
         What that gap is at most in expectation, by the bound from above.  `diagnostics["simulated"]` has every
         image's, and how the images were drawn, or why they were not (`not_done`).
@@ -370,9 +371,12 @@ def load_result(path: Path) -> Result:
     return result
 
 
-def _renamed(value: Any, names: dict[str, str]) -> Any:
-    """Return a dict with the keys of earlier versions replaced by today's; anything else as it is."""
-    return {names.get(key, key): item for key, item in value.items()} if names else value
+def _renamed(value: Any, part: str) -> Any:
+    """Return a part of a result with the keys of earlier versions replaced by today's, within its parts too."""
+    if not isinstance(value, dict):
+        return value
+    names = RENAMED.get(part, {})
+    return {names.get(key, key): _renamed(item, key) for key, item in value.items()}
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -22,8 +22,9 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import estimate_log_z as log_z_module
 from dvae_eval.log_z.estimate_log_z import estimate_log_z, one_repeat
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.runtime import pool
-from dvae_eval.runtime.pool import cluster, cluster_size, spread, wanted, worker_threads
+from dvae_eval.runtime import dask_cluster, pool
+from dvae_eval.runtime.dask_cluster import cluster, cluster_size, is_cancelled, worker_threads
+from dvae_eval.runtime.pool import map_unordered
 from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
 from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
@@ -133,7 +134,11 @@ def test_a_worker_that_is_killed_costs_its_task_alone(request, where, tmp_path, 
     address = request.getfixturevalue("address") if where == "there" else None
     whole = estimate_log_z(machine(), CONFIG)
     mark = tmp_path / "mark"
-    monkeypatch.setattr(log_z_module, "spread", lambda _, shared, *rest: spread(die_once, (mark, shared), *rest))
+
+    def dying(_, shared, *rest):
+        return map_unordered(die_once, (mark, shared), *rest)
+
+    monkeypatch.setattr(log_z_module, "map_unordered", dying)
     told = []
     with cluster(address):
         found = estimate_log_z(machine(), CONFIG, threads=2, progress=lambda *args: told.append(args[1]))
@@ -151,7 +156,7 @@ def die(_shared, _task):
 def test_workers_that_die_again_and_again_are_given_up(monkeypatch):
     monkeypatch.setattr(pool, "N_DEATHS", 1)
     with pytest.raises(WorkerError, match="when memory runs out"):
-        list(spread(die, None, range(2), 2))
+        list(map_unordered(die, None, range(2), 2))
 
 
 def test_images_survive_a_killed_worker(address, small_shards):  # noqa: F811
@@ -200,7 +205,7 @@ def test_ctrl_c_stops_the_runs_on_a_cluster(address, tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.splitlines()[-1].endswith("the same command goes on")
+    assert said.splitlines()[-1].endswith("run the same command again to continue")
     assert "Traceback" not in said
     wait_for(lambda: "stopped in epoch" in (out / ".seed-0.log").read_text())
 
@@ -215,17 +220,17 @@ def wait_for(condition, seconds=300):
         time.sleep(0.05)
 
 
-def wait_until_unwanted(place, task):
+def wait_until_cancelled(place, task):
     """Do nothing for ever, but for a task of 0."""
     if task:
         (place / f"begun-{task}").touch()
-        while wanted():
+        while not is_cancelled():
             time.sleep(0.05)
         (place / f"ended-{task}").touch()
     return worker_threads()
 
 
-def test_what_nobody_waits_for_is_given_up(address, tmp_path):
+def test_what_nobody_waits_for_is_cancelled(address, tmp_path):
     """After Ctrl-C the tasks that run end early, and those that wait are not begun."""
 
     def those(what):
@@ -240,13 +245,13 @@ def test_what_nobody_waits_for_is_given_up(address, tmp_path):
     with cluster(address):
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            list(spread(wait_until_unwanted, tmp_path, range(1, 6)))
+            list(map_unordered(wait_until_cancelled, tmp_path, range(1, 6)))
         wait_for(lambda: those("begun") == those("ended"))
-        assert sorted(spread(wait_until_unwanted, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
+        assert sorted(map_unordered(wait_until_cancelled, tmp_path, [0, 0])) == [(0, 1), (1, 1)]
     # There are two workers, and one of them may not be back from an earlier test yet.
     assert 1 <= len(those("begun")) <= 2
-    # Where there is no cluster, somebody always waits.
-    assert wanted()
+    # Where there is no cluster, nothing is cancelled.
+    assert not is_cancelled()
     assert cluster_size() == 0
 
 
@@ -254,7 +259,7 @@ def test_what_nobody_waits_for_is_given_up(address, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
     nobody = ("--scheduler", "tcp://127.0.0.1:9")
     model = run / "model.pt"
     for args in (
@@ -288,7 +293,7 @@ def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):
 
 
 def test_a_scheduler_without_workers_is_refused(monkeypatch):
-    monkeypatch.setattr(pool, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
     with distributed.LocalCluster(n_workers=0, dashboard_address=":0", silence_logs=50) as empty:
         with pytest.raises(ConfigError, match="has no workers; start some"), cluster(empty.scheduler_address):
             pass
@@ -301,10 +306,10 @@ def test_without_dask_it_is_said_what_to_install(monkeypatch):
 
 
 def test_workers_with_other_versions_are_refused(address, monkeypatch):
-    ours = pool._versions()
-    monkeypatch.setattr(pool, "_versions", lambda: {**ours, "torch": "0.1"})
+    ours = pool.own_versions()
+    monkeypatch.setattr(pool, "own_versions", lambda: {**ours, "torch": "0.1"})
     with cluster(address), pytest.raises(ConfigError, match=r"worker tcp://\S+ has torch \S+, not 0\.1; install"):
-        list(spread(wait_until_unwanted, None, [0]))
+        list(map_unordered(wait_until_cancelled, None, [0]))
 
 
 def hide(name):

@@ -36,11 +36,11 @@ from dvae_core.training.checkpoint import load_model, load_tensors
 from dvae_core.training.memory_estimate import training_bytes
 from dvae_eval import estimate_log_z
 from dvae_eval.config import LogZConfig
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.log_z import run as tempered
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.readers import read_machine
-from dvae_eval.runtime import resume as partial
+from dvae_eval.runtime import resume
 from dvae_eval.runtime.memory_estimate import annealing_bytes, machine_bytes, tempering_bytes
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -273,7 +273,7 @@ def test_a_model_that_changes_while_it_is_read_is_refused(run, read, monkeypatch
 @pytest.mark.parametrize("command", ["logz {run}/model.pt --method pt-bar --sweeps 200", WRITERS["ll"][0]])
 def test_a_model_that_vanishes_later_changes_nothing(run, command, monkeypatch):
     sha256 = load_model(run / "model.pt").sha256
-    for owner, name in ((tempered.TemperedRun, "advance"), (shards, "spread")):
+    for owner, name in ((tempered.TemperedRun, "advance"), (image_tasks, "map_unordered")):
         original = getattr(owner, name)
 
         def vanishing(*args, original=original, **settings):
@@ -404,13 +404,13 @@ def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, caps
 @pytest.mark.parametrize("name", ["logz", "ll"])
 def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, capsys, monkeypatch, heard, name):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
     commands = {"logz": f"logz {rbm} --method pt-bar --sweeps 200", "ll": WRITERS["ll"][0].format(run=run)}
     args = [*commands[name].split(), "--quiet", "--force"]
     whole, out = tmp_path / "whole.json", tmp_path / "out.json"
     assert status_of(dvae_eval, *args, "-o", whole) in (0, 3)
     capsys.readouterr()
-    owner = partial.Partial if name == "logz" else shards.ShardStore
+    owner = resume.ResumeFile if name == "logz" else resume.PartStore
     save, saved = owner.save, []
 
     def signalled(self, *arguments):
@@ -422,7 +422,8 @@ def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, cap
     with monkeypatch.context() as patch:
         patch.setattr(owner, "save", signalled)
         assert status_of(dvae_eval, *args, "-o", out) == 130
-    assert "the same command goes on" in line_of(capsys)
+    words = {"logz": "the same command goes on", "ll": "run the same command again to continue"}
+    assert words[name] in line_of(capsys)
     assert not out.exists()
     assert status_of(dvae_eval, *args, "-o", out) in (0, 3)
     key = "log_z" if name == "logz" else "per_image"
@@ -508,7 +509,7 @@ def test_a_machine_or_a_ladder_that_would_not_fit_is_refused(monkeypatch):
 def test_a_likelihood_that_would_not_fit_is_refused(run, tmp_path, capsys, monkeypatch, args):
     has_free(monkeypatch, 15 * 10**7)
     # What the tests before this one have made this process take is not what is looked at.
-    monkeypatch.setattr(shards, "process_memory", lambda: 4 * 10**8)
+    monkeypatch.setattr(image_tasks, "process_memory", lambda: 4 * 10**8)
     out = tmp_path / "ll.json"
     command = ["ll", run / "model.pt", "--limit", "2", "-o", out, "--quiet", "--memory", "1.2GB", *args]
     assert status_of(dvae_eval, *command) == 2

@@ -1,6 +1,5 @@
 """Annealing in the noise of the latents against log p(x) by enumeration and quadrature."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,20 @@ from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import ais as latent_ais
-from dvae_eval.likelihood.ais import Annealing, anneal
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.ais import AnnealingTask, anneal
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, enumerate_states, exact_log_p_x, tiny_model
+from tests.test_folded import FoldedModel
 
 IMAGES = enumerate_states(3).astype(np.uint8)
 
 
 def largest_z(model, n_chains=3000, n_steps=12):
     """Return the largest |mean(w) - p(x)| over the 8 images, in standard errors of the chains' mean."""
-    task = Annealing(FoldedDVAE(model, "float64"), n_chains, n_steps, seed=0)
+    task = AnnealingTask(FoldedDVAE(model, "float64"), n_chains, n_steps, seed=0)
     log_z = brute_log_z(*dense(model.prior))
     zs = []
     for index, x in enumerate(IMAGES):
@@ -96,8 +97,8 @@ def test_annealing_that_misses_mass_is_not_trusted(monkeypatch):
     """Chains that end far below what importance weighting found have not been annealed enough."""
     model = tiny_model(n_left=1, n_right=2, n_layers=1, scale=0.5, seed=5)
     trained = TrainedModel(model, RunConfig("tiny", model.config), (1, 3), {}, Path("tiny.pt"), "0" * 64)
-    weights = Annealing.log_weights
-    monkeypatch.setattr(Annealing, "log_weights", lambda *args: weights(*args) - 1)
+    weights = AnnealingTask.log_weights
+    monkeypatch.setattr(AnnealingTask, "log_weights", lambda *args: weights(*args) - 1)
     config = LikelihoodConfig(method="ais", n_samples=500, n_ais_chains=50, n_ais_steps=5)
     result = estimate_log_likelihood(trained, IMAGES, estimate_log_z(machine_of(trained)), config)
     assert not result.trustworthy
@@ -105,26 +106,12 @@ def test_annealing_that_misses_mass_is_not_trusted(monkeypatch):
 
 
 def test_only_this_projects_models_are_annealed():
-    folded = FoldedDVAE(tiny_model())
     prior = machine_of(TrainedModel(tiny_model(), RunConfig("t"), (1, 3), {}, Path("t"), ""))
     with pytest.raises(ConfigError, match="--method ais"):
         estimate_log_likelihood(
-            _Anyones(folded),
+            FoldedModel(tiny_model()),
             IMAGES,
             estimate_log_z(prior),
             LikelihoodConfig(method="ais", n_samples=2),
             prior=prior,
         )
-
-
-@dataclasses.dataclass
-class _Anyones:
-    """A model of which only the two methods are known."""
-
-    model: FoldedDVAE
-
-    def sample_latents(self, x, n_samples, generator):
-        return self.model.sample_latents(x, n_samples, generator)
-
-    def log_joint(self, x, latents):
-        return self.model.log_joint(x, latents)

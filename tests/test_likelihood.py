@@ -14,11 +14,12 @@ from dvae_core.model.dvae import without_smoothing
 from dvae_core.model.smoothing import MixtureOfRamps, SpikeAndGaussian
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.likelihood.importance import ImageWeights, milestones
 from dvae_eval.likelihood.per_image import ImageEstimates
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, enumerate_states, exact_log_p_x, tiny_model
 
 IMAGES = enumerate_states(3).astype(np.uint8)
@@ -149,7 +150,7 @@ def test_a_model_without_its_smoothing_has_zeta_equal_to_z():
     assert largest_z(plain) < 5
     model = float32(trained(seed=3))
     log_z = estimate_log_z(machine_of(model))
-    result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000, smoothing=False))
+    result = estimate_log_likelihood(model, IMAGES, log_z, LikelihoodConfig(n_samples=4000, as_trained=False))
     exact = np.array([exact_log_p_x(plain, x) for x in torch.from_numpy(IMAGES).double()])
     z = (np.array(result.per_image["log_likelihood"]) - exact) * np.sqrt(result.per_image["ess"])
     assert np.abs(z).max() < 5

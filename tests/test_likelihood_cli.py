@@ -17,8 +17,9 @@ from dvae_cli.train import main as dvae_train
 from dvae_core.data import load
 from dvae_core.errors import ResultError
 from dvae_eval.likelihood import checks as likelihood_checks
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.results import LikelihoodResult, load_result
+from dvae_eval.runtime import resume
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
@@ -53,9 +54,9 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert status_of(dvae_eval, *args, "--bits") == 0
     words = capsys.readouterr().err
     assert "20 images x 50 samples: about" in words
-    assert "20 images of the model itself x 50 samples: about" in words
-    assert "gap on 20 images of the model itself: " in words
-    assert "50 samples are too few to tell how far the bound lies below log p(x)" in words
+    assert "20 simulated images x 50 samples: about" in words
+    assert "gap on 20 simulated images: " in words
+    assert "50 samples are too few to estimate how far the bound lies below log p(x)" in words
     assert "bits per dimension" in words
     assert {p.name for p in tmp_path.iterdir()} == {"ll.json", "ll.images.npz"}
     result = result_of(tmp_path)
@@ -63,6 +64,22 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert result["method"] == "importance"
     assert result["bits_per_dim"] == pytest.approx(-result["log_likelihood"] / 16 / 0.6931471805599453)
     assert set(result["per_image"]) == {"index", "log_likelihood", "elbo", "ess", "pareto_k", "bias", "label"}
+
+
+def test_a_result_of_an_earlier_version_reads_as_one_of_today(args, tmp_path):
+    """Parts that have new names are found under them; hostile ones are left as they are."""
+    assert status_of(dvae_eval, *args, "--quiet", "--no-smoothing", "--samples", 200) in (0, 3)
+    today = load_result(tmp_path / "ll.json")
+    assert today.settings["as_trained"] is False
+    data = result_of(tmp_path)
+    data["settings"]["smoothing"] = data["settings"].pop("as_trained")
+    simulated = data["diagnostics"]["simulated"]
+    simulated["told"] = simulated.pop("gap_from_proposals")
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    assert load_result(tmp_path / "old.json") == today
+    data["diagnostics"] = {"simulated": [1]}
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    assert load_result(tmp_path / "old.json").diagnostics == {"simulated": [1]}
 
 
 def test_inspect_says_a_number_whose_gap_is_not_known(args, tmp_path, capsys):
@@ -76,17 +93,17 @@ def test_a_gap_that_is_too_wide_is_said_first_and_exits_3(args, monkeypatch, cap
     assert status_of(dvae_eval, *args, "--samples", 200) == 3
     captured = capsys.readouterr()
     assert captured.out.startswith("NOT TO BE TRUSTED: log p(x) >=")
-    assert "nats below log p(x) for want of samples" in captured.err
+    assert "nats below log p(x) because of too few samples" in captured.err
     assert "the bound holds, but is loose" in captured.err
 
 
-def test_images_of_the_model_itself_are_as_many_as_asked_for(args, tmp_path, capsys):
+def test_simulated_images_are_as_many_as_asked_for(args, tmp_path, capsys):
     assert status_of(dvae_eval, *args, "--simulated", 0) == 0
-    assert "images of the model itself were not looked at: --simulated 0" in capsys.readouterr().err
+    assert "the gap was not estimated on simulated images: --simulated 0" in capsys.readouterr().err
     assert result_of(tmp_path)["simulated_gap"] is None
     status = status_of(dvae_eval, *args, "--force", "--simulated", 1, "--samples", 100)
-    assert "gap on 1 images" not in (words := capsys.readouterr().err)
-    assert "gap on 1 image of the model itself: " in words
+    assert "gap on 1 simulated images" not in (words := capsys.readouterr().err)
+    assert "gap on 1 simulated image: " in words
     found = result_of(tmp_path)
     assert status == (0 if found["trustworthy"] else 3)
     assert len(found["diagnostics"]["simulated"]["differences"]) == 1
@@ -207,9 +224,9 @@ def test_log_z_is_estimated_until_it_is_precise_enough(args, tmp_path, monkeypat
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
     assert status_of(dvae_eval, *args, "--quiet", "-o", tmp_path / "whole.json") == 0
-    save, saved = shards.ShardStore.save, []
+    save, saved = resume.PartStore.save, []
 
     def interrupted(self, positions, weights):
         save(self, positions, weights)
@@ -218,10 +235,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeyp
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards.ShardStore, "save", interrupted)
+        patch.setattr(resume.PartStore, "save", interrupted)
         assert status_of(dvae_eval, *args, "--quiet") == 130
     said = capsys.readouterr().err
-    assert f"images are kept in {tmp_path / 'll.shards'}; the same command goes on from there" in said
+    assert f"images are kept in {tmp_path / 'll.shards'}; run the same command again to continue" in said
     assert status_of(dvae_eval, *args) == 0
     assert "3 of them done before" in capsys.readouterr().err
     assert not (tmp_path / "ll.shards").exists()
@@ -243,8 +260,8 @@ def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_among_processes(args, tmp_path):
     """A terminal sends SIGINT to all processes of a command: one line, no traceback, and nobody is left."""
-    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import shards\n"
-    code += "shards.SHARD_SECONDS = 0.0\n"
+    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import image_tasks\n"
+    code += "image_tasks.SHARD_SECONDS = 0.0\n"
     code += "from dvae_cli.main import main\nmain(sys.argv[1:])"
     line = [sys.executable, "-c", code, *map(str, args), "--workers", "2", "--samples", "2000000"]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -257,7 +274,7 @@ def test_ctrl_c_among_processes(args, tmp_path):
         said = process.stderr.read()
     assert process.returncode == 130
     assert "Traceback" not in said
-    assert "the same command goes on from there" in said
+    assert "run the same command again to continue" in said
 
 
 def test_a_result_of_an_earlier_version_is_read(args, tmp_path):

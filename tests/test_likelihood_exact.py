@@ -20,12 +20,13 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import load_model, save_model
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.checks import GAP_LIMIT, SLOWING_LIMIT, check_agreement, check_likelihood
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.importance import ImageWeights, stack_images
 from dvae_eval.likelihood.per_image import ImageEstimates
 from dvae_eval.likelihood.protocol import model_digest
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
+from dvae_eval.trained import machine_of
 
 # --- the exact value ------------------------------------------------------------------------------------------
 
@@ -251,13 +252,13 @@ def test_another_models_value_is_rejected(tmp_path):
         assert standardised(result, exact_log_p(tmp_path / "other.pt", images, units=(10, 2)), 4000) > 8
 
 
-@pytest.mark.parametrize("settings", [{"smoothing": False}, {"precision": "float64"}, {"method": "ais"}])
+@pytest.mark.parametrize("settings", [{"as_trained": False}, {"precision": "float64"}, {"method": "ais"}])
 def test_other_ways_find_their_exact_values(settings, tmp_path):
     """|z| < 5 for each of 8 images, false alarm 5e-6, fixed seed."""
     path = write_model(tmp_path / "model.pt", seed=2, n_layers=1)
     n = 1000 if settings.get("method") == "ais" else 4000
     result, images = measured(path, n_samples=n, n_ais_chains=n, n_ais_steps=8, **settings)
-    exact = exact_log_p(path, images, smoothing=settings.get("smoothing", True))
+    exact = exact_log_p(path, images, smoothing=settings.get("as_trained", True))
     assert standardised(result, exact, n) < 5
 
 

@@ -13,11 +13,11 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
-from dvae_eval.likelihood.images import LikelihoodImages, images_path
-from dvae_eval.likelihood.pictures import picture_images
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
+from dvae_eval.likelihood.images import LikelihoodImages, images_path, picture_images
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.results import load_result
+from dvae_eval.trained import machine_of
 from dvae_reports import figures
 
 N = 30

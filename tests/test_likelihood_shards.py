@@ -17,12 +17,14 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood import shards
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
-from dvae_eval.likelihood.importance import ImageWeights, Weighing, stack_images
-from dvae_eval.likelihood.shards import Shards, digest_of
+from dvae_eval.likelihood import image_tasks
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
+from dvae_eval.likelihood.image_tasks import WEIGHT_FIELDS, digest_of
+from dvae_eval.likelihood.importance import ImageWeights, ImportanceTask, stack_images
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.compute import Plan, Resources, available_memory, parse_memory
+from dvae_eval.runtime.resume import ResumeDirectory
+from dvae_eval.trained import machine_of
 from tests.oracles import enumerate_states, tiny_model
 
 ROOT = Path(__file__).parents[1]
@@ -35,12 +37,12 @@ def trained():
     return TrainedModel(model, RunConfig("tiny", model.config), (1, 3), {}, Path("tiny.pt"), "0" * 64)
 
 
-def estimate(config=CONFIG, shards=None, **options):
-    """Return the estimate; if it is finished, its shards are removed from the directory `shards`."""
+def estimate(config=CONFIG, resume=None, **options):
+    """Return the estimate; if it is finished, its shards are removed from the directory `resume`."""
     model = trained()
-    kept = shards and Shards(shards)
+    kept = resume and ResumeDirectory(resume)
     log_z = estimate_log_z(machine_of(model))
-    result = estimate_log_likelihood(model, IMAGES, log_z, config, shards=kept, **options)
+    result = estimate_log_likelihood(model, IMAGES, log_z, config, resume=kept, **options)
     if kept:
         kept.remove()
     return result
@@ -49,7 +51,7 @@ def estimate(config=CONFIG, shards=None, **options):
 @pytest.fixture
 def small_shards(monkeypatch):
     """Every image is a shard of its own."""
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
 
 
 def same_bits(one, other):
@@ -75,14 +77,16 @@ def stop_after(n):
 def test_finished_images_are_not_done_again(small_shards, tmp_path, monkeypatch):
     whole, place = estimate(), tmp_path / "ll.shards"
     with pytest.raises(_Stop):
-        estimate(shards=place, progress=stop_after(10))
+        estimate(resume=place, progress=stop_after(10))
     assert len(list(place.glob("*/*.npz"))) == 10
     # One that is damaged is done again.
     next(place.glob("*/*.npz")).write_bytes(b"damaged")
-    done, weigh = [], Weighing.__call__
-    monkeypatch.setattr(Weighing, "__call__", lambda self, x, index: done.append(index) or weigh(self, x, index))
+    done, weigh = [], ImportanceTask.__call__
+    monkeypatch.setattr(
+        ImportanceTask, "__call__", lambda self, x, index: done.append(index) or weigh(self, x, index)
+    )
     plans = []
-    resumed = estimate(shards=place, announce=plans.append)
+    resumed = estimate(resume=place, announce=plans.append)
     assert len(done) == len(IMAGES) - 9
     assert plans[0].n_done == 9
     assert same_bits(whole, resumed)
@@ -97,9 +101,9 @@ def test_annealing_that_is_stopped_keeps_what_came_before_it(small_shards, tmp_p
             raise _Stop
 
     with pytest.raises(_Stop):
-        estimate(config, shards=tmp_path / "s", progress=stop)
+        estimate(config, resume=tmp_path / "s", progress=stop)
     plans = []
-    resumed = estimate(config, shards=tmp_path / "s", announce=plans.append)
+    resumed = estimate(config, resume=tmp_path / "s", announce=plans.append)
     assert [plan.n_done for plan in plans] == [4]
     assert same_bits(estimate(config), resumed)
 
@@ -108,9 +112,9 @@ def test_annealing_that_is_stopped_keeps_what_came_before_it(small_shards, tmp_p
 def test_shards_of_other_settings_are_left_alone(small_shards, tmp_path, change):
     place = tmp_path / "ll.shards"
     with pytest.raises(_Stop):
-        estimate(shards=place, progress=stop_after(3))
+        estimate(resume=place, progress=stop_after(3))
     config = dataclasses.replace(CONFIG, **change)
-    assert same_bits(estimate(config), estimate(config, shards=place))
+    assert same_bits(estimate(config), estimate(config, resume=place))
     assert len(list(place.glob("*/*.npz"))) == 3
 
 
@@ -126,29 +130,33 @@ def test_a_digest_depends_on_all_that_it_is_given():
 
 
 def test_a_second_process_is_refused(tmp_path):
-    kept = Shards(tmp_path)
+    kept = ResumeDirectory(tmp_path)
     words = "another process is at work"
-    with kept.held("a" * 64) as store, pytest.raises(ConfigError, match=words), kept.held("a" * 64):
+    with (
+        kept.held("a" * 64, WEIGHT_FIELDS) as store,
+        pytest.raises(ConfigError, match=words),
+        kept.held("a" * 64, WEIGHT_FIELDS),
+    ):
         pass
-    with kept.held("b" * 64) as other:
+    with kept.held("b" * 64, WEIGHT_FIELDS) as other:
         assert other.directory != store.directory
 
 
 def test_a_shard_comes_back_as_it_went(tmp_path):
     rng = np.random.default_rng(0)
     weights = stack_images([ImageWeights.of(rng.normal(size=30), rng.normal(size=3)) for _ in range(4)])
-    with Shards(tmp_path).held("a" * 64) as store:
-        store.save(np.array([7, 2, 9, 0]), weights)
+    with ResumeDirectory(tmp_path).held("a" * 64, WEIGHT_FIELDS) as store:
+        store.save(np.array([7, 2, 9, 0]), dataclasses.asdict(weights))
         [(positions, found)] = store.load()
     assert positions.tolist() == [7, 2, 9, 0]
     for field in dataclasses.fields(weights):
-        assert np.array_equal(getattr(found, field.name), getattr(weights, field.name))
+        assert np.array_equal(found[field.name], getattr(weights, field.name))
 
 
 def test_shards_through_joblib_have_the_same_bits(small_shards, tmp_path):
     """The path that several processes take, with threads in their place: quicker to start."""
     with joblib.parallel_config(backend="threading"):
-        spread = estimate(resources=Resources(n_workers=2), shards=tmp_path / "s")
+        spread = estimate(resources=Resources(n_workers=2), resume=tmp_path / "s")
     assert same_bits(estimate(), spread)
 
 
@@ -164,10 +172,10 @@ WORK = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from dvae_eval.likelihood import shards
+from dvae_eval.likelihood import image_tasks
 from tests.test_likelihood_shards import estimate
-shards.SHARD_SECONDS = 0.0
-print(repr(estimate(shards=Path(sys.argv[1]), resources=shards.Resources(n_workers=int(sys.argv[2])),
+image_tasks.SHARD_SECONDS = 0.0
+print(repr(estimate(resume=Path(sys.argv[1]), resources=image_tasks.Resources(n_workers=int(sys.argv[2])),
     progress=lambda *_: __import__("time").sleep(float(sys.argv[3]))).per_image), flush=True)
 """
 
@@ -198,7 +206,7 @@ def test_killed_and_gone_on_with(small_shards, tmp_path, n_workers):
     n_kept = len(list(place.glob("*/*.npz")))
     assert 2 <= n_kept < len(IMAGES)
     plans = []
-    assert same_bits(estimate(), estimate(shards=place, announce=plans.append))
+    assert same_bits(estimate(), estimate(resume=place, announce=plans.append))
     assert plans[0].n_done == n_kept
 
 

@@ -1,6 +1,5 @@
-"""The bound from both sides on images of the model itself, against exact log p(x) and known gaps."""
+"""The bound from both sides on simulated images, against exact log p(x) and known gaps."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -11,16 +10,17 @@ from dvae_core.config import SMOOTHINGS
 from dvae_core.model.boltzmann import BoltzmannMachine
 from dvae_core.model.rbm import RBM
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood import shards as likelihood_shards
+from dvae_eval.likelihood import image_tasks
 from dvae_eval.likelihood.checks import check_simulated
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.likelihood.importance import ImageWeights, stack_images
 from dvae_eval.likelihood.per_image import ImageEstimates
-from dvae_eval.likelihood.shards import Shards
-from dvae_eval.likelihood.simulated import SimulatedGap, SimulatedWeighing, compare, simulate
+from dvae_eval.likelihood.simulated import SimulatedGap, SimulatedTask, gap_terms, simulate
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.runtime.resume import ResumeDirectory
 from dvae_eval.samples.prior_states import draw_states
+from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 from tests.test_likelihood import IMAGES, float32, trained
 from tests.test_likelihood_exact import GaussianBernoulli
@@ -92,7 +92,7 @@ def test_log_q_of_given_latents_is_that_of_the_draw(smoothing):
 def bounds(model, n_images, n_samples, latents=lambda drawn: drawn.latents):
     """Return L, U and the exact log p(x) of simulated images; `latents` says which are taken for the true ones."""
     drawn = simulate(model, n_images, seed=0)
-    task = SimulatedWeighing(FoldedDVAE(model, "float64"), latents(drawn), n_samples, seed=0)
+    task = SimulatedTask(FoldedDVAE(model, "float64"), latents(drawn), n_samples, seed=0)
     weights = stack_images([task(x, i) for i, x in enumerate(drawn.images)])
     lower = weights.bounds[:, -1] - brute_log_z(*dense(model.prior))
     exact = {tuple(x): exact_log_p_x(model, torch.from_numpy(x).double()) for x in IMAGES}
@@ -196,9 +196,15 @@ def simulated(weights, n_images=50, n_samples=2000, seed=0):
     found = []
     for _ in range(n_images):
         log_w = weights(rng, n_samples, False)
-        found.append(ImageWeights.of(log_w, compare(weights(rng, 1, True).item(), log_w)))
+        found.append(ImageWeights.of(log_w, gap_terms(weights(rng, 1, True).item(), log_w)))
+    return gap_of(found, n_samples)
+
+
+def gap_of(found, n_samples):
+    """Return the gap of images with these weights and log Z = 0, and the mean of what their bounds really lack."""
     estimates = ImageEstimates(stack_images(found), 0.0, n_samples)
-    return SimulatedGap(estimates, "known"), -estimates.values.mean()
+    mean = estimates.values.mean()
+    return SimulatedGap(*estimates.weights.parts.T, n_samples, estimates.gap, mean, "known"), -mean
 
 
 def passed(found):
@@ -221,7 +227,7 @@ def test_a_gap_that_the_weights_show_is_told_and_trusted(weights):
 def test_a_part_that_q_never_proposes_is_caught(share):
     """The weights themselves tell nothing of a gap of 0.9 to 14 nats."""
     found, gap = simulated(missed(share))
-    assert found.told < 0.05
+    assert found.gap_from_proposals < 0.05
     assert found.bound > gap
     assert found.gap > gap / 2
     assert not passed(found)
@@ -233,8 +239,8 @@ def test_a_few_images_that_are_missed_altogether_are_caught():
     found = []
     for i in range(50):
         log_w = lognormal(1)(rng, 1000, False)
-        found.append(ImageWeights.of(log_w, compare(50.0 + np.log(1000) if i % 10 == 0 else 0.0, log_w)))
-    gap = SimulatedGap(ImageEstimates(stack_images(found), 0.0, 1000), "known")
+        found.append(ImageWeights.of(log_w, gap_terms(50.0 + np.log(1000) if i % 10 == 0 else 0.0, log_w)))
+    gap, _ = gap_of(found, 1000)
     assert gap.gap < 0.2
     assert gap.bound == pytest.approx(5, abs=0.2)
     assert not passed(gap)
@@ -248,14 +254,13 @@ def test_sound_weights_hardly_ever_fail():
 
 
 def test_what_cannot_be_told_is_infinite_or_nothing():
-    assert compare(0.0, np.full(3, -np.inf)).tolist() == [np.inf, 1.0]
-    assert compare(np.nan, np.zeros(3))[0] == np.inf
+    assert gap_terms(0.0, np.full(3, -np.inf)).tolist() == [np.inf, 1.0]
+    assert gap_terms(np.nan, np.zeros(3))[0] == np.inf
     log_w = np.zeros(200)
-    weights = stack_images([ImageWeights.of(log_w, compare(np.inf, log_w))] * 2)
-    found = SimulatedGap(ImageEstimates(weights, 0.0, 200), "known")
+    found, _ = gap_of([ImageWeights.of(log_w, gap_terms(np.inf, log_w))] * 2, 200)
     assert (found.gap, found.bound) == (np.inf, np.inf)
     assert not passed(found)
-    assert check_simulated(dataclasses.replace(found, estimates=ImageEstimates(weights, 0.0, 50))) == []
+    assert check_simulated(gap_of([ImageWeights.of(log_w, gap_terms(np.inf, log_w))] * 2, 50)[0]) == []
 
 
 # --- in a result ----------------------------------------------------------------------------------------------
@@ -296,7 +301,7 @@ def test_images_that_are_not_simulated_are_said_so():
 
 
 def test_simulated_images_are_resumed_and_do_not_change_the_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(likelihood_shards, "SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(image_tasks, "SHARD_SECONDS", 0.0)
     model = float32(trained(seed=3, scale=0.5))
     log_z, config = estimate_log_z(machine_of(model)), LikelihoodConfig(n_samples=100)
 
@@ -308,10 +313,12 @@ def test_simulated_images_are_resumed_and_do_not_change_the_others(tmp_path, mon
             raise Stopped
 
     with pytest.raises(Stopped):
-        estimate_log_likelihood(model, IMAGES, log_z, config, shards=Shards(tmp_path / "s"), progress=stop)
+        estimate_log_likelihood(
+            model, IMAGES, log_z, config, resume=ResumeDirectory(tmp_path / "s"), progress=stop
+        )
     plans = []
-    kept = Shards(tmp_path / "s")
-    resumed = estimate_log_likelihood(model, IMAGES, log_z, config, shards=kept, announce=plans.append)
+    kept = ResumeDirectory(tmp_path / "s")
+    resumed = estimate_log_likelihood(model, IMAGES, log_z, config, resume=kept, announce=plans.append)
     assert [plan.n_done for plan in plans] == [3]
     kept.remove()
     assert not (tmp_path / "s").exists()

@@ -181,7 +181,7 @@ def test_ctrl_c_ends_all_processes(tmp_path, workers):
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    assert "the same command goes on" in said
+    assert "run the same command again to continue" in said
     for path in started:
         assert "stopped in epoch" in (out / f".{path.parent.name}.log").read_text()
         # Nobody is left: the directory can be locked by the next one.

@@ -22,8 +22,9 @@ from dvae_core.training.objective import kl_weights
 from dvae_core.training.run_directory import read_config, write_config
 from dvae_core.training.trainer import Interrupted, Trainer
 from dvae_eval.config import LikelihoodConfig
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.trained import machine_of
 from tests.oracles import enumerate_states, exact_log_p_x
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]

@@ -9,7 +9,6 @@ from scipy import stats
 from dvae_eval.likelihood.importance import (
     ImageWeights,
     bounds,
-    effective_samples,
     jackknife_bias,
     milestones,
     stack_images,
@@ -35,13 +34,6 @@ def test_bounds_are_means_over_disjoint_blocks():
 def test_bounds_of_weights_that_would_overflow():
     assert np.allclose(bounds(np.full(20, 5000.0)), 5000)
     assert np.allclose(bounds(np.full(20, -5000.0)), -5000)
-
-
-def test_effective_samples():
-    assert effective_samples(np.full(30, 800.0)) == pytest.approx(30)
-    assert effective_samples(np.array([0.0, -1000, -1000])) == pytest.approx(1)
-    w = np.array([1.0, 2, 3])
-    assert effective_samples(np.log(w)) == pytest.approx(36 / 14)
 
 
 def test_jackknife_leaves_out_each_sample_once():

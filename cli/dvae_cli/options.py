@@ -70,7 +70,7 @@ def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F]
 
 def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Callable[[F], F]:
     """Return the click option of one field."""
-    name = option_name(field.name)
+    name = field.metadata.get("flag") or option_name(field.name)
     settings: dict[str, Any] = {"help": field.metadata["help"], "default": None if from_preset else field.default}
     settings["show_default"] = not from_preset
     if hint is bool:

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,10 @@ from dvae_core.model.prior import annealed_log_z
 from dvae_core.model.smoothing import Spike
 from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
-from dvae_core.versions import package_versions
 
 from ..config import GradientConfig
-from ..likelihood.estimate_log_likelihood import model_description
-from ..results import Check, GradientResult, verdict
+from ..results import Check, GradientResult
+from ..trained import model_description
 from .estimators import (
     ESTIMATORS,
     PARTS,
@@ -110,22 +109,19 @@ def measure_gradients(
         }
         for estimator in ESTIMATORS
     }
-    checks = _checks(estimators)
-    trustworthy, reasons = verdict(checks)
-    return GradientResult(
+    return GradientResult.of(
+        config,
+        _checks(estimators),
+        started=started,
+        packages=("torch", "numpy", "scipy"),
+        settings={"dtype": str(x.dtype).removeprefix("torch.")},
+        diagnostics={"log_z_assumed": baselines.log_z},
         estimators=estimators,
         reference=_describe(reference),
         n_samples=moments[PAPERS.name]["elbo"].n,
         n_images=len(images),
         n_units=model.prior.n_units,
         model=model_description(trained),
-        settings={**asdict(config), "dtype": str(x.dtype).removeprefix("torch.")},
-        seed=config.seed,
-        trustworthy=trustworthy,
-        reasons=reasons,
-        diagnostics={"log_z_assumed": baselines.log_z, "checks": [asdict(check) for check in checks]},
-        versions=package_versions("torch", "numpy", "scipy"),
-        wall_seconds=time.monotonic() - started,
     )
 
 

@@ -28,15 +28,15 @@ from dvae_core.rng import torch_generator
 from .folded import FoldedDVAE
 from .importance import ImageWeights
 
-__all__ = ["Annealing", "anneal"]
+__all__ = ["AnnealingTask", "anneal"]
 
-# Steps of the proposals, drawn anew every time: whatever β asks for, some of them suit it.
+# Least size of the proposals' steps.  Sizes are drawn for every proposal, so that some suit any β.
 SMALLEST_STEP = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Annealing:
-    """The task of annealing chains for an image; see `shards.Task`.
+class AnnealingTask:
+    """Anneal chains for an image; an `image_tasks.ImageTask`.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Annealing:
         return ImageWeights.of(log_w, np.array([log_w.mean()]))
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
-        """Return how long an image takes, judged by a few steps."""
+        """Return how long an image takes, estimated from a few steps."""
         self._refuse_too_many()
         n = min(self.n_steps, 10)
         self._anneal(x, index, 1)
@@ -128,7 +128,7 @@ def anneal(
 
 
 def _other_rho(rho: Tensor, eps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw some of ρ anew: in every chain another share of it, one number at the least on average."""
+    """Redraw some of ρ: in every chain another share of it, one number at the least on average."""
     share = _steps(rho, 1 / rho.shape[1], generator)
     chosen = torch.empty_like(rho).uniform_(generator=generator) < share
     return torch.where(chosen, torch.empty_like(rho).uniform_(generator=generator), rho), eps

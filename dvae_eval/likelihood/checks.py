@@ -14,19 +14,19 @@ __all__ = ["check_agreement", "check_likelihood", "check_simulated"]
 
 # An error of log Z beyond this would decide between models; the paper's own was about 0.05.
 LOG_Z_LIMIT = 0.05
-# A bound is a bound however far below the log-likelihood it lies, as long as that is said next to it.  Of weights
-# with known log p(x), log-normal ones and those of Gaussians that are too narrow or too wide, the gap was found
+# A bound holds however far below the log-likelihood it lies, as long as the gap is reported beside it.  For
+# weights with known log p(x), log-normal ones and those of Gaussians that are too narrow or too wide, the gap was
 # within a factor of about two of its estimate up to these limits, and anywhere beyond them
 # (tests/test_likelihood_exact.py).
 GAP_LIMIT = 2.0
 SLOWING_LIMIT = 0.7
 # A gap below this decides nothing, whatever its own error.
 SMALL_GAP = 0.2
-# What q's samples may fail to show of the gap on images of the model itself: up to so many nats, or so many times
-# what they tell of it, which is right within a factor of about two.
+# Largest gap on simulated images that q's samples may fail to show: in nats, or as a multiple of the gap that they
+# show, which is right within a factor of about two.
 HIDDEN_GAP, HIDDEN_SHARE = 0.3, 3.0
-# The bound from above is two to five times the gap where weights have heavy tails; beyond ten times, few images
-# carry it, of which q misses nearly all of the posterior.  It is not judged by its error, which those images make.
+# The bound from above is two to five times the gap where weights have heavy tails.  Beyond ten times, it comes
+# from a few images of whose posterior q misses nearly all.  Its error is no criterion: those images make it.
 LOOSENESS = 10.0
 # A difference of two estimates of the same number that luck makes with a probability of 1e-4, in standard errors.
 AGREEMENT_LIMIT = 3.9
@@ -34,24 +34,24 @@ AGREEMENT_LIMIT = 3.9
 LOOSE = "the bound holds, but is loose: give more --samples, or see --method ais --limit 20"
 MISSED = (
     "the bound holds, but q hardly proposes some of the latents that the model uses, and its samples do not show "
-    "it: see --method ais --limit 20"
+    "that: see --method ais --limit 20"
 )
 MORE = "give more images or --samples, or see --method ais --limit 20"
 
 
 def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[str, float]) -> list[Check]:
-    """Return the checks of a log-likelihood: log Z, and whether the gap that the bound leaves can be told.
+    """Return the checks of a log-likelihood: log Z, and whether the gap of the bound is small and known.
 
-    Heavy tails of the weights are no check: their mean is then far from normal, but the bound holds, and all that
-    they do to it is to widen the gap.
+    Heavy tails of the weights are not checked: their mean is then far from normal, but the bound holds, and its
+    gap is wider.
 
     Parameters
     ----------
     log_z : LogZResult
-        That the estimate was made with.
+        The one that was used.
     estimate : ImageEstimates
     effect : dict of str to float
-        What a change of precision does to the mean; empty if there was none.
+        What the precision does to the mean; empty for float32 and float64.
     """
     checks = []
     if not log_z.trustworthy:
@@ -64,9 +64,9 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
     if estimate.gap is not None:
         name = "estimated gap between bound and log-likelihood, nats"
         checks.append(_at_most(name, estimate.gap, GAP_LIMIT, LOOSE))
-        name = "share of its rise that the bound keeps from decade to decade of samples"
+        name = "ratio of the bound's last two gains per decade of samples (1: not converging)"
         slowing = estimate.slowing if estimate.gap > SMALL_GAP else 0.0
-        remedy = "the bound holds, but how far it lies below the log-likelihood cannot be told: " + MORE
+        remedy = "the bound holds, but how far it lies below the log-likelihood is unknown: " + MORE
         checks.append(_at_most(name, slowing, SLOWING_LIMIT, remedy))
     if effect:
         checks.append(
@@ -76,27 +76,27 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
 
 
 def check_simulated(found: SimulatedGap) -> list[Check]:
-    """Return the checks that the gap on images of the model itself is small, and what q's samples tell of it.
+    """Return the checks that the gap on simulated images is small, and that q's samples show it.
 
-    Without an estimate from q's samples, where they are few, nothing has been claimed that could be wrong.
+    Where q's samples are too few to estimate the gap, there is no estimate that could be wrong, and no check.
     """
-    if found.told is None:
+    if found.gap_from_proposals is None:
         return []
-    told = float(np.nan_to_num(found.told))
-    name = "gap on images of the model itself, less 2 standard errors, nats"
-    # Of one image there is no error, and of an infinite gap none is needed.
+    from_proposals = float(np.nan_to_num(found.gap_from_proposals))
+    name = "gap on simulated images, less 2 standard errors, nats"
+    # One image has no standard error, and an infinite gap needs none.
     gap = found.gap - 2 * float(np.nan_to_num(found.std_err))
-    shown = max(HIDDEN_GAP, HIDDEN_SHARE * told)
+    shown = max(HIDDEN_GAP, HIDDEN_SHARE * from_proposals)
     checks = [_at_most(name, gap, min(GAP_LIMIT, shown), MISSED if gap > shown else LOOSE)]
-    name = "bound on the gap on images of the model itself, nats"
-    largest = max(GAP_LIMIT, LOOSENESS * max(told, found.gap))
+    name = "upper bound of the gap on simulated images, nats"
+    largest = max(GAP_LIMIT, LOOSENESS * max(from_proposals, found.gap))
     return [*checks, _at_most(name, found.bound, largest, MISSED)]
 
 
 def check_agreement(annealed: ImageEstimates, importance: ImageEstimates) -> list[Check]:
-    """Return the check that annealing has found no less than importance weighting did."""
-    found = importance.beside(annealed)
-    # Of few images the spread says little or nothing, of few samples their own errors do.
+    """Return the check that annealing is not below importance weighting."""
+    found = importance.compared_with(annealed)
+    # The spread over a few images says little; the errors from the samples then decide.
     spread = np.nan_to_num(found["difference_std_err"])
     error = max(spread, math.hypot(annealed.std_err_samples, importance.std_err_samples), 1e-12)
     below = max(0.0, -found["difference"] / error)

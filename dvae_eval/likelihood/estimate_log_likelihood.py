@@ -10,65 +10,40 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model.dvae import DVAE, without_smoothing
-from dvae_core.model.rbm import RBM
 from dvae_core.training.checkpoint import TrainedModel
-from dvae_core.versions import package_versions
 
 from ..config import LikelihoodConfig
-from ..machine import BipartiteMachine, Machine, machine_from_couplings
-from ..results import LikelihoodResult, LogZResult, verdict
+from ..machine import Machine
+from ..numbers import std_err_of_mean
+from ..results import LikelihoodResult, LogZResult
 from ..runtime.compute import Plan, Resources
-from .ais import Annealing
+from ..runtime.resume import PartStore, ResumeDirectory
+from ..trained import model_description
+from .ais import AnnealingTask
 from .checks import check_agreement, check_likelihood, check_simulated
 from .folded import FoldedDVAE
-from .importance import ImageWeights, Weighing, weigh
-from .per_image import ImageEstimates, standard_error
+from .image_tasks import WEIGHT_FIELDS, ImageTask, digest_of, run_image_task
+from .importance import ImageWeights, ImportanceTask
+from .per_image import ImageEstimates
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
-from .shards import Shards, ShardStore, Task, digest_of, weigh_images
-from .simulated import SimulatedGap, SimulatedWeighing, simulate, simulate_own
+from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
 
-__all__ = ["estimate_log_likelihood", "machine_of", "model_description"]
+__all__ = ["estimate_log_likelihood"]
 
-Float = NDArray[np.float64]
 Index = NDArray[np.int64]
 ProgressCallback = Callable[[str, int, int, float | None], None]
 
-# What a change of precision does is measured on so many images and samples.
+# Images and samples that the effect of the precision is measured on.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
-
-
-def machine_of(trained: TrainedModel) -> Machine:
-    """Return the prior of a trained model as arrays."""
-    prior = trained.model.prior
-    if isinstance(prior, RBM):
-        return BipartiteMachine.from_arrays(*map(_array, (prior.W, prior.b_left, prior.b_right)))
-    return machine_from_couplings(_array(prior.couplings()), _array(prior.biases()))
-
-
-def _array(tensor: torch.Tensor) -> Float:
-    """Return a tensor as a float64 array."""
-    array: Float = tensor.detach().cpu().double().numpy()
-    return array
-
-
-def model_description(trained: TrainedModel) -> dict[str, Any]:
-    """Return what a result says of a trained model: file, digests and sizes."""
-    return {
-        "file": str(trained.path),
-        "sha256": trained.sha256,
-        "dataset": trained.config.dataset,
-        **machine_of(trained).description(),
-    }
 
 
 def estimate_log_likelihood(
@@ -81,7 +56,7 @@ def estimate_log_likelihood(
     labels: Index | None = None,
     log_z_source: str = "estimated on the way",
     resources: Resources | None = None,
-    shards: Shards | None = None,
+    resume: ResumeDirectory | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> LikelihoodResult:
@@ -90,13 +65,13 @@ def estimate_log_likelihood(
     Parameters
     ----------
     model : TrainedModel or LatentVariableModel
-        One of this project's, in evaluation mode, or anyone's with the two methods of `LatentVariableModel`.
+        One of this project's, in evaluation mode, or any other with the two methods of `LatentVariableModel`.
     images : uint8, shape (n_images, n_pixels)
         Binary, 0 or 1; `config.limit` of them, evenly spread, are used.  A `LatentVariableModel` may take images
         of any other shape and kind of number.
     log_z : LogZResult, optional
-        Of this model's prior.  Only a `LatentVariableModel` that is normalised, without a Boltzmann machine in its
-        prior, goes without.
+        Of this model's prior.  Only a normalised `LatentVariableModel`, without a Boltzmann machine in its prior,
+        needs none.
     config : LikelihoodConfig, optional
         Settings.
     prior : BipartiteMachine or GeneralMachine, optional
@@ -107,9 +82,9 @@ def estimate_log_likelihood(
         Where log Z came from, for the reader of the result.
     resources : Resources, optional
         Processes, memory and threads; they do not change the result.
-    shards : Shards, optional
-        Where what is done is kept, so that a run that was killed can be gone on with.  It is for the caller to
-        remove once the result is safe.
+    resume : ResumeDirectory, optional
+        Where finished images are kept, so that a run that was killed can be continued.  The caller removes it once
+        the result is safe.
     announce : callable, optional
         Called with the time and the memory that the work will take, before it starts.
     progress : callable, optional
@@ -120,7 +95,7 @@ def estimate_log_likelihood(
     ResultError
         If `log_z` belongs to another prior.
     ConfigError
-        If another process is at work in `shards`, the memory does not suffice, a setting cannot be used, or log Z
+        If another process is at work in `resume`, the memory does not suffice, a setting cannot be used, or log Z
         or the prior is missing.
     DataError
         If there are no images, or a TrainedModel is given others than binary ones of its size.
@@ -134,10 +109,10 @@ def estimate_log_likelihood(
     if log_z is None and prior is None and not isinstance(model, TrainedModel):
         log_z, log_z_source = _normalised(description), "the model is normalised"
     log_z = _checked_log_z(log_z, log_z_source, description)
-    chosen = _spread(len(images), config.limit)
-    work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), shards, announce, progress)
-    weighing = Weighing(source, config.n_samples, config.seed)
-    importance = _finite(work.do(weighing, _key(description, config)), chosen)
+    chosen = _evenly(len(images), config.limit)
+    work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), resume, announce, progress)
+    task = ImportanceTask(source, config.n_samples, config.seed)
+    importance = _finite(work.do(task, _key(description, config)), chosen)
     estimate = importance
     if config.method == "ais":
         estimate = _finite(work.do(*_annealing(source, description, config)), chosen)
@@ -146,8 +121,18 @@ def estimate_log_likelihood(
     checks = check_likelihood(log_z, estimate, effect)
     checks += check_simulated(simulated) if simulated else []
     checks += check_agreement(estimate, importance) if estimate is not importance else []
-    trustworthy, reasons = verdict(checks)
-    return LikelihoodResult(
+    return LikelihoodResult.of(
+        config,
+        checks,
+        started=started,
+        packages=("torch", "numpy", "scipy", "joblib"),
+        settings={"dtype": f"{_dtype(source)} networks, float64 sums"},
+        diagnostics={
+            **estimate.diagnostics(None if labels is None else labels[chosen]),
+            **({} if estimate is importance else {"importance": importance.compared_with(estimate)}),
+            "simulated": simulated.diagnostics() if simulated else {"not_done": why_not},
+            **({"precision_effect": effect} if effect else {}),
+        },
         **_numbers(estimate, importance, source, math.prod(images.shape[1:])),
         simulated_gap=simulated.gap if simulated else None,
         simulated_std_err=simulated.std_err if simulated else None,
@@ -158,19 +143,6 @@ def estimate_log_likelihood(
         log_z_source=log_z_source,
         per_image=_columns(estimate, importance, chosen, labels),
         model=description,
-        settings={**asdict(config), "dtype": f"{_dtype(source)} networks, float64 sums"},
-        seed=config.seed,
-        trustworthy=trustworthy,
-        reasons=reasons,
-        diagnostics={
-            **estimate.diagnostics(None if labels is None else labels[chosen]),
-            **({} if estimate is importance else {"importance": importance.beside(estimate)}),
-            "simulated": simulated.diagnostics() if simulated else {"not_done": why_not},
-            **({"precision_effect": effect} if effect else {}),
-            "checks": [asdict(check) for check in checks],
-        },
-        versions=package_versions("torch", "numpy", "scipy", "joblib"),
-        wall_seconds=time.monotonic() - started,
     )
 
 
@@ -211,9 +183,9 @@ def _checked_log_z(log_z: LogZResult | None, source: str, description: dict[str,
     if log_z is None:
         raise ConfigError("log_z: that of the model's prior is missing; estimate it with estimate_log_z")
     if log_z.model.get("prior_sha256") != description.get("prior_sha256"):
-        raise ResultError(f"{source}: log Z of another model than {description['file']}; estimate it anew")
+        raise ResultError(f"{source}: log Z of another model than {description['file']}; estimate it again")
     if log_z.log_z is None or not math.isfinite(log_z.log_z):
-        raise ResultError(f"{source}: log Z is not finite; estimate it anew")
+        raise ResultError(f"{source}: log Z is not finite; estimate it again")
     return log_z
 
 
@@ -226,7 +198,7 @@ def _numbers(
     mean = float(estimate.values.mean())
     return {
         "log_likelihood": mean,
-        "std_err_images": standard_error(estimate.values),
+        "std_err_images": std_err_of_mean(estimate.values),
         "elbo": sum(parts.values()),
         "elbo_parts": parts,
         "gap": estimate.gap,
@@ -256,7 +228,7 @@ def _source(
     log_z: LogZResult | None,
     config: LikelihoodConfig,
 ) -> tuple[WeightSource, dict[str, Any]]:
-    """Return where a model's weights come from, and what a result says of the model."""
+    """Return the source of a model's weights, and what a result says of the model."""
     if isinstance(model, TrainedModel):
         network = _network(model, config)
         if config.precision == "tf32" and network.groups.device.type != "cuda":
@@ -266,15 +238,15 @@ def _source(
         raise ConfigError(
             "prior: the Boltzmann machine of the model's prior is missing; give it, log Z is its own"
         )
-    if config.precision != "float32" or not config.smoothing:
-        raise ConfigError("precision, smoothing: are settings of this project's models; leave them as they are")
+    if config.precision != "float32" or not config.as_trained:
+        raise ConfigError("precision, as_trained: are settings of this project's models; leave them as they are")
     of_prior = prior.description() if prior else {}
     return ModelWeights(model), {"file": type(model).__qualname__, "sha256": model_digest(model), **of_prior}
 
 
 def _network(model: TrainedModel, config: LikelihoodConfig) -> DVAE:
     """Return the network that is measured."""
-    return model.model if config.smoothing else without_smoothing(model.model)
+    return model.model if config.as_trained else without_smoothing(model.model)
 
 
 def _dtype(source: WeightSource) -> str:
@@ -284,19 +256,19 @@ def _dtype(source: WeightSource) -> str:
 
 def _annealing(
     source: WeightSource, description: dict[str, Any], config: LikelihoodConfig
-) -> tuple[Annealing, dict[str, Any]]:
+) -> tuple[AnnealingTask, dict[str, Any]]:
     """Return the task of annealing and its key; ConfigError for a model that is not one of this project's."""
     if not isinstance(source, FoldedDVAE):
         raise ConfigError(
             "--method ais: needs the noise that latents are made of; use importance for such a model"
         )
     key = _key(description, config, "n_ais_chains", "n_ais_steps")
-    return Annealing(source, config.n_ais_chains, config.n_ais_steps, config.seed), key
+    return AnnealingTask(source, config.n_ais_chains, config.n_ais_steps, config.seed), key
 
 
 def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> dict[str, Any]:
-    """Return all that the weights of an image depend on, but the image; `names` make it a key of annealing."""
-    names = (*(names or ("n_samples",)), "smoothing", "precision", "seed")
+    """Return all that the weights of an image depend on, but the image; `names` are the task's own settings."""
+    names = (*(names or ("n_samples",)), "as_trained", "precision", "seed")
     return {
         "version": __version__,
         "model": description["sha256"],
@@ -304,48 +276,49 @@ def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> 
     }
 
 
-def _spread(n: int, limit: int) -> Index:
+def _evenly(n: int, limit: int) -> Index:
     """Return `limit` indices evenly spread over n, all if limit is 0: some test sets are sorted by class."""
     return np.arange(n) if limit == 0 else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is the same for all tasks: images, where they come from, means, and whom to tell."""
+    """What all tasks share: images, log Z, resources, unfinished work, and where progress is reported."""
 
     images: NDArray[np.uint8]
     index: Index
     log_z: float
     resources: Resources
-    shards: Shards | None
+    resume: ResumeDirectory | None
     announce: Callable[[Plan], None] | None
     progress: ProgressCallback | None
 
-    def do(self, task: Task, key: dict[str, Any]) -> ImageEstimates:
-        """Return the estimates of all images by `task`, whose settings are `key`; ready shards are made use of."""
+    def do(self, task: ImageTask, key: dict[str, Any]) -> ImageEstimates:
+        """Return the estimates of all images by `task`, whose settings are `key`; kept ones are not made again."""
         total = 0.0
 
-        def tell(n_done: int, shard: ImageWeights) -> None:
+        def report(n_done: int, shard: ImageWeights) -> None:
             nonlocal total
             total += float(shard.bounds[:, -1].sum())
             if self.progress:
                 self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
 
         with self._store(key) as store:
-            weights = weigh_images(
+            weights = run_image_task(
                 task,
                 self.images,
                 self.index,
                 resources=self.resources,
                 store=store,
                 announce=self.announce,
-                progress=tell,
+                progress=report,
             )
         return ImageEstimates(weights, self.log_z, task.n_samples)
 
-    def _store(self, key: dict[str, Any]) -> AbstractContextManager[ShardStore | None]:
-        """Return a context that holds the store of the shards with this key, if shards are kept."""
-        return self.shards.held(digest_of(key, self.images, self.index)) if self.shards else nullcontext()
+    def _store(self, key: dict[str, Any]) -> AbstractContextManager[PartStore | None]:
+        """Return a context that holds the store of the images with this key, if they are kept."""
+        digest = digest_of(key, self.images, self.index)
+        return self.resume.held(digest, WEIGHT_FIELDS) if self.resume else nullcontext()
 
 
 def _simulated_gap(
@@ -355,7 +328,7 @@ def _simulated_gap(
     config: LikelihoodConfig,
     work: _Work,
 ) -> tuple[SimulatedGap | None, str]:
-    """Return the gap on images of the model itself, or None and why it was not looked for."""
+    """Return the gap on simulated images, or None and why it was not estimated."""
     n = min(config.n_simulated, len(work.images))
     if not n:
         return None, "--simulated 0"
@@ -367,10 +340,12 @@ def _simulated_gap(
         drawn = simulate_own(model, n, config.seed)
     else:
         return None, "the model has no methods sample_joint and log_q"
-    task = SimulatedWeighing(source, drawn.latents, config.n_samples, config.seed)
+    task = SimulatedTask(source, drawn.latents, config.n_samples, config.seed)
     mine = replace(work, images=drawn.images, index=np.arange(n))
     estimates = mine.do(task, _key(description, config, "n_samples", "n_simulated"))
-    return SimulatedGap(estimates, drawn.states), ""
+    differences, shares = estimates.weights.parts.T
+    mean = float(estimates.values.mean())
+    return SimulatedGap(differences, shares, config.n_samples, estimates.gap, mean, drawn.states), ""
 
 
 def _finite(estimate: ImageEstimates, index: Index) -> ImageEstimates:
@@ -390,20 +365,20 @@ def _precision_effect(
     images: NDArray[np.uint8],
     chosen: Index,
 ) -> dict[str, float]:
-    """Return what the precision does to some images' estimates, with the same noise, against float32."""
+    """Return what the precision does to some images' estimates, compared with float32 on the same noise."""
     if config.precision not in ("tf32", "bf16") or not isinstance(model, TrainedModel):
         return {}
     reference, _ = _source(model, None, None, replace(config, precision="float32"))
     n = min(config.n_samples, EFFECT_SAMPLES)
-    some = chosen[_spread(len(chosen), EFFECT_IMAGES)]
+    some = chosen[_evenly(len(chosen), EFFECT_IMAGES)]
     ours, theirs = (
-        np.array([weigh(s, images[i], int(i), n, config.seed).bounds[-1] for i in some])
+        np.array([ImportanceTask(s, n, config.seed)(images[i], int(i)).bounds[-1] for i in some])
         for s in (source, reference)
     )
     shift = ours - theirs
     return {
         "mean": float(shift.mean()),
-        "std_err": standard_error(shift),
+        "std_err": std_err_of_mean(shift),
         "largest": float(np.abs(shift).max()),
         "n_images": len(some),
         "n_samples": n,

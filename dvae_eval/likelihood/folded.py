@@ -1,4 +1,4 @@
-"""A trained model in the form that importance weighting asks for: one image, many samples, no batch norms.
+"""A trained model arranged for importance weighting: one image, many samples, no batch norms.
 
 In evaluation mode a batch norm is affine, so it is multiplied into the linear map before it.  The share of x in
 the first layer of a network is a bias, computed once for every image.  With its signs multiplied into the decoder,
@@ -28,7 +28,7 @@ from dvae_core.model.smoothing import DiscreteSample
 from dvae_core.model.smoothing.base import LOGIT_LIMIT
 from dvae_core.rng import swift_generator
 
-from .protocol import Draw
+from .protocol import DrawWeights
 
 __all__ = ["Draws", "FoldedDVAE", "FoldedImage"]
 
@@ -84,14 +84,14 @@ class FoldedMLP:
 
 
 class Memory:
-    """Arrays that every network writes anew: fresh memory would cost more than what is written into it."""
+    """Arrays that every network overwrites: allocating new ones would cost more than writing them."""
 
     def __init__(self, like: Tensor) -> None:
         self.like = like
         self.arrays: dict[tuple[object, int], Tensor] = {}
 
     def take(self, name: object, n: int, width: int) -> Tensor:
-        """Return the array (n, width) of that name, with whatever was left in it."""
+        """Return the array (n, width) of that name, whatever it held before."""
         array = self.arrays.get((name, width))
         if array is None or array.shape[0] != n:
             array = self.arrays[name, width] = self.like.new_empty(n, width)
@@ -137,14 +137,9 @@ class Draws:
     log_q_discrete: Tensor
     log_q_layers: Tensor
 
-    @property
-    def log_q(self) -> Tensor:
-        """The log density of all latents, shape (n,), nats."""
-        return self.log_q_discrete + self.log_q_layers
-
 
 class FoldedDVAE:
-    """A discrete VAE folded for evaluation: a `WeightSource`, and a `LatentVariableModel` as well.
+    """A discrete VAE folded for evaluation: a `WeightSource`.
 
     Parameters
     ----------
@@ -188,7 +183,7 @@ class FoldedDVAE:
         """Return the model given an image x, shape (n_pixels,), 0 or 1."""
         return FoldedImage(self, x.to(self.device, self.dtype))
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
         """Return the function that draws at most `tile` weights of an image at a time; see `WeightSource`."""
         image = self.image(x)
         uniform, normal = (swift_generator(seed, purpose, index, kind) for kind in (0, 1))
@@ -214,15 +209,6 @@ class FoldedDVAE:
         """Return uniform ρ (n, n_noise[0]) and normal ε (n, n_noise[1]) from a generator on the model's device."""
         rho, eps = (torch.empty(n, size, device=self.device, dtype=self.dtype) for size in self.n_noise)
         return rho.uniform_(generator=generator), eps.normal_(generator=generator)
-
-    def sample_latents(self, x: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Draws, Tensor]:
-        """Return draws from q and their log q; see `LatentVariableModel`."""
-        draws = self.image(x).sample(*self.noise(n_samples, generator))
-        return draws, draws.log_q
-
-    def log_joint(self, x: Tensor, latents: Draws) -> Tensor:
-        """Return log p(x, latents) + log Z of draws, shape (n,); see `LatentVariableModel`."""
-        return self.image(x).log_joint_parts(latents).sum(0)
 
     def context(self, latents: Tensor, m: int) -> Tensor:
         """Return what layer m's prior sees of ζ and the layers before it; for m = n_layers, what pixels see."""

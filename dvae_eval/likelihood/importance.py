@@ -1,4 +1,4 @@
-"""What the importance weights of one image tell: the bound, its remaining bias, and whether to trust the image."""
+"""The importance weights of one image, and what follows from them: the bound, its bias, whether to trust it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dvae_core.types import Float
+
+from ..numbers import effective_sample_size
 from .pareto import pareto_k
 from .protocol import WeightSource
 
 __all__ = [
     "ImageWeights",
-    "Weighing",
+    "ImportanceTask",
     "bounds",
     "draw_weights",
-    "effective_samples",
     "jackknife_bias",
     "milestones",
     "stack_images",
-    "weigh",
 ]
 
-Float = NDArray[np.float64]
-# Tiles that are drawn to see how long an image takes; one is enough if it takes so many seconds.
+# Tiles that are drawn to see how long an image takes; one is enough if it takes SLOW_TILE seconds.
 PROBE_TILES, SLOW_TILE = 4, 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ImageWeights:
-    """The weights of an image, summed up; log Z is not in them yet.  Of several images, arrays with an axis more.
+    """What follows from the weights of an image, log Z not yet subtracted; for several images, with a first axis.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class ImageWeights:
 
     @classmethod
     def of(cls, log_w: Float, parts: Float) -> ImageWeights:
-        """Return what weights log w, shape (n_samples,), and the means of their parts tell.
+        """Return what follows from weights log w, shape (n_samples,), and the means of their parts.
 
-        A weight may be 0, log w = -inf.  If one is no number, or none is above 0, nothing is told but nan.
+        A weight may be 0, log w = -inf.  If one is nan, or none is above 0, all is nan but the parts.
         """
         if not np.isfinite(log_w.max()):
             nothing = np.array(math.nan)
@@ -66,7 +66,7 @@ class ImageWeights:
             bounds=bounds(log_w),
             parts=parts,
             bias=np.array(jackknife_bias(log_w)),
-            ess=np.array(effective_samples(log_w)),
+            ess=np.array(effective_sample_size(log_w)),
             pareto_k=np.array(pareto_k(log_w)),
         )
 
@@ -90,29 +90,26 @@ def bounds(log_w: Float) -> Float:
 def _bound(log_w: Float, k: int) -> float:
     n_blocks = len(log_w) // k
     blocks = log_w[: n_blocks * k].reshape(n_blocks, k)
-    return float(log_mean_exp(blocks).mean() if k > 1 else blocks.mean())
+    return float(_log_mean(blocks).mean() if k > 1 else blocks.mean())
 
 
-def log_mean_exp(log_w: Float) -> Float:
-    """Return the logarithm of the mean of w over the last axis, -inf where all are 0."""
+def _log_mean(log_w: Float) -> Float:
+    """Return the logarithm of the mean of w over the last axis, -inf where all are 0.
+
+    `numbers.log_mean_exp` rounds differently, which would change the last digit of results under the same seed.
+    """
     top = np.maximum(log_w.max(-1, keepdims=True), np.finfo(float).min)
     with np.errstate(divide="ignore"):
         mean: Float = top[..., 0] + np.log(np.exp(log_w - top).mean(-1))
     return mean
 
 
-def effective_samples(log_w: Float) -> float:
-    """Return (Σ w)² / Σ w²: how many equal weights would estimate their mean as well."""
-    w = np.exp(log_w - log_w.max())
-    return float(w.sum() ** 2 / (w**2).sum())
-
-
 def jackknife_bias(log_w: Float) -> float:
     """Return the delete-one jackknife's estimate of E[log mean(w)] - log E[w], not above 0.
 
     (K - 1) (mean_i L_{-i} - L), L_{-i} being the bound without sample i (Quenouille, 1956; Nowozin, Debiasing
-    evidence approximations, 2018).  By Jensen's inequality the true bias is not above 0 either.  An image whose
-    weight is that of a single sample has a bias that no sample can tell; then this is a lower estimate of it.
+    evidence approximations, 2018).  By Jensen's inequality the true bias is not above 0 either.  Where a single
+    sample has nearly all the weight, the samples do not show the whole bias; its size is then underestimated.
     """
     n = len(log_w)
     if n == 1:
@@ -123,24 +120,19 @@ def jackknife_bias(log_w: Float) -> float:
     return min(0.0, float((n - 1) * (rest.mean() + math.log(n / (n - 1)))))
 
 
-def weigh(source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int) -> ImageWeights:
-    """Draw the weights of an image, a tile at a time, and sum them up in float64.
+@torch.no_grad()
+def draw_weights(
+    source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int, purpose: str = "images"
+) -> tuple[Float, Float]:
+    """Draw samples of an image; return log w + log Z, shape (n_samples,), and the means of its parts, float64.
 
     Parameters
     ----------
     source : WeightSource
     x : uint8, shape (n_pixels,)
     index : int
-        Of the image in its data set; with the seed it fixes the random numbers.
+        Of the image in its data set; with seed and purpose it fixes the random numbers.
     """
-    return ImageWeights.of(*draw_weights(source, x, index, n_samples, seed))
-
-
-@torch.no_grad()
-def draw_weights(
-    source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int, purpose: str = "images"
-) -> tuple[Float, Float]:
-    """Return log w + log Z of samples of an image, shape (n_samples,), and the means of their parts, float64."""
     draw = source.of_image(torch.from_numpy(x), index, seed, purpose)
     log_w, parts = np.empty(n_samples), np.zeros(len(source.parts))
     for start in range(0, n_samples, source.tile):
@@ -151,8 +143,8 @@ def draw_weights(
 
 
 @dataclass(frozen=True, slots=True)
-class Weighing:
-    """The task of drawing an image's weights; see `shards.Task`."""
+class ImportanceTask:
+    """Draw the importance weights of an image; an `image_tasks.ImageTask`."""
 
     phase: ClassVar[str] = "images"
 
@@ -167,10 +159,10 @@ class Weighing:
 
     def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
         """Return the weights of an image."""
-        return weigh(self.source, x, index, self.n_samples, self.seed)
+        return ImageWeights.of(*draw_weights(self.source, x, index, self.n_samples, self.seed))
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
-        """Return how long an image takes, judged by its first samples."""
+        """Return how long an image takes, estimated from its first samples."""
         tile = min(self.n_samples, self.source.tile)
         first = self._time(x, index, tile)
         if first > SLOW_TILE:
@@ -181,5 +173,5 @@ class Weighing:
 
     def _time(self, x: NDArray[np.uint8], index: int, n_samples: int) -> float:
         started = time.perf_counter()
-        weigh(self.source, x, index, n_samples, self.seed)
+        ImageWeights.of(*draw_weights(self.source, x, index, n_samples, self.seed))
         return time.perf_counter() - started

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dvae_core.types import Float
 
 __all__ = ["fit_generalised_pareto", "pareto_k", "pareto_limit"]
 
-Float = NDArray[np.float64]
 # Fewer values of a tail say nothing about its shape.
 MIN_TAIL = 5
 
 
 def pareto_limit(n_samples: int) -> float:
-    """Return the k̂ above which the mean of so many weights is not to be trusted: min(0.7, 1 - 1/log10 n)."""
+    """Return the k̂ above which the mean of n_samples weights is not to be trusted: min(0.7, 1 - 1/log10 n)."""
     return min(0.7, 1 - 1 / math.log10(n_samples)) if n_samples > 10 else 0.0
 
 

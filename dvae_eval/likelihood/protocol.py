@@ -1,4 +1,4 @@
-"""Anyone's model: what it must be able to do for its likelihood to be estimated, and what weights it then has."""
+"""What any model must offer for its likelihood to be estimated, and the importance weights that follow."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 from dvae_core.errors import ConfigError
 from dvae_core.rng import torch_generator
 
-__all__ = ["Draw", "GenerativeModel", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
+__all__ = ["DrawWeights", "GenerativeModel", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
 
-# Draws the next n samples of an image, at most a tile: parts of log w + log Z, float, shape (n_parts, n), nats.
-Draw = Callable[[int], Tensor]
+# Draws the next n samples of an image, n <= tile: parts of log w + log Z, float, shape (n_parts, n), nats.
+DrawWeights = Callable[[int], Tensor]
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class LatentVariableModel(Protocol):
 
 @runtime_checkable
 class GenerativeModel(LatentVariableModel, Protocol):
-    """A model that draws images as well, so that its bound can be seen from both sides (`simulated`)."""
+    """A model that draws images as well, so that its gap can be bracketed from both sides (`simulated`)."""
 
     def sample_joint(self, generator: torch.Generator) -> tuple[Tensor, Any]:
         """Return an image drawn from p, as the other methods take it, and its latents, as `log_joint` takes one.
@@ -68,7 +68,7 @@ class GenerativeModel(LatentVariableModel, Protocol):
         ...
 
     def log_q(self, x: Tensor, latents: Any) -> Tensor:
-        """Return log q(h | x) of given latents, shape (n_samples,), nats, as `sample_latents` does of its own."""
+        """Return log q(h | x) of given latents, shape (n_samples,), nats, as `sample_latents` does for its own."""
         ...
 
 
@@ -97,7 +97,7 @@ class WeightSource(Protocol):
     @property
     def device(self) -> torch.device: ...  # noqa: D102
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
         """Return the function that draws weights of image x, the one with this index in its data set.
 
         The image has its own streams of random numbers, fixed by seed, purpose (see `dvae_core.rng`) and index.
@@ -119,7 +119,7 @@ class ModelWeights:
     def __init__(self, model: LatentVariableModel, device: str = "cpu") -> None:
         self.model, self.device = model, torch.device(device)
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> Draw:
+    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
         """Return the function that draws weights of an image; see `WeightSource`."""
         x = x.to(self.device)
         generator = torch_generator(seed, purpose, index, device=self.device)

@@ -1,4 +1,4 @@
-"""The bound from both sides, on images of the model itself: what importance samples from q cannot see.
+"""The gap of the bound from both sides, on images simulated from the model: what samples from q cannot show.
 
 An image x drawn from the model comes with latents h_0 that are a draw from its posterior.  With K draws from q,
 
@@ -14,9 +14,10 @@ is in expectation not below the mean gap between L and log p(x).  Where q never 
 exceeds the whole sum.  Both bounds share the K proposals: no image's difference is below -1/K, only the tail of
 large ones makes the mean noisy, and it costs no more than the lower bound does.  log Z cancels.
 
-Of heavy-tailed weights U is the looser of the two by far: U - L is two to five times the gap.  The gap itself
-follows from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996), E_q[w / (w + κ)] =
-p(x) E[1 / (w_0 + κ)] for any κ.  With κ = S = Σ w_k, K p(x) but for the gap, and a gap γ alike in all images,
+Where weights have heavy tails, U is by far the looser of the two: U - L is two to five times the gap.  The gap
+itself follows from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996): for any κ,
+E_q[w / (w + κ)] = p(x) E[1 / (w_0 + κ)].  With κ = S = Σ w_k, K p(x) but for the gap, and the same gap γ in all
+images,
 
     exp(-γ) = mean of S / (S + w_0) over images / mean of Σ_k w_k / (w_k + S) over images.
 
@@ -36,15 +37,14 @@ from torch import Tensor
 
 from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
+from dvae_core.types import Float
 
+from ..numbers import std_err_of_mean
 from ..samples.prior_states import draw_states
-from .importance import ImageWeights, Weighing, draw_weights
-from .per_image import ImageEstimates, standard_error
+from .importance import ImageWeights, ImportanceTask, draw_weights
 from .protocol import GenerativeModel, WeightSource
 
-__all__ = ["Simulated", "SimulatedGap", "SimulatedWeighing", "compare", "simulate", "simulate_own"]
-
-Float = NDArray[np.float64]
+__all__ = ["Simulated", "SimulatedGap", "SimulatedTask", "gap_terms", "simulate", "simulate_own"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +95,10 @@ def simulate_own(model: GenerativeModel, n: int, seed: int) -> Simulated:
 
 
 @dataclass(frozen=True, slots=True)
-class SimulatedWeighing:
-    """The task of weighing simulated images; see `shards.Task`.
+class SimulatedTask:
+    """Compare the importance weights of an image with that of its true latents; an `image_tasks.ImageTask`.
 
-    An image's `ImageWeights` are those of the K proposals, but for `parts`: [U - L, Σ_k w_k / (w_k + S)].
+    An image's `ImageWeights` are those of the K proposals, but `parts` is [U - L, Σ_k w_k / (w_k + S)].
     """
 
     phase: ClassVar[str] = "simulated"
@@ -118,17 +118,17 @@ class SimulatedWeighing:
         """Return the weights of an image."""
         log_w, _ = draw_weights(self.source, x, index, self.n_samples, self.seed, "proposals")
         true = self.source.log_weight(torch.from_numpy(x), self.latents[index]).double().sum()
-        return ImageWeights.of(log_w, compare(float(true), log_w))
+        return ImageWeights.of(log_w, gap_terms(float(true), log_w))
 
     def seconds(self, x: NDArray[Any], index: int) -> float:
-        """Return how long an image takes, judged by its first samples."""
-        return Weighing(self.source, self.n_samples, self.seed).seconds(x, index)
+        """Return how long an image takes, estimated from its first samples."""
+        return ImportanceTask(self.source, self.n_samples, self.seed).seconds(x, index)
 
 
-def compare(true: float, log_w: Float) -> Float:
+def gap_terms(true: float, log_w: Float) -> Float:
     """Return U - L and Σ_k w_k / (w_k + S) for the log weight of the true latents and those of K proposals.
 
-    U - L is not below -log(1 + 1/K), and inf where no proposal has a weight, or the true latents' is no number.
+    U - L is not below -log(1 + 1/K), and inf where no proposal has a weight, or the true latents' is nan.
     """
     top = log_w.max()
     if np.isnan(true) or not np.isfinite(top):
@@ -140,60 +140,59 @@ def compare(true: float, log_w: Float) -> Float:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedGap:
-    """How far the bound lies below the log-likelihood on images of the model itself, on average.
+    """How far the bound lies below the log-likelihood on simulated images, on average.
 
     Attributes
     ----------
-    estimates : ImageEstimates
-        Of the simulated images; the parts of their weights are those of `compare`.
+    differences, shares : float64, shape (n_images,)
+        U - L of every image in nats, and Σ_k w_k / (w_k + S): see `gap_terms`.
+    n_samples : int
+        Proposals of every image.
+    gap_from_proposals : float or None
+        The gap as the proposals' own weights estimate it, nats; None if they are too few.
+    log_likelihood : float
+        Mean of L - log Z over the images, nats.
     states : str
         See `Simulated`.
     """
 
-    estimates: ImageEstimates
+    differences: Float
+    shares: Float
+    n_samples: int
+    gap_from_proposals: float | None
+    log_likelihood: float
     states: str
 
     @property
-    def differences(self) -> Float:
-        """U - L of every image, shape (n_images,), nats."""
-        differences: Float = self.estimates.weights.parts[:, 0]
-        return differences
-
-    @property
     def bound(self) -> float:
-        """What the mean gap is at most, the mean of U - L; one large value is not noise, but the signal."""
+        """Upper bound on the mean gap in expectation, the mean of U - L; one large value is signal, not noise."""
         return float(self.differences.mean())
 
     @property
     def bound_std_err(self) -> float:
-        """Standard error of `bound` over these images; nan of one image, or if a difference is infinite."""
-        return standard_error(self.differences)
+        """Standard error of `bound` over these images; nan for one image, or if a difference is infinite."""
+        return std_err_of_mean(self.differences)
 
     @property
     def gap(self) -> float:
         """The gap by bridge sampling, nats; inf if no image's true latents are as likely as any proposal."""
-        below, above = self._bridge
-        return float(np.log(above.mean() / below.mean())) if below.any() else np.inf
+        below = self._true_shares
+        return float(np.log(self.shares.mean() / below.mean())) if below.any() else np.inf
 
     @property
     def std_err(self) -> float:
-        """Standard error of `gap` over these images; nan of one image, or of an infinite gap."""
-        below, above = self._bridge
-        return standard_error(above / above.mean() - below / below.mean()) if below.any() else np.nan
+        """Standard error of `gap` over these images; nan for one image, or for an infinite gap."""
+        below = self._true_shares
+        return std_err_of_mean(self.shares / self.shares.mean() - below / below.mean()) if below.any() else np.nan
 
     @property
-    def _bridge(self) -> tuple[Float, Float]:
-        """Every image's S / (S + w_0) and Σ_k w_k / (w_k + S), shape (n_images,)."""
-        below = np.exp(-self.differences) / (1 + 1 / self.estimates.n_samples)
-        return below, self.estimates.weights.parts[:, 1]
-
-    @property
-    def told(self) -> float | None:
-        """What the proposals' own weights tell of the gap on these images; None of few samples."""
-        return self.estimates.gap
+    def _true_shares(self) -> Float:
+        """Every image's S / (S + w_0), shape (n_images,)."""
+        shares: Float = np.exp(-self.differences) / (1 + 1 / self.n_samples)
+        return shares
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what was found."""
+        """Return what a result reports of the simulated images."""
         return {
             "n_images": len(self.differences),
             "states": self.states,
@@ -201,7 +200,7 @@ class SimulatedGap:
             "std_err": self.std_err,
             "bound": self.bound,
             "bound_std_err": self.bound_std_err,
-            "told": self.told,
-            "log_likelihood": float(self.estimates.values.mean()),
+            "gap_from_proposals": self.gap_from_proposals,
+            "log_likelihood": self.log_likelihood,
             "differences": self.differences.tolist(),
         }

@@ -11,7 +11,6 @@ long the run is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +20,10 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import NumericalError, OverlapError
 
+from ..numbers import std_err_of_mean
 from ..sampling.replicas import Works
 
-__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums", "std_err_of_mean"]
+__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums"]
 
 Float = NDArray[np.float64]
 MAX_BLOCKS = 64
@@ -228,8 +228,3 @@ def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
     influence: Float = (forward / means[0] - reverse / means[1]).sum(-1)
     # At C = Δf both means are half the overlap, 2 ∫ p_k p_{k+1} / (p_k + p_{k+1}).
     return Bridge(np.log(means[0] / means[1]) - sums.shift, means[0] + means[1], influence)
-
-
-def std_err_of_mean(values: Float) -> float:
-    """Return the standard error of the mean of independent values, nan for fewer than two."""
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan

@@ -23,9 +23,10 @@ from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from ..results import Check, LogZResult
 from ..runtime.compute import available_cores
+from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.pool import check_wanted, spread
-from ..runtime.resume import Partial
+from ..runtime.pool import map_unordered
+from ..runtime.resume import ResumeFile
 from .checks import check_repeats
 from .methods import (
     Estimate,
@@ -177,7 +178,7 @@ def _coupled(task: LogZTask, partial: Path | None) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device}
     settings |= {"version": __version__, **dataclasses.asdict(task.config)}
-    store = Partial(partial, settings) if partial else None
+    store = ResumeFile(partial, settings) if partial else None
     coupled, alone = task.machine.without_isolated_units()
     assert coupled is not None  # or else the answer is exact
     return dataclasses.replace(task, machine=coupled, store=store, offset=alone + task.offset)
@@ -200,7 +201,7 @@ def _repeated(task: LogZTask) -> Estimate:
     done = _load(store)
     todo = [i for i in range(n_repeats) if i not in done]
     shared = dataclasses.replace(task, threads=1, progress=None, store=None)
-    for k, estimate in spread(one_repeat, shared, todo, task.threads):
+    for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:
             store.save({"repeats": _packed(done)})
@@ -218,7 +219,7 @@ def one_repeat(task: LogZTask, index: int) -> Estimate:
     own = dataclasses.replace(
         task,
         config=dataclasses.replace(config, seed=seed, n_repeats=1),
-        progress=check_wanted,
+        progress=raise_if_cancelled,
         n_comparisons=config.n_repeats,
     )
     return ESTIMATORS["pt-bar" if config.method == "auto" else config.method](own)
@@ -251,7 +252,7 @@ def _packed(done: dict[int, Estimate]) -> Any:
     return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
 
 
-def _load(store: Partial | None) -> dict[int, Estimate]:
+def _load(store: ResumeFile | None) -> dict[int, Estimate]:
     """Return the estimates that were finished before, by their number."""
     arrays = store.load() if store else None
     if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew

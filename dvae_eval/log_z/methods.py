@@ -16,9 +16,10 @@ from dvae_core.errors import ConfigError
 from ..config import LogZConfig
 from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
+from ..numbers import std_err_of_mean
 from ..results import Check
-from ..runtime.resume import Partial
-from .bar import Bridge, std_err_of_mean
+from ..runtime.resume import ResumeFile
+from .bar import Bridge
 from .checks import check_bridge, check_exact, check_lower_bound, student_limit
 from .post_run import post_run_diagnostics
 from .run import HALF_UNIT, TemperedRun
@@ -56,7 +57,7 @@ class LogZTask:
         CPU threads, or processes for repeats; the estimate does not depend on them.
     progress : callable, optional
         Called with (phase, done, in all, estimate or None, standard error or None).
-    store : Partial, optional
+    store : ResumeFile, optional
         Where the work is kept, so that it can be continued.
     n_comparisons : int
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
@@ -69,7 +70,7 @@ class LogZTask:
     device: str = "cpu"
     threads: int = 1
     progress: ProgressCallback | None = None
-    store: Partial | None = None
+    store: ResumeFile | None = None
     n_comparisons: int = 1
     offset: float = 0.0
 

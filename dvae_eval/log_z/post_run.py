@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
 from ..machine import Machine
+from ..numbers import std_err_of_mean
 from ..sampling.reference import Path, Reference, binary_states
 from ..sampling.replicas import Works
-from .bar import std_err_of_mean
 from .run import TemperedRun
 from .with_pymbar import mbar
 

@@ -16,6 +16,8 @@ from scipy.special import expit, log_expit, logsumexp
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
+from ..numbers import log_mean_exp
+
 __all__ = ["Mbar", "bar", "mbar"]
 
 Float = NDArray[np.float64]
@@ -62,7 +64,7 @@ def bar(w_f: Float, w_r: Float) -> float:
         raise NumericalError(
             "BAR needs works that are all finite, in both directions; some are nan, infinite or missing"
         )
-    guess = 0.5 * (_log_mean_exp(-w_r) - _log_mean_exp(-w_f))
+    guess = 0.5 * (log_mean_exp(-w_r) - log_mean_exp(-w_f))
     with quiet_pymbar():
         from pymbar import other_estimators, utils
 
@@ -190,10 +192,5 @@ def _neighbours_guess(u_kn: Float, N_k: NDArray[np.int64]) -> Float:
     for k in range(len(N_k) - 1):
         work = u_kn[k + 1] - u_kn[k]
         forward, reverse = work[ends[k] - N_k[k] : ends[k]], -work[ends[k] : ends[k + 1]]
-        steps.append((_log_mean_exp(-reverse) - _log_mean_exp(-forward)) / 2)
+        steps.append((log_mean_exp(-reverse) - log_mean_exp(-forward)) / 2)
     return np.cumsum(steps)
-
-
-def _log_mean_exp(values: Float) -> float:
-    """Return log mean exp."""
-    return float(logsumexp(values)) - math.log(values.size)

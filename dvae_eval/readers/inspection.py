@@ -96,7 +96,7 @@ def _own(path: Path) -> Facts | None:
     from dvae_core.io.torch_files import read_torch
     from dvae_core.training.checkpoint import load_model
 
-    from ..likelihood.estimate_log_likelihood import machine_of
+    from ..trained import machine_of
 
     content = read_torch(path)
     format = str(content.get("format")) if isinstance(content, dict) else ""

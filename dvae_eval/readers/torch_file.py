@@ -29,7 +29,7 @@ def _own(path: Path, config: ReadConfig) -> Reading:
     """Return the prior of a trained model."""
     from dvae_core.training.checkpoint import load_model
 
-    from ..likelihood.estimate_log_likelihood import machine_of, model_description
+    from ..trained import machine_of, model_description
 
     config.reject_unused("this project")
     trained = load_model(path)

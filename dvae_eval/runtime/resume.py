@@ -1,9 +1,12 @@
-"""What a long estimate has done so far, in a file beside its result: it survives a kill, and is gone on with."""
+"""Unfinished work in files beside the result: it survives a kill, and the next run continues from it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +16,22 @@ from numpy.typing import NDArray
 from dvae_core.errors import DataError
 from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import write_npz
+from dvae_core.training.run_directory import locked
 
-__all__ = ["Partial"]
+__all__ = ["PartStore", "ResumeDirectory", "ResumeFile"]
+
+Index = NDArray[np.int64]
+Arrays = dict[str, NDArray[Any]]
 
 
-class Partial:
+class ResumeFile:
     """A file of named arrays that belongs to one task: another task's is ignored, and overwritten.
 
     Parameters
     ----------
     path : Path
     task : dict
-        All that the numbers hang on, plain JSON values: settings, digests, versions.
+        All that the numbers depend on, plain JSON values: settings, digests, versions.
     """
 
     def __init__(self, path: Path, task: dict[str, Any]) -> None:
@@ -32,16 +39,16 @@ class Partial:
         digest = hashlib.sha256(json.dumps(task, sort_keys=True).encode()).digest()
         self.fingerprint = np.frombuffer(digest, dtype=np.uint8)
 
-    def save(self, arrays: dict[str, NDArray[Any]]) -> None:
+    def save(self, arrays: Arrays) -> None:
         """Write the arrays, whole or not at all."""
         write_npz(self.path, {"fingerprint": self.fingerprint, **arrays})
 
-    def load(self) -> dict[str, NDArray[Any]] | None:
+    def load(self) -> Arrays | None:
         """Return the arrays, or None if there are none of this task that can be read."""
         try:
             arrays = read_npz(self.path, npz_names(self.path)) if self.path.exists() else {}
         except DataError:
-            # It was made anew from the start before, and can be again.
+            # What it held was computed from the start before, and can be again.
             return None
         fingerprint = arrays.pop("fingerprint", None)
         same = fingerprint is not None and np.array_equal(fingerprint, self.fingerprint)
@@ -50,3 +57,65 @@ class Partial:
     def remove(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+class PartStore:
+    """Finished parts of one task, each a file of arrays whose first axis is that of the part's positions.
+
+    Parameters
+    ----------
+    directory : Path
+        Of nothing but these files.
+    names : tuple of str
+        The arrays of a part.
+    """
+
+    def __init__(self, directory: Path, names: tuple[str, ...]) -> None:
+        self.directory, self.names = directory, names
+
+    def load(self) -> Iterator[tuple[Index, Arrays]]:
+        """Yield positions and arrays of every part that is there and whole."""
+        for path in sorted(self.directory.glob("*.npz")):
+            with suppress(DataError):
+                arrays = dict(read_npz(path, ("positions", *self.names)))
+                yield arrays.pop("positions"), arrays
+
+    def save(self, positions: Index, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a part, whole or not at all."""
+        write_npz(self.directory / f"{positions[0]:08d}.npz", {"positions": positions, **arrays})
+
+
+class ResumeDirectory:
+    """The stores of an estimate's tasks, each held by one process at a time.
+
+    Parameters
+    ----------
+    directory : Path
+        Of nothing but stores; made when the first one is needed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.used: list[Path] = []
+
+    @contextmanager
+    def held(self, key: str, names: tuple[str, ...]) -> Iterator[PartStore]:
+        """Yield the store with this key, a digest of all that its parts depend on.
+
+        Raises
+        ------
+        ConfigError
+            If another process holds it.
+        """
+        place = self.directory / key[:16]
+        refusal = "{}: another process is at work on the same estimate; wait for it, or give another --output"
+        with locked(place, refusal):
+            self.used.append(place)
+            yield PartStore(place, names)
+
+    def remove(self) -> None:
+        """Remove the stores that were used, once the result is safe; those of other settings stay."""
+        for place in self.used:
+            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):
+            self.directory.rmdir()

@@ -10,7 +10,7 @@ from torch import Tensor
 from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 
-from ..likelihood.estimate_log_likelihood import model_description
+from ..trained import model_description
 from .grid import SampleGrid
 from .prior_states import BURN_IN
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvae_core.config import ModelConfig
+from dvae_core.types import Float
 
 if TYPE_CHECKING:
     from dvae_core.model.smoothing import Smoothing
 
 __all__ = ["SmoothingCurves", "smoothing_curves"]
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
-from scipy.special import logsumexp
 from torch import Tensor
 from torch.nn.functional import softplus
 
@@ -30,6 +29,7 @@ from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.rng import torch_generator
 
 from ..machine import Machine
+from ..numbers import effective_sample_size, log_mean_exp
 from .reference import Path, Reference, binary_states
 from .schedule import Schedule
 
@@ -81,8 +81,7 @@ class Annealing:
     @property
     def ess(self) -> float:
         """Effective number of chains, (Σ w)² / Σ w²."""
-        w = self._relative_weights()
-        return float(w.sum() ** 2 / (w**2).sum())
+        return effective_sample_size(self.log_w)
 
     @property
     def std_err(self) -> float:
@@ -90,7 +89,7 @@ class Annealing:
 
         It never exceeds 1 and means little where `ess` is small: heavy tails have then not been seen.
         """
-        w = self._relative_weights()
+        w = np.exp(self.log_w - self.log_w.max())
         return float(w.std(ddof=1) / w.mean()) / math.sqrt(len(w)) if len(w) > 1 else math.nan
 
     def repeats(self, n_groups: int = 16) -> Float:
@@ -118,14 +117,9 @@ class Annealing:
         slack = -math.log(1 - level) / n_groups
         return float(self.repeats(n_groups).mean()) + (slack if self.is_reverse else -slack)
 
-    def _relative_weights(self) -> Float:
-        """Return the weights over the largest of them."""
-        w: Float = np.exp(self.log_w - self.log_w.max())
-        return w
-
     def _estimate(self, log_w: Float) -> float:
         """Return log Z from the weights of some chains."""
-        ratio = float(logsumexp(log_w)) - math.log(len(log_w))
+        ratio = log_mean_exp(log_w)
         return self.log_z_0 - ratio if self.is_reverse else self.log_z_0 + ratio
 
 

@@ -3,7 +3,7 @@
     dvae-eval logz runs/peer.pt --precision 0.01 -o runs/peer-logz.json
     python reproduce/peer/evaluate_peer.py runs/peer.pt --log-z runs/peer-logz.json -o runs/peer-ll.json
 
-Images that are done are kept beside the result: after a crash, the same command goes on.
+Finished images are kept beside the result: after a crash, run the same command again to continue.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dvae_core.data import load
 from dvae_core.errors import DvaeError
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-from dvae_eval.likelihood.shards import Shards
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.results import LikelihoodResult, LogZResult, load_result
 from dvae_eval.runtime.compute import Resources
+from dvae_eval.runtime.resume import ResumeDirectory
 
 
 def evaluate(path: Path, data: str, log_z: Path, output: Path, config: LikelihoodConfig) -> LikelihoodResult:
@@ -36,7 +36,7 @@ def evaluate(path: Path, data: str, log_z: Path, output: Path, config: Likelihoo
     found = load_result(log_z)
     if not isinstance(found, LogZResult):
         raise DvaeError(f"{log_z}: no result of dvae-eval logz; give one")
-    shards = Shards(output.with_suffix(".shards"))
+    resume = ResumeDirectory(output.with_suffix(".shards"))
     result = estimate_log_likelihood(
         load_peer(path),
         load(data).fixed(config.split),
@@ -46,10 +46,10 @@ def evaluate(path: Path, data: str, log_z: Path, output: Path, config: Likelihoo
         prior=read_machine(path, ReadConfig()).machine,
         log_z_source=log_z.name,
         resources=Resources(n_workers=1),
-        shards=shards,
+        resume=resume,
     )
     result.save(output)
-    shards.remove()
+    resume.remove()
     return result
 
 

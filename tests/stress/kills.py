@@ -46,11 +46,11 @@ from dvae_core.training import trainer as train  # noqa: E402
 from dvae_core.training.checkpoint import load_model, load_tensors  # noqa: E402
 from dvae_core.training.run_directory import read_config  # noqa: E402
 from dvae_eval import estimate_log_z  # noqa: E402
-from dvae_eval.likelihood import shards  # noqa: E402
+from dvae_eval.likelihood import image_tasks  # noqa: E402
 from dvae_eval.log_z import estimate_log_z as log_z_module  # noqa: E402
 from dvae_eval.log_z import run as tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
-from dvae_eval.runtime import resume as partial  # noqa: E402
+from dvae_eval.runtime import resume  # noqa: E402
 from dvae_reports.report import render  # noqa: E402, F401
 from dvae_reports.results.metrics import read_metrics  # noqa: E402
 
@@ -161,15 +161,15 @@ def count_rounds(meter: Meter) -> None:
     )
     after(log_z_module, "_load", begin_repeats)
     after(log_z_module, "_packed", lambda _, done: meter.set(done=len(done)))
-    after(shards._Done, "__init__", begin_stage)
-    after(shards._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
-    after(shards.ShardStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
-    after(shards._Done, "pending", begin_images)
+    after(image_tasks._Done, "__init__", begin_stage)
+    after(image_tasks._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
+    after(resume.PartStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
+    after(image_tasks._Done, "pending", begin_images)
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
         meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["repeats"].tobytes())))
 
-    after(partial.Partial, "save", kept)
+    after(resume.ResumeFile, "save", kept)
 
 
 def die(meter: Meter) -> None:
@@ -219,7 +219,7 @@ def child(command: str, place: Path, meter: Meter, nth: int, point: str) -> None
         os.dup2(log, 1)
         os.dup2(log, 2)
         train.CHECKPOINT_SECONDS = tempered.SAVE_SECONDS = SAVE_SECONDS
-        shards.SHARD_SECONDS = 0.0
+        image_tasks.SHARD_SECONDS = 0.0
         count_rounds(meter)
         aim(meter, nth, point)
         program, *args = command.split()

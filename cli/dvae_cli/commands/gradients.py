@@ -51,8 +51,8 @@ def command(
       dvae-eval gradients runs/digits/model.pt
       dvae-eval gradients runs/mnist/model.pt --limit 20 --samples 10000 --plot variances.png
 
-    The gradient is that of the bound in the logits of the posterior over the RBM's units, for every image on its
-    own. It is held against the exact one where the model is tiny, else against a long average of the paper's
+    The gradient is that of the bound in the logits of the posterior over the RBM's units, separately for every
+    image. It is compared with the exact one where the model is tiny, else with a long average of the paper's
     estimator. A bias where theory allows none is a defect, and gives exit status 3.
     """
     config = GradientConfig(**settings)
@@ -98,7 +98,7 @@ def _draw(result: GradientResult, path: Path) -> None:
 
 
 def _details(result: GradientResult) -> list[str]:
-    """Return the table for people: one line for every estimator and term."""
+    """Return a table: one line for every estimator and term."""
     head = f"{'estimator':16} {'term':5} {'variance':>9} {'signal/noise':>12} {'bias':>9} {'± noise':>9} "
     lines = [head + f"{'z':>6} {'cosine':>7} {'µs/draw':>8}"]
     for name, estimator in result.estimators.items():
@@ -108,7 +108,7 @@ def _details(result: GradientResult) -> list[str]:
             label = seconds = ""
     method, n = result.reference["method"], result.reference["n_samples"]
     held = "the exact gradient" if method == "exact" else f"the {method} over {n} draws"
-    return [*lines, f"held against {held}; {result.n_samples} draws of {result.n_images} images"]
+    return [*lines, f"compared with {held}; {result.n_samples} draws of {result.n_images} images"]
 
 
 def _row(found: dict[str, Any]) -> str:

@@ -29,8 +29,8 @@ from ..runner import CleanInterrupt
 if TYPE_CHECKING:
     from dvae_core.training.checkpoint import TrainedModel
     from dvae_eval.likelihood.images import LikelihoodImages
-    from dvae_eval.likelihood.shards import Shards
     from dvae_eval.results import LikelihoodResult, LogZResult
+    from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..console import LikelihoodProgress
 
@@ -50,16 +50,16 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     "--workers",
     "n_workers",
     type=click.IntRange(1),
-    help="Processes that share the images; they change no digit. [default: one a core, if it takes long]",
+    help="Processes that share the images; they do not change the result. [default: one per core for long work]",
 )
-@click.option("--memory", help="Memory that all processes may take, such as 4GB. [default: half of what is free]")
+@click.option("--memory", help="Memory that all processes may use, such as 4GB. [default: half of what is free]")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw bound, weights, classes and the worst images into this .png, .svg or .pdf.",
 )
-@click.option("--bits", is_flag=True, help="Say the bits per dimension as well.")
-@output_options("ll.json beside a run's model.pt; ll-ais.json of --method ais, ll-NAME.json of other --data")
+@click.option("--bits", is_flag=True, help="Print the bits per dimension as well.")
+@output_options("ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data")
 @compute_options
 @scheduler_option("images")
 @common_options
@@ -81,7 +81,7 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Estimate the mean log-likelihood of the test set under MODEL, in nats an image.
+    """Estimate the mean log-likelihood of the test set under MODEL, in nats per image.
 
     \b
     Example:
@@ -90,20 +90,19 @@ def command(
       dvae-eval ll runs/mnist/model.pt --method ais --limit 20
       dvae-eval ll runs/mnist/model.pt --scheduler tcp://head:8786
 
-    The estimate is a lower bound in expectation, but for the error of log Z. Its sampling error over images and
-    the error of log Z, which shifts all images alike, are told apart; so is what the bound still lacks for want of
-    samples, also on images of the model itself, where it is seen from above as well. Images that are done are
-    kept beside the result: after Ctrl-C or a crash the same command goes on.
+    The estimate is a lower bound in expectation, apart from the error of log Z. Three uncertainties are reported
+    separately: the error over images, the error of log Z (which shifts every image equally), and the bound's
+    remaining gap. The gap is also bracketed from both sides on images simulated from the model. Finished images
+    are kept beside the result: after Ctrl-C or a crash, run the same command again to continue.
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood.images import images_path
-    from dvae_eval.likelihood.pictures import picture_images
-    from dvae_eval.likelihood.shards import Shards
+    from dvae_eval.likelihood.images import images_path, picture_images
     from dvae_eval.runtime.compute import Resources, parse_memory
-    from dvae_eval.runtime.pool import cluster
+    from dvae_eval.runtime.dask_cluster import cluster
+    from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, finish, hold_output
@@ -119,10 +118,10 @@ def command(
     trained.model.to(device)
     images, labels, elsewhere = _images(trained, data, config, quiet)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
-    shards = Shards(path.with_name(f"{path.stem}.shards")) if path else None
+    resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
     with cluster(scheduler):
         log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
-        with _progress(shards, quiet) as progress:
+        with _progress(resume, quiet) as progress:
             result = estimate_log_likelihood(
                 trained,
                 images,
@@ -131,7 +130,7 @@ def command(
                 labels=labels,
                 log_z_source=source,
                 resources=resources,
-                shards=shards,
+                resume=resume,
                 announce=progress.begin,
                 progress=progress,
             )
@@ -145,9 +144,9 @@ def command(
             _draw(result, pictured, plot)
 
     def saved() -> None:
-        if partial and shards:
+        if partial and resume:
             remove_file(partial)
-            shards.remove()
+            resume.remove()
 
     return finish(result, path, as_json, quiet, lambda: _details(result, bits), saved)
 
@@ -181,8 +180,8 @@ def _images(
 
 
 @contextmanager
-def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress]:
-    """Yield progress over images; after Ctrl-C, say what is kept."""
+def _progress(resume: ResumeDirectory | None, quiet: bool) -> Iterator[LikelihoodProgress]:
+    """Yield progress over images; after Ctrl-C, report what is kept."""
     from ..console import LikelihoodProgress
 
     with LikelihoodProgress("log p(x)", quiet) as progress:
@@ -191,9 +190,9 @@ def _progress(shards: Shards | None, quiet: bool) -> Iterator[LikelihoodProgress
         except KeyboardInterrupt as error:
             n_kept = sum(progress.kept.values())
             kept = (
-                f"{n_kept} images are kept in {shards.directory}; the same command goes on from there"
-                if shards
-                else "nothing is kept, since there was no file to write; give --output to be able to go on"
+                f"{n_kept} images are kept in {resume.directory}; run the same command again to continue"
+                if resume
+                else "nothing is kept, since there was no file to write; give --output to be able to continue"
             )
             raise CleanInterrupt(f"interrupted; {kept}") from error
 
@@ -207,8 +206,8 @@ def _log_z(
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
-    from dvae_eval.likelihood.estimate_log_likelihood import model_description
     from dvae_eval.results import LogZResult, load_result
+    from dvae_eval.trained import model_description
 
     from ..console import say
 
@@ -222,7 +221,7 @@ def _log_z(
             return result, str(path)
         if given:
             raise ResultError(f"--log-z: {given} is no logz result of {trained.path}; make it with dvae-eval logz")
-        say(f"{path} is not of this model; log Z is estimated anew", quiet)
+        say(f"{path} is not of this model; log Z is estimated again", quiet)
     estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
     return estimated, "estimated on the way"
 
@@ -236,7 +235,7 @@ def _estimated_log_z(
     partial: Path | None,
 ) -> LogZResult:
     """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
-    from dvae_eval.likelihood.estimate_log_likelihood import machine_of
+    from dvae_eval.trained import machine_of
 
     from ..inputs import estimate_with_progress
 
@@ -255,20 +254,20 @@ def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> Non
 
 
 def _details(result: LikelihoodResult, bits: bool) -> list[str]:
-    """Return lines for people on what the number is made of."""
+    """Return lines that say what the number consists of and how far off it may be."""
     parts = result.elbo_parts
     ess = sorted(result.per_image["ess"])
     lines = [
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
         f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
-        f"effective samples of an image: median {ess[len(ess) // 2]:.0f}, least {ess[0]:.1f} "
+        f"effective samples per image: median {ess[len(ess) // 2]:.0f}, smallest {ess[0]:.1f} "
         f"of {result.n_samples}; log Z {result.log_z:.4f} ({result.log_z_source})",
     ]
     if result.gap is None:
-        lines.append(f"{result.n_samples} samples are too few to tell how far the bound lies below log p(x)")
+        lines.append(f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x)")
     else:
         lines.append(
-            f"the bound lies about {result.gap:.2g} nats below log p(x) for want of samples, give or take a "
+            f"the bound lies about {result.gap:.2g} nats below log p(x) because of too few samples, within a "
             f"factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
             "(Pareto k)"
         )
@@ -277,12 +276,12 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         error = f" ± {beside['difference_std_err']:.2g}" if result.n_images > 1 else ""
         lines.append(
             f"importance weighting of the same images: {beside['log_likelihood']:.2f} "
-            f"({beside['n_samples']} samples); annealing lies {beside['difference']:+.3f}{error} from it"
+            f"({beside['n_samples']} samples); annealing differs by {beside['difference']:+.3f}{error}"
         )
     if effect := result.diagnostics.get("precision_effect"):
         lines.append(
             f"{result.settings['precision']} shifts it by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
-            f"nats ({effect['n_images']} images with the same noise, against float32)"
+            f"nats ({effect['n_images']} images with the same noise, compared with float32)"
         )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
@@ -290,14 +289,15 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
 
 
 def _simulated(found: dict[str, Any]) -> str:
-    """Say what the bound lacks on images of the model itself."""
+    """Return the line on the gap on simulated images."""
     if why_not := found.get("not_done"):
-        return f"images of the model itself were not looked at: {why_not}"
+        return f"the gap was not estimated on simulated images: {why_not}"
     error = f" ± {found['std_err']:.2g}" if math.isfinite(found["std_err"]) else ""
     bound_error = f" ± {found['bound_std_err']:.2g}" if math.isfinite(found["bound_std_err"]) else ""
-    told = "" if found["told"] is None else f"; q's samples alone tell {found['told']:.2g}"
-    images = f"{found['n_images']} {'image' if found['n_images'] == 1 else 'images'}"
+    alone = found["gap_from_proposals"]
+    from_samples = "" if alone is None else f"; from q's samples alone {alone:.2g}"
+    images = f"{found['n_images']} simulated {'image' if found['n_images'] == 1 else 'images'}"
     return (
-        f"gap on {images} of the model itself: {found['gap']:.2g}{error} nats, at most "
-        f"{found['bound']:.2g}{bound_error}{told} (states of the prior: {found['states']})"
+        f"gap on {images}: {found['gap']:.2g}{error} nats (upper bound {found['bound']:.2g}{bound_error})"
+        f"{from_samples} (prior states: {found['states']})"
     )

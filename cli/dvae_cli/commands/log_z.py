@@ -76,7 +76,7 @@ def command(
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
         raise ConfigError("--scheduler: a single estimate is made here; give --repeats as well")
-    from dvae_eval.runtime.pool import cluster
+    from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
     from ..inputs import command_line, default_output, estimate_with_progress, finish, hold_output

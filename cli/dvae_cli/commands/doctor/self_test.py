@@ -21,10 +21,11 @@ from dvae_core import __version__
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import describe, load
 from dvae_eval.config import LikelihoodConfig, LogZConfig
-from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood, machine_of, model_description
+from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.results import Check
+from dvae_eval.trained import machine_of, model_description
 
 __all__ = ["checkup", "environment"]
 

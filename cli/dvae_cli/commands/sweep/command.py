@@ -102,11 +102,11 @@ def command(
       dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --scheduler tcp://head:8786 digits
       dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.pdf
 
-    What comes after the data set goes to dvae-train. The same command goes on where it was stopped, or makes what
-    further values and seeds ask for; runs that are complete are left alone. What a run said is in a hidden .log
-    file beside its directory.
+    Arguments after the data set are passed to dvae-train. Run the same command again to continue, or with more
+    values or seeds to extend the sweep; completed runs are skipped. Each run's output is in a hidden .log file
+    beside its directory.
     """
-    from dvae_eval.runtime.pool import cluster
+    from dvae_eval.runtime.dask_cluster import cluster
 
     from ...console import say
     from ...runner import CleanInterrupt
@@ -131,7 +131,9 @@ def command(
             else:
                 failures = _make(new_runs, chosen, workers or 1, quiet)
     except KeyboardInterrupt as error:
-        raise CleanInterrupt("stopped, and what was done is saved; the same command goes on") from error
+        raise CleanInterrupt(
+            "stopped, and what was done is saved; run the same command again to continue"
+        ) from error
     for failure in failures:
         say(f"{failure}; see {out}/.{failure.partition(':')[0]}.log", quiet)
     distrusted = _show(chosen, quiet)
@@ -168,11 +170,11 @@ def _make(new_runs: Callable[..., Runs], points: list[Point], workers: int, quie
 
 def _make_there(new_runs: Callable[..., Runs], points: list[Point], quiet: bool) -> list[str]:
     """Make the points on the workers of the cluster; return what failed."""
-    from dvae_eval.runtime.pool import spread
+    from dvae_eval.runtime.pool import map_unordered
 
     from .grid import make_on_worker
 
-    failures = dict(spread(make_on_worker, (new_runs, quiet), points))
+    failures = dict(map_unordered(make_on_worker, (new_runs, quiet), points))
     return [failures[i] for i in sorted(failures) if failures[i]]
 
 

@@ -1,4 +1,4 @@
-"""Run a command that does not outlive who started it: `python -m <this module> main logz ...`."""
+"""Run a command that exits with its parent process: `python -m <this module> main logz ...`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 def _hold() -> None:
     """End this process when the other end of standard input is closed."""
     os.read(0, 1)
-    # At once, as by a kill: what is done is safe, and who goes on with it may be at the door.
+    # At once, as by a kill: saved work is safe, and the run may already be resumed elsewhere.
     os._exit(1)
 
 

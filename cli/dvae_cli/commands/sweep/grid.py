@@ -24,7 +24,7 @@ from dvae_core.io.files import sha256_file
 from dvae_core.training.run_directory import read_config
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.results import load_result
-from dvae_eval.runtime.pool import wanted, worker_threads
+from dvae_eval.runtime.dask_cluster import is_cancelled, worker_threads
 
 from ...options import given
 from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
@@ -43,7 +43,7 @@ __all__ = [
     "refuse_own_options",
 ]
 
-# How often the end of a process is looked for, and whether anybody still waits for it.
+# Seconds between looks at whether a process has ended, and whether its task was cancelled.
 LOOK_SECONDS = 1.0
 # Options of dvae-train that every run is given, and what to give a sweep in their place.
 OWN = {
@@ -194,9 +194,9 @@ class Runs:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def make(self, point: Point, say: Callable[[str], None]) -> str:
-        """Train and measure a point, or go on where it was left; return what failed, empty if nothing did.
+        """Train and measure a point, or continue it; return what failed, empty if nothing did.
 
-        What the commands say goes to a hidden log file beside the point's directory.
+        The commands' output goes to a hidden log file beside the point's directory.
         """
         directory = self.place / point.directory
         if is_measured(replace(point, directory=directory)):
@@ -219,7 +219,7 @@ class Runs:
         return ""
 
     def stop(self) -> None:
-        """Let every running command end as Ctrl-C does, wait until it has, and start no other."""
+        """Interrupt every running command as Ctrl-C does, wait until it has ended, and start no other."""
         with self._lock:
             self.stopped = True
             running = list(self._running)
@@ -236,11 +236,11 @@ class Runs:
             with self._lock:
                 if self.stopped:
                     return INTERRUPTED
-                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`; on a leash, for it
-                # must not go on beside its successor on another worker when this process is gone.
+                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`; and tied to this
+                # process, so that it never runs beside its successor on another worker.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "dvae_cli.commands.sweep.exits_with_parent", module, *rest],
-                    stdin=_leash(),
+                    stdin=_held_open(),
                     stdout=subprocess.DEVNULL,
                     stderr=file,
                     cwd=self.place,
@@ -255,19 +255,19 @@ class Runs:
             return status
 
     def _end_of(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the exit status of a process when it has ended; stop it if nobody waits for it any more."""
+        """Return the exit status of a process when it has ended; stop it if this task is cancelled."""
         while True:
             try:
                 status = process.wait(LOOK_SECONDS)
             except subprocess.TimeoutExpired:
-                if not wanted():
+                if is_cancelled():
                     self.stop()
             else:
                 return status
 
 
 @cache
-def _leash() -> int:
+def _held_open() -> int:
     """Return the reading end of a pipe whose writing end is closed when this process ends, even by a kill."""
     return os.pipe()[0]
 

@@ -1,0 +1,39 @@
+"""A trained model as the estimators see it: the Boltzmann machine in its prior, and what a result says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from dvae_core.model.rbm import RBM
+from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.types import Float
+
+from .machine import BipartiteMachine, Machine, machine_from_couplings
+
+__all__ = ["machine_of", "model_description"]
+
+
+def machine_of(trained: TrainedModel) -> Machine:
+    """Return the prior of a trained model as arrays."""
+    prior = trained.model.prior
+    if isinstance(prior, RBM):
+        return BipartiteMachine.from_arrays(*map(_array, (prior.W, prior.b_left, prior.b_right)))
+    return machine_from_couplings(_array(prior.couplings()), _array(prior.biases()))
+
+
+def _array(tensor: torch.Tensor) -> Float:
+    """Return a tensor as a float64 array."""
+    array: Float = tensor.detach().cpu().double().numpy()
+    return array
+
+
+def model_description(trained: TrainedModel) -> dict[str, Any]:
+    """Return what a result says of a trained model: file, digests and sizes."""
+    return {
+        "file": str(trained.path),
+        "sha256": trained.sha256,
+        "dataset": trained.config.dataset,
+        **machine_of(trained).description(),
+    }
