@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from dvae_core.config import RunConfig, option_name
+from dvae_core.text import count, decimals, duration, error_text, estimate, fixed, short, signed
 from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
 from dvae_reports.report.verdict import judge
 from dvae_reports.results.paired import difference, differences_from_first, mean_difference, own_errors
-from dvae_reports.rounding import count, decimals, duration, error_text, estimate, fixed, short, signed
 from tests.test_report_run import edit, write_run
 
 VOID = {"meta", "link", "img", "br", "path", "use"}

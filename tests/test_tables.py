@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from dvae_cli.main import main as dvae_eval
 from dvae_core.config import ModelConfig
 from dvae_core.errors import ResultError
+from dvae_core.text import decimals, signed
 from dvae_eval.results import load_result
 from dvae_reports.results import published
 from dvae_reports.results.loaded import group_runs, read_measured
 from dvae_reports.results.paired import difference
-from dvae_reports.rounding import decimals, signed
 from dvae_reports.tables import KINDS, command_table, contribution_table, make_tables
 from dvae_reports.tables.ablations import _rung
 from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table

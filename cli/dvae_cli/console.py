@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dvae_reports.rounding import decimals
+from dvae_core.text import decimals
 
 __all__ = ["EstimateProgress", "LikelihoodProgress", "TrainingProgress", "say"]
 

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from dvae_core.text import count, fixed
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
-from ..rounding import count, fixed
 from .samples import mosaic
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 

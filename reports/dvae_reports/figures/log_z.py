@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from dvae_core.text import decimals, fixed
 from dvae_eval.results import LogZResult
 
-from ..rounding import decimals, fixed
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
 __all__ = [

@@ -19,8 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from dvae_core.errors import ResultError
-
-from ..rounding import count
+from dvae_core.text import count
 
 __all__ = ["PALETTE", "axes", "bars", "column", "count_axis", "legend_above", "styled"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from ..rounding import count
+from dvae_core.text import count
+
 from .style import PALETTE, axes, legend_above, styled
 
 __all__ = ["Line", "Point", "plot_sweep"]

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dvae_core.text import count, estimate, fixed, short
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult
 from dvae_eval.samples.grid import SampleGrid
@@ -21,7 +22,6 @@ from ..figures.log_z import exact_log_z
 from ..figures.samples import PAIRS_A_STRIP
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
-from ..rounding import count, estimate, fixed, short
 from .svg import figure_svg, png_uri
 
 __all__ = [

@@ -11,9 +11,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from dvae_core import text
 from dvae_eval.results import LikelihoodResult, LogZResult
 
-from .. import rounding
 from ..figures.log_z import exact_log_z
 from ..results import published
 from ..results.loaded import Measured, group_runs
@@ -73,7 +73,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
-    environment.filters.update({name: getattr(rounding, name) for name in functions})
+    environment.filters.update({name: getattr(text, name) for name in functions})
     return environment.get_template("report.html.j2")
 
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvae_core.config import ModelConfig, TrainConfig, option_name
+from dvae_core.text import count, duration, fixed, short
 from dvae_eval.results import LikelihoodResult, LogZResult
 
-from .. import rounding
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
-from ..rounding import count, fixed, short
 
 __all__ = ["bound_parts", "differences", "ladder", "last_epoch", "provenance", "settings"]
 
@@ -156,10 +155,10 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
     others = {key: value for key, value in record.provenance.items() if key not in known and DIGEST not in key}
     rows = [(_words(key), _value(value)) for key, value in others.items()]
     if record.epochs:
-        rows.append(("time of training", rounding.duration(record.epochs[-1].seconds)))
+        rows.append(("time of training", duration(record.epochs[-1].seconds)))
     for name, result in (("log Z", record.log_z), ("the log-likelihood", record.likelihood)):
         if result is not None:
-            rows.append((f"time of {name}", rounding.duration(result.wall_seconds)))
+            rows.append((f"time of {name}", duration(result.wall_seconds)))
     return rows
 
 

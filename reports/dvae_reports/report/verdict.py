@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvae_core.errors import ResultError
+from dvae_core.text import count, error_text, fixed
 from dvae_eval.results import Check, LikelihoodResult, LogZResult, Result
 
 from ..figures.log_z import exact_log_z
 from ..results.run_directory import MAKERS, RunRecord
-from ..rounding import count, error_text, fixed
 
 __all__ = ["Reason", "Verdict", "against_exact", "checks", "judge", "maker", "shift"]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dvae_core.config import ModelConfig
+from dvae_core.text import decimals, signed
 
 from ..results import published
 from ..results.loaded import Group
 from ..results.paired import Difference, mean_difference
 from ..results.published import Number
-from ..rounding import decimals, signed
 from .architectures import widths
 from .formats import Cell, Column, Section, Table
 from .rows import (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dvae_core.text import count
 from dvae_eval.results import LogZResult
 
 from ..figures.log_z import exact_log_z
 from ..results.loaded import Group, Measured
-from ..rounding import count
 from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,

@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dvae_core.text import count, decimals, error_text, fixed, signed
+
 from ..results.loaded import Group
 from ..results.published import Number
-from ..rounding import count, decimals, error_text, fixed, signed
 from .formats import Cell, Column, Section
 
 __all__ = [
