@@ -1,28 +1,60 @@
-"""Numbers as a person reads them: as many digits as the error allows, real minus signs, units spelt out."""
+"""Numbers as a person reads them, by one rule everywhere: results, console, tables, figures and reports.
+
+An error has two significant digits, and the number before it ends at the same decimal place.  An exact number has
+four decimals and no error; with an unknown error a number has two decimals.
+"""
 
 from __future__ import annotations
 
 import math
 
-__all__ = ["count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed"]
+__all__ = [
+    "byte_size",
+    "count",
+    "decimals",
+    "duration",
+    "error_text",
+    "estimate",
+    "fixed",
+    "plain",
+    "short",
+    "signed",
+]
 
-NOT_FINITE = "not finite"
+NOT_FINITE, UNKNOWN = "not finite", "unknown"
+EXACT_DECIMALS, UNKNOWN_DECIMALS = 4, 2
+# A number of some hundred nats has no more decimals in float64.
+MAX_DECIMALS = 9
+YEAR = 31_556_952
 
 
-def decimals(std_err: float | None) -> int:
-    """Return how many decimals two significant digits of `std_err` need: at most 6, and 4 if it is unknown."""
-    if std_err is None or not math.isfinite(std_err) or std_err <= 0:
-        return 4
+def decimals(*std_errs: float | None) -> int:
+    """Return the decimal place of the second significant digit of an error, negative for tens and above.
+
+    Parameters
+    ----------
+    *std_errs : float or None
+        0 is that of an exact number; None, nan and infinity are unknown.  The largest of several counts.
+    """
+    known = [std_err for std_err in std_errs if std_err is not None and math.isfinite(std_err)]
+    if len(known) < len(std_errs):
+        return UNKNOWN_DECIMALS
+    largest = max(map(abs, known))
+    if largest == 0:
+        return EXACT_DECIMALS
     # Rounded first: 0.0996 is 0.10, which deserves two decimals and not three.
-    exponent = math.floor(math.log10(float(f"{std_err:.1e}")))
-    return min(6, max(0, 1 - exponent))
+    exponent = math.floor(math.log10(float(f"{largest:.1e}")))
+    return min(MAX_DECIMALS, 1 - exponent)
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """Return `value` with `digits` decimals; a result file holds null where a number was not finite."""
+    """Return `value` with `digits` decimals, rounded to tens or more where that is negative.
+
+    A result file holds null where a number was not finite.
+    """
     if value is None or not math.isfinite(value):
         return NOT_FINITE
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, min(0, digits)) if digits < 0 else value:z.{max(0, digits)}f}".replace("-", "−")
 
 
 def signed(value: float | None, digits: int) -> str:
@@ -32,13 +64,23 @@ def signed(value: float | None, digits: int) -> str:
 
 
 def error_text(std_err: float | None) -> str:
-    """Return a standard error with two significant digits."""
-    return fixed(std_err, decimals(std_err))
+    """Return a standard error with two significant digits, `0` for that of an exact number, or `unknown`."""
+    if std_err is None or not math.isfinite(std_err):
+        return UNKNOWN
+    if std_err == 0:
+        return "0"
+    return f"{std_err:.1e}" if abs(std_err) < 10 ** (1 - MAX_DECIMALS) else fixed(std_err, decimals(std_err))
 
 
 def estimate(value: float | None, std_err: float | None) -> str:
-    """Return "value ± error", both to the error's second significant digit."""
-    return f"{fixed(value, decimals(std_err))} ± {error_text(std_err)}"
+    """Return "value ± error", both to the error's second significant digit; an exact number alone."""
+    text = fixed(value, decimals(std_err))
+    return text if text == NOT_FINITE or std_err == 0 else f"{text} ± {error_text(std_err)}"
+
+
+def plain(text: str) -> str:
+    """Return a text with the hyphens that programs read as minus signs, for lines that they may look into."""
+    return text.replace("−", "-")
 
 
 def short(value: float | None) -> str:
@@ -56,9 +98,23 @@ def count(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it: `8.1 s`, `4 min 12 s`, `2 h 05 min`."""
-    if seconds < 60:
+    """Return a time in words: `8.1 s`, `4 min 12 s`, `2 h 05 min`, `3 days 4 h`, `12 years`."""
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
+    if seconds > 1e6 * YEAR:
+        return "a million years or more"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)
-    return f"{hours} h {minutes_left:02d} min" if hours else f"{minutes} min {rest} s"
+    if not hours:
+        return f"{minutes} min {rest} s"
+    if hours < 48:
+        return f"{hours} h {minutes_left:02d} min"
+    days, hours_left = divmod(hours, 24)
+    return f"{days} days {hours_left} h" if days < 730 else f"{count(round(seconds / YEAR))} years"
+
+
+def byte_size(n: float) -> str:
+    """Return a number of bytes with its unit: `1.5 GB`, `300 MB`, `12 kB`, `7 bytes`."""
+    if n >= 1e6:
+        return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
+    return f"{n / 1e3:.0f} kB" if n >= 1e3 else f"{n:.0f} bytes"

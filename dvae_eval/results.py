@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from dvae_core.errors import ResultError
 from dvae_core.io.files import json_object, read_text, to_utf8, write_text
+from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_core.versions import package_versions
 
 if TYPE_CHECKING:
@@ -218,8 +219,7 @@ class LogZResult(Result):
 
     def __str__(self) -> str:
         """Say the number in one line."""
-        error = "" if self.method.startswith("exact") else f" ± {_error(self.std_err)}"
-        return f"log Z = {self.log_z:.{_digits(self.std_err)}f}{error} nats ({self.method})"
+        return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,11 +293,11 @@ class LikelihoodResult(Result):
 
     def __str__(self) -> str:
         """Say the number with both of its errors in one line, and how far it is thought to lie below the truth."""
-        digits = _digits(self.std_err_images)
-        gap = "" if self.gap is None or self.gap < LEAST_GAP else f", by about {self.gap:.2g}"
-        return (
-            f"log p(x) >= {self.log_likelihood:.{digits}f} ± {_error(self.std_err_images)} (images) "
-            f"± {_error(self.std_err_log_z)} (log Z) nats{gap} "
+        number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
+        gap = "" if self.gap is None or self.gap < LEAST_GAP else f", by about {error_text(self.gap)}"
+        return plain(
+            f"log p(x) >= {number} ± {error_text(self.std_err_images)} (images) "
+            f"± {error_text(self.std_err_log_z)} (log Z) nats{gap} "
             f"({self.n_samples} {'samples' if self.method == 'importance' else 'annealed chains'}, "
             f"{self.n_images} images)"
         )
@@ -393,18 +393,6 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return type(value) in (int, float) and abs(value) <= sys.float_info.max
     return hint is Any or type(value) is hint or (hint is types.NoneType and value is None)
-
-
-def _digits(std_err: float | None) -> int:
-    """Return how many decimals an estimate deserves: two digits of its error, between 2 and 6."""
-    if std_err is None or not math.isfinite(std_err):
-        return 2
-    return 6 if std_err <= 0 else min(6, max(2, 1 - math.floor(math.log10(std_err))))
-
-
-def _error(std_err: float | None) -> str:
-    """Say a standard error; a single image has none, and files hold null where one was not finite."""
-    return f"{std_err:.2g}" if std_err is not None and math.isfinite(std_err) else "unknown"
 
 
 def _rounded(value: float) -> float:

@@ -270,7 +270,7 @@ def test_progress_grows_to_its_end():
 
 
 def test_what_takes_too_long_is_refused_in_one_line():
-    with pytest.raises(ConfigError, match=r"^--method exact: 40 units .* takes about \d+ hours, .*pt-bar$"):
+    with pytest.raises(ConfigError, match=r"^--method exact: 40 units .* takes about \d+ h \d\d min, .*pt-bar$"):
         exact_log_z(random_machine(40, 40))
     with pytest.raises(ConfigError, match=r"500 units would have to be enumerated, .*pt-bar"):
         exact_log_z(random_machine(500, 500))

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dvae_core.text import decimals
+from dvae_core.text import decimals, duration, estimate, fixed, plain
 
 __all__ = ["EstimateProgress", "LikelihoodProgress", "TrainingProgress", "say"]
 
@@ -66,7 +66,7 @@ class _Live:
             self.bar.update(self.phases[phase], completed=done, total=total, description=f"{phase}  {text}")
         elif not self.quiet and (done == total or time.monotonic() - self.last_line > LOG_SECONDS):
             self.last_line = time.monotonic()
-            say(f"{phase} {done}/{total}  {text}  {self.last_line - self.started:.0f} s")
+            say(f"{phase} {done}/{total}  {text}  {duration(self.last_line - self.started)}")
 
 
 class EstimateProgress(_Live):
@@ -77,11 +77,11 @@ class EstimateProgress(_Live):
         self.label = label
 
     def __call__(
-        self, phase: str, done: int, total: int, estimate: float | None, std_err: float | None = None
+        self, phase: str, done: int, total: int, value: float | None, std_err: float | None = None
     ) -> None:
         """Show the state of the estimate."""
-        number = "" if estimate is None else f"{self.label} {estimate:.{decimals(std_err or 0.001)}f}"
-        self.update(phase, done, total, number + ("" if std_err is None else f" ± {std_err:.2g}"))
+        number = fixed(value, decimals(None)) if std_err is None else estimate(value, std_err)
+        self.update(phase, done, total, "" if value is None else plain(f"{self.label} {number}"))
 
 
 class LikelihoodProgress(EstimateProgress):
@@ -99,14 +99,14 @@ class LikelihoodProgress(EstimateProgress):
         self.started = time.monotonic()
 
     def __call__(
-        self, phase: str, done: int, total: int, estimate: float | None, std_err: float | None = None
+        self, phase: str, done: int, total: int, value: float | None, std_err: float | None = None
     ) -> None:
         """Show the state of the estimate."""
         self.n_done = self.kept[phase] = done
         rate = (done - self.n_before) / max(time.monotonic() - self.started, 1e-6)
-        text = "" if estimate is None else f"{self.label} {estimate:.2f}"
+        text = "" if value is None else plain(f"{self.label} {fixed(value, decimals(std_err))}")
         if rate > 0:
-            left = "" if self.terminal else f", {(total - done) / rate:.0f} s left"
+            left = "" if self.terminal else f", {duration((total - done) / rate)} left"
             text += f"  {rate:.3g} images/s{left}"
         self.update(phase, done, total, text)
 

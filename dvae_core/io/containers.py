@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, DvaeError
-from .memory import available_memory, in_bytes
+from ..text import byte_size
+from .memory import available_memory
 
 __all__ = [
     "LIMIT_BYTES",
@@ -177,7 +178,7 @@ def check_size(n_bytes: int, where: str) -> None:
         raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
     # What is small is not worth a look, which takes longer than reading it.
     if n_bytes > BLOCK_BYTES and n_bytes > (free := available_memory()):
-        raise DataError(f"{where}: takes {in_bytes(n_bytes)}, and {in_bytes(free)} of memory is free; give less")
+        raise DataError(f"{where}: takes {byte_size(n_bytes)}, and {byte_size(free)} of memory is free; give less")
 
 
 def check_count(n_values: int, where: str) -> None:

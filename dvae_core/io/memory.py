@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..text import byte_size
 
-__all__ = ["available_memory", "in_bytes", "require_memory"]
+__all__ = ["available_memory", "require_memory"]
 
 # Files of a control group's memory: limit, use, and what of the use is cache; of version 2 and 1.
 CGROUPS = {
@@ -97,12 +98,5 @@ def require_memory(n_bytes: float, option: str, what: str, hint: str) -> None:
     """
     if n_bytes > (free := available_memory()):
         raise ConfigError(
-            f"{option}: {what} takes about {in_bytes(n_bytes)}, and {in_bytes(free)} is free; {hint}"
+            f"{option}: {what} takes about {byte_size(n_bytes)}, and {byte_size(free)} is free; {hint}"
         )
-
-
-def in_bytes(n: float) -> str:
-    """Return a number of bytes as a person says it."""
-    if n >= 1e6:
-        return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
-    return f"{n / 1e3:.0f} kB" if n >= 1e3 else f"{n:.0f} bytes"

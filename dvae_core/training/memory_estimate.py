@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from ..config import RunConfig
-from ..io.memory import in_bytes, require_memory
+from ..io.memory import require_memory
 from ..model.dvae import DVAE
+from ..text import byte_size
 
 __all__ = ["refuse_too_large", "training_bytes"]
 
@@ -61,5 +62,5 @@ def refuse_too_large(config: RunConfig, n_pixels: int, n_images: int) -> None:
     """Raise ConfigError if training would take more memory than there is; it names the options to change."""
     parts = training_bytes(config, n_pixels, n_images)
     largest = max(OPTIONS, key=parts.__getitem__)
-    hint = f"give less: {in_bytes(parts[largest])} of it is for {largest}"
+    hint = f"give less: {byte_size(parts[largest])} of it is for {largest}"
     require_memory(sum(parts.values()), OPTIONS[largest], "training", hint)

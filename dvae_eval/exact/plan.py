@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from dvae_core.errors import ConfigError
 from dvae_core.graphs import bipartition
 from dvae_core.rng import numpy_generator
+from dvae_core.text import duration
 
 from ..machine import Machine, Reduced
 from .elimination import elimination
@@ -222,11 +223,12 @@ def _part(part: Reduced) -> Part:
         bonds, couplings = part.bonds()
         eliminated = elimination(bonds, couplings, part.biases, seconds)
         if eliminated:
-            need = f"{len(part.biases)} units would have to be eliminated, {_duration(eliminated.seconds)}"
+            takes = duration(eliminated.seconds)
+            need = f"{len(part.biases)} units would have to be eliminated, which takes about {takes}"
             return Part("elimination", eliminated.seconds, eliminated.log_z, need)
     if found is None:
         return Part("enumeration", math.inf, _never, f"{n_kept} units would have to be enumerated")
-    need = f"{n_kept} units would have to be enumerated, {_duration(seconds)}"
+    need = f"{n_kept} units would have to be enumerated, which takes about {duration(seconds)}"
     return Part("enumeration", seconds, found.log_z, need)
 
 
@@ -280,11 +282,3 @@ def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDAr
 def _never(progress: Progress | None, threads: int | None) -> float:
     """Stand where there is no way."""
     raise ConfigError("too many units to enumerate; use --method pt-bar")
-
-
-def _duration(seconds: float) -> str:
-    """Return a rough time in words."""
-    for unit, size in (("years", 3.2e7), ("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return "which takes for ever" if seconds > 1e12 else f"which takes about {seconds / size:.0f} {unit}"
-    return f"which takes about {seconds:.0f} seconds"

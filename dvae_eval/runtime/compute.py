@@ -14,7 +14,8 @@ import joblib
 import torch
 
 from dvae_core.errors import ConfigError
-from dvae_core.io.memory import available_memory, in_bytes
+from dvae_core.io.memory import available_memory
+from dvae_core.text import byte_size, duration
 
 __all__ = [
     "Plan",
@@ -60,7 +61,7 @@ class Resources:
         budget = self.memory or available_memory() // 2
         if bytes_each > budget:
             raise ConfigError(
-                f"--memory: {in_bytes(budget)} is less than the {in_bytes(bytes_each)} that one process takes; "
+                f"--memory: {byte_size(budget)} is less than the {byte_size(bytes_each)} that one process takes; "
                 "give more"
             )
         wanted = self.n_workers or (joblib.cpu_count() if seconds > WORTH_WORKERS else 1)
@@ -98,8 +99,8 @@ class Plan:
         resumed = f", {self.n_done} of them done before" if self.n_done else ""
         workers = f"{self.n_workers} processes" if self.n_workers > 1 else "one process"
         return (
-            f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {in_time(self.seconds)} "
-            f"and {in_bytes(self.memory)} with {workers}"
+            f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {duration(self.seconds)} "
+            f"and {byte_size(self.memory)} with {workers}"
         )
 
 
@@ -133,10 +134,3 @@ def torch_threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def in_time(seconds: float) -> str:
-    """Return a time as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

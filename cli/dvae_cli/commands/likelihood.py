@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_core.io.files import remove_file
+from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
@@ -261,43 +261,44 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
         f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
         f"effective samples per image: median {ess[len(ess) // 2]:.0f}, smallest {ess[0]:.1f} "
-        f"of {result.n_samples}; log Z {result.log_z:.4f} ({result.log_z_source})",
+        f"of {result.n_samples}; log Z {estimate(result.log_z, result.std_err_log_z)} "
+        f"({result.log_z_source})",
     ]
     if result.gap is None:
         lines.append(f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x)")
     else:
         lines.append(
-            f"the bound lies about {result.gap:.2g} nats below log p(x) because of too few samples, within a "
-            f"factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
+            f"the bound lies about {error_text(result.gap)} nats below log p(x) because of too few samples, "
+            f"within a factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
             "(Pareto k)"
         )
     lines.append(_simulated(result.diagnostics["simulated"]))
     if beside := result.diagnostics.get("importance"):
-        error = f" ± {beside['difference_std_err']:.2g}" if result.n_images > 1 else ""
+        digits = decimals(result.std_err_images, result.std_err_log_z)
         lines.append(
-            f"importance weighting of the same images: {beside['log_likelihood']:.2f} "
-            f"({beside['n_samples']} samples); annealing differs by {beside['difference']:+.3f}{error}"
+            f"importance weighting of the same images: {fixed(beside['log_likelihood'], digits)} "
+            f"({beside['n_samples']} samples); annealing differs by "
+            f"{estimate(beside['difference'], beside['difference_std_err'])}"
         )
     if effect := result.diagnostics.get("precision_effect"):
         lines.append(
-            f"{result.settings['precision']} shifts it by {effect['mean']:+.4f} ± {effect['std_err']:.2g} "
-            f"nats ({effect['n_images']} images with the same noise, compared with float32)"
+            f"{result.settings['precision']} shifts it by {estimate(effect['mean'], effect['std_err'])} nats "
+            f"({effect['n_images']} images with the same noise, compared with float32)"
         )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
-    return lines
+    return [plain(line) for line in lines]
 
 
 def _simulated(found: dict[str, Any]) -> str:
     """Return the line on the gap on simulated images."""
     if why_not := found.get("not_done"):
         return f"the gap was not estimated on simulated images: {why_not}"
-    error = f" ± {found['std_err']:.2g}" if math.isfinite(found["std_err"]) else ""
-    bound_error = f" ± {found['bound_std_err']:.2g}" if math.isfinite(found["bound_std_err"]) else ""
     alone = found["gap_from_proposals"]
-    from_samples = "" if alone is None else f"; from q's samples alone {alone:.2g}"
+    from_samples = "" if alone is None else f"; from q's samples alone {error_text(alone)}"
     images = f"{found['n_images']} simulated {'image' if found['n_images'] == 1 else 'images'}"
     return (
-        f"gap on {images}: {found['gap']:.2g}{error} nats (upper bound {found['bound']:.2g}{bound_error})"
+        f"gap on {images}: {estimate(found['gap'], found['std_err'])} nats "
+        f"(upper bound {estimate(found['bound'], found['bound_std_err'])})"
         f"{from_samples} (prior states: {found['states']})"
     )

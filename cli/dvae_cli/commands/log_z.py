@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
+from dvae_core.text import decimals, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
@@ -122,12 +123,14 @@ def _details(result: LogZResult) -> list[str]:
     if "exact" in found:
         difference = result.log_z - found["exact"]["log_z"]
         in_errors = f" = {difference / result.std_err:+.1f} standard errors" if result.std_err else ""
-        lines.append(f"exact log Z = {found['exact']['log_z']:.6f}; difference {difference:+.5f}{in_errors}")
+        digits = decimals(result.std_err)
+        exact = plain(fixed(found["exact"]["log_z"], digits))
+        lines.append(f"exact log Z = {exact}; difference {plain(signed(difference, digits))}{in_errors}")
     if "betas" in found:
-        low, high = result.ci95
+        low, high = (plain(fixed(end, decimals(result.std_err))) for end in result.ci95)
         kind = "repeats" if "repeats_std_err" in found else "replicates"
         lines.append(
-            f"95% interval [{low:.4f}, {high:.4f}]; {len(result.repeats)} {kind} "
+            f"95% interval [{low}, {high}]; {len(result.repeats)} {kind} "
             f"of {len(found['betas'])} rungs, {found['n_sweeps']} sweeps (ended by {found['stopped']}), "
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"

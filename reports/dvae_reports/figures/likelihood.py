@@ -8,7 +8,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from dvae_core.text import count, fixed
+from dvae_core.text import count, decimals, fixed
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
@@ -44,7 +44,8 @@ def plot_bound_curve(result: LikelihoodResult, *, ax: Axes | None = None) -> Axe
         n_samples, bound, std_err, fmt="o-", markersize=4, capsize=2.5, elinewidth=1, color=PALETTE["blue"]
     )
     if result.gap and np.isfinite(result.gap):
-        label = f"estimate for K → ∞: {fixed(result.log_likelihood + result.gap, 2)}"
+        digits = decimals(result.std_err_images, result.std_err_log_z)
+        label = f"estimate for K → ∞: {fixed(result.log_likelihood + result.gap, digits)}"
         ax.axhline(result.log_likelihood + result.gap, color=PALETTE["orange"], linestyle="--", label=label)
         legend_above(ax, 1)
     ax.set_xscale("log")
@@ -63,7 +64,7 @@ def plot_log_likelihoods(result: LikelihoodResult, *, ax: Axes | None = None) ->
     n_bins = min(MAX_BINS, np.histogram_bin_edges(values, "auto").size - 1)
     bars(ax, values, n_bins)
     mean = float(np.mean(values))
-    ax.axvline(mean, color=PALETTE["ink"], label=f"mean {fixed(mean, 1)}")
+    ax.axvline(mean, color=PALETTE["ink"], label=f"mean {fixed(mean, decimals(result.std_err_images))}")
     ax.set(xlabel="log-likelihood of one image (nats)", ylabel="images")
     legend_above(ax, 1)
     return ax

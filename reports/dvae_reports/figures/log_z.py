@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from dvae_core.text import decimals, fixed
+from dvae_core.text import decimals, error_text, fixed
 from dvae_eval.results import LogZResult
 
 from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
@@ -94,8 +94,7 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if values.size > 1 else 0.0
     top = 1.08 * bars(ax, values, "auto")
     ax.plot(values, np.zeros_like(values), "|", color=PALETTE["ink"], markersize=9, clip_on=False)
-    digits = decimals(spread)
-    label = f"mean {fixed(mean, digits)}, sd {fixed(spread, digits)}"
+    label = f"mean {fixed(mean, decimals(spread))}, sd {error_text(spread)}"
     ax.axvline(mean, color=PALETTE["ink"], linewidth=1)
     ax.errorbar(mean, top, xerr=spread, fmt="o", markersize=4, capsize=3, color=PALETTE["ink"], label=label)
     _exact_line(ax.axvline, result)

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dvae_core.text import count, estimate, fixed, short
+from dvae_core.text import count, decimals, estimate, fixed, short
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult
 from dvae_eval.samples.grid import SampleGrid
@@ -224,12 +224,12 @@ def _running(result: LogZResult, prefix: str) -> Plot:
 
 
 def _repeats(result: LogZResult, prefix: str) -> Plot:
-    values = _finite(result.repeats)
+    values, digits = _finite(result.repeats), decimals(result.std_err)
     return _plot(
         lambda: figures.plot_repeats(result),
         f"{prefix}-repeats",
-        f"Histogram of {len(values)} independent estimates of log Z, from {fixed(values.min(), 3)} to "
-        f"{fixed(values.max(), 3)} nats{_exact(result)}.",
+        f"Histogram of {len(values)} independent estimates of log Z, from {fixed(values.min(), digits)} to "
+        f"{fixed(values.max(), digits)} nats{_exact(result)}.",
         f"{len(values)} independent estimates (the paper's Figure 10) with mean and standard deviation. "
         "The error of log Z comes from this spread.",
     )
@@ -303,7 +303,7 @@ def _finite(values: Sequence[float | None]) -> NDArray[np.float64]:
 def _exact(result: LogZResult) -> str:
     """Say the exact value, where there is one."""
     value = exact_log_z(result)
-    return "" if value is None else f"; the exact value is {fixed(value, 4)}"
+    return "" if value is None else f"; the exact value is {fixed(value, decimals(result.std_err))}"
 
 
 def _plot(draw: Callable[[], Axes], name: str, alt: str, caption: str) -> Plot:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dvae_core.config import ModelConfig, TrainConfig, option_name
-from dvae_core.text import count, duration, fixed, short
+from dvae_core.text import count, decimals, duration, fixed, short
 from dvae_eval.results import LikelihoodResult, LogZResult
 
 from ..results.metrics import Epoch
@@ -40,7 +40,7 @@ def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
 
 def ladder(result: LogZResult) -> list[Row]:
     """Return what the ladder did, as far as the result tells: name, value and meaning."""
-    found, rows = result.diagnostics, []
+    found, digits, rows = result.diagnostics, decimals(result.std_err), []
     if found.get("barrier") is not None:
         meaning = "Sum of the rejection rates along the path: how many rungs the model asks for."
         rows.append(("communication barrier Λ", short(found["barrier"]), meaning))
@@ -48,12 +48,12 @@ def ladder(result: LogZResult) -> list[Row]:
         meaning = f"Journeys of a state from β = 0 to 1 and back, at least {count(min(trips))} in each ladder."
         rows.append(("round trips", count(sum(trips)), meaning))
     if stones := found.get("stepping_stones"):
-        both = f"{fixed(stones['forward'], 3)} and {fixed(stones['reverse'], 3)}"
+        both = f"{fixed(stones['forward'], digits)} and {fixed(stones['reverse'], digits)}"
         meaning = "nats; the estimate from either side alone. A gap means too little overlap."
         rows.append(("stepping stones, up and down", both, meaning))
     if halves := found.get("halves"):
         meaning = "nats; the estimate from each half of the run. A gap means that it had not settled."
-        rows.append(("first and second half", " and ".join(fixed(half, 3) for half in halves), meaning))
+        rows.append(("first and second half", " and ".join(fixed(half, digits) for half in halves), meaning))
     return rows
 
 

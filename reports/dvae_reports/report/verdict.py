@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvae_core.errors import ResultError
-from dvae_core.text import count, error_text, fixed
+from dvae_core.text import count, decimals, error_text, fixed
 from dvae_eval.results import Check, LikelihoodResult, LogZResult, Result
 
 from ..figures.log_z import exact_log_z
@@ -83,8 +83,9 @@ def shift(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
     difference = likelihood.log_z - log_z.log_z
     if abs(difference) <= MAX_DEVIATION * ((log_z.std_err or 0.0) + (likelihood.std_err_log_z or 0.0)) + 1e-6:
         return ""
+    used = fixed(likelihood.log_z, decimals(likelihood.std_err_log_z))
     return (
-        f"The log-likelihood was computed with log Z = {fixed(likelihood.log_z, 4)} "
+        f"The log-likelihood was computed with log Z = {used} "
         f"({likelihood.log_z_source}); with the value shown here it would be {error_text(abs(difference))} nats "
         f"{'higher' if difference > 0 else 'lower'}."
     )

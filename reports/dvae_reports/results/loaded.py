@@ -19,6 +19,7 @@ from typing import Any
 from dvae_core.config import RunConfig
 from dvae_core.errors import ResultError
 from dvae_core.io.files import sha256_file
+from dvae_core.text import decimals
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 
 from .run_directory import MAKERS, RunRecord, read_settings
@@ -124,10 +125,9 @@ class Group:
         return _largest(r.std_err_log_z for r in self.results)
 
     @property
-    def rounding_error(self) -> float | None:
-        """The error that decides how many digits are shown: seeds that agree do not make few images many."""
-        errors = [self.std_err_images, self.std_err_log_z]
-        return _largest(errors if self.std_dev is None else [*errors, self.std_dev])
+    def decimals(self) -> int:
+        """Decimals of the mean, by its largest error: seeds that agree do not reduce that of few images."""
+        return decimals(self.std_err_images, self.std_err_log_z, self.std_dev or 0.0)
 
     @property
     def trustworthy(self) -> bool:

@@ -90,15 +90,15 @@ def _emphasised(row: Row, best: Sequence[float | None]) -> list[Cell]:
 
 def elbo_cell(group: Group) -> Cell:
     """Return the bound at one sample."""
-    return Cell(fixed(group.elbo, decimals(group.rounding_error)), group.elbo)
+    return Cell(fixed(group.elbo, group.decimals), group.elbo)
 
 
 def group_cells(group: Group) -> list[Cell]:
     """Return the cells under `NUMBERS`."""
     n = len(group.runs)
     return [
-        Cell(fixed(group.log_likelihood, decimals(group.rounding_error)), group.log_likelihood),
-        Cell() if group.std_dev is None else Cell(error_text(group.std_dev), group.std_dev),
+        Cell(fixed(group.log_likelihood, group.decimals), group.log_likelihood),
+        Cell() if group.std_dev is None else error_cell(group.std_dev),
         Cell(str(n), n),
         error_cell(group.std_err_images),
         error_cell(group.std_err_log_z),
@@ -106,8 +106,8 @@ def group_cells(group: Group) -> list[Cell]:
 
 
 def error_cell(std_err: float | None) -> Cell:
-    """Return a standard error; that of an exact value is 0."""
-    return Cell("0", 0) if std_err == 0 else Cell(error_text(std_err), std_err)
+    """Return a standard error."""
+    return Cell(error_text(std_err), std_err)
 
 
 def gap_cell(group: Group, number: Number | None) -> Cell:
@@ -118,11 +118,11 @@ def gap_cell(group: Group, number: Number | None) -> Cell:
     if number is None or group.split != "test":
         return Cell()
     gap = group.log_likelihood - number.value
-    return Cell(signed(gap, decimals(group.rounding_error)), gap)
+    return Cell(signed(gap, group.decimals), gap)
 
 
 def log_z_cell(log_z: float, std_err: float | None) -> Cell:
-    """Return a log Z with the digits that its error allows; four of an exact one."""
+    """Return a log Z with the digits that its error allows."""
     return Cell(fixed(log_z, decimals(std_err)), log_z)
 
 
