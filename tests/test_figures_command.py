@@ -8,12 +8,13 @@ import struct
 import numpy as np
 import pytest
 
-from dvae_cli.commands import figure as figure_command
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ResultError
 from dvae_eval.results import load_result
+from dvae_reports import names
 from dvae_reports.figures import sweeps, training
-from dvae_reports.figures.registry import COLUMN, FIGURES, FORMATS, PAGE, draw, figure_bytes
+from dvae_reports.figures.registry import FIGURES, FORMATS, draw, figure_bytes
+from dvae_reports.names import WIDTHS
 from dvae_reports.results.loaded import group_runs, read_measured
 from dvae_reports.results.paired import own_errors
 from dvae_reports.results.sweep_axes import AXES, error_name, sweep_lines, width_panels
@@ -71,7 +72,7 @@ def paths_of(name, folder):
     return runs[: n_paths.get(name)]
 
 
-@pytest.mark.parametrize("width", [COLUMN, PAGE], ids=["column", "page"])
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_keeps_its_width_and_everything_inside_it(name, folder, width):
     """Words that leave the figure are cut off in print: its tight box must lie within its edges."""
@@ -106,15 +107,15 @@ def test_every_format_says_neither_when_nor_by_what(folder, format):
 
 
 def test_png_has_the_pixels_of_its_width(folder):
-    png = figure_bytes(draw("training", paths_of("training", folder)[:1], PAGE), "png")
-    assert struct.unpack(">I", png[16:20]) == (round(300 * PAGE),)
+    png = figure_bytes(draw("training", paths_of("training", folder)[:1], WIDTHS["page"]), "png")
+    assert struct.unpack(">I", png[16:20]) == (round(300 * WIDTHS["page"]),)
 
 
 def test_samples_are_whole_multiples_of_the_files_pixels(folder):
     import matplotlib.image
 
     (run,) = paths_of("samples", folder)
-    png = figure_bytes(draw("samples", [run], PAGE), "png")
+    png = figure_bytes(draw("samples", [run], WIDTHS["page"]), "png")
     (run / "x.png").write_bytes(png)
     image = matplotlib.image.imread(run / "x.png")[..., 0]
     (run / "x.png").unlink()
@@ -244,7 +245,7 @@ def test_lines_are_told_apart_without_colour():
 
 
 def panels_of(*paths):
-    figure = draw("logz", list(paths), PAGE)
+    figure = draw("logz", list(paths), WIDTHS["page"])
     return {ax.get_xlabel().rpartition(") ")[2]: ax for ax in figure.axes if ax.lines}
 
 
@@ -322,7 +323,13 @@ def test_a_figure_is_not_overwritten_unless_forced(folder, tmp_path):
     assert status_of("training", run, "-o", path, "-q", "--force", "--width", "2.5") == 0
 
 
-def test_names_of_the_command_are_those_of_the_library():
-    assert set(figure_command.NAMES) == set(FIGURES)
-    assert set(figure_command.SUFFIXES) == {f".{name}" for name in FORMATS}
-    assert figure_command.WIDTHS == {"column": COLUMN, "page": PAGE}
+def test_every_figure_that_has_a_name_can_be_drawn_and_written():
+    assert list(FIGURES) == list(names.FIGURES)
+    assert set(FORMATS) == set(names.FIGURE_FORMATS)
+
+
+def test_help_lists_every_figure_with_its_summary(capsys):
+    assert status_of("--help") == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    for name, summary in names.FIGURES.items():
+        assert [name, summary] in listed

@@ -1,14 +1,25 @@
 """The pictures of a tempering run, from a real result."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
+from markupsafe import escape
 from matplotlib.axes import Axes
 
 from dvae_core.errors import ResultError
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
-from dvae_eval.results import LogZResult
+from dvae_eval.results import LogZResult, load_result
 from dvae_reports.figures import log_z as figures
+from dvae_reports.figures.diagnostics import panels_of
+from dvae_reports.figures.registry import draw
+from dvae_reports.figures.style import PALETTE
+from dvae_reports.names import WIDTHS
+from dvae_reports.report.render import render_report
+from dvae_reports.results.run_directory import RunRecord
 from tests.solved import planted
+from tests.test_report_run import write_run
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +69,27 @@ def test_cross_checks_agree(result):
     """MBAR and the estimate from so few samples: within 6 of MBAR's errors, which ignore correlation, times 3."""
     found = result.diagnostics["cross_checks"]["mbar"]
     assert abs(found["log_z"] - result.log_z) < 18 * np.hypot(found["std_err"], result.std_err)
+
+
+def test_a_report_and_the_diagnostics_figure_have_the_same_panels(result, tmp_path):
+    """One registry for both: the overlap matrix stood in the figure alone."""
+    run = write_run(tmp_path / "run")
+    model = json.loads((run / "logz.json").read_text())["model"]
+    dataclasses.replace(result, model=model).save(run / "logz.json")
+    drawn = draw("diagnostics", [run], WIDTHS["page"])
+    results = [load_result(run / "ll.json"), result]
+    titles = [f"run: {panel.title}" for one in results for panel in panels_of(one)]
+    assert [ax.get_xlabel().split(") ")[-1] for ax in drawn.axes if ax.get_xlabel()] == titles
+    assert "run: overlap" in titles
+    page = render_report([RunRecord.load(run)])
+    for one in results:
+        for panel in panels_of(one):
+            assert escape(panel.alt(one)) in page
+            assert escape(panel.caption) in page
+
+
+def test_numbers_in_the_overlap_matrix_are_not_of_the_palette(result):
+    """A dark theme gives the palette other colours, and leaves the cells of the matrix as they are."""
+    texts = figures.plot_overlap(result).texts
+    assert texts
+    assert not {text.get_color() for text in texts} & set(PALETTE.values())

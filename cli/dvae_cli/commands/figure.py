@@ -8,25 +8,11 @@ from typing import Any
 import click
 
 from dvae_core.errors import ConfigError
+from dvae_reports.names import FIGURE_FORMATS, FIGURES, WIDTHS
 
 from ..options import common_options, output_path
 
 __all__ = ["command"]
-
-NAMES = {
-    "diagnostics": "what results show of their own quality",
-    "ladder": "exchange rates and overlaps of the ladder",
-    "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
-    "posterior-layers": "log-likelihood against the layers of the RBM's posterior (Figure 6c)",
-    "rbm-size": "log-likelihood against the units of the RBM (Figure 6b)",
-    "samples": "samples, rows parted by block Gibbs sweeps (Figures 5, 11 to 13)",
-    "smoothing": "the smoothing transformations, from no file (Figures 2a, 7, 8)",
-    "sweeps": "log-likelihood against Gibbs sweeps per minibatch (Figure 6a)",
-    "training": "the course of training, of one run or of several",
-    "widths": "log-likelihood against the networks' widths (Figure 9)",
-}
-WIDTHS = {"column": 3.25, "page": 6.75}
-SUFFIXES = (".png", ".svg", ".pdf")
 
 
 class Width(click.ParamType["float"]):
@@ -45,14 +31,18 @@ class Width(click.ParamType["float"]):
         return width
 
 
-@click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in NAMES.items()))
-@click.argument("name", type=click.Choice(list(NAMES)), metavar="NAME")
+@click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in FIGURES.items()))
+@click.argument("name", type=click.Choice(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILE]...")
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .png, .svg or .pdf."
 )
 @click.option(
-    "--width", type=Width(), default="column", show_default=True, help="column (3.25), page (6.75), or inches."
+    "--width",
+    type=Width(),
+    default="column",
+    show_default=True,
+    help=f"column ({WIDTHS['column']}), page ({WIDTHS['page']}), or inches.",
 )
 @click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
 @common_options
@@ -70,7 +60,7 @@ def command(
 
     The same files give the same bytes. Lines and marks are told apart without colour.
     """
-    if output.suffix not in SUFFIXES:
+    if output.suffix[1:] not in FIGURE_FORMATS:
         raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
     from dvae_core.io.files import write_bytes
     from dvae_reports.figures.registry import draw, figure_bytes

@@ -247,7 +247,7 @@ def _estimated_log_z(
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
     """Write the page of figures to `path`, whole or not at all."""
     from dvae_core.io.files import write_bytes
-    from dvae_reports.figures.likelihood import plot_likelihood
+    from dvae_reports.figures.likelihood_page import plot_likelihood
     from dvae_reports.figures.registry import figure_bytes
 
     write_bytes(path, figure_bytes(plot_likelihood(result, images), path.suffix[1:]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dvae_core.errors import ConfigError, ResultError
+from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
 from ..options import common_options, output_path
 
@@ -18,16 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "print_tables"]
 
-FORMATS = ("text", "markdown", "latex", "csv", "html")
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".txt": "text"}
-KINDS = ("table1", "table2", "ablation", "results")
 
-
-@click.command("table")
+@click.command("table", epilog="Kinds:\n\n\b\n" + "\n".join(f"  {kind:9} {text}" for kind, text in TABLES.items()))
 @click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[RESULT]...")
-@click.option("--kind", type=click.Choice(KINDS), default="table1", show_default=True, help="Which table.")
+@click.option("--kind", type=click.Choice(list(TABLES)), default="table1", show_default=True, help="Which table.")
 @click.option(
-    "--format", "format_name", type=click.Choice(FORMATS), help="[default: text, or what the name of -o ends in]"
+    "--format",
+    "format_name",
+    type=click.Choice(list(TABLE_SUFFIXES)),
+    help="[default: text, or what the name of -o ends in]",
 )
 @click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
 @click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
@@ -71,7 +71,8 @@ def command(
         if given and kind != "table1":
             raise ConfigError(f"{option}: goes with --kind table1, not {kind}; leave it out")
     path = output_path(output, force, None)
-    chosen = format_name or (SUFFIXES.get(output.suffix, "text") if output else "text")
+    by_suffix = {suffix: name for name, suffix in TABLE_SUFFIXES.items()}
+    chosen = format_name or (by_suffix.get(output.suffix, "text") if output else "text")
     found, measured = _read(results, kind)
     tables = make_tables(kind, measured, with_later=with_later, references=references)
     if commands and found:

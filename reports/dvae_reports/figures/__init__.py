@@ -6,12 +6,12 @@ from .likelihood import (
     plot_bound_curve,
     plot_classes,
     plot_ess,
-    plot_likelihood,
     plot_log_likelihoods,
     plot_pareto_k,
     plot_typical_images,
     plot_worst_images,
 )
+from .likelihood_page import plot_likelihood
 from .log_z import plot_barrier, plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
 from .samples import mosaic, pair_mosaic, plot_reconstructions, plot_samples
 from .side_by_side import plot_side_by_side

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
@@ -20,7 +20,6 @@ __all__ = [
     "plot_bound_curve",
     "plot_classes",
     "plot_ess",
-    "plot_likelihood",
     "plot_log_likelihoods",
     "plot_pareto_k",
     "plot_typical_images",
@@ -133,30 +132,6 @@ def plot_worst_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Ax
 def plot_typical_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Axes:
     """Show images from the worst to the best above a reconstruction by one draw, and above the mean of many."""
     return _pictured(images, slice(images.n_worst, None), (images.originals, images.draws, images.means), ax)
-
-
-@styled
-def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figure:
-    """Draw all of a likelihood on one page: its bound, its images, its weights, its classes, its pictures."""
-    figure = Figure(figsize=(10.4, 12.4), dpi=150, layout="constrained")
-    rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
-    plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
-    grid = plots.subplots(2, 3).ravel()
-    drawn = [plot_bound_curve, plot_log_likelihoods, plot_ess, *([plot_pareto_k] if has_tails(result) else [])]
-    drawn += [plot_classes] if result.diagnostics.get("per_class") else []
-    for plot, ax in zip(drawn, grid, strict=False):
-        plot(result, ax=ax)
-    for ax in grid[len(drawn) :]:
-        ax.remove()
-    _titled(worst, "The worst images, and the mean of their reconstructions; log p(x) in nats")
-    plot_worst_images(images, ax=worst.subplots())
-    _titled(typical, "Images from the worst to the best, one reconstruction, and the mean of many")
-    plot_typical_images(images, ax=typical.subplots())
-    return figure
-
-
-def _titled(part: SubFigure, title: str) -> None:
-    part.suptitle(title, fontsize=9, color=PALETTE["ink"])
 
 
 def _pictured(

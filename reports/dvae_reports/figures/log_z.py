@@ -29,6 +29,8 @@ __all__ = [
 EXCHANGE_RATE = 0.5
 # Matrices up to this size have their numbers written into them.
 MAX_NUMBERED = 12
+# Colours of those numbers: not of the palette, since the cells below them stay as they are in a dark theme.
+ON_DARK, ON_LIGHT = "#ffffff", "#1e242a"
 
 
 def exact_log_z(result: LogZResult) -> float | None:
@@ -159,7 +161,7 @@ def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
         ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", location="top", fraction=0.06)
     else:
         for (i, j), value in np.ndenumerate(matrix):
-            ink = PALETTE["paper"] if value > 0.6 else PALETTE["ink"]
+            ink = ON_DARK if value > 0.6 else ON_LIGHT
             if value >= 0.005:
                 ax.text(j, i, f"{value:.2f}".lstrip("0"), ha="center", va="center", fontsize=6, color=ink)
     ax.set(xlabel="rung (rows add up to 1)", ylabel="rung of the sample")

@@ -19,13 +19,15 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
-from dvae_eval.results import LikelihoodResult, LogZResult
+from dvae_eval.results import LogZResult
 from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
+from ..names import WIDTHS
 from ..results.loaded import IMMATERIAL, Measured, group_runs, read_measured
 from ..results.metrics import Epoch, read_metrics
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from .diagnostics import panels_of
 from .log_z import exact_log_z
 from .panels import DPI, Draw, panel_figure
 from .samples import samples_image
@@ -33,16 +35,13 @@ from .smoothing import smoothing_figure
 from .sweeps import plot_sweep
 from .training import plot_runs
 
-__all__ = ["COLUMN", "FIGURES", "FORMATS", "PAGE", "draw", "figure_bytes"]
-
-# Inches: a column and the full text width of a two-column paper.
-COLUMN, PAGE = 3.25, 6.75
+__all__ = ["FIGURES", "FORMATS", "draw", "figure_bytes"]
 
 Paths = Sequence[Path]
 Panels = list[tuple[str, Draw]]
 
 
-def draw(name: str, paths: Paths, width: float = COLUMN) -> Figure:
+def draw(name: str, paths: Paths, width: float = WIDTHS["column"]) -> Figure:
     """Return the figure of that name, made from result files and run directories.
 
     Parameters
@@ -155,42 +154,12 @@ def _ladder(paths: Paths, width: float) -> Figure:
 
 def _diagnostics(paths: Paths, width: float) -> Figure:
     """Draw what every result shows of its own quality."""
-    panels: Panels = []
-    for one in _read(paths):
-        for title, plot in _quality(one):
-            panels.append((f"{one.name}: {title}", plot))
+    panels = [
+        (f"{one.name}: {panel.title}", _in(panel.plot, one.result))
+        for one in _read(paths)
+        for panel in panels_of(one.result)
+    ]
     return _panels(panels, width)
-
-
-def _quality(one: Measured) -> Panels:
-    """Return the panels of one result, each where the result holds its arrays."""
-    result, panels = one.result, []
-    if isinstance(result, LogZResult):
-        found = result.diagnostics
-        if found.get("exchange_rates"):
-            panels.append(("ladder", _in(figures.plot_ladder, result)))
-        if found.get("from_hot_end"):
-            panels.append(("replica flow", _in(figures.plot_flow, result)))
-        if found.get("energy_histograms"):
-            panels.append(("energies", _in(figures.plot_energies, result)))
-        if found.get("overlap_matrix"):
-            panels.append(("overlap", _in(figures.plot_overlap, result)))
-        if found.get("running"):
-            panels.append(("estimate over time", _in(figures.plot_running, result)))
-        if len(result.repeats) > 1:
-            panels.append(("independent estimates", _in(figures.plot_repeats, result)))
-    elif isinstance(result, LikelihoodResult):
-        if result.diagnostics.get("bound_curve"):
-            panels.append(("bound", _in(figures.plot_bound_curve, result)))
-        if result.per_image.get("log_likelihood"):
-            panels.append(("images", _in(figures.plot_log_likelihoods, result)))
-        if result.per_image.get("ess"):
-            panels.append(("effective samples", _in(figures.plot_ess, result)))
-        if figures.has_tails(result):
-            panels.append(("tails of the weights", _in(figures.plot_pareto_k, result)))
-        if result.diagnostics.get("per_class"):
-            panels.append(("classes", _in(figures.plot_classes, result)))
-    return panels
 
 
 def _in(plot: Callable[..., Axes], *arguments: Any) -> Draw:
@@ -291,24 +260,21 @@ def _epochs(path: Path) -> list[Epoch]:
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """A figure: what it shows, what files it takes (none where empty), and how it is drawn."""
+    """How a figure of `dvae_reports.names.FIGURES` is made: from what files (none where empty), and by what."""
 
-    summary: str
     takes: str
     draw: Callable[[Paths, float], Figure]
 
 
 FIGURES = {
-    "diagnostics": FigureKind("what results show of their own quality", "result files or runs", _diagnostics),
-    "ladder": FigureKind("exchange rates and overlaps of the ladder", "logz results or runs", _ladder),
-    "logz": FigureKind("independent estimates of log Z (Figure 10)", "logz results or runs", _log_z),
-    "posterior-layers": FigureKind(
-        "against layers of the RBM's posterior (Figure 6c)", "runs", _sweep("posterior-layers")
-    ),
-    "rbm-size": FigureKind("against units of the RBM (Figure 6b)", "runs", _sweep("rbm-size")),
-    "samples": FigureKind("samples (Figures 5, 11 to 13)", "a samples.npz or a run", _samples),
-    "smoothing": FigureKind("the smoothing transformations (Figures 2a, 7, 8)", "", _smoothing),
-    "sweeps": FigureKind("against Gibbs sweeps per minibatch (Figure 6a)", "runs", _sweep("sweeps")),
-    "training": FigureKind("the course of training", "runs or metrics.jsonl", _training),
-    "widths": FigureKind("against the networks' widths (Figure 9)", "runs", _widths),
+    "diagnostics": FigureKind("result files or runs", _diagnostics),
+    "ladder": FigureKind("logz results or runs", _ladder),
+    "logz": FigureKind("logz results or runs", _log_z),
+    "posterior-layers": FigureKind("runs", _sweep("posterior-layers")),
+    "rbm-size": FigureKind("runs", _sweep("rbm-size")),
+    "samples": FigureKind("a samples.npz or a run", _samples),
+    "smoothing": FigureKind("", _smoothing),
+    "sweeps": FigureKind("runs", _sweep("sweeps")),
+    "training": FigureKind("runs or metrics.jsonl", _training),
+    "widths": FigureKind("runs", _widths),
 }

@@ -141,7 +141,7 @@ def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
         "against_exact": against_exact(result),
-        "plots": pictures.log_z_plots(result, prefix),
+        "plots": pictures.diagnostic_plots(result, prefix),
         "rows": tables.ladder(result),
         "checks": checks(result),
     }
@@ -154,6 +154,6 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
     return {
         "result": result,
         "parts": tables.bound_parts(result),
-        "plots": pictures.likelihood_plots(result, prefix),
+        "plots": pictures.diagnostic_plots(result, prefix),
         "checks": checks(result),
     }

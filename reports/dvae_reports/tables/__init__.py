@@ -13,7 +13,6 @@ from .paper import paper_table
 from .results import results_tables
 
 __all__ = [
-    "KINDS",
     "ablation_table",
     "architecture_table",
     "command_table",
@@ -23,18 +22,11 @@ __all__ = [
     "results_tables",
 ]
 
-KINDS = {
-    "table1": "log-likelihoods beside the paper's (Table 1)",
-    "table2": "architectures (Table 2)",
-    "ablation": "the contributions of the model's parts (App. J), and the differences between its rungs",
-    "results": "any results",
-}
-
 
 def make_tables(
     kind: str, measured: Sequence[Measured], *, with_later: bool = False, references: bool = False
 ) -> list[Table]:
-    """Return the tables of a kind of `KINDS`; `with_later` and `references` are for `table1`.
+    """Return the tables of a kind of `dvae_reports.names.TABLES`; `with_later` and `references` are for `table1`.
 
     Raises
     ------
