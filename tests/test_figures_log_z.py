@@ -1,7 +1,9 @@
 """The pictures of a tempering run, from a real result."""
 
+import base64
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -86,6 +88,8 @@ def test_a_report_and_the_diagnostics_figure_have_the_same_panels(result, tmp_pa
         for panel in panels_of(one):
             assert escape(panel.alt(one)) in page
             assert escape(panel.caption) in page
+    (image,) = re.findall(r'xlink:href="data:image/png;base64,([^"]*)"', page)
+    assert base64.b64decode(image, validate=True).startswith(b"\x89PNG")
 
 
 def test_numbers_in_the_overlap_matrix_are_not_of_the_palette(result):

@@ -197,11 +197,10 @@ def _exact(result: LogZResult) -> str:
 
 def _bound_alt(result: LikelihoodResult) -> str:
     curve, digits = result.diagnostics["bound_curve"], decimals(result.std_err_images, result.std_err_log_z)
-    first, last = (fixed(curve["log_likelihood"][i], digits) for i in (0, -1))
-    return (
-        f"The bound on the log-likelihood rising from {first} nats at {count(round(curve['n_samples'][0]))} samples "
-        f"to {last} at {count(round(curve['n_samples'][-1]))}."
+    (k_0, first), (k_1, last) = (
+        (count(round(curve["n_samples"][i])), fixed(curve["log_likelihood"][i], digits)) for i in (0, -1)
     )
+    return f"The bound on the log-likelihood rising from {first} nats at {k_0} samples to {last} at {k_1}."
 
 
 def _images_alt(result: LikelihoodResult) -> str:

@@ -49,6 +49,8 @@ def _inline(svg: str) -> str:
     # Matplotlib before 3.10 writes size and family in one property, later ones in two.
     body = re.sub(r"font: (?:[\w-]+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    # An image inside the figure is broken into lines: its text is one word.
+    body = re.sub(r"base64,[^\"]*", lambda found: re.sub(r"\s", "", found[0]), body)
     body = re.sub(r"\s*\n\s*", " ", body)
     for name, color in PALETTE.items():
         body = body.replace(color, f"var(--{name})")
