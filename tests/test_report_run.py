@@ -190,7 +190,6 @@ def edit(path, **changes):
 
 def test_load_reads_everything(run):
     record = RunRecord.load(run)
-    assert record.name == "digits-small"
     assert record.config.dataset == "digits"
     assert len(record.epochs) == 60
     assert record.epochs[-1].valid.elbo < record.epochs[-1].train.elbo
@@ -199,11 +198,6 @@ def test_load_reads_everything(run):
     assert record.samples.samples.shape == (10, 4, 5, 8, 8)
     assert record.model_sha256 == sha256_file(run / "model.pt")
     assert record.notes == []
-
-
-def test_name_of_the_current_directory(run, monkeypatch):
-    monkeypatch.chdir(run)
-    assert RunRecord.load(type(run)()).name == "digits-small"
 
 
 def test_what_was_not_measured_is_none(run):

@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from dvae_reports.names import TABLE_SUFFIXES, TABLES
 from dvae_reports.results import published
 from dvae_reports.results.loaded import group_runs, read_measured
 from dvae_reports.results.paired import difference
+from dvae_reports.results.run_names import distinct_names
 from dvae_reports.tables import command_table, contribution_table, make_tables
 from dvae_reports.tables.ablations import _rung
 from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table
@@ -474,7 +476,30 @@ def test_runs_that_are_called_alike_get_the_directories_above_them(tmp_path):
     run = write_run(tmp_path / "deep" / "first" / "mine", dataset="mnist-static")
     other = write_run(tmp_path / "deep" / "second" / "mine", dataset="omniglot", seed=1)
     third = write_run(tmp_path / "deep" / "third", dataset="mnist", seed=2)
-    assert [group.name for group in group_runs(read(run, other, third))] == ["first/mine", "second/mine", "third"]
+    names = ["first/mine", "second/mine", "third"]
+    assert [group.name for group in group_runs(read(run, other, third))] == names
+    measured = read(run, other, third)
+    tables = [*make_tables("table2", measured), *make_tables("results", measured), command_table(measured)]
+    for table in tables:
+        first = {row[0].text for section in table.sections for row in section.rows}
+        assert set(names) <= first
+        assert "mine" not in first
+
+
+@pytest.mark.parametrize(
+    ("groups", "names"),
+    [
+        ([["/a/x"], ["/b/y"]], ["x", "y"]),
+        ([["/a/x"], ["/b/x"], ["/b/y"]], ["a/x", "b/x", "y"]),
+        ([["/t/a/k/x"], ["/t/b/k/x"], ["/t/c/x"]], ["a/k/x", "b/k/x", "c/x"]),
+        ([["/a/x"], ["/a/x"]], ["x", "x"]),  # two results of one run
+        ([["/m/p_seed-0", "/m/p_seed-1"], ["/o/p_seed-0", "/o/p_seed-1"]], ["m/p", "o/p"]),
+        ([["/w/seed-0", "/w/seed-1"], ["/v/seed-0", "/v/seed-1"]], ["w", "v"]),
+        ([["/x"], ["/a/x"]], ["//x", "a/x"]),
+    ],
+)
+def test_names_are_the_shortest_ends_of_paths_that_tell_runs_apart(groups, names):
+    assert distinct_names([[Path(path) for path in paths] for paths in groups]) == names
 
 
 def test_one_model_counts_once(seeds, tmp_path, capsys):

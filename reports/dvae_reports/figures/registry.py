@@ -24,8 +24,9 @@ from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..names import WIDTHS
-from ..results.loaded import IMMATERIAL, Measured, group_runs, read_measured
+from ..results.loaded import IMMATERIAL, Measured, group_runs, named, read_measured
 from ..results.metrics import Epoch, read_metrics
+from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from .diagnostics import panels_of
 from .log_z import exact_log_z
@@ -137,9 +138,8 @@ def _widths(paths: Paths, width: float) -> Figure:
 
 def _training(paths: Paths, width: float) -> Figure:
     """Draw bound and KL of one run, or the validation bounds of several."""
-    runs = {_run_name(path): _epochs(path) for path in paths}
-    if len(runs) < len(paths):
-        runs = {str(path): _epochs(path) for path in paths}
+    names = distinct_names([[(path if path.is_dir() else path.parent).resolve()] for path in paths])
+    runs = {name: _epochs(path) for name, path in zip(names, paths, strict=True)}
     if len(runs) > 1:
         return _panels([("", _in(plot_runs, runs))], width)
     (epochs,) = runs.values()
@@ -148,15 +148,14 @@ def _training(paths: Paths, width: float) -> Figure:
 
 def _ladder(paths: Paths, width: float) -> Figure:
     """Draw the ladder of every estimate."""
-    found = [(one.name, result) for one, result in _log_z_results(paths)]
-    return _panels([(name, _in(figures.plot_ladder, result)) for name, result in found], width)
+    return _panels([(name, _in(figures.plot_ladder, result)) for name, result in _log_z_results(paths)], width)
 
 
 def _diagnostics(paths: Paths, width: float) -> Figure:
     """Draw what every result shows of its own quality."""
     panels = [
-        (f"{one.name}: {panel.title}", _in(panel.plot, one.result))
-        for one in _read(paths)
+        (f"{name}: {panel.title}", _in(panel.plot, one.result))
+        for name, one in named(_read(paths))
         for panel in panels_of(one.result)
     ]
     return _panels(panels, width)
@@ -182,18 +181,18 @@ def _read(paths: Paths) -> list[Measured]:
     return [one for path in paths for one in read_measured(path)]
 
 
-def _log_z_results(paths: Paths) -> list[tuple[Measured, LogZResult]]:
-    """Return the estimates of log Z at these paths; ResultError for a path that holds none."""
+def _log_z_results(paths: Paths) -> list[tuple[str, LogZResult]]:
+    """Return the estimates of log Z at these paths with their names; ResultError for a path that holds none."""
     found = []
     for path in paths:
-        results = [(one, one.result) for one in read_measured(path) if isinstance(one.result, LogZResult)]
+        results = [one for one in read_measured(path) if isinstance(one.result, LogZResult)]
         if not results:
             raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
         found += results
-    return found
+    return [(name, one.result) for name, one in named(found) if isinstance(one.result, LogZResult)]
 
 
-def _pooled(found: Sequence[tuple[Measured, LogZResult]]) -> list[tuple[str, LogZResult]]:
+def _pooled(found: Sequence[tuple[str, LogZResult]]) -> list[tuple[str, LogZResult]]:
     """Return one result for every model and method, with the estimates of all its seeds and its exact value.
 
     Raises
@@ -202,34 +201,33 @@ def _pooled(found: Sequence[tuple[Measured, LogZResult]]) -> list[tuple[str, Log
         If two files hold the same estimates, which would count them twice.
     """
     exact = {_prior(r): v for _, r in found if (v := exact_log_z(r)) is not None}
-    groups: dict[tuple[str, str], list[tuple[Measured, LogZResult]]] = {}
-    for one, result in found:
+    groups: dict[tuple[str, str], list[tuple[str, LogZResult]]] = {}
+    for name, result in found:
         if len(result.repeats) > 1:
             settings = {key: value for key, value in result.settings.items() if key not in IMMATERIAL}
             key = (_prior(result), json.dumps([result.method, settings], sort_keys=True))
-            groups.setdefault(key, []).append((one, result))
+            groups.setdefault(key, []).append((name, result))
     pooled = [_pool(members, exact.get(prior)) for (prior, _), members in groups.items()]
     titles = [_title(members, groups) for members in groups.values()]
     return list(zip(titles, pooled, strict=True))
 
 
-def _pool(members: Sequence[tuple[Measured, LogZResult]], exact: float | None) -> LogZResult:
+def _pool(members: Sequence[tuple[str, LogZResult]], exact: float | None) -> LogZResult:
     """Return the estimates of several seeds as one result."""
-    seeds = {result.seed: one.path for one, result in members}
-    if len(seeds) < len(members):
-        paths = ", ".join(str(one.path) for one, _ in members)
-        raise ResultError(f"{paths}: the same model, settings and seed; give one of them")
+    if len({result.seed for _, result in members}) < len(members):
+        names = ", ".join(name for name, _ in members)
+        raise ResultError(f"{names}: the same model, settings and seed; give one of them")
     first = members[0][1]
     repeats = [value for _, result in members for value in result.repeats]
     known = {} if exact is None else {"exact": {"log_z": exact}}
     return replace(first, repeats=repeats, diagnostics={**first.diagnostics, **known})
 
 
-def _title(members: Sequence[tuple[Measured, LogZResult]], groups: dict[tuple[str, str], Any]) -> str:
+def _title(members: Sequence[tuple[str, LogZResult]], groups: dict[tuple[str, str], Any]) -> str:
     """Return a panel's name: the run's, and the method where a model has several panels."""
-    one, result = members[0]
+    name, result = members[0]
     several = sum(prior == _prior(result) for prior, _ in groups) > 1
-    return f"{one.name}, {result.method}" if several else one.name
+    return f"{name}, {result.method}" if several else name
 
 
 def _prior(result: LogZResult) -> str:
@@ -242,11 +240,6 @@ def _one(paths: Paths, name: str) -> list[Path]:
     if len(paths) != 1:
         raise ResultError(f"{paths[1]}: this figure shows one {name}; give one")
     return [path / name if path.is_dir() else path for path in paths]
-
-
-def _run_name(path: Path) -> str:
-    """Return the name of a run directory, or of the one that a file lies in."""
-    return (path if path.is_dir() else path.parent).resolve().name
 
 
 def _epochs(path: Path) -> list[Epoch]:

@@ -19,6 +19,7 @@ from ..results import published
 from ..results.loaded import Measured, group_runs
 from ..results.paired import differences_from_first
 from ..results.run_directory import RunRecord
+from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.formats import table_notes, without_empty_columns
 from . import plots as pictures
@@ -78,9 +79,8 @@ def _template() -> Template:
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:
-    """Return the runs' names, or their whole paths where two share a name."""
-    names = [record.name for record in records]
-    return names if len(set(names)) == len(names) else [str(record.directory) for record in records]
+    """Return the runs' names, with as many directories above them as tell each from the others."""
+    return distinct_names([[record.directory.resolve()] for record in records])
 
 
 def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:

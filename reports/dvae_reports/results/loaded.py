@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,12 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ResultError
 from dvae_core.io.files import sha256_file
 from dvae_core.text import decimals
-from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
+from dvae_eval.results import LikelihoodResult, Result, load_result
 
 from .run_directory import MAKERS, RunRecord, read_settings
+from .run_names import distinct_names
 
-__all__ = ["Group", "Measured", "group_runs", "likelihoods", "log_zs", "read_measured"]
+__all__ = ["Group", "Measured", "group_runs", "likelihoods", "named", "read_measured"]
 
 # Settings of a measurement that leave its expectation alone.
 IMMATERIAL = frozenset({"seed", "device", "n_simulated"})
@@ -62,11 +61,12 @@ class Measured:
         return cls(path, result, config, str(provenance.get("data_sha256", "")), training)
 
     @property
-    def name(self) -> str:
-        """The run's name, or the file's where it says more."""
+    def place(self) -> Path:
+        """What the result is named by: the run directory, or the file without its suffix where that says more."""
         path = self.path.resolve()
-        standard = path.name in MAKERS and self.config is not None
-        return path.parent.name if standard else path.stem if path.is_file() else path.name
+        if path.name in MAKERS and self.config is not None:
+            return path.parent
+        return path.with_suffix("") if path.is_file() else path
 
     @property
     def dataset(self) -> str:
@@ -205,11 +205,6 @@ def likelihoods(measured: Iterable[Measured]) -> list[LikelihoodResult]:
     return [m.result for m in measured if isinstance(m.result, LikelihoodResult)]
 
 
-def log_zs(measured: Iterable[Measured]) -> list[LogZResult]:
-    """Return the log Z results among them."""
-    return [m.result for m in measured if isinstance(m.result, LogZResult)]
-
-
 def group_runs(measured: Sequence[Measured]) -> list[Group]:
     """Return the log-likelihood results in groups that may be averaged, in the order of their first members.
 
@@ -224,20 +219,13 @@ def group_runs(measured: Sequence[Measured]) -> list[Group]:
             groups.setdefault(_settings_key(one, one.result), []).append(one)
     for runs in groups.values():
         _refuse_repeated_models(runs)
-    return [Group(name, runs) for name, runs in zip(_names(list(groups.values())), groups.values(), strict=True)]
+    names = distinct_names([[run.place for run in runs] for runs in groups.values()])
+    return [Group(name, runs) for name, runs in zip(names, groups.values(), strict=True)]
 
 
-def _names(groups: Sequence[Sequence[Measured]]) -> list[str]:
-    """Return a name for every group; where runs of several are called alike, with the directories above them."""
-    names = [_common_name([run.name for run in runs]) for runs in groups]
-    if len(set(names)) == len(names):
-        return names
-    alike = [name for name in names if names.count(name) > 1]
-    top = os.path.commonpath([run.path.absolute() for runs in groups for run in runs])
-    return [
-        _common_name([os.path.relpath(run.path, top) for run in runs]) if name in alike else name
-        for name, runs in zip(names, groups, strict=True)
-    ]
+def named(measured: Sequence[Measured]) -> list[tuple[str, Measured]]:
+    """Return results with their names: the run's, with as many directories above it as tell it from the others."""
+    return list(zip(distinct_names([[one.place] for one in measured]), measured, strict=True))
 
 
 def _refuse_without_numbers(path: Path, result: Result) -> None:
@@ -291,15 +279,6 @@ def _refuse_repeated_models(runs: Sequence[Measured]) -> None:
         if digest in seen:
             raise ResultError(f"{run.path}: measures the same model as {seen[digest]}; give one of them")
         seen[digest] = run.path
-
-
-def _common_name(names: Sequence[str]) -> str:
-    """Return what names have in common, without a trailing seed or number; the only name as it is."""
-    if len(names) == 1:
-        return names[0]
-    n_common = next((i for i, c in enumerate(zip(*names, strict=False)) if len(set(c)) > 1), min(map(len, names)))
-    common = re.sub(r"([-_=./ ]*(seed|run)?[-_=./ ]*\d*)$", "", names[0][:n_common])
-    return common or f"{names[0]} … {names[-1]}"
 
 
 def _largest(errors: Iterable[float | None]) -> float | None:

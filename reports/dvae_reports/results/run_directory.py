@@ -82,11 +82,6 @@ class RunRecord:
         notes += _check_models(directory, digest, {k: m for k, m in models.items() if m is not None})
         return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
 
-    @property
-    def name(self) -> str:
-        """The directory's own name."""
-        return self.directory.name or self.directory.resolve().name
-
 
 def read_settings(path: Path) -> tuple[RunConfig, dict[str, Any]]:
     """Return the settings in the `config.json` at `path` and where they came from; ResultError if unusable."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dvae_core.config import ModelConfig
 
 from ..results import published
-from ..results.loaded import Measured
+from ..results.loaded import Measured, named
 from ..results.published import Architecture
 from .formats import Cell, Column, Section, Table
 
@@ -36,7 +36,7 @@ def architecture_table(measured: Sequence[Measured]) -> Table:
     paper = [
         _row(published.DATASETS[row.dataset], row, row.sharing, row.decoder) for row in published.architectures()
     ]
-    own = {one.name: one.config.model for one in measured if one.config is not None}
+    own = {name: one.config.model for name, one in named(measured) if one.config is not None}
     mine = [
         _row(name, model, _sharing(model.n_sharing_groups), widths(model.decoder_hidden))
         for name, model in own.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ..results.loaded import Measured
+from ..results.loaded import Measured, named
 from .formats import Cell, Column, Section, Table
 
 __all__ = ["command_table"]
@@ -21,11 +21,11 @@ COLUMNS = [
 def command_table(measured: Sequence[Measured]) -> Table:
     """Return the commands that trained every model and measured it, in the order in which they are to be given."""
     rows: dict[tuple[str, str, str], list[Cell]] = {}
-    for one in sorted(measured, key=lambda one: one.result.kind, reverse=True):
+    for name, one in sorted(named(measured), key=lambda pair: pair[1].result.kind, reverse=True):
         parts = {"model": list(one.training), NAMES[one.result.kind]: one.result.command}
         for made, command in parts.items():
             text = shlex.join(command) or "made from the library, not by a command"
-            rows[str(one.path), made, text] = [Cell(one.name), Cell(made), Cell(text, is_code=bool(command))]
+            rows[str(one.path), made, text] = [Cell(name), Cell(made), Cell(text, is_code=bool(command))]
     order = list(dict.fromkeys(str(one.path) for one in measured))
     steps = ["model", NAMES["logz"], NAMES["ll"]]
     keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))

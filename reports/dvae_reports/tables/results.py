@@ -8,7 +8,7 @@ from dvae_core.text import count
 from dvae_eval.results import LogZResult
 
 from ..figures.log_z import exact_log_z
-from ..results.loaded import Group, Measured
+from ..results.loaded import Group, Measured, named
 from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,
@@ -29,7 +29,7 @@ __all__ = ["results_tables"]
 
 def results_tables(measured: Sequence[Measured], groups: Sequence[Group]) -> list[Table]:
     """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any."""
-    estimates = [(one.name, one.result) for one in measured if isinstance(one.result, LogZResult)]
+    estimates = [(name, one.result) for name, one in named(measured) if isinstance(one.result, LogZResult)]
     return [*([_likelihoods(groups)] if groups else []), *([_log_zs(estimates)] if estimates else [])]
 
 
