@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from dvae_cli import train as train_cli
+from dvae_cli.devices import prepare_device
 from dvae_cli.main import COMMANDS
 from dvae_cli.main import main as dvae_eval
+from dvae_cli.options import THREADS_BY_WIDTH, WIDE
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig
@@ -312,3 +314,15 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(run):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("width", "threads", "expected"), [(WIDE - 1, None, [1]), (WIDE, None, []), (WIDE, 3, [3]), (0, 3, [3])]
+)
+def test_threads_are_those_that_the_help_says(width, threads, expected, monkeypatch):
+    """One by default, all cores (torch's own default) from `WIDE` units on."""
+    found = []
+    monkeypatch.setattr("torch.set_num_threads", found.append)
+    prepare_device("cpu", threads, width)
+    assert found == expected
+    assert f"{WIDE} units" in THREADS_BY_WIDTH

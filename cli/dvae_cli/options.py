@@ -15,6 +15,8 @@ from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
 
 __all__ = [
+    "THREADS_BY_WIDTH",
+    "WIDE",
     "IntList",
     "common_options",
     "compute_options",
@@ -27,6 +29,11 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+# Products of smaller matrices than this are faster on one thread than on two (measured: a training step with
+# layers of 200 units took 50 ms on one thread and 83 ms on two).
+WIDE = 500
+THREADS_BY_WIDTH = f"CPU threads. [default: one, or all cores if a layer has {WIDE} units or more]"
 
 
 class IntList(click.ParamType["tuple[int, ...]"]):
@@ -108,13 +115,15 @@ def common_options(function: F) -> F:
     return click.option("--quiet", "-q", is_flag=True, help="Show no progress.")(function)
 
 
-def compute_options(function: F) -> F:
-    """Add the options that say where to compute."""
-    threads = click.option(
-        "--threads", type=click.IntRange(1), help="CPU threads. [default: one, or all cores if a layer is wide]"
-    )
-    device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
-    return device(threads(function))
+def compute_options(threads_help: str) -> Callable[[F], F]:
+    """Return a decorator that adds --device and --threads, whose meaning and default differ between commands."""
+
+    def decorate(function: F) -> F:
+        threads = click.option("--threads", type=click.IntRange(1), help=threads_help)
+        device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+        return device(threads(function))
+
+    return decorate
 
 
 def scheduler_option(what: str) -> Callable[[F], F]:

@@ -20,7 +20,7 @@ from dvae_core.data import NAMES, DataSet
 from dvae_core.errors import ConfigError
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
-from .options import common_options, compute_options, config_options, given
+from .options import THREADS_BY_WIDTH, common_options, compute_options, config_options, given
 from .preset_table import preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 
@@ -71,7 +71,7 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     callback=_list_datasets,
     help="List data sets.",
 )
-@compute_options
+@compute_options(THREADS_BY_WIDTH)
 @common_options
 @config_options(TrainConfig, from_preset=True)
 @config_options(ModelConfig, from_preset=True)

@@ -11,7 +11,14 @@ import click
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import GradientConfig
 
-from ..options import common_options, compute_options, config_options, output_options, output_path
+from ..options import (
+    THREADS_BY_WIDTH,
+    common_options,
+    compute_options,
+    config_options,
+    output_options,
+    output_path,
+)
 
 if TYPE_CHECKING:
     from dvae_eval.results import GradientResult
@@ -29,7 +36,7 @@ __all__ = ["command"]
 )
 @config_options(GradientConfig)
 @output_options("gradients.json beside a run's model.pt")
-@compute_options
+@compute_options(THREADS_BY_WIDTH)
 @common_options
 def command(
     model: Path,

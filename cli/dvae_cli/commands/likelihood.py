@@ -60,7 +60,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--bits", is_flag=True, help="Print the bits per dimension as well.")
 @output_options("ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data")
-@compute_options
+@compute_options("CPU threads of each process. [default: one; all cores where log Z is estimated first]")
 @scheduler_option("images")
 @common_options
 def command(

@@ -42,7 +42,7 @@ __all__ = ["command"]
 @config_options(LogZConfig)
 @config_options(ReadConfig)
 @output_options("logz.json beside a run's model.pt")
-@compute_options
+@compute_options("CPU threads, or processes with --repeats; they change no digit. [default: all cores]")
 @scheduler_option("--repeats")
 @common_options
 def command(

@@ -21,7 +21,7 @@ N_RECONSTRUCTIONS = 20
     "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="[default: samples.npz beside MODEL]"
 )
 @click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
-@compute_options
+@compute_options("CPU threads. [default: one]")
 @common_options
 def command(
     model: Path,
