@@ -32,7 +32,7 @@ def result():
     return LogZResult.from_dict(made.to_dict())
 
 
-PLOTS = [figures.plot_barrier, figures.plot_energies, figures.plot_flow, figures.plot_overlap]
+PLOTS = [figures.plot_energies, figures.plot_flow, figures.plot_overlap]
 
 
 @pytest.mark.parametrize("plot", PLOTS)
@@ -48,11 +48,6 @@ def test_a_result_without_the_arrays_says_so(plot, result):
     bare = LogZResult.from_dict({**result.to_dict(), "diagnostics": {}})
     with pytest.raises(ResultError, match="result without usable"):
         plot(bare)
-
-
-def test_the_barrier_is_the_sum_of_the_rejection_rates(result):
-    (line,) = figures.plot_barrier(result).lines
-    assert np.isclose(line.get_ydata()[-1], result.diagnostics["barrier"])
 
 
 def test_the_flow_falls_from_one_to_zero(result):

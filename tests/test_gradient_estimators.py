@@ -6,7 +6,6 @@ z is the deviation of a whole mean gradient as a standard normal deviate
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,16 +197,13 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_figures(tmp_path):
-    from dvae_reports.figures import plot_gradient_scaling, plot_gradient_variance
+    from dvae_reports.figures import plot_gradient_variance
 
     result = measure(tiny_model(n_groups=2), n_samples=400)
     ax = plot_gradient_variance(result)
     assert ax.get_xscale() == "log"
     assert "without-factor (biased)" in [tick.get_text() for tick in ax.get_yticklabels()]
     assert len(ax.lines) == 3
-    ax = plot_gradient_scaling([replace(result, n_units=n) for n in (8, 4)])
-    assert list(ax.lines[0].get_xdata()) == [4, 8]
-    assert [line.get_label() for line in ax.lines] == [estimator.name for estimator in ESTIMATORS]
 
 
 @pytest.mark.parametrize("smoothing", ["spike-and-gaussian", "mixture-of-ramps"])

@@ -1,6 +1,6 @@
 """The figures of a run, each a function from results to matplotlib Axes; nothing here writes a file."""
 
-from .gradients import plot_gradient_scaling, plot_gradient_variance
+from .gradients import plot_gradient_variance
 from .likelihood import (
     has_tails,
     plot_bound_curve,
@@ -12,8 +12,8 @@ from .likelihood import (
     plot_worst_images,
 )
 from .likelihood_page import plot_likelihood
-from .log_z import plot_barrier, plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
-from .samples import mosaic, pair_mosaic, plot_reconstructions, plot_samples
+from .log_z import plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
+from .samples import mosaic, pair_mosaic
 from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
 
@@ -21,14 +21,12 @@ __all__ = [
     "has_tails",
     "mosaic",
     "pair_mosaic",
-    "plot_barrier",
     "plot_bound_curve",
     "plot_classes",
     "plot_elbo",
     "plot_energies",
     "plot_ess",
     "plot_flow",
-    "plot_gradient_scaling",
     "plot_gradient_variance",
     "plot_kl",
     "plot_ladder",
@@ -36,11 +34,9 @@ __all__ = [
     "plot_log_likelihoods",
     "plot_overlap",
     "plot_pareto_k",
-    "plot_reconstructions",
     "plot_repeats",
     "plot_running",
     "plot_runs",
-    "plot_samples",
     "plot_side_by_side",
     "plot_typical_images",
     "plot_worst_images",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, NullLocator
 
 from dvae_core.errors import ResultError
 from dvae_eval.results import GradientResult
 
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["plot_gradient_scaling", "plot_gradient_variance"]
+__all__ = ["plot_gradient_variance"]
 
 # Marker, colour and filling of every term; told apart without colour.
 TERMS = {
@@ -21,13 +19,6 @@ TERMS = {
     "rbm": ("s", "blue", False, "KL of RBM"),
     "rest": ("^", "orange", False, "rest"),
 }
-LINES = (
-    ("o", "blue", "-"),
-    ("s", "orange", "--"),
-    ("^", "green", "-."),
-    ("D", "violet", ":"),
-    ("v", "muted", "-"),
-)
 
 
 @styled
@@ -49,30 +40,6 @@ def plot_gradient_variance(result: GradientResult, *, ax: Axes | None = None) ->
     ax.xaxis.set_major_locator(LogLocator(10))
     ax.xaxis.set_minor_locator(NullLocator())
     legend_above(ax, 3)
-    return ax
-
-
-@styled
-def plot_gradient_scaling(results: Sequence[GradientResult], *, ax: Axes | None = None) -> Axes:
-    """Plot the variance of every estimator of the bound's gradient against the number of RBM units."""
-    ax = axes(ax)
-    results = sorted(results, key=lambda result: result.n_units)
-    if not results:
-        raise ResultError("no results of kind 'gradients'; give some of models with different numbers of units")
-    units = [result.n_units for result in results]
-    for name, (marker, colour, line) in zip(results[0].estimators, LINES, strict=False):
-        values = [_variance(result, name, "elbo") for result in results]
-        ax.plot(
-            units, values, marker + line, color=PALETTE[colour], mfc=PALETTE["paper"], markersize=4.5, label=name
-        )
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ticks = sorted(set(units))
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set(xlabel="RBM units", ylabel="variance of one draw (nats²)")
-    legend_above(ax, 2)
     return ax
 
 

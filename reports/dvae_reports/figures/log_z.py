@@ -16,7 +16,6 @@ from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
 
 __all__ = [
     "exact_log_z",
-    "plot_barrier",
     "plot_energies",
     "plot_flow",
     "plot_ladder",
@@ -48,7 +47,7 @@ def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     The rungs stand as ticks along the bottom, so that the eye sees where the ladder is dense.
     """
     ax = axes(ax)
-    betas = column(result.diagnostics, "betas")
+    betas = column(result.diagnostics, "ladder")
     middles = (betas[1:] + betas[:-1]) / 2
     aim = float(result.settings.get("exchange_rate", EXCHANGE_RATE))
     ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"{aim:g}, the aim")
@@ -103,18 +102,6 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel=f"log Z of one {one} (nats)", ylabel=many)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     legend_above(ax, 2)
-    return ax
-
-
-@styled
-def plot_barrier(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the communication barrier Λ(β), the sum of the rejection rates up to β: steep where mixing is hard."""
-    ax = axes(ax)
-    betas, rates = column(result.diagnostics, "betas"), column(result.diagnostics, "exchange_rates")
-    barrier = np.concatenate(([0.0], np.cumsum(1 - rates)))
-    ax.plot(betas, barrier, "o-", markersize=4, color=PALETTE["blue"])
-    ax.set(xlabel="inverse temperature β", ylabel="communication barrier Λ(β)", xlim=(-0.02, 1.02))
-    ax.set_ylim(bottom=0)
     return ax
 
 

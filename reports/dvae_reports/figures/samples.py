@@ -6,15 +6,11 @@ A mosaic holds ink in its last axis: grey level and opacity.  The gaps are trans
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dvae_eval.samples.grid import SampleGrid
 
-from .style import styled
-
-__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "plot_reconstructions", "plot_samples", "samples_image"]
+__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "samples_image"]
 
 Images = NDArray[np.uint8]
 
@@ -48,30 +44,11 @@ def pair_mosaic(originals: Images, reconstructions: Images) -> Images:
     return mosaic(np.stack([originals, reconstructions]))
 
 
-@styled
-def plot_samples(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
-    """Show the samples as Figure 5 does: rows parted by sweeps, the draws of one RBM state side by side."""
-    return _show(samples_image(grid), ax)
-
-
 def samples_image(grid: SampleGrid) -> Images:
-    """Return the picture of `plot_samples`, pixel by pixel, RGBA."""
+    """Return the samples as in Figure 5, RGBA: sweeps between rows, the draws of one RBM state side by side."""
     return _beside(
         [mosaic(grid.samples[:, chain]) for chain in range(grid.samples.shape[1])], grid.samples.shape[-1]
     )
-
-
-@styled
-def plot_reconstructions(grid: SampleGrid, *, ax: Axes | None = None) -> Axes:
-    """Show test images above their reconstructions, ten pairs a strip."""
-    strips = [
-        pair_mosaic(
-            grid.originals[start : start + PAIRS_A_STRIP], grid.reconstructions[start : start + PAIRS_A_STRIP]
-        )
-        for start in range(0, len(grid.originals), PAIRS_A_STRIP)
-    ]
-    turned = [strip.transpose(1, 0, 2) for strip in strips]
-    return _show(_beside(turned, grid.originals.shape[-1]).transpose(1, 0, 2), ax)
 
 
 def _beside(pages: list[Images], tile: int) -> Images:
@@ -79,14 +56,3 @@ def _beside(pages: list[Images], tile: int) -> Images:
     height, gap = max(page.shape[0] for page in pages), max(1, tile // 2)
     padded = [np.pad(page, ((0, height - page.shape[0]), (0, gap), (0, 0))) for page in pages]
     return np.concatenate(padded, axis=1)[:, :-gap]
-
-
-def _show(image: Images, ax: Axes | None) -> Axes:
-    """Draw `image` pixel by pixel, in axes of its own shape unless some are given."""
-    if ax is None:
-        width = 6.4
-        figure = Figure(figsize=(width, width * image.shape[0] / image.shape[1]))
-        ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    ax.imshow(image, interpolation="nearest")
-    ax.set_axis_off()
-    return ax

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from dvae_eval.samples.smoothing_curves import SmoothingCurves
 
 from .panels import DPI, grid_shape, label_panels
-from .style import PALETTE, axes, legend_above, styled
+from .style import PALETTE, styled
 
-__all__ = ["plot_smoothing", "smoothing_figure"]
+__all__ = ["smoothing_figure"]
 
 COLORS = ("blue", "orange", "green", "violet")
 # Told apart without colour by marks at these q, where the curves of most transformations lie apart.
@@ -25,19 +25,6 @@ MARK_SIZE = 3.6
 LINES: dict[float, Any] = {1.0: ":", 3.0: "-", 5.0: "--"}
 # Inches that a panel needs.
 NARROWEST = 1.6
-
-
-@styled
-def plot_smoothing(curves: SmoothingCurves, *, ax: Axes | None = None) -> Axes:
-    """Plot the inverse CDF of ζ against q: a colour and a mark for every ρ, a line style for every sharpness.
-
-    ζ jumps where a Gaussian's tail meets the spike or z alone is left; the jump is drawn as it is.
-    """
-    ax = axes(ax)
-    _draw(curves, ax)
-    ax.set(ylabel=f"ζ, {curves.smoothing}")
-    legend_above(ax, 3)
-    return ax
 
 
 @styled
@@ -78,16 +65,14 @@ def _colors() -> list[str]:
 
 
 def _draw(curves: SmoothingCurves, ax: Axes) -> None:
-    """Draw the curves with their labels."""
+    """Draw the inverse CDF of ζ against q: a colour and a mark for every ρ, a line style for every sharpness.
+
+    ζ jumps where a Gaussian's tail meets the spike or z alone is left; the jump is drawn as it is.
+    """
     marked = np.searchsorted(curves.q, MARKED).tolist()
-    for i, (row, sharpness) in enumerate(zip(curves.zeta, curves.sharpness, strict=True)):
-        for zeta, rho, color, marker in zip(row, curves.rho, COLORS, MARKERS, strict=False):
-            label = None if i else f"ρ = {rho:g}"
-            look: dict[str, Any] = {"marker": marker, "markevery": marked, "markersize": MARK_SIZE}
-            line = LINES.get(sharpness or 3.0, "-.")
-            ax.plot(curves.q, zeta, linestyle=line, color=PALETTE[color], label=label, **look)
-    for sharpness in curves.sharpness:
-        if sharpness is not None:
-            line = LINES.get(sharpness, "-.")
-            ax.plot([], [], line, color=PALETTE["muted"], label=f"sharpness {sharpness:g}")
+    for row, sharpness in zip(curves.zeta, curves.sharpness, strict=True):
+        line = LINES.get(sharpness or 3.0, "-.")
+        for zeta, color, marker in zip(row, COLORS, MARKERS, strict=False):
+            marks: dict[str, Any] = {"marker": marker, "markevery": marked, "markersize": MARK_SIZE}
+            ax.plot(curves.q, zeta, linestyle=line, color=PALETTE[color], **marks)
     ax.set(xlabel="q(z = 1)", xlim=(0, 1))
