@@ -47,7 +47,7 @@ def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     The rungs stand as ticks along the bottom, so that the eye sees where the ladder is dense.
     """
     ax = axes(ax)
-    betas = column(result.diagnostics, "ladder")
+    betas = column(result.diagnostics, "betas")
     middles = (betas[1:] + betas[:-1]) / 2
     aim = float(result.settings.get("exchange_rate", EXCHANGE_RATE))
     ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"{aim:g}, the aim")
