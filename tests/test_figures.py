@@ -22,7 +22,7 @@ from tests.test_report_run import EXACT, write_run
 PLOTS = {
     figures.plot_elbo: "epochs",
     figures.plot_kl: "epochs",
-    figures.plot_ladder: "log_z",
+    figures.plot_schedule: "log_z",
     figures.plot_running: "log_z",
     figures.plot_repeats: "log_z",
     figures.plot_bound_curve: "likelihood",
@@ -123,7 +123,7 @@ def with_layers(epoch, n_layers):
 
 
 def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
-    ax = figures.plot_ladder(record.log_z)
+    ax = figures.plot_schedule(record.log_z)
     aim, overlaps, rates, rungs = ax.lines
     assert set(aim.get_ydata()) == {0.5}
     np.testing.assert_array_equal(rates.get_ydata(), record.log_z.diagnostics["exchange_rates"])
@@ -131,7 +131,7 @@ def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
     np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["betas"])
     assert ax.get_ylim()[1] > 1  # a mark at 1 is seen whole
     asked = dataclasses.replace(record.log_z, settings={"exchange_rate": 0.3})
-    assert set(figures.plot_ladder(asked).lines[0].get_ydata()) == {0.3}
+    assert set(figures.plot_schedule(asked).lines[0].get_ydata()) == {0.3}
 
 
 def test_running_estimate_has_its_band_and_the_exact_line(record):
@@ -175,7 +175,7 @@ def test_histograms_count_every_finite_image(record):
 def test_a_result_without_its_arrays_is_named(record):
     result = dataclasses.replace(record.log_z, diagnostics={"betas": [0, 1]})
     with pytest.raises(ResultError, match="overlaps"):
-        figures.plot_ladder(result)
+        figures.plot_schedule(result)
 
 
 def test_mosaic_keeps_pixels_and_leaves_gaps_open():

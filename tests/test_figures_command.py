@@ -15,8 +15,8 @@ from dvae_reports import names
 from dvae_reports.figures import sweeps, training
 from dvae_reports.figures.registry import FIGURES, FORMATS, draw, figure_bytes
 from dvae_reports.names import WIDTHS
-from dvae_reports.results.loaded import group_runs, read_measured
-from dvae_reports.results.paired import own_errors
+from dvae_reports.results.loaded import group_runs, load_results
+from dvae_reports.results.paired import paired_std_errs
 from dvae_reports.results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
@@ -36,7 +36,7 @@ def status_of(*args):
 
 
 def groups_of(paths):
-    return group_runs([one for path in paths for one in read_measured(path)])
+    return group_runs([one for path in paths for one in load_results(path)])
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def paths_of(name, folder):
     if name == "smoothing":
         return []
     runs = sorted((folder / (name if (folder / name).exists() else "sweeps")).iterdir())
-    n_paths = {"samples": 1, "diagnostics": 1, "ladder": 2, "logz": 4, "training": 2}
+    n_paths = {"samples": 1, "diagnostics": 1, "schedule": 2, "logz": 4, "training": 2}
     return runs[: n_paths.get(name)]
 
 
@@ -160,7 +160,7 @@ def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
         "block Gibbs": x,
         "parallel tempering, 5 rungs": [5 * value for value in x[:2]],
     }
-    assert len({(line.look, line.is_dashed) for line in lines}) == 2
+    assert len({(line.style, line.is_dashed) for line in lines}) == 2
     figure = draw("sweeps", [*gibbs, *tempering])
     assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nof all rungs together"
     # Along any other axis the sampler has to be the same.
@@ -171,8 +171,8 @@ def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
 def test_labels_of_ticks_keep_apart():
     """At equal cost 8 rungs of 12 sweeps are 96, which is next to 100 and has no label of its own."""
     lines = [
-        sweeps.Line(str(look), [sweeps.Point(x, -90.0, 0.1) for x in values], look)
-        for look, values in enumerate([(1, 10, 100), (8, 96)])
+        sweeps.SweepLine(str(style), [sweeps.SweepPoint(x, -90.0, 0.1) for x in values], style)
+        for style, values in enumerate([(1, 10, 100), (8, 96)])
     ]
     ax = sweeps.plot_sweep(lines, "x", "sd")
     assert sorted(ax.get_xticks()) == [1, 10, 100]
@@ -183,7 +183,7 @@ def test_single_runs_have_the_error_over_images_without_what_they_share(folder, 
     groups = groups_of(runs)
     assert error_name(groups) == "paired error over images"
     (line,) = sweep_lines(groups, AXES["sweeps"])
-    assert [point.error for point in line.points] == own_errors([group.results[0] for group in groups])
+    assert [point.error for point in line.points] == paired_std_errs([group.results[0] for group in groups])
     # Of other images nothing is known to be shared.
     other = shutil.copytree(runs[2], tmp_path / runs[2].name)
     per_image = json.loads((other / "ll.json").read_text())["per_image"]
@@ -218,7 +218,7 @@ def test_results_outside_a_run_are_refused(folder, tmp_path):
 def test_a_point_that_is_not_to_be_trusted_is_crossed_out(folder):
     (line,) = sweep_lines(groups_of([folder / "sweeps" / f"{i}-seed-0" for i in range(3)]), AXES["sweeps"])
     points = [dataclasses.replace(point, trustworthy=point.x != 20) for point in line.points]
-    ax = sweeps.plot_sweep([sweeps.Line("", points)], "x", "sd")
+    ax = sweeps.plot_sweep([sweeps.SweepLine("", points)], "x", "sd")
     (cross,) = [drawn for drawn in ax.lines if drawn.get_marker() == "x"]
     assert cross.get_xdata().tolist() == [20]
     assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "not to be trusted"
@@ -237,8 +237,8 @@ def test_figure_9_has_a_panel_for_each_side_and_a_line_for_each_depth(folder):
 
 
 def test_lines_are_told_apart_without_colour():
-    assert len({marker for marker, _ in sweeps.LOOKS}) == len(sweeps.LOOKS)
-    assert len({str(line) for _, line in training.LOOKS}) == len(training.LOOKS)
+    assert len({marker for marker, _ in sweeps.MARKERS}) == len(sweeps.MARKERS)
+    assert len({str(line) for _, line in training.LINE_STYLES}) == len(training.LINE_STYLES)
 
 
 # --- Figure 10 ------------------------------------------------------------------------------------------------
@@ -333,3 +333,11 @@ def test_help_lists_every_figure_with_its_summary(capsys):
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     for name, summary in names.FIGURES.items():
         assert [name, summary] in listed
+
+
+def test_a_former_name_of_a_figure_works_and_one_line_names_the_new_one(folder, tmp_path, capsys):
+    paths = [tmp_path / f"{name}.svg" for name in ("ladder", "schedule")]
+    for path in paths:
+        assert status_of(path.stem, *paths_of("schedule", folder), "-o", path, "-q") == 0
+    assert capsys.readouterr().err == "figure ladder is now called schedule\n"
+    assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -18,8 +18,8 @@ from dvae_core.text import decimals, error_text, estimate, fixed, signed
 from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
 from dvae_reports.figures.style import PALETTE
-from dvae_reports.report.verdict import judge
-from dvae_reports.results.paired import difference, differences_from_first, mean_difference, own_errors
+from dvae_reports.report.verdict import verdict_of
+from dvae_reports.results.paired import difference, differences_from_first, mean_difference, paired_std_errs
 from tests.test_report_run import EXACT, edit, write_run
 
 VOID = {"meta", "link", "img", "br", "path", "use"}
@@ -179,7 +179,7 @@ def test_checks_stand_with_value_limit_outcome_and_remedy(folder):
 def test_a_failed_check_outweighs_a_friendly_verdict(folder, tmp_path):
     run = write_run(tmp_path / "run", bad=True)
     edit(run / "logz.json", trustworthy=True, reasons=[])
-    assert judge(RunRecord.load(run)).level == "bad"
+    assert verdict_of(RunRecord.load(run)).level == "bad"
 
 
 def test_what_was_not_measured_is_said_with_its_command(tmp_path):
@@ -400,17 +400,17 @@ def test_own_errors_leave_out_what_the_choice_of_images_does_to_all():
     means, errors = [], []
     for _ in range(300):
         values = rng.normal(-90, 6, 50) + own[:, None] * rng.normal(size=(4, 50))
-        found = own_errors([likelihood_of(row) for row in values])
+        found = paired_std_errs([likelihood_of(row) for row in values])
         means.append(values.mean(1) - values.mean())
         errors.append(found)
         pair = [likelihood_of(row) for row in values[:2]]
-        assert np.hypot(*own_errors(pair)) == pytest.approx(difference(*pair).std_err)
+        assert np.hypot(*paired_std_errs(pair)) == pytest.approx(difference(*pair).std_err)
     # Of independent parts s_i, deviations from the mean of four have the variance s_i² / 2 + Σ s² / 16.
     expected = np.sqrt((own**2 / 2 + (own**2).sum() / 16) / 50)
     assert np.std(means, axis=0) == pytest.approx(expected, rel=0.18)
     assert np.mean(errors, axis=0) == pytest.approx(expected * np.sqrt(4 / 3), rel=0.05)
     assert np.mean(errors, axis=0).max() < 0.5 * 6 / np.sqrt(50)
-    assert own_errors([likelihood_of(values[0])]) is None
+    assert paired_std_errs([likelihood_of(values[0])]) is None
 
 
 def test_the_error_of_log_z_is_counted_once_for_every_prior():

@@ -22,11 +22,11 @@ from dvae_core.text import decimals, signed
 from dvae_eval.results import load_result
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 from dvae_reports.results import published
-from dvae_reports.results.loaded import group_runs, read_measured
+from dvae_reports.results.loaded import group_runs, load_results
 from dvae_reports.results.paired import difference
 from dvae_reports.results.run_names import distinct_names
 from dvae_reports.tables import command_table, contribution_table, make_tables
-from dvae_reports.tables.ablations import _rung
+from dvae_reports.tables.ablations import _variant
 from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table
 from dvae_reports.tables.rows import Row, ranked_section
 from tests.test_report_run import edit, write_run
@@ -40,7 +40,7 @@ def status_of(*args):
 
 
 def read(*paths):
-    return [one for path in paths for one in read_measured(path)]
+    return [one for path in paths for one in load_results(path)]
 
 
 def table_of(*paths, kind="table1", **options):
@@ -237,7 +237,7 @@ def test_table_2_has_the_papers_rows_and_the_users(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rung"),
+    ("changes", "variant"),
     [
         ({}, "full"),
         ({"n_layers": 0, "decoder_hidden": (50,)}, "deep"),
@@ -249,8 +249,8 @@ def test_table_2_has_the_papers_rows_and_the_users(run, tmp_path):
         ({"prior": "graph", "graph": "ring"}, None),
     ],
 )
-def test_every_architecture_stands_on_its_rung(changes, rung):
-    assert _rung(ModelConfig(**changes)) == rung
+def test_every_architecture_is_its_variant(changes, variant):
+    assert _variant(ModelConfig(**changes)) == variant
 
 
 def test_the_ladder_shows_the_papers_numbers_and_the_users_run(run):

@@ -12,7 +12,7 @@ from dvae_reports.results import published
 TABLE_1 = """
 mnist          | DBN                          |        | -84.55
 mnist          | IWAE                         |        | -82.90
-mnist          | Schedule VAE                   |        | -81.74
+mnist          | Ladder VAE                   |        | -81.74
 mnist          | Discrete VAE                 |        | -80.15
 mnist-static   | HVI                          | -88.30 | -85.51
 mnist-static   | DRAW                         | -87.40 |
@@ -21,7 +21,7 @@ mnist-static   | Normalizing flows            | -85.10 |
 mnist-static   | Variational Gaussian process |        | -81.32
 mnist-static   | Discrete VAE                 | -84.58 | -81.01
 omniglot       | IWAE                         |        | -103.38
-omniglot       | Schedule VAE                   |        | -102.11
+omniglot       | Ladder VAE                   |        | -102.11
 omniglot       | RBM                          |        | -100.46
 omniglot       | DBN                          |        | -100.45
 omniglot       | Discrete VAE                 |        | -97.43
@@ -82,8 +82,8 @@ def test_table_2_is_the_papers_and_the_presets():
 
 
 def test_the_ladder_of_appendix_j_is_the_papers_and_the_presets():
-    rungs = published.ablations()
-    assert [(r.rung, r.n_units, r.log_likelihood.text) for r in rungs] == [
+    variants = published.ablations()
+    assert [(r.variant, r.n_units, r.log_likelihood.text) for r in variants] == [
         ("deep", 128, "-86.9"),
         ("deep", 200, "-85.2"),
         ("linear", 128, "-92.7"),
@@ -91,10 +91,10 @@ def test_the_ladder_of_appendix_j_is_the_papers_and_the_presets():
         ("sbn", 200, "-97.0"),
         ("flat", 200, "-102.9"),
     ]
-    for rung in rungs:
-        preset = PRESETS[f"ablation-{rung.rung}-{rung.n_units}"]
+    for variant in variants:
+        preset = PRESETS[f"ablation-{variant.variant}-{variant.n_units}"]
         assert preset.dataset == "mnist-static"
-        assert rung.log_likelihood.text in preset.summary
+        assert variant.log_likelihood.text in preset.summary
 
 
 @pytest.mark.parametrize("row", [*published.table_1(), *published.later()], ids=lambda r: f"{r.dataset} {r.model}")

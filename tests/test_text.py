@@ -7,7 +7,7 @@ import pytest
 from dvae_cli.console import EstimateProgress
 from dvae_core.text import byte_size, count, decimals, duration, error_text, estimate, fixed, plain, short, signed
 from dvae_eval.results import load_result
-from dvae_reports.results.loaded import read_measured
+from dvae_reports.results.loaded import load_results
 from dvae_reports.tables import make_tables
 from tests.test_report import page_of
 from tests.test_report_run import edit, write_run
@@ -50,7 +50,7 @@ def test_a_result_a_console_a_table_and_a_report_show_the_same_digits(value, std
     shown = plain(text if std_err is not None else number)  # nothing is said before there is an error
     assert f"log Z {shown}  " in capsys.readouterr().err
 
-    likelihoods, estimates = make_tables("results", read_measured(run))
+    likelihoods, estimates = make_tables("results", load_results(run))
     cells = dict(zip([column.name for column in estimates.columns], estimates.sections[0].rows[0], strict=True))
     assert (cells["log_z"].text, cells["std_err"].text) == (number, error or "0")
     cells = dict(zip([c.name for c in likelihoods.columns], likelihoods.sections[0].rows[0], strict=True))

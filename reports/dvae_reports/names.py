@@ -1,19 +1,21 @@
 """The names that users type, each with what it stands for; imports nothing, so that `--help` answers at once."""
 
-__all__ = ["FIGURES", "FIGURE_FORMATS", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
+__all__ = ["FIGURES", "FIGURE_FORMATS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
 
 FIGURES = {
     "diagnostics": "what results show of their own quality",
-    "ladder": "exchange rates and overlaps of the ladder",
     "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
     "posterior-layers": "log-likelihood against the layers of the RBM's posterior (Figure 6c)",
     "rbm-size": "log-likelihood against the units of the RBM (Figure 6b)",
     "samples": "samples, rows parted by block Gibbs sweeps (Figures 5, 11 to 13)",
+    "schedule": "exchange rates and overlaps of the schedule",
     "smoothing": "the smoothing transformations, from no file (Figures 2a, 7, 8)",
     "sweeps": "log-likelihood against Gibbs sweeps per minibatch (Figure 6a)",
     "training": "the course of training, of one run or of several",
     "widths": "log-likelihood against the networks' widths (Figure 9)",
 }
+# Names of earlier versions, which still work.
+FORMER_FIGURES = {"ladder": "schedule"}
 FIGURE_FORMATS = ("png", "svg", "pdf")
 # Inches: a column and the full text width of a two-column paper.
 WIDTHS = {"column": 3.25, "page": 6.75}

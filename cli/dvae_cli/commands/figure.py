@@ -8,11 +8,21 @@ from typing import Any
 import click
 
 from dvae_core.errors import ConfigError
-from dvae_reports.names import FIGURE_FORMATS, FIGURES, WIDTHS
+from dvae_reports.names import FIGURE_FORMATS, FIGURES, FORMER_FIGURES, WIDTHS
 
 from ..options import common_options, output_path
 
 __all__ = ["command"]
+
+
+class FigureName(click.Choice[str]):
+    """The name of a figure; one of an earlier version is understood, and the new one said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the figure's present name."""
+        if value in FORMER_FIGURES:
+            click.echo(f"figure {value} is now called {FORMER_FIGURES[value]}", err=True)
+        return super().convert(FORMER_FIGURES.get(value, value), param, ctx)
 
 
 class Width(click.ParamType["float"]):
@@ -32,7 +42,7 @@ class Width(click.ParamType["float"]):
 
 
 @click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in FIGURES.items()))
-@click.argument("name", type=click.Choice(list(FIGURES)), metavar="NAME")
+@click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILE]...")
 @click.option(
     "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .png, .svg or .pdf."

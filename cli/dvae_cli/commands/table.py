@@ -14,7 +14,7 @@ from dvae_reports.names import TABLE_SUFFIXES, TABLES
 from ..options import common_options, output_path
 
 if TYPE_CHECKING:
-    from dvae_reports.results.loaded import Measured
+    from dvae_reports.results.loaded import LoadedResult
     from dvae_reports.tables.formats import Table
 
 __all__ = ["command", "print_tables"]
@@ -89,15 +89,15 @@ def command(
     return NOT_TRUSTWORTHY if distrusted else 0
 
 
-def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[Measured], list[Measured]]:
+def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[LoadedResult]]:
     """Return all results at `paths`, and those that a kind of table is made of; ResultError for a path without."""
-    from dvae_reports.results.loaded import read_measured
+    from dvae_reports.results.loaded import load_results
 
     wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
-    everything: list[Measured] = []
-    measured: list[Measured] = []
+    everything: list[LoadedResult] = []
+    measured: list[LoadedResult] = []
     for path in paths:
-        found = read_measured(path)
+        found = load_results(path)
         chosen = [one for one in found if kind == "table2" or one.result.kind in wanted]
         if not chosen:
             raise ResultError(f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval ll")

@@ -12,7 +12,7 @@ from .likelihood import (
     plot_worst_images,
 )
 from .likelihood_page import plot_likelihood
-from .log_z import plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
+from .log_z import plot_energies, plot_flow, plot_overlap, plot_repeats, plot_running, plot_schedule
 from .samples import mosaic, pair_mosaic
 from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
@@ -29,7 +29,6 @@ __all__ = [
     "plot_flow",
     "plot_gradient_variance",
     "plot_kl",
-    "plot_ladder",
     "plot_likelihood",
     "plot_log_likelihoods",
     "plot_overlap",
@@ -37,6 +36,7 @@ __all__ = [
     "plot_repeats",
     "plot_running",
     "plot_runs",
+    "plot_schedule",
     "plot_side_by_side",
     "plot_typical_images",
     "plot_worst_images",

@@ -24,7 +24,7 @@ from .likelihood import (
     plot_log_likelihoods,
     plot_pareto_k,
 )
-from .log_z import exact_log_z, plot_energies, plot_flow, plot_ladder, plot_overlap, plot_repeats, plot_running
+from .log_z import exact_log_z, plot_energies, plot_flow, plot_overlap, plot_repeats, plot_running, plot_schedule
 
 __all__ = ["LIKELIHOOD_PANELS", "LOG_Z_PANELS", "Panel", "panels_of"]
 
@@ -88,10 +88,10 @@ def _any_finite(values: Any) -> bool:
 # --- log Z ----------------------------------------------------------------------------------------------------
 
 
-def _ladder_alt(result: LogZResult) -> str:
+def _schedule_alt(result: LogZResult) -> str:
     rates = _finite(result.diagnostics["exchange_rates"])
     return (
-        f"Exchange rates between the {len(result.diagnostics['betas'])} rungs of the ladder, "
+        f"Exchange rates between the {len(result.diagnostics['betas'])} rungs of the schedule, "
         f"from {short(rates.min())} to {short(rates.max())}, and their overlaps, against inverse temperature."
     )
 
@@ -100,7 +100,7 @@ def _flow_alt(result: LogZResult) -> str:
     trips = _finite(result.diagnostics.get("round_trips", []))
     return (
         f"Share of replicas that come from β = 0, from 1 at the hot end to 0 at the cold one; "
-        f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips a ladder."
+        f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips per replicate."
     )
 
 
@@ -133,12 +133,12 @@ def _repeats_alt(result: LogZResult) -> str:
 
 LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
     Panel(
-        "ladder",
-        "ladder",
+        "schedule",
+        "schedule",
         _has("exchange_rates"),
-        plot_ladder,
-        _ladder_alt,
-        "The ladder. States must travel between β = 0, where Z is known, and β = 1: "
+        plot_schedule,
+        _schedule_alt,
+        "The schedule. States must travel between β = 0, where Z is known, and β = 1: "
         "a rate or an overlap near 0 is a gap that they cannot cross.",
     ),
     Panel(

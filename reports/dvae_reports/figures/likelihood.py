@@ -13,7 +13,7 @@ from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
 from .samples import mosaic
-from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
+from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
 
 __all__ = [
     "has_tails",
@@ -28,7 +28,7 @@ __all__ = [
 
 MAX_BINS = 40
 # Images in a row of a picture.
-A_ROW = 10
+IMAGES_PER_ROW = 10
 # Beyond these, k̂ is worse than bad or better than good, and the axis ends.
 K_RANGE = (-0.5, 2.0)
 
@@ -61,7 +61,7 @@ def plot_log_likelihoods(result: LikelihoodResult, *, ax: Axes | None = None) ->
     values = column(result.per_image, "log_likelihood")
     values = values[np.isfinite(values)]
     n_bins = min(MAX_BINS, np.histogram_bin_edges(values, "auto").size - 1)
-    bars(ax, values, n_bins)
+    histogram(ax, values, n_bins)
     mean = float(np.mean(values))
     ax.axvline(mean, color=PALETTE["ink"], label=f"mean {fixed(mean, decimals(result.std_err_images))}")
     ax.set(xlabel="log-likelihood of one image (nats)", ylabel="images")
@@ -76,7 +76,7 @@ def plot_ess(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     values = column(result.per_image, "ess")
     values = values[np.isfinite(values)]
     bins = np.geomspace(1, max(2, result.n_samples), 32).tolist()
-    bars(ax, np.clip(values, 1, bins[-1]), bins)
+    histogram(ax, np.clip(values, 1, bins[-1]), bins)
     median = float(np.median(values))
     ax.axvline(median, color=PALETTE["ink"], label=f"median {count(round(median))}")
     ax.set_xscale("log")
@@ -99,7 +99,7 @@ def plot_pareto_k(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     values = column(result.per_image, "pareto_k")
     values = values[~np.isnan(values)].clip(*K_RANGE)
     low, high = min(0.0, float(values.min(initial=0))), max(1.0, float(values.max(initial=0)))
-    bars(ax, values, np.linspace(low, high, MAX_BINS + 1))
+    histogram(ax, values, np.linspace(low, high, MAX_BINS + 1))
     limit = result.diagnostics["pareto_limit"]
     beyond = f"{count(int((values > limit).sum()))} of {count(len(values))} images beyond it"
     ax.axvline(limit, color=PALETTE["orange"], linestyle="--", label=f"limit {fixed(limit, 2)}: {beyond}")
@@ -137,23 +137,23 @@ def plot_typical_images(images: LikelihoodImages, *, ax: Axes | None = None) -> 
 def _pictured(
     images: LikelihoodImages, shown: slice, rows: tuple[NDArray[np.uint8], ...], ax: Axes | None
 ) -> Axes:
-    """Lay images out in strips of `A_ROW`, `rows` one above the other, with their log-likelihoods above them."""
+    """Lay images out in strips of `IMAGES_PER_ROW`, `rows` one above the other below their log-likelihoods."""
     values = images.columns["log_likelihood"][images.shown[shown]]
     n, (height, width) = len(values), images.originals.shape[1:]
     gap = max(1, width // 9)
     # Room for a line of text above every strip, in pixels.
     head = max(4, round(0.45 * height))
-    n_strips = -(-n // A_ROW)
+    n_strips = -(-n // IMAGES_PER_ROW)
     strip = head + len(rows) * (height + gap)
-    page = np.zeros((n_strips * strip, A_ROW * (width + gap) - gap, 4), dtype=np.uint8)
+    page = np.zeros((n_strips * strip, IMAGES_PER_ROW * (width + gap) - gap, 4), dtype=np.uint8)
     if ax is None:
         inches = 6.4
         ax = Figure(figsize=(inches, inches * page.shape[0] / page.shape[1])).add_axes((0.0, 0.0, 1.0, 1.0))
-    for start in range(0, n, A_ROW):
-        top = start // A_ROW * strip
-        tiles = mosaic(np.stack([row[shown][start : start + A_ROW] for row in rows]))
+    for start in range(0, n, IMAGES_PER_ROW):
+        top = start // IMAGES_PER_ROW * strip
+        tiles = mosaic(np.stack([row[shown][start : start + IMAGES_PER_ROW] for row in rows]))
         page[top + head : top + head + tiles.shape[0], : tiles.shape[1]] = tiles
-        for place, value in enumerate(values[start : start + A_ROW]):
+        for place, value in enumerate(values[start : start + IMAGES_PER_ROW]):
             x = place * (width + gap) + (width - 1) / 2
             # The first pixel begins half a pixel above its centre.
             ax.text(

@@ -1,4 +1,4 @@
-"""How log Z was found and how well: the ladder, the running estimate, the independent repeats (Figure 10)."""
+"""How log Z was found and how well: the schedule, the running estimate, the independent repeats (Figure 10)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from matplotlib.ticker import MaxNLocator
 from dvae_core.text import decimals, error_text, fixed
 from dvae_eval.results import LogZResult
 
-from .style import PALETTE, axes, bars, column, count_axis, legend_above, styled
+from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
 
 __all__ = [
     "exact_log_z",
     "plot_energies",
     "plot_flow",
-    "plot_ladder",
     "plot_overlap",
     "plot_repeats",
     "plot_running",
+    "plot_schedule",
 ]
 
-# What the paper's ladder aims at, and a result that does not say otherwise.
+# What the paper's schedule aims at, and a result that does not say otherwise.
 EXCHANGE_RATE = 0.5
 # Matrices up to this size have their numbers written into them.
 MAX_NUMBERED = 12
@@ -41,10 +41,10 @@ def exact_log_z(result: LogZResult) -> float | None:
 
 
 @styled
-def plot_ladder(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot exchange rates and overlaps between neighbouring rungs against their inverse temperature.
 
-    The rungs stand as ticks along the bottom, so that the eye sees where the ladder is dense.
+    The rungs stand as ticks along the bottom, so that the eye sees where the schedule is dense.
     """
     ax = axes(ax)
     betas = column(result.diagnostics, "betas")
@@ -75,7 +75,7 @@ def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     )
     ax.plot(n_sweeps, log_z, "o-", markersize=3, color=PALETTE["blue"], label="estimate")
     _exact_line(ax.axhline, result)
-    ax.set(xlabel="sweeps of each ladder", ylabel="log Z (nats)")
+    ax.set(xlabel="sweeps of each replicate", ylabel="log Z (nats)")
     count_axis(ax.xaxis)
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     legend_above(ax, 3)
@@ -86,20 +86,20 @@ def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot the histogram of the independent estimates with mean, standard deviation and exact value.
 
-    They are the ladders of one run, or whole runs with --repeats.
+    They are the replicates of one run, or whole runs with --repeats.
     """
-    one, many = ("estimate", "estimates") if "repeats_std_err" in result.diagnostics else ("ladder", "ladders")
+    one = "estimate" if "repeats_std_err" in result.diagnostics else "replicate"
     ax = axes(ax)
     values = np.array(result.repeats, dtype=float)
     values = values[np.isfinite(values)]
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if values.size > 1 else 0.0
-    top = 1.08 * bars(ax, values, "auto")
+    top = 1.08 * histogram(ax, values, "auto")
     ax.plot(values, np.zeros_like(values), "|", color=PALETTE["ink"], markersize=9, clip_on=False)
     label = f"mean {fixed(mean, decimals(spread))}, sd {error_text(spread)}"
     ax.axvline(mean, color=PALETTE["ink"], linewidth=1)
     ax.errorbar(mean, top, xerr=spread, fmt="o", markersize=4, capsize=3, color=PALETTE["ink"], label=label)
     _exact_line(ax.axvline, result)
-    ax.set(xlabel=f"log Z of one {one} (nats)", ylabel=many)
+    ax.set(xlabel=f"log Z of one {one} (nats)", ylabel=f"{one}s")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     legend_above(ax, 2)
     return ax
@@ -114,7 +114,7 @@ def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ideal = 1 - rungs / max(1, len(share) - 1)
     ax.plot(rungs, ideal, "--", color=PALETTE["muted"], linewidth=1, label="ideal")
     trips = column(result.diagnostics, "round_trips")
-    label = f"measured ({trips.mean():.0f} round trips a ladder)"
+    label = f"measured ({trips.mean():.0f} round trips per replicate)"
     ax.plot(rungs, share, "o-", markersize=4, color=PALETTE["blue"], label=label)
     ax.set(xlabel="rung (0: β = 0)", ylabel="share of replicas from β = 0", ylim=(-0.03, 1.03))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from .style import legend_above, styled
 
-__all__ = ["DPI", "Draw", "grid_shape", "label_panels", "panel_figure"]
+__all__ = ["DPI", "DrawPanel", "grid_shape", "label_panels", "panel_figure"]
 
-Draw = Callable[[Axes], object]
+DrawPanel = Callable[[Axes], object]
 
 DPI = 300
 # What a panel needs for its ticks, labels and legend, in inches, and its height as a share of its width.
@@ -22,7 +22,7 @@ MARGIN = 0.05
 
 
 @styled
-def panel_figure(panels: Sequence[tuple[str, Draw]], width: float) -> Figure:
+def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figure:
     """Return a figure of `width` inches with a panel for each pair of a title and a function that draws in axes.
 
     One panel stands without letter and title; its words belong into the paper's caption.

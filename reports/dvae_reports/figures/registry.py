@@ -24,13 +24,13 @@ from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..names import WIDTHS
-from ..results.loaded import IMMATERIAL, Measured, group_runs, named, read_measured
+from ..results.loaded import IGNORED_SETTINGS, LoadedResult, group_runs, load_results, named
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from .diagnostics import panels_of
 from .log_z import exact_log_z
-from .panels import DPI, Draw, panel_figure
+from .panels import DPI, DrawPanel, panel_figure
 from .samples import samples_image
 from .smoothing import smoothing_figure
 from .sweeps import plot_sweep
@@ -39,7 +39,7 @@ from .training import plot_runs
 __all__ = ["FIGURES", "FORMATS", "draw", "figure_bytes"]
 
 Paths = Sequence[Path]
-Panels = list[tuple[str, Draw]]
+Panels = list[tuple[str, DrawPanel]]
 
 
 def draw(name: str, paths: Paths, width: float = WIDTHS["column"]) -> Figure:
@@ -146,9 +146,9 @@ def _training(paths: Paths, width: float) -> Figure:
     return _panels([("bound", _in(figures.plot_elbo, epochs)), ("KL", _in(figures.plot_kl, epochs))], width)
 
 
-def _ladder(paths: Paths, width: float) -> Figure:
-    """Draw the ladder of every estimate."""
-    return _panels([(name, _in(figures.plot_ladder, result)) for name, result in _log_z_results(paths)], width)
+def _schedule(paths: Paths, width: float) -> Figure:
+    """Draw the schedule of every estimate."""
+    return _panels([(name, _in(figures.plot_schedule, result)) for name, result in _log_z_results(paths)], width)
 
 
 def _diagnostics(paths: Paths, width: float) -> Figure:
@@ -161,7 +161,7 @@ def _diagnostics(paths: Paths, width: float) -> Figure:
     return _panels(panels, width)
 
 
-def _in(plot: Callable[..., Axes], *arguments: Any) -> Draw:
+def _in(plot: Callable[..., Axes], *arguments: Any) -> DrawPanel:
     """Return a function that draws `plot` of these arguments in given axes."""
     return lambda ax: plot(*arguments, ax=ax)
 
@@ -169,23 +169,23 @@ def _in(plot: Callable[..., Axes], *arguments: Any) -> Draw:
 def _panels(panels: Panels, width: float) -> Figure:
     """Return the figure of these panels; ResultError if there is none."""
     if not panels:
-        raise ResultError("the files hold nothing that this figure shows; exact results have no ladder")
+        raise ResultError("the files hold nothing that this figure shows; exact results have no schedule")
     return panel_figure(panels, width)
 
 
 # --- from paths to results ------------------------------------------------------------------------------------
 
 
-def _read(paths: Paths) -> list[Measured]:
+def _read(paths: Paths) -> list[LoadedResult]:
     """Return all results at these paths."""
-    return [one for path in paths for one in read_measured(path)]
+    return [one for path in paths for one in load_results(path)]
 
 
 def _log_z_results(paths: Paths) -> list[tuple[str, LogZResult]]:
     """Return the estimates of log Z at these paths with their names; ResultError for a path that holds none."""
     found = []
     for path in paths:
-        results = [one for one in read_measured(path) if isinstance(one.result, LogZResult)]
+        results = [one for one in load_results(path) if isinstance(one.result, LogZResult)]
         if not results:
             raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
         found += results
@@ -204,7 +204,7 @@ def _pooled(found: Sequence[tuple[str, LogZResult]]) -> list[tuple[str, LogZResu
     groups: dict[tuple[str, str], list[tuple[str, LogZResult]]] = {}
     for name, result in found:
         if len(result.repeats) > 1:
-            settings = {key: value for key, value in result.settings.items() if key not in IMMATERIAL}
+            settings = {key: value for key, value in result.settings.items() if key not in IGNORED_SETTINGS}
             key = (_prior(result), json.dumps([result.method, settings], sort_keys=True))
             groups.setdefault(key, []).append((name, result))
     pooled = [_pool(members, exact.get(prior)) for (prior, _), members in groups.items()]
@@ -261,11 +261,11 @@ class FigureKind:
 
 FIGURES = {
     "diagnostics": FigureKind("result files or runs", _diagnostics),
-    "ladder": FigureKind("logz results or runs", _ladder),
     "logz": FigureKind("logz results or runs", _log_z),
     "posterior-layers": FigureKind("runs", _sweep("posterior-layers")),
     "rbm-size": FigureKind("runs", _sweep("rbm-size")),
     "samples": FigureKind("a samples.npz or a run", _samples),
+    "schedule": FigureKind("logz results or runs", _schedule),
     "smoothing": FigureKind("", _smoothing),
     "sweeps": FigureKind("runs", _sweep("sweeps")),
     "training": FigureKind("runs or metrics.jsonl", _training),

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from dvae_eval.samples.grid import SampleGrid
 
-__all__ = ["PAIRS_A_STRIP", "mosaic", "pair_mosaic", "samples_image"]
+__all__ = ["PAIRS_PER_STRIP", "mosaic", "pair_mosaic", "samples_image"]
 
 Images = NDArray[np.uint8]
 
-PAIRS_A_STRIP = 10
+PAIRS_PER_STRIP = 10
 
 
 def mosaic(images: Images) -> Images:

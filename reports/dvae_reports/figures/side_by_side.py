@@ -14,7 +14,7 @@ __all__ = ["plot_side_by_side"]
 
 MAX_NAME = 18
 # By whether a number is to be trusted: marker, colour and words.
-LOOKS = {True: ("o", "blue", "trustworthy"), False: ("X", "orange", "not to be trusted")}
+MARKERS = {True: ("o", "blue", "trustworthy"), False: ("X", "orange", "not to be trusted")}
 
 
 @styled
@@ -28,7 +28,7 @@ def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axe
     """
     ax = axes(ax)
     places = np.arange(len(rows))[::-1]
-    for trusted, (mark, color, label) in LOOKS.items():
+    for trusted, (mark, color, label) in MARKERS.items():
         chosen = [
             (value, error, place)
             for (_, value, error, ok), place in zip(rows, places, strict=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dvae_core.errors import ResultError
 from dvae_core.text import count
 
-__all__ = ["PALETTE", "axes", "bars", "column", "count_axis", "legend_above", "styled"]
+__all__ = ["PALETTE", "axes", "column", "count_axis", "histogram", "legend_above", "styled"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -104,7 +104,7 @@ def column(table: Mapping[str, Any], name: str) -> NDArray[np.float64]:
         raise ResultError(f"result without usable {name!r} ({error}); make the result anew") from error
 
 
-def bars(ax: Axes, values: NDArray[np.float64], bins: Any) -> float:
+def histogram(ax: Axes, values: NDArray[np.float64], bins: Any) -> float:
     """Draw a histogram, its counts in whole numbers, and return the highest of them."""
     counts, *_ = ax.hist(values, bins=bins, color=PALETTE["wash"], edgecolor=PALETTE["paper"], linewidth=0.8)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))

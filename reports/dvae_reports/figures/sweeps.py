@@ -13,10 +13,10 @@ from dvae_core.text import count
 
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["Line", "Point", "plot_sweep"]
+__all__ = ["SweepLine", "SweepPoint", "plot_sweep"]
 
-# Marker, colour and dashes of the first, second, ... line; told apart without colour.
-LOOKS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
+# Marker and colour of the first, second, ... line; told apart without colour.
+MARKERS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
 
 
 # Ticks nearer to each other than this share of the axis would have their labels overlap.
@@ -24,7 +24,7 @@ CLOSEST = 0.07
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SweepPoint:
     """A mean log-likelihood, nats an image, at a value of the setting.
 
     Attributes
@@ -44,22 +44,22 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Points that differ in the setting alone; `look` and `is_dashed` tell the line from others."""
+class SweepLine:
+    """Points that differ in the setting alone; `style` and `is_dashed` tell the line from others."""
 
     label: str
-    points: list[Point]
-    look: int = 0
+    points: list[SweepPoint]
+    style: int = 0
     is_dashed: bool = False
 
 
 @styled
-def plot_sweep(lines: Sequence[Line], xlabel: str, errors: str, *, ax: Axes | None = None) -> Axes:
+def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes | None = None) -> Axes:
     """Plot log-likelihoods with their errors against a setting, whose values are the ticks.
 
     Parameters
     ----------
-    lines : sequence of Line
+    lines : sequence of SweepLine
         At least one; named in a legend unless it is the only one.
     xlabel : str
         What the setting is.
@@ -68,7 +68,7 @@ def plot_sweep(lines: Sequence[Line], xlabel: str, errors: str, *, ax: Axes | No
     """
     ax = axes(ax)
     for line in lines:
-        marker, color = LOOKS[line.look % len(LOOKS)]
+        marker, color = MARKERS[line.style % len(MARKERS)]
         points = sorted(line.points, key=lambda point: point.x)
         x, y, error = np.array([(p.x, p.log_likelihood, p.error) for p in points], dtype=float).T
         ax.errorbar(

@@ -17,7 +17,7 @@ __all__ = ["plot_elbo", "plot_kl", "plot_runs"]
 
 MAX_LAYERS = 3
 # Colour and dashes of the first, second, ... run; told apart without colour.
-LOOKS = (
+LINE_STYLES = (
     ("blue", "-"),
     ("orange", "--"),
     ("green", "-."),
@@ -73,8 +73,8 @@ def plot_runs(runs: Mapping[str, Sequence[Epoch]], *, ax: Axes | None = None) ->
     ax = axes(ax)
     settled = []
     for i, (name, epochs) in enumerate(runs.items()):
-        color, line = LOOKS[i % len(LOOKS)]
-        marker = MARKS[i // len(LOOKS) % len(MARKS)] or ("o" if len(epochs) == 1 else "")
+        color, line = LINE_STYLES[i % len(LINE_STYLES)]
+        marker = MARKS[i // len(LINE_STYLES) % len(MARKS)] or ("o" if len(epochs) == 1 else "")
         marks: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(epochs) // 8)}
         values = np.array([e.valid.elbo for e in epochs], dtype=float)
         ax.plot(_numbers(epochs), values, linestyle=line, color=PALETTE[color], label=name, **marks)

@@ -20,7 +20,7 @@ from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..figures.diagnostics import panels_of
-from ..figures.samples import PAIRS_A_STRIP
+from ..figures.samples import PAIRS_PER_STRIP
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 from .svg import figure_svg, png_uri
@@ -136,7 +136,7 @@ def sample_pictures(grid: SampleGrid) -> list[Picture]:
 
 def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
     """Return strips of test images above their reconstructions."""
-    images, alts, pairs = [], [], PAIRS_A_STRIP
+    images, alts, pairs = [], [], PAIRS_PER_STRIP
     for start in range(0, len(grid.originals), pairs):
         originals, made = (array[start : start + pairs] for array in (grid.originals, grid.reconstructions))
         images.append(figures.pair_mosaic(originals, made))
@@ -147,8 +147,8 @@ def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
 def worst_pictures(images: LikelihoodImages) -> list[Picture]:
     """Return strips of the images with the lowest likelihoods above their mean reconstructions."""
     strips, alts, captions = [], [], []
-    for start in range(0, images.n_worst, PAIRS_A_STRIP):
-        part = slice(start, min(start + PAIRS_A_STRIP, images.n_worst))
+    for start in range(0, images.n_worst, PAIRS_PER_STRIP):
+        part = slice(start, min(start + PAIRS_PER_STRIP, images.n_worst))
         values = images.columns["log_likelihood"][images.shown[part]]
         strips.append(figures.pair_mosaic(images.originals[part], images.means[part]))
         alts.append(f"Images {start + 1} to {part.stop} from the worst, above their mean reconstructions.")

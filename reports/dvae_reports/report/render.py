@@ -16,15 +16,14 @@ from dvae_eval.results import LikelihoodResult, LogZResult
 
 from ..figures.log_z import exact_log_z
 from ..results import published
-from ..results.loaded import Measured, group_runs
+from ..results.loaded import LoadedResult, group_runs
 from ..results.paired import differences_from_first
 from ..results.run_directory import RunRecord
 from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.formats import table_notes, without_empty_columns
-from . import plots as pictures
-from . import tables
-from .verdict import against_exact, checks, judge, maker, shift
+from . import plots, tables
+from .verdict import checks, command_for, distance_from_exact, log_z_note, verdict_of
 
 __all__ = ["render_report"]
 
@@ -89,22 +88,22 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "id": prefix,
         "label": label,
         "record": record,
-        "verdict": judge(record),
-        "notes": [*record.notes, *filter(None, [shift(record.log_z, record.likelihood)])],
-        "makers": {file: maker(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
+        "verdict": verdict_of(record),
+        "notes": [*record.notes, *filter(None, [log_z_note(record.log_z, record.likelihood)])],
+        "makers": {file: command_for(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
         "log_z": _log_z(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
-        "worst": pictures.worst_pictures(record.images) if record.images else [],
-        "samples": pictures.sample_pictures(record.samples) if record.samples else [],
-        "reconstructions": pictures.reconstruction_pictures(record.samples) if record.samples else [],
+        "worst": plots.worst_pictures(record.images) if record.images else [],
+        "samples": plots.sample_pictures(record.samples) if record.samples else [],
+        "reconstructions": plots.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),
-        "training": pictures.training_plots(record.epochs, prefix),
+        "training": plots.training_plots(record.epochs, prefix),
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }
 
 
-def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
+def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
     """Return the figures of runs beside one another, one set for every data set that several runs share."""
     datasets: dict[str, dict[str, RunRecord]] = {}
     for label, record in records.items():
@@ -112,14 +111,14 @@ def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
     return [
         plot
         for i, members in enumerate(datasets.values())
-        for plot in pictures.side_by_side_plots(members, f"data-{i}")
+        for plot in plots.side_by_side_plots(members, f"data-{i}")
     ]
 
 
 def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
     """Return the table of the paper's numbers with the runs' among them; None if none is of its data sets."""
     measured = {
-        record.likelihood.model.get("sha256"): Measured.of_run(
+        record.likelihood.model.get("sha256"): LoadedResult.of_run(
             record.directory, record.likelihood, record.config, record.provenance
         )
         for record in records
@@ -140,9 +139,9 @@ def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "method": METHODS.get(result.method, result.method),
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
-        "against_exact": against_exact(result),
-        "plots": pictures.diagnostic_plots(result, prefix),
-        "rows": tables.ladder(result),
+        "against_exact": distance_from_exact(result),
+        "plots": plots.diagnostic_plots(result, prefix),
+        "rows": tables.schedule(result),
         "checks": checks(result),
     }
 
@@ -154,6 +153,6 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
     return {
         "result": result,
         "parts": tables.bound_parts(result),
-        "plots": pictures.diagnostic_plots(result, prefix),
+        "plots": plots.diagnostic_plots(result, prefix),
         "checks": checks(result),
     }

@@ -1,4 +1,4 @@
-"""The rows of the report's tables: settings, ladder, provenance, and where runs differ."""
+"""The rows of the report's tables: settings, schedule, provenance, and where runs differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dvae_eval.results import LikelihoodResult, LogZResult
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 
-__all__ = ["bound_parts", "differences", "ladder", "last_epoch", "provenance", "settings"]
+__all__ = ["bound_parts", "differences", "last_epoch", "provenance", "schedule", "settings"]
 
 Row = tuple[str, str, str]
 
@@ -38,14 +38,14 @@ def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
     ]
 
 
-def ladder(result: LogZResult) -> list[Row]:
-    """Return what the ladder did, as far as the result tells: name, value and meaning."""
+def schedule(result: LogZResult) -> list[Row]:
+    """Return what the schedule did, as far as the result tells: name, value and meaning."""
     found, digits, rows = result.diagnostics, decimals(result.std_err), []
     if found.get("barrier") is not None:
         meaning = "Sum of the rejection rates along the path: how many rungs the model asks for."
         rows.append(("communication barrier Λ", short(found["barrier"]), meaning))
     if trips := found.get("round_trips"):
-        meaning = f"Journeys of a state from β = 0 to 1 and back, at least {count(min(trips))} in each ladder."
+        meaning = f"Journeys of a state from β = 0 to 1 and back, at least {count(min(trips))} in each replicate."
         rows.append(("round trips", count(sum(trips)), meaning))
     if stones := found.get("stepping_stones"):
         both = f"{fixed(stones['forward'], digits)} and {fixed(stones['reverse'], digits)}"

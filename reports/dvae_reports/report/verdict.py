@@ -11,9 +11,9 @@ from dvae_core.text import count, decimals, error_text, fixed
 from dvae_eval.results import Check, LikelihoodResult, LogZResult, Result
 
 from ..figures.log_z import exact_log_z
-from ..results.run_directory import MAKERS, RunRecord
+from ..results.run_directory import COMMANDS_OF_FILES, RunRecord
 
-__all__ = ["Reason", "Verdict", "against_exact", "checks", "judge", "maker", "shift"]
+__all__ = ["Reason", "Verdict", "checks", "command_for", "distance_from_exact", "log_z_note", "verdict_of"]
 
 # Two values of log Z further apart than this, in standard errors, are worth a word.
 MAX_DEVIATION = 4.0
@@ -37,7 +37,7 @@ class Verdict:
     reasons: list[Reason]
 
 
-def judge(record: RunRecord) -> Verdict:
+def verdict_of(record: RunRecord) -> Verdict:
     """Return the verdict on a run: a failed check weighs more than a missing result."""
     results = [result for result in (record.log_z, record.likelihood) if result is not None]
     failures = [Reason(text) for result in results for text in _failures(result)]
@@ -62,7 +62,7 @@ def checks(result: Result) -> list[Check]:
         raise ResultError(f"{result.kind} result: checks not understood ({error}); make it anew") from error
 
 
-def against_exact(result: LogZResult) -> str:
+def distance_from_exact(result: LogZResult) -> str:
     """Say where the estimate lies from the exact value, in standard errors."""
     exact = exact_log_z(result)
     if result.method == "exact":
@@ -76,7 +76,7 @@ def against_exact(result: LogZResult) -> str:
     return f"the estimate lies {fixed(abs(deviation), 1)} standard errors {side} it"
 
 
-def shift(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
+def log_z_note(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
     """Say by how much the likelihood would move with the log Z shown beside it; empty if within their errors."""
     if log_z is None or likelihood is None or log_z.log_z is None or likelihood.log_z is None:
         return ""
@@ -91,9 +91,9 @@ def shift(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
     )
 
 
-def maker(record: RunRecord, file: str) -> str:
+def command_for(record: RunRecord, file: str) -> str:
     """Return the command line that makes `file` of a run."""
-    return shlex.join(["dvae-eval", MAKERS[file], str(record.directory / "model.pt")])
+    return shlex.join(["dvae-eval", COMMANDS_OF_FILES[file], str(record.directory / "model.pt")])
 
 
 def _deviation(result: LogZResult, exact: float) -> float | None:
@@ -117,9 +117,9 @@ def _missing(record: RunRecord) -> list[Reason]:
     """Return what was not measured, with the command that measures it."""
     absent = []
     if record.log_z is None:
-        absent.append(Reason("log Z has not been estimated.", maker(record, "logz.json")))
+        absent.append(Reason("log Z has not been estimated.", command_for(record, "logz.json")))
     if record.likelihood is None:
-        absent.append(Reason("The log-likelihood has not been estimated.", maker(record, "ll.json")))
+        absent.append(Reason("The log-likelihood has not been estimated.", command_for(record, "ll.json")))
     return absent
 
 

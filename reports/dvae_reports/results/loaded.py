@@ -20,17 +20,17 @@ from dvae_core.io.files import sha256_file
 from dvae_core.text import decimals
 from dvae_eval.results import LikelihoodResult, Result, load_result
 
-from .run_directory import MAKERS, RunRecord, read_settings
+from .run_directory import COMMANDS_OF_FILES, RunRecord, read_settings
 from .run_names import distinct_names
 
-__all__ = ["Group", "Measured", "group_runs", "likelihoods", "named", "read_measured"]
+__all__ = ["Group", "LoadedResult", "group_runs", "likelihoods", "load_results", "named"]
 
 # Settings of a measurement that leave its expectation alone.
-IMMATERIAL = frozenset({"seed", "device", "n_simulated"})
+IGNORED_SETTINGS = frozenset({"seed", "device", "n_simulated"})
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LoadedResult:
     """One result file and the run that it was made from.
 
     Attributes
@@ -54,7 +54,7 @@ class Measured:
     training: tuple[str, ...] = ()
 
     @classmethod
-    def of_run(cls, path: Path, result: Result, config: RunConfig, provenance: Mapping[str, Any]) -> Measured:
+    def of_run(cls, path: Path, result: Result, config: RunConfig, provenance: Mapping[str, Any]) -> LoadedResult:
         """Return a result of a run whose settings came from `provenance`."""
         command = provenance.get("command")
         training = tuple(map(str, command)) if isinstance(command, list) else ()
@@ -64,7 +64,7 @@ class Measured:
     def place(self) -> Path:
         """What the result is named by: the run directory, or the file without its suffix where that says more."""
         path = self.path.resolve()
-        if path.name in MAKERS and self.config is not None:
+        if path.name in COMMANDS_OF_FILES and self.config is not None:
             return path.parent
         return path.with_suffix("") if path.is_file() else path
 
@@ -87,12 +87,12 @@ class Group:
     ----------
     name : str
         What the runs have in common of their names.
-    runs : list of Measured
+    runs : list of LoadedResult
         Each holds a LikelihoodResult.
     """
 
     name: str
-    runs: list[Measured]
+    runs: list[LoadedResult]
 
     @property
     def results(self) -> list[LikelihoodResult]:
@@ -173,7 +173,7 @@ class Group:
         return index[-1] == first.n_images - 1 if index else not first.settings.get("limit")
 
 
-def read_measured(path: Path) -> list[Measured]:
+def load_results(path: Path) -> list[LoadedResult]:
     """Return the results at `path`: one for a file, all log Z and log-likelihood results of a run directory.
 
     Raises
@@ -189,23 +189,23 @@ def read_measured(path: Path) -> list[Measured]:
             raise ResultError(f'{path}: no result; make one ("dvae-eval ll {path / "model.pt"}")')
         for result in found:
             _refuse_without_numbers(path, result)
-        return [Measured.of_run(path, result, record.config, record.provenance) for result in found]
+        return [LoadedResult.of_run(path, result, record.config, record.provenance) for result in found]
     result = load_result(path)
     _refuse_without_numbers(path, result)
     config_file = path.parent / "config.json"
     if not config_file.exists():
-        return [Measured(path, result, None)]
+        return [LoadedResult(path, result, None)]
     _refuse_another_model(path, result)
     config, provenance = read_settings(config_file)
-    return [Measured.of_run(path, result, config, provenance)]
+    return [LoadedResult.of_run(path, result, config, provenance)]
 
 
-def likelihoods(measured: Iterable[Measured]) -> list[LikelihoodResult]:
+def likelihoods(measured: Iterable[LoadedResult]) -> list[LikelihoodResult]:
     """Return the log-likelihood results among them."""
     return [m.result for m in measured if isinstance(m.result, LikelihoodResult)]
 
 
-def group_runs(measured: Sequence[Measured]) -> list[Group]:
+def group_runs(measured: Sequence[LoadedResult]) -> list[Group]:
     """Return the log-likelihood results in groups that may be averaged, in the order of their first members.
 
     Raises
@@ -213,7 +213,7 @@ def group_runs(measured: Sequence[Measured]) -> list[Group]:
     ResultError
         If two members of a group measure the same model, which would count one run twice.
     """
-    groups: dict[str, list[Measured]] = {}
+    groups: dict[str, list[LoadedResult]] = {}
     for one in measured:
         if isinstance(one.result, LikelihoodResult):
             groups.setdefault(_settings_key(one, one.result), []).append(one)
@@ -223,7 +223,7 @@ def group_runs(measured: Sequence[Measured]) -> list[Group]:
     return [Group(name, runs) for name, runs in zip(names, groups.values(), strict=True)]
 
 
-def named(measured: Sequence[Measured]) -> list[tuple[str, Measured]]:
+def named(measured: Sequence[LoadedResult]) -> list[tuple[str, LoadedResult]]:
     """Return results with their names: the run's, with as many directories above it as tell it from the others."""
     return list(zip(distinct_names([[one.place] for one in measured]), measured, strict=True))
 
@@ -253,13 +253,13 @@ def _refuse_another_model(path: Path, result: Result) -> None:
             )
 
 
-def _settings_key(one: Measured, result: LikelihoodResult) -> str:
+def _settings_key(one: LoadedResult, result: LikelihoodResult) -> str:
     """Return a text that is equal for two results if they may be averaged."""
     parts: dict[str, Any] = {
         "dataset": one.dataset,
         "data": one.data_sha256,
         "trustworthy": result.trustworthy,
-        "settings": {key: value for key, value in result.settings.items() if key not in IMMATERIAL},
+        "settings": {key: value for key, value in result.settings.items() if key not in IGNORED_SETTINGS},
         "size": [result.n_samples, result.n_images],
         # Nothing is known of how this model was trained: it stands alone.
         "model": result.model.get("sha256"),
@@ -271,7 +271,7 @@ def _settings_key(one: Measured, result: LikelihoodResult) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
-def _refuse_repeated_models(runs: Sequence[Measured]) -> None:
+def _refuse_repeated_models(runs: Sequence[LoadedResult]) -> None:
     """Raise if two runs of a group are one."""
     seen: dict[str, Path] = {}
     for run in runs:

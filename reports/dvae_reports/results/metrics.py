@@ -9,13 +9,13 @@ from typing import Any
 
 from dvae_core.errors import ResultError
 
-__all__ = ["Bound", "Epoch", "read_metrics"]
+__all__ = ["BoundParts", "Epoch", "read_metrics"]
 
 LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
+class BoundParts:
     """The evidence lower bound and its parts, nats an image (Eq. 14).
 
     Attributes
@@ -44,15 +44,15 @@ class Epoch:
     learning_rate: float
     kl_weight: float
     log_z: float
-    train: Bound
-    valid: Bound
+    train: BoundParts
+    valid: BoundParts
     rbm: dict[str, float]
     sharpness: float | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Epoch:
         """Return the epoch that `data` describes; TypeError or KeyError if it is of another form."""
-        bounds = {name: Bound(**data[name]) for name in ("train", "valid")}
+        bounds = {name: BoundParts(**data[name]) for name in ("train", "valid")}
         return cls(**{**data, **bounds})
 
 

@@ -18,7 +18,7 @@ from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
 
-__all__ = ["Difference", "difference", "differences_from_first", "mean_difference", "own_errors"]
+__all__ = ["Difference", "difference", "differences_from_first", "mean_difference", "paired_std_errs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def differences_from_first(records: Sequence[RunRecord]) -> list[Difference | No
     return [None, *(_between(record, first) for record in records[1:])]
 
 
-def own_errors(results: Sequence[LikelihoodResult]) -> list[float] | None:
+def paired_std_errs(results: Sequence[LikelihoodResult]) -> list[float] | None:
     """Return the standard errors of several log-likelihoods without what the choice of images does to all alike.
 
     They are of the deviations from the mean over k results, image by image, times √(k / (k - 1)): those of two,

@@ -16,8 +16,8 @@ __all__ = [
     "Architecture",
     "Number",
     "Published",
-    "Rung",
     "Source",
+    "Variant",
     "ablations",
     "absent",
     "architectures",
@@ -112,10 +112,10 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Variant:
     """A simplified model of App. J: its short and its full name, the units of its RBM, its log-likelihood."""
 
-    rung: str
+    variant: str
     name: str
     n_units: int
     log_likelihood: Number
@@ -152,9 +152,9 @@ def architectures() -> list[Architecture]:
     return [Architecture(**{key: _plain(value) for key, value in {**common, **row}.items()}) for row in _rows(2)]
 
 
-def ablations() -> list[Rung]:
-    """Return the ladder of App. J, on statically binarized MNIST, from the richest model to the poorest."""
-    return [Rung(**{**row, "log_likelihood": Number(row["log_likelihood"])}) for row in _data()["ablation"]]
+def ablations() -> list[Variant]:
+    """Return the ablations of App. J, on statically binarized MNIST, from the richest model to the poorest."""
+    return [Variant(**{**row, "log_likelihood": Number(row["log_likelihood"])}) for row in _data()["ablation"]]
 
 
 def bibliography() -> dict[str, Source]:

@@ -16,13 +16,13 @@ from dvae_eval.samples.grid import SampleGrid
 
 from .metrics import Epoch, read_metrics
 
-__all__ = ["MAKERS", "RunRecord", "read_settings"]
+__all__ = ["COMMANDS_OF_FILES", "RunRecord", "read_settings"]
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
 # Which command makes which file: said where a report misses it.
-MAKERS = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
+COMMANDS_OF_FILES = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _check_models(directory: Path, digest: str | None, models: dict[str, dict[st
     reference = next(iter(digests), None)
     for path, other in digests.items():
         if reference is not None and other != digests[reference]:
-            command = f"dvae-eval {MAKERS[path.name]} {directory / 'model.pt'}"
+            command = f"dvae-eval {COMMANDS_OF_FILES[path.name]} {directory / 'model.pt'}"
             raise ResultError(
                 f'{path}: made from another model than {reference}; make it anew ("{command}") or remove it'
             )

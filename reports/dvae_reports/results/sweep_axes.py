@@ -15,9 +15,9 @@ from typing import Any
 from dvae_core.config import ModelConfig, RunConfig, option_name
 from dvae_core.errors import ResultError
 
-from ..figures.sweeps import Line, Point
+from ..figures.sweeps import SweepLine, SweepPoint
 from .loaded import Group
-from .paired import own_errors
+from .paired import paired_std_errs
 
 __all__ = ["AXES", "SweepAxis", "error_name", "sweep_lines", "width_panels"]
 
@@ -69,7 +69,7 @@ AXES = {
 }
 
 
-def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[Line]:
+def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[SweepLine]:
     """Return the log-likelihoods of groups of runs against one setting (Figure 6), block Gibbs sampling first.
 
     Raises
@@ -79,18 +79,18 @@ def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[Line]:
     """
     configs = _configs(groups)
     _refuse_other_differences(groups, axis.fields, axis.lines)
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[SweepPoint]] = {}
     found = zip(configs, _points(groups, [axis.value(config) for config in configs]), strict=True)
     for config, point in sorted(found, key=lambda pair: _n_rungs(pair[0])):
         points.setdefault(_sampler(config), []).append(point)
     _refuse_a_single_value([point.x for line in points.values() for point in line], axis.fields)
     return [
-        Line("" if len(points) == 1 and name == GIBBS else name, line, look, is_dashed=name != GIBBS)
-        for look, (name, line) in enumerate(points.items())
+        SweepLine("" if len(points) == 1 and name == GIBBS else name, line, style, is_dashed=name != GIBBS)
+        for style, (name, line) in enumerate(points.items())
     ]
 
 
-def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[Line]]]:
+def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[SweepLine]]]:
     """Return the lines of Figure 9: (a) against the width of the prior networks, (b) of the posterior networks.
 
     A line for each number of hidden layers, dashed where the decoder has hidden layers as well.  In each panel the
@@ -127,14 +127,14 @@ def error_name(groups: Sequence[Group]) -> str:
     return " or ".join(names[several] for several in sorted(repeated, reverse=True))
 
 
-def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[Line]:
+def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[SweepLine]:
     """Return a line for each number of hidden layers, and of the decoder's."""
-    lines: dict[tuple[int, int], list[Point]] = {}
+    lines: dict[tuple[int, int], list[SweepPoint]] = {}
     points = _points([group for group, _ in members], [_width(group, model, field) for group, model in members])
     for (_, model), point in zip(members, points, strict=True):
         lines.setdefault((len(getattr(model, field)), len(model.decoder_hidden)), []).append(point)
     return [
-        Line(f"{depth}, decoder {decoder}" if decoder else f"{depth} hidden", points, depth - 1, decoder > 0)
+        SweepLine(f"{depth}, decoder {decoder}" if decoder else f"{depth} hidden", points, depth - 1, decoder > 0)
         for (depth, decoder), points in sorted(lines.items())
     ]
 
@@ -147,18 +147,18 @@ def _width(group: Group, model: ModelConfig, field: str) -> int:
     return hidden[0]
 
 
-def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[Point]:
+def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[SweepPoint]:
     """Return groups' means with their spread, or with a single run's error over images, paired where it can be."""
     single = _paired(groups) or [group.std_err_images or 0.0 for group in groups]
     return [
-        Point(x, group.log_likelihood, error if group.std_dev is None else group.std_dev, group.trustworthy)
+        SweepPoint(x, group.log_likelihood, error if group.std_dev is None else group.std_dev, group.trustworthy)
         for x, group, error in zip(xs, groups, single, strict=True)
     ]
 
 
 def _paired(groups: Sequence[Group]) -> list[float] | None:
     """Return the errors of single runs without what all images have in common, None if that is unknown."""
-    return own_errors([group.results[0] for group in groups])
+    return paired_std_errs([group.results[0] for group in groups])
 
 
 def _configs(groups: Sequence[Group]) -> list[RunConfig]:

@@ -1,10 +1,10 @@
-"""The comparison tables: the user's results beside the paper's, Table 2, the ladder of App. J, any results."""
+"""The comparison tables: the user's results beside the paper's, Table 2, the ablations of App. J, any results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results.loaded import Measured, group_runs
+from ..results.loaded import LoadedResult, group_runs
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
 from .commands import command_table
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def make_tables(
-    kind: str, measured: Sequence[Measured], *, with_later: bool = False, references: bool = False
+    kind: str, measured: Sequence[LoadedResult], *, with_later: bool = False, references: bool = False
 ) -> list[Table]:
     """Return the tables of a kind of `dvae_reports.names.TABLES`; `with_later` and `references` are for `table1`.
 

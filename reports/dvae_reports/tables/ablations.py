@@ -1,4 +1,4 @@
-"""The ladder of App. J: what each part of the model contributes, in the paper and in the user's runs."""
+"""The ablations of App. J: what each part of the model contributes, in the paper and in the user's runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATASET, FULL_UNITS = "mnist-static", 128
 FULL, UNLINKED = "full", "unlinked"
 # The place of its column in the table of contributions.
 STD_ERR_RUNS = 6
-# The parts that the rungs differ in, with the rung that has it and the one that does not.
+# The parts that the variants differ in, with the variant that has it and the one that does not.
 PARTS = (
     ("continuous layers", FULL, "deep"),
     ("hidden layers of the decoder", "deep", "linear"),
@@ -44,7 +44,7 @@ PARTS = (
     ("lateral connections of the full model", FULL, UNLINKED),
 )
 GAP_NOTE = (
-    "gap to paper: the log-likelihood less the paper's on that rung, for as many RBM units where it gives "
+    "gap to paper: the log-likelihood less the paper's of that variant, for as many RBM units where it gives "
     "several; of a full model, less Table 1's on that data set."
 )
 CONTRIBUTION_NOTES = (
@@ -57,13 +57,13 @@ CONTRIBUTION_NOTES = (
 
 
 def ablation_table(groups: Sequence[Group]) -> Table:
-    """Return the ladder of App. J, down to the lowest rung that one of the user's runs stands on.
+    """Return the ablations of App. J, down to the simplest variant that one of the user's runs is of.
 
-    No number is called the best: the rungs are there to be told apart.
+    No number is called the best: the variants are there to be compared.
     """
     sections = [
-        Section(title, [*_paper_rows(rung), *(_own_row(g, g.config.model) for g in _on(groups, rung) if g.config)])
-        for rung, title in _down_to_the_lowest(groups).items()
+        Section(title, [*_paper_rows(variant), *_own_rows(_of_variant(groups, variant))])
+        for variant, title in _down_to_the_simplest(groups).items()
     ]
     columns = [
         Column("run", "run", is_number=False),
@@ -75,17 +75,17 @@ def ablation_table(groups: Sequence[Group]) -> Table:
         SOURCE,
     ]
     notes = [LEGEND, *([GAP_NOTE] if groups else []), *mark_notes(groups)]
-    outside = [group.name for group in groups if _rung_of(group) is None]
+    outside = [group.name for group in groups if _variant_of(group) is None]
     if outside:
-        notes.append(f"On no rung of the ladder, or of unknown architecture: {', '.join(outside)}.")
+        notes.append(f"No variant of App. J, or of unknown architecture: {', '.join(outside)}.")
     sections = [section for section in sections if section.rows]
     return Table("The contributions of the model's parts (App. J)", columns, sections, notes)
 
 
 def contribution_table(groups: Sequence[Group]) -> Table:
-    """Return what each part of the model gains: the differences between neighbouring rungs, with their errors.
+    """Return what each part of the model gains: the differences between neighbouring variants, with their errors.
 
-    Runs of one data set are compared, with equally many RBM units if the neighbouring rung has such.
+    Runs of one data set are compared, with equally many RBM units if the neighbouring variant has such.
     """
     columns = [
         Column("part", "part", is_number=False),
@@ -117,35 +117,35 @@ def contribution_table(groups: Sequence[Group]) -> Table:
     return Table("What each part gains", columns, [Section("", rows)], notes)
 
 
-# --- rungs ----------------------------------------------------------------------------------------------------
+# --- variants -------------------------------------------------------------------------------------------------
 
 
 def _titles() -> dict[str, str]:
-    """Return the rungs with their names, from the richest model to the poorest."""
-    names = {rung.rung: rung.name for rung in published.ablations()}
+    """Return the variants with their names, from the richest model to the poorest."""
+    names = {variant.variant: variant.name for variant in published.ablations()}
     return {FULL: "the full model", UNLINKED: "the full model without lateral connections", **names}
 
 
-def _down_to_the_lowest(groups: Sequence[Group]) -> dict[str, str]:
-    """Return the rungs from the top to the lowest with a run, with their names; all if there is no run on any."""
+def _down_to_the_simplest(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the variants down to the simplest that there is a run of, with their names; all if there is none."""
     titles = _titles()
-    rungs = list(titles)
-    taken = [rungs.index(rung) for rung in map(_rung_of, groups) if rung]
-    return {rung: titles[rung] for rung in rungs[: max(taken, default=len(rungs)) + 1]}
+    variants = list(titles)
+    taken = [variants.index(variant) for variant in map(_variant_of, groups) if variant]
+    return {variant: titles[variant] for variant in variants[: max(taken, default=len(variants)) + 1]}
 
 
-def _on(groups: Sequence[Group], rung: str) -> list[Group]:
-    """Return the groups on a rung."""
-    return [group for group in groups if _rung_of(group) == rung]
+def _of_variant(groups: Sequence[Group], variant: str) -> list[Group]:
+    """Return the groups of a variant."""
+    return [group for group in groups if _variant_of(group) == variant]
 
 
-def _rung_of(group: Group) -> str | None:
-    """Return a group's rung; None if it stands on none, or nothing is known of its architecture."""
-    return _rung(group.config.model) if group.config else None
+def _variant_of(group: Group) -> str | None:
+    """Return a group's variant; None if it is of none, or nothing is known of its architecture."""
+    return _variant(group.config.model) if group.config else None
 
 
-def _rung(model: ModelConfig) -> str | None:
-    """Return the rung of an architecture, None for one that the paper does not look at."""
+def _variant(model: ModelConfig) -> str | None:
+    """Return the variant that an architecture is, None for one that the paper does not look at."""
     if model.n_layers:
         return {"rbm": FULL, "independent": UNLINKED}.get(model.prior)
     if model.prior == "rbm":
@@ -164,23 +164,23 @@ def _n_units(group: Group) -> int:
 
 
 def _paper_number(group: Group) -> Number | None:
-    """Return the paper's log-likelihood for a group's rung and data set, None if it gives none.
+    """Return the paper's log-likelihood for a group's variant and data set, None if it gives none.
 
-    Of several on a rung, that of as many units; the only one whatever the units, since small models are to be
+    Of several of a variant, that of as many units; the only one whatever the units, since small models are to be
     compared as well.
     """
-    rung = _rung_of(group)
-    if rung == FULL:
+    variant = _variant_of(group)
+    if variant == FULL:
         return published.discrete_vae(group.dataset)
     if group.dataset != DATASET:
         return None
-    numbers = {row.n_units: row.log_likelihood for row in published.ablations() if row.rung == rung}
+    numbers = {row.n_units: row.log_likelihood for row in published.ablations() if row.variant == variant}
     return next(iter(numbers.values())) if len(numbers) == 1 else numbers.get(_n_units(group))
 
 
 def _paper_gain(step: Step) -> Cell:
     """Return the paper's difference for a step."""
-    if _rung_of(step.poorer) == UNLINKED:
+    if _variant_of(step.poorer) == UNLINKED:
         number = published.without_rbm(step.richer.dataset)
         return Cell() if number is None else Cell(f"+{number.text}", number.text)
     richer, poorer = _paper_number(step.richer), _paper_number(step.poorer)
@@ -191,15 +191,15 @@ def _paper_gain(step: Step) -> Cell:
     return Cell(signed(gain, digits), gain)
 
 
-def _paper_rows(rung: str) -> list[list[Cell]]:
-    """Return the paper's rows of a rung."""
-    if rung == FULL:
+def _paper_rows(variant: str) -> list[list[Cell]]:
+    """Return the paper's rows of a variant."""
+    if variant == FULL:
         own = [row for row in published.table_1() if (row.dataset, row.model) == (DATASET, "Discrete VAE")]
         return [_paper_row(FULL_UNITS, row.log_likelihood, row.std_dev, row.n_runs, "Table 1") for row in own]
     return [
         _paper_row(row.n_units, row.log_likelihood, None, None, "App. J")
         for row in published.ablations()
-        if row.rung == rung
+        if row.variant == variant
     ]
 
 
@@ -215,6 +215,11 @@ def _paper_row(
 # --- the user's -----------------------------------------------------------------------------------------------
 
 
+def _own_rows(groups: Sequence[Group]) -> list[list[Cell]]:
+    """Return groups of runs of known architecture as rows."""
+    return [_own_row(group, group.config.model) for group in groups if group.config]
+
+
 def _own_row(group: Group, model: ModelConfig) -> list[Cell]:
     """Return a group of runs as a row."""
     n_units = _n_units(group)
@@ -225,7 +230,7 @@ def _own_row(group: Group, model: ModelConfig) -> list[Cell]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Two neighbouring rungs: the runs with a part of the model, and those without it."""
+    """Two neighbouring variants: the runs with a part of the model, and those without it."""
 
     part: str
     richer: Group
@@ -233,12 +238,12 @@ class Step:
 
 
 def _steps(groups: Sequence[Group]) -> Iterator[Step]:
-    """Yield the steps of the ladder that have runs on either side."""
+    """Yield the steps between variants that have runs on either side."""
     for part, above, below in PARTS:
         pairs = [
             (richer, poorer)
-            for richer in _on(groups, above)
-            for poorer in _on(groups, below)
+            for richer in _of_variant(groups, above)
+            for poorer in _of_variant(groups, below)
             if _data(richer) == _data(poorer)
         ]
         # Runs that have a neighbour of their own size are compared with no other.

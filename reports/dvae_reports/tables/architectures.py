@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dvae_core.config import ModelConfig
 
 from ..results import published
-from ..results.loaded import Measured, named
+from ..results.loaded import LoadedResult, named
 from ..results.published import Architecture
 from .formats import Cell, Column, Section, Table
 
@@ -31,7 +31,7 @@ LEGEND = (
 )
 
 
-def architecture_table(measured: Sequence[Measured]) -> Table:
+def architecture_table(measured: Sequence[LoadedResult]) -> Table:
     """Return Table 2 with the architectures of the user's runs below the paper's."""
     paper = [
         _row(published.DATASETS[row.dataset], row, row.sharing, row.decoder) for row in published.architectures()

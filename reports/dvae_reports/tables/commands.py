@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ..results.loaded import Measured, named
+from ..results.loaded import LoadedResult, named
 from .formats import Cell, Column, Section, Table
 
 __all__ = ["command_table"]
@@ -18,7 +18,7 @@ COLUMNS = [
 ]
 
 
-def command_table(measured: Sequence[Measured]) -> Table:
+def command_table(measured: Sequence[LoadedResult]) -> Table:
     """Return the commands that trained every model and measured it, in the order in which they are to be given."""
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for name, one in sorted(named(measured), key=lambda pair: pair[1].result.kind, reverse=True):

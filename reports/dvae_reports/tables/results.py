@@ -8,7 +8,7 @@ from dvae_core.text import count
 from dvae_eval.results import LogZResult
 
 from ..figures.log_z import exact_log_z
-from ..results.loaded import Group, Measured, named
+from ..results.loaded import Group, LoadedResult, named
 from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,
@@ -27,7 +27,7 @@ from .rows import (
 __all__ = ["results_tables"]
 
 
-def results_tables(measured: Sequence[Measured], groups: Sequence[Group]) -> list[Table]:
+def results_tables(measured: Sequence[LoadedResult], groups: Sequence[Group]) -> list[Table]:
     """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any."""
     estimates = [(name, one.result) for name, one in named(measured) if isinstance(one.result, LogZResult)]
     return [*([_likelihoods(groups)] if groups else []), *([_log_zs(estimates)] if estimates else [])]
@@ -63,7 +63,7 @@ def _log_zs(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
         Column("±", "std_err"),
         Column("exact", "exact"),
         Column("method", "method", is_number=False),
-        Column("ladders", "n_repeats"),
+        Column("replicates", "n_repeats"),
     ]
     notes = [
         f"{NOT_TRUSTED} {name}: not to be trusted: {'; '.join(result.reasons) or 'no reason given'}"

@@ -180,14 +180,14 @@ def _make_there(new_runs: Callable[..., Runs], points: list[Point], quiet: bool)
 
 def _show(points: list[Point], quiet: bool) -> int:
     """Print the table of what has been measured; return the exit status that its verdicts ask for."""
-    from dvae_reports.results.loaded import read_measured
+    from dvae_reports.results.loaded import load_results
     from dvae_reports.tables import make_tables
 
     from ...runner import NOT_TRUSTWORTHY
     from ..table import print_tables
     from .grid import is_measured
 
-    measured = [one for point in points if is_measured(point) for one in read_measured(point.directory)]
+    measured = [one for point in points if is_measured(point) for one in load_results(point.directory)]
     likelihoods = [one for one in measured if one.result.kind == "ll"]
     if likelihoods:
         print_tables(make_tables("results", likelihoods), "text")
