@@ -269,8 +269,8 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     else:
         lines.append(
             f"the bound lies about {error_text(result.gap)} nats below log p(x) because of too few samples, "
-            f"within a factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy tails "
-            "(Pareto k)"
+            f"within a factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy "
+            "tails (Pareto k)"
         )
     lines.append(_simulated(result.diagnostics["simulated"]))
     if beside := result.diagnostics.get("importance"):
