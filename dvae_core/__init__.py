@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lazy import lazy_names
+from .renamed import follow_former_names
 
 __version__ = "0.1.0"
 
@@ -45,3 +46,5 @@ else:  # hidden from type checkers, to which any name would then be one
             "load_model": "training.checkpoint:load_model",
         },
     )
+
+follow_former_names()

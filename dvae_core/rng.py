@@ -1,6 +1,6 @@
 """Random numbers that depend on a seed and a purpose, never on history.
 
-Every task (a step, an epoch, an image, a ladder) derives its own generator from the user's seed and a key, so
+Every task (a step, an epoch, an image, a replicate) derives its own generator from the user's seed and a key, so
 that results do not depend on the number of workers, and a resumed run needs no saved generator state.
 """
 

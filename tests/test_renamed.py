@@ -1,11 +1,14 @@
-"""Names of earlier versions: their options, settings and result files are still understood."""
+"""Names of earlier versions: their modules, options, settings and result files are still understood."""
 
+import importlib
 import json
+import sys
 
 import numpy as np
 import pytest
 
 from dvae_cli.main import main as dvae_eval
+from dvae_core.renamed import MODULES
 from dvae_eval import estimate_log_z
 from dvae_eval.results import load_result
 from tests.solved import random_rbm
@@ -70,3 +73,33 @@ def test_results_of_an_earlier_version_are_read(tmp_path):
     path = tmp_path / "old.json"
     path.write_text(json.dumps(data))
     assert load_result(path).to_dict() == result.to_dict()
+
+
+@pytest.mark.parametrize("former", MODULES)
+def test_a_former_module_leads_to_todays(former, monkeypatch):
+    monkeypatch.delitem(sys.modules, former, raising=False)
+    home, _ = MODULES[former]
+    with pytest.warns(DeprecationWarning, match=f"{former} is now {home}"):
+        found = importlib.import_module(former)
+    today = importlib.import_module(home)
+    for name in today.__all__:
+        assert getattr(found, name) is getattr(today, name)
+
+
+@pytest.mark.parametrize(
+    ("former", "names"),
+    [
+        ("dvae_core.checkpoint", ["load_model"]),
+        ("dvae_eval.likelihood.estimator", ["estimate_log_likelihood", "machine_of"]),
+        ("dvae_eval.likelihood.resources", ["Resources"]),
+        ("dvae_eval.log_z.bridge", ["bar"]),
+        ("dvae_eval.log_z.routes", ["estimate_log_z"]),
+        ("dvae_eval.pool", ["cluster"]),
+        ("dvae_eval.sampling.ladder", ["Ladder"]),
+    ],
+)
+def test_what_scripts_imported_from_them_is_there(former, names, monkeypatch):
+    monkeypatch.delitem(sys.modules, former, raising=False)
+    with pytest.warns(DeprecationWarning, match="is now"):
+        module = importlib.import_module(former)
+    assert all(callable(getattr(module, name)) for name in names)

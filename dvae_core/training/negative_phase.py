@@ -16,9 +16,9 @@ SWEEPS_BETWEEN_EXCHANGES = 2
 
 
 class PersistentChains:
-    """Chains that stay from step to step, each on a ladder of inverse temperatures from 0 to 1.
+    """Chains that stay from step to step, each on a schedule of inverse temperatures from 0 to 1.
 
-    Plain persistent block Gibbs is the ladder of one rung, β = 1.  On several, neighbours exchange their states
+    Plain persistent block Gibbs is the schedule of one rung, β = 1.  On several, neighbours exchange their states
     (Swendsen & Wang, 1986), even and odd pairs in turn, and what reaches β = 1 has been to β = 0 and back.
 
     Parameters
@@ -58,7 +58,7 @@ class PersistentChains:
             self._sweep(prior, min(SWEEPS_BETWEEN_EXCHANGES, self.n_sweeps - start), generator)
 
     def metrics(self, prior: Prior) -> dict[str, float]:
-        """Return what tells whether the ladder carries states through: the lowest exchange rate of neighbours."""
+        """Return what shows whether states travel along the schedule: the lowest exchange rate of neighbours."""
         if len(self.z) == 1:
             return {}
         rates = self._log_acceptance(prior, slice(None, -1), slice(1, None)).clamp(max=0).exp().mean(-1)
