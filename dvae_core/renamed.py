@@ -22,6 +22,10 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
         {name: f"dvae_eval.trained:{name}" for name in ("machine_of", "model_description")},
     ),
     "dvae_eval.likelihood.resources": ("dvae_eval.runtime.compute", {}),
+    "dvae_eval.likelihood.shards": (
+        "dvae_eval.runtime.resume",
+        {"Shards": "dvae_eval.runtime.resume:ResumeDirectory"},
+    ),
     "dvae_eval.log_z.bridge": ("dvae_eval.log_z.with_pymbar", {}),
     "dvae_eval.log_z.routes": ("dvae_eval.log_z.estimate_log_z", {}),
     "dvae_eval.pool": ("dvae_eval.runtime.dask_cluster", {}),

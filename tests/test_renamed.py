@@ -92,6 +92,7 @@ def test_a_former_module_leads_to_todays(former, monkeypatch):
         ("dvae_core.checkpoint", ["load_model"]),
         ("dvae_eval.likelihood.estimator", ["estimate_log_likelihood", "machine_of"]),
         ("dvae_eval.likelihood.resources", ["Resources"]),
+        ("dvae_eval.likelihood.shards", ["Shards"]),
         ("dvae_eval.log_z.bridge", ["bar"]),
         ("dvae_eval.log_z.routes", ["estimate_log_z"]),
         ("dvae_eval.pool", ["cluster"]),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -59,6 +60,7 @@ def estimate_log_likelihood(
     resume: ResumeDirectory | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: ProgressCallback | None = None,
+    shards: ResumeDirectory | None = None,
 ) -> LikelihoodResult:
     """Estimate the mean log-likelihood of images under a model.
 
@@ -89,6 +91,8 @@ def estimate_log_likelihood(
         Called with the time and the memory that the work will take, before it starts.
     progress : callable, optional
         Called with ("images", "annealing" or "simulated", done, in all, mean log-likelihood so far).
+    shards : ResumeDirectory, optional
+        The former name of `resume`.
 
     Raises
     ------
@@ -104,6 +108,9 @@ def estimate_log_likelihood(
     """
     config = config or LikelihoodConfig()
     started = time.monotonic()
+    if shards is not None:
+        warnings.warn("shards is now called resume", DeprecationWarning, stacklevel=2)
+        resume = shards
     source, description = _source(model, prior, log_z, config)
     _check_images(images, model)
     if log_z is None and prior is None and not isinstance(model, TrainedModel):
