@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lazy import lazy_names
-
-__version__ = "0.1.0"
+from .versions import __version__
 
 __all__ = [
     "DVAE",
