@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from .lazy import lazy_names
 from .renamed import follow_former_names
-
-__version__ = "0.1.0"
+from .versions import __version__
 
 __all__ = [
     "DVAE",

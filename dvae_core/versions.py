@@ -1,17 +1,18 @@
-"""Versions of packages, for results and checkpoints."""
+"""The version of this toolkit, and those of packages, for results and checkpoints."""
 
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
-from . import __version__
+__all__ = ["__version__", "package_versions"]
 
-__all__ = ["package_versions"]
+__version__ = "0.1.0"
 
 
 def package_versions(*names: str) -> dict[str, str]:
     """Return the versions of Python, of this toolkit and of the packages `names` that are installed."""
+    from importlib.metadata import PackageNotFoundError, version  # here, since this module is imported for --help
+
     versions = {"python": platform.python_version(), "dvae-toolkit": __version__}
     for name in names:
         try:

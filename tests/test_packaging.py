@@ -179,7 +179,7 @@ def pins() -> dict[str, str]:
 
 def test_one_version_everywhere():
     assert PYPROJECT["project"]["dynamic"] == ["version"]
-    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dvae_core.__version__"}
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "dvae_core.versions.__version__"}
     assert only_match(r"^## \[(\d[^]]*)\]", "CHANGELOG.md") == dvae_core.__version__
     assert only_match(r"^version: (\S+)$", "CITATION.cff") == dvae_core.__version__
 
