@@ -89,7 +89,7 @@ def test_gradients_of_a_run(run, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out.startswith("variance of the bound's gradient: reparameterised")
     assert re.search(r"reinforce-mean +elbo +\d", captured.err)
-    assert "held against the average of reparameterised over 400 draws" in captured.err
+    assert "compared with the average of reparameterised over 400 draws" in captured.err
     written = json.loads(path.read_text())
     assert (written["n_images"], written["n_samples"], written["n_units"]) == (2, 200, 7)
     assert {"kind", "schema", "estimators", "reference", "trustworthy", "reasons", "command"} <= set(written)
@@ -288,7 +288,7 @@ def test_options_are_the_settings_with_their_defaults():
         options = {param.name: param for param in command.params}
         for name, field in cls.__dataclass_fields__.items():
             assert options[name].default == field.default
-            assert option_name(name) in options[name].opts
+            assert (field.metadata.get("flag") or option_name(name)) in options[name].opts
     names = {param.name for param in train_cli.command.params}
     assert {*ModelConfig.__dataclass_fields__, *TrainConfig.__dataclass_fields__} <= names
 
