@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 from scipy.special import gammaln, logsumexp
@@ -89,6 +90,13 @@ def golf_hole(n_visible=20, n_hidden=40, depth=3.0, threshold=0.85, seed=0):
     choose = gammaln(n_visible + 1) - gammaln(k + 1) - gammaln(n_visible - k + 1)
     log_z = logsumexp(choose + n_hidden * np.logaddexp(0, depth * (k - threshold * n_visible)))
     return rbm(W, np.zeros(n_visible), c), float(log_z)
+
+
+def clusters():
+    """An RBM of 80x10 trained by exact gradient on five tight clusters, whose basins are apart."""
+    with np.load(Path(__file__).parent / "data" / "clusters_80x10.npz") as arrays:
+        W, a, b = (arrays[name] for name in ("W", "b_visible", "c_hidden"))
+    return rbm(W, a, b), enumerated(W, a, b)
 
 
 def chain(seed, n, scale):

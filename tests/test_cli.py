@@ -52,6 +52,15 @@ def test_from_a_data_set_to_a_report(run):
     }
 
 
+def test_the_strict_bound_is_said_rounded_down(run, tmp_path, capsys):
+    path = tmp_path / "logz.json"
+    assert status_of(dvae_eval, "logz", run / "model.pt", "-o", path, "--method", "pt-bar", "--sweeps", 400) == 0
+    captured = capsys.readouterr()
+    found = re.search(r"certificate: log Z >= (\S+), surely \((\d+) basins?\)", captured.out + captured.err)
+    bound = json.loads(path.read_text())["diagnostics"]["lower_bound"]
+    assert bound - 1.01e-4 < float(found[1]) <= bound
+
+
 def test_json_is_all_there_is_on_standard_output(run, capsys):
     assert status_of(dvae_eval, "logz", run / "model.pt", "--json", "--method", "pt-bar", "--sweeps", 400) == 0
     captured = capsys.readouterr()

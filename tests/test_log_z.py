@@ -10,13 +10,16 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import LogZConfig
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
+from dvae_eval.log_z.checks import check_abrupt
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.log_z.renewal import promised_share
 from dvae_eval.machine import BipartiteMachine
+from dvae_eval.sampling.lower_bound import LowerBound
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
 from tests.oracles import enumerate_states
-from tests.solved import blocks, complete, curie_weiss, golf_hole, planted, random_rbm, torus
+from tests.solved import blocks, clusters, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
 
@@ -141,6 +144,56 @@ def test_a_time_limit_ends_the_run_with_an_honest_error():
     assert result.wall_seconds < 20
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_fitted_reference_that_misses_a_cluster_is_refused(seed):
+    """Five tight clusters: 0.33 to 0.47 nats low, 4 to 6 claimed errors, with thousands of round trips.
+
+    The bound of the deepest basin is 0.96 nats below the exact value and says nothing; that of all basins is exact
+    to a thousandth.  Seed 1 has too few independent blocks, and was not trusted before.
+    """
+    machine, exact = clusters()
+    result = estimate_log_z(machine, method="pt-bar", reference="fitted", n_sweeps=32_000, seed=seed)
+    assert exact - 1e-3 < result.diagnostics["lower_bound"] < exact
+    assert result.log_z < exact - 0.25
+    assert not result.trustworthy
+    assert seed == 1 or any("strict bound" in reason for reason in result.reasons)
+    assert any("changes abruptly" in reason for reason in result.reasons)
+
+
+@pytest.mark.parametrize("method", ["pt-bar", "ais", "reverse-ais"])
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_every_estimate_is_held_against_the_bound(method, repeats, monkeypatch):
+    """A bound that is 10 nats too high stands for estimates that are as much too low."""
+    machine, exact = MODELS["planted"]()
+    settings = {"n_sweeps": 400, "n_repeats": repeats, "threads": 1}
+    result = estimate_log_z(machine, method=method, **settings)
+    assert result.diagnostics["lower_bound"] <= exact
+    assert result.diagnostics["n_basins"] >= 2
+    high = lambda self: LowerBound(exact + 10, self.basins.means)  # noqa: E731
+    monkeypatch.setattr(tempered.TemperedRun, "lower_bound", high)
+    refused = estimate_log_z(machine, method=method, **settings)
+    failed = [check["name"] for check in refused.diagnostics["checks"] if not check["passed"]]
+    assert refused.log_z == result.log_z
+    assert sum("strict bound" in name for name in failed) == repeats
+
+
+def test_states_that_are_never_renewed_are_not_trusted(monkeypatch):
+    """Without exchanges no state at β = 1 ever was at β = 0; with them all are, soon."""
+    machine, _ = MODELS["random"]()
+    renewed = estimate_log_z(machine, **QUICK).diagnostics["renewal"]
+    assert renewed["coldest"] == 0
+    assert renewed["promised"] < 0.2
+    assert promised_share(0.0, 32) == 1
+    monkeypatch.setattr(CompiledReplicas, "run", without_exchange(CompiledReplicas.run))
+    assert estimate_log_z(machine, **QUICK).diagnostics["renewal"]["coldest"] == 1
+
+
+def test_few_blocks_do_where_the_energy_is_smooth_and_not_where_it_jumps():
+    assert check_abrupt(0.2, 6.5).passed
+    assert not check_abrupt(0.8, 7.4).passed
+    assert check_abrupt(180.0, 46.0).passed
+
+
 def test_a_golf_hole_is_not_trusted():
     """Tempering from random states is 15 nats low with perfect exchange rates; the strict bound shows it."""
     machine, exact = golf_hole(100, 40, 0.2, 0.9)
@@ -196,7 +249,7 @@ def test_a_constant_shifts_all_that_is_a_log_z():
         assert abs(shifted.log_z - plain.log_z - 100) < 1e-9
         assert np.allclose(np.array(shifted.ci95) - plain.ci95, 100)
         assert np.allclose(np.array(shifted.repeats) - plain.repeats, 100)
-        for name in ("halves", "mean_field_bounds"):
+        for name in ("halves", "mean_field_bounds", "lower_bound", "weight_of_states"):
             found, before = (np.array(r.diagnostics.get(name, [])) for r in (shifted, plain))
             assert np.allclose(found - before, 100)
         for name in ("stepping_stones", "starts"):
@@ -269,6 +322,8 @@ def test_a_killed_run_goes_on_to_the_same_number(name, tmp_path, monkeypatch):
     assert again.log_z == whole.log_z
     assert again.repeats == whole.repeats
     assert again.diagnostics["running"] == whole.diagnostics["running"]
+    for name in ("lower_bound", "n_basins", "weight_of_states", "renewal"):
+        assert again.diagnostics[name] == whole.diagnostics[name]
 
 
 def test_killed_repeats_go_on_to_the_same_number(tmp_path):

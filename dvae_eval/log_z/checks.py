@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,15 @@ from .bar import CROOKS_SHIFT, Bridge, WorkSums
 
 __all__ = [
     "FALSE_ALARM",
+    "check_abrupt",
     "check_bridge",
     "check_exact",
     "check_gap",
     "check_inside",
+    "check_known_states",
     "check_lower_bound",
+    "check_mean_of_repeats",
+    "check_renewal",
     "check_repeats",
     "check_weights",
     "student_limit",
@@ -28,6 +33,9 @@ Float = NDArray[np.float64]
 FALSE_ALARM = 1e-4
 # Annealing adds up many small differences in float32: a gap of so many nats is nothing.
 LEAST_GAP = 1e-5
+FEWEST_BLOCKS = 6.0
+# Nats of quadrature error beyond which the energy jumps between two rungs; a heuristic, see `check_abrupt`.
+ABRUPT = 0.3
 MORE = "use more --sweeps, or a smaller --precision"
 
 
@@ -61,7 +69,7 @@ def check_bridge(
         _at_least("lowest exchange rate", float(rates.min()), 0.15, "use a higher --exchange-rate"),
         _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
         _at_least("round trips per replicate", float(np.mean(round_trips)), 2.0, MORE),
-        _at_least("independent blocks per replicate", bar.independent_blocks, 6.0, MORE),
+        _at_least("independent blocks per replicate", bar.independent_blocks, FEWEST_BLOCKS, MORE),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
         _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
@@ -75,10 +83,47 @@ ORDERED = (
 
 
 def check_lower_bound(log_z: float, std_err: float, bound: float, limit: float) -> Check:
-    """Return the check against a bound that log Z cannot be below (mean field), in standard errors."""
-    below = (bound - log_z) / max(std_err, 1e-12)
-    remedy = "the machine has a basin that no replica found: log Z is at least the mean-field bound"
-    return _at_most("log Z falls below a strict bound, in standard errors", max(0.0, below), limit, remedy)
+    """Return the check against a bound that log Z cannot be below (all basins known), in standard errors."""
+    remedy = (
+        "there are basins that the replicas missed, or hold for lighter than they are: log Z is surely at least "
+        f"{bound:.4f}, and may be more"
+    )
+    return _not_below("log Z falls below a strict bound, in standard errors", log_z, std_err, bound, limit, remedy)
+
+
+def check_mean_of_repeats(log_z: float, std_err: float, bound: float, limit: float) -> Check:
+    """Return the check of the repeats' mean against the best of their bounds."""
+    check = check_lower_bound(log_z, std_err, bound, limit)
+    return replace(check, name="the mean of the repeats falls below a strict bound, in standard errors")
+
+
+def check_known_states(log_z: float, std_err: float, weight: float, limit: float) -> Check:
+    """Return the check that distinct states of the run do not weigh more than all states, in standard errors."""
+    name = "log Z falls below the weight of the states seen, in standard errors"
+    remedy = f"replicas give them too little of their time: log Z is surely at least {weight:.4f}; {MORE}"
+    return _not_below(name, log_z, std_err, weight, limit, remedy)
+
+
+def check_abrupt(quadrature_error: float, independent_blocks: float) -> Check:
+    """Return the check that a run is long enough where the energy changes abruptly between two rungs.
+
+    A heuristic.  The error of thermodynamic integration's quadrature, nats, is large where a transition lies
+    within a step; BAR is right there, too, but exchanges can go on within one phase for long, and its error comes
+    out too small.  Of machines with known answers, right ones have as large quadrature errors as wrong ones, from
+    0.3 nats to 10^5, but far more independent blocks: such a run must have twice as many as others.
+    """
+    needed = 2 * FEWEST_BLOCKS if quadrature_error > ABRUPT else 0.0
+    remedy = (
+        f"the energy changes abruptly between two rungs (quadrature error {quadrature_error:.2g} nats); use a "
+        f"higher --exchange-rate, or another --reference; {MORE}"
+    )
+    return _at_least("independent blocks where the energy changes abruptly", independent_blocks, needed, remedy)
+
+
+def check_renewal(share: float, promised: float) -> Check:
+    """Return the check that states at β = 1 come from the reference as often as the round trips promise."""
+    name = "share of the states at β = 1 that never came from the reference since the burn-in"
+    return _at_most(name, share, promised, f"some replicas sit in a basin while others make round trips; {MORE}")
 
 
 def check_exact(log_z: float, std_err: float, exact: float, limit: float) -> Check:
@@ -165,6 +210,10 @@ def _standardised(differences: Float) -> float:
     """Return |mean| in units of its standard error."""
     error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
     return abs(float(differences.mean())) / max(error, 1e-12)
+
+
+def _not_below(name: str, log_z: float, std_err: float, bound: float, limit: float, remedy: str) -> Check:
+    return _at_most(name, max(0.0, (bound - log_z) / max(std_err, 1e-12)), limit, remedy)
 
 
 def _at_least(name: str, value: float, threshold: float, remedy: str) -> Check:

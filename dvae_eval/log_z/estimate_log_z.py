@@ -27,7 +27,7 @@ from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile
-from .checks import check_repeats
+from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .methods import (
     Estimate,
     LogZTask,
@@ -48,6 +48,8 @@ ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
 }
 # In which numbers a method computes.
 DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
+# What is strict in every repeat; the best one is reported.
+BOUNDS = ("lower_bound", "n_basins")
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 
 
@@ -236,7 +238,11 @@ def _combined(done: list[Estimate]) -> Estimate:
     checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
     n_independent = done[0].n_independent
     checks.append(check_repeats(values, errors, n_independent))
-    diagnostics = {**done[0].diagnostics, "repeats_std_err": errors.tolist()}
+    best = max(done, key=lambda e: float(e.diagnostics["lower_bound"])).diagnostics
+    limit = student_limit(n_independent)
+    checks.append(check_mean_of_repeats(float(values.mean()), std_err, best["lower_bound"], limit))
+    diagnostics = {**done[0].diagnostics, **{name: best[name] for name in BOUNDS}}
+    diagnostics["repeats_std_err"] = errors.tolist()
     diagnostics["n_sweeps_of_repeats"] = [e.diagnostics["n_sweeps"] for e in done]
     return Estimate(float(values.mean()), std_err, values.tolist(), n, checks, diagnostics)
 
@@ -260,4 +266,5 @@ def _load(store: ResumeFile | None) -> dict[int, Estimate]:
     return {
         int(i): Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
         for i, e in json.loads(arrays["repeats"].tobytes().decode()).items()
+        if "lower_bound" in e["diagnostics"]
     }

@@ -20,8 +20,17 @@ from ..numbers import std_err_of_mean
 from ..results import Check
 from ..runtime.resume import ResumeFile
 from .bar import Bridge
-from .checks import check_bridge, check_exact, check_lower_bound, student_limit
+from .checks import (
+    check_abrupt,
+    check_bridge,
+    check_exact,
+    check_known_states,
+    check_lower_bound,
+    check_renewal,
+    student_limit,
+)
 from .post_run import post_run_diagnostics
+from .renewal import promised_share
 from .run import HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich
 
@@ -147,7 +156,7 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     _advance(run, task, started + limit)
     estimate = _conclude(run, task.n_comparisons)
     if task.n_comparisons == 1:
-        estimate = replace(estimate, diagnostics={**estimate.diagnostics, **post_run_diagnostics(run)})
+        estimate = _looked_into(run, estimate)
     return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
 
 
@@ -183,9 +192,46 @@ def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
     checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit)
-    checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), limit))
+    certificate, bounds = _certificate(run, log_z, std_err, limit)
+    renewal_check, renewal = _renewal(run)
     repeats = (run.log_z_0 + bar.repeats).tolist()
-    return Estimate(log_z, std_err, repeats, run.config.n_replicates, checks, _diagnostics(run, bar))
+    diagnostics = {**_diagnostics(run, bar), **bounds, "renewal": renewal}
+    checks += [*certificate, renewal_check]
+    return Estimate(log_z, std_err, repeats, run.config.n_replicates, checks, diagnostics)
+
+
+def _certificate(
+    run: TemperedRun, log_z: float, std_err: float, limit: float
+) -> tuple[list[Check], dict[str, Any]]:
+    """Return checks against what log Z cannot be below, and the bounds: they hang on no estimate."""
+    bound, weight = run.lower_bound(), run.weight_of_states()
+    checks = [
+        check_lower_bound(log_z, std_err, bound.value, limit),
+        check_known_states(log_z, std_err, weight, limit),
+    ]
+    return checks, {
+        "mean_field_bounds": run.lower_bounds.tolist(),
+        "lower_bound": bound.value,
+        "n_basins": len(bound.means),
+        "weight_of_states": weight,
+    }
+
+
+def _renewal(run: TemperedRun) -> tuple[Check, dict[str, float]]:
+    """Return the check that states are renewed at the reference, and how many are not."""
+    old = run.renewal.old(run.replicas, run.n_burnt)
+    trips = float(run.replicas.round_trips.mean()) / old.shape[1] * (1 - run.n_burnt / run.n_iterations)
+    share = float(old[:, -1].mean())
+    promised = promised_share(trips, len(old))
+    return check_renewal(share, promised), {"coldest": share, "all_rungs": float(old.mean()), "promised": promised}
+
+
+def _looked_into(run: TemperedRun, estimate: Estimate) -> Estimate:
+    """Return the estimate with what further samples show, and the check that rests on them."""
+    found = post_run_diagnostics(run)
+    error = found["cross_checks"]["thermodynamic_integration"]["quadrature_error"]
+    checks = [*estimate.checks, check_abrupt(error, estimate.diagnostics["independent_blocks"])]
+    return replace(estimate, checks=checks, diagnostics={**estimate.diagnostics, **found})
 
 
 def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
@@ -224,7 +270,6 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
             "random": log_z_0 + bar.total + float(replicates[: len(replicates) - n_ordered].mean()),
             "ordered": log_z_0 + bar.total + float(replicates[len(replicates) - n_ordered :].mean()),
         },
-        "mean_field_bounds": run.lower_bounds.tolist(),
         "running": _running(run, bar),
         "independent_blocks": bar.independent_blocks,
         "n_blocks": n,
@@ -293,12 +338,12 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
     rounding = run.rounding + HALF_UNIT * math.sqrt(n_steps * task.machine.n_units)
     gap = max(0.0, found.reverse.log_z - found.forward.log_z) if is_reverse else 0.0
     std_err = math.hypot(max(chosen.std_err, std_err_of_mean(repeats)), rounding, gap)
-    checks = found.checks()
-    checks.append(check_lower_bound(log_z, std_err, float(run.lower_bounds[0]), student_limit(N_GROUPS)))
+    certificate, bounds = _certificate(run, log_z, std_err, student_limit(N_GROUPS))
+    checks = [*found.checks(), *certificate]
     diagnostics = {
         "rungs": run.replicas.schedule.betas.tolist(),
         "sandwich": found.to_dict(),
-        "mean_field_bounds": run.lower_bounds.tolist(),
+        **bounds,
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
         "rounding": rounding,
         "gap": gap,

@@ -17,13 +17,15 @@ from dvae_core.io.memory import require_memory
 from ..config import LogZConfig
 from ..machine import Machine, Reduced
 from ..runtime.memory_estimate import tempering_bytes
-from ..sampling.basins import find_basins
+from ..sampling.basins import find_basins, with_basins_of
+from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
 from .adapt import FIRST_RUNGS, run_pilot
 from .bar import Bridge, WorkSums, bridge_of_sums
+from .renewal import Renewal
 
 __all__ = ["TemperedRun"]
 
@@ -40,6 +42,7 @@ GROWTH, MARGIN = 2.0, 1.1
 N_FITTED, FIT_EVERY = 1000, 10
 # Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
 HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
+HALF_UNIT_64 = 2.0**-53
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 
 
@@ -103,6 +106,7 @@ class TemperedRun:
         self._require_memory(len(pilot.schedule.betas))
         self.replicas = self._make(pilot.schedule, 0, pilot.v)
         self.sums = WorkSums(pilot.shift, self.config.n_replicates, self.chunk)
+        self.renewal = Renewal(self.config.n_replicates, len(pilot.schedule.betas))
 
     def _require_memory(self, n_rungs: int) -> None:
         """Raise ConfigError if the replicas on so many rungs would not fit."""
@@ -131,6 +135,7 @@ class TemperedRun:
         while not self._at_its_end():
             self.sums.add(self.replicas.run(self.chunk))
             self.n_iterations += self.chunk
+            self.renewal.look(self.replicas, self.n_iterations)
             now = time.monotonic()
             if now > deadline and self.sums.n_blocks > 1:
                 self.stopped = "time limit"
@@ -168,6 +173,28 @@ class TemperedRun:
         bounds: Float = self.basins.bounds + self.offset
         return bounds
 
+    def lower_bound(self) -> LowerBound:
+        """Return the strict lower bound of log Z by all basins known, those of the states here and now included.
+
+        It hangs on no estimate; the offset is added to it, nats.
+        """
+        bound = with_basins_of(self.reduced, self.basins.lower_bound, self.replicas.v)
+        return LowerBound(self._down(bound.value), bound.means)
+
+    def weight_of_states(self) -> float:
+        """Return log Σ p~ over the distinct states of all rungs here and now, with the offset: at most log Z."""
+        v = self.replicas.v
+        return self._down(weight_of_states(self.reduced, v.reshape(-1, v.shape[-1])))
+
+    def _down(self, bound: float) -> float:
+        """Return a bound with the offset, less what its sum over so many units may round to."""
+        return bound + self.offset - HALF_UNIT_64 * self.machine.n_units * (abs(bound) + abs(self.offset))
+
+    @property
+    def n_burnt(self) -> int:
+        """Iterations of the burn-in."""
+        return self.first_block * self.sums.block
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return all that is needed to continue, as plain arrays."""
         return {
@@ -179,6 +206,7 @@ class TemperedRun:
             "next_check": np.array(self.next_check),
             **{f"replicas/{name}": value for name, value in self.replicas.state_dict().items()},
             **{f"sums/{name}": value for name, value in self.sums.state_dict().items()},
+            **{f"renewal/{name}": value for name, value in self.renewal.state_dict().items()},
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -189,6 +217,9 @@ class TemperedRun:
         self.replicas = self._make(Schedule(state["betas"]), 0, None)
         self.replicas.load_state_dict(_below(state, "replicas/"))
         self.sums = WorkSums.from_state(_below(state, "sums/"))
+        self.renewal = Renewal(self.config.n_replicates, len(state["betas"]))
+        if "renewal/births" in state:  # which earlier versions did not keep
+            self.renewal.load_state_dict(_below(state, "renewal/"))
 
     def target_samples(self, n: int, every: int, burn_in: int) -> NDArray[np.uint8]:
         """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart in each replicate."""

@@ -1,9 +1,8 @@
 """Deep basins of a Boltzmann machine: mean-field modes, where some replicates start.
 
 Tempering from random states is blind to a basin so narrow that no replica falls into it; the diagnostics of the
-run itself look perfect then.  A start inside the basin reveals it, and so does a bound: whatever the means m,
-
-    log Z >= m'Jm / 2 + b'm + H(m)        (mean field: Gibbs' inequality for independent units of means m).
+run itself look perfect then.  A start inside the basin reveals it, and so does a strict bound: that of the deepest
+basin, or better of all basins together (`lower_bound`).
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import svds
-from scipy.special import entr, expit
+from scipy.special import expit
 
 from dvae_core.rng import numpy_generator
 
 from ..machine import Reduced
+from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
-__all__ = ["Basins", "find_basins"]
+__all__ = ["Basins", "find_basins", "with_basins_of"]
 
 Float = NDArray[np.float64]
 N_RANDOM = 64
@@ -38,6 +38,8 @@ ITERATIONS = 60
 N_TURNED, FIRST = 1024, 10
 # Candidates whose means all agree to this are one mode.
 SAME = 0.05
+# Most basins that the bound adds up; states of a run from which more are looked for, and their share of WORK.
+MOST_SUMMED, N_SETTLED, SETTLED_WORK = 200, 256, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,13 @@ class Basins:
         Means of the kept units.
     bounds : float64, shape (n_basins,)
         Lower bounds of log Z, nats.
+    lower_bound : LowerBound
+        The one by all basins together, these and as many more as carry weight.
     """
 
     means: Float
     bounds: Float
+    lower_bound: LowerBound
 
     def draw(self, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
         """Return states (n_replicates, n_rungs, n_kept): the basins in turn, the best one for every second one."""
@@ -77,17 +82,51 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
     seed : int
         Fixes the random starts.
     max_basins : int
-        Most modes that are returned.
+        Most modes that are returned; the bound adds up more of them.
     """
     h = _few(np.concatenate((_starts(reduced, seed), _random_starts(reduced, seed))), reduced)
-    n_couplings = np.count_nonzero(reduced.W)
-    W = csr_array(reduced.W) if n_couplings < SPARSE_FILL * reduced.W.size else reduced.W
+    W = _couplings(reduced)
     v = _settled(reduced, W, expit(reduced.b + h @ W.T), ITERATIONS)
-    modes = v[_distinct(v, _best_first(_bounds(reduced, W, v)), max_basins)]
-    v = np.concatenate((modes, _from_turned(reduced, W, modes, seed)))
-    bounds = _bounds(reduced, W, v)
-    order = _distinct(v, _best_first(bounds), max_basins)
-    return Basins(v[order], bounds[order])
+    modes = v[_distinct(v, _best_first(mean_field_bounds(reduced, W, v)), max_basins)]
+    turned = _from_turned(reduced, W, modes, seed)
+    starts = np.concatenate((modes, turned))
+    bounds = mean_field_bounds(reduced, W, starts)
+    order = _distinct(starts, _best_first(bounds), max_basins)
+    return Basins(starts[order], bounds[order], _together(reduced, W, np.concatenate((starts, v))))
+
+
+def with_basins_of(reduced: Reduced, bound: LowerBound, states: NDArray[np.uint8]) -> LowerBound:
+    """Return the bound with the basins of states joined to it: one that a replica is in is no longer unknown.
+
+    Parameters
+    ----------
+    reduced : Reduced
+    bound : LowerBound
+    states : uint8, shape (n_replicates, n_rungs, n_kept)
+        Of the kept units, the coldest rung last: N_SETTLED are settled, all of that rung if it has half as many.
+    """
+    coldest_first = np.moveaxis(states[:, ::-1], 1, 0).reshape(-1, states.shape[-1])
+    cold, others = _spread(coldest_first[: len(states)], N_SETTLED // 2), coldest_first[len(states) :]
+    chosen = np.concatenate((cold, _spread(others, N_SETTLED - len(cold)))).astype(np.float64)
+    W = _couplings(reduced)
+    v = _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK), ITERATIONS)
+    better = _together(reduced, W, np.concatenate((bound.means, v)))
+    return better if better.value > bound.value else bound
+
+
+def _together(reduced: Reduced, W: Any, v: Float) -> LowerBound:
+    """Return the bound by all of these modes that carry weight and differ."""
+    bounds = mean_field_bounds(reduced, W, v)
+    order = _best_first(bounds)
+    order = order[bounds[order] > bounds.max() - LIGHT]
+    distinct = _distinct(v, order, MOST_SUMMED)
+    return sum_over_basins(reduced, W, v[distinct], bounds[distinct], MOST_SUMMED)
+
+
+def _couplings(reduced: Reduced) -> Any:
+    """Return W, as a sparse array if that is quicker."""
+    n_couplings = np.count_nonzero(reduced.W)
+    return csr_array(reduced.W) if n_couplings < SPARSE_FILL * reduced.W.size else reduced.W
 
 
 def _settled(reduced: Reduced, W: Any, v: Float, n: int) -> Float:
@@ -122,11 +161,16 @@ def _best_first(bounds: Float) -> NDArray[np.intp]:
     return np.argsort(-bounds, kind="stable")
 
 
-def _few(starts: NDArray[Any], reduced: Reduced) -> NDArray[Any]:
-    """Return as many of the starts, evenly spread, as the work allows."""
+def _few(starts: NDArray[Any], reduced: Reduced, share: float = 1.0) -> NDArray[Any]:
+    """Return as many of the starts, evenly spread, as that share of the work allows."""
     n_couplings = int(np.count_nonzero(reduced.W)) + (0 if reduced.J is None else reduced.J.size)
-    n = int(WORK / (2 * ITERATIONS * max(1, n_couplings)))
-    return starts if n >= len(starts) else starts[np.linspace(0, len(starts) - 1, max(n, FEWEST)).astype(int)]
+    n = int(share * WORK / (2 * ITERATIONS * max(1, n_couplings)))
+    return _spread(starts, max(n, FEWEST))
+
+
+def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return at most n of the rows, evenly spread."""
+    return rows if n >= len(rows) else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
 def _starts(reduced: Reduced, seed: int) -> Float:
@@ -168,23 +212,10 @@ def _update(reduced: Reduced, W: Any, v: Float, h: Float) -> Float:
     return v
 
 
-def _bounds(reduced: Reduced, W: Any, v: Float) -> Float:
-    """Return b'm + m'Jm / 2 + H(m) + Σ_j log(1 + exp(c_j + (W'm)_j)) for means m of v, shape (n,).
-
-    The best means of the summed-out units given m are the logistic functions of the fields; their energy and
-    entropy add up to the softplus.
-    """
-    energy = v @ reduced.b
-    if reduced.J is not None:
-        energy += (v @ reduced.J * v).sum(1) / 2
-    bounds: Float = energy + (entr(v) + entr(1 - v)).sum(1) + np.logaddexp(0, v @ W + reduced.c).sum(1)
-    return bounds
-
-
 def _distinct(v: Float, order: NDArray[np.intp], most: int) -> list[int]:
     """Return the indices of `order` that differ from all before, at most `most`."""
     kept: list[int] = []
     for i in order.tolist():
-        if len(kept) < most and all(np.abs(v[i] - v[j]).max() > SAME for j in kept):
+        if len(kept) < most and (np.abs(v[kept] - v[i]).max(1) > SAME).all():
             kept.append(i)
     return kept

@@ -95,6 +95,11 @@ class Replicas(ABC):
     def last_end_of_rung(self) -> NDArray[np.int64]:
         """Which end the replica on a rung saw last: +1 cold, -1 hot, 0 neither; shape (n_replicates, n_rungs)."""
 
+    @property
+    @abstractmethod
+    def replica_of_rung(self) -> NDArray[np.int64]:
+        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+
     @abstractmethod
     def sweep(self, betas: Float, n: int) -> None:
         """Sweep every chain n times at `betas` (n_rungs,), without works or exchanges."""

@@ -276,6 +276,11 @@ class CompiledReplicas(Replicas):
         np.put_along_axis(ends, self.rungs, self.last_end, axis=1)
         return ends
 
+    @property
+    def replica_of_rung(self) -> NDArray[np.int64]:
+        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+        return np.argsort(self.rungs)
+
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return everything that a continuation needs."""
         return {

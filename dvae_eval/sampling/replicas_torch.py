@@ -76,6 +76,12 @@ class TorchReplicas(Replicas):
         ends: NDArray[np.int64] = self.last_end.gather(1, self.replica).cpu().numpy()
         return ends
 
+    @property
+    def replica_of_rung(self) -> NDArray[np.int64]:
+        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+        replica: NDArray[np.int64] = self.replica.cpu().numpy()
+        return replica
+
     def sweep(self, betas: Float, n: int) -> None:
         """Sweep every chain n times at `betas` (n_rungs,), without works or exchanges."""
         column = torch.from_numpy(betas).to(self.betas)[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,4 +136,7 @@ def _details(result: LogZResult) -> list[str]:
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )
+    if "lower_bound" in found:
+        n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
+        lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")
     return lines

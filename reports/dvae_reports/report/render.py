@@ -23,7 +23,7 @@ from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.formats import table_notes, without_empty_columns
 from . import plots, tables
-from .verdict import checks, command_for, distance_from_exact, log_z_note, verdict_of
+from .verdict import certificate, checks, command_for, distance_from_exact, log_z_note, verdict_of
 
 __all__ = ["render_report"]
 
@@ -141,6 +141,7 @@ def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "exact": exact_log_z(result),
         "against_exact": distance_from_exact(result),
         "plots": plots.diagnostic_plots(result, prefix),
+        "certificate": certificate(result),
         "rows": tables.schedule(result),
         "checks": checks(result),
     }

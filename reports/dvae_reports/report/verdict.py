@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dvae_core.errors import ResultError
 from dvae_core.text import count, decimals, error_text, fixed
@@ -13,7 +14,16 @@ from dvae_eval.results import Check, LikelihoodResult, LogZResult, Result
 from ..figures.log_z import exact_log_z
 from ..results.run_directory import COMMANDS_OF_FILES, RunRecord
 
-__all__ = ["Reason", "Verdict", "checks", "command_for", "distance_from_exact", "log_z_note", "verdict_of"]
+__all__ = [
+    "Reason",
+    "Verdict",
+    "certificate",
+    "checks",
+    "command_for",
+    "distance_from_exact",
+    "log_z_note",
+    "verdict_of",
+]
 
 # Two values of log Z further apart than this, in standard errors, are worth a word.
 MAX_DEVIATION = 4.0
@@ -74,6 +84,14 @@ def distance_from_exact(result: LogZResult) -> str:
         return "cannot be compared with the exact value"
     side = "above" if deviation >= 0 else "below"
     return f"the estimate lies {fixed(abs(deviation), 1)} standard errors {side} it"
+
+
+def certificate(result: LogZResult) -> dict[str, Any] | None:
+    """Return the strict lower bound of log Z, rounded down, and over how many basins; None where there is none."""
+    bound, n = result.diagnostics.get("lower_bound"), result.diagnostics.get("n_basins")
+    if not isinstance(bound, int | float) or not isinstance(n, int):
+        return None
+    return {"bound": math.floor(bound * 1e4) / 1e4, "basins": _things(n, "basin", "basins")}
 
 
 def log_z_note(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
