@@ -144,8 +144,9 @@ def own_names(path: Path) -> list[str]:
 
 
 def public_names(path: Path) -> list[str]:
-    """Return the `__all__` of a module, read without importing it."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    """Return what a module offers, read without importing it: its `__all__`, else all that has no underscore."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in body:
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["__all__"]:
             return list(ast.literal_eval(node.value))
-    return []
+    return [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]
