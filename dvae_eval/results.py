@@ -24,10 +24,12 @@ from dvae_core.io.files import json_object, read_text, to_utf8, write_text
 from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_core.versions import package_versions
 
+from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result", "verdict"]
+__all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result"]
 
 SCHEMA = 1
 # A result of more images than this is written with a few digits of each.
@@ -45,40 +47,9 @@ RENAMED = {
     },
     "simulated": {"told": "gap_from_proposals"},
 }
+# What is derived from the rest of a result, and stands in its file for programs that read it.
+DERIVED = ("verdict", "warnings")
 R = TypeVar("R", bound="Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One diagnostic as a value: the number, the limit it must keep, and what to do if it does not.
-
-    Attributes
-    ----------
-    name : str
-        What was looked at, in words that stand alone.
-    value, threshold : float
-        The number found and its limit, in the units that `name` implies.
-    passed : bool
-        Whether the value keeps the limit.
-    remedy : str
-        What the user can do when it does not.
-    """
-
-    name: str
-    value: float
-    threshold: float
-    passed: bool
-    remedy: str
-
-    def __str__(self) -> str:
-        """Say what was found, what was asked for and what to do."""
-        return f"{self.name}: {self.value:.4g} (limit {self.threshold:.4g}); {self.remedy}"
-
-
-def verdict(checks: Sequence[Check]) -> tuple[bool, list[str]]:
-    """Return (trustworthy, reasons): every failed check gives one reason."""
-    reasons = [str(check) for check in checks if not check.passed]
-    return not reasons, reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +65,7 @@ class Result:
     seed : int
         Fixes the result, whatever the number of workers.
     trustworthy : bool
-        False if any check failed; then `reasons` says which, in words.
+        False if the number may be wrong; then `reasons` says which checks failed, in words.
     diagnostics : dict
         What the checks looked at, and arrays for figures; `checks` holds every `Check` as a dict.
     versions : dict
@@ -117,9 +88,65 @@ class Result:
     wall_seconds: float
     command: list[str] = field(default_factory=list)
 
+    @property
+    def checks(self) -> list[Check]:
+        """Every check that was made."""
+        return checks_of(self.diagnostics)
+
+    @property
+    def verdict(self) -> Level:
+        """How far the number carries, see `dvae_eval.verdict`."""
+        return level_of(self.checks, trustworthy=self.trustworthy)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is true of the number but could be better, in words."""
+        return [str(check) for check in self.checks if not check.passed and check.severity == "warning"]
+
+    @property
+    def claim(self) -> str:
+        """The verdict and what it rests on, in a few words."""
+        rests_on = self._rests_on().get(self.verdict, "")
+        return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+
+    def _rests_on(self) -> dict[Level, str]:
+        """Return what every verdict rests on, or means, for a result of this kind."""
+        return {"loose": "true within its errors, but it could be better"}
+
+    def supersedes(self, old: Result) -> bool:
+        """Say whether nothing is lost when this result takes the place of `old`.
+
+        It must measure the same thing, with no fewer images and samples; be trustworthy if `old` is; and have no
+        larger error, unless `old` is not trustworthy, since the error of such a result means nothing.
+        """
+        if not self.measures_as(old):
+            return False
+        if any(mine < theirs for mine, theirs in zip(self._sizes(), old._sizes(), strict=True)):
+            return False
+        if self.trustworthy != old.trustworthy:
+            return self.trustworthy
+        return all(mine <= theirs for mine, theirs in zip(self._errors(), old._errors(), strict=True))
+
+    def measures_as(self, old: Result) -> bool:
+        """Say whether the two measure the same thing, and differ in how well alone."""
+        return self.kind == old.kind and self._measured() == old._measured()
+
+    def _measured(self) -> tuple[Any, ...]:
+        """Return what is measured: where it is equal, one result may take the place of another."""
+        return (self.model.get("sha256"), self.model.get("prior_sha256"))
+
+    def _sizes(self) -> tuple[float, ...]:
+        """Return numbers of which more is better."""
+        return ()
+
+    def _errors(self) -> tuple[float, ...]:
+        """Return errors, of which less is better, nats."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the result: no nan, no infinity, `kind` and `schema` first."""
-        return {"kind": self.kind, "schema": SCHEMA, **_json_safe(dataclasses.asdict(self))}
+        """Return the JSON object of the result: no nan, no infinity, `kind`, `schema` and the verdict first."""
+        derived = {name: getattr(self, name) for name in DERIVED}
+        return {"kind": self.kind, "schema": SCHEMA, **derived, **_json_safe(dataclasses.asdict(self))}
 
     def to_json(self) -> str:
         """Return the result as one line of JSON."""
@@ -148,7 +175,7 @@ class Result:
         config : dataclass
             The settings, with a `seed`.
         checks : sequence of Check
-            Every check that was made; a failed one makes the result not trustworthy.
+            Every check that was made; one that failed, and is no mere warning, makes the result not trustworthy.
         started : float
             When the work began, on the clock of `time.monotonic`.
         packages : sequence of str
@@ -158,12 +185,12 @@ class Result:
         **fields
             `model`, and the result's own fields.
         """
-        trustworthy, reasons = verdict(checks)
+        reasons = failures_of(checks)
         return cls(
             **fields,
             settings={**dataclasses.asdict(config), **settings},
             seed=config.seed,  # type: ignore[attr-defined]
-            trustworthy=trustworthy,
+            trustworthy=not reasons,
             reasons=reasons,
             diagnostics={**diagnostics, "checks": [dataclasses.asdict(check) for check in checks]},
             versions=package_versions(*packages),
@@ -183,14 +210,19 @@ class Result:
             raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
         names = {f.name for f in dataclasses.fields(cls)}
         needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
-        given = set(data) - {"kind", "schema"}
+        given = set(data) - {"kind", "schema", *DERIVED}
         if not needed <= given <= names:
             wrong = ", ".join(sorted((given - names) | (needed - given)))[:200]
             raise ResultError(f"fields missing or unknown: {wrong}; make the result anew")
         for name, hint in typing.get_type_hints(cls).items():
             if name in given and not (_fits(data[name], hint) or (hint is float and data[name] is None)):
                 raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result anew")
-        return cls(**{name: _renamed(data[name], name) for name in given})
+        result = cls(**{name: _renamed(data[name], name) for name in given})
+        try:
+            checks = result.checks
+        except TypeError as error:
+            raise ResultError(f"checks not understood ({error}); make the result anew") from error
+        return result if "verdict" in data else _with_levels(result, checks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +248,26 @@ class LogZResult(Result):
     ci95: list[float]
     method: str
     repeats: list[float]
+
+    @property
+    def verdict(self) -> Level:
+        """How far the number carries: a passed sandwich brackets it, by the samples that the run has."""
+        is_exact, is_bracketed = self.method == "exact", "sandwich" in self.diagnostics
+        return level_of(self.checks, trustworthy=self.trustworthy, exact=is_exact, bracketed=is_bracketed)
+
+    def _rests_on(self) -> dict[Level, str]:
+        """Return what every verdict rests on."""
+        compared = "exact" in self.diagnostics
+        return {
+            **Result._rests_on(self),
+            "exact": "no error but rounding",
+            "bracketed": "annealing bounds it from both sides, from above as far as the samples miss no mode",
+            "checked": "compared with the exact value" if compared else "rests on no unseen mode",
+        }
+
+    def _errors(self) -> tuple[float, ...]:
+        """Return the standard error; that of a number that is not finite is infinite."""
+        return (_known_error(self.std_err, self.log_z),)
 
     def __str__(self) -> str:
         """Say the number in one line."""
@@ -251,7 +303,7 @@ class LikelihoodResult(Result):
     gap : float or None
         How far the mean is estimated to lie below the log-likelihood, for want of samples; None if not known.
     n_suspect : int or None
-        Images whose weights have so heavy a tail (`pareto_k`) that their estimate is not to be relied on.
+        Images whose weights have so heavy a tail (`pareto_k`) that the gap of their bound is uncertain.
     bits_per_dim : float or None
         The negative log-likelihood in bits a pixel.
     simulated_gap, simulated_std_err : float or None
@@ -281,6 +333,28 @@ class LikelihoodResult(Result):
     simulated_gap: float | None = None
     simulated_std_err: float | None = None
     simulated_bound: float | None = None
+
+    def _rests_on(self) -> dict[Level, str]:
+        """Return what every verdict rests on."""
+        log_z = "with the exact log Z" if self.std_err_log_z == 0 else "whose log Z rests on no unseen mode"
+        return {
+            "checked": f"a lower bound, {log_z}",
+            "loose": "a lower bound that is true within its errors, but could be better",
+        }
+
+    def _measured(self) -> tuple[Any, ...]:
+        """Return which images of what model are measured, and how."""
+        names = ("data", "data_sha256", "split", "as_trained", "precision")
+        how = (self.settings.get(name) for name in names)
+        return (*Result._measured(self), self.method, *how)
+
+    def _sizes(self) -> tuple[float, ...]:
+        """Return the numbers of images and samples."""
+        return (self.n_images, self.n_samples)
+
+    def _errors(self) -> tuple[float, ...]:
+        """Return the error of log Z; that over images follows from their number."""
+        return (_known_error(self.std_err_log_z, self.log_likelihood),)
 
     def save(self, path: Path) -> None:
         """Write the result to `path`, whole or not at all; of many images with few digits each.
@@ -334,6 +408,15 @@ class GradientResult(Result):
     n_images: int
     n_units: int
 
+    def _measured(self) -> tuple[Any, ...]:
+        """Return which images of what model are measured."""
+        return (*Result._measured(self), *(self.settings.get(name) for name in ("data", "data_sha256", "split")))
+
+    def _sizes(self) -> tuple[float, ...]:
+        """Return the numbers of images and draws, and those of the reference, where it is no exact gradient."""
+        exact = self.reference["method"] == "exact"
+        return (self.n_images, self.n_samples, math.inf if exact else self.reference["n_samples"])
+
     def __str__(self) -> str:
         """Say how noisy each estimator is, in multiples of the first."""
         variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
@@ -369,6 +452,20 @@ def load_result(path: Path) -> Result:
         reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
         raise ResultError(f"{path}: {reason}") from error
     return result
+
+
+def _with_levels(result: R, checks: Sequence[Check]) -> R:
+    """Return a result of an earlier version, which distrusted what could be better, as this version judges it."""
+    failed = [check for check in checks if not check.passed]
+    if not failed or failures_of(checks):
+        return result
+    return dataclasses.replace(result, trustworthy=True, reasons=[])
+
+
+def _known_error(std_err: float | None, value: float | None) -> float:
+    """Return a standard error, infinite where it or the number is not finite: files hold null then."""
+    known = all(number is not None and math.isfinite(number) for number in (std_err, value))
+    return float(std_err) if known and std_err is not None else math.inf
 
 
 def _renamed(value: Any, part: str) -> Any:

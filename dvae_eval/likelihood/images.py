@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import json_object, write_npz
 
 from ..results import LikelihoodResult
+from .on_log_z import SHIFTED_COLUMNS
 
 if TYPE_CHECKING:
     from dvae_core.training.checkpoint import TrainedModel
@@ -67,6 +68,11 @@ class LikelihoodImages:
         arrays |= {"shown": self.shown, **{name: getattr(self, name) for name in PICTURES}}
         arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
         write_npz(path, arrays, compressed=True)
+
+    def shifted(self, shift: float) -> LikelihoodImages:
+        """Return the images with every likelihood larger by `shift` nats, as another log Z makes them."""
+        columns = {k: v + shift if k in SHIFTED_COLUMNS else v for k, v in self.columns.items()}
+        return replace(self, columns=columns) if shift else self
 
     @classmethod
     def load(cls, path: Path) -> LikelihoodImages:

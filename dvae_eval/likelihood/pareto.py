@@ -19,7 +19,7 @@ MIN_TAIL = 5
 
 
 def pareto_limit(n_samples: int) -> float:
-    """Return the k̂ above which the mean of n_samples weights is not to be trusted: min(0.7, 1 - 1/log10 n)."""
+    """Return the k̂ above which n_samples weights do not show their tail: min(0.7, 1 - 1/log10 n)."""
     return min(0.7, 1 - 1 / math.log10(n_samples)) if n_samples > 10 else 0.0
 
 

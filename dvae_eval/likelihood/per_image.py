@@ -49,7 +49,7 @@ class ImageEstimates:
 
     @property
     def suspect(self) -> NDArray[np.bool_]:
-        """Images whose weights have so heavy a tail that their mean is not reliable, shape (n_images,)."""
+        """Images whose weights have so heavy a tail that their bound's gap is uncertain, shape (n_images,)."""
         return np.asarray(self.weights.pareto_k > pareto_limit(self.n_samples))
 
     @property

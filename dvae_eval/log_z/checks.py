@@ -217,8 +217,8 @@ def _not_below(name: str, log_z: float, std_err: float, bound: float, limit: flo
 
 
 def _at_least(name: str, value: float, threshold: float, remedy: str) -> Check:
-    return Check(name, value, threshold, value >= threshold, remedy)
+    return Check.at_least(name, value, threshold, remedy)
 
 
 def _at_most(name: str, value: float, threshold: float, remedy: str) -> Check:
-    return Check(name, value, threshold, value <= threshold, remedy)
+    return Check.at_most(name, value, threshold, remedy)

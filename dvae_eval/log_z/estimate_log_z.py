@@ -264,7 +264,7 @@ def _load(store: ResumeFile | None) -> dict[int, Estimate]:
     if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew
         return {}
     return {
-        int(i): Estimate(**{**e, "checks": [Check(**c) for c in e["checks"]]})
+        int(i): Estimate(**{**e, "checks": [Check.of_dict(c) for c in e["checks"]]})
         for i, e in json.loads(arrays["repeats"].tobytes().decode()).items()
         if "lower_bound" in e["diagnostics"]
     }

@@ -124,7 +124,7 @@ class Estimate:
 
 def estimate_exactly(task: LogZTask) -> Estimate:
     """Return the exact value; ConfigError if it takes too long."""
-    log_z = exact_log_z(task.machine, task.report("summing all states"), task.threads) + task.offset
+    log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads) + task.offset
     return Estimate(log_z, 0.0, [], 0, [], {"route": exact_plan(task.machine).route})
 
 

@@ -51,6 +51,12 @@ class SampleGrid:
         meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
         write_npz(path, {"meta": meta, **{name: getattr(self, name) for name in ARRAYS}}, compressed=True)
 
+    def supersedes(self, old: SampleGrid) -> bool:
+        """Say whether nothing is lost when these take the place of `old`: no fewer pictures of the same model."""
+        mine, theirs = ((g.meta["model"]["sha256"], g.meta.get("n_sweeps")) for g in (self, old))
+        sizes, before = ((*g.samples.shape[:3], len(g.originals)) for g in (self, old))
+        return mine == theirs and all(more >= less for more, less in zip(sizes, before, strict=True))
+
     @classmethod
     def load(cls, path: Path) -> SampleGrid:
         """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""

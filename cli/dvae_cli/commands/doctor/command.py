@@ -61,5 +61,5 @@ def _environment_lines(found: dict[str, Any]) -> list[str]:
 def _check_line(check: Check) -> str:
     """Return a check as a line: its outcome, its number with the limit, and what to do if it failed."""
     if check.passed:
-        return f"ok      {check.name}: {check.value:.3g} (limit {check.threshold:.3g})"
-    return f"FAILED  {check.name}: {check.value:.3g} (limit {check.threshold:.3g}); {check.remedy}"
+        return f"ok      {check.name}: {check.value:.3g} (limit {check.limit})"
+    return f"FAILED  {check}"
