@@ -221,7 +221,7 @@ def test_a_point_that_is_not_to_be_trusted_is_crossed_out(folder):
     ax = sweeps.plot_sweep([sweeps.SweepLine("", points)], "x", "sd")
     (cross,) = [drawn for drawn in ax.lines if drawn.get_marker() == "x"]
     assert cross.get_xdata().tolist() == [20]
-    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "not to be trusted"
+    assert [text.get_text() for text in ax.get_legend().get_texts()][-1] == "may be wrong"
 
 
 def test_figure_9_has_a_panel_for_each_side_and_a_line_for_each_depth(folder):

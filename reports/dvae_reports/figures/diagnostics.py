@@ -269,7 +269,7 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         plot_pareto_k,
         _pareto_alt,
         "How heavy the tail of an image's weights is. Beyond the limit, a few samples that were not drawn could "
-        "outweigh all that were, and the image's estimate is not to be relied on: it is low as a rule.",
+        "outweigh all that were: the bound holds, but its distance from this image's log-likelihood is uncertain.",
     ),
     Panel(
         "classes",

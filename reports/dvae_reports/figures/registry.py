@@ -36,7 +36,7 @@ from .smoothing import smoothing_figure
 from .sweeps import plot_sweep
 from .training import plot_runs
 
-__all__ = ["FIGURES", "FORMATS", "draw", "figure_bytes"]
+__all__ = ["FIGURES", "FORMATS", "draw", "figure_bytes", "left_out"]
 
 Paths = Sequence[Path]
 Panels = list[tuple[str, DrawPanel]]
@@ -65,6 +65,19 @@ def draw(name: str, paths: Paths, width: float = WIDTHS["column"]) -> Figure:
     if paths and not kind.takes:
         raise ResultError(f"{paths[0]}: {name} is made from no file; leave it out")
     return kind.draw(paths, width)
+
+
+def left_out(name: str, paths: Paths) -> list[str]:
+    """Return what the figure of that name does not show of these files, each with the reason."""
+    if name != "logz":
+        return []
+    results = _log_z_results(paths)
+    drawn = {_prior(result) for _, result in results if len(result.repeats) > 1}
+    return [
+        f"{run}: not drawn, an exact value has no independent estimates"
+        for run, result in results
+        if len(result.repeats) < 2 and _prior(result) not in drawn
+    ]
 
 
 def figure_bytes(figure: Figure, format: str) -> bytes:

@@ -14,7 +14,7 @@ __all__ = ["plot_side_by_side"]
 
 MAX_NAME = 18
 # By whether a number is to be trusted: marker, colour and words.
-MARKERS = {True: ("o", "blue", "trustworthy"), False: ("X", "orange", "not to be trusted")}
+MARKERS = {True: ("o", "blue", "checked or loose"), False: ("X", "orange", "may be wrong")}
 
 
 @styled

@@ -85,7 +85,7 @@ def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes
         )
     distrusted = [(p.x, p.log_likelihood) for line in lines for p in line.points if not p.trustworthy]
     if distrusted:
-        ax.plot(*zip(*distrusted, strict=True), "x", color=PALETTE["ink"], markersize=8, label="not to be trusted")
+        ax.plot(*zip(*distrusted, strict=True), "x", color=PALETTE["ink"], markersize=8, label="may be wrong")
     _ticks(ax, list(dict.fromkeys(point.x for line in lines for point in line.points)))
     ax.set(xlabel=xlabel, ylabel=f"log-likelihood (nats)\n± {errors}")
     if len(lines) > 1 or distrusted:

@@ -5,6 +5,7 @@ The same records give the same bytes; nothing on the page asks the network for a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -23,11 +24,16 @@ from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.formats import table_notes, without_empty_columns
 from . import plots, tables
-from .verdict import certificate, checks, command_for, distance_from_exact, log_z_note, verdict_of
+from .contents import contents
+from .verdict import certificate, command_for, distance_from_exact, exact_route, summary, verdict_of
 
 __all__ = ["render_report"]
 
-METHODS = {"exact": "exact enumeration", "pt-bar": "parallel tempering + Bennett's acceptance ratio"}
+METHODS = {
+    "pt-bar": "parallel tempering + Bennett's acceptance ratio",
+    "ais": "annealed importance sampling",
+    "reverse-ais": "reverse annealed importance sampling",
+}
 
 
 def render_report(records: Sequence[RunRecord]) -> str:
@@ -54,11 +60,13 @@ def render_report(records: Sequence[RunRecord]) -> str:
     return _template().render(
         runs=runs,
         single=len(runs) == 1,
+        summary=summary([run["verdict"] for run in runs]),
         level=2 if len(runs) == 1 else 3,
         differences=tables.differences(records),
         gaps=differences_from_first(records),
         shared_plots=_shared_plots(dict(zip(labels, records, strict=True))),
         comparison=_comparison(records),
+        contents=json.dumps(contents(records)),
     )
 
 
@@ -89,7 +97,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "label": label,
         "record": record,
         "verdict": verdict_of(record),
-        "notes": [*record.notes, *filter(None, [log_z_note(record.log_z, record.likelihood)])],
+        "notes": record.notes,
         "makers": {file: command_for(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
         "log_z": _log_z(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
@@ -136,15 +144,20 @@ def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         return None
     return {
         "result": result,
-        "method": METHODS.get(result.method, result.method),
+        "method": f"exactly{exact_route(result)}" if result.method == "exact" else _method(result),
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
         "against_exact": distance_from_exact(result),
         "plots": plots.diagnostic_plots(result, prefix),
         "certificate": certificate(result),
         "rows": tables.schedule(result),
-        "checks": checks(result),
+        "checks": result.checks,
     }
+
+
+def _method(result: LogZResult) -> str:
+    """Return a method of estimation in words."""
+    return METHODS.get(result.method, result.method)
 
 
 def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] | None:
@@ -155,5 +168,5 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
         "result": result,
         "parts": tables.bound_parts(result),
         "plots": plots.diagnostic_plots(result, prefix),
-        "checks": checks(result),
+        "checks": result.checks,
     }

@@ -66,9 +66,16 @@ def settings(record: RunRecord) -> dict[str, list[Row]]:
     return tables
 
 
-def bound_parts(result: LikelihoodResult) -> list[tuple[str, str]]:
-    """Return the parts that the ELBO is the sum of: name and value."""
-    return [(_words(name), fixed(part, 2)) for name, part in result.elbo_parts.items()]
+def bound_parts(result: LikelihoodResult) -> str:
+    """Say what the ELBO consists of."""
+    parts = {name: fixed(value, 2) for name, value in result.elbo_parts.items()}
+    if set(parts) != {"reconstruction", "kl_rbm", "kl_continuous"}:
+        return f"The sum of {' and '.join(f'{_words(name)} {value}' for name, value in parts.items())}."
+    binary, continuous = (fixed(-result.elbo_parts[name], 2) for name in ("kl_rbm", "kl_continuous"))
+    return (
+        f"Reconstruction {parts['reconstruction']}, less the KL of the binary units {binary} "
+        f"and that of the continuous layers {continuous}."
+    )
 
 
 def provenance(record: RunRecord) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dvae_core.errors import ResultError
-from dvae_core.text import count, decimals, error_text, fixed
-from dvae_eval.results import Check, LikelihoodResult, LogZResult, Result
+from dvae_core.text import count, fixed
+from dvae_eval.results import LogZResult, Result
+from dvae_eval.verdict import WORDS, failures_of, worst
 
 from ..figures.log_z import exact_log_z
 from ..results.run_directory import COMMANDS_OF_FILES, RunRecord
@@ -18,15 +20,14 @@ __all__ = [
     "Reason",
     "Verdict",
     "certificate",
-    "checks",
     "command_for",
     "distance_from_exact",
-    "log_z_note",
+    "exact_route",
+    "summary",
     "verdict_of",
 ]
 
-# Two values of log Z further apart than this, in standard errors, are worth a word.
-MAX_DEVIATION = 4.0
+LABELS = {"logz": "log Z", "ll": "log-likelihood"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`good`: every check passed; `bad`: some failed; `open`: something was not measured."""
+    """The worst level of a run's results in words, with a colour.
+
+    `good`: every check passed; `bad`: a number may be wrong; `open`: something is missing, or could be better.
+    """
 
     level: Literal["good", "bad", "open"]
     headline: str
@@ -48,35 +52,50 @@ class Verdict:
 
 
 def verdict_of(record: RunRecord) -> Verdict:
-    """Return the verdict on a run: a failed check weighs more than a missing result."""
+    """Return the verdict on a run: a failed check weighs more than what is missing, and that than a warning."""
     results = [result for result in (record.log_z, record.likelihood) if result is not None]
     failures = [Reason(text) for result in results for text in _failures(result)]
+    warnings = [Reason(f"{LABELS[r.kind]}: {warning}") for r in results for warning in r.warnings]
     missing = _missing(record)
+    claims = " ".join(f"{LABELS[r.kind]}: {r.claim}." for r in results)
     if failures:
-        headline = "Not to be trusted"
         detail = f"{_things(len(failures), 'thing speaks', 'things speak')} against these numbers:"
-        return Verdict("bad", headline, detail, failures + missing)
+        return Verdict("bad", _headline(results), detail, failures + missing)
     if missing:
-        passed = " What was measured passed its checks." if results else ""
-        return Verdict("open", "Not fully measured", f"Something is still missing.{passed}", missing)
-    n_checks = sum(len(checks(result)) for result in results)
+        detail = f"Something is still missing. {claims}".strip()
+        return Verdict("open", "Not fully measured", detail, missing + warnings)
+    if warnings:
+        return Verdict("open", _headline(results), claims, warnings)
+    n_checks = sum(len(result.checks) for result in results)
     passed = f"{_things(n_checks, 'check', 'checks')} passed, none failed; all are listed below with their limits."
-    return Verdict("good", "Trustworthy", passed if n_checks else "Nothing speaks against these numbers.", [])
+    return Verdict("good", _headline(results), f"{claims} {passed}" if n_checks else claims, [])
 
 
-def checks(result: Result) -> list[Check]:
-    """Return the result's diagnostics as values; ResultError if they are of another form."""
-    try:
-        return [Check(**check) for check in result.diagnostics.get("checks", [])]
-    except TypeError as error:
-        raise ResultError(f"{result.kind} result: checks not understood ({error}); make it anew") from error
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """Say of several runs how many have which verdict."""
+    counts = Counter(verdict.headline for verdict in verdicts)
+    said = ", ".join(f"{count(n)} {headline[0].lower()}{headline[1:]}" for headline, n in counts.items())
+    return f"{_things(len(verdicts), 'run', 'runs')}: {said}."
+
+
+def _headline(results: Sequence[Result]) -> str:
+    """Return the worst level of a run's results, with a capital."""
+    words = WORDS[worst([result.verdict for result in results])]
+    return words[0].upper() + words[1:]
+
+
+def exact_route(result: LogZResult) -> str:
+    """Say by what an exact value was computed, after the word exactly."""
+    names = {"independent units": "the closed form of independent units"}
+    parts = [names.get(part, part) for part in str(result.diagnostics.get("route", "")).split(" + ") if part]
+    return f" by {' and '.join(parts)}" if parts else ""
 
 
 def distance_from_exact(result: LogZResult) -> str:
     """Say where the estimate lies from the exact value, in standard errors."""
     exact = exact_log_z(result)
     if result.method == "exact":
-        return "computed exactly by enumeration"
+        return f"computed exactly{exact_route(result)}"
     if exact is None:
         return "not compared with an exact value"
     deviation = _deviation(result, exact)
@@ -94,21 +113,6 @@ def certificate(result: LogZResult) -> dict[str, Any] | None:
     return {"bound": math.floor(bound * 1e4) / 1e4, "basins": _things(n, "basin", "basins")}
 
 
-def log_z_note(log_z: LogZResult | None, likelihood: LikelihoodResult | None) -> str:
-    """Say by how much the likelihood would move with the log Z shown beside it; empty if within their errors."""
-    if log_z is None or likelihood is None or log_z.log_z is None or likelihood.log_z is None:
-        return ""
-    difference = likelihood.log_z - log_z.log_z
-    if abs(difference) <= MAX_DEVIATION * ((log_z.std_err or 0.0) + (likelihood.std_err_log_z or 0.0)) + 1e-6:
-        return ""
-    used = fixed(likelihood.log_z, decimals(likelihood.std_err_log_z))
-    return (
-        f"The log-likelihood was computed with log Z = {used} "
-        f"({likelihood.log_z_source}); with the value shown here it would be {error_text(abs(difference))} nats "
-        f"{'higher' if difference > 0 else 'lower'}."
-    )
-
-
 def command_for(record: RunRecord, file: str) -> str:
     """Return the command line that makes `file` of a run."""
     return shlex.join(["dvae-eval", COMMANDS_OF_FILES[file], str(record.directory / "model.pt")])
@@ -123,12 +127,10 @@ def _deviation(result: LogZResult, exact: float) -> float | None:
 
 def _failures(result: Result) -> list[str]:
     """Return what speaks against a result: its own reasons, and what they leave out."""
-    label = {"logz": "log Z", "ll": "log-likelihood"}[result.kind]
-    failed = [f"{check.name}; {check.remedy}" for check in checks(result) if not check.passed]
-    reasons = list(result.reasons) or failed
-    if not result.trustworthy and not reasons:
-        reasons = ["marked as not trustworthy, without a reason"]
-    return [f"{label}: {reason}" for reason in reasons]
+    if result.verdict != "doubtful":
+        return []
+    reasons = list(result.reasons) or failures_of(result.checks) or ["marked as not trustworthy, without a reason"]
+    return [f"{LABELS[result.kind]}: {reason}" for reason in reasons]
 
 
 def _missing(record: RunRecord) -> list[Reason]:

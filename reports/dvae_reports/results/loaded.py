@@ -18,8 +18,10 @@ from dvae_core.config import RunConfig
 from dvae_core.errors import ResultError
 from dvae_core.io.files import sha256_file
 from dvae_core.text import decimals
-from dvae_eval.results import LikelihoodResult, Result, load_result
+from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
+from dvae_eval.verdict import Level, worst
 
+from .log_z_in_use import on_best_log_z
 from .run_directory import COMMANDS_OF_FILES, RunRecord, read_settings
 from .run_names import distinct_names
 
@@ -130,8 +132,13 @@ class Group:
         return decimals(self.std_err_images, self.std_err_log_z, self.std_dev or 0.0)
 
     @property
+    def verdict(self) -> Level:
+        """The worst verdict of the runs."""
+        return worst([r.verdict for r in self.results])
+
+    @property
     def trustworthy(self) -> bool:
-        """Whether no run has a failed check."""
+        """Whether no run's number may be wrong."""
         return all(r.trustworthy for r in self.results)
 
     @property
@@ -196,8 +203,18 @@ def load_results(path: Path) -> list[LoadedResult]:
     if not config_file.exists():
         return [LoadedResult(path, result, None)]
     _refuse_another_model(path, result)
+    result = _on_log_z_beside(path, result)
     config, provenance = read_settings(config_file)
     return [LoadedResult.of_run(path, result, config, provenance)]
+
+
+def _on_log_z_beside(path: Path, result: Result) -> Result:
+    """Return a likelihood on the log Z of its run, where that is the better one; other results as they are."""
+    beside = path.with_name("logz.json")
+    if not isinstance(result, LikelihoodResult) or not beside.exists():
+        return result
+    log_z = load_result(beside)
+    return on_best_log_z(result, log_z if isinstance(log_z, LogZResult) else None, beside)
 
 
 def likelihoods(measured: Iterable[LoadedResult]) -> list[LikelihoodResult]:

@@ -14,6 +14,7 @@ from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.samples.grid import SampleGrid
 
+from .log_z_in_use import log_z_notes, on_best_log_z, shift_of
 from .metrics import Epoch, read_metrics
 
 __all__ = ["COMMANDS_OF_FILES", "RunRecord", "read_settings"]
@@ -80,6 +81,10 @@ class RunRecord:
         }
         digest = _optional(directory / "model.pt", sha256_file)
         notes += _check_models(directory, digest, {k: m for k, m in models.items() if m is not None})
+        if likelihood:
+            likelihood = on_best_log_z(likelihood, log_z, directory / "logz.json")
+            images = images.shifted(shift_of(likelihood)) if images else None
+            notes += log_z_notes(likelihood, log_z)
         return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dvae_core.config import ModelConfig
 from dvae_core.text import decimals, signed
+from dvae_eval.verdict import worst
 
 from ..results import published
 from ..results.loaded import Group
@@ -17,6 +18,7 @@ from .formats import Cell, Column, Section, Table
 from .rows import (
     GAP,
     LEGEND,
+    LOOSE,
     NOT_TRUSTED,
     NUMBERS,
     SOURCE,
@@ -26,6 +28,7 @@ from .rows import (
     mark,
     mark_notes,
     printed,
+    verdict_mark,
 )
 
 __all__ = ["ablation_table", "contribution_table"]
@@ -33,6 +36,8 @@ __all__ = ["ablation_table", "contribution_table"]
 # What the paper's rows are: App. J is about statically binarized MNIST, with App. H's networks.
 DATASET, FULL_UNITS = "mnist-static", 128
 FULL, UNLINKED = "full", "unlinked"
+# What the marks of a step mean.
+RESTS_ON = {NOT_TRUSTED: "rests on a result that may be wrong", LOOSE: "rests on a bound that is loose"}
 # The place of its column in the table of contributions.
 STD_ERR_RUNS = 6
 # The parts that the variants differ in, with the variant that has it and the one that does not.
@@ -110,8 +115,8 @@ def contribution_table(groups: Sequence[Group]) -> Table:
         notes.append(
             "Seeds differ by chance, too: without ± runs, the errors lack what another training would give."
         )
-    if any(cell.mark for row in rows for cell in row):
-        notes.append(f"{NOT_TRUSTED} rests on a result that is not to be trusted, see the table of runs.")
+    marks = {cell.mark for row in rows for cell in row}
+    notes += [f"{sign} {meaning}, see the table of runs." for sign, meaning in RESTS_ON.items() if sign in marks]
     if strangers:
         notes.append(f"Measured on different images, and so not compared: {'; '.join(strangers)}.")
     return Table("What each part gains", columns, [Section("", rows)], notes)
@@ -260,10 +265,10 @@ def _data(group: Group) -> tuple[str, str]:
 
 def _step_row(step: Step, gain: Difference) -> list[Cell]:
     """Return a step with its gain as a row."""
-    trusted = step.richer.trustworthy and step.poorer.trustworthy
+    verdict = worst([step.richer.verdict, step.poorer.verdict])
     in_errors = gain.log_likelihood / gain.std_err if gain.std_err else None
     return [
-        Cell(step.part, mark=NOT_TRUSTED * (not trusted)),
+        Cell(step.part, mark=verdict_mark(verdict)),
         Cell(step.richer.name),
         Cell(step.poorer.name),
         Cell(signed(gain.log_likelihood, decimals(gain.std_err)), gain.log_likelihood),

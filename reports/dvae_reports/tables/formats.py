@@ -204,6 +204,7 @@ TEX = {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
     "§": r"$^\S$",
+    "¶": r"$^\P$",
     "×": r"$\times$",
     "–": "--",
     "—": "---",
@@ -265,7 +266,8 @@ def _latex_cell(cell: Cell) -> str:
 
 def _tex(text: str) -> str:
     """Return `text` with TeX's own characters as they are; a letter that it lacks becomes a question mark."""
-    return "".join(TEX.get(c, c if c < LATIN else "?") for c in text)
+    letters = "".join(TEX.get(c, c if c < LATIN else "?") for c in text.replace("--", "-\0-"))
+    return letters.replace("\0", "{}")  # TeX makes a dash of two hyphens
 
 
 def _html(tables: Sequence[Table]) -> str:

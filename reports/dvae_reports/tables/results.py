@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dvae_core.text import count
 from dvae_eval.results import LogZResult
+from dvae_eval.verdict import WORDS
 
 from ..figures.log_z import exact_log_z
 from ..results.loaded import Group, LoadedResult, named
@@ -13,8 +14,9 @@ from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,
     LEGEND,
-    NOT_TRUSTED,
     NUMBERS,
+    PART,
+    VERDICT,
     Row,
     elbo_cell,
     error_cell,
@@ -22,6 +24,9 @@ from .rows import (
     log_z_cell,
     mark_notes,
     ranked_section,
+    verdict_cell,
+    verdict_mark,
+    why_of,
 )
 
 __all__ = ["results_tables"]
@@ -41,8 +46,8 @@ def _likelihoods(groups: Sequence[Group]) -> Table:
         images.setdefault(f"{group.dataset}: {count(group.n_images)} {group.split} images{part}", []).append(group)
     sections = [ranked_section(title, [_row(group) for group in members]) for title, members in images.items()]
     columns = [Column("run", "run", is_number=False), ELBO, *NUMBERS]
-    columns += [Column("samples", "n_samples"), Column("log Z", "log_z")]
-    notes = [LEGEND, *(note for note in mark_notes(groups) if note.startswith(NOT_TRUSTED))]
+    columns += [Column("samples", "n_samples"), Column("log Z", "log_z"), VERDICT]
+    notes = [LEGEND, *(note for note in mark_notes(groups) if not note.startswith(PART))]
     return Table("Log-likelihoods", columns, sections, notes)
 
 
@@ -50,8 +55,9 @@ def _row(group: Group) -> Row:
     """Return a group of runs as a row."""
     first = group.results[0]
     log_z = Cell() if len(group.runs) > 1 else log_z_cell(first.log_z, first.std_err_log_z)
-    name = Cell(group.name, mark=NOT_TRUSTED * (not group.trustworthy))
+    name = Cell(group.name, mark=verdict_mark(group.verdict))
     cells = [name, elbo_cell(group), *group_cells(group), Cell(count(first.n_samples), first.n_samples), log_z]
+    cells.append(verdict_cell(group.verdict))
     return Row(cells, group.elbo, group.log_likelihood) if group.trustworthy else Row(cells, None, None)
 
 
@@ -64,11 +70,12 @@ def _log_zs(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
         Column("exact", "exact"),
         Column("method", "method", is_number=False),
         Column("replicates", "n_repeats"),
+        VERDICT,
     ]
     notes = [
-        f"{NOT_TRUSTED} {name}: not to be trusted: {'; '.join(result.reasons) or 'no reason given'}"
+        f"{sign} {name}: {WORDS[result.verdict]}: {'; '.join(why_of(result))}"
         for name, result in estimates
-        if not result.trustworthy
+        if (sign := verdict_mark(result.verdict))
     ]
     rows = [_log_z_row(name, result) for name, result in estimates]
     return Table("log Z", columns, [Section("", rows)], ["log Z of the prior, nats; ±: standard error.", *notes])
@@ -78,10 +85,11 @@ def _log_z_row(name: str, result: LogZResult) -> list[Cell]:
     """Return an estimate of log Z as a row."""
     exact, n = exact_log_z(result), len(result.repeats)
     return [
-        Cell(name, mark=NOT_TRUSTED * (not result.trustworthy)),
+        Cell(name, mark=verdict_mark(result.verdict)),
         log_z_cell(result.log_z, result.std_err),
         error_cell(result.std_err),
         Cell() if exact is None else log_z_cell(exact, result.std_err),
         Cell(result.method),
         Cell(count(n), n) if n else Cell(),
+        verdict_cell(result.verdict),
     ]

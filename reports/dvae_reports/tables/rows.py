@@ -11,8 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dvae_core.text import count, decimals, error_text, fixed, signed
+from dvae_eval.results import LikelihoodResult, Result
+from dvae_eval.verdict import WORDS, Level
 
 from ..results.loaded import Group
+from ..results.log_z_in_use import applied_note
 from ..results.published import Number
 from .formats import Cell, Column, Section
 
@@ -20,10 +23,13 @@ __all__ = [
     "ELBO",
     "GAP",
     "LEGEND",
+    "LOOSE",
     "NOT_TRUSTED",
     "NUMBERS",
     "PAPER_LEGEND",
+    "PART",
     "SOURCE",
+    "VERDICT",
     "Row",
     "elbo_cell",
     "error_cell",
@@ -34,9 +40,12 @@ __all__ = [
     "mark_notes",
     "printed",
     "ranked_section",
+    "verdict_cell",
+    "verdict_mark",
+    "why_of",
 ]
 
-NOT_TRUSTED, PART = "†", "§"
+NOT_TRUSTED, LOOSE, PART = "†", "¶", "§"
 
 ELBO = Column("ELBO", "elbo")
 NUMBERS = [
@@ -48,6 +57,7 @@ NUMBERS = [
 ]
 GAP = Column("gap to paper", "gap_to_paper")
 SOURCE = Column("source", "source", is_number=False)
+VERDICT = Column("verdict", "verdict", is_number=False)
 PAPER_LEGEND = "LL: log-likelihood, nats an image, a lower bound in expectation; sd: standard deviation over runs."
 LEGEND = (
     f"{PAPER_LEGEND[:-1]} that differ in their seeds alone; ± images, ± log Z: standard errors of the mean over "
@@ -133,7 +143,17 @@ def printed(number: Number | None) -> Cell:
 
 def mark(group: Group) -> str:
     """Return the marks of a measured row."""
-    return NOT_TRUSTED * (not group.trustworthy) + PART * (not group.is_comparable)
+    return verdict_mark(group.verdict) + PART * (not group.is_comparable)
+
+
+def verdict_mark(level: Level) -> str:
+    """Return the mark of a number that may be wrong, or could be better."""
+    return {"doubtful": NOT_TRUSTED, "loose": LOOSE}.get(level, "")
+
+
+def verdict_cell(level: Level) -> Cell:
+    """Return a verdict in words."""
+    return Cell(WORDS[level], level)
 
 
 def mark_notes(groups: Sequence[Group]) -> list[str]:
@@ -142,15 +162,21 @@ def mark_notes(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         for said in _marked(group):
             names.setdefault(said, []).append(group.name)
-    return [f"{sign} {', '.join(rows)}: {meaning}." for (sign, meaning), rows in sorted(names.items(), key=_rank)]
+    marks = [f"{sign} {', '.join(rows)}: {meaning}." for (sign, meaning), rows in sorted(names.items(), key=_rank)]
+    return [*marks, *(f"{name}: {note}." for name, note in _log_z_notes(groups))]
+
+
+def _log_z_notes(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Return the runs whose likelihood stands on another log Z than it was made with, and what to say of them."""
+    runs = [(run.place.name, run.result) for group in groups for run in group.runs]
+    return [(name, note) for name, r in runs if isinstance(r, LikelihoodResult) and (note := applied_note(r))]
 
 
 def _marked(group: Group) -> list[tuple[str, str]]:
     """Return the marks of a measured row, each with its meaning."""
     marks = []
-    if not group.trustworthy:
-        reasons = dict.fromkeys(reason for result in group.results for reason in result.reasons)
-        marks.append((NOT_TRUSTED, f"not to be trusted: {'; '.join(reasons) or 'no reason given'}"))
+    if sign := verdict_mark(group.verdict):
+        marks.append((sign, f"{WORDS[group.verdict]}: {_reasons(group)}"))
     if group.split != "test":
         marks.append((PART, f"on the {group.split} set"))
     elif not group.is_whole_split:
@@ -160,6 +186,20 @@ def _marked(group: Group) -> list[tuple[str, str]]:
     return marks
 
 
-def _rank(said: tuple[tuple[str, str], list[str]]) -> bool:
-    """Return the place of a note: those of numbers that are not to be trusted come first."""
-    return said[0][0] != NOT_TRUSTED
+def _reasons(group: Group) -> str:
+    """Return why a row's number has its verdict; where it is of several runs, with their names."""
+    runs = [run for run in group.runs if run.result.verdict == group.verdict]
+    said = [("; ".join(why_of(run.result)), run.place.name) for run in runs]
+    if len(group.runs) == 1:
+        return said[0][0]
+    return "; ".join(f"{name}: {why}" for why, name in said)
+
+
+def why_of(result: Result) -> list[str]:
+    """Return why a result is no better than its verdict says."""
+    return result.reasons or result.warnings or ["no reason given"]
+
+
+def _rank(said: tuple[tuple[str, str], list[str]]) -> int:
+    """Return the place of a note: those of numbers that may be wrong come first, then of those that are loose."""
+    return [NOT_TRUSTED, LOOSE, PART].index(said[0][0])

@@ -1,0 +1,46 @@
+"""What a page shows, written into its head: a page that shows less does not take its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from html import unescape
+from pathlib import Path
+
+from dvae_core.io.files import read_text
+
+from ..results.run_directory import RunRecord
+
+__all__ = ["contents", "read_contents", "shows_as_much"]
+
+META = re.compile(r'<meta name="dvae-contents" content="([^"]*)">')
+TITLE = re.compile(r"<title>(.*?) · discrete VAE report</title>")
+
+
+def contents(records: Sequence[RunRecord]) -> list[str]:
+    """Return a name for everything that a page on these runs shows."""
+    parts = ("epochs", "log_z", "likelihood", "samples")
+    return [f"{r.directory.resolve().name}: {part}" for r in records for part in parts if getattr(r, part)]
+
+
+def read_contents(page: str) -> set[str] | None:
+    """Return what a page shows; None for one of an earlier version, or of somebody else."""
+    found = META.search(page)
+    try:
+        return set(json.loads(unescape(found.group(1)))) if found else None
+    except (TypeError, ValueError):
+        return None
+
+
+def shows_as_much(page: str, old: Path) -> bool:
+    """Say whether a page shows all that the one in the file `old` does."""
+    try:
+        before = read_text(old)
+    except (OSError, ValueError):
+        return False
+    if (shown := read_contents(before)) is not None:
+        return shown <= (read_contents(page) or set())
+    # Pages of earlier versions say their runs in the title alone.
+    titles = [TITLE.search(text) for text in (page, before)]
+    return all(titles) and len({title.group(1) for title in titles if title}) == 1
