@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError
-from dvae_core.io.files import lock_file
+from dvae_core.errors import DataError, ResultError
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import Machine
-from dvae_eval.results import LogZResult, Result
+from dvae_eval.results import LogZResult, Result, load_result
 
 from .console import EstimateProgress, say
+from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
 
-__all__ = ["command_line", "default_output", "estimate_with_progress", "finish", "hold_output"]
+if TYPE_CHECKING:
+    from dvae_core.data.dataset import DataSet
+    from dvae_core.training.checkpoint import TrainedModel
+
+__all__ = [
+    "command_line",
+    "default_output",
+    "estimate_with_progress",
+    "finish",
+    "load_own_model",
+    "other_data",
+    "settle",
+    "unfinished",
+]
 
 
 def command_line() -> list[str]:
     """Return the command line of this process, for the result."""
     return ["dvae-eval", *sys.argv[1:]]
+
+
+def load_own_model(path: Path, device: str = "cpu") -> TrainedModel:
+    """Return the model of dvae-train in a file; DataError where the file is sound, and something else."""
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.readers.registry import recognise
+
+    try:
+        kind = recognise(path)
+    except DataError:
+        kind = ""
+    if kind != "torch":
+        raise DataError(
+            f"{path}: is no model of dvae-train, which this command is for; "
+            "give a run (dvae-eval inspect says what the file is)"
+        )
+    return load_model(path, device)
 
 
 def default_output(model: Path, name: str, as_json: bool) -> Path | None:
@@ -33,22 +66,42 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     return model.parent / name if in_run and not as_json else None
 
 
-def hold_output(path: Path | None) -> None:
-    """Hold the result file to be, if there is one, against other processes until the command ends.
+def settle(place: Output, result: Result, quiet: bool, satellite: str = "") -> Output:
+    """Return where a result goes, so that it takes the place of nothing better; `satellite` as in `Output`."""
+    return place.settle(lambda path: _found(path, result), quiet, satellite)
 
-    Raises
-    ------
-    ConfigError
-        If another process is at work on it.
-    """
-    if path is None:
-        return
+
+def _found(path: Path, result: Result) -> Found:
+    """Return what is to happen to a result file that is there."""
     try:
-        click.get_current_context().with_resource(lock_file(path.with_name(f".{path.name}.lock")))
-    except BlockingIOError as error:
-        raise ConfigError(
-            f"--output: another process is at work on {path}; wait for it, or give another --output"
-        ) from error
+        old = load_result(path)
+    except ResultError:
+        return Found("moved", "cannot be read as a result")
+    same_work = (old.kind, old.settings, old.seed, old.model) == (
+        result.kind,
+        json.loads(result.to_json())["settings"],
+        result.seed,
+        result.model,
+    )
+    if result.supersedes(old):
+        return Found("replaced", is_repeat=same_work)
+    why = "holds a better result" if result.measures_as(old) else "is of another model, or of other images"
+    return replace(judge_by_model(path, old.model, result.model, why), is_repeat=same_work)
+
+
+def unfinished(place: Output, config: Any) -> Path | None:
+    """Return the file of an unfinished estimate with these settings; those with others are left alone."""
+    if place.path is None:
+        return None
+    digest = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
+    return place.path.with_name(f".{place.path.name}.{digest}.partial.npz")
+
+
+def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> dict[str, str]:
+    """Return what a result says of its data where they are not those of the training."""
+    digest = data_set.digest()
+    is_own = data is None or digest == trained.provenance.get("data_sha256")
+    return {} if data is None or is_own else {"data": data, "data_sha256": digest}
 
 
 def estimate_with_progress(
@@ -81,7 +134,7 @@ def estimate_with_progress(
 
 def finish(
     result: Result,
-    path: Path | None,
+    place: Output,
     as_json: bool,
     quiet: bool,
     details: Callable[[], list[str]],
@@ -92,17 +145,20 @@ def finish(
     `saved` is called once the result is safe, to remove what was kept to go on with.
     """
     try:
-        if path:
-            result.save(path)
+        if place.path:
+            result.save(place.path)
+        elif place.stream != STANDARD_OUTPUT:
+            place.write(result.to_json() + "\n")
         saved()
     finally:
         # Even if it cannot be saved: the number may have taken hours.
-        if as_json:
+        if as_json or place.stream == STANDARD_OUTPUT:
             click.echo(result.to_json())
         else:
             click.echo(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
-    for line in [*details(), *(f"  {reason}" for reason in result.reasons)]:
+    say(f"verdict: {result.claim}", quiet)
+    for line in [*details(), *(f"  {reason}" for reason in [*result.reasons, *result.warnings])]:
         say(line, quiet)
-    if path:
-        say(f"saved: {path}", quiet)
+    if place and place.stream != STANDARD_OUTPUT:
+        say(f"saved: {place}", quiet)
     return 0 if result.trustworthy else NOT_TRUSTWORTHY

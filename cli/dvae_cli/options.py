@@ -15,15 +15,18 @@ from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
 
 __all__ = [
+    "FORCE",
+    "OUTPUT",
     "THREADS_BY_WIDTH",
     "WIDE",
     "IntList",
+    "ModelFile",
+    "Place",
     "common_options",
     "compute_options",
     "config_options",
     "given",
     "output_options",
-    "output_path",
     "refuse_both",
     "scheduler_option",
 ]
@@ -34,6 +37,46 @@ F = TypeVar("F", bound=Callable[..., Any])
 # layers of 200 units took 50 ms on one thread and 83 ms on two).
 WIDE = 500
 THREADS_BY_WIDTH = f"CPU threads. [default: one, or all cores if a layer has {WIDE} units or more]"
+
+
+FORCE = "Overwrite the file that --output names, or a better result in the default one."
+
+
+class Place(click.Path):
+    """A file, or a directory, or either; a message says what is wrong with one that is there."""
+
+    def __init__(self, wanted: str, *, file: bool = True, directory: bool = False, exists: bool = True) -> None:
+        """`wanted` says what to give instead."""
+        super().__init__(exists=exists, file_okay=file, dir_okay=directory, path_type=Path)
+        self.wanted = wanted
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        path = Path(os.fsdecode(value))
+        if path.is_dir() and not self.dir_okay:
+            self.fail(f"{path} is a directory; give {self.wanted}", param, ctx)
+        if path.is_file() and not self.file_okay:
+            self.fail(f"{path} is a file; give {self.wanted}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class ModelFile(Place):
+    """A file, or the directory of a run, which stands for its model.pt."""
+
+    def __init__(self) -> None:
+        super().__init__("a file or a run", directory=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path of the file."""
+        path = Path(super().convert(value, param, ctx))
+        if not path.is_dir():
+            return path
+        if not (path / "model.pt").is_file():
+            self.fail(f"{path} holds no model.pt; give a run that dvae-train has finished, or a file", param, ctx)
+        return path / "model.pt"
+
+
+OUTPUT = Place("the name of a file", exists=False)
 
 
 class IntList(click.ParamType["tuple[int, ...]"]):
@@ -145,32 +188,16 @@ def output_options(what: str) -> Callable[[F], F]:
     """Return a decorator that adds --json, --output and --force for a command that makes a result."""
 
     def decorate(function: F) -> F:
-        path = click.Path(path_type=Path, dir_okay=False)
-        force = click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
-        output = click.option("--output", "-o", type=path, help=f"Where to write the result. [default: {what}]")
+        force = click.option("--force", is_flag=True, help=FORCE)
+        output = click.option(
+            "--output",
+            "-o",
+            type=OUTPUT,
+            help=f"Where to write the result; - prints it. [default: {what}]",
+        )
         as_json = click.option(
             "--json", "as_json", is_flag=True, help="Print the result object on standard output."
         )
         return as_json(output(force(function)))
 
     return decorate
-
-
-def output_path(output: Path | None, force: bool, default: Path | None, option: str = "--output") -> Path | None:
-    """Return where to write a result, after making sure that it can be written and that nothing is lost.
-
-    Raises
-    ------
-    ConfigError
-        If the file exists and was named without --force, or its directory cannot be written.
-    """
-    path = output or default
-    if path is None:
-        return None
-    if output and output.exists() and not force:
-        raise ConfigError(f"{option}: {output} exists; give --force to overwrite it, or another name")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option}: {path.parent} is no directory; make it first, or give another name")
-    if not os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise ConfigError(f"{option}: {path.parent} cannot be written to; give another place")
-    return path

@@ -9,14 +9,14 @@ import click
 
 from dvae_eval.readers import ReadConfig
 
-from ..options import common_options, config_options, given, output_path
+from ..options import OUTPUT, ModelFile, common_options, config_options, given
 
 __all__ = ["command"]
 
 
 @click.command("convert")
-@click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("source", type=ModelFile())
+@click.argument("target", type=OUTPUT)
 @config_options(ReadConfig)
 @click.option("--force", is_flag=True, help="Overwrite TARGET.")
 @common_options
@@ -35,8 +35,9 @@ def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, *
     from dvae_eval.readers.write import write_machine
 
     from ..console import say
+    from ..outputs import find_output
 
-    output_path(target, force, None, "TARGET")
+    place = find_output(target, force, option="TARGET", text=False)
     found = read_machine(source, ReadConfig(**given(ReadConfig, settings)))
-    write_machine(target, found.machine, found.constant)
+    write_machine(place.path or target, found.machine, found.constant)
     say(f"saved: {target}", quiet)

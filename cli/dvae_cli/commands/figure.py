@@ -10,7 +10,7 @@ import click
 from dvae_core.errors import ConfigError
 from dvae_reports.names import FIGURE_FORMATS, FIGURES, FORMER_FIGURES, WIDTHS
 
-from ..options import common_options, output_path
+from ..options import FORCE, OUTPUT, common_options
 
 __all__ = ["command"]
 
@@ -44,9 +44,7 @@ class Width(click.ParamType["float"]):
 @click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in FIGURES.items()))
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILE]...")
-@click.option(
-    "--output", "-o", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A .png, .svg or .pdf."
-)
+@click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf.")
 @click.option(
     "--width",
     type=Width(),
@@ -54,7 +52,7 @@ class Width(click.ParamType["float"]):
     show_default=True,
     help=f"column ({WIDTHS['column']}), page ({WIDTHS['page']}), or inches.",
 )
-@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
     name: str, files: tuple[Path, ...], output: Path, width: float, force: bool, quiet: bool, debug: bool
@@ -72,13 +70,14 @@ def command(
     """
     if output.suffix[1:] not in FIGURE_FORMATS:
         raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
-    from dvae_core.io.files import write_bytes
-    from dvae_reports.figures.registry import draw, figure_bytes
+    from dvae_reports.figures.registry import draw, figure_bytes, left_out
 
     from ..console import say
+    from ..outputs import find_output
 
-    path = output_path(output, force, None)
+    place = find_output(output, force, text=False)
     content = figure_bytes(draw(name, files, width), output.suffix[1:])
-    if path:
-        write_bytes(path, content)
-        say(f"saved: {path}", quiet)
+    place.write(content)
+    for line in left_out(name, files):
+        say(line, quiet)
+    say(f"saved: {place}", quiet)

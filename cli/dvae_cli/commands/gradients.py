@@ -12,12 +12,13 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import GradientConfig
 
 from ..options import (
+    OUTPUT,
     THREADS_BY_WIDTH,
+    ModelFile,
     common_options,
     compute_options,
     config_options,
     output_options,
-    output_path,
 )
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ __all__ = ["command"]
 
 
 @click.command("gradients")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("model", type=ModelFile())
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT,
     help="Draw the variances into this .png, .svg or .pdf.",
 )
 @config_options(GradientConfig)
@@ -64,32 +65,35 @@ def command(
     """
     config = GradientConfig(**settings)
     from dvae_core.data import load
-    from dvae_core.training.checkpoint import load_model
     from dvae_eval.gradients.comparison import measure_gradients
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, hold_output
+    from ..inputs import command_line, default_output, finish, load_own_model, other_data, settle
+    from ..outputs import find_output
 
-    path = output_path(output, force, default_output(model, "gradients.json", as_json))
+    place = find_output(output, force, default_output(model, "gradients.json", as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
-    output_path(plot, force, None, "--plot")
-    hold_output(path)
-    trained = load_model(model)
+    plot = find_output(plot, force, option="--plot", text=False).path
+    place.hold()
+    trained = load_own_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    images = load(data or trained.config.dataset, quiet=quiet).fixed(config.split)
+    data_set = load(data or trained.config.dataset, quiet=quiet)
+    images = data_set.fixed(config.split)
     if images.shape[1] != trained.model.n_pixels:
         raise DataError(
             f"--data: images of {images.shape[1]} pixels for a model of {trained.model.n_pixels}; give others"
         )
     with EstimateProgress("gradients", quiet) as progress:
         result = measure_gradients(trained, images, config, progress=progress)
-    result = dataclasses.replace(result, command=command_line())
+    settings = {**result.settings, **other_data(data, data_set, trained)}
+    result = dataclasses.replace(result, settings=settings, command=command_line())
     if plot:
         _draw(result, plot)
-    return finish(result, path, as_json, quiet, lambda: _details(result))
+    place = settle(place, result, quiet)
+    return finish(result, place, as_json, quiet, lambda: _details(result))
 
 
 def _draw(result: GradientResult, path: Path) -> None:

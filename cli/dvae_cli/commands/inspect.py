@@ -57,5 +57,5 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, float) for part in value):
-        return f"{value[0]:.4g} to {value[1]:.4g}"
+        return f"{value[0]:z.4g} to {value[1]:z.4g}"
     return " ".join(map(str, value)) if isinstance(value, list) else " ".join(str(value).split())

@@ -16,11 +16,13 @@ from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
+    OUTPUT,
+    ModelFile,
+    Place,
     common_options,
     compute_options,
     config_options,
     output_options,
-    output_path,
     refuse_both,
     scheduler_option,
 )
@@ -36,13 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-
 
 @click.command("ll")
-@click.argument("model", type=FILE)
+@click.argument("model", type=ModelFile())
 @click.option(
-    "--log-z", type=FILE, help="A logz result of this model. [default: logz.json beside it, else estimated]"
+    "--log-z",
+    type=Place("a result file"),
+    help="A logz result of this model. [default: logz.json beside it, else estimated]",
 )
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
 @config_options(LikelihoodConfig)
@@ -55,11 +57,13 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--memory", help="Memory that all processes may use, such as 4GB. [default: half of what is free]")
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT,
     help="Draw bound, weights, classes and the worst images into this .png, .svg or .pdf.",
 )
 @click.option("--bits", is_flag=True, help="Print the bits per dimension as well.")
-@output_options("ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data")
+@output_options(
+    "ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data, ll-valid.json"
+)
 @compute_options("CPU threads of each process. [default: one; all cores where log Z is estimated first]")
 @scheduler_option("images")
 @common_options
@@ -97,7 +101,6 @@ def command(
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
-    from dvae_core.training.checkpoint import load_model
     from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
     from dvae_eval.likelihood.images import images_path, picture_images
     from dvae_eval.runtime.compute import Resources, parse_memory
@@ -105,15 +108,17 @@ def command(
     from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, hold_output
+    from ..inputs import command_line, default_output, finish, load_own_model, settle
+    from ..outputs import find_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
-    trained = load_model(model)
-    path = output_path(output, force, default_output(model, _file_name(trained, data, config), as_json))
+    trained = load_own_model(model)
+    place = find_output(output, force, default_output(model, _file_name(trained, data, config), as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
-    output_path(plot, force, None, "--plot")
-    hold_output(path)
+    plot = find_output(plot, force, option="--plot", text=False).path
+    place.hold()
+    path = place.path
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
     images, labels, elsewhere = _images(trained, data, config, quiet)
@@ -136,10 +141,11 @@ def command(
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
-    if path or plot:
+    place = settle(place, result, quiet, satellite=".images.npz")
+    if place.path or plot:
         pictured = picture_images(result, trained, images)
-        if path:
-            pictured.save(images_path(path))
+        if place.path:
+            pictured.save(images_path(place.path))
         if plot:
             _draw(result, pictured, plot)
 
@@ -148,14 +154,15 @@ def command(
             remove_file(partial)
             resume.remove()
 
-    return finish(result, path, as_json, quiet, lambda: _details(result, bits), saved)
+    return finish(result, place, as_json, quiet, lambda: _details(result, bits), saved)
 
 
 def _file_name(trained: TrainedModel, data: str | None, config: LikelihoodConfig) -> str:
-    """Return the result's name in the run directory; `ll.json` is that on the data of the training alone."""
+    """Return the result's name in the run directory; `ll.json` is that on the test set of the training's data."""
+    split = [] if config.split == "test" else [config.split]
     method = [] if config.method == "importance" else [config.method]
     other = [] if data in (None, trained.config.dataset) else [Path(str(data)).stem]
-    return "-".join(["ll", *method, *other]) + ".json"
+    return "-".join(["ll", *method, *other, *split]) + ".json"
 
 
 def _images(
@@ -164,18 +171,19 @@ def _images(
     """Return the images to measure on, their labels or None, and what they are if not the data of the training."""
     from dvae_core.data import load
 
+    from ..inputs import other_data
+
     data_set = load(data or trained.config.dataset, quiet=quiet)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
             f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
         )
-    digest, trained_on = data_set.digest(), trained.provenance.get("data_sha256")
-    if data is None and trained_on not in (None, digest):
+    elsewhere = other_data(data, data_set, trained)
+    if data is None and trained.provenance.get("data_sha256") not in (None, data_set.digest()):
         name = trained.config.dataset
         raise DataError(
             f"{name}: holds other images than those of the training; restore it, or give --data {name}"
         )
-    elsewhere = {} if data is None or digest == trained_on else {"data": data, "data_sha256": digest}
     return data_set.fixed(config.split), data_set.split(config.split).labels, elsewhere
 
 
@@ -259,7 +267,8 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     ess = sorted(result.per_image["ess"])
     lines = [
         f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
-        f"- KL of the RBM {-parts['kl_rbm']:.2f} - KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
+        f"- KL of the binary units {-parts['kl_rbm']:z.2f} "
+        f"- KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
         f"effective samples per image: median {ess[len(ess) // 2]:.0f}, smallest {ess[0]:.1f} "
         f"of {result.n_samples}; log Z {estimate(result.log_z, result.std_err_log_z)} "
         f"({result.log_z_source})",

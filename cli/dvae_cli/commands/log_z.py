@@ -17,12 +17,12 @@ from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, read_machine
 
 from ..options import (
+    ModelFile,
     common_options,
     compute_options,
     config_options,
     given,
     output_options,
-    output_path,
     scheduler_option,
 )
 from ..runner import CleanInterrupt
@@ -34,7 +34,7 @@ __all__ = ["command"]
 
 
 @click.command("logz")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("model", type=ModelFile())
 @click.option(
     "--preset",
     type=click.Choice(sorted(LOG_Z_PRESETS)),
@@ -68,7 +68,7 @@ def command(
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
       dvae-eval logz runs/mnist/model.pt --repeats 100 --scheduler tcp://head:8786
 
-    MODEL is the model.pt of a run, or a Boltzmann machine from elsewhere, recognised by its content: W with
+    MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
     package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
     log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
@@ -81,13 +81,14 @@ def command(
     from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, estimate_with_progress, finish, hold_output
+    from ..inputs import command_line, default_output, estimate_with_progress, finish, settle, unfinished
+    from ..outputs import find_output
 
-    path = output_path(output, force, default_output(model, "logz.json", as_json))
-    hold_output(path)
+    place = find_output(output, force, default_output(model, "logz.json", as_json))
+    place.hold()
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
     prepare_device(device, threads, len(found.machine.reduced().b))
-    partial = path.with_name(f".{path.name}.partial.npz") if path else None
+    partial = unfinished(place, config)
     try:
         with cluster(scheduler):
             result = estimate_with_progress(
@@ -105,7 +106,8 @@ def command(
         raise CleanInterrupt(f"interrupted; {again}") from None
     result = dataclasses.replace(result, command=command_line())
     saved = (lambda: remove_file(partial)) if partial else (lambda: None)
-    return finish(result, path, as_json, quiet, lambda: _details(result), saved)
+    place = settle(place, result, quiet)
+    return finish(result, place, as_json, quiet, lambda: _details(result), saved)
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:

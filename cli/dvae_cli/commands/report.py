@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..options import common_options, output_path
+from ..options import FORCE, OUTPUT, Place, common_options
+
+if TYPE_CHECKING:
+    from ..outputs import Found
 
 __all__ = ["command"]
 
@@ -16,16 +20,16 @@ __all__ = ["command"]
     "runs",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=Place("the directory of a run", file=False, directory=True),
     metavar="RUN...",
 )
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=OUTPUT,
     help="[default: report.html in the first RUN]",
 )
-@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: bool, debug: bool) -> None:
     """Write a self-contained HTML page on one or several training runs and what was measured on them.
@@ -38,19 +42,31 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: boo
     Samples are drawn if there are none of the run's model yet; log Z and log-likelihood are shown if
     dvae-eval logz and ll have measured them.
     """
-    from dvae_core.io.files import write_text
     from dvae_reports.report.render import render_report
     from dvae_reports.results.run_directory import RunRecord
 
     from ..console import say
+    from ..outputs import STANDARD_OUTPUT, find_output
 
-    path = output_path(output, force, runs[0] / "report.html")
+    place = find_output(output, force, runs[0] / "report.html")
     for run in runs:
         _draw_missing_samples(run, quiet)
     page = render_report([RunRecord.load(run) for run in runs])
-    if path:
-        write_text(path, page)
-        say(f"saved: {path}", quiet)
+    place = place.settle(lambda old: _found(old, page), quiet)
+    place.write(page)
+    if place.stream != STANDARD_OUTPUT:
+        say(f"saved: {place}", quiet)
+
+
+def _found(old: Path, page: str) -> Found:
+    """Return what is to happen to a page that is there."""
+    from dvae_reports.report.contents import shows_as_much
+
+    from ..outputs import Found
+
+    if shows_as_much(page, old):
+        return Found("replaced", is_repeat=True)
+    return Found("kept", "shows what this page does not")
 
 
 def _draw_missing_samples(run: Path, quiet: bool) -> None:
@@ -59,6 +75,7 @@ def _draw_missing_samples(run: Path, quiet: bool) -> None:
     from dvae_eval.samples.grid import SampleGrid
 
     from ..console import say
+    from ..outputs import find_output
     from .samples import make_samples
 
     model, samples = run / "model.pt", run / "samples.npz"
@@ -66,4 +83,4 @@ def _draw_missing_samples(run: Path, quiet: bool) -> None:
         return
     if not samples.exists() or SampleGrid.load(samples).meta["model"]["sha256"] != sha256_file(model):
         say(f"drawing samples of {model}", quiet)
-        make_samples(model, samples, seed=0, device="cpu")
+        make_samples(model, find_output(None, False, samples), seed=0, device="cpu", quiet=quiet)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..options import common_options, compute_options, output_path
+from dvae_core.errors import ResultError
+
+from ..options import FORCE, OUTPUT, ModelFile, common_options, compute_options
+
+if TYPE_CHECKING:
+    from dvae_eval.samples.grid import SampleGrid
+
+    from ..outputs import Found, Output
 
 __all__ = ["command", "make_samples"]
 
@@ -15,12 +23,10 @@ N_RECONSTRUCTIONS = 20
 
 
 @click.command("samples")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("model", type=ModelFile())
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Fixes the pictures.")
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="[default: samples.npz beside MODEL]"
-)
-@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@click.option("--output", "-o", type=OUTPUT, help="[default: samples.npz beside MODEL]")
+@click.option("--force", is_flag=True, help=FORCE)
 @compute_options("CPU threads. [default: one]")
 @common_options
 def command(
@@ -41,25 +47,42 @@ def command(
     """
     from ..console import say
     from ..devices import prepare_device
+    from ..outputs import find_output
 
-    path = output_path(output, force, model.with_name("samples.npz"))
+    place = find_output(output, force, model.with_name("samples.npz"), text=False)
     prepare_device(device, threads, 0)
-    if path:
-        make_samples(model, path, seed, device)
-        say(f"saved: {path}", quiet)
+    say(f"saved: {make_samples(model, place, seed, device, quiet)}", quiet)
 
 
-def make_samples(model: Path, path: Path, seed: int, device: str) -> None:
-    """Draw the pictures of the model at `model` and write them to `path`."""
+def make_samples(model: Path, place: Output, seed: int, device: str, quiet: bool) -> Path:
+    """Draw the pictures of the model at `model`; return where they were written to, after no better ones' loss."""
     from dvae_core.data import load
-    from dvae_core.training.checkpoint import load_model
     from dvae_eval.samples.draw import draw_sample_grid
 
-    from ..inputs import command_line
+    from ..inputs import command_line, load_own_model
 
-    trained = load_model(model, device)
+    trained = load_own_model(model, device)
     images = load(trained.config.dataset).fixed("test")
     # Evenly spread, since test sets may be sorted by class.
     spread = [i * len(images) // N_RECONSTRUCTIONS for i in range(N_RECONSTRUCTIONS)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed)
-    replace(grid, meta={**grid.meta, "command": command_line()}).save(path)
+    grid = replace(grid, meta={**grid.meta, "command": command_line()})
+    path = place.settle(lambda path: _found(path, grid), quiet).path
+    assert path is not None  # there is a default
+    grid.save(path)
+    return path
+
+
+def _found(path: Path, grid: SampleGrid) -> Found:
+    """Return what is to happen to samples that are there."""
+    from dvae_eval.samples.grid import SampleGrid
+
+    from ..outputs import Found, judge_by_model
+
+    try:
+        old = SampleGrid.load(path)
+    except ResultError:
+        return Found("moved", "cannot be read as samples")
+    if grid.supersedes(old):
+        return Found("replaced", is_repeat=grid.meta["seed"] == old.meta.get("seed"))
+    return judge_by_model(path, old.meta["model"], grid.meta["model"], "holds more samples, or others")

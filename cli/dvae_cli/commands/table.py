@@ -11,7 +11,7 @@ import click
 from dvae_core.errors import ConfigError, ResultError
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
-from ..options import common_options, output_path
+from ..options import FORCE, OUTPUT, common_options
 
 if TYPE_CHECKING:
     from dvae_reports.results.loaded import LoadedResult
@@ -32,8 +32,8 @@ __all__ = ["command", "print_tables"]
 @click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
 @click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
 @click.option("--commands", is_flag=True, help="Add a table of the commands that made every result.")
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="[default: standard output]")
-@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@click.option("--output", "-o", type=OUTPUT, help="[default: standard output]")
+@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
     results: tuple[Path, ...],
@@ -57,36 +57,46 @@ def command(
       dvae-eval table --kind results runs/*/ll.json --format csv
 
     RESULT is a run directory or a result file. Runs that differ in their seeds alone become one row, mean and
-    standard deviation. What is best is bold; a result that is not to be trusted is marked with † and never the
-    best, and makes the exit status 3. Without RESULT, the paper's table alone.
+    standard deviation. What is best is bold; a result that may be wrong is marked with † and never the best, and
+    makes the exit status 3; one that could be better is marked with ¶. Without RESULT, the paper's table alone.
     """
-    from dvae_core.io.files import write_text
     from dvae_reports.tables import command_table, make_tables
     from dvae_reports.tables.formats import write_tables
 
     from ..console import say
+    from ..outputs import STANDARD_OUTPUT, find_output
     from ..runner import NOT_TRUSTWORTHY
 
     for option, given in (("--with-later", with_later), ("--references", references)):
         if given and kind != "table1":
             raise ConfigError(f"{option}: goes with --kind table1, not {kind}; leave it out")
-    path = output_path(output, force, None)
-    by_suffix = {suffix: name for name, suffix in TABLE_SUFFIXES.items()}
-    chosen = format_name or (by_suffix.get(output.suffix, "text") if output else "text")
+    place = find_output(output, force)
+    chosen = format_name or _format_of(place.path)
     found, measured = _read(results, kind)
     tables = make_tables(kind, measured, with_later=with_later, references=references)
     if commands and found:
         tables.append(command_table(found))
-    if path:
-        write_text(path, write_tables(tables, chosen))
-        say(f"saved: {path}", quiet)
+    if place and place.stream != STANDARD_OUTPUT:
+        place.write(write_tables(tables, chosen))
+        say(f"saved: {place}", quiet)
     else:
         print_tables(tables, chosen)
     # Architectures do not hang on any measurement.
     distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
-        say(f"not to be trusted: {one.path}", quiet)
+        say(f"may be wrong: {one.path}", quiet)
     return NOT_TRUSTWORTHY if distrusted else 0
+
+
+def _format_of(path: Path | None) -> str:
+    """Return the format that the name of a file asks for; ConfigError for one that is none of them."""
+    formats = {suffix: name for name, suffix in TABLE_SUFFIXES.items()}
+    suffix = path.suffix.lower() if path else ""
+    if suffix and suffix not in formats:
+        raise ConfigError(
+            f"--output: {path}: no format is called {suffix}; give {', '.join(formats)}, or --format as well"
+        )
+    return formats.get(suffix, "text")
 
 
 def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[LoadedResult]]:

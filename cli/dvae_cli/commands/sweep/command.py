@@ -116,7 +116,7 @@ def command(
     varied = dict(vary)
     if len(varied) < len(vary):
         raise ConfigError("--vary: an option is named twice; give all its values at once")
-    refuse_own_options(training, varied)
+    refuse_own_options(training, varied, click.get_current_context().command.params)
     points = grid(out, training, varied, range(seeds))
     for point in points:
         refuse_other_settings(point)

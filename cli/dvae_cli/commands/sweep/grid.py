@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 from click.core import ParameterSource
 
 from dvae_core.config import RunConfig
@@ -119,9 +120,16 @@ def config_of(point: Point) -> RunConfig:
     return new_config(values.pop("dataset"), values.pop("preset"), values)
 
 
-def refuse_own_options(training: Sequence[str], varied: Varied) -> None:
+def refuse_own_options(
+    training: Sequence[str], varied: Varied, sweep_options: Sequence[click.Parameter] = ()
+) -> None:
     """Raise ConfigError if `dvae-train` is given options that the sweep itself gives it: the last would win."""
     names = [f"--{name}=" for names in varied for name in names.split(",")]
+    others = {flag for parameter in sweep_options for flag in parameter.opts}
+    others -= {flag for parameter in train_command.params for flag in parameter.opts}
+    for word in training:
+        if (flag := word.partition("=")[0]) in others:
+            raise ConfigError(f"{flag}: is an option of the sweep; give it before the data set")
     context = train_command.make_context("dvae-train", [*training, *names], resilient_parsing=True)
     for parameter in train_command.params:
         name = parameter.name or ""
