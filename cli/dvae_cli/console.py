@@ -126,8 +126,10 @@ class TrainingProgress(_Live):
     def epoch(self, metrics: dict[str, Any]) -> None:
         """Show an epoch's numbers, in nats an image."""
         valid, rbm = metrics["valid"], metrics["rbm"]
+        # With a log Z that is tracked roughly, a small KL may come out below 0.
+        kl = "~0" if valid["kl_rbm"] < 0 else f"{valid['kl_rbm']:.2f}"
         self.summary = (
-            f"ELBO {valid['elbo']:.2f} (train {metrics['train']['elbo']:.2f})  KL {valid['kl_rbm']:.2f} RBM"
+            f"ELBO {valid['elbo']:.2f} (train {metrics['train']['elbo']:.2f})  KL {kl} binary"
             f" + {sum(valid['kl_continuous']):.2f}  |W| {rbm['weight_rms']:.2f}"
             f"  {metrics['images_per_s']:.0f} images/s"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from typing import NoReturn
 import click
 
 from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerError
+
+from .encoding import adapt_streams
 
 __all__ = ["INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run"]
 
@@ -53,6 +56,9 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     # Threads that spin while they wait made a busy machine 12 times slower (measured).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if args is None else args
+    adapt_streams()
+    # It warns of a home that cannot be written to, which is nothing to a command that makes a figure or two.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with _all_like_ctrl_c():
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.
@@ -83,7 +89,8 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
         status = command.main(args, prog_name=name, standalone_mode=False)
         return (status if isinstance(status, int) else 0), ""
     except click.exceptions.NoArgsIsHelpError as error:
-        return BAD_INPUT, error.format_message()
+        click.echo(error.format_message(), err=True)
+        return BAD_INPUT, ""
     except click.ClickException as error:
         hint = (
             f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""

@@ -17,6 +17,4 @@ def needs(library: str, path: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise ConfigError(
-            f"{path}: reading it needs {library}; install it with: pip install 'dvae-toolkit[formats]'"
-        ) from error
+        raise ConfigError(f"{path}: reading it needs {library}; install it with: pip install {library}") from error

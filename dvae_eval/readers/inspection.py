@@ -21,7 +21,7 @@ from dvae_core.io.containers import (
     read_npz,
     reading,
 )
-from dvae_core.io.files import sha256_file, to_utf8
+from dvae_core.io.files import json_object, sha256_file, to_utf8
 
 from ..machine import BipartiteMachine, Machine
 from . import matlab5
@@ -31,6 +31,8 @@ from .registry import FORMATS, read_machine, recognise
 __all__ = ["inspect_file"]
 
 Facts = dict[str, Any]
+# What dvae-eval samples and ll write beside a model, by what stands in the file.
+PICTURES = {"samples": "samples and reconstructions of a model", "ll-images": "the images of a log-likelihood"}
 SAMPLE_NAMES = {"train", "x_train", "train_images"}
 
 
@@ -55,6 +57,8 @@ def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
     if kind in INSPECTORS:
         return facts | INSPECTORS[kind](path)
     if kind == "torch" and (found := _own(path)):
+        return facts | found
+    if found := _own_pictures(path, kind):
         return facts | found
     if kind not in FORMATS:
         read_machine(path)  # which says what the file is, and what to do
@@ -117,6 +121,20 @@ def _own(path: Path) -> Facts | None:
     }
 
 
+def _own_pictures(path: Path, kind: str) -> Facts | None:
+    """Return what is known of pictures that dvae-eval samples or ll made; None if the file is another's."""
+    if kind != "npz" or "meta" not in npz_names(path):
+        return None
+    arrays = dict(read_npz(path, npz_names(path)))
+    try:
+        meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
+    except ValueError:
+        return None
+    what = PICTURES.get(str(meta.pop("kind", "")))
+    described = {name: _described(array) for name, array in arrays.items()}
+    return {"is": f"{what} of this project", **meta, "arrays": described} if what else None
+
+
 def _result(path: Path) -> Facts:
     """Return what a result file says."""
     from ..results import load_result
@@ -126,8 +144,9 @@ def _result(path: Path) -> Facts:
     return {
         "is": f"a result of this project ({result.kind})",
         "says": "its number is not finite" if None in numbers else str(result),
+        "verdict": result.claim,
         "trustworthy": result.trustworthy,
-        "reasons": result.reasons,
+        "reasons": [*result.reasons, *result.warnings],
         "model": result.model,
         "seed": result.seed,
         "versions": result.versions,

@@ -88,7 +88,7 @@ def _connected(address: str) -> Iterator[Any]:
         import dask
         from distributed import Client
     except ImportError as error:
-        raise ConfigError("--scheduler: needs Dask; pip install 'dvae-toolkit[dask]'") from error
+        raise ConfigError("--scheduler: needs Dask; pip install dask distributed") from error
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
         try:
             with warnings.catch_warnings():
