@@ -15,6 +15,10 @@ import click
 
 from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerError
 
+from .console import say
+from .encoding import adapt_streams
+from .help_text import HelpContext
+
 __all__ = ["INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run"]
 
 FAILED, BAD_INPUT, NOT_TRUSTWORTHY, INTERRUPTED = 1, 2, 3, 130
@@ -53,11 +57,13 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     # Threads that spin while they wait made a busy machine 12 times slower (measured).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if args is None else args
+    adapt_streams()
+    command.context_class = HelpContext
     with _all_like_ctrl_c():
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.
     if message and os.environ.get("RANK", "0") == "0":
-        click.echo(f"{name}: {message}", err=True)
+        say(f"{name}: {message}")
     sys.exit(status)
 
 
@@ -83,7 +89,8 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
         status = command.main(args, prog_name=name, standalone_mode=False)
         return (status if isinstance(status, int) else 0), ""
     except click.exceptions.NoArgsIsHelpError as error:
-        return BAD_INPUT, error.format_message()
+        click.echo(error.format_message(), err=True)
+        return BAD_INPUT, ""
     except click.ClickException as error:
         hint = (
             f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
