@@ -16,7 +16,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result
 
-from .console import EstimateProgress, say
+from .console import EstimateProgress, say, show
 from .runner import NOT_TRUSTWORTHY
 
 __all__ = ["command_line", "default_output", "estimate_with_progress", "finish", "hold_output"]
@@ -100,7 +100,7 @@ def finish(
         if as_json:
             click.echo(result.to_json())
         else:
-            click.echo(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
+            show(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
     for line in [*details(), *(f"  {reason}" for reason in result.reasons)]:
         say(line, quiet)
     if path:
