@@ -407,7 +407,7 @@ def test_an_untrustworthy_result_is_marked_and_never_the_best_and_is_the_exit_st
     edit(run / "ll.json", trustworthy=False, reasons=["log Z is doubtful"])
     assert status_of(run) == 3
     captured = capsys.readouterr()
-    assert re.search(r"^ mine† .* −27\.845 ", captured.out, re.M)
+    assert re.search(r"^mine† .* −27\.845 ", captured.out, re.M)
     assert "† mine: may be wrong: log Z is doubtful" in captured.out
     assert "−81.01*" in captured.out
     assert str(run) in captured.err

@@ -1,65 +1,101 @@
-"""Letters that a terminal or a pipe cannot write: plain ones in their place, and never an error."""
+"""What a terminal or a pipe cannot write: plain letters in its place, and never an error."""
 
 from __future__ import annotations
 
 import codecs
+import json
 import sys
 from io import TextIOWrapper
-from unicodedata import normalize
 
-__all__ = ["adapt_streams"]
+__all__ = ["adapt_streams", "encodable"]
 
 ERRORS = "dvae-plain"
-# One character each where a table's columns are to stay in line.
 PLAIN = {
+    "\u202f": " ",
     "−": "-",
     "–": "-",
     "—": "-",
-    "‐": "-",
     "─": "-",
-    "━": "-",
-    "╸": "-",
-    "╺": "-",
-    "│": "|",
-    "†": "+",
-    "‡": "#",
-    "…": "~",
-    "×": "x",
-    "→": ">",
-    "∞": "inf",
+    "━": "#",
     "±": "+-",
+    "×": "x",
+    "·": "*",
+    "…": "...",
+    "→": "->",
     "≥": ">=",
     "≤": "<=",
-    "∝": "~",
     "≈": "~",
-    "\u202f": " ",
-    "α": "alpha",
-    "β": "beta",
-    "ζ": "zeta",
-    "Λ": "Lambda",
-    "Σ": "sum ",
+    "∝": "~",
+    "∞": "inf",
+    "∂": "d",
+    "√": "sqrt",
+    "²": "^2",
+    "³": "^3",
+    # The marks of tables; a plus or a star would be read as part of a number.
+    "†": "!",
+    "‡": "^",
+    "§": "%",
+    "¶": "|",
     "“": '"',
     "”": '"',
+    "‘": "'",
     "’": "'",
+    "α": "alpha",
+    "β": "beta",
+    "γ": "gamma",
+    "δ": "delta",
+    "ε": "epsilon",
+    "ζ": "zeta",
+    "θ": "theta",
+    "κ": "kappa",
+    "λ": "lambda",
+    "μ": "mu",
+    "µ": "mu",
+    "ν": "nu",
+    "ξ": "xi",
+    "π": "pi",
+    "ρ": "rho",
+    "σ": "sigma",
+    "τ": "tau",
+    "φ": "phi",
+    "χ": "chi",
+    "ψ": "psi",
+    "Δ": "Delta",
+    "Λ": "Lambda",
+    "Π": "Pi",
+    "Σ": "Sigma",
+    "Φ": "Phi",
 }
 
 
 def adapt_streams() -> None:
-    """Let standard output and standard error write plain letters where their encoding lacks some."""
-    codecs.register_error(ERRORS, _plain)
+    """Let standard output and standard error write what `encodable` returns for their encodings."""
+    codecs.register_error(ERRORS, _replace)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=ERRORS)
 
 
-def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return plain letters for those that could not be encoded, and where to go on."""
+def encodable(text: str, encoding: str | None) -> str:
+    """Return a text with plain letters in the place of what `encoding` lacks.
+
+    Symbols become ASCII that says the same; any other letter becomes an escape like those of JSON, so that names
+    stay distinct.  Layouts are made after this, since some symbols become longer.
+    """
+    codecs.register_error(ERRORS, _replace)
+    name = encoding or "utf-8"
+    return text.encode(name, ERRORS).decode(name)
+
+
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return what stands for the letters that could not be encoded, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    letters = "".join(map(_letter, error.object[error.start : error.end]))
-    return letters, error.end
+    return "".join(map(_plain, error.object[error.start : error.end])), error.end
 
 
-def _letter(letter: str) -> str:
-    """Return a letter in ASCII: without its accent, or a question mark."""
-    return PLAIN.get(letter) or normalize("NFKD", letter).encode("ascii", "ignore").decode() or "?"
+def _plain(letter: str) -> str:
+    """Return ASCII for a letter; a byte of a file name that is no text is shown as such."""
+    if 0xDC80 <= ord(letter) <= 0xDCFF:
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return PLAIN.get(letter) or json.dumps(letter)[1:-1]

@@ -18,7 +18,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result, load_result
 
-from .console import EstimateProgress, say
+from .console import EstimateProgress, say, show
 from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
 
@@ -155,7 +155,7 @@ def finish(
         if as_json or place.stream == STANDARD_OUTPUT:
             click.echo(result.to_json())
         else:
-            click.echo(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
+            show(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
     say(f"verdict: {result.claim}", quiet)
     for line in [*details(), *(f"  {reason}" for reason in [*result.reasons, *result.warnings])]:
         say(line, quiet)

@@ -9,6 +9,7 @@ import click
 
 from dvae_core import __version__
 
+from .help_text import HelpContext
 from .runner import run
 
 __all__ = ["main"]
@@ -42,6 +43,7 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
+        command.context_class = HelpContext
         return command
 
 

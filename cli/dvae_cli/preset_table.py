@@ -1,26 +1,59 @@
-"""The table that `dvae-train --list-presets` prints."""
+"""What `dvae-train --list-presets` and `--list-datasets` print."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from dvae_core.terminal import cell_width, fold, fold_parts
 from dvae_core.training.presets import Preset
 
-__all__ = ["preset_table"]
+__all__ = ["dataset_list", "preset_table"]
 
 HEADINGS = tuple("preset,data set,RBM,groups,layers,q hidden,p hidden,sharing,decoder,epochs".split(","))
 SHARING = ("none", "complete")
+NAMES_WIDTH, NARROW = 24, 60
 
 
-def preset_table(presets: Mapping[str, Preset]) -> Iterator[str]:
-    """Yield the lines of a table with a row of columns and a line of words for each preset."""
-    rows = [HEADINGS, *(_row(name, preset) for name, preset in presets.items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    summaries = ["", *(preset.summary for preset in presets.values())]
-    for row, summary in zip(rows, summaries, strict=True):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        if summary:
-            yield f"    {summary}"
+def preset_table(presets: Mapping[str, Preset], width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a table with a row of columns and a line of words for each preset.
+
+    On a terminal of `width` columns that is too narrow for a row, it becomes a paragraph.
+    """
+    rows = {name: _row(name, preset) for name, preset in presets.items()}
+    columns = [max(map(len, column)) for column in zip(HEADINGS, *rows.values(), strict=True)]
+    if width is not None and sum(columns) + 2 * (len(columns) - 1) > width:
+        for name, preset in presets.items():
+            yield from _paragraph(rows[name], preset.summary, width)
+        return
+    yield _aligned(HEADINGS, columns)
+    for name, preset in presets.items():
+        yield _aligned(rows[name], columns)
+        yield from fold(f"    {preset.summary}", width, " " * 4)
+
+
+def dataset_list(summaries: Mapping[str, str], width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a list of data sets, what they are beside their names or, where that is narrow, below."""
+    for name, summary in summaries.items():
+        if width is not None and width < NARROW:
+            yield name
+            yield from fold(f"    {summary}", width, " " * 4)
+        else:
+            yield from fold(f"{name:{NAMES_WIDTH}} {summary}", width, " " * (NAMES_WIDTH + 1))
+
+
+def _aligned(cells: tuple[str, ...], columns: list[int]) -> str:
+    """Return a row with its cells in columns."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, columns, strict=True)).rstrip()
+
+
+def _paragraph(row: tuple[str, ...], summary: str, width: int) -> Iterator[str]:
+    """Yield a preset's name, what it is, and its cells with their headings."""
+    name, dataset, *cells = row
+    head = f"{name}  (data set {dataset})"
+    yield from [head] if cell_width(head) <= width else [name, f"    (data set {dataset})"]
+    yield from fold(f"    {summary}", width, " " * 4)
+    said = [f"{heading} {cell}" for heading, cell in zip(HEADINGS[2:], cells, strict=True) if cell != "-"]
+    yield from fold_parts(said, width, " " * 4)
 
 
 def _row(name: str, preset: Preset) -> tuple[str, ...]:

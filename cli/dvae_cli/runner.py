@@ -16,7 +16,9 @@ import click
 
 from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerError
 
+from .console import say
 from .encoding import adapt_streams
+from .help_text import HelpContext
 
 __all__ = ["INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run"]
 
@@ -59,11 +61,12 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     adapt_streams()
     # It warns of a home that cannot be written to, which is nothing to a command that makes a figure or two.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    command.context_class = HelpContext
     with _all_like_ctrl_c():
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.
     if message and os.environ.get("RANK", "0") == "0":
-        click.echo(f"{name}: {message}", err=True)
+        say(f"{name}: {message}")
     sys.exit(status)
 
 

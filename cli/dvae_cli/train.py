@@ -18,10 +18,11 @@ from dvae_core import __version__
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig, option_name
 from dvae_core.data import NAMES, DataSet
 from dvae_core.errors import ConfigError
+from dvae_core.terminal import terminal_width
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 from .options import THREADS_BY_WIDTH, common_options, compute_options, config_options, given
-from .preset_table import preset_table
+from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> N
     """Print the presets and leave."""
     if not value:
         return
-    for line in preset_table(PRESETS):
+    for line in preset_table(PRESETS, terminal_width(sys.stdout)):
         click.echo(line)
     ctx.exit()
 
@@ -46,8 +47,8 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     """Print the data sets and leave."""
     if not value:
         return
-    for name, summary in NAMES.items():
-        click.echo(f"{name:24} {summary}")
+    for line in dataset_list(NAMES, terminal_width(sys.stdout)):
+        click.echo(line)
     ctx.exit()
 
 

@@ -35,9 +35,11 @@ def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any
     if as_json:
         click.echo(json.dumps(facts, allow_nan=False, ensure_ascii=False))
     else:
-        click.echo(f"{facts.pop('file')}: {facts.pop('is')}")
+        from ..console import show
+
+        show(f"{facts.pop('file')}: {facts.pop('is')}")
         for line in _lines(facts):
-            click.echo(line)
+            show(line)
 
 
 def _lines(facts: dict[str, Any], indent: str = "  ") -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,14 +121,15 @@ def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[
 
 
 def print_tables(tables: Sequence[Table], format_name: str) -> None:
-    """Print tables on standard output, with a terminal's type if it is one."""
-    import os
+    """Print tables on standard output, as wide as its terminal and with its type if it is one."""
+    from dvae_core.terminal import terminal_width
+    from dvae_reports.tables.formats import map_texts, write_tables
 
-    from rich.console import Console
+    from ..encoding import encodable
 
-    from dvae_reports.tables.formats import write_tables
-
-    console = Console()
-    width = console.width if console.is_terminal else None
-    color = console.is_terminal and not os.environ.get("NO_COLOR")
-    click.echo(write_tables(tables, format_name, width=width, color=bool(color)), nl=False)
+    out, width = sys.stdout, terminal_width(sys.stdout)
+    color = width is not None and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if format_name == "text":
+        # Before the layout: a symbol may become several letters.
+        tables = [map_texts(table, lambda text: encodable(text, out.encoding)) for table in tables]
+    click.echo(write_tables(tables, format_name, width=width, color=color), nl=False)

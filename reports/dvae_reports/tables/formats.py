@@ -15,19 +15,20 @@ from unicodedata import lookup
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from .text_layout import BEST, lay_out
+
 __all__ = [
     "FORMATS",
     "Cell",
     "Column",
     "Section",
     "Table",
+    "map_texts",
     "table_notes",
     "without_empty_columns",
     "write_table",
     "write_tables",
 ]
-
-BEST = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,35 +108,20 @@ def without_empty_columns(table: Table) -> Table:
     return replace(table, columns=[table.columns[i] for i in kept], sections=sections)
 
 
+def map_texts(table: Table, change: Callable[[str], str]) -> Table:
+    """Return the table with every text in it changed, such as for a terminal that lacks some letters."""
+
+    def changed(cell: Cell) -> Cell:
+        return replace(cell, text=change(cell.text), mark=change(cell.mark))
+
+    sections = [Section(change(s.title), [[*map(changed, row)] for row in s.rows]) for s in table.sections]
+    columns = [replace(column, heading=change(column.heading)) for column in table.columns]
+    return Table(change(table.title), columns, sections, [*map(change, table.notes)])
+
+
 def _text(table: Table, width: int | None, color: bool) -> str:
     """Return the table for a terminal or a log."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = RichTable(
-        box=box.SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold", pad_edge=False
-    )
-    for column in table.columns:
-        grid.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=column.is_number)
-    for section in table.sections:
-        if section.title:
-            grid.add_row(Text(section.title, style="italic"))
-        for row in section.rows:
-            grid.add_row(*(Text(_plain(cell), style="bold" if cell.is_best else "") for cell in row))
-        grid.add_section()
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=width or 1000, force_terminal=color, no_color=not color, highlight=False)
-    console.print(grid)
-    for note in table_notes(table, f"{BEST} best"):
-        console.print(Text(note, style="dim"), soft_wrap=width is None)
-    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
-
-
-def _plain(cell: Cell) -> str:
-    """Return a cell's text with its marks."""
-    return f"{cell.text}{BEST if cell.is_best else ''}{cell.mark}"
+    return lay_out(table, table_notes(table, f"{BEST} best"), width, color)
 
 
 def table_notes(table: Table, best: str) -> list[str]:

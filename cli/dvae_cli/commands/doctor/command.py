@@ -31,7 +31,7 @@ def command(as_json: bool, quiet: bool, debug: bool) -> int:
 
     Takes some seconds and needs no network. Exit status 1 if a check fails.
     """
-    from ...console import say
+    from ...console import say, show
     from .self_test import checkup, environment
 
     found = environment()
@@ -41,7 +41,7 @@ def command(as_json: bool, quiet: bool, debug: bool) -> int:
         click.echo(json.dumps({**found, "passed": passed, "checks": [asdict(check) for check in checks]}))
     else:
         for line in [*_environment_lines(found), "", *map(_check_line, checks)]:
-            click.echo(line)
+            show(line)
     return 0 if all(check.passed for check in checks) else FAILED
 
 
