@@ -3,8 +3,8 @@
 python benchmarks/trained_machines.py machines/ --machines digits01-784x20 clusters-80x10
 dvae-eval logz machines/digits01-784x20.npz --method pt-bar --reference modes
 
-Such machines have several basins of unequal weight, and on the way from β = 0 mass moves between them abruptly: they
-are where tempering is slow.  MNIST comes from where `dvae-train` finds it.
+Such machines have several basins of unequal weight, and on the way from β = 0 mass moves between them abruptly:
+they are where tempering is slow.  MNIST comes from where `dvae-train` finds it.
 """
 
 from __future__ import annotations

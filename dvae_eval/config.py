@@ -57,8 +57,8 @@ class LogZConfig:
     )
     reference: Literal["uniform", "fitted", "modes"] = option(
         "uniform",
-        "Reference distribution, at β = 0: uniform, independent units fitted to samples of the machine, or a mixture "
-        "at its modes.",
+        "Reference distribution, at β = 0: uniform, independent units fitted to samples of the machine, or a "
+        "mixture at its modes.",
         choices=("uniform", "fitted", "modes"),
         formerly="base",
     )

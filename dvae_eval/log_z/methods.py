@@ -157,6 +157,8 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     own_limit = (1 - REFEREE_SHARE) * limit if is_fitted else limit
     _adapt_or_resume(run, task, started + PILOT_SHARE * own_limit)
     _advance(run, task, started + own_limit)
+    if is_fitted and task.store:
+        task.store.save(run.state_dict())  # what follows may take as long again
     estimate = _conclude(run, task.n_comparisons)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)

@@ -1,8 +1,8 @@
 """What an estimate from a fitted reference is held against: a run from the uniform one.
 
-A reference that was fitted to a machine's modes or samples knows those that were found.  From it a run may be wrong
-with confidence, all of its own checks passing, by the log of the mass that was not found.  The uniform reference
-knows nothing and misses nothing in particular: slow where there are many basins, it says so itself.
+A reference that was fitted to a machine's modes or samples knows those that were found.  From it a run may be
+wrong with confidence, all of its own checks passing, by the log of the mass that was not found.  The uniform
+reference knows nothing and misses nothing in particular: slow where there are many basins, it says so itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ REFEREE_SHARE, REFEREE_PRECISION = 0.5, 0.03
 # estimate that is refused costs a longer run; a wrong one that is not, everything.
 LARGEST_ERROR, FALSE_ALARM = 0.3, 1e-2
 REMEDY = (
-    "the reference rests on the modes that were found, and what was not found is missing; give more --time-limit or "
-    "--sweeps, or --reference uniform"
+    "the reference rests on the modes that were found, and what was not found is missing; give more --time-limit "
+    "or --sweeps, or --reference uniform"
 )
 
 
@@ -46,7 +46,9 @@ def referee_config(config: LogZConfig, seconds: float, std_err: float) -> LogZCo
     )
 
 
-def referee_checks(log_z: float, std_err: float, other: float, other_err: float, checks: list[Check], n: int) -> list[Check]:
+def referee_checks(
+    log_z: float, std_err: float, other: float, other_err: float, checks: list[Check], n: int
+) -> list[Check]:
     """Return the checks of an estimate against that of a run from the uniform reference of n replicates.
 
     Parameters

@@ -42,9 +42,9 @@ CHUNK, MIN_ITERATIONS = 32, 640
 GROWTH, MARGIN = 2.0, 1.1
 # How many of the target's states a reference is fitted to, and how many iterations lie between them.
 N_FITTED, FIT_EVERY = 1000, 10
-# How often a mixture is fitted, to how many states, and of how many components where one step bridges its distance to
-# the machine, and where a schedule does.  A single step, whose two ends cost next to nothing, need not be accepted
-# as often as those of a schedule.
+# How often a mixture is fitted, to how many states, and of how many components where one step bridges its distance
+# to the machine, and where a schedule does.  A single step, whose two ends cost next to nothing, need not be
+# accepted as often as those of a schedule.
 N_FITS, N_FITTED_MODES, MANY, FEW = 2, 3200, 64, 24
 MODES_STEPS, BRIDGE_RATE, BRIDGE_ROUNDS = 6, 0.3, (60,)
 # Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
@@ -106,7 +106,7 @@ class TemperedRun:
 
         No round begins after the deadline.
         """
-        how = {"deadline": deadline, "progress": progress}
+        how: dict[str, Any] = {"deadline": deadline, "progress": progress}
         self.reference: AnyReference = Reference.uniform(self.machine)
         pilot = self._pilot_from_modes(how) if self.config.reference == "modes" else self._pilot(**how)
         if self.config.reference == "fitted":
@@ -143,7 +143,7 @@ class TemperedRun:
         return pilot if pilot.settled else None
 
     def _laddered(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot:
-        """Return the pilot of a schedule from a mixture of few components: every one has its price at every rung."""
+        """Return the pilot of a schedule from a mixture of few components: each has its price at every rung."""
         self.reference = mixture_of_states(self.machine, states, self.basins, FEW, self.config.seed)
         return self._pilot(MODES_STEPS, key=key, **how)
 

@@ -296,7 +296,7 @@ class _Chunks:
         log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
             raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
-        return Annealing(log_w, self.path.reference.log_z, self.is_reverse, v)
+        return Annealing(log_w, self.path.log_z_0, self.is_reverse, v)
 
     def _size(self) -> int:
         """Return how many chains make a chunk: a power of two that suits the machine's size."""

@@ -418,7 +418,7 @@ def temper_dense(
 
 # --- dense RBMs on the path from a mixture --------------------------------------------------------------------
 
-# What a component adds to a sum of exponentials is left out below exp(-this) of the largest: as much as rounding does.
+# What a component adds to a sum of exponentials is left out below exp(-this) of the largest, as little as rounding.
 NEGLIGIBLE = 16.0
 
 
@@ -474,9 +474,9 @@ def sum_positive(row: Any) -> Any:
 
 @kernel(reassoc=True)
 def mixed_gap(t: Any, field: Any, base: Any) -> Any:
-    """Return Σ log(1 + exp(-|x|)) + max(x, 0) - t max(field, 0) - (1 - t) max(base, 0), x = t field + (1 - t) base.
+    """Return Σ softplus(x) - t max(field, 0) - (1 - t) max(base, 0) over units, x = t field + (1 - t) base.
 
-    The last three terms are nothing where field and base have one sign, and else less the smaller of the two.
+    Beside log(1 + exp(-|x|)) that is nothing where the two have one sign, and else less the smaller of them.
     """
     inner_loop()
     product, linear, s = f32(1), f32(0), f32(1) - t
@@ -510,9 +510,7 @@ def describe_row(field: Any, blocks: Any) -> Any:
 
 
 @kernel()
-def component(
-    t: Any, most: Any, least: Any, field: Any, base: Any, blocks: Any, base_blocks: Any
-) -> Any:
+def component(t: Any, most: Any, least: Any, field: Any, base: Any, blocks: Any, base_blocks: Any) -> Any:
     """Return L_k(t), or -inf once it is sure to be below `least`.
 
     L_k is convex in t, and so every block of units takes something off `most`, the chord between its ends.
@@ -603,7 +601,7 @@ def draw_labels(coins: Any, beta: Any, slots: Any, logs: Any, cumulative: Any, l
 def mixed_energy(
     t: Any, log_p_0: Any, kept: Any, field: Any, bases: Any, logs: Any, total: Any, base_ends: Any, mean_base: Any
 ) -> Any:
-    """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt, `kept` being what the machine's biases of kept units add."""
+    """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt; `kept` is what the machine's biases of kept units add."""
     energy = 0.0
     if t == f32(1):  # all components alike, and the same units: one sum over them
         for k in range(len(logs)):
@@ -705,9 +703,7 @@ def temper_mixture(
             if rung > 0:
                 t = betas[rung - 1]
                 fall[c] = total - components(t, log_p_0, log_p_1, field, bases, blocks, base_blocks, logs[c, 0])
-            slope[c] = mixed_energy(
-                beta[c], log_p_0, kept, field, bases, logs[c, 1], total, base_ends, mean_base
-            )
+            slope[c] = mixed_energy(beta[c], log_p_0, kept, field, bases, logs[c, 1], total, base_ends, mean_base)
         if alone:
             continue
         record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])

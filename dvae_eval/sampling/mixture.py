@@ -1,19 +1,20 @@
-"""The path from a mixture of products, t = 0, to a Boltzmann machine, t = 1.
+"""The path of distributions from a mixture of products, t = 0, to a Boltzmann machine, t = 1.
 
-A mixture whose components stand at the machine's modes spares the path what the one from a uniform reference has to
-do: to move mass between basins.  One categorical unit k is added, which names the component:
+A mixture whose components stand at the machine's modes spares the path what the one from a uniform reference has
+to do: to move mass between basins.  One categorical unit k is added, which names the component:
 
-    p~_t(v, h, k) = exp(t (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - t) (log π_k - A_k + a_k'v + d_k'h)) / K,
+    p~_t(v, h, k) = exp(t (v'Wh + v'Jv/2 + b'v + c'h) + (1 - t) (log π_k - A_k + a_k'v + d_k'h)) / K,
 
-with A_k the log of the k-th product's own normaliser.  Given k it is a machine with other biases, so that block Gibbs
-stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform and free, and
-Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π are theirs: they
-go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, which gives Z_1 = Z as well, they would go as π_k w_k^t.)
+with A_k the log of the k-th product's own normaliser.  Given k it is a machine with other biases, so that block
+Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform and
+free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π are
+theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, they would go as π_k w_k^t.)
 
-Both h and k are summed out where potentials are compared, and k is drawn anew in every sweep: v alone is the state.
+Both h and k are summed out where potentials are compared, and k is drawn anew in every sweep: v is all the state.
 
     log p~_t(v) = log Σ_k exp L_k(t),
-    L_k(t) = t (v'Jv / 2 + b'v) + (1 - t) (log π_k - A_k + a_k'v) + Σ_j softplus(t (c + W'v)_j + (1 - t) d_kj) - log K
+    L_k(t) = t (v'Jv/2 + b'v) + (1 - t) (log π_k - A_k + a_k'v)
+             + Σ_j softplus(t (c + W'v)_j + (1 - t) d_kj) - log K
 """
 
 from __future__ import annotations
@@ -98,21 +99,27 @@ class MixturePath(Path):
         reduced = self.reduced
         if (mixture.b.shape[1:], mixture.c.shape[1:]) != (reduced.b.shape, reduced.c.shape):
             raise ConfigError(
-                f"the reference has {mixture.b.shape[1]} kept and {mixture.c.shape[1]} summed-out units, the machine "
-                f"has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
+                f"the reference has {mixture.b.shape[1]} kept and {mixture.c.shape[1]} summed-out units, the "
+                f"machine has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
             )
-        self.log_z_0, self.weights = mixture.log_z, torch.from_numpy(mixture.weights).to(device)
+        self.mixture, self.weights = mixture, torch.from_numpy(mixture.weights).to(device)
         self.log_constants = torch.from_numpy(mixture.log_constants).to(device)
         self.a, self.d = (torch.from_numpy(x).to(device, dtype) for x in (mixture.b, mixture.c))
+
+    @property
+    def log_z_0(self) -> float:
+        """Log Z at t = 0, nats."""
+        return self.mixture.log_z
 
     def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
         """Return L_k(t), float64, shape (n, K), of states (n, n_kept)."""
         field = (self.c + (v @ self.W if vW is None else vW)).double()
         of_components = self.log_constants + v.double() @ self.a.double().T
-        shared = beta * (v.double() @ self.b.double() + self.pairs(v)) + self.log_z_0
+        shared = beta * (v.double() @ self.b.double() + self.pairs(v)) + self.mixture.log_z
         # One component at a time: all of them would be K times as large as anything else.
         hidden = [
-            softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64) for d in self.d.double()
+            softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64)
+            for d in self.d.double()
         ]
         return shared[:, None] + (1 - beta) * of_components + torch.stack(hidden, -1)
 

@@ -1,8 +1,8 @@
 """Mixtures of products at a machine's modes, as references that a path starts from.
 
 The first stands at the mean-field modes, weighed by their bounds; those after it are fitted by expectation
-maximisation to states that the run before visited.  Whatever neither knows is missing: a mixture that lacks a basin
-leads to an estimate that is confidently too low.
+maximisation to states that the run before visited.  Whatever neither knows is missing: a mixture that lacks a
+basin leads to an estimate that is confidently too low.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _mixture(weights: Float, means: Float, means_h: Float) -> MixtureReference:
     """Return the mixture of components with these weights and means, and a uniform one."""
     weights = np.append((1 - UNIFORM) * weights / weights.sum(), UNIFORM)
     b, c = (
-        np.concatenate((logit(np.clip(m, MARGIN, 1 - MARGIN)), np.zeros((1, m.shape[1])))) for m in (means, means_h)
+        np.concatenate((logit(np.clip(m, MARGIN, 1 - MARGIN)), np.zeros((1, m.shape[1]))))
+        for m in (means, means_h)
     )
     return MixtureReference(weights, b, c)
 
@@ -113,7 +114,8 @@ def _unseen(reduced: Reduced, basins: Basins, weights: Float, means: Float) -> N
     """Return which modes no component covers: one would give them less than exp(-n) of what their own does."""
     own = np.array([_log_density(m, m) for m in basins.means])
     covered = np.array([max(_log_density(m, other) for other in means) for m in basins.means])
-    return covered < own - 5 - 0.1 * means.shape[1]
+    is_unseen: NDArray[np.bool_] = covered < own - 5 - 0.1 * means.shape[1]
+    return is_unseen
 
 
 def _log_density(p: Float, means: Float) -> float:

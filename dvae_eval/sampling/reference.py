@@ -56,7 +56,9 @@ class Reference:
         is_on: NDArray[np.bool_] = rng.random((n, len(self.b))) < np.exp(-np.logaddexp(0, -self.b))
         return is_on
 
-    def path(self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Path:
+    def path(
+        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> Path:
         """Return the path from here to a machine, as tensors."""
         return Path(machine, self, device, dtype)
 
@@ -142,6 +144,11 @@ class Path:
             for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
         )
         self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, dtype)
+
+    @property
+    def log_z_0(self) -> float:
+        """Log Z at β = 0, nats."""
+        return self.reference.log_z
 
     def field(self, v: Tensor, beta: float, vW: Tensor) -> Tensor:
         """Return the logits of the summed-out units given v: c_β + β v'W."""

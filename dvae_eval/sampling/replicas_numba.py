@@ -62,7 +62,7 @@ class DenseModel:
         (n, m), self.n_kept = reduced.W.shape, len(b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
-        self.arrays = (
+        self.arrays: Any = (
             *(_filled(reduced.W, self.width_v), _filled(reduced.c - c), _padded(c, width)),
             *(_filled(reduced.W.T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
         )
@@ -123,7 +123,7 @@ class MixtureModel:
         own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
         d = np.abs(np.pad(base, ((0, 0), (0, width - m)), constant_values=NEVER))
         starts = np.arange(0, width, kernels.SHORT_PRODUCT)
-        self.arrays = (
+        self.arrays: Any = (
             *(_filled(W, self.width_v), own, _padded(base, width)),
             *(_filled(W.T, width), own_v, _padded(mixture.b, self.width_v)),
             np.log(mixture.weights) - np.logaddexp(0, mixture.b).sum(1),

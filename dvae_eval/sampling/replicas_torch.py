@@ -208,9 +208,7 @@ class MixtureTorchReplicas(TorchReplicas):
     def _log_weights(self, betas: Tensor, field: Tensor) -> Tensor:
         """Return log p~_t(v, k), float64, (n_replicates, n_rungs, K), of all chains at `betas` (n_rungs, 1)."""
         of_components = self.constants + (self._v @ self.a.T).double()
-        hidden = [
-            softplus((d + betas * (field - d)).double(), threshold=40).sum(-1) for d in self.d
-        ]
+        hidden = [softplus((d + betas * (field - d)).double(), threshold=40).sum(-1) for d in self.d]
         return betas * self._kept()[..., None] + (1 - betas) * of_components + torch.stack(hidden, -1)
 
     def _kept(self) -> Tensor:
@@ -241,7 +239,9 @@ class MixtureTorchReplicas(TorchReplicas):
         up = self._log_weights(self.betas.roll(-1, 0), field).logsumexp(-1) - total
         down = self._log_weights(self.betas.roll(1, 0), field).logsumexp(-1) - total
         of_components = self.constants + (self._v @ self.a.T).double()
-        means = [((d + self.betas * (field - d)).sigmoid() * (field - d)).sum(-1, dtype=torch.float64) for d in self.d]
+        means = [
+            ((d + self.betas * (field - d)).sigmoid() * (field - d)).sum(-1, dtype=torch.float64) for d in self.d
+        ]
         slopes = self._kept()[..., None] - of_components + torch.stack(means, -1)
         return -up[:, :-1], -down[:, 1:], (own.softmax(-1) * slopes).sum(-1)
 

@@ -74,13 +74,15 @@ def make_replicas(
         v = _drawn(reference, shape, seed, round)
     if v.shape != shape:
         raise ConfigError(f"first states have shape {v.shape}; give (n_replicates, n_rungs, n_kept) = {shape}")
-    model = (reduced, reference, schedule, v, seed, round, exchange, energies == "joint")
-    is_mixture = isinstance(reference, MixtureReference)
-    if torch.device(device).type == "cpu" and not (is_mixture and reduced.J is not None) and has_numba():
+    settings = (schedule, v, seed, round, exchange, energies == "joint")
+    has_pairs = isinstance(reference, MixtureReference) and reduced.J is not None
+    if torch.device(device).type == "cpu" and not has_pairs and has_numba():
         from .replicas_numba import CompiledReplicas
 
-        return CompiledReplicas(*model, threads)
-    return (MixtureTorchReplicas if is_mixture else TorchReplicas)(*model, device)
+        return CompiledReplicas(reduced, reference, *settings, threads)
+    if isinstance(reference, MixtureReference):
+        return MixtureTorchReplicas(reduced, reference, *settings, device)
+    return TorchReplicas(reduced, reference, *settings, device)
 
 
 def has_numba() -> bool:
