@@ -418,7 +418,7 @@ def temper_dense(
 
 # --- dense RBMs on the path from a mixture --------------------------------------------------------------------
 
-# What a component adds to a sum of exponentials is left out below exp(-this) of the largest, as little as rounding.
+# What a component adds to a sum of exponentials is left out below exp(-this) of the largest: no more than rounding
 NEGLIGIBLE = 16.0
 
 

@@ -6,9 +6,9 @@ to do: to move mass between basins.  One categorical unit k is added, which name
     p~_t(v, h, k) = exp(t (v'Wh + v'Jv/2 + b'v + c'h) + (1 - t) (log π_k - A_k + a_k'v + d_k'h)) / K,
 
 with A_k the log of the k-th product's own normaliser.  Given k it is a machine with other biases, so that block
-Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform and
-free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π are
-theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, they would go as π_k w_k^t.)
+Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform
+and free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π
+are theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, as π_k w_k^t.)
 
 Both h and k are summed out where potentials are compared, and k is drawn anew in every sweep: v is all the state.
 

@@ -106,8 +106,8 @@ class DenseChains:
 
     def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
         """Run the kernel."""
-        states = (self.words_v, self.random)
-        kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *replicates)
+        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
+        kernels.temper_dense(n, mode, joint, start, betas, *rest)
 
 
 class MixtureModel:
@@ -143,8 +143,8 @@ class MixtureChains(DenseChains):
 
     def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
         """Run the kernel."""
-        states = (self.words_v, self.random)
-        kernels.temper_mixture(n, mode, start, betas, *self.model.arrays, *states, *replicates)
+        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
+        kernels.temper_mixture(n, mode, start, betas, *rest)
 
 
 class SparseModel:
