@@ -93,12 +93,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--machines", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--updates", type=int, help="so many for every machine: does it run?")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for name in args.machines:
         if not (path := args.folder / f"{name}.npz").exists():
-            np.savez_compressed(path, **trained(RECIPES[name]))
+            recipe = RECIPES[name]._replace(**({"n_updates": args.updates} if args.updates else {}))
+            np.savez_compressed(path, **trained(recipe))
             print(path, flush=True)
 
 
