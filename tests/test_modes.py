@@ -17,6 +17,7 @@ from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from dvae_eval.sampling import modes, replicas_numba, tempering
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.basins import Basins, find_basins
+from dvae_eval.sampling.lower_bound import LowerBound
 from dvae_eval.sampling.mixture import MixturePath, MixtureReference
 from dvae_eval.sampling.modes import mixture_of_modes, mixture_of_states
 from dvae_eval.sampling.schedule import Schedule
@@ -427,7 +428,8 @@ def test_a_hidden_mode_is_seen_by_the_uniform_run(monkeypatch):
     machine, exact = planted(11, (14, 40), 0.4)
     basins = find_basins(machine.reduced(), 0)
     assert basins.bounds[1] > basins.bounds[0] - 1e-6
-    monkeypatch.setattr(tempered, "find_basins", lambda *_: Basins(basins.means[1:2], basins.bounds[1:2]))
+    seen = Basins(basins.means[1:2], basins.bounds[1:2], LowerBound(basins.bounds[1], basins.means[1:2]))
+    monkeypatch.setattr(tempered, "find_basins", lambda *_: seen)
     fit = modes._mixture
 
     def blind(weights, means, means_h):
