@@ -55,10 +55,11 @@ class LogZConfig:
         "What exchanges and BAR look at: one side summed out, or the joint energy (the paper).",
         choices=("reduced", "joint"),
     )
-    reference: Literal["uniform", "fitted"] = option(
+    reference: Literal["uniform", "fitted", "modes"] = option(
         "uniform",
-        "Reference distribution, at β = 0: uniform, or independent units fitted to samples of the machine.",
-        choices=("uniform", "fitted"),
+        "Reference distribution, at β = 0: uniform, independent units fitted to samples of the machine, or a "
+        "mixture at its modes.",
+        choices=("uniform", "fitted", "modes"),
         formerly="base",
     )
     n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
@@ -72,6 +73,8 @@ class LogZConfig:
         validate(self)
         if 0 < self.n_sweeps < 20:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
+        if self.reference == "modes" and self.energies == "joint":
+            raise ConfigError("--energies joint: a reference of modes has reduced energies only; leave out either")
 
 
 # Settings by name.  Appendix H.1 of the paper; its estimates are repeated runs.

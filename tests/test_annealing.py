@@ -140,7 +140,7 @@ def test_energies_that_are_only_scaled_are_rejected(make, monkeypatch):
         hidden = softplus(path.c + vW).sum(-1, dtype=torch.float64)
         return (new - old) * (hidden + (v @ path.b).double() + path.pairs(v))
 
-    monkeypatch.setattr(annealing, "_log_ratio", scaled)
+    monkeypatch.setattr(Path, "log_ratio", scaled)
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 10
 
@@ -148,23 +148,21 @@ def test_energies_that_are_only_scaled_are_rejected(make, monkeypatch):
 @pytest.mark.parametrize("make", MACHINES)
 def test_weights_taken_after_the_sweep_are_rejected(make, monkeypatch):
     """p~_β(v_t) / p~_β'(v_t), with v_t drawn at β in place of β'."""
-    original, generator = annealing._log_ratio, torch.Generator().manual_seed(0)
+    original, generator = Path.log_ratio, torch.Generator().manual_seed(0)
 
     def late(path, v, vW, old, new):
-        v = annealing._sweep(path, v, vW, new, path.reduced.blocks, generator)
+        v = path.sweep(v, vW, new, path.reduced.blocks, generator)
         return original(path, v, v @ path.W, old, new)
 
-    monkeypatch.setattr(annealing, "_log_ratio", late)
+    monkeypatch.setattr(Path, "log_ratio", late)
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 10
 
 
 @pytest.mark.parametrize("make", MACHINES)
 def test_sweeps_at_the_wrong_temperature_are_rejected(make, monkeypatch):
-    original = annealing._sweep
-    monkeypatch.setattr(
-        annealing, "_sweep", lambda path, v, vW, beta, *rest: original(path, v, vW, beta**2, *rest)
-    )
+    original = Path.sweep
+    monkeypatch.setattr(Path, "sweep", lambda path, v, vW, beta, *rest: original(path, v, vW, beta**2, *rest))
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 5
 
@@ -199,7 +197,7 @@ def pair_counts(machine, blocks, seed, n=100_000):
     """Return how often the kernel at β = 1 goes from each state to each other, in equilibrium."""
     path = Path(machine, dtype=torch.float32)
     v = torch.from_numpy(exact_samples(machine, n, seed)).float()
-    after = annealing._sweep(path, v, v @ path.W, 1.0, blocks, torch.Generator().manual_seed(seed))
+    after = path.sweep(v, v @ path.W, 1.0, blocks, torch.Generator().manual_seed(seed))
     code = 2.0 ** torch.arange(v.shape[1])
     n_states = 1 << v.shape[1]
     pairs = ((v @ code) * n_states + after @ code).long()

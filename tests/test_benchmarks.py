@@ -10,6 +10,7 @@ import pytest
 
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.presets import PRESETS
+from dvae_eval.readers import read_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,6 +36,14 @@ def test_train_step_by_parts(tmp_path):
     # Two repeats: medians are means, so the parts add up.
     assert sum(part["ms"] for part in parts.values()) == pytest.approx(found["step"]["ms"])
     assert printed.splitlines()[-1].startswith("step")
+
+
+def test_machines_are_trained(tmp_path):
+    """So early they know which units are mostly on, and no more; the file is one that logz reads."""
+    run("benchmarks/trained_machines.py", str(tmp_path), "--machines", "clusters-80x10", "--updates", "200")
+    found = read_machine(tmp_path / "clusters-80x10.npz").machine
+    assert found.W.shape == (80, 10)
+    assert 0 < abs(found.W).max() < 1
 
 
 def test_log_z_against_cpu_seconds(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,8 @@ def run_pilot(
     exchange_rate: float,
     *,
     ordered: NDArray[np.uint8] | None,
+    steps: int = FIRST_RUNGS,
+    rounds: Sequence[int] = ROUNDS,
     key: int = 0,
     deadline: float = math.inf,
     progress: Callable[[int, int], None] | None = None,
@@ -72,28 +74,32 @@ def run_pilot(
         Makes the replicas of a round from (schedule, number of the round, states or None).
     exchange_rate : float
         What neighbours shall exchange at.
-    ordered : uint8, shape (n, FIRST_RUNGS + 1, n_kept), optional
+    ordered : uint8, shape (n, steps + 1, n_kept), optional
         States in which the last n replicates start; all others are annealed from β = 0.
+    steps : int
+        Of the first schedule, which are equal.
+    rounds : sequence of int
+        Iterations of every round.
     key : int
         Tells this pilot's random numbers from those of another with the same seed.
     deadline : float
         On the clock of `time.monotonic`: no round begins after it.
     """
-    first, schedule = 100 * (key + 1), Schedule.uniform(FIRST_RUNGS)
+    first, schedule = 100 * (key + 1), Schedule.uniform(steps)
     v = _first_states(make(schedule, first, None), ordered)
-    for round, n_iterations in enumerate(ROUNDS, 1):
+    for round, n_iterations in enumerate(rounds, 1):
         replicas = make(schedule, first + round, v)
         works = replicas.run(n_iterations).after(n_iterations // 5)
         rates = works.exchange_rates
         if progress:
-            progress(round, len(ROUNDS))
+            progress(round, len(rounds))
         following = schedule.equalised(1 - rates, exchange_rate)
         settled = following.n_steps == schedule.n_steps and bool(np.abs(rates - rates.mean()).max() < TOLERANCE)
-        if settled or round == len(ROUNDS) or time.monotonic() > deadline:
+        if settled or round == len(rounds) or time.monotonic() > deadline:
             break
         v = np.ascontiguousarray(replicas.v[:, _nearest(schedule, following)])
         schedule = following
-    return Pilot(schedule, replicas.v, _shift(works), sum(ROUNDS[:round]), settled)
+    return Pilot(schedule, replicas.v, _shift(works), sum(rounds[:round]), settled)
 
 
 def _first_states(replicas: Replicas, ordered: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

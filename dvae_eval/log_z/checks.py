@@ -39,12 +39,12 @@ ABRUPT = 0.3
 MORE = "use more --sweeps, or a smaller --precision"
 
 
-def student_limit(n_independent: int, n_checks: int = 1) -> float:
-    """Return how many standard errors a sound difference exceeds with probability FALSE_ALARM (Student's t).
+def student_limit(n_independent: int, n_checks: int = 1, alarm: float = FALSE_ALARM) -> float:
+    """Return how many standard errors a sound difference exceeds with probability `alarm` (Student's t).
 
     With `n_checks` such differences, the probability holds for all of them together.
     """
-    return float(stats.t.ppf(1 - FALSE_ALARM / 2 / n_checks, n_independent - 1))
+    return float(stats.t.ppf(1 - alarm / 2 / n_checks, n_independent - 1))
 
 
 def check_bridge(

@@ -30,6 +30,7 @@ from .checks import (
     student_limit,
 )
 from .post_run import post_run_diagnostics
+from .referee import REFEREE_SHARE, referee_checks, referee_config, referee_details
 from .renewal import promised_share
 from .run import HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich
@@ -152,12 +153,42 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset)
     run.compile_kernels()
     limit, started = _time_limit(task.config), time.monotonic()
-    _adapt_or_resume(run, task, started + PILOT_SHARE * limit)
-    _advance(run, task, started + limit)
+    is_fitted = task.config.reference != "uniform"
+    own_limit = (1 - REFEREE_SHARE) * limit if is_fitted else limit
+    _adapt_or_resume(run, task, started + PILOT_SHARE * own_limit)
+    _advance(run, task, started + own_limit)
+    if is_fitted and task.store:
+        task.store.save(run.state_dict())  # what follows may take as long again
     estimate = _conclude(run, task.n_comparisons)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
-    return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
+    if task.config.sandwich:
+        estimate = _bracketed(run, estimate, task.progress)
+    return _refereed(estimate, task, started + limit - time.monotonic()) if is_fitted else estimate
+
+
+def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
+    """Return an estimate from a fitted reference with the checks against a run from the uniform one."""
+    if math.isinf(seconds) and not task.config.n_sweeps:
+        seconds = AUTO_SECONDS
+    config, progress = referee_config(task.config, seconds, estimate.std_err), task.progress
+
+    def tell(phase: str, done: int, total: int, log_z: float | None, std_err: float | None) -> None:
+        if progress:
+            progress(f"{phase} from the uniform reference", done, total, log_z, std_err)
+
+    # Two estimates: the other one needs no diagnostics for figures.
+    own = replace(task, config=config, progress=tell, store=None, n_comparisons=max(2, task.n_comparisons))
+    other = estimate_by_tempering(own)
+    checks = referee_checks(
+        estimate.log_z, estimate.std_err, other.log_z, other.std_err, other.checks, config.n_replicates
+    )
+    found = referee_details(other.log_z, other.std_err, other.diagnostics)
+    return replace(
+        estimate,
+        checks=[*estimate.checks, *checks],
+        diagnostics={**estimate.diagnostics, "referee": found},
+    )
 
 
 def _time_limit(config: LogZConfig) -> float:
@@ -351,4 +382,8 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
         "n_chains": config.n_chains,
         "stopped": "sweeps",
     }
-    return Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)
+    estimate = Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)
+    if config.reference == "uniform":
+        return estimate
+    # Sweeps are steps of annealing here, and none of the other run's.
+    return _refereed(estimate, replace(task, config=replace(config, n_sweeps=0)), AUTO_SECONDS)

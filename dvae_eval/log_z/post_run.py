@@ -13,7 +13,8 @@ from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
 from ..machine import Machine
 from ..numbers import std_err_of_mean
-from ..sampling.reference import Path, Reference, binary_states
+from ..sampling.mixture import AnyReference
+from ..sampling.reference import Reference, binary_states
 from ..sampling.replicas import Works
 from .run import TemperedRun
 from .with_pymbar import mbar
@@ -86,7 +87,7 @@ def _integral(run: TemperedRun, works: Works) -> dict[str, Any]:
 
 
 def reduced_potentials(
-    machine: Machine, betas: ArrayLike, v: ArrayLike, reference: Reference | None = None
+    machine: Machine, betas: ArrayLike, v: ArrayLike, reference: AnyReference | None = None
 ) -> Float:
     """Return u_kn[k, n] = -log p~_{β_k}(v_n), float64, shape (K + 1, N), nats.
 
@@ -96,7 +97,7 @@ def reduced_potentials(
         Inverse temperatures.
     v : {0, 1}, shape (N, n_kept)
         States of the kept units, for MBAR grouped by rung.
-    reference : Reference, optional
+    reference : Reference or MixtureReference, optional
         Where the path starts; uniform unless given.
 
     Raises
@@ -104,7 +105,7 @@ def reduced_potentials(
     DataError
         If `v` holds no binary states of the kept units.
     """
-    path, levels = Path(machine, reference), np.asarray(betas, np.float64).tolist()
+    path, levels = (reference or Reference.uniform(machine)).path(machine), np.asarray(betas, np.float64).tolist()
     states = torch.from_numpy(binary_states(path.reduced, v))
     u_kn = np.empty((len(levels), len(states)))
     size = max(1, BLOCK_VALUES // max(1, len(path.c)))

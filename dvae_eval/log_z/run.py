@@ -19,11 +19,13 @@ from ..machine import Machine, Reduced
 from ..runtime.memory_estimate import tempering_bytes
 from ..sampling.basins import find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
+from ..sampling.mixture import AnyReference, MixtureReference
+from ..sampling.modes import mixture_of_modes, mixture_of_states
 from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
-from .adapt import FIRST_RUNGS, run_pilot
+from .adapt import FIRST_RUNGS, Pilot, run_pilot
 from .bar import Bridge, WorkSums, bridge_of_sums
 from .renewal import Renewal
 
@@ -40,6 +42,11 @@ CHUNK, MIN_ITERATIONS = 32, 640
 GROWTH, MARGIN = 2.0, 1.1
 # How many of the target's states a reference is fitted to, and how many iterations lie between them.
 N_FITTED, FIT_EVERY = 1000, 10
+# How often a mixture is fitted, to how many states, and of how many components where one step bridges its distance
+# to the machine, and where a schedule does.  A single step, whose two ends cost next to nothing, need not be
+# accepted as often as those of a schedule.
+N_FITS, N_FITTED_MODES, MANY, FEW = 2, 3200, 64, 24
+MODES_STEPS, BRIDGE_RATE, BRIDGE_ROUNDS = 6, 0.3, (60,)
 # Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
 HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
 HALF_UNIT_64 = 2.0**-53
@@ -88,25 +95,57 @@ class TemperedRun:
 
     def compile_kernels(self) -> None:
         """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
-        replicas = make_replicas(self.machine, Schedule.uniform(1), 2, 0, 0, self.device)
+        is_mixture = self.config.reference == "modes"
+        reference = mixture_of_modes(self.machine, self.basins) if is_mixture else None
+        replicas = make_replicas(self.machine, Schedule.uniform(1), 2, 0, 0, self.device, reference=reference)
         replicas.anneal(1)
         replicas.run(1)
 
     def adapt(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
-        """Adapt the schedule in a pilot run, or two for a fitted reference; no round begins after the deadline."""
-        ordered = self.basins.draw(self.config.n_replicates // 2, FIRST_RUNGS + 1, self.config.seed)
-        self.reference = Reference.uniform(self.machine)
-        how: dict[str, Any] = {"ordered": ordered, "deadline": deadline, "progress": progress}
-        pilot = run_pilot(self._make, self.config.exchange_rate, **how)
+        """Adapt the schedule in a pilot run, and in another for every fit of the reference.
+
+        No round begins after the deadline.
+        """
+        how: dict[str, Any] = {"deadline": deadline, "progress": progress}
+        self.reference: AnyReference = Reference.uniform(self.machine)
+        pilot = self._pilot_from_modes(how) if self.config.reference == "modes" else self._pilot(**how)
         if self.config.reference == "fitted":
             self.replicas = self._make(pilot.schedule, 0, pilot.v)
             self.reference = fitted_reference(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
-            pilot = run_pilot(self._make, self.config.exchange_rate, key=1, **how)
+            pilot = self._pilot(key=1, **how)
         self.settled = pilot.settled
         self._require_memory(len(pilot.schedule.betas))
         self.replicas = self._make(pilot.schedule, 0, pilot.v)
         self.sums = WorkSums(pilot.shift, self.config.n_replicates, self.chunk)
         self.renewal = Renewal(self.config.n_replicates, len(pilot.schedule.betas))
+
+    def _pilot(self, steps: int = FIRST_RUNGS, **how: Any) -> Pilot:
+        """Return the pilot from the present reference; half of its replicates start in basins."""
+        ordered = self.basins.draw(self.config.n_replicates // 2, steps + 1, self.config.seed)
+        how = {"exchange_rate": self.config.exchange_rate, **how}
+        return run_pilot(self._make, ordered=ordered, steps=steps, **how)
+
+    def _pilot_from_modes(self, how: dict[str, Any]) -> Pilot:
+        """Return the pilot from a mixture at the machine's modes, fitted again and again to what it leads to."""
+        self.reference = mixture_of_modes(self.machine, self.basins)
+        pilot = self._pilot(MODES_STEPS, **how)
+        for key in range(1, N_FITS + 1):
+            self.replicas = self._make(pilot.schedule, key, pilot.v)
+            states = self.target_samples(N_FITTED_MODES, FIT_EVERY, FIT_EVERY)
+            pilot = self._bridged(states, 2 * key, how) or self._laddered(states, 2 * key + 1, how)
+        return pilot
+
+    def _bridged(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot | None:
+        """Return the pilot of a single step from a mixture of many components; None if that is too long a one."""
+        self.reference = mixture_of_states(self.machine, states, self.basins, MANY, self.config.seed)
+        bridge = {**how, "exchange_rate": min(BRIDGE_RATE, self.config.exchange_rate), "rounds": BRIDGE_ROUNDS}
+        pilot = self._pilot(1, key=key, **bridge)
+        return pilot if pilot.settled else None
+
+    def _laddered(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot:
+        """Return the pilot of a schedule from a mixture of few components: each has its price at every rung."""
+        self.reference = mixture_of_states(self.machine, states, self.basins, FEW, self.config.seed)
+        return self._pilot(MODES_STEPS, key=key, **how)
 
     def _require_memory(self, n_rungs: int) -> None:
         """Raise ConfigError if the replicas on so many rungs would not fit."""
@@ -199,8 +238,7 @@ class TemperedRun:
         """Return all that is needed to continue, as plain arrays."""
         return {
             "betas": self.replicas.schedule.betas,
-            "reference_b": self.reference.b,
-            "reference_c": self.reference.c,
+            **{f"reference_{name}": value for name, value in self.reference.state_dict().items()},
             "settled": np.array(self.settled),
             "n_iterations": np.array(self.n_iterations),
             "next_check": np.array(self.next_check),
@@ -211,7 +249,8 @@ class TemperedRun:
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go back to what `state_dict` returned, instead of adapting the schedule."""
-        self.reference = Reference(state["reference_b"], state["reference_c"])
+        parameters = _below(state, "reference_")
+        self.reference = MixtureReference(**parameters) if "weights" in parameters else Reference(**parameters)
         self.settled = bool(state["settled"])
         self.n_iterations, self.next_check = int(state["n_iterations"]), int(state["next_check"])
         self.replicas = self._make(Schedule(state["betas"]), 0, None)

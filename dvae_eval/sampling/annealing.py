@@ -23,13 +23,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.rng import torch_generator
 
 from ..machine import Machine
 from ..numbers import effective_sample_size, log_mean_exp
+from .mixture import AnyReference
 from .reference import Path, Reference, binary_states
 from .schedule import Schedule
 
@@ -163,7 +163,7 @@ def annealed_importance_sampling(
     n_chains: int,
     seed: int,
     *,
-    reference: Reference | None = None,
+    reference: AnyReference | None = None,
     device: str = "cpu",
     threads: int = 1,
     progress: Progress | None = None,
@@ -201,11 +201,10 @@ def annealed_importance_sampling(
     """
     if n_chains < 1:
         raise ConfigError(f"n_chains is {n_chains}; give 1 or more")
-    path = Path(machine, reference, device, torch.float32)
-    start = torch.sigmoid(path.kept_field(0.0))
+    path = (reference or Reference.uniform(machine)).path(machine, device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
-        return _bernoulli(start.expand(chains.stop - chains.start, -1), generator)
+        return path.draw(chains.stop - chains.start, generator)
 
     chunks = _Chunks(path, _schedule(betas), n_chains, False, progress)
     return chunks.run(draw, seed, threads)
@@ -217,7 +216,7 @@ def reverse_ais(
     betas: ArrayLike,
     seed: int,
     *,
-    reference: Reference | None = None,
+    reference: AnyReference | None = None,
     device: str = "cpu",
     threads: int = 1,
     progress: Progress | None = None,
@@ -246,7 +245,7 @@ def reverse_ais(
         If a weight is nan or infinite.
     """
     states = torch.from_numpy(binary_states(machine.reduced(), samples))
-    path = Path(machine, reference, device, torch.float32)
+    path = (reference or Reference.uniform(machine)).path(machine, device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
         return states[chains].to(generator.device, torch.float32)
@@ -297,7 +296,7 @@ class _Chunks:
         log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
             raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
-        return Annealing(log_w, self.path.reference.log_z, self.is_reverse, v)
+        return Annealing(log_w, self.path.log_z_0, self.is_reverse, v)
 
     def _size(self) -> int:
         """Return how many chains make a chunk: a power of two that suits the machine's size."""
@@ -315,9 +314,9 @@ class _Chunks:
             if self.cancelled.is_set():
                 break
             vW = v @ self.path.W
-            log_w += _log_ratio(self.path, v, vW, old, new)
+            log_w += self.path.log_ratio(v, vW, old, new)
             if i < len(steps):
-                v = _sweep(self.path, v, vW, new, self.blocks, generator)
+                v = self.path.sweep(v, vW, new, self.blocks, generator)
             if i % report_every == 0 or i == len(steps):
                 self._tick(len(v) * (i - (i - 1) // report_every * report_every))
         return log_w, v.byte()
@@ -328,36 +327,6 @@ class _Chunks:
             with self.lock:
                 self.done += n_steps
                 self.progress(self.done, self.n_chains * (len(self.betas) - 1))
-
-
-def _log_ratio(path: Path, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
-    """Return log p~_new(v) - log p~_old(v), float64, shape (n,).
-
-    Differences are taken unit by unit before they are summed, which keeps their digits.
-    """
-    hidden = softplus(path.field(v, new, vW)).sub_(softplus(path.field(v, old, vW)))
-    kept = v @ (path.b - path.b_0)
-    return hidden.sum(-1, dtype=torch.float64) + (new - old) * (kept.double() + path.pairs(v))
-
-
-def _sweep(
-    path: Path, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
-) -> Tensor:
-    """Draw the summed-out units given the kept ones, and these given all others, class by class."""
-    h = _bernoulli(path.field(v, beta, vW).sigmoid_(), generator)
-    field = torch.add(path.kept_field(beta), h @ path.W.T, alpha=beta)
-    if path.J is None:
-        return _bernoulli(field.sigmoid_(), generator)
-    v = v.clone()
-    for block in blocks:
-        p = torch.add(field[:, block], v @ path.J[:, block], alpha=beta).sigmoid_()
-        v[:, block] = _bernoulli(p, generator)
-    return v
-
-
-def _bernoulli(p: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw 0 or 1 with probabilities p."""
-    return torch.rand(p.shape, generator=generator, device=p.device).lt_(p)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["EVEN_ODD", "GIBBS_ONLY", "RANDOM", "temper_dense", "temper_sparse"]
+__all__ = ["EVEN_ODD", "GIBBS_ONLY", "RANDOM", "temper_dense", "temper_mixture", "temper_sparse"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -414,6 +414,303 @@ def temper_dense(
         record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])
         exchange(start + i, mode, forward[i], reverse[i], rungs, last_end, trips, coins)
         place(betas, rungs, beta, up, down)
+
+
+# --- dense RBMs on the path from a mixture --------------------------------------------------------------------
+
+# What a component adds to a sum of exponentials is left out below exp(-this) of the largest: no more than rounding
+NEGLIGIBLE = 16.0
+
+
+@kernel()
+def draw_rows_of(random: Any, beta: Any, fields: Any, bases: Any, labels: Any, bits: Any) -> None:
+    """Draw all units of all chains, whose fields are β G + (1 - β) of the base that the chain's label says.
+
+    `bases` has shape (K, width), `labels` (n_chains,); see `draw_rows` for the others.
+    """
+    inner_loop()
+    n_chains, width = bits.shape
+    n_rungs = n_chains // len(random)
+    for chain in range(n_chains):
+        s, own, rest, base = random[chain // n_rungs], beta[chain], f32(1) - beta[chain], bases[labels[chain]]
+        for j in range(width):
+            a, b, c, d = s[0, j], s[1, j], s[2, j], s[3, j]
+            number = u32(rotated(u32(a + d), 7) + a)
+            shifted = u32(b << u32(9))
+            c, d = u32(c ^ a), u32(d ^ b)
+            s[0, j], s[1, j], s[2, j], s[3, j] = u32(a ^ d), u32(b ^ c), u32(c ^ shifted), rotated(d, 11)
+            bits[chain, j] = bernoulli(own * fields[chain, j] + rest * base[j], number)
+
+
+@kernel(reassoc=True)
+def dot_bits(bits: Any, weights: Any) -> Any:
+    """Return the sum of the weights of the units that are on, float64."""
+    inner_loop()
+    total = 0.0
+    for i in range(len(bits)):
+        total += f64(f32(bits[i]) * weights[i])
+    return total
+
+
+@kernel(reassoc=True)
+def log_one_plus(row: Any) -> Any:
+    """Return Σ log(1 + exp(-|x|)) of at most SHORT_PRODUCT units."""
+    inner_loop()
+    product = f32(1)
+    for j in range(len(row)):
+        product *= f32(1) + exp_minus(abs(row[j]))
+    return np.log(f64(product))
+
+
+@kernel(reassoc=True)
+def sum_positive(row: Any) -> Any:
+    """Return Σ max(x, 0), float64."""
+    inner_loop()
+    total = 0.0
+    for j in range(len(row)):
+        total += f64(max(row[j], f32(0)))
+    return total
+
+
+@kernel(reassoc=True)
+def mixed_gap(t: Any, field: Any, base: Any) -> Any:
+    """Return Σ softplus(x) - t max(field, 0) - (1 - t) max(base, 0) over units, x = t field + (1 - t) base.
+
+    Beside log(1 + exp(-|x|)) that is nothing where the two have one sign, and else less the smaller of them.
+    """
+    inner_loop()
+    product, linear, s = f32(1), f32(0), f32(1) - t
+    for j in range(len(field)):
+        p, q = t * field[j], s * base[j]
+        product *= f32(1) + exp_minus(abs(p + q))
+        linear += min(max(p, f32(0)), max(-q, f32(0))) + min(max(-p, f32(0)), max(q, f32(0)))
+    return np.log(f64(product)) - f64(linear)
+
+
+@kernel(reassoc=True)
+def mixed_slope(t: Any, field: Any, base: Any) -> Any:
+    """Return the mean of Σ h_j (field_j - base_j) over h given x."""
+    inner_loop()
+    total, s = 0.0, f32(1) - t
+    for j in range(len(field)):
+        x = t * field[j] + s * base[j]
+        e = exp_minus(abs(x))
+        total += f64((f32(1) if x > f32(0) else e) / (f32(1) + e) * (field[j] - base[j]))
+    return total
+
+
+@kernel()
+def describe_row(field: Any, blocks: Any) -> Any:
+    """Return Σ softplus(field), and write Σ log(1 + exp(-|field|)) of every block of units."""
+    total = sum_positive(field)
+    for block in range(len(blocks)):
+        blocks[block] = log_one_plus(field[SHORT_PRODUCT * block : SHORT_PRODUCT * (block + 1)])
+        total += blocks[block]
+    return total
+
+
+@kernel()
+def component(t: Any, most: Any, least: Any, field: Any, base: Any, blocks: Any, base_blocks: Any) -> Any:
+    """Return L_k(t), or -inf once it is sure to be below `least`.
+
+    L_k is convex in t, and so every block of units takes something off `most`, the chord between its ends.
+    """
+    for block in range(len(blocks)):
+        start = SHORT_PRODUCT * block
+        gap = mixed_gap(t, field[start : start + SHORT_PRODUCT], base[start : start + SHORT_PRODUCT])
+        most += gap - f64(t) * blocks[block] - f64(f32(1) - t) * base_blocks[block]
+        if most < least:
+            return -np.inf
+    return most
+
+
+@kernel()
+def log_sum(logs: Any) -> Any:
+    """Return log Σ exp(logs)."""
+    largest = logs[0]
+    for value in logs:
+        largest = max(largest, value)
+    total = 0.0
+    for value in logs:
+        if value > largest - NEGLIGIBLE:
+            total += np.exp(value - largest)
+    return largest + np.log(total)
+
+
+@kernel()
+def components(
+    t: Any, log_p_0: Any, log_p_1: Any, field: Any, bases: Any, blocks: Any, base_blocks: Any, logs: Any
+) -> Any:
+    """Write L_k(t) + log K of every component k, shape (K,), and return the log of the sum of their exponentials.
+
+    `log_p_0` (K,) and `log_p_1` are the ends, L_k(0) + log K and L_k(1) + log K.  Those that add less than
+    exp(-NEGLIGIBLE) of the largest are -inf.
+    """
+    s, first = f64(f32(1) - t), 0
+    for k in range(len(logs)):
+        if log_p_0[k] > log_p_0[first]:
+            first = k
+    if t == f32(0) or t == f32(1):
+        for k in range(len(logs)):
+            logs[k] = log_p_0[k] if t == f32(0) else log_p_1
+        return log_sum(logs)
+    shared = f64(t) * log_p_1
+    largest = component(t, s * log_p_0[first] + shared, -np.inf, field, bases[first], blocks, base_blocks[first])
+    for k in range(len(logs)):
+        most, least = s * log_p_0[k] + shared, largest - NEGLIGIBLE
+        logs[k] = -np.inf
+        if k == first:
+            logs[k] = largest
+        elif most > least:
+            logs[k] = component(t, most, least, field, bases[k], blocks, base_blocks[k])
+    return log_sum(logs)
+
+
+@kernel()
+def draw_labels(coins: Any, beta: Any, slots: Any, logs: Any, cumulative: Any, labels: Any) -> None:
+    """Draw every chain's component given its kept units, or from the mixture itself at β = 0.
+
+    `logs` has shape (n_chains, 3, K); `slots` says which of the three are those of the chain's own β.
+    """
+    n_components, n_rungs = len(cumulative), len(beta) // len(coins)
+    for c in range(len(beta)):
+        uniform = f64(splitmix(coins, c // n_rungs) >> u64(11)) * 2.0**-53
+        k = 0
+        if beta[c] == f32(0):
+            while k < n_components - 1 and uniform >= cumulative[k]:
+                k += 1
+        else:
+            own, total, largest = logs[c, slots[c]], 0.0, -np.inf
+            for value in own:
+                largest = max(largest, value)
+            for value in own:
+                total += np.exp(value - largest)
+            rest, last = uniform * total, 0
+            for i in range(n_components):
+                p = np.exp(own[i] - largest)
+                if p > 0.0:
+                    last = i
+                    rest -= p
+                    if rest < 0.0:
+                        break
+            k = last
+        labels[c] = k
+
+
+@kernel()
+def mixed_energy(
+    t: Any, log_p_0: Any, kept: Any, field: Any, bases: Any, logs: Any, total: Any, base_ends: Any, mean_base: Any
+) -> Any:
+    """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt; `kept` is what the machine's biases of kept units add."""
+    energy = 0.0
+    if t == f32(1):  # all components alike, and the same units: one sum over them
+        for k in range(len(logs)):
+            energy += base_ends[k] - log_p_0[k]
+        return energy / len(logs) + kept + mixed_slope(t, field, mean_base)
+    for k in range(len(logs)):
+        p = np.exp(logs[k] - total)
+        if p > 1e-9:
+            energy += p * (kept - log_p_0[k] + base_ends[k] + mixed_slope(t, field, bases[k]))
+    return energy
+
+
+@kernel(cache=True)
+def temper_mixture(
+    n: Any,
+    mode: Any,
+    start: Any,
+    betas: Any,
+    W: Any,
+    own: Any,
+    bases: Any,
+    W_v: Any,
+    own_v: Any,
+    bases_v: Any,
+    log_weights: Any,
+    cumulative: Any,
+    base_blocks: Any,
+    base_ends: Any,
+    mean_base: Any,
+    words_v: Any,
+    random: Any,
+    coins: Any,
+    rungs: Any,
+    last_end: Any,
+    trips: Any,
+    works: Any,
+) -> None:
+    """Run n iterations of some replicates of an RBM on the path from a mixture in place.
+
+    Parameters that are not named here are those of `temper_dense`, and potentials are those of v alone.
+
+    Parameters
+    ----------
+    own, own_v : float32
+        Biases of the machine; units that only fill up a row are never on.
+    bases, bases_v : float32, shape (K, width), (K, width_v)
+        Logits of the components.
+    log_weights : float64, shape (K,)
+        log π_k - Σ softplus(a_k): L_k(0) + log K is that and a_k'v.
+    cumulative : float64, shape (K,)
+        π_1, π_1 + π_2, ...
+    base_blocks : float64, shape (K, n_blocks)
+        Σ log(1 + exp(-|d_k|)) of every SHORT_PRODUCT of the summed-out units.
+    base_ends : float64, shape (K,)
+        Σ softplus(d_k).
+    mean_base : float32, shape (width,)
+        The mean of `bases` over components.
+    """
+    n_chains, n_components, width = len(words_v), len(bases), bases.shape[1]
+    n_rungs = rungs.shape[1]
+    forward, reverse, energies = works[0], works[1], works[2]
+    fields, fields_v = np.empty((n_chains, len(own)), f32), np.empty((n_chains, len(own_v)), f32)
+    tables = np.empty((PASS, 16, COLUMNS), f32)
+    words = np.empty((n_chains, width // 4), u32)
+    bits, bits_v = words.view(np.uint8), words_v.view(np.uint8)
+    nibbles, nibbles_v = np.empty(words.shape, np.uint8), np.empty(words_v.shape, np.uint8)
+    beta, up, down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
+    slope, rise, fall = np.zeros(n_chains), np.zeros(n_chains), np.zeros(n_chains)
+    logs, labels = np.empty((n_chains, 3, n_components)), np.zeros(n_chains, np.int64)
+    # Which of the logs are of a chain's own β: 0 of the rung below that of the last sweep, 1 of the same, 2 above.
+    slots, levels = np.ones(n_chains, np.int64), np.empty(n_chains, np.int64)
+    log_p_0, blocks = np.empty(n_components), np.empty(base_blocks.shape[1])
+    place(betas, rungs, beta, up, down)
+    pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+    fields_of_rows(W, own, nibbles_v, tables, fields)
+    for i in range(-1, n):
+        if i >= 0:
+            draw_labels(coins, beta, slots, logs, cumulative, labels)
+            draw_rows_of(random, beta, fields, bases, labels, bits)
+            pack(words.reshape(-1), nibbles.reshape(-1))
+            fields_of_rows(W_v, own_v, nibbles, tables, fields_v)
+            draw_rows_of(random, beta, fields_v, bases_v, labels, bits_v)
+            pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+            fields_of_rows(W, own, nibbles_v, tables, fields)
+        alone = i < 0 or mode == GIBBS_ONLY
+        for c in range(n_chains):
+            field, rung = fields[c, :width], rungs[c // n_rungs, c % n_rungs]
+            kept = dot_bits(bits_v[c], own_v)
+            log_p_1 = kept + describe_row(field, blocks)
+            for k in range(n_components):
+                log_p_0[k] = log_weights[k] + dot_bits(bits_v[c], bases_v[k])
+            total = components(beta[c], log_p_0, log_p_1, field, bases, blocks, base_blocks, logs[c, 1])
+            levels[c], slots[c] = rung, 1
+            if alone:
+                continue
+            if rung + 1 < n_rungs:
+                t = betas[rung + 1]
+                rise[c] = total - components(t, log_p_0, log_p_1, field, bases, blocks, base_blocks, logs[c, 2])
+            if rung > 0:
+                t = betas[rung - 1]
+                fall[c] = total - components(t, log_p_0, log_p_1, field, bases, blocks, base_blocks, logs[c, 0])
+            slope[c] = mixed_energy(beta[c], log_p_0, kept, field, bases, logs[c, 1], total, base_ends, mean_base)
+        if alone:
+            continue
+        record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])
+        exchange(start + i, mode, forward[i], reverse[i], rungs, last_end, trips, coins)
+        place(betas, rungs, beta, up, down)
+        for c in range(n_chains):
+            slots[c] = 1 + rungs[c // n_rungs, c % n_rungs] - levels[c]
 
 
 # --- sparse or general machines: a unit's chains are contiguous -----------------------------------------------

@@ -22,7 +22,7 @@ from dvae_core.errors import ConfigError, DataError
 
 from ..machine import Machine, Reduced
 
-__all__ = ["Path", "Reference", "binary_states", "fitted_reference"]
+__all__ = ["Path", "Reference", "bernoulli", "binary_states", "fitted_reference"]
 
 Float = NDArray[np.float64]
 
@@ -50,6 +50,21 @@ class Reference:
     def log_z(self) -> float:
         """The reference's log Z = Σ log(1 + exp(bias)), exactly, nats."""
         return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
+
+    def draw(self, rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
+        """Return n states of the kept units, (n, n_kept)."""
+        is_on: NDArray[np.bool_] = rng.random((n, len(self.b))) < np.exp(-np.logaddexp(0, -self.b))
+        return is_on
+
+    def path(
+        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> Path:
+        """Return the path from here to a machine, as tensors."""
+        return Path(machine, self, device, dtype)
+
+    def state_dict(self) -> dict[str, Float]:
+        """Return the parameters as plain arrays."""
+        return {"b": self.b, "c": self.c}
 
 
 def fitted_reference(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) -> Reference:
@@ -130,6 +145,11 @@ class Path:
         )
         self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, dtype)
 
+    @property
+    def log_z_0(self) -> float:
+        """Log Z at β = 0, nats."""
+        return self.reference.log_z
+
     def field(self, v: Tensor, beta: float, vW: Tensor) -> Tensor:
         """Return the logits of the summed-out units given v: c_β + β v'W."""
         return torch.add(torch.lerp(self.c_0, self.c, beta), vW, alpha=beta)
@@ -149,3 +169,47 @@ class Path:
         if self.J is None:
             return v.new_zeros(len(v), dtype=torch.float64)
         return (v @ self.J * v).sum(-1, dtype=torch.float64) / 2
+
+    def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
+        """Return log p~_new(v) - log p~_old(v), float64, shape (n,).
+
+        Differences are taken unit by unit before they are summed, which keeps their digits.
+        """
+        hidden = softplus(self.field(v, new, vW)).sub_(softplus(self.field(v, old, vW)))
+        kept = v @ (self.b - self.b_0)
+        return hidden.sum(-1, dtype=torch.float64) + (new - old) * (kept.double() + self.pairs(v))
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n states of the kept units drawn at β = 0, (n, n_kept)."""
+        return bernoulli(torch.sigmoid(self.kept_field(0.0)).expand(n, -1), generator)
+
+    def sweep(
+        self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
+    ) -> Tensor:
+        """Draw the summed-out units given the kept ones, and these given all others, class by class."""
+        h = bernoulli(self.field(v, beta, vW).sigmoid_(), generator)
+        return self.draw_kept(v, h @ self.W.T, self.kept_field(beta), beta, blocks, generator)
+
+    def draw_kept(
+        self,
+        v: Tensor,
+        hW: Tensor,
+        own: Tensor,
+        beta: float,
+        blocks: tuple[slice, ...],
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Draw the kept units, class by class, whose fields are own + β (hW + vJ)."""
+        field = torch.add(own, hW, alpha=beta)
+        if self.J is None:
+            return bernoulli(field.sigmoid_(), generator)
+        v = v.clone()
+        for block in blocks:
+            p = torch.add(field[:, block], v @ self.J[:, block], alpha=beta).sigmoid_()
+            v[:, block] = bernoulli(p, generator)
+        return v
+
+
+def bernoulli(p: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw 0 or 1 with probabilities p."""
+    return torch.rand(p.shape, generator=generator, device=p.device).lt_(p)

@@ -14,6 +14,7 @@ from dvae_core.rng import numpy_generator
 
 from ..machine import Reduced
 from . import kernels
+from .mixture import AnyReference, MixtureReference
 from .reference import Reference
 from .replicas import Replicas, Works
 from .schedule import Schedule
@@ -61,7 +62,7 @@ class DenseModel:
         (n, m), self.n_kept = reduced.W.shape, len(b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
-        self.arrays = (
+        self.arrays: Any = (
             *(_filled(reduced.W, self.width_v), _filled(reduced.c - c), _padded(c, width)),
             *(_filled(reduced.W.T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
         )
@@ -78,15 +79,16 @@ def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
     return filled
 
 
-def _padded(reference: Float, width: int) -> NDArray[np.float32]:
-    """Return biases of independent units, followed by units that are never on."""
-    return np.pad(reference.astype(np.float32), (0, width - len(reference)), constant_values=NEVER)
+def _padded(biases: Float, width: int) -> NDArray[np.float32]:
+    """Return biases of independent units, in rows, followed by units that are never on."""
+    rest = [(0, 0)] * (biases.ndim - 1) + [(0, width - biases.shape[-1])]
+    return np.ascontiguousarray(np.pad(biases.astype(np.float32), rest, constant_values=NEVER))
 
 
 class DenseChains:
     """Chains with contiguous units."""
 
-    def __init__(self, model: DenseModel, v: Bits, generators: list[np.random.Generator]) -> None:
+    def __init__(self, model: DenseModel | MixtureModel, v: Bits, generators: list[np.random.Generator]) -> None:
         self.model, self.shape = model, v.shape[:2]
         self.words_v = np.zeros((self.shape[0] * self.shape[1], model.width_v // 4), np.uint32)
         self.bits_v = self.words_v.view(np.uint8)
@@ -104,8 +106,45 @@ class DenseChains:
 
     def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
         """Run the kernel."""
-        states = (self.words_v, self.random)
-        kernels.temper_dense(n, mode, joint, start, betas, *self.model.arrays, *states, *replicates)
+        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
+        kernels.temper_dense(n, mode, joint, start, betas, *rest)
+
+
+class MixtureModel:
+    """An RBM and a mixture that its path starts from, filled up to whole tables; couplings may be sparse."""
+
+    def __init__(self, reduced: Reduced, mixture: MixtureReference) -> None:
+        (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
+        self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
+        self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
+        # Units that tell components apart come first: the sooner most components are left out of a sum.
+        order = np.argsort(-mixture.c.var(0), kind="stable")
+        W, c, base = reduced.W[:, order], reduced.c[order], mixture.c[:, order]
+        own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
+        d = np.abs(np.pad(base, ((0, 0), (0, width - m)), constant_values=NEVER))
+        starts = np.arange(0, width, kernels.SHORT_PRODUCT)
+        self.arrays: Any = (
+            *(_filled(W, self.width_v), own, _padded(base, width)),
+            *(_filled(W.T, width), own_v, _padded(mixture.b, self.width_v)),
+            np.log(mixture.weights) - np.logaddexp(0, mixture.b).sum(1),
+            np.cumsum(mixture.weights),
+            np.add.reduceat(np.log1p(np.exp(-d)), starts, 1),
+            np.logaddexp(0, mixture.c).sum(1),
+            _padded(base.mean(0), width),
+        )
+
+    def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
+        """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
+        return MixtureChains(self, v, generators)
+
+
+class MixtureChains(DenseChains):
+    """Chains with contiguous units on the path from a mixture."""
+
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
+        """Run the kernel."""
+        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
+        kernels.temper_mixture(n, mode, start, betas, *rest)
 
 
 class SparseModel:
@@ -194,7 +233,8 @@ class CompiledReplicas(Replicas):
     Parameters
     ----------
     reduced : Reduced
-    reference : Reference
+    reference : Reference or MixtureReference
+        Of a machine without couplings among the kept units, if it is a mixture.
     schedule : Schedule
     v : uint8, shape (n_replicates, n_rungs, n_kept)
     seed, round : int
@@ -208,7 +248,7 @@ class CompiledReplicas(Replicas):
     def __init__(
         self,
         reduced: Reduced,
-        reference: Reference,
+        reference: AnyReference,
         schedule: Schedule,
         v: Bits,
         seed: int,
@@ -227,9 +267,7 @@ class CompiledReplicas(Replicas):
         generators = [numpy_generator(seed, "tempering", round, replicate) for replicate in range(n_replicates)]
         self.coins = np.array([g.integers(0, 2**64, dtype=np.uint64) for g in generators])
         self.n_iterations = 0
-        coupled = reduced.J is not None and reduced.J.any()
-        dense = not coupled and np.count_nonzero(reduced.W) > DENSE_FILL * reduced.W.size
-        model = (DenseModel if dense else SparseModel)(reduced, reference)
+        model = _model(reduced, reference)
         self.tasks = _tasks(n_replicates, n_replicates * n_rungs / model.chains_per_task, threads)
         self.chains = [model.chains(v[task], generators[task]) for task in self.tasks]
 
@@ -300,6 +338,15 @@ class CompiledReplicas(Replicas):
             own[...] = state[name]
         self.trips[...] = state["round_trips"]
         self.n_iterations = int(state["n_iterations"])
+
+
+def _model(reduced: Reduced, reference: AnyReference) -> DenseModel | MixtureModel | SparseModel:
+    """Return couplings in the layout that suits them."""
+    if isinstance(reference, MixtureReference):
+        return MixtureModel(reduced, reference)
+    coupled = reduced.J is not None and reduced.J.any()
+    dense = not coupled and np.count_nonzero(reduced.W) > DENSE_FILL * reduced.W.size
+    return (DenseModel if dense else SparseModel)(reduced, reference)
 
 
 def _tasks(n_replicates: int, n_tasks: float, threads: int) -> list[slice]:

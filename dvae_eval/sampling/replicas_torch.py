@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from dvae_core.rng import torch_generator
 
 from ..machine import Reduced
+from .mixture import MixtureReference
 from .reference import Reference
 from .replicas import Replicas, Works
 from .schedule import Schedule
 
-__all__ = ["TorchReplicas"]
+__all__ = ["MixtureTorchReplicas", "TorchReplicas"]
 
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
@@ -180,6 +182,68 @@ class TorchReplicas(Replicas):
             for name in ("replica", "last_end", "round_trips")
         )
         self.n_iterations = int(state["n_iterations"])
+
+
+class MixtureTorchReplicas(TorchReplicas):
+    """Replicas on the path from a mixture; works and energies are those of the kept units."""
+
+    def __init__(
+        self,
+        reduced: Reduced,
+        mixture: MixtureReference,
+        schedule: Schedule,
+        v: Bits,
+        seed: int,
+        round: int,
+        exchange: str,
+        joint: bool,
+        device: str,
+    ) -> None:
+        zero = Reference(np.zeros_like(reduced.b), np.zeros_like(reduced.c))
+        super().__init__(reduced, zero, schedule, v, seed, round, exchange, joint, device)
+        self.a, self.d = (torch.from_numpy(x).to(device, torch.float32) for x in (mixture.b, mixture.c))
+        self.weights = torch.from_numpy(mixture.weights).to(device)
+        self.constants = torch.from_numpy(mixture.log_constants).to(device)
+
+    def _log_weights(self, betas: Tensor, field: Tensor) -> Tensor:
+        """Return log p~_t(v, k), float64, (n_replicates, n_rungs, K), of all chains at `betas` (n_rungs, 1)."""
+        of_components = self.constants + (self._v @ self.a.T).double()
+        hidden = [softplus((d + betas * (field - d)).double(), threshold=40).sum(-1) for d in self.d]
+        return betas * self._kept()[..., None] + (1 - betas) * of_components + torch.stack(hidden, -1)
+
+    def _kept(self) -> Tensor:
+        """Return b'v + v'Jv / 2, float64, (n_replicates, n_rungs)."""
+        kept = (self._v @ self.own_b).double()
+        return kept if self.J is None else kept + (self._v @ self.J * self._v).sum(-1, dtype=torch.float64) / 2
+
+    def _sweep(self, betas: Tensor) -> None:
+        """Draw components, summed-out units and kept ones; at β = 0 from the mixture itself."""
+        field = self._summed_field()
+        p = self._log_weights(betas, field).softmax(-1)
+        p = torch.where(betas == 0, self.weights, p).flatten(0, 1)
+        k = torch.multinomial(p, 1, generator=self.generator).view(field.shape[:2])
+        self.h = self._bernoulli(torch.lerp(self.d[k], field, betas))
+        field = torch.addmm(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
+        if self.J is None:
+            self._v = self._bernoulli(torch.lerp(self.a[k], field, betas))
+            return
+        for block in self.blocks:
+            coupled = field[..., block] + self._v @ self.J[:, block]
+            self._v[..., block] = self._bernoulli(torch.lerp(self.a[k][..., block], coupled, betas))
+
+    def _works(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return forward and reverse works and energies, float64."""
+        field = self._summed_field()
+        own = self._log_weights(self.betas, field)
+        total = own.logsumexp(-1)
+        up = self._log_weights(self.betas.roll(-1, 0), field).logsumexp(-1) - total
+        down = self._log_weights(self.betas.roll(1, 0), field).logsumexp(-1) - total
+        of_components = self.constants + (self._v @ self.a.T).double()
+        means = [
+            ((d + self.betas * (field - d)).sigmoid() * (field - d)).sum(-1, dtype=torch.float64) for d in self.d
+        ]
+        slopes = self._kept()[..., None] - of_components + torch.stack(means, -1)
+        return -up[:, :-1], -down[:, 1:], (own.softmax(-1) * slopes).sum(-1)
 
 
 def _softplus_step(x: Tensor, step: Tensor) -> Tensor:

@@ -13,9 +13,10 @@ from dvae_core.errors import ConfigError
 from dvae_core.rng import numpy_generator
 
 from ..machine import Machine
+from .mixture import AnyReference, MixtureReference
 from .reference import Reference
 from .replicas import Replicas
-from .replicas_torch import TorchReplicas
+from .replicas_torch import MixtureTorchReplicas, TorchReplicas
 from .schedule import Schedule
 
 __all__ = ["make_replicas"]
@@ -31,7 +32,7 @@ def make_replicas(
     round: int,
     device: str = "cpu",
     *,
-    reference: Reference | None = None,
+    reference: AnyReference | None = None,
     v: Bits | None = None,
     exchange: Literal["even-odd", "random"] = "even-odd",
     energies: Literal["reduced", "joint"] = "reduced",
@@ -51,8 +52,8 @@ def make_replicas(
         Fix all random numbers; every round of an estimate has its own.
     device : str
         "cpu" runs compiled kernels, or torch where numba cannot be imported; any other is torch's.
-    reference : Reference, optional
-        The distribution at β = 0; uniform by default.
+    reference : Reference or MixtureReference, optional
+        The distribution at β = 0; uniform by default.  From a mixture, works and energies are always those of v.
     v : uint8, shape (n_replicates, n_rungs, n_kept), optional
         First states of the kept units; by default drawn from the reference.
     exchange : {"even-odd", "random"}
@@ -73,12 +74,15 @@ def make_replicas(
         v = _drawn(reference, shape, seed, round)
     if v.shape != shape:
         raise ConfigError(f"first states have shape {v.shape}; give (n_replicates, n_rungs, n_kept) = {shape}")
-    model = (reduced, reference, schedule, v, seed, round, exchange, energies == "joint")
-    if torch.device(device).type == "cpu" and has_numba():
+    settings = (schedule, v, seed, round, exchange, energies == "joint")
+    has_pairs = isinstance(reference, MixtureReference) and reduced.J is not None
+    if torch.device(device).type == "cpu" and not has_pairs and has_numba():
         from .replicas_numba import CompiledReplicas
 
-        return CompiledReplicas(*model, threads)
-    return TorchReplicas(*model, device)
+        return CompiledReplicas(reduced, reference, *settings, threads)
+    if isinstance(reference, MixtureReference):
+        return MixtureTorchReplicas(reduced, reference, *settings, device)
+    return TorchReplicas(reduced, reference, *settings, device)
 
 
 def has_numba() -> bool:
@@ -95,8 +99,7 @@ def has_numba() -> bool:
     return True
 
 
-def _drawn(reference: Reference, shape: tuple[int, int, int], seed: int, round: int) -> NDArray[np.uint8]:
+def _drawn(reference: AnyReference, shape: tuple[int, int, int], seed: int, round: int) -> NDArray[np.uint8]:
     """Return kept units drawn from the reference, every replicate with its own random numbers."""
-    p = np.exp(-np.logaddexp(0, -reference.b))
-    draws = [numpy_generator(seed, "tempering", round, k, 0).random(shape[1:]) < p for k in range(shape[0])]
-    return np.array(draws, np.uint8)
+    generators = [numpy_generator(seed, "tempering", round, k, 0) for k in range(shape[0])]
+    return np.array([reference.draw(rng, shape[1]) for rng in generators], np.uint8)

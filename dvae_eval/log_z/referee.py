@@ -1,0 +1,79 @@
+"""What an estimate from a fitted reference is held against: a run from the uniform one.
+
+A reference that was fitted to a machine's modes or samples knows those that were found.  From it a run may be
+wrong with confidence, all of its own checks passing, by the log of the mass that was not found.  The uniform
+reference knows nothing and misses nothing in particular: slow where there are many basins, it says so itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from dvae_core.rng import numpy_generator
+
+from ..config import LogZConfig
+from ..results import Check
+from .checks import student_limit
+
+__all__ = ["REFEREE_SHARE", "referee_checks", "referee_config", "referee_details"]
+
+# Share of the time limit that is kept for it, and the standard error that it needs no more than.
+REFEREE_SHARE, REFEREE_PRECISION = 0.5, 0.03
+# The largest standard error with which it says anything, nats, and how often it refuses what is right.  A sound
+# estimate that is refused costs a longer run; a wrong one that is not, everything.
+LARGEST_ERROR, FALSE_ALARM = 0.3, 1e-2
+REMEDY = (
+    "the reference rests on the modes that were found, and what was not found is missing; give more --time-limit "
+    "or --sweeps, or --reference uniform"
+)
+
+
+def referee_config(config: LogZConfig, seconds: float, std_err: float) -> LogZConfig:
+    """Return the settings of the run from the uniform reference, beside an estimate with an error of `std_err`."""
+    seed = int(numpy_generator(config.seed, "log_z", 7).integers(2**63))
+    return replace(
+        config,
+        method="pt-bar",
+        reference="uniform",
+        precision=0.0 if config.n_sweeps else max(REFEREE_PRECISION, std_err),
+        time_limit=0.0 if math.isinf(seconds) else max(seconds, 0.1),
+        n_repeats=1,
+        sandwich=False,
+        against_exact=False,
+        seed=seed,
+    )
+
+
+def referee_checks(
+    log_z: float, std_err: float, other: float, other_err: float, checks: list[Check], n: int
+) -> list[Check]:
+    """Return the checks of an estimate against that of a run from the uniform reference of n replicates.
+
+    Parameters
+    ----------
+    log_z, std_err, other, other_err : float
+        Both estimates and their errors, nats.
+    checks : list of Check
+        Those of the other run: one that fails may have an error bar that means nothing.
+    """
+    failed = [check.name for check in checks if not check.passed]
+    distance = abs(log_z - other) / math.hypot(std_err, other_err)
+    limit = student_limit(n, alarm=FALSE_ALARM)
+    why = f"that run failed: {', '.join(failed)}; {REMEDY}" if failed else REMEDY
+    return [
+        Check("checks that a run from the uniform reference fails", len(failed), 0.0, not failed, why),
+        _at_most("standard error of a run from the uniform reference, nats", other_err, LARGEST_ERROR),
+        _at_most("difference from a run from the uniform reference, in standard errors", distance, limit),
+    ]
+
+
+def referee_details(log_z: float, std_err: float, diagnostics: dict[str, Any]) -> dict[str, Any]:
+    """Return what a result tells of the run from the uniform reference."""
+    kept = ("barrier", "independent_blocks", "n_blocks", "n_sweeps", "stopped")
+    return {"log_z": log_z, "std_err": std_err, **{name: diagnostics[name] for name in kept}}
+
+
+def _at_most(name: str, value: float, threshold: float) -> Check:
+    return Check(name, value, threshold, value <= threshold, REMEDY)

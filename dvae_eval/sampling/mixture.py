@@ -1,0 +1,147 @@
+"""The path of distributions from a mixture of products, t = 0, to a Boltzmann machine, t = 1.
+
+A mixture whose components stand at the machine's modes spares the path what the one from a uniform reference has
+to do: to move mass between basins.  One categorical unit k is added, which names the component:
+
+    p~_t(v, h, k) = exp(t (v'Wh + v'Jv/2 + b'v + c'h) + (1 - t) (log π_k - A_k + a_k'v + d_k'h)) / K,
+
+with A_k the log of the k-th product's own normaliser.  Given k it is a machine with other biases, so that block
+Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform
+and free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π
+are theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, as π_k w_k^t.)
+
+Both h and k are summed out where potentials are compared, and k is drawn anew in every sweep: v is all the state.
+
+    log p~_t(v) = log Σ_k exp L_k(t),
+    L_k(t) = t (v'Jv/2 + b'v) + (1 - t) (log π_k - A_k + a_k'v)
+             + Σ_j softplus(t (c + W'v)_j + (1 - t) d_kj) - log K
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dvae_core.errors import ConfigError
+
+from ..machine import Machine
+from .reference import Path, Reference, bernoulli
+
+__all__ = ["AnyReference", "MixturePath", "MixtureReference"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureReference:
+    """A mixture of products over all units, where a path starts.
+
+    Attributes
+    ----------
+    weights : float64, shape (K,)
+        π, positive; they add up to 1.
+    b, c : float64, shape (K, n_kept), (K, n_summed)
+        Logits a_k and d_k of the components, of the units in the order of `Machine.reduced`.
+    """
+
+    weights: Float
+    b: Float
+    c: Float
+
+    @property
+    def log_z(self) -> float:
+        """Log Z_0 = -log K: what is added to log Z_1 / Z_0 to give log Z, nats."""
+        return -math.log(len(self.weights))
+
+    @property
+    def log_constants(self) -> Float:
+        """Return log π_k - A_k, shape (K,)."""
+        constants: Float = np.log(self.weights) - np.logaddexp(0, self.b).sum(1) - np.logaddexp(0, self.c).sum(1)
+        return constants
+
+    def draw(self, rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
+        """Return n states of the kept units, (n, n_kept)."""
+        logits = self.b[rng.choice(len(self.weights), n, p=self.weights)]
+        is_on: NDArray[np.bool_] = rng.random(logits.shape) < np.exp(-np.logaddexp(0, -logits))
+        return is_on
+
+    def path(
+        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> MixturePath:
+        """Return the path from here to a machine, as tensors."""
+        return MixturePath(machine, self, device, dtype)
+
+    def state_dict(self) -> dict[str, Float]:
+        """Return the parameters as plain arrays."""
+        return {"weights": self.weights, "b": self.b, "c": self.c}
+
+
+AnyReference = Reference | MixtureReference
+
+
+class MixturePath(Path):
+    """A machine's path from a mixture, as tensors; see `Path`."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        mixture: MixtureReference,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(machine, None, device, dtype)
+        reduced = self.reduced
+        if (mixture.b.shape[1:], mixture.c.shape[1:]) != (reduced.b.shape, reduced.c.shape):
+            raise ConfigError(
+                f"the reference has {mixture.b.shape[1]} kept and {mixture.c.shape[1]} summed-out units, the "
+                f"machine has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
+            )
+        self.mixture, self.weights = mixture, torch.from_numpy(mixture.weights).to(device)
+        self.log_constants = torch.from_numpy(mixture.log_constants).to(device)
+        self.a, self.d = (torch.from_numpy(x).to(device, dtype) for x in (mixture.b, mixture.c))
+
+    @property
+    def log_z_0(self) -> float:
+        """Log Z at t = 0, nats."""
+        return self.mixture.log_z
+
+    def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
+        """Return L_k(t), float64, shape (n, K), of states (n, n_kept)."""
+        field = (self.c + (v @ self.W if vW is None else vW)).double()
+        of_components = self.log_constants + v.double() @ self.a.double().T
+        shared = beta * (v.double() @ self.b.double() + self.pairs(v)) + self.mixture.log_z
+        # One component at a time: all of them would be K times as large as anything else.
+        hidden = [
+            softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64)
+            for d in self.d.double()
+        ]
+        return shared[:, None] + (1 - beta) * of_components + torch.stack(hidden, -1)
+
+    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
+        """Return log p~_t(v), float64, shape (n,)."""
+        return self.log_weights(v, beta, vW).logsumexp(-1)
+
+    def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
+        """Return log p~_new(v) - log p~_old(v), float64, shape (n,)."""
+        return self.log_p(v, new, vW) - self.log_p(v, old, vW)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n states of the kept units drawn from the mixture, (n, n_kept)."""
+        k = torch.multinomial(self.weights.float(), n, True, generator=generator)
+        return bernoulli(self.a[k].sigmoid(), generator)
+
+    def sweep(
+        self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
+    ) -> Tensor:
+        """Draw the component given the kept units, the others given both, and the kept ones, class by class."""
+        p = self.log_weights(v, beta, vW).softmax(-1).float()
+        k = torch.multinomial(p, 1, generator=generator)[:, 0]
+        h = bernoulli(torch.lerp(self.d[k], self.c + vW, beta).sigmoid_(), generator)
+        own = torch.lerp(self.a[k], self.b, beta)
+        return self.draw_kept(v, h @ self.W.T, own, beta, blocks, generator)
