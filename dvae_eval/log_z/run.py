@@ -22,7 +22,7 @@ from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference
 from ..sampling.modes import mixture_of_modes, mixture_of_states
 from ..sampling.reference import Reference, fitted_reference
-from ..sampling.replicas import Replicas
+from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
 from .adapt import FIRST_RUNGS, Pilot, run_pilot
@@ -50,6 +50,8 @@ MODES_STEPS, BRIDGE_RATE, BRIDGE_ROUNDS = 6, 0.3, (60,)
 # Of float32, relative: fields are computed in it.  Beyond the largest one, a unit in the last place is a nat.
 HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
 HALF_UNIT_64 = 2.0**-53
+# Steps of the point within a chunk at which renewals are looked for; prime to its usual length.
+LOOK_STRIDE = 13
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 
 
@@ -172,9 +174,8 @@ class TemperedRun:
         """
         told = saved = time.monotonic()
         while not self._at_its_end():
-            self.sums.add(self.replicas.run(self.chunk))
+            self.sums.add(self._run_chunk())
             self.n_iterations += self.chunk
-            self.renewal.look(self.replicas, self.n_iterations)
             now = time.monotonic()
             if now > deadline and self.sums.n_blocks > 1:
                 self.stopped = "time limit"
@@ -184,6 +185,13 @@ class TemperedRun:
             if save and now - saved > SAVE_SECONDS:
                 save()
                 saved = now
+
+    def _run_chunk(self) -> Works:
+        """Run a chunk, and look for renewals at a point of it that varies: exchanges may be periodic in time."""
+        first = 1 + LOOK_STRIDE * (self.n_iterations // self.chunk) % self.chunk
+        before = self.replicas.run(first)
+        self.renewal.look(self.replicas, self.n_iterations + first)
+        return Works.joined([before, self.replicas.run(self.chunk - first)]) if first < self.chunk else before
 
     def _at_its_end(self) -> bool:
         """Check the error where that is due, and decide whether the run is at its end."""

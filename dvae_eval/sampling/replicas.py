@@ -17,8 +17,8 @@ exchanges between neighbours: even and odd pairs in turn (non-reversible exchang
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -57,6 +57,11 @@ class Works:
         """Mean acceptance of an exchange, min(1, exp(-w_f - w_r)), of every pair, shape (K,)."""
         acceptance: Float = np.exp(np.minimum(0, -self.forward - self.reverse)).mean((0, 1))
         return acceptance
+
+    @staticmethod
+    def joined(parts: Sequence[Works]) -> Works:
+        """Return the works of consecutive runs as those of one."""
+        return Works(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Works)))
 
     def after(self, start: int) -> Works:
         """Return what came at and after iteration `start`."""
