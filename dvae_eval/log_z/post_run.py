@@ -112,9 +112,9 @@ def reduced_potentials(
     for start in range(0, len(states), size):
         part = slice(start, start + size)
         block = states[part].double()
-        vW = block @ path.W
+        vW, pairs = block @ path.W, path.pairs(block)
         for k, beta in enumerate(levels):
-            u_kn[k, part] = -path.log_p(block, beta, vW).numpy()
+            u_kn[k, part] = -path.log_p(block, beta, vW, pairs).numpy()
     return u_kn
 
 
