@@ -7,8 +7,8 @@ signs; a model with p patterns has 2^(p-1) groups at the most.  A unit that is l
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,13 +90,13 @@ def _has_many_rows(W: Table) -> bool:
     """Return whether a sparse W has more than `MAX_GROUPS` rows that differ, or is too large to find out more."""
     if is_full(W):
         return False
-    rows = (slice(*pair) for pair in pairwise(W.indptr.tolist()))
     distinct: set[tuple[bytes, bytes]] = set()
-    for row in rows:
+    for row in (slice(*pair) for pair in pairwise(W.indptr.tolist())):
         distinct.add((W.indices[row].tobytes(), np.abs(W.data[row]).tobytes()))
         if len(distinct) > MAX_GROUPS:
             return True
-    return max(W.shape[0], W.shape[1]) * W.shape[0] > MAX_TABLE
+    n_rows, n_columns = (int(n) for n in W.shape)
+    return n_rows * max(n_rows, n_columns) > MAX_TABLE
 
 
 def _alike(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:

@@ -22,6 +22,7 @@ from dvae_core.errors import ConfigError
 from dvae_core.graphs import bipartition
 from dvae_core.rng import numpy_generator
 from dvae_core.text import duration
+from dvae_core.types import Float
 
 from ..couplings import Table, n_entries, table_of, transposed
 from ..machine import Machine, Reduced
@@ -120,9 +121,16 @@ def _share(progress: Progress | None, before: float, mine: float, total: int) ->
     return lambda done, of: progress(min(total, round(before + mine * done / of)), total)
 
 
-def exact_plan(machine: Machine) -> ExactPlan:
-    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered."""
-    return _plan(_Machine(machine.sha256, machine))
+def exact_plan(machine: Machine, search_seconds: float = math.inf) -> ExactPlan:
+    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    search_seconds : float
+        About how long the search for a way may take.
+    """
+    return _plan(_Machine(machine.sha256, machine), search_seconds)
 
 
 def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | None:
@@ -135,15 +143,20 @@ def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | No
     return plan.route if plan.seconds <= max_seconds else None
 
 
-def exact_log_z(machine: Machine, progress: Progress | None = None, threads: int | None = None) -> float:
-    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` for the parameters.
+def exact_log_z(
+    machine: Machine,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    search_seconds: float = math.inf,
+) -> float:
+    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` and `exact_plan`.
 
     Raises
     ------
     ConfigError
         If that is predicted to take more than `EXACT_SECONDS`.
     """
-    plan = exact_plan(machine)
+    plan = exact_plan(machine, search_seconds)
     if plan.seconds > EXACT_SECONDS:
         raise ConfigError(
             f"--method exact: {plan.need}, and at most {EXACT_SECONDS / 60:.0f} minutes are allowed; "
@@ -164,11 +177,11 @@ class _Machine:
 
 
 @lru_cache(maxsize=4)
-def _plan(known: _Machine) -> ExactPlan:
+def _plan(known: _Machine, search_seconds: float) -> ExactPlan:
     """Return the plan of a machine."""
     reduced = known.machine.reduced()
     alone, parts = _connected(reduced)
-    plans = [_part(part) for part in parts]
+    plans = [_part(part, search_seconds) for part in parts]
     if len(alone):
         biases = reduced.biases[alone]
         plans.append(Part("independent units", 0.0, lambda *_: math.fsum(np.logaddexp(0, biases)), "nothing"))
@@ -242,14 +255,14 @@ def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Reduced:
     return _reduced(*part.bonds(), part.biases, units, np.isin(units, kept))
 
 
-def _part(part: Reduced) -> Part:
+def _part(part: Reduced, search_seconds: float) -> Part:
     """Return the quickest route for a connected part."""
     found = min(_enumerations(part), key=lambda e: e.seconds, default=None)
     seconds = found.seconds if found else math.inf
     n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
     if seconds > QUICK and not _is_dense(part):
         bonds, couplings = part.bonds()
-        eliminated = elimination(bonds, couplings, part.biases, seconds)
+        eliminated = elimination(bonds, couplings, part.biases, seconds, search_seconds=search_seconds)
         if eliminated:
             takes = duration(eliminated.seconds)
             need = f"{len(part.biases)} units would have to be eliminated, which takes about {takes}"
