@@ -1,4 +1,4 @@
-"""Tables of couplings: arrays where they are small or full, SciPy's compressed rows where few of many are not zero.
+"""Tables of couplings: arrays where they are small or full, SciPy compressed rows where few entries are not zero.
 
 A graph of 5000 units with 40 000 bonds has a table of 200 MB, all but 0.3 % of it zeros.  Both kinds multiply
 vectors with `@`, have `shape` and `T`, and take `abs`; the functions here do what they do not share.
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 Float = NDArray[np.float64]
-Table = Float | Any  # an array, or a scipy.sparse.csr_array, which has no types
+Table = Any  # a float64 array or a scipy.sparse.csr_array, which has no types
 
-# A table of at most so many entries is an array whatever they are; a larger one, if more than this share is not zero.
+# A table of at most so many entries is an array whatever they are; a larger one, if this share is not zero.
 SMALL, SPARSE_FILL = 1 << 20, 0.05
 DIGEST_ENTRIES = 1 << 20  # of a digest, at a time
 
@@ -59,10 +59,11 @@ def table_of(
 
 def compact(table: Float) -> Table:
     """Return an array as it is, or as compressed rows where these take less."""
-    if table.size <= SMALL or not needs_rows(*table.shape, int(np.count_nonzero(table))):
+    n_rows, n_columns = table.shape
+    if table.size <= SMALL or not needs_rows(n_rows, n_columns, int(np.count_nonzero(table))):
         return table
     row, column = np.nonzero(table)
-    return table_of(table.shape, row, column, table[row, column])
+    return table_of((n_rows, n_columns), row, column, table[row, column])
 
 
 def is_full(table: Table) -> TypeGuard[Float]:
@@ -110,7 +111,7 @@ def transposed(table: Table) -> Table:
 def used(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which rows and which columns have an entry that is not zero."""
     if is_full(table):
-        return table.any(1), table.any(0)
+        return np.asarray(table.any(1)), np.asarray(table.any(0))
     places, marks = entries(table)[0], [np.zeros(n, bool) for n in table.shape]
     for mark, ends in zip(marks, places.T, strict=True):
         mark[ends] = True

@@ -13,7 +13,19 @@ from numpy.typing import ArrayLike, NDArray
 from dvae_core.errors import DataError
 from dvae_core.graphs import bipartition, colour_classes
 
-from .couplings import Table, add_to_digest, compact, entries, is_full, n_entries, needs_rows, part_of, table_of, transposed, used
+from .couplings import (
+    Table,
+    add_to_digest,
+    compact,
+    entries,
+    is_full,
+    n_entries,
+    needs_rows,
+    part_of,
+    table_of,
+    transposed,
+    used,
+)
 
 __all__ = [
     "BipartiteMachine",

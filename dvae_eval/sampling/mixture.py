@@ -111,9 +111,7 @@ class MixturePath(Path):
         """Log Z at t = 0, nats."""
         return self.mixture.log_z
 
-    def log_weights(
-        self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None
-    ) -> Tensor:
+    def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
         """Return L_k(t), float64, shape (n, K), of states (n, n_kept)."""
         pairs = self.pairs(v) if pairs is None else pairs
         field = (self.c + (v @ self.W if vW is None else vW)).double()

@@ -122,7 +122,9 @@ def as_tensor(table: Table) -> Tensor:
     if is_full(table):
         return torch.from_numpy(table)
     places, values = entries(table)
-    return torch.sparse_coo_tensor(torch.from_numpy(places.T.copy()), torch.from_numpy(values), table.shape).coalesce()
+    ends = torch.from_numpy(places.T.copy())
+    found = torch.sparse_coo_tensor(ends, torch.from_numpy(values), table.shape, check_invariants=True)
+    return found.coalesce()
 
 
 def times_columns(v: Tensor, J: Tensor, columns: slice) -> Tensor:
@@ -162,8 +164,7 @@ class Path:
             )
         self.reduced, self.reference = reduced, reference
         self.W, self.b, self.c, self.b_0, self.c_0 = (
-            as_tensor(a).to(device, dtype)
-            for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
+            as_tensor(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
         )
         self.J = None if reduced.J is None else as_tensor(reduced.J).to(device, dtype)
 

@@ -177,7 +177,7 @@ class SparseModel:
 
 
 def _both_ways(reduced: Reduced) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Return units, neighbours and couplings of all bonds, each from either end, the summed-out units coming first."""
+    """Return units, neighbours and couplings of all bonds from either end, the summed-out units coming first."""
     bonds, values = reduced.bonds()
     couplings = values.astype(np.float32)
     bonds, couplings = bonds[couplings != 0], couplings[couplings != 0]

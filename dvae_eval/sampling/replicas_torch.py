@@ -257,7 +257,7 @@ def _blocked(v: Tensor, J: Tensor, block: slice) -> Tensor:
     """Return v @ J[:, block] of states (n_replicates, n_rungs, n_kept)."""
     if not J.is_sparse:
         return v @ J[:, block]
-    return times_columns(v.flatten(0, 1), J, block).unflatten(0, v.shape[:2])
+    return times_columns(v.flatten(0, 1), J, block).view(*v.shape[:2], -1)
 
 
 def _softplus_step(x: Tensor, step: Tensor) -> Tensor:
