@@ -25,7 +25,7 @@ class LogZConfig:
     )
     time_limit: float = option(
         0.0,
-        "End an estimate as it is after so many seconds (0 = none, but 30 without --precision and --sweeps).",
+        "End an estimate as it is within so many seconds (0 = none, but 30 without --precision and --sweeps).",
         min=0.0,
         max=1e9,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.graphs import bipartition, colour_classes
+
+from .couplings import (
+    Table,
+    add_to_digest,
+    compact,
+    entries,
+    is_full,
+    n_entries,
+    needs_rows,
+    part_of,
+    table_of,
+    transposed,
+    used,
+)
 
 __all__ = [
     "BipartiteMachine",
@@ -40,18 +54,18 @@ class Reduced:
 
     Attributes
     ----------
-    W : float64, shape (n_kept, n_summed)
+    W : float64 or csr_array, shape (n_kept, n_summed)
     b, c : float64, shape (n_kept,), (n_summed,)
-    J : float64, shape (n_kept, n_kept), or None
+    J : float64 or csr_array, shape (n_kept, n_kept), or None
         Symmetric couplings among the kept units; None if there are none.
     blocks : tuple of slice
         The kept units in classes that can be drawn at once.
     """
 
-    W: Float
+    W: Table
     b: Float
     c: Float
-    J: Float | None
+    J: Table | None
     blocks: tuple[slice, ...]
 
     @property
@@ -61,10 +75,13 @@ class Reduced:
 
     def bonds(self) -> tuple[NDArray[np.intp], Float]:
         """Return the pairs of coupled units, shape (n_bonds, 2), numbered as in `biases`, and their couplings."""
-        across, summed = np.argwhere(self.W), np.array([0, len(self.b)])
-        kept = np.empty((0, 2), np.intp) if self.J is None else np.argwhere(np.triu(self.J, 1))
-        values = [self.W[tuple(across.T)]] + ([] if self.J is None else [self.J[tuple(kept.T)]])
-        return np.concatenate((across + summed, kept)), np.concatenate(values)
+        across, values = entries(self.W)
+        across = across + np.array([0, len(self.b)])
+        if self.J is None:
+            return across, values
+        kept, couplings = entries(self.J)
+        once = kept[:, 0] < kept[:, 1]
+        return np.concatenate((across, kept[once])), np.concatenate((values, couplings[once]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +91,15 @@ class BipartiteMachine:
     Attributes
     ----------
     W : float64, shape (n_left, n_right)
+        A `scipy.sparse.csr_array` where it is large and has few entries that are not zero.
     b_left, b_right : float64, shape (n_left,), (n_right,)
         In nats.
     """
 
-    W: Float
+    W: Table
     b_left: Float
     b_right: Float
+    _digests: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
     def from_arrays(cls, W: ArrayLike, b_left: ArrayLike, b_right: ArrayLike) -> BipartiteMachine:
@@ -99,7 +118,7 @@ class BipartiteMachine:
                 raise DataError(
                     f"{name} has shape {bias.shape}, W has shape {w.shape}; give {name} of shape ({n},)"
                 )
-        return cls(w, left, right)
+        return cls(compact(w), left, right)
 
     @property
     def n_left(self) -> int:
@@ -119,20 +138,22 @@ class BipartiteMachine:
     @property
     def sha256(self) -> str:
         """Digest of the parameters' shapes and float64 bytes: the same model, whatever file it came from."""
-        return _digest(f"{self.n_left}x{self.n_right}", self.W, self.b_left, self.b_right)
+        return _digest(self._digests, f"{self.n_left}x{self.n_right}", self.W, self.b_left, self.b_right)
 
     def smaller_side_first(self) -> BipartiteMachine:
         """Return the same machine with the sides exchanged if the right one is the smaller."""
         if self.n_left <= self.n_right:
             return self
-        return BipartiteMachine(np.ascontiguousarray(self.W.T), self.b_right, self.b_left)
+        return BipartiteMachine(transposed(self.W), self.b_right, self.b_left)
 
     def without_isolated_units(self) -> tuple[BipartiteMachine | None, float]:
         """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
-        left, right = self.W.any(1), self.W.any(0)
+        left, right = used(self.W)
+        if left.all() and right.all():
+            return self, 0.0
         alone = _log_z_of_independent(np.concatenate((self.b_left[~left], self.b_right[~right])))
-        rest = BipartiteMachine(self.W[np.ix_(left, right)], self.b_left[left], self.b_right[right])
-        return (rest if left.any() else None), alone
+        W = part_of(self.W, np.flatnonzero(left), np.flatnonzero(right))
+        return (BipartiteMachine(W, self.b_left[left], self.b_right[right]) if left.any() else None), alone
 
     def reduced(self) -> Reduced:
         """Return the machine with its larger side summed out."""
@@ -151,15 +172,17 @@ class GeneralMachine:
     Attributes
     ----------
     J : float64, shape (n_units, n_units)
-        Strictly upper triangular, nats.
+        Strictly upper triangular, nats; a `scipy.sparse.csr_array` where it is large and has few entries that are
+        not zero.
     b : float64, shape (n_units,)
     classes : tuple of int arrays
         A partition of the units into independent sets, the first of which can best be summed out.
     """
 
-    J: Float
+    J: Table
     b: Float
     classes: tuple[NDArray[np.intp], ...]
+    _digests: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def n_units(self) -> int:
@@ -169,15 +192,17 @@ class GeneralMachine:
     @property
     def sha256(self) -> str:
         """Digest of the parameters' shapes and float64 bytes."""
-        return _digest(f"{self.n_units}", self.J, self.b)
+        return _digest(self._digests, f"{self.n_units}", self.J, self.b)
 
     def without_isolated_units(self) -> tuple[GeneralMachine | None, float]:
         """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
-        coupled = np.asarray(self.J.any(0) | self.J.any(1))
-        number = np.cumsum(coupled) - 1
+        coupled = np.logical_or(*used(self.J))
+        if coupled.all():
+            return self, 0.0
+        number, units = np.cumsum(coupled) - 1, np.flatnonzero(coupled)
         classes = tuple(number[c[coupled[c]]] for c in self.classes if coupled[c].any())
-        rest = GeneralMachine(self.J[np.ix_(coupled, coupled)], self.b[coupled], classes)
-        return (rest if coupled.any() else None), _log_z_of_independent(self.b[~coupled])
+        rest = GeneralMachine(part_of(self.J, units, units), self.b[units], classes)
+        return (rest if len(units) else None), _log_z_of_independent(self.b[~coupled])
 
     def reduced(self) -> Reduced:
         """Return the machine with its first class summed out."""
@@ -185,12 +210,12 @@ class GeneralMachine:
         J = self.J + self.J.T
         ends = np.cumsum([0, *map(len, self.classes[1:])]).tolist()
         blocks = tuple(slice(*pair) for pair in pairwise(ends))
-        return Reduced(J[np.ix_(kept, summed)], self.b[kept], self.b[summed], J[np.ix_(kept, kept)], blocks)
+        W, inside = part_of(J, kept, summed), part_of(J, kept, kept)
+        return Reduced(W, self.b[kept], self.b[summed], inside, blocks)
 
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
-        n_edges = int(np.count_nonzero(self.J))
-        return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_edges}
+        return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_entries(self.J)}
 
 
 Machine = BipartiteMachine | GeneralMachine
@@ -284,14 +309,13 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     i, j = edges.T
     sides = bipartition(n, edges) if len(edges) else None
     if sides is None:
-        J = _table(n, n)
-        J[i, j] = values
+        J = _table((n, n), i, j, values)
         return GeneralMachine(J, biases, tuple(np.array(c, np.intp) for c in colour_classes(n, edges)))
     left, right = sides
     place, is_left = np.empty(n, np.intp), np.zeros(n, bool)
     place[left], place[right], is_left[left] = np.arange(len(left)), np.arange(len(right)), True
-    W = _table(len(left), len(right))
-    W[place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]] = values
+    rows, columns = place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]
+    W = _table((len(left), len(right)), rows, columns, values)
     return BipartiteMachine(W, biases[left], biases[right])
 
 
@@ -301,20 +325,33 @@ def check_units(n: int) -> None:
         raise DataError(f"has {n} units, which are too many; {MAX_UNITS} are allowed")
 
 
-def _table(n_rows: int, n_columns: int) -> Float:
-    """Return couplings that are all zero; DataError before they fill the memory."""
-    if n_rows * n_columns > MAX_COUPLINGS:
+def _table(shape: tuple[int, int], row: Index, column: Index, value: Float) -> Table:
+    """Return the table of these couplings; DataError before it fills the memory."""
+    if shape[0] * shape[1] > MAX_COUPLINGS and not needs_rows(*shape, len(value)):
         raise DataError(
-            f"its table of couplings, {n_rows} x {n_columns}, is too large; {MAX_COUPLINGS} are allowed"
+            f"its table of couplings, {shape[0]} x {shape[1]}, is too large; {MAX_COUPLINGS} are allowed"
         )
-    return np.zeros((n_rows, n_columns))
+    return table_of(shape, row, column, value)
 
 
-def _digest(sizes: str, *arrays: Float) -> str:
-    """Return the SHA-256 of sizes and float64 values."""
+def _digest(known: list[str], sizes: str, table: Table, *biases: Float) -> str:
+    """Return the SHA-256 of sizes and float64 values; that of compressed rows is computed once.
+
+    Compressed rows count as the table that they stand for.  Where that would take too long, `MAX_COUPLINGS`, only
+    the bonds count.
+    """
+    if known:
+        return known[0]
     digest = hashlib.sha256(sizes.encode())
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    if table.shape[0] * table.shape[1] > MAX_COUPLINGS:
+        places, values = entries(table)
+        digest.update(np.ascontiguousarray(places, dtype="<i8").tobytes() + values.astype("<f8").tobytes())
+    else:
+        add_to_digest(digest, table)
+    for bias in biases:
+        digest.update(np.ascontiguousarray(bias, dtype="<f8").tobytes())
+    if not is_full(table):
+        known.append(digest.hexdigest())
     return digest.hexdigest()
 
 

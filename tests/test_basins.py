@@ -56,9 +56,9 @@ def test_a_golf_hole_is_found_and_starts_half_of_the_ladders():
 def test_one_start_alone_misses_a_golf_hole(monkeypatch):
     """From all hidden units off nothing leads into the hole: the test above can fail."""
     machine, log_z = golf_hole()
-    monkeypatch.setattr(basins_module, "_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
-    monkeypatch.setattr(basins_module, "_random_starts", lambda reduced, seed: np.zeros((1, len(reduced.c))))
-    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
+    monkeypatch.setattr(basins_module, "_starts", lambda reduced, *_: np.zeros((1, len(reduced.c))))
+    monkeypatch.setattr(basins_module, "_random_starts", lambda reduced, *_: np.zeros((1, len(reduced.c))))
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, *_: modes)
     assert find_basins(machine.reduced(), seed=0).bounds[0] < log_z - 5
 
 
@@ -83,7 +83,7 @@ def detectors(n, n_known, turned):
 def test_a_pattern_that_one_unit_knows_is_found_however_steep(n, n_known, turned, monkeypatch):
     machine, log_z = detectors(n, n_known, turned)
     assert find_basins(machine.reduced(), seed=0).bounds[0] == pytest.approx(log_z, abs=1e-2)
-    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, seed: modes)
+    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, *_: modes)
     assert find_basins(machine.reduced(), seed=0).bounds[0] < log_z - 10
 
 

@@ -75,6 +75,15 @@ def test_log_z_quick(tmp_path):
     assert len(list(tmp_path.glob("digits-*.npz"))) == 1
 
 
+def test_seconds_under_a_time_limit(tmp_path):
+    path = tmp_path / "limits.json"
+    printed = run("benchmarks/limits.py", "--quick", "--threads", "1", "--json", str(path))
+    (row,) = json.loads(path.read_text())
+    assert (row["machine"], row["limit"], row["replicates"]) == ("rbm-64x64", 2.0, 32)
+    assert row["over"] == pytest.approx(row["wall"] - 2.0)
+    assert printed.splitlines()[-1].startswith("rbm-64x64")
+
+
 def test_gibbs_beside_its_limits(tmp_path):
     path = tmp_path / "gibbs.json"
     lines = run("benchmarks/gibbs.py", "--quick", "--threads", "1", "2", "--json", str(path)).splitlines()

@@ -272,8 +272,8 @@ def test_a_lower_bound_of_the_width_is_one(seed):
     """No graph is said to be wider than the order that networkx finds for it, and a complete one is n - 1 wide."""
     bonds, _, _ = random_sparse(24, 23 + 5 * seed, seed)
     width, _ = treewidth_min_fill_in(nx.Graph(bonds.tolist()))
-    graph = elimination_orders._graph(bonds, 24)
+    graph = elimination_orders._neighbours(bonds, 24)
     assert not elimination_orders._is_wider(graph, width)
-    complete = elimination_orders._graph(np.array(list(itertools.combinations(range(9), 2))), 9)
+    complete = elimination_orders._neighbours(np.array(list(itertools.combinations(range(9), 2))), 9)
     assert elimination_orders._is_wider(complete, 7)
     assert not elimination_orders._is_wider(complete, 8)

@@ -23,7 +23,7 @@ from dvae_core.errors import CheckpointError, ConfigError, DataError, DvaeError
 from dvae_core.io import containers
 from dvae_core.io.torch_files import read_torch
 from dvae_core.training.checkpoint import load_model
-from dvae_eval import machine
+from dvae_eval import couplings, machine
 from dvae_eval.readers import ReadConfig, read_machine, sparse
 
 FORMATS = Path(__file__).parent / "data" / "formats"
@@ -513,10 +513,12 @@ def test_bad_coordinates(tmp_path, text, message):
 # --- machines that are too large, and libraries that are not there --------------------------------------------
 
 
-def test_machines_too_large_for_any_table_are_refused_at_once(tmp_path):
+def test_machines_too_large_for_a_table_are_read_as_bonds_and_need_be_sparse(tmp_path, monkeypatch):
     n = 40_000  # a star of three arms and a triangle: not bipartite
     lines = ["# vartype=SPIN", "0 1 1", "1 2 1", "0 2 1", *(f"{i} {i} 0.5" for i in range(3, n))]
     (tmp_path / "m.coo").write_text("\n".join(lines))
+    assert read_machine(tmp_path / "m.coo").machine.J.shape == (n, n)
+    monkeypatch.setattr(couplings, "SPARSE_FILL", 0.0)
     refused(tmp_path / "m.coo", "too large")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +97,12 @@ class Elimination:
 
 
 def elimination(
-    bonds: Bonds, couplings: Float, biases: Float, max_seconds: float = MAX_SECONDS, max_bytes: int | None = None
+    bonds: Bonds,
+    couplings: Float,
+    biases: Float,
+    max_seconds: float = MAX_SECONDS,
+    max_bytes: int | None = None,
+    search_seconds: float = math.inf,
 ) -> Elimination | None:
     """Return how to eliminate the units of a connected machine, or None if each way found takes too long.
 
@@ -108,10 +114,12 @@ def elimination(
         Most seconds that may be predicted; no more than `MAX_SECONDS`.
     max_bytes : int, optional
         Most bytes of tables that may be alive at a time; a quarter of the free memory, at most 4 GB, unless given.
+    search_seconds : float
+        About how long the search for an order may take.
     """
     max_bytes = _affordable_bytes() if max_bytes is None else max_bytes
     max_cost = int(min(max_seconds, MAX_SECONDS) * SPEEDUP / ENTRY)
-    order = cheapest_order(bonds, len(biases), max_cost)
+    order = cheapest_order(bonds, len(biases), max_cost, search_seconds)
     if order is None:
         return None
     fixed: list[int] = []

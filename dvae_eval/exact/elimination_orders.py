@@ -9,6 +9,8 @@ A graph is a list of integers: bit j of the i-th says whether units i and j are 
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -28,9 +30,13 @@ Attempt = Callable[[int], Found | None]
 # Attempts of each kind are as many as make so many units to be summed out in all: a fixed amount of work.
 GREEDY_UNITS, SWEPT_UNITS = 3000, 10000
 MAX_ATTEMPTS = 40
+# Most units that are searched: a mask has a bit for each.
+MAX_SEARCHED = 1 << 15
 # Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
 # the sum will take, or as long as whatever costs `max_cost`, it ends.
 PATIENCE = 30
+# Seconds for a look at a mask of few units, and units that double it.
+LOOK, LOOK_UNITS = 3e-7, 2000
 # Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed, and the best
 # of them once more for every doubling.
 WORTH_IMPROVING, SLACK, MAX_ROUNDS = 1 << 26, 6, 8
@@ -38,7 +44,9 @@ WORTH_IMPROVING, SLACK, MAX_ROUNDS = 1 << 26, 6, 8
 SEARCH_STEPS, MAX_MOVES, TOLERANCE = 1.5e8, 50_000, 0.1
 
 
-def cheapest_order(bonds: NDArray[np.intp], n_units: int, max_cost: int) -> list[int] | None:
+def cheapest_order(
+    bonds: NDArray[np.intp], n_units: int, max_cost: int, search_seconds: float = math.inf
+) -> list[int] | None:
     """Return the cheapest order found of all units of a connected graph, or None if each costs over `max_cost`.
 
     Parameters
@@ -48,18 +56,31 @@ def cheapest_order(bonds: NDArray[np.intp], n_units: int, max_cost: int) -> list
     n_units : int
     max_cost : int
         Most entries that all tables together may have.
+    search_seconds : float
+        About how long the search may take.
     """
     max_width = max_cost.bit_length()
     # A graph of width k has at most k bonds a unit.
     if len(bonds) > max_width * n_units:
         return None
-    graph = _graph(bonds, n_units)
-    order = _peel(graph)
-    if _is_wider(graph, max_width):
+    neighbours = _neighbours(bonds, n_units)
+    order = _peel(neighbours)
+    rest = sorted(set(range(n_units)) - set(order))
+    if not rest:
+        return order
+    if _is_wider(neighbours, max_width) or len(rest) > MAX_SEARCHED:
         return None
-    units = set(range(n_units)) - set(order)
-    found = _cheapest_of_rest(graph, units, max_cost) if units else ([], 0)
-    return order + found[0] if found and found[1] <= max_cost else None
+    label = np.arange(n_units)
+    if n_units > MAX_SEARCHED:
+        label[rest] = np.arange(len(rest))
+    of_rest = [(i, j) for i in rest for j in neighbours[i] if i < j]
+    graph = _graph(label[of_rest], n_units if n_units <= MAX_SEARCHED else len(rest))
+    looks = min(max_cost / PATIENCE, search_seconds / (LOOK * (1 + len(graph) / LOOK_UNITS)))
+    found = _cheapest_of_rest(graph, set(label[rest].tolist()), max_cost, _Effort(0, int(looks)))
+    if found is None or found[1] > max_cost:
+        return None
+    unit = dict(zip(label[rest].tolist(), rest, strict=True))
+    return order + [unit[i] for i in found[0]]
 
 
 @dataclass(slots=True)
@@ -74,10 +95,9 @@ class _Effort:
         return self.masks > self.most
 
 
-def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int) -> Found | None:
+def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int, effort: _Effort) -> Found | None:
     """Return the cheapest order found of these units, with its cost, which may be too high."""
     best: dict[str, Found] = {}
-    effort = _Effort(0, max_cost // PATIENCE)
     for kind, attempt in _attempts(graph, units, effort):
         limit = best[kind][1] if kind in best else max_cost << SLACK
         if found := attempt(limit):
@@ -136,40 +156,58 @@ def _sum_out(graph: Graph, unit: int) -> None:
     graph[unit] = 0
 
 
-def _is_wider(graph: Graph, width: int) -> bool:
+def _neighbours(bonds: NDArray[np.intp], n_units: int) -> list[set[int]]:
+    """Return the neighbours of every unit: unlike masks, they take memory for bonds alone."""
+    neighbours: list[set[int]] = [set() for _ in range(n_units)]
+    for i, j in bonds.tolist():
+        neighbours[i].add(j)
+        neighbours[j].add(i)
+    return neighbours
+
+
+def _is_wider(neighbours: list[set[int]], width: int) -> bool:
     """Return whether every order makes a table of more than `width` units beside the one that is summed out.
 
     Contracting bonds never makes a graph wider, and one in which each unit has k neighbours has width k or more.
     The bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II", least-c.
     """
-    graph, left = list(graph), {unit for unit, neighbours in enumerate(graph) if neighbours}
-    while left:
-        unit = min(left, key=lambda unit: graph[unit].bit_count())
-        neighbours = graph[unit]
-        if neighbours.bit_count() > width:
+    graph = {unit: set(others) for unit, others in enumerate(neighbours) if others}
+    waiting = [(len(others), unit) for unit, others in graph.items()]
+    heapq.heapify(waiting)
+    while waiting:
+        degree, unit = heapq.heappop(waiting)
+        if unit not in graph or degree != len(graph[unit]):
+            continue  # it has been contracted, or waits with another degree as well
+        if degree > width:
             return True
-        left.discard(unit)
-        if not neighbours:
-            continue
-        other = min(_units(neighbours), key=lambda other: (graph[other] & neighbours).bit_count())
-        for third in _units(neighbours):
-            graph[third] = (graph[third] | 1 << other) & ~(1 << unit)
-        graph[other] = (graph[other] | neighbours) & ~(1 << other | 1 << unit)
+        others = graph.pop(unit)
+        for third in others:
+            graph[third].discard(unit)
+        if others:
+            into = min(others, key=lambda other: (len(graph[other] & others), other))
+            for third in others - graph[into] - {into}:
+                graph[third].add(into)
+                graph[into].add(third)
+        for third in others:
+            heapq.heappush(waiting, (len(graph[third]), third))
     return False
 
 
-def _peel(graph: Graph) -> list[int]:
+def _peel(neighbours: list[set[int]]) -> list[int]:
     """Sum out, again and again, all units of at most two neighbours: it never makes the rest dearer."""
     order: list[int] = []
-    done = [False] * len(graph)
-    waiting = list(range(len(graph)))
+    done = [False] * len(neighbours)
+    waiting = list(range(len(neighbours)))
     while waiting:
         unit = waiting.pop()
-        if not done[unit] and graph[unit].bit_count() <= 2:
+        if not done[unit] and len(neighbours[unit]) <= 2:
             done[unit] = True
             order.append(unit)
-            waiting += _units(graph[unit])
-            _sum_out(graph, unit)
+            others = neighbours[unit]
+            waiting += sorted(others)
+            for other in others:
+                neighbours[other] = (neighbours[other] | others) - {other, unit}
+            neighbours[unit] = set()
     return order
 
 
@@ -203,8 +241,12 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _E
     """Return the order of least `key`, the rank deciding among equals, with its cost if that is below `limit`."""
     graph, order, cost = list(graph), [], 0
     keys = {unit: (key(graph, unit), rank[unit]) for unit in units}
+    waiting = [(*of_unit, unit) for unit, of_unit in keys.items()]
+    heapq.heapify(waiting)
     while keys:
-        unit = min(keys, key=keys.__getitem__)
+        *of_unit, unit = heapq.heappop(waiting)
+        if keys.get(unit) != tuple(of_unit):
+            continue  # it is gone, or waits with another key as well
         del keys[unit]
         order.append(unit)
         touched = graph[unit]
@@ -217,6 +259,7 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _E
                 touched |= graph[other]
         for other in _units(touched):
             keys[other] = (key(graph, other), rank[other])
+            heapq.heappush(waiting, (*keys[other], other))
             effort.masks += graph[other].bit_count() if key is _fill else 1
         effort.masks += len(keys) // 4
     return order, cost

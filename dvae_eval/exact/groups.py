@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from dvae_core.types import Float, Index
 
+from ..couplings import Table, as_array, is_full
 from ..machine import Reduced
 
 __all__ = ["MAX_GROUPS", "Grouped", "grouped"]
 
 # Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
 MAX_GROUPS = 64
+MAX_TABLE = 1 << 28  # entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,11 @@ def grouped(reduced: Reduced) -> Grouped | None:
     Units i and j are alike if their couplings to every third unit are equal, or opposite throughout; v_j and
     1 - v_j then change places, so that signs are no matter.  Biases may differ.
     """
-    J = np.zeros((len(reduced.b),) * 2) if reduced.J is None else reduced.J
-    groups = _alike(reduced.W, J)
+    if _has_many_rows(reduced.W):
+        return None
+    W = as_array(reduced.W)
+    J = np.zeros((len(reduced.b),) * 2) if reduced.J is None else as_array(reduced.J)
+    groups = _alike(W, J)
     if groups is None:
         return None
     first = [members[0][0] for members in groups]
@@ -77,7 +83,20 @@ def grouped(reduced: Reduced) -> Grouped | None:
         start, weights = _log_weights([(reduced.b[i] - J_groups[g, g] / 2, sign) for i, sign in members])
         starts.append(start)
         log_weights.append(weights)
-    return Grouped(reduced.W[first], reduced.c, J_groups, np.array(starts, float), tuple(log_weights))
+    return Grouped(W[first], reduced.c, J_groups, np.array(starts, float), tuple(log_weights))
+
+
+def _has_many_rows(W: Table) -> bool:
+    """Return whether a sparse W has more than `MAX_GROUPS` rows that differ, or is too large to find out more."""
+    if is_full(W):
+        return False
+    distinct: set[tuple[bytes, bytes]] = set()
+    for row in (slice(*pair) for pair in pairwise(W.indptr.tolist())):
+        distinct.add((W.indices[row].tobytes(), np.abs(W.data[row]).tobytes()))
+        if len(distinct) > MAX_GROUPS:
+            return True
+    n_rows, n_columns = (int(n) for n in W.shape)
+    return n_rows * max(n_rows, n_columns) > MAX_TABLE
 
 
 def _alike(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ from dvae_core.errors import ConfigError
 from dvae_core.graphs import bipartition
 from dvae_core.rng import numpy_generator
 from dvae_core.text import duration
+from dvae_core.types import Float
 
+from ..couplings import Table, n_entries, table_of, transposed
 from ..machine import Machine, Reduced
 from .elimination import elimination
 from .enumeration import Enumeration, enumeration
@@ -118,9 +121,16 @@ def _share(progress: Progress | None, before: float, mine: float, total: int) ->
     return lambda done, of: progress(min(total, round(before + mine * done / of)), total)
 
 
-def exact_plan(machine: Machine) -> ExactPlan:
-    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered."""
-    return _plan(_Machine(machine.sha256, machine))
+def exact_plan(machine: Machine, search_seconds: float = math.inf) -> ExactPlan:
+    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    search_seconds : float
+        About how long the search for a way may take.
+    """
+    return _plan(_Machine(machine.sha256, machine), search_seconds)
 
 
 def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | None:
@@ -133,15 +143,20 @@ def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | No
     return plan.route if plan.seconds <= max_seconds else None
 
 
-def exact_log_z(machine: Machine, progress: Progress | None = None, threads: int | None = None) -> float:
-    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` for the parameters.
+def exact_log_z(
+    machine: Machine,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    search_seconds: float = math.inf,
+) -> float:
+    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` and `exact_plan`.
 
     Raises
     ------
     ConfigError
         If that is predicted to take more than `EXACT_SECONDS`.
     """
-    plan = exact_plan(machine)
+    plan = exact_plan(machine, search_seconds)
     if plan.seconds > EXACT_SECONDS:
         raise ConfigError(
             f"--method exact: {plan.need}, and at most {EXACT_SECONDS / 60:.0f} minutes are allowed; "
@@ -162,11 +177,11 @@ class _Machine:
 
 
 @lru_cache(maxsize=4)
-def _plan(known: _Machine) -> ExactPlan:
+def _plan(known: _Machine, search_seconds: float) -> ExactPlan:
     """Return the plan of a machine."""
     reduced = known.machine.reduced()
     alone, parts = _connected(reduced)
-    plans = [_part(part) for part in parts]
+    plans = [_part(part, search_seconds) for part in parts]
     if len(alone):
         biases = reduced.biases[alone]
         plans.append(Part("independent units", 0.0, lambda *_: math.fsum(np.logaddexp(0, biases)), "nothing"))
@@ -175,53 +190,79 @@ def _plan(known: _Machine) -> ExactPlan:
 
 def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
     """Return the units that have no bond, numbered as in `Reduced.biases`, and the connected parts of the rest."""
-    bonds, n_kept, n_units = reduced.bonds()[0], len(reduced.b), len(reduced.biases)
+    (bonds, couplings), n_units = reduced.bonds(), len(reduced.biases)
     graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_units, n_units))
     labels = connected_components(graph, directed=False)[1]
     sizes = np.bincount(labels)
+    if sizes[0] == n_units > 1:
+        return np.empty(0, np.intp), [_without_empty(reduced)]
+    is_kept = np.arange(n_units) < len(reduced.b)
+    groups = [_grouped_by(of, len(sizes)) for of in (labels, labels[bonds[:, 0]])]
     parts = []
-    for label in np.flatnonzero(sizes > 1):
-        members = np.flatnonzero(labels == label)
-        part = _among(reduced, members[members < n_kept], members[members >= n_kept] - n_kept)
-        # What is not bipartite as a whole may well be so in parts.
-        parts.append(part if part.J is None or len(members) == n_units else _bipartite(part))
+    for members, mine in zip(*groups, strict=True):
+        if len(members) > 1:
+            part = _reduced(bonds[mine], couplings[mine], reduced.biases, members, is_kept)
+            # What is not bipartite as a whole may well be so in parts.
+            parts.append(part if part.J is None else _bipartite(part))
     return np.flatnonzero(sizes[labels] == 1), parts
+
+
+def _grouped_by(labels: NDArray[np.integer[Any]], n: int) -> list[NDArray[np.intp]]:
+    """Return where each of the n labels is, rising."""
+    return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n))[:-1])
+
+
+def _without_empty(reduced: Reduced) -> Reduced:
+    """Return the machine without a table of couplings among the kept units if all of these are zero."""
+    J = None if reduced.J is None or not n_entries(reduced.J) else reduced.J
+    return Reduced(reduced.W, reduced.b, reduced.c, J, ())
+
+
+def _reduced(
+    bonds: NDArray[np.intp],
+    couplings: Float,
+    biases: Float,
+    units: NDArray[np.intp],
+    is_kept: NDArray[np.bool_],
+) -> Reduced:
+    """Return the machine of some units, rising, whose bonds these are; `is_kept` says of every unit what it is."""
+    kept, summed = units[is_kept[units]], units[~is_kept[units]]
+    is_inside = is_kept[bonds].all(1)
+    across = bonds[~is_inside]
+    rows = np.searchsorted(kept, np.where(is_kept[across[:, 0]], across[:, 0], across[:, 1]))
+    columns = np.searchsorted(summed, np.where(is_kept[across[:, 0]], across[:, 1], across[:, 0]))
+    W = table_of((len(kept), len(summed)), rows, columns, couplings[~is_inside])
+    inside = np.searchsorted(kept, bonds[is_inside])
+    J = _symmetric(len(kept), inside, couplings[is_inside]) if len(inside) else None
+    return Reduced(W, biases[kept], biases[summed], J, ())
+
+
+def _symmetric(n: int, ends: NDArray[np.intp], couplings: Float) -> Table:
+    """Return the symmetric table of bonds."""
+    both = np.concatenate((ends, ends[:, ::-1]))
+    return table_of((n, n), both[:, 0], both[:, 1], np.concatenate((couplings, couplings)))
 
 
 def _bipartite(part: Reduced) -> Reduced:
     """Return the part with no couplings among its kept units if that is possible."""
-    sides = bipartition(len(part.biases), part.bonds()[0].tolist())
+    sides = bipartition(len(part.biases), part.bonds()[0])
     return part if sides is None else _keeping(part, np.array(sides[0], np.intp))
 
 
 def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Reduced:
     """Return the part with these units kept, numbered as in `Reduced.biases`, and all others summed out."""
-    n = len(part.biases)
-    J = np.zeros((n, n))
-    bonds, couplings = part.bonds()
-    J[bonds[:, 0], bonds[:, 1]] = couplings
-    J += J.T
-    summed = np.setdiff1d(np.arange(n), kept)
-    inside = J[np.ix_(kept, kept)]
-    biases = part.biases
-    return Reduced(J[np.ix_(kept, summed)], biases[kept], biases[summed], inside if inside.any() else None, ())
+    units = np.arange(len(part.biases))
+    return _reduced(*part.bonds(), part.biases, units, np.isin(units, kept))
 
 
-def _among(reduced: Reduced, kept: NDArray[np.intp], summed: NDArray[np.intp]) -> Reduced:
-    """Return the machine of some kept and some summed units."""
-    J = None if reduced.J is None else reduced.J[np.ix_(kept, kept)]
-    J = None if J is None or not J.any() else J
-    return Reduced(reduced.W[np.ix_(kept, summed)], reduced.b[kept], reduced.c[summed], J, ())
-
-
-def _part(part: Reduced) -> Part:
+def _part(part: Reduced, search_seconds: float) -> Part:
     """Return the quickest route for a connected part."""
     found = min(_enumerations(part), key=lambda e: e.seconds, default=None)
     seconds = found.seconds if found else math.inf
     n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
     if seconds > QUICK and not _is_dense(part):
         bonds, couplings = part.bonds()
-        eliminated = elimination(bonds, couplings, part.biases, seconds)
+        eliminated = elimination(bonds, couplings, part.biases, seconds, search_seconds=search_seconds)
         if eliminated:
             takes = duration(eliminated.seconds)
             need = f"{len(part.biases)} units would have to be eliminated, which takes about {takes}"
@@ -242,7 +283,7 @@ def _is_dense(part: Reduced) -> bool:
 def _enumerations(part: Reduced) -> Iterator[Enumeration]:
     """Yield ways to enumerate a part: either side is kept, or whatever leaves the others without bonds."""
     if part.J is None:
-        sides = [part, Reduced(np.ascontiguousarray(part.W.T), part.c, part.b, None, ())]
+        sides = [part, Reduced(transposed(part.W), part.c, part.b, None, ())]
     else:
         sides = [part]
         if len(part.biases) <= INDEPENDENT_SET_UNITS:

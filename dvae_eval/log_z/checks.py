@@ -24,6 +24,7 @@ __all__ = [
     "check_mean_of_repeats",
     "check_renewal",
     "check_repeats",
+    "check_replicates",
     "check_weights",
     "student_limit",
 ]
@@ -151,6 +152,11 @@ def check_inside(log_z: float, lower: float, upper: float) -> Check:
 
 
 LONGER = "use more --sweeps (steps of annealing) or --chains"
+
+
+def check_replicates(n: int, fewest: int) -> Check:
+    """Return the check that a time limit left enough replicates for an error bar."""
+    return _at_least("replicates within the time limit", float(n), float(fewest), "use a longer --time-limit")
 
 
 def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Check:

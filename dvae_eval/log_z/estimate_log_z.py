@@ -22,6 +22,7 @@ from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 from ..results import Check, LogZResult
+from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
@@ -36,6 +37,8 @@ from .methods import (
     estimate_by_annealing,
     estimate_by_tempering,
     estimate_exactly,
+    search_seconds,
+    time_limit,
 )
 
 __all__ = ["estimate_log_z"]
@@ -50,6 +53,7 @@ ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
 DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
 # What is strict in every repeat; the best one is reported.
 BOUNDS = ("lower_bound", "n_basins")
+EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 
 
@@ -115,10 +119,12 @@ def estimate_log_z(
     """
     started = time.monotonic()
     config, machine = _configured(config, settings), _machine(model)
+    clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
+    described = {**(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
-    task = LogZTask(machine, config, device, n_threads, progress, offset=constant)
+    task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
     if method == "exact":
         estimate = estimate_exactly(task)
     else:
@@ -133,7 +139,7 @@ def estimate_log_z(
         ci95=estimate.ci95,
         method=method,
         repeats=estimate.repeats,
-        model={**(description or {}), **machine.description()},
+        model=described,
         settings={"device": device, "dtype": DTYPES.get(method, SAMPLED)},
         diagnostics=estimate.diagnostics,
         started=started,
@@ -166,13 +172,14 @@ def _machine(model: Machine | tuple[ArrayLike, ...]) -> Machine:
 
 def _method(machine: Machine, config: LogZConfig) -> str:
     """Return the method that makes the answer; ConfigError if the exact value is wanted and takes too long."""
-    plan = exact_plan(machine)
-    if config.against_exact and plan.seconds > EXACT_SECONDS:
+    if config.against_exact and (plan := exact_plan(machine)).seconds > EXACT_SECONDS:
         raise ConfigError(f"--against-exact: {plan.need}, which takes too long; leave it out")
     if machine.without_isolated_units()[0] is None:
         return "exact"  # a closed form: nothing is left to temper
     if config.method == "auto":
-        return "exact" if plan.seconds <= AUTO_SECONDS else "pt-bar"
+        limit = config.time_limit or math.inf
+        plan = exact_plan(machine, search_seconds(config))
+        return "exact" if plan.seconds <= min(AUTO_SECONDS, EXACT_SHARE * limit) else "pt-bar"
     return config.method
 
 
@@ -222,6 +229,7 @@ def one_repeat(task: LogZTask, index: int) -> Estimate:
         task,
         config=dataclasses.replace(config, seed=seed, n_repeats=1),
         progress=raise_if_cancelled,
+        clock=Clock(time_limit(config)),
         n_comparisons=config.n_repeats,
     )
     return ESTIMATORS["pt-bar" if config.method == "auto" else config.method](own)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..results import Check
+from ..runtime.clock import Clock
 from ..runtime.resume import ResumeFile
 from .bar import Bridge
 from .checks import (
@@ -27,13 +28,14 @@ from .checks import (
     check_known_states,
     check_lower_bound,
     check_renewal,
+    check_replicates,
     student_limit,
 )
-from .post_run import post_run_diagnostics
+from .post_run import post_run_diagnostics, post_run_seconds
 from .referee import REFEREE_SHARE, referee_checks, referee_config, referee_details
 from .renewal import promised_share
-from .run import HALF_UNIT, TemperedRun
-from .sandwich import N_GROUPS, N_STEPS, sandwich
+from .run import FEWEST_REPLICATES, HALF_UNIT, TemperedRun
+from .sandwich import N_GROUPS, N_STEPS, sandwich, sandwich_seconds
 
 __all__ = [
     "Estimate",
@@ -43,13 +45,18 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_by_tempering",
     "estimate_exactly",
+    "search_seconds",
+    "time_limit",
 ]
 
 # What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 
-# The default time limit, and how much of any may go into adapting the schedule.
-AUTO_SECONDS, PILOT_SHARE = 30.0, 0.4
+# The default time limit; how much of any may go into what comes after a run, and seconds that it may always take;
+# and how much into a sandwich, which is the thinner for it.
+AUTO_SECONDS, POST_RUN_SHARE, POST_RUN_SECONDS, SANDWICH_SHARE = 30.0, 0.15, 1.0, 0.4
+SEARCH_SHARE = 0.1  # of a time limit, for an exact way
+CONCLUSION_SHARE = 0.02  # and for what a result takes beside bounds and diagnostics
 N_RUNNING = 20
 
 
@@ -73,6 +80,8 @@ class LogZTask:
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
     offset : float
         Nats that are added to log Z.
+    clock : Clock
+        Has the time limit.
     """
 
     machine: Machine
@@ -83,6 +92,7 @@ class LogZTask:
     store: ResumeFile | None = None
     n_comparisons: int = 1
     offset: float = 0.0
+    clock: Clock = field(default_factory=Clock)
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
         """Return a callback of (done, in all) for a phase that has no estimate yet."""
@@ -125,8 +135,14 @@ class Estimate:
 
 def estimate_exactly(task: LogZTask) -> Estimate:
     """Return the exact value; ConfigError if it takes too long."""
-    log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads) + task.offset
-    return Estimate(log_z, 0.0, [], 0, [], {"route": exact_plan(task.machine).route})
+    seconds = search_seconds(task.config)
+    log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads, seconds) + task.offset
+    return Estimate(log_z, 0.0, [], 0, [], {"route": exact_plan(task.machine, seconds).route})
+
+
+def search_seconds(config: LogZConfig) -> float:
+    """Return the seconds that the search for an exact way may take."""
+    return SEARCH_SHARE * config.time_limit if config.time_limit and config.method == "auto" else math.inf
 
 
 def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
@@ -150,21 +166,21 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     OverlapError
         If neighbouring rungs share no mass.
     """
-    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset)
-    run.compile_kernels()
-    limit, started = _time_limit(task.config), time.monotonic()
     is_fitted = task.config.reference != "uniform"
-    own_limit = (1 - REFEREE_SHARE) * limit if is_fitted else limit
-    _adapt_or_resume(run, task, started + PILOT_SHARE * own_limit)
-    _advance(run, task, started + own_limit)
+    clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
+    with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
+        run.compile_kernels()
+    _adapt_or_resume(run, task)
+    _advance(run, task, _reserve(run, task))
     if is_fitted and task.store:
         task.store.save(run.state_dict())  # what follows may take as long again
-    estimate = _conclude(run, task.n_comparisons)
+    estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
     if task.config.sandwich:
         estimate = _bracketed(run, estimate, task.progress)
-    return _refereed(estimate, task, started + limit - time.monotonic()) if is_fitted else estimate
+    return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
@@ -178,7 +194,9 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
             progress(f"{phase} from the uniform reference", done, total, log_z, std_err)
 
     # Two estimates: the other one needs no diagnostics for figures.
-    own = replace(task, config=config, progress=tell, store=None, n_comparisons=max(2, task.n_comparisons))
+    clock = Clock(config.time_limit or math.inf, task.clock.now)
+    n_comparisons = max(2, task.n_comparisons)
+    own = replace(task, config=config, progress=tell, store=None, n_comparisons=n_comparisons, clock=clock)
     other = estimate_by_tempering(own)
     checks = referee_checks(
         estimate.log_z, estimate.std_err, other.log_z, other.std_err, other.checks, config.n_replicates
@@ -191,34 +209,57 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     )
 
 
-def _time_limit(config: LogZConfig) -> float:
+def _reserve(run: TemperedRun, task: LogZTask) -> float:
+    """Return the seconds of the time limit that are left to what comes after the run."""
+    if math.isinf(run.clock.limit):
+        return 0.0
+    reserve = CONCLUSION_SHARE * run.clock.limit + run.bounds_seconds()
+    if task.n_comparisons == 1:
+        reserve += post_run_seconds(run, _post_run_allowance(run))
+    return reserve + (_sandwich_share(run) * sandwich_seconds(run) if task.config.sandwich else 0.0)
+
+
+def _post_run_allowance(run: TemperedRun) -> float:
+    """Return the seconds that diagnostics may take after the run."""
+    most = max(POST_RUN_SECONDS, POST_RUN_SHARE * run.clock.limit)
+    return min(most, max(POST_RUN_SECONDS, run.clock.left)) if run.stopped else most
+
+
+def _sandwich_share(run: TemperedRun) -> float:
+    """Return which share of its steps a sandwich can have within the time limit."""
+    return min(1.0, SANDWICH_SHARE * run.clock.limit / sandwich_seconds(run))
+
+
+def time_limit(config: LogZConfig) -> float:
     """Return the seconds that an estimate may take."""
     if config.time_limit:
         return config.time_limit
     return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
 
 
-def _adapt_or_resume(run: TemperedRun, task: LogZTask, deadline: float) -> None:
+def _adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
     """Bring a run to where its estimate starts, or to where an earlier one stopped."""
     state = task.store.load() if task.store else None
     if state is not None:
         run.load_state_dict(state)
     else:
-        run.adapt(deadline, task.report("placing rungs"))
+        run.adapt(task.report("placing rungs"))
+        if task.progress and (std_err := run.foreseen["std_err"]):
+            task.progress(f"within reach: about ±{std_err:.1g}", 1, 1, None, None)
 
 
-def _advance(run: TemperedRun, task: LogZTask, deadline: float) -> None:
-    """Run to the end, with progress, and keep what is done."""
+def _advance(run: TemperedRun, task: LogZTask, reserve: float) -> None:
+    """Run until that many seconds are left, with progress, and keep what is done."""
     progress, store = task.progress, task.store
 
     def tell(done: int, total: int, bar: Bridge) -> None:
         if progress:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
-    run.advance(deadline, tell, (lambda: store.save(run.state_dict())) if store else None)
+    run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None)
 
 
-def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
+def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estimate:
     """Return the estimate of a run that is at its end, with its checks."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
@@ -228,6 +269,14 @@ def _conclude(run: TemperedRun, n_comparisons: int) -> Estimate:
     repeats = (run.log_z_0 + bar.repeats).tolist()
     diagnostics = {**_diagnostics(run, bar), **bounds, "renewal": renewal}
     checks += [*certificate, renewal_check]
+    if run.config.n_replicates < min(n_replicates, FEWEST_REPLICATES):
+        checks.append(check_replicates(run.config.n_replicates, FEWEST_REPLICATES))
+    if run.config.n_replicates < n_replicates:
+        diagnostics["replicates"] = {
+            "asked": n_replicates,
+            "run": run.config.n_replicates,
+            "reason": "the time limit allows no more",
+        }
     return Estimate(log_z, std_err, repeats, run.config.n_replicates, checks, diagnostics)
 
 
@@ -259,10 +308,13 @@ def _renewal(run: TemperedRun) -> tuple[Check, dict[str, float]]:
 
 def _looked_into(run: TemperedRun, estimate: Estimate) -> Estimate:
     """Return the estimate with what further samples show, and the check that rests on them."""
-    found = post_run_diagnostics(run)
-    error = found["cross_checks"]["thermodynamic_integration"]["quadrature_error"]
+    found = post_run_diagnostics(run, _post_run_allowance(run))
+    diagnostics = {**estimate.diagnostics, **found}
+    error = found["cross_checks"]["thermodynamic_integration"].get("quadrature_error")
+    if error is None:  # there was no time for it
+        return replace(estimate, diagnostics=diagnostics)
     checks = [*estimate.checks, check_abrupt(error, estimate.diagnostics["independent_blocks"])]
-    return replace(estimate, checks=checks, diagnostics={**estimate.diagnostics, **found})
+    return replace(estimate, checks=checks, diagnostics=diagnostics)
 
 
 def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
@@ -272,7 +324,8 @@ def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback 
         if progress:
             progress(phase, done, total, estimate.log_z, estimate.std_err)
 
-    found = sandwich(run, N_STEPS, run.config.n_chains, tell)
+    share = _sandwich_share(run)
+    found = sandwich(run, max(1, int(share * N_STEPS)), run.config.n_chains, tell, share)
     return replace(
         estimate,
         checks=[*estimate.checks, *found.checks(estimate.log_z)],
@@ -308,6 +361,8 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "n_sweeps": run.n_iterations,
         "stopped": run.stopped,
         "schedule_settled": run.settled,
+        "placed_anew": run.placed_anew,
+        "foreseen": run.foreseen,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
+from ..couplings import n_entries
 from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..sampling.mixture import AnyReference
@@ -19,17 +21,52 @@ from ..sampling.replicas import Works
 from .run import TemperedRun
 from .with_pymbar import mbar
 
-__all__ = ["Integral", "post_run_diagnostics", "reduced_potentials", "thermodynamic_integration"]
+__all__ = [
+    "Integral",
+    "post_run_diagnostics",
+    "post_run_seconds",
+    "reduced_potentials",
+    "thermodynamic_integration",
+]
 
 Float = NDArray[np.float64]
 # Samples, and iterations before each: enough values of every rung for a histogram, few enough for MBAR.
 N_SAMPLES, EVERY = 8, 8
 N_BINS = 40
+# Seconds of one core, of every state: for a bond, a summed-out unit on a rung, and an entry of MBAR's matrix.
+POTENTIAL_BOND, POTENTIAL_UNIT, MBAR_ENTRY = 2e-10, 7e-9, 2e-6
+TOO_LONG = "it would take longer than the time limit allows"
 BLOCK_VALUES = 1 << 18  # float64 values at a time: small enough for a processor's cache
 
 
-def post_run_diagnostics(run: TemperedRun) -> dict[str, Any]:
+def post_run_seconds(run: TemperedRun, most: float) -> float:
+    """Return about how many seconds the diagnostics take that fit into `most` of them."""
+    stretch = _stretch_seconds(run)
+    both = stretch + _mbar_seconds(run)
+    return both if both <= most else stretch if stretch <= most else 0.0
+
+
+def _stretch_seconds(run: TemperedRun) -> float:
+    return N_SAMPLES * EVERY * run.seconds_per_iteration(run.replicas)
+
+
+def _mbar_seconds(run: TemperedRun) -> float:
+    """Return about how many seconds MBAR takes, all of its potentials included, at the pace of the run so far."""
+    n_rungs, m = len(run.replicas.schedule.betas), run.reduced
+    n_states = N_SAMPLES * run.config.n_replicates * n_rungs
+    n_bonds = n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
+    of_state = POTENTIAL_BOND * n_bonds + n_rungs * (POTENTIAL_UNIT * len(m.c) + MBAR_ENTRY)
+    return n_states * of_state * run.slowness
+
+
+def post_run_diagnostics(run: TemperedRun, seconds: float = math.inf) -> dict[str, Any]:
     """Return other estimates from some further iterations, and arrays for figures, as plain JSON values.
+
+    Parameters
+    ----------
+    run : TemperedRun
+    seconds : float
+        What would take longer is left out, with the reason in its place.
 
     Returns
     -------
@@ -39,6 +76,9 @@ def post_run_diagnostics(run: TemperedRun) -> dict[str, Any]:
         N_BINS) of d log p̃_β/dβ.  `overlap_matrix` (K + 1, K + 1), MBAR's.  `from_hot_end` (K + 1,): share of the
         replicas on a rung that saw β = 0 later than β = 1.
     """
+    if _stretch_seconds(run) > seconds:
+        left_out = {"log_z": None, "reason": TOO_LONG}
+        return {"cross_checks": {"mbar": left_out, "thermodynamic_integration": left_out}}
     works, states, ends = [], [], []
     for _ in range(N_SAMPLES):
         works.append(run.replicas.run(EVERY))
@@ -47,7 +87,10 @@ def post_run_diagnostics(run: TemperedRun) -> dict[str, Any]:
     together = Works(*(np.concatenate([getattr(w, f.name) for w in works]) for f in fields(Works)))
     edges = np.histogram_bin_edges(together.energies, N_BINS)
     counts = [np.histogram(rung, edges)[0] for rung in np.moveaxis(together.energies, 2, 0)]
-    matrix, by_mbar = _mbar(run, np.concatenate(states))
+    is_affordable = _stretch_seconds(run) + _mbar_seconds(run) <= seconds
+    matrix, by_mbar = (
+        _mbar(run, np.concatenate(states)) if is_affordable else ([], {"log_z": None, "reason": TOO_LONG})
+    )
     return {
         "cross_checks": {"mbar": by_mbar, "thermodynamic_integration": _integral(run, together)},
         "energy_histograms": {"edges": edges.tolist(), "counts": np.array(counts).tolist()},
@@ -112,9 +155,9 @@ def reduced_potentials(
     for start in range(0, len(states), size):
         part = slice(start, start + size)
         block = states[part].double()
-        vW = block @ path.W
+        vW, pairs = block @ path.W, path.pairs(block)
         for k, beta in enumerate(levels):
-            u_kn[k, part] = -path.log_p(block, beta, vW).numpy()
+            u_kn[k, part] = -path.log_p(block, beta, vW, pairs).numpy()
     return u_kn
 
 

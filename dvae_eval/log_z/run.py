@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from dvae_core.errors import ConfigError
+from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.memory import require_memory
 
 from ..config import LogZConfig
+from ..couplings import n_entries
 from ..machine import Machine, Reduced
+from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
-from ..sampling.basins import find_basins, with_basins_of
+from ..sampling.basins import WORK, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference
 from ..sampling.modes import mixture_of_modes, mixture_of_states
@@ -25,7 +28,7 @@ from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
-from .adapt import FIRST_RUNGS, Pilot, run_pilot
+from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_on
 from .bar import Bridge, WorkSums, bridge_of_sums
 from .renewal import Renewal
 
@@ -56,6 +59,28 @@ HALF_UNIT_64 = 2.0**-53
 # Steps of the point within a chunk at which renewals are looked for; prime to its usual length.
 LOOK_STRIDE = 13
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
+# Shares of a time limit: where the start of the search for basins ends, the search itself, the first of two pilots
+# (for a fitted reference), any other pilot, and after which no rungs are placed anew.
+START_SHARE, BASINS_SHARE = 0.05, 0.15
+FIRST_PILOT_SHARE, PILOT_SHARE, ANEW_SHARE = 0.25, 0.4, 0.6
+# The limit for which the search for basins is as thorough as without any.
+THOROUGH_SECONDS = 30.0
+# Within a limit there are fewer replicates, but not fewer than these, where all of them would not make so many
+# iterations on so many rungs, pilot included; fewer than these only where they would not make the second number.
+FEWEST_REPLICATES, USUAL_RUNGS = 8, 32
+WANTED_ITERATIONS, LEAST_ITERATIONS = 840, 120
+# What bounds may take of a time limit after a run: by basins, and by states, each of which takes so many seconds
+# for a unit and for a bond.
+BOUND_SHARE, STATES_SHARE = 0.03, 0.03
+STATE_UNIT, STATE_BOND = 1e-7, 3e-10
+# Between two looks at the clock, a share of the limit and seconds.
+LOOK_SHARE, LOOK_SECONDS = 0.005, 0.25
+# Chunks that a run within a limit is to make at the least, and the part of its sweeps before rates are looked at.
+LEAST_CHUNKS, FIRST_LOOK = 24, 8
+# The number of the round that is the run itself after its rungs were placed anew, and the key of their pilot.
+ANEW, ANEW_KEY = 1000, 10
+# Rungs are placed anew once where a pair exchanges at less than this, or this share of the rate asked for.
+LEAST_RATE, LEAST_SHARE = 0.15, 0.3
 
 
 class TemperedRun:
@@ -73,6 +98,8 @@ class TemperedRun:
         Of the CPU.
     offset : float
         Nats that are added to log Z: what is not the machine's own, such as units that were taken out of it.
+    clock : Clock, optional
+        Where a time limit ends the run: by then, what is left of it is used up.
 
     Raises
     ------
@@ -85,17 +112,37 @@ class TemperedRun:
         Block Gibbs sweeps of every chain since the schedule was adapted.
     stopped : str
         Why the run ended: `precision`, `sweeps`, `work` or `time limit`; empty before.
+    config : LogZConfig
+        As given, but with the replicates that there is time for.
+    foreseen : dict
+        What the pilot foretold: sweeps and standard error at the end, None where it could not.
+    placed_anew : bool
+        Whether the rungs were placed once more after the run had begun.
     """
 
     def __init__(
-        self, machine: Machine, config: LogZConfig, device: str = "cpu", threads: int = 1, offset: float = 0.0
+        self,
+        machine: Machine,
+        config: LogZConfig,
+        device: str = "cpu",
+        threads: int = 1,
+        offset: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
-        self.machine, self.config, self.device, self.threads = machine, config, device, threads
-        self.offset = offset
+        self.machine, self.device, self.threads, self.offset = machine, device, threads, offset
+        self.clock = clock or Clock()
         self.reduced = machine.reduced()
         _check_range(self.reduced, config.method)
-        self.basins = find_basins(self.reduced, config.seed)
+        self.sweep_seconds = seconds_per_sweep(self.reduced)
+        self.config = dataclasses.replace(config, n_replicates=self._affordable(config))
+        self.basins_work = WORK * min(1.0, self.clock.limit / THOROUGH_SECONDS)
+        is_late, is_over = (self._later_than(share) for share in (START_SHARE, BASINS_SHARE))
+        how: dict[str, Any] = {"work": self.basins_work, "is_over": is_over, "is_late": is_late}
+        self.basins = find_basins(self.reduced, config.seed, **how)
         self.n_iterations, self.next_check, self.stopped = 0, 0, ""
+        self.placed_anew, self.looked = False, False
+        self.foreseen: dict[str, float | None] = {"n_sweeps": None, "std_err": None}
+        self.spent = _Spent()
         self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
 
     def compile_kernels(self) -> None:
@@ -106,38 +153,99 @@ class TemperedRun:
         replicas.anneal(1)
         replicas.run(1)
 
-    def adapt(self, deadline: float = math.inf, progress: Callable[[int, int], None] | None = None) -> None:
+    def _affordable(self, config: LogZConfig) -> int:
+        """Return how many of the replicates there is time for; the number does not hang on the machine's load."""
+        if math.isinf(self.clock.limit):
+            return config.n_replicates
+        seconds = self.clock.limit * self.threads if config.time_limit else CORE_SECONDS
+        chain_sweeps = seconds / self.sweep_seconds / USUAL_RUNGS
+        wanted, least = (int(chain_sweeps / n) for n in (WANTED_ITERATIONS, LEAST_ITERATIONS))
+        n = max(wanted // 2 * 2, min(FEWEST_REPLICATES, least // 2 * 2), 2)
+        return min(config.n_replicates, n)
+
+    def _later_than(self, share: float) -> Callable[[], bool]:
+        """Return a callback that says whether this share of the time limit has gone."""
+        return lambda: self.clock.is_past(share)
+
+    def _slice(self, replicas: Replicas) -> int:
+        """Return how many iterations may pass before the clock is looked at."""
+        if math.isinf(self.clock.limit):
+            return max(ROUNDS)
+        seconds = self.seconds_per_iteration(replicas)
+        look = max(LOOK_SECONDS, LOOK_SHARE * self.clock.limit)
+        return min(max(ROUNDS), max(1, int(look / seconds)))
+
+    def seconds_per_iteration(self, replicas: Replicas) -> float:
+        """Return the wall seconds of an iteration, as measured, or else as predicted."""
+        n_chains = self.config.n_replicates * len(replicas.schedule.betas)
+        return n_chains * (self.spent.per_sweep or self.sweep_seconds / self.threads)
+
+    def _timed(self, replicas: Replicas, n: int) -> Works:
+        """Run n iterations, and keep in mind how long that takes."""
+        began = self.clock.elapsed
+        works = replicas.run(n)
+        self.spent.add(n * self.config.n_replicates * len(replicas.schedule.betas), self.clock.elapsed - began)
+        return works
+
+    def adapt(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Adapt the schedule in a pilot run, and in another for every fit of the reference.
 
-        No round begins after the deadline.
+        All of them end within their shares of the time limit.
         """
-        how: dict[str, Any] = {"deadline": deadline, "progress": progress}
+        how: dict[str, Any] = {"progress": progress}
         self.reference: AnyReference = Reference.uniform(self.machine)
-        pilot = self._pilot_from_modes(how) if self.config.reference == "modes" else self._pilot(**how)
-        if self.config.reference == "fitted":
+        if self.config.reference == "modes":
+            pilot = self._pilot_from_modes(how)
+        elif self.config.reference == "fitted":
+            pilot = self._pilot(share=FIRST_PILOT_SHARE, **how)
             self.replicas = self._make(pilot.schedule, 0, pilot.v)
-            self.reference = fitted_reference(self.machine, self.target_samples(N_FITTED, FIT_EVERY, FIT_EVERY))
+            samples = self.target_samples(self._n_fitted(N_FITTED), FIT_EVERY, FIT_EVERY)
+            self.reference = fitted_reference(self.machine, samples)
             pilot = self._pilot(key=1, **how)
+        else:
+            pilot = self._pilot(**how)
+        self._begin(pilot, 0)
+        self.foreseen = self._foresee(pilot)
+
+    def _n_fitted(self, most: int) -> int:
+        """Return how many states a reference is fitted to: those that half of what is left to the pilot allows."""
+        seconds = (PILOT_SHARE * self.clock.limit - self.clock.elapsed) / 2
+        if math.isinf(seconds):
+            return most
+        n = int(seconds / (FIT_EVERY * self.seconds_per_iteration(self.replicas)))
+        return min(most, max(1, n) * self.config.n_replicates)
+
+    def _pilot_within(self, share: float) -> dict[str, Any]:
+        """Return the arguments that end a pilot when this share of the time limit has gone."""
+        return {"is_over": self._later_than(share), "run": self._timed, "slice_of": self._slice}
+
+    def _begin(self, pilot: Pilot, round: int) -> None:
+        """Begin the run where a pilot has ended."""
         self.settled = pilot.settled
         self._require_memory(len(pilot.schedule.betas))
-        self.replicas = self._make(pilot.schedule, 0, pilot.v)
+        self.replicas = self._make(pilot.schedule, round, pilot.v)
+        if math.isfinite(self.clock.limit):  # two chunks make an estimate, and some more an error bar
+            affordable = self.clock.left / self.seconds_per_iteration(self.replicas) / LEAST_CHUNKS
+            self.chunk = min(self.chunk, max(1, int(affordable)))
         self.sums = WorkSums(pilot.shift, self.config.n_replicates, self.chunk)
         self.renewal = Renewal(self.config.n_replicates, len(pilot.schedule.betas))
 
-    def _pilot(self, steps: int = FIRST_RUNGS, **how: Any) -> Pilot:
+    def _pilot(self, steps: int = FIRST_RUNGS, share: float = PILOT_SHARE, **how: Any) -> Pilot:
         """Return the pilot from the present reference; half of its replicates start in basins."""
         ordered = self.basins.draw(self.config.n_replicates // 2, steps + 1, self.config.seed)
-        how = {"exchange_rate": self.config.exchange_rate, **how}
+        how = {"exchange_rate": self.config.exchange_rate, **self._pilot_within(share), **how}
         return run_pilot(self._make, ordered=ordered, steps=steps, **how)
 
     def _pilot_from_modes(self, how: dict[str, Any]) -> Pilot:
         """Return the pilot from a mixture at the machine's modes, fitted again and again to what it leads to."""
         self.reference = mixture_of_modes(self.machine, self.basins)
-        pilot = self._pilot(MODES_STEPS, **how)
+        shares = np.linspace(BASINS_SHARE, PILOT_SHARE, N_FITS + 2)[1:].tolist()
+        pilot = self._pilot(MODES_STEPS, share=shares[0], **how)
         for key in range(1, N_FITS + 1):
             self.replicas = self._make(pilot.schedule, key, pilot.v)
-            is_bridge = pilot.schedule.n_steps == 1
-            states = self.target_samples(N_FITTED_BRIDGE if is_bridge else N_FITTED_MODES, FIT_EVERY, FIT_EVERY)
+            most = N_FITTED_BRIDGE if pilot.schedule.n_steps == 1 else N_FITTED_MODES
+            states = self.target_samples(self._n_fitted(most), FIT_EVERY, FIT_EVERY)
+            how["share"] = shares[key]
             pilot = self._bridged(states, 2 * key, how) or self._laddered(states, 2 * key + 1, how)
         return pilot
 
@@ -153,6 +261,29 @@ class TemperedRun:
         self.reference = mixture_of_states(self.machine, states, self.basins, FEW, self.config.seed)
         return self._pilot(MODES_STEPS, key=key, **how)
 
+    def _foresee(self, pilot: Pilot) -> dict[str, float | None]:
+        """Return the sweeps and the standard error with which the run will end, by the works of the pilot."""
+        n = len(pilot.works.forward)
+        sums = WorkSums(pilot.shift, self.config.n_replicates, n)
+        sums.add(pilot.works)
+        try:
+            of_one = bridge_of_sums(sums).std_err * math.sqrt(n / (1 - self.config.burn_in))
+        except DvaeError:
+            of_one = math.nan
+        planned = self._planned(of_one)
+        within_reach = of_one / math.sqrt(max(1.0, planned))
+        if not math.isfinite(within_reach):
+            return {"n_sweeps": None, "std_err": None}
+        return {"n_sweeps": float(round(planned)), "std_err": within_reach}
+
+    def _planned(self, of_one: float) -> float:
+        """Return the sweeps that the run will make if `of_one` over their root is its standard error."""
+        if self.config.n_sweeps:
+            return float(self.config.n_sweeps)
+        wanted = max(MIN_ITERATIONS, (of_one / self.precision) ** 2)
+        affordable = self.clock.left / self.seconds_per_iteration(self.replicas)
+        return min(wanted, self.most_iterations() or math.inf, affordable)
+
     def _require_memory(self, n_rungs: int) -> None:
         """Raise ConfigError if the replicas on so many rungs would not fit."""
         n = self.config.n_replicates
@@ -161,7 +292,7 @@ class TemperedRun:
 
     def advance(
         self,
-        deadline: float = math.inf,
+        reserve: float = 0.0,
         tell: Callable[[int, int, Bridge], None] | None = None,
         save: Callable[[], None] | None = None,
     ) -> None:
@@ -169,20 +300,22 @@ class TemperedRun:
 
         Parameters
         ----------
-        deadline : float
-            On the clock of `time.monotonic`.
+        reserve : float
+            Seconds of the time limit that are left to what comes after the run.
         tell : callable, optional
             Called with (iterations done, planned, estimate so far) about twice a second.
         save : callable, optional
             Called now and then, when `state_dict` is worth keeping.
         """
-        told = saved = time.monotonic()
+        told = saved = self.clock.elapsed
         while not self._at_its_end():
-            self.sums.add(self._run_chunk())
-            self.n_iterations += self.chunk
-            now = time.monotonic()
-            if now > deadline and self.sums.n_blocks > 1:
+            works = self._next_works(reserve)
+            if works is None:
                 self.stopped = "time limit"
+                break
+            self.sums.add(works)
+            self.n_iterations += self.chunk
+            now = self.clock.elapsed
             if tell and now - told > TELL_SECONDS and self.sums.n_blocks > 1:
                 tell(self.n_iterations, self.next_check, self.bridge())
                 told = now
@@ -190,19 +323,52 @@ class TemperedRun:
                 save()
                 saved = now
 
-    def _run_chunk(self) -> Works:
-        """Run a chunk, and look for renewals at a point of it that varies: exchanges may be periodic in time."""
-        first = 1 + LOOK_STRIDE * (self.n_iterations // self.chunk) % self.chunk
-        before = self.replicas.run(first)
-        self.renewal.look(self.replicas, self.n_iterations + first)
-        return Works.joined([before, self.replicas.run(self.chunk - first)]) if first < self.chunk else before
+    def _next_works(self, reserve: float) -> Works | None:
+        """Run a chunk; None if the time is over before that, and there is an estimate.
+
+        Renewals are looked for at a point of the chunk that varies: exchanges may be periodic in time.
+        """
+        look = 1 + LOOK_STRIDE * (self.n_iterations // self.chunk) % self.chunk
+        parts: list[Works] = []
+        done = 0
+        while done < self.chunk:
+            if self.sums.n_blocks > 1 and self.clock.left < reserve:
+                return None
+            size = min(self._slice(self.replicas), (look if done < look else self.chunk) - done)
+            parts.append(self._timed(self.replicas, size))
+            done += size
+            if done == look:
+                self.renewal.look(self.replicas, self.n_iterations + look)
+        return Works.joined(parts)
 
     def _at_its_end(self) -> bool:
         """Check the error where that is due, and decide whether the run is at its end."""
+        if self._is_first_look():
+            self.looked = True
+            self._place_anew()
         if not self.stopped and self.n_iterations >= self.next_check:
             self.stopped = self._reason_to_stop() if self.n_iterations else ""
             self.next_check = self._next_check()
         return bool(self.stopped)
+
+    def _is_first_look(self) -> bool:
+        """Return whether the exchange rates are to be looked at, as they are once in a run."""
+        due = min(MIN_ITERATIONS, self.config.n_sweeps // FIRST_LOOK or MIN_ITERATIONS)
+        is_due = self.n_iterations >= due or self.clock.is_past((PILOT_SHARE + ANEW_SHARE) / 2)
+        return not self.looked and is_due and self.sums.n_blocks > 1 and not self.stopped
+
+    def _place_anew(self) -> None:
+        """Place the rungs once more, and begin again, if a pair exchanges far less often than the pilot saw."""
+        rates = self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1))
+        asked = self.config.exchange_rate
+        if rates.min() >= min(LEAST_RATE, LEAST_SHARE * asked) or self.clock.is_past(ANEW_SHARE):
+            return
+        schedule = self.replicas.schedule.equalised(1 - rates, asked)
+        start = schedule, states_on(self.replicas, schedule)
+        how = {**self._pilot_within(ANEW_SHARE), "start": start, "rounds": LONGER_ROUNDS, "key": ANEW_KEY}
+        pilot = run_pilot(self._make, asked, **how)
+        self._begin(pilot, ANEW)
+        self.n_iterations, self.next_check, self.placed_anew = 0, 0, True
 
     @property
     def first_block(self) -> int:
@@ -229,12 +395,37 @@ class TemperedRun:
 
         It hangs on no estimate; the offset is added to it, nats.
         """
-        bound = with_basins_of(self.reduced, self.basins.lower_bound, self.replicas.v)
+        share = self.clock.elapsed / self.clock.limit + BOUND_SHARE
+        known, states, is_over = self.basins.lower_bound, self.replicas.v, self._later_than(share)
+        bound = with_basins_of(self.reduced, known, states, self.basins_work, is_over)
         return LowerBound(self._down(bound.value), bound.means)
 
+    def bounds_seconds(self) -> float:
+        """Return about how many seconds `lower_bound` and `weight_of_states` take."""
+        n_states = self.config.n_replicates * len(self.replicas.schedule.betas)
+        of_states = min(STATES_SHARE * self.clock.limit, n_states * self._seconds_per_state())
+        return BOUND_SHARE * self.clock.limit + of_states
+
+    def _seconds_per_state(self) -> float:
+        """Return about how many seconds the probability of a state takes."""
+        m = self.reduced
+        n_bonds = n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
+        return (STATE_UNIT * len(m.biases) + STATE_BOND * n_bonds) * self.slowness
+
+    @property
+    def slowness(self) -> float:
+        """How much longer sweeps of a thread take than foretold; 1 at least, for what has not been measured."""
+        return max(1.0, self.spent.per_sweep * self.threads / self.sweep_seconds)
+
     def weight_of_states(self) -> float:
-        """Return log Σ p~ over the distinct states of all rungs here and now, with the offset: at most log Z."""
+        """Return log Σ p~ over the distinct states of all rungs here and now, with the offset: at most log Z.
+
+        Within a time limit they may be those of the coldest rungs alone.
+        """
         v = self.replicas.v
+        if math.isfinite(self.clock.limit):
+            of_rung = len(v) * self._seconds_per_state()
+            v = v[:, -max(1, int(STATES_SHARE * self.clock.limit / of_rung)) :]
         return self._down(weight_of_states(self.reduced, v.reshape(-1, v.shape[-1])))
 
     def _down(self, bound: float) -> float:
@@ -252,6 +443,9 @@ class TemperedRun:
             "betas": self.replicas.schedule.betas,
             **{f"reference_{name}": value for name, value in self.reference.state_dict().items()},
             "settled": np.array(self.settled),
+            "looked": np.array([self.looked, self.placed_anew]),
+            "foreseen": np.array(list(self.foreseen.values()), np.float64),
+            "n_replicates": np.array(self.config.n_replicates),
             "n_iterations": np.array(self.n_iterations),
             "next_check": np.array(self.next_check),
             **{f"replicas/{name}": value for name, value in self.replicas.state_dict().items()},
@@ -264,13 +458,18 @@ class TemperedRun:
         parameters = _below(state, "reference_")
         self.reference = MixtureReference(**parameters) if "weights" in parameters else Reference(**parameters)
         self.settled = bool(state["settled"])
+        self.looked, self.placed_anew = map(bool, state["looked"])
+        values = [None if math.isnan(x) else x for x in state["foreseen"].tolist()]
+        self.foreseen = dict(zip(self.foreseen, values, strict=True))
+        self.config = dataclasses.replace(self.config, n_replicates=int(state["n_replicates"]))
         self.n_iterations, self.next_check = int(state["n_iterations"]), int(state["next_check"])
-        self.replicas = self._make(Schedule(state["betas"]), 0, None)
+        self.replicas = self._make(Schedule(state["betas"]), ANEW if self.placed_anew else 0, None)
         self.replicas.load_state_dict(_below(state, "replicas/"))
         self.sums = WorkSums.from_state(_below(state, "sums/"))
         self.renewal = Renewal(self.config.n_replicates, len(state["betas"]))
         if "renewal/births" in state:  # which earlier versions did not keep
             self.renewal.load_state_dict(_below(state, "renewal/"))
+        self.chunk = self.sums.chunk
 
     def target_samples(self, n: int, every: int, burn_in: int) -> NDArray[np.uint8]:
         """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart in each replicate."""
@@ -282,7 +481,7 @@ class TemperedRun:
         return np.concatenate(samples)[:n]
 
     def _make(self, schedule: Schedule, round: int, v: NDArray[np.uint8] | None) -> Replicas:
-        """Return replicas from the reference to the machine; round 0 is the run itself."""
+        """Return replicas from the reference to the machine; round 0, or `ANEW`, is the run itself."""
         config = self.config
         return make_replicas(
             self.machine,
@@ -303,14 +502,14 @@ class TemperedRun:
         """The standard error that ends the run, nats."""
         return self.config.precision or PRECISION
 
-    @property
+    @cached_property
     def rounding(self) -> float:
         """What float32 may do to log Z, nats: half a unit in the last place of all terms at a mode."""
         m, v = self.reduced, self.basins.means
         h = expit(m.c + v @ m.W)
-        terms = (v @ np.abs(m.W) * h).sum(1) + v @ np.abs(m.b) + h @ np.abs(m.c)
+        terms = (v @ abs(m.W) * h).sum(1) + v @ np.abs(m.b) + h @ np.abs(m.c)
         if m.J is not None:
-            terms += (v @ np.abs(m.J) * v).sum(1) / 2
+            terms += (v @ abs(m.J) * v).sum(1) / 2
         return HALF_UNIT * float(terms.max() + math.log(2) * self.machine.n_units)
 
     def most_iterations(self) -> int | None:
@@ -318,7 +517,7 @@ class TemperedRun:
         if self.config.precision:
             return None
         n_chains = self.config.n_replicates * len(self.replicas.schedule.betas)
-        return max(MIN_ITERATIONS, int(CORE_SECONDS / (n_chains * seconds_per_sweep(self.reduced))))
+        return max(MIN_ITERATIONS, int(CORE_SECONDS / (n_chains * self.sweep_seconds)))
 
     def _next_check(self) -> int:
         """Return the number of iterations after which the error is looked at next."""
@@ -342,9 +541,9 @@ class TemperedRun:
 
 def _check_range(reduced: Reduced, method: str) -> None:
     """Refuse couplings and biases that float32 cannot hold to a nat."""
-    fields = [np.abs(reduced.b) + np.abs(reduced.W).sum(1), np.abs(reduced.c) + np.abs(reduced.W).sum(0)]
+    fields = [np.abs(reduced.b) + abs(reduced.W).sum(1), np.abs(reduced.c) + abs(reduced.W).sum(0)]
     if reduced.J is not None:
-        fields[0] += np.abs(reduced.J).sum(1)
+        fields[0] += abs(reduced.J).sum(1)
     if (largest := float(max(field.max() for field in fields if field.size))) > LARGEST_FIELD:
         raise ConfigError(
             f"--method {method}: couplings and biases of a unit add up to {largest:.3g} nats, more than "
@@ -352,10 +551,27 @@ def _check_range(reduced: Reduced, method: str) -> None:
         )
 
 
+@dataclasses.dataclass(slots=True)
+class _Spent:
+    """Wall seconds and sweeps of chains, lately: with every call, what is past counts half."""
+
+    sweeps: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def per_sweep(self) -> float:
+        """Seconds of a sweep of one chain, all threads at work; 0 before any."""
+        return self.seconds / self.sweeps if self.sweeps else 0.0
+
+    def add(self, sweeps: float, seconds: float) -> None:
+        """Add a call."""
+        self.sweeps, self.seconds = self.sweeps / 2 + sweeps, self.seconds / 2 + seconds
+
+
 def seconds_per_sweep(reduced: Reduced) -> float:
     """Return roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
     n_kept, n_summed = reduced.W.shape
-    n_bonds = len(reduced.bonds()[0])
+    n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J) // 2)
     return float(1e-9 * (50 + 0.02 * n_bonds + 3 * (n_kept + n_summed)))
 
 

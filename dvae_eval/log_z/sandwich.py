@@ -12,12 +12,14 @@ from ..sampling.annealing import Annealing, annealed_importance_sampling, betas_
 from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
 from .run import TemperedRun
 
-__all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich"]
+__all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich", "sandwich_seconds"]
 
 Tell = Callable[[str, int, int], None]
 N_GROUPS, N_STEPS = 16, 1000
 # Sweeps between samples of the target that start reverse chains, and those before the first.
 EVERY, BURN_IN = 20, 200
+# What a step of an annealed chain takes, in sweeps of a tempered one.
+ANNEALED_SWEEP = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,27 @@ class Sandwich:
         return {**found, "lower_bound": bounds[0], "upper_bound": bounds[1]}
 
 
-def sandwich(run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = None) -> Sandwich:
+def sandwich_seconds(run: TemperedRun) -> float:
+    """Return about how many seconds a sandwich of `N_STEPS` steps takes, on `run.threads` threads."""
+    iterations = BURN_IN + EVERY * math.ceil(run.config.n_chains / run.config.n_replicates)
+    n_chains = run.config.n_replicates * len(run.replicas.schedule.betas)
+    per_sweep = run.seconds_per_iteration(run.replicas) / n_chains
+    return (iterations * n_chains + 2 * ANNEALED_SWEEP * N_STEPS * run.config.n_chains) * per_sweep
+
+
+def sandwich(
+    run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = None, share: float = 1.0
+) -> Sandwich:
     """Return both annealings along the rungs of a run, whose replicas at β = 1 start the reverse chains.
 
-    The reverse bound is one as far as these replicas are samples of the machine.
+    The reverse bound is one as far as these replicas are samples of the machine.  Within a time limit, a share of
+    the sweeps lies between them.
     """
     seed = run.config.seed
     betas = betas_along(run.replicas.schedule, n_steps)
     how: dict[str, Any] = {"reference": run.reference, "device": run.device, "threads": run.threads}
     ticks = [_tick(tell, name) for name in ("annealing", "annealing back")]
-    samples = run.target_samples(n_chains, EVERY, BURN_IN)
+    samples = run.target_samples(n_chains, math.ceil(share * EVERY), math.ceil(share * BURN_IN))
     forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)
     reverse = reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how)
     return Sandwich(forward, reverse, run.offset)

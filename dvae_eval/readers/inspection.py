@@ -23,6 +23,7 @@ from dvae_core.io.containers import (
 )
 from dvae_core.io.files import json_object, sha256_file, to_utf8
 
+from ..couplings import Table, entries, is_full
 from ..machine import BipartiteMachine, Machine
 from . import matlab5
 from .options import ReadConfig
@@ -85,14 +86,19 @@ def _machine(machine: Machine) -> Facts:
     from ..exact.plan import exact_route
 
     if isinstance(machine, BipartiteMachine):
-        values = {"W": machine.W, "b_left": machine.b_left, "b_right": machine.b_right}
+        values = {"W": _values(machine.W), "b_left": machine.b_left, "b_right": machine.b_right}
     else:
-        values = {"J": machine.J[np.nonzero(machine.J)], "b": machine.b}
+        values = {"J": entries(machine.J)[1], "b": machine.b}
     return {
         **machine.description(),
         "over {0,1}": {name: _range(array) for name, array in values.items()},
         "exact log Z": exact_route(machine) or "no, too many units; by parallel tempering",
     }
+
+
+def _values(table: Table) -> NDArray[np.float64]:
+    """Return all entries of a table; of one with few that are not zero, these and a zero."""
+    return table if is_full(table) else np.append(entries(table)[1], 0.0)
 
 
 def _own(path: Path) -> Facts | None:

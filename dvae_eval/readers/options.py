@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from dvae_core.config import option, option_name, validate
 from dvae_core.errors import ConfigError, DataError
 
+from ..couplings import as_array
 from ..machine import BipartiteMachine, Machine, machine_from_bonds, real_array
 
 __all__ = ["ReadConfig", "Reading", "from_bonds", "from_sides"]
@@ -77,7 +78,7 @@ def from_sides(
     machine = BipartiteMachine.from_arrays(W, b_left, b_right)
     if description["units"] == "pm1":
         with np.errstate(over="ignore", invalid="ignore"):
-            W, left, right = machine.W, machine.b_left, machine.b_right
+            W, left, right = as_array(machine.W), machine.b_left, machine.b_right
             constant += float(W.sum() - left.sum() - right.sum())
             W, left, right = 4 * W, 2 * (left - W.sum(1)), 2 * (right - W.sum(0))
         machine = BipartiteMachine.from_arrays(W, left, right)

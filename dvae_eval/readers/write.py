@@ -14,6 +14,7 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_core.io.files import write_bytes
 from dvae_core.types import Float
 
+from ..couplings import as_array, entries
 from ..machine import BipartiteMachine, Machine
 from .extras import needs
 
@@ -52,9 +53,9 @@ def write_machine(path: Path, machine: Machine, constant: float = 0.0) -> None:
 def _arrays(machine: Machine, constant: float) -> Arrays:
     """Return the arrays of a machine; without a constant there is none among them."""
     if isinstance(machine, BipartiteMachine):
-        arrays: Arrays = {"W": machine.W, "b_left": machine.b_left, "b_right": machine.b_right}
+        arrays: Arrays = {"W": as_array(machine.W), "b_left": machine.b_left, "b_right": machine.b_right}
     else:
-        arrays = {"J": machine.J, "b": machine.b}
+        arrays = {"J": as_array(machine.J), "b": machine.b}
     return arrays | ({"constant": np.array([constant])} if constant else {})
 
 
@@ -97,9 +98,10 @@ def _factors(machine: Machine, constant: float) -> Iterator[tuple[tuple[int, ...
     """Yield scopes and values of factors whose product is exp(z'Jz + b'z + constant)."""
     if isinstance(machine, BipartiteMachine):
         b = np.concatenate((machine.b_left, machine.b_right))
-        ends, J = np.argwhere(machine.W) + np.array([0, machine.n_left]), machine.W[np.nonzero(machine.W)]
+        ends, J = entries(machine.W)
+        ends = ends + np.array([0, machine.n_left])
     else:
-        b, ends, J = machine.b, np.argwhere(machine.J), machine.J[np.nonzero(machine.J)]
+        b, (ends, J) = machine.b, entries(machine.J)
     for value in _exponentials(constant):
         yield (0,), (value, value)
     for unit, bias in enumerate(b.tolist()):

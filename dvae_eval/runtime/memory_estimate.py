@@ -7,11 +7,10 @@ runs.
 
 from __future__ import annotations
 
-import numpy as np
-
 from dvae_core.io.memory import require_memory
 
 from ..config import LogZConfig
+from ..couplings import n_bytes, n_entries
 from ..machine import BipartiteMachine, Machine
 from .compute import process_memory
 
@@ -31,8 +30,8 @@ PER_ANNEALED, PER_ANNEALED_UNIT = 100, 6
 def machine_bytes(machine: Machine) -> int:
     """Return about how many bytes a machine takes while an exact route, basins and rungs are looked for."""
     table = machine.W if isinstance(machine, BipartiteMachine) else machine.J
-    bonds = PER_BOND * int(np.count_nonzero(table))
-    return LOADED + TABLES * table.nbytes + bonds + 8 * BASINS * machine.n_units
+    bonds = PER_BOND * n_entries(table)
+    return LOADED + TABLES * n_bytes(table) + bonds + 8 * BASINS * machine.n_units
 
 
 def tempering_bytes(machine: Machine, n_replicates: int, n_rungs: int = FIRST_RUNGS) -> int:

@@ -7,17 +7,20 @@ basin, or better of all basins together (`lower_bound`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.linalg import svds
+from scipy.sparse.linalg import LinearOperator, svds
 from scipy.special import expit
 
 from dvae_core.rng import numpy_generator
 
+from ..couplings import Table, as_array, is_full, n_entries
 from ..machine import Reduced
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
@@ -29,8 +32,12 @@ N_SINGLE_UNITS = 256
 N_SINGULAR = 8
 # Above so many units on the smaller side, the few singular vectors are found by iteration.
 MOST_FULL = 600
+# How often it looks at every coupling; where that is too much work, vectors near them do, by so many steps.
+LANCZOS_PRODUCTS, SUBSPACE_STEPS = 1600, 8
 # Products of a coupling and a mean that the search may take, of all starts together; it drops starts beyond.
 WORK, FEWEST = 5e10, 16
+# Of a sparse machine: what a product and a logistic function take, in products of full tables.
+SPARSE_PRODUCT, LOGISTIC = 16, 100
 # Couplings of which fewer are not zero are multiplied as a sparse matrix.
 SPARSE_FILL = 0.05
 ITERATIONS = 60
@@ -68,7 +75,14 @@ class Basins:
         return (rng.random((n_replicates, n_rungs, means.shape[-1])) < means).astype(np.uint8)
 
 
-def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
+def find_basins(
+    reduced: Reduced,
+    seed: int,
+    max_basins: int = 16,
+    work: float = WORK,
+    is_over: Callable[[], bool] = lambda: False,
+    is_late: Callable[[], bool] = lambda: False,
+) -> Basins:
     """Return the best modes that mean-field iterations find from many starts.
 
     Starts are random means, all units on or off, single summed-out units on, and the signs of the couplings'
@@ -83,19 +97,32 @@ def find_basins(reduced: Reduced, seed: int, max_basins: int = 16) -> Basins:
         Fixes the random starts.
     max_basins : int
         Most modes that are returned; the bound adds up more of them.
+    work : float
+        Products of a coupling and a mean that either search may take.
+    is_over : callable
+        Whether the time for the search is over: bounds hold for what it has come to.
+    is_late : callable
+        Whether the time for its start is over: singular vectors are rough ones then.
     """
-    h = _few(np.concatenate((_starts(reduced, seed), _random_starts(reduced, seed))), reduced)
+    starts = np.concatenate((_starts(reduced, seed, work, is_late), _random_starts(reduced, seed)))
+    h = _few(starts, reduced, work)
     W = _couplings(reduced)
-    v = _settled(reduced, W, expit(reduced.b + h @ W.T), ITERATIONS)
+    v = _settled(reduced, W, expit(reduced.b + h @ W.T), ITERATIONS, is_over)
     modes = v[_distinct(v, _best_first(mean_field_bounds(reduced, W, v)), max_basins)]
-    turned = _from_turned(reduced, W, modes, seed)
+    turned = modes[:0] if is_over() else _from_turned(reduced, W, modes, seed, work, is_over)
     starts = np.concatenate((modes, turned))
     bounds = mean_field_bounds(reduced, W, starts)
     order = _distinct(starts, _best_first(bounds), max_basins)
     return Basins(starts[order], bounds[order], _together(reduced, W, np.concatenate((starts, v))))
 
 
-def with_basins_of(reduced: Reduced, bound: LowerBound, states: NDArray[np.uint8]) -> LowerBound:
+def with_basins_of(
+    reduced: Reduced,
+    bound: LowerBound,
+    states: NDArray[np.uint8],
+    work: float = WORK,
+    is_over: Callable[[], bool] = lambda: False,
+) -> LowerBound:
     """Return the bound with the basins of states joined to it: one that a replica is in is no longer unknown.
 
     Parameters
@@ -104,12 +131,14 @@ def with_basins_of(reduced: Reduced, bound: LowerBound, states: NDArray[np.uint8
     bound : LowerBound
     states : uint8, shape (n_replicates, n_rungs, n_kept)
         Of the kept units, the coldest rung last: N_SETTLED are settled, all of that rung if it has half as many.
+    work, is_over
+        As in `find_basins`.
     """
     coldest_first = np.moveaxis(states[:, ::-1], 1, 0).reshape(-1, states.shape[-1])
     cold, others = _spread(coldest_first[: len(states)], N_SETTLED // 2), coldest_first[len(states) :]
     chosen = np.concatenate((cold, _spread(others, N_SETTLED - len(cold)))).astype(np.float64)
     W = _couplings(reduced)
-    v = _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK), ITERATIONS)
+    v = _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK * work), ITERATIONS, is_over)
     better = _together(reduced, W, np.concatenate((bound.means, v)))
     return better if better.value > bound.value else bound
 
@@ -125,27 +154,31 @@ def _together(reduced: Reduced, W: Any, v: Float) -> LowerBound:
 
 def _couplings(reduced: Reduced) -> Any:
     """Return W, as a sparse array if that is quicker."""
-    n_couplings = np.count_nonzero(reduced.W)
-    return csr_array(reduced.W) if n_couplings < SPARSE_FILL * reduced.W.size else reduced.W
+    is_sparse = n_entries(reduced.W) < SPARSE_FILL * math.prod(reduced.W.shape)
+    return csr_array(reduced.W) if is_sparse else reduced.W
 
 
-def _settled(reduced: Reduced, W: Any, v: Float, n: int) -> Float:
-    """Return means of the kept units after n mean-field iterations."""
+def _settled(reduced: Reduced, W: Any, v: Float, n: int, is_over: Callable[[], bool] = lambda: False) -> Float:
+    """Return means of the kept units after n mean-field iterations, or as many as there is time for."""
     for _ in range(n):
+        if is_over():
+            break
         v = _update(reduced, W, v, expit(reduced.c + v @ W))
     return v
 
 
-def _from_turned(reduced: Reduced, W: Any, modes: Float, seed: int) -> Float:
+def _from_turned(
+    reduced: Reduced, W: Any, modes: Float, seed: int, work: float, is_over: Callable[[], bool]
+) -> Float:
     """Return the modes that others, the best first, lead to with single units of either side turned over."""
     rng = numpy_generator(seed, "log_z", 5)
     modes = modes[: max(1, N_TURNED // min(N_SINGLE_UNITS, len(reduced.b)))]
     kept, summed = _turned(modes, rng), _turned(expit(reduced.c + modes @ W), rng)
     origin = np.concatenate([np.repeat(modes, len(turned) // len(modes), axis=0) for turned in (kept, summed)])
     v = np.concatenate((kept, _update(reduced, W, origin[len(kept) :], summed)))
-    which = _few(np.arange(len(v)), reduced)
-    v = _settled(reduced, W, v[which], FIRST)
-    return _settled(reduced, W, v[np.abs(v - origin[which]).max(1) > SAME], ITERATIONS - FIRST)
+    which = _few(np.arange(len(v)), reduced, work)
+    v = _settled(reduced, W, v[which], FIRST, is_over)
+    return _settled(reduced, W, v[np.abs(v - origin[which]).max(1) > SAME], ITERATIONS - FIRST, is_over)
 
 
 def _turned(means: Float, rng: np.random.Generator) -> Float:
@@ -161,11 +194,10 @@ def _best_first(bounds: Float) -> NDArray[np.intp]:
     return np.argsort(-bounds, kind="stable")
 
 
-def _few(starts: NDArray[Any], reduced: Reduced, share: float = 1.0) -> NDArray[Any]:
-    """Return as many of the starts, evenly spread, as that share of the work allows."""
-    n_couplings = int(np.count_nonzero(reduced.W)) + (0 if reduced.J is None else reduced.J.size)
-    n = int(share * WORK / (2 * ITERATIONS * max(1, n_couplings)))
-    return _spread(starts, max(n, FEWEST))
+def _few(starts: NDArray[Any], reduced: Reduced, work: float) -> NDArray[Any]:
+    """Return as many of the starts, evenly spread, as the work allows."""
+    n = int(work / (2 * ITERATIONS * max(1, _products(reduced))))
+    return _spread(starts, max(n, math.ceil(FEWEST * min(1.0, work / (SETTLED_WORK * WORK)))))
 
 
 def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
@@ -173,7 +205,15 @@ def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
     return rows if n >= len(rows) else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
 
 
-def _starts(reduced: Reduced, seed: int) -> Float:
+def _products(reduced: Reduced) -> int:
+    """Return the products that half an iteration takes, or what takes as long."""
+    if is_full(reduced.W):
+        return n_entries(reduced.W) + (0 if reduced.J is None else math.prod(reduced.J.shape))
+    n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J))
+    return SPARSE_PRODUCT * n_bonds + LOGISTIC * len(reduced.biases)
+
+
+def _starts(reduced: Reduced, seed: int, work: float, is_late: Callable[[], bool]) -> Float:
     """Return the means of the summed-out units from which the search starts, (n, n_summed): ordered ones."""
     n = len(reduced.c)
     ordered = [np.zeros((1, n)), np.ones((1, n))]
@@ -181,16 +221,49 @@ def _starts(reduced: Reduced, seed: int) -> Float:
     ordered += [np.eye(n)[chosen], 1 - np.eye(n)[chosen]]
     if min(reduced.W.shape) > 1:
         # Signs of patterns, in the ±1 picture, where units without a bias of their own are balanced.
-        signs = (_singular_vectors(reduced.W) > 0).astype(np.float64)
+        signs = (_singular_vectors(reduced.W, work, is_late) > 0).astype(np.float64)
         ordered += [signs, 1 - signs]
     return np.concatenate(ordered)
 
 
-def _singular_vectors(W: Float) -> Float:
+def _singular_vectors(W: Table, work: float, is_late: Callable[[], bool]) -> Float:
     """Return the leading singular vectors of the summed-out side, (N_SINGULAR, n_summed), or all there are."""
-    if min(W.shape) <= MOST_FULL:
-        return np.asarray(np.linalg.svd(W, full_matrices=False)[2][:N_SINGULAR])
-    return np.asarray(svds(csr_array(W) if (W == 0).mean() > 0.5 else W, N_SINGULAR, v0=np.ones(min(W.shape)))[2])
+    if min(W.shape) <= (MOST_FULL if is_full(W) else N_SINGULAR):
+        return np.asarray(np.linalg.svd(as_array(W), full_matrices=False)[2][:N_SINGULAR])
+    W = csr_array(W) if n_entries(W) < 0.5 * math.prod(W.shape) else W
+    if LANCZOS_PRODUCTS * n_entries(W) > work / 2:
+        return _nearly_singular_vectors(W)
+    try:
+        return np.asarray(svds(_watched(W, is_late), N_SINGULAR, v0=np.ones(min(W.shape)))[2])
+    except _LateError:
+        return _nearly_singular_vectors(W)
+
+
+class _LateError(Exception):
+    """There is no time to go on."""
+
+
+def _watched(W: Table, is_late: Callable[[], bool]) -> LinearOperator:
+    """Return W as an operator that gives up where there is no time."""
+
+    def product(matrix: Table) -> Callable[[Float], Float]:
+        def times(x: Float) -> Float:
+            if is_late():
+                raise _LateError
+            return np.asarray(matrix.dot(x))
+
+        return times
+
+    return LinearOperator(W.shape, matvec=product(W), rmatvec=product(W.T), dtype=np.float64)
+
+
+def _nearly_singular_vectors(W: Table) -> Float:
+    """Return what some steps of subspace iteration make of random vectors: their signs are good enough."""
+    vectors = numpy_generator(0, "log_z", 6).normal(size=(W.shape[1], 2 * N_SINGULAR))
+    for _ in range(SUBSPACE_STEPS):
+        vectors = np.linalg.qr(W.T @ (W @ vectors))[0]
+    rotation = np.linalg.svd(W @ vectors, full_matrices=False)[2][:N_SINGULAR]
+    return np.asarray(rotation @ vectors.T)
 
 
 def _random_starts(reduced: Reduced, seed: int) -> Float:

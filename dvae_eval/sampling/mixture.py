@@ -111,11 +111,12 @@ class MixturePath(Path):
         """Log Z at t = 0, nats."""
         return self.mixture.log_z
 
-    def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
+    def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
         """Return L_k(t), float64, shape (n, K), of states (n, n_kept)."""
+        pairs = self.pairs(v) if pairs is None else pairs
         field = (self.c + (v @ self.W if vW is None else vW)).double()
         of_components = self.log_constants + v.double() @ self.a.double().T
-        shared = beta * (v.double() @ self.b.double() + self.pairs(v)) + self.mixture.log_z
+        shared = beta * (v.double() @ self.b.double() + pairs) + self.mixture.log_z
         # One component at a time: all of them would be K times as large as anything else.
         hidden = [
             softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64)
@@ -123,9 +124,9 @@ class MixturePath(Path):
         ]
         return shared[:, None] + (1 - beta) * of_components + torch.stack(hidden, -1)
 
-    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
+    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
         """Return log p~_t(v), float64, shape (n,)."""
-        return self.log_weights(v, beta, vW).logsumexp(-1)
+        return self.log_weights(v, beta, vW, pairs).logsumexp(-1)
 
     def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
         """Return log p~_new(v) - log p~_old(v), float64, shape (n,)."""

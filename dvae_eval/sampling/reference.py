@@ -20,9 +20,18 @@ from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError
 
+from ..couplings import Table, entries, is_full
 from ..machine import Machine, Reduced
 
-__all__ = ["Path", "Reference", "bernoulli", "binary_states", "fitted_reference"]
+__all__ = [
+    "Path",
+    "Reference",
+    "as_tensor",
+    "bernoulli",
+    "binary_states",
+    "fitted_reference",
+    "times_columns",
+]
 
 Float = NDArray[np.float64]
 
@@ -108,6 +117,21 @@ def binary_states(reduced: Reduced, v: ArrayLike) -> NDArray[np.uint8]:
     return states.astype(np.uint8)
 
 
+def as_tensor(table: Table) -> Tensor:
+    """Return couplings or biases as a tensor, compressed rows as a sparse one."""
+    if is_full(table):
+        return torch.from_numpy(table)
+    places, values = entries(table)
+    ends = torch.from_numpy(places.T.copy())
+    found = torch.sparse_coo_tensor(ends, torch.from_numpy(values), table.shape, check_invariants=True)
+    return found.coalesce()
+
+
+def times_columns(v: Tensor, J: Tensor, columns: slice) -> Tensor:
+    """Return v @ J[:, columns]; a sparse J, which has no columns, is multiplied whole."""
+    return (v @ J)[:, columns] if J.is_sparse else v @ J[:, columns]
+
+
 class Path:
     """A machine's path from a reference, as tensors.
 
@@ -140,10 +164,9 @@ class Path:
             )
         self.reduced, self.reference = reduced, reference
         self.W, self.b, self.c, self.b_0, self.c_0 = (
-            torch.from_numpy(a).to(device, dtype)
-            for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
+            as_tensor(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
         )
-        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, dtype)
+        self.J = None if reduced.J is None else as_tensor(reduced.J).to(device, dtype)
 
     @property
     def log_z_0(self) -> float:
@@ -158,11 +181,12 @@ class Path:
         """Return b_β."""
         return torch.lerp(self.b_0, self.b, beta)
 
-    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None) -> Tensor:
-        """Return log p~_β(v), float64, shape (n,), of states (n, n_kept)."""
+    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
+        """Return log p~_β(v), float64, shape (n,), of states (n, n_kept); v'W and v'Jv / 2 if they are known."""
         vW = v @ self.W if vW is None else vW
+        pairs = self.pairs(v) if pairs is None else pairs
         hidden = softplus(self.field(v, beta, vW), threshold=40).sum(-1, dtype=torch.float64)
-        return hidden + v.double() @ self.kept_field(beta).double() + beta * self.pairs(v)
+        return hidden + v.double() @ self.kept_field(beta).double() + beta * pairs
 
     def pairs(self, v: Tensor) -> Tensor:
         """Return v'Jv / 2, float64, shape (n,)."""
@@ -205,7 +229,7 @@ class Path:
             return bernoulli(field.sigmoid_(), generator)
         v = v.clone()
         for block in blocks:
-            p = torch.add(field[:, block], v @ self.J[:, block], alpha=beta).sigmoid_()
+            p = torch.add(field[:, block], times_columns(v, self.J, block), alpha=beta).sigmoid_()
             v[:, block] = bernoulli(p, generator)
         return v
 

@@ -17,7 +17,7 @@ exchanges between neighbours: even and odd pairs in turn (non-reversible exchang
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -61,6 +61,8 @@ class Works:
     @staticmethod
     def joined(parts: Sequence[Works]) -> Works:
         """Return the works of consecutive runs as those of one."""
+        if len(parts) == 1:
+            return parts[0]
         return Works(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Works)))
 
     def after(self, start: int) -> Works:
@@ -121,9 +123,14 @@ class Replicas(ABC):
     def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from a state whose shapes are right."""
 
-    def anneal(self, n_sweeps: int) -> None:
-        """Bring every chain from β = 0 to its own temperature, `n_sweeps` sweeps on each rung on its way."""
+    def anneal(self, n_sweeps: int, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Bring every chain from β = 0 to its own temperature, `n_sweeps` sweeps on each rung on its way.
+
+        Where the time is over, the rungs that are left are passed by.
+        """
         for beta in self.schedule.betas:
+            if is_over():
+                break
             self.sweep(np.minimum(self.schedule.betas, beta), n_sweeps)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
 
+from ..couplings import as_array, n_entries
 from ..machine import Reduced
 from . import kernels
 from .mixture import AnyReference, MixtureReference
@@ -50,7 +51,7 @@ class Chains(Protocol):
     def v(self, v: Bits) -> None: ...
 
 
-def _round_up(n: int, unit: int) -> int:
+def _round_up(n: Any, unit: int) -> Any:
     return -(-n // unit) * unit
 
 
@@ -63,8 +64,8 @@ class DenseModel:
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
         self.arrays: Any = (
-            *(_filled(reduced.W, self.width_v), _filled(reduced.c - c), _padded(c, width)),
-            *(_filled(reduced.W.T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
+            *(_filled(as_array(reduced.W), self.width_v), _filled(reduced.c - c), _padded(c, width)),
+            *(_filled(as_array(reduced.W).T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
         )
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
@@ -119,7 +120,7 @@ class MixtureModel:
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
         # Units that tell components apart come first: the sooner most components are left out of a sum.
         order = np.argsort(-mixture.c.var(0), kind="stable")
-        W, c, base = reduced.W[:, order], reduced.c[order], mixture.c[:, order]
+        W, c, base = as_array(reduced.W)[:, order], reduced.c[order], mixture.c[:, order]
         own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
         d = np.abs(np.pad(base, ((0, 0), (0, width - m)), constant_values=NEVER))
         starts = np.arange(0, width, kernels.SHORT_PRODUCT)
@@ -157,29 +158,33 @@ class SparseModel:
         self.chains_per_task = min(MAX_CHAINS, max(MIN_CHAINS, MAX_VALUES // (n + m)))
         self.own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
         self.reference = np.concatenate((c, b)).astype(np.float32)
-        J = np.zeros((n, n)) if reduced.J is None else reduced.J
         # Two lists for every unit: kept units before it, and all others that it is coupled to.
-        couplings = np.block([[np.zeros((m, m)), reduced.W.T], [reduced.W, J]]).astype(np.float32)
-        lists = [part for i, row in enumerate(couplings) for part in _neighbours(row, m, i)]
-        ends = np.cumsum([0, *(len(indices) for indices, _ in lists)])
+        unit, neighbour, coupling = _both_ways(reduced)
+        is_other = (neighbour < m) | (neighbour > unit)
+        place = 2 * unit + is_other
+        order = np.lexsort((neighbour, place))
+        lengths = np.bincount(place, minlength=2 * (n + m))
+        ends = np.concatenate(([0], np.cumsum(_round_up(lengths, 4))))
         self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
-        self.indices, self.couplings = (np.concatenate(arrays) for arrays in zip(*lists, strict=True))
+        # Each list is filled up to a multiple of 4 with couplings of 0 to unit 0.
+        where = np.arange(len(order)) + np.repeat(ends[:-1] - np.cumsum(lengths) + lengths, lengths)
+        self.indices, self.couplings = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.float32)
+        self.indices[where], self.couplings[where] = neighbour[order], coupling[order]
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
         """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
         return SparseChains(self, v, generators)
 
 
-def _neighbours(row: NDArray[np.float32], n_summed: int, i: int) -> Iterator[tuple[Any, NDArray[np.float32]]]:
-    """Yield numbers and couplings of the neighbours of unit i, those in n_summed, ..., i - 1 and then the others.
-
-    Each list is filled up to a multiple of 4 with couplings of 0.
-    """
-    neighbours = np.flatnonzero(row)
-    is_earlier = (neighbours >= n_summed) & (neighbours < i)
-    for part in (neighbours[is_earlier], neighbours[~is_earlier]):
-        rest = (0, -len(part) % 4)
-        yield np.pad(part, rest), np.pad(row[part], rest)
+def _both_ways(reduced: Reduced) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Return units, neighbours and couplings of all bonds from either end, the summed-out units coming first."""
+    bonds, values = reduced.bonds()
+    couplings = values.astype(np.float32)
+    bonds, couplings = bonds[couplings != 0], couplings[couplings != 0]
+    n_kept, n_summed = reduced.W.shape
+    number = np.concatenate((n_summed + np.arange(n_kept), np.arange(n_summed)))
+    i, j = number[bonds].T
+    return np.concatenate((i, j)), np.concatenate((j, i)), np.concatenate((couplings, couplings))
 
 
 class SparseChains:
@@ -344,8 +349,8 @@ def _model(reduced: Reduced, reference: AnyReference) -> DenseModel | MixtureMod
     """Return couplings in the layout that suits them."""
     if isinstance(reference, MixtureReference):
         return MixtureModel(reduced, reference)
-    coupled = reduced.J is not None and reduced.J.any()
-    dense = not coupled and np.count_nonzero(reduced.W) > DENSE_FILL * reduced.W.size
+    coupled = reduced.J is not None and n_entries(reduced.J)
+    dense = not coupled and n_entries(reduced.W) > DENSE_FILL * math.prod(reduced.W.shape)
     return (DenseModel if dense else SparseModel)(reduced, reference)
 
 

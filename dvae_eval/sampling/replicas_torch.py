@@ -15,7 +15,7 @@ from dvae_core.rng import torch_generator
 
 from ..machine import Reduced
 from .mixture import MixtureReference
-from .reference import Reference
+from .reference import Reference, as_tensor, times_columns
 from .replicas import Replicas, Works
 from .schedule import Schedule
 
@@ -45,10 +45,10 @@ class TorchReplicas(Replicas):
         self.blocks, self.joint, self.is_random = reduced.blocks, joint, exchange == "random"
         # Fields are reference + β (own + couplings).
         self.W, self.own_b, self.own_c, self.reference_b, self.reference_c = (
-            torch.from_numpy(a).to(device, torch.float32)
+            as_tensor(a).to(device, torch.float32)
             for a in (reduced.W, reduced.b - reference.b, reduced.c - reference.c, reference.b, reference.c)
         )
-        self.J = None if reduced.J is None else torch.from_numpy(reduced.J).to(device, torch.float32)
+        self.J = None if reduced.J is None else as_tensor(reduced.J).to(device, torch.float32)
         self.generator = torch_generator(seed, "tempering", round, device=device)
         self.schedule = schedule
         self.betas = torch.from_numpy(schedule.betas).to(device, torch.float32)[:, None]
@@ -109,17 +109,17 @@ class TorchReplicas(Replicas):
 
     def _summed_field(self) -> Tensor:
         """Return what the kept units and the biases do to the summed-out ones, above the reference."""
-        return torch.addmm(self.own_c, self._v.flatten(0, 1), self.W).view_as(self.h)
+        return _fields(self.own_c, self._v.flatten(0, 1), self.W).view_as(self.h)
 
     def _sweep(self, betas: Tensor) -> None:
         """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
         self.h = self._bernoulli(self.reference_c + betas * self._summed_field())
-        field = torch.addmm(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
+        field = _fields(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
         if self.J is None:
             self._v = self._bernoulli(self.reference_b + betas * field)
             return
         for block in self.blocks:
-            coupled = field[..., block] + self._v @ self.J[:, block]
+            coupled = field[..., block] + _blocked(self._v, self.J, block)
             self._v[..., block] = self._bernoulli(self.reference_b[block] + betas * coupled)
 
     def _works(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +127,7 @@ class TorchReplicas(Replicas):
         field = self._summed_field()
         kept = (self._v @ self.own_b).double()
         if self.J is not None:
-            kept += (self._v @ self.J * self._v).sum(-1, dtype=torch.float64) / 2
+            kept += (_blocked(self._v, self.J, slice(None)) * self._v).sum(-1, dtype=torch.float64) / 2
         step = (self.betas[1:, 0] - self.betas[:-1, 0]).double()
         if self.joint:
             energy = kept + (self.h * field).sum(-1, dtype=torch.float64)
@@ -175,7 +175,7 @@ class TorchReplicas(Replicas):
         }
 
     def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._v = torch.from_numpy(state["v"]).to(self.W)
+        self._v = torch.from_numpy(state["v"]).to(self.own_b)
         self.generator.set_state(torch.from_numpy(state["generator"]))
         self.replica, self.last_end, self.trips = (
             torch.from_numpy(state[name].copy()).to(self.W.device)
@@ -214,7 +214,9 @@ class MixtureTorchReplicas(TorchReplicas):
     def _kept(self) -> Tensor:
         """Return b'v + v'Jv / 2, float64, (n_replicates, n_rungs)."""
         kept = (self._v @ self.own_b).double()
-        return kept if self.J is None else kept + (self._v @ self.J * self._v).sum(-1, dtype=torch.float64) / 2
+        if self.J is None:
+            return kept
+        return kept + (_blocked(self._v, self.J, slice(None)) * self._v).sum(-1, dtype=torch.float64) / 2
 
     def _sweep(self, betas: Tensor) -> None:
         """Draw components, summed-out units and kept ones; at β = 0 from the mixture itself."""
@@ -223,12 +225,12 @@ class MixtureTorchReplicas(TorchReplicas):
         p = torch.where(betas == 0, self.weights, p).flatten(0, 1)
         k = torch.multinomial(p, 1, generator=self.generator).view(field.shape[:2])
         self.h = self._bernoulli(torch.lerp(self.d[k], field, betas))
-        field = torch.addmm(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
+        field = _fields(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
         if self.J is None:
             self._v = self._bernoulli(torch.lerp(self.a[k], field, betas))
             return
         for block in self.blocks:
-            coupled = field[..., block] + self._v @ self.J[:, block]
+            coupled = field[..., block] + _blocked(self._v, self.J, block)
             self._v[..., block] = self._bernoulli(torch.lerp(self.a[k][..., block], coupled, betas))
 
     def _works(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -244,6 +246,18 @@ class MixtureTorchReplicas(TorchReplicas):
         ]
         slopes = self._kept()[..., None] - of_components + torch.stack(means, -1)
         return -up[:, :-1], -down[:, 1:], (own.softmax(-1) * slopes).sum(-1)
+
+
+def _fields(own: Tensor, states: Tensor, W: Tensor) -> Tensor:
+    """Return own + states @ W, shape (n, n_units)."""
+    return own + states @ W if W.is_sparse else torch.addmm(own, states, W)
+
+
+def _blocked(v: Tensor, J: Tensor, block: slice) -> Tensor:
+    """Return v @ J[:, block] of states (n_replicates, n_rungs, n_kept)."""
+    if not J.is_sparse:
+        return v @ J[:, block]
+    return times_columns(v.flatten(0, 1), J, block).view(*v.shape[:2], -1)
 
 
 def _softplus_step(x: Tensor, step: Tensor) -> Tensor:
