@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -241,7 +242,14 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
     DataError
         If the shapes do not fit together, J is neither, or a number is complex, nan or infinite.
     """
-    couplings, biases = real_array("J", J), real_array("b", b)
+    biases = real_array("b", b)
+    if hasattr(J, "tocoo"):  # of scipy.sparse, which stays sparse
+        entries = J.tocoo()
+        if entries.shape != 2 * biases.shape:
+            raise DataError(f"b has shape {biases.shape}, J has shape {entries.shape}; give b of shape (n_units,)")
+        entries.sum_duplicates()
+        return machine_from_bonds(*pairs_once(entries.row, entries.col, real_array("J", entries.data)), biases)
+    couplings = real_array("J", J)
     if couplings.ndim != 2 or couplings.shape[0] != couplings.shape[1] or 0 in couplings.shape:
         raise DataError(f"J has shape {couplings.shape}; give (n_units, n_units), n_units at least 1")
     if biases.shape != couplings.shape[:1]:
@@ -356,8 +364,8 @@ def _digest(known: list[str], sizes: str, table: Table, *biases: Float) -> str:
 
 
 def real_array(name: str, values: ArrayLike) -> Float:
-    """Return `values` as finite float64."""
-    array = np.asarray(values)
+    """Return `values`, an array, a tensor or a sparse matrix, as finite float64; DataError if any is masked."""
+    array = _as_array(name, values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is of type {array.dtype}; give real numbers")
     if array.size > MAX_COUPLINGS:
@@ -367,3 +375,18 @@ def real_array(name: str, values: ArrayLike) -> Float:
     if not np.isfinite(result).all():
         raise DataError(f"{name} holds nan or infinite values; give finite numbers")
     return result
+
+
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    """Return an array of what is no array: a tensor of any device or type, a sparse matrix."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        raise DataError(f"{name} holds masked values; fill them, with zero if there is no coupling")
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # of torch, which refuses parameters and GPUs
+        values = values.detach().cpu()
+        values = values.to_dense() if getattr(values, "is_sparse", False) else values
+        return np.asarray(values.double() if values.is_floating_point() else values)
+    if hasattr(values, "toarray"):
+        if math.prod(values.shape) > MAX_COUPLINGS:
+            raise DataError(f"{name} has shape {values.shape}, which is too large; {MAX_COUPLINGS} are allowed")
+        values = values.toarray()
+    return np.asarray(values)

@@ -10,6 +10,7 @@ import builtins
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 import types
@@ -270,8 +271,10 @@ class LogZResult(Result):
         return (_known_error(self.std_err, self.log_z),)
 
     def __str__(self) -> str:
-        """Say the number in one line."""
-        return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method})")
+        """Say the number in one line, and what was assumed of a file that does not say it."""
+        assumed = self.model.get("assumed")
+        read = f", with {', '.join(map(str, assumed))}" if isinstance(assumed, list) and assumed else ""
+        return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method}){read}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,7 +431,7 @@ class GradientResult(Result):
 KINDS: dict[str, type[Result]] = {"logz": LogZResult, "ll": LikelihoodResult, "gradients": GradientResult}
 
 
-def load_result(path: Path) -> Result:
+def load_result(path: str | os.PathLike[str]) -> Result:
     """Read the result file at `path`.
 
     Raises
@@ -436,6 +439,7 @@ def load_result(path: Path) -> Result:
     ResultError
         If the file is missing, is no JSON object, is of an unknown kind or of another schema.
     """
+    path = Path(path)
     try:
         data = json_object(read_text(path))
     except (OSError, ValueError) as error:

@@ -362,7 +362,10 @@ def test_binary_values_are_static(tmp_path, array):
     assert d.levels == 1
     np.testing.assert_array_equal(d.train.images, BITS)
     assert (len(d.valid), len(d.test)) == (3, 4)
-    assert d.provenance == "The user's own file. The three splits are the file's."
+    assert d.provenance.startswith(
+        "The user's own file. The three splits are the file's. 3 of 3 validation images"
+    )
+    assert len(d.notes) == 2
 
 
 @pytest.mark.parametrize("array", [GREY, GREY.astype(np.int32), GREY / 255, (GREY / 255).astype(np.float32)])
@@ -541,3 +544,88 @@ def test_random_damage_gives_data_or_one_line(tmp_path, name):
             n_loaded += 1
     assert n_refused + n_loaded == 400
     assert n_refused > 100
+
+
+# --- other names, and what is in no split ---------------------------------------------------------------------
+
+CASES = Path(__file__).parent / "data" / "cases"
+
+
+@pytest.mark.parametrize("name", ["07_val.npz", "07_validation.npz", "08_medmnist.npz"])
+def test_cases_of_validation_sets_are_used(name):
+    d = data.load(str(CASES / name))
+    assert [len(d.split(s)) for s in data.SPLITS] == [40, 10, 10]
+    with np.load(CASES / name) as found:
+        images = next(found[key] for key in found if key in ("val", "validation", "val_images"))
+        np.testing.assert_array_equal(d.valid.images, images)
+        if "train_labels" in found:
+            np.testing.assert_array_equal(d.train.labels, found["train_labels"].ravel())
+            np.testing.assert_array_equal(d.valid.labels, found["val_labels"].ravel())
+
+
+def test_a_name_with_a_capital_ending():
+    assert data.load(CASES / "15_UP.NPY").image_shape == (6, 6)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("train", "dev", "test"),
+        ("x_train", "x_val", "x_test"),
+        ("X_train", "X_valid", "X_test"),
+        ("xtrain", "xval", "xtest"),
+        ("trainX", "valX", "testX"),
+        ("train_images", "validation_images", "test_images"),
+        ("images_train", "images_val", "images_test"),
+        ("train_data", "val_data", "test_data"),
+        ("Train", "Validation", "Test"),
+    ],
+)
+def test_names_of_splits(tmp_path, names):
+    parts = BITS[:30], BITS[30:35], BITS[35:]
+    d = save(tmp_path / "x.npz", **dict(zip(names, parts, strict=True)))
+    for split, images in zip(data.SPLITS, parts, strict=True):
+        np.testing.assert_array_equal(d.split(split).images, images)
+    assert d.notes == ()
+
+
+@pytest.mark.parametrize("name", ["holdout", "test2", "unlabeled", "train_mask", "extra"])
+def test_images_under_another_name_are_refused(tmp_path, name):
+    refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS}), name, "no split")
+    refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS.reshape(40, 30)}), name)
+
+
+def test_other_arrays_are_named(tmp_path):
+    d = save(tmp_path / "x.npz", train=BITS, mean=np.zeros(30), classes=np.array(["a", "b"]))
+    assert d.notes == ("left aside: classes, mean",)
+    assert "Left aside: classes, mean." in d.provenance
+
+
+def test_images_in_two_splits_are_counted(tmp_path):
+    others = RNG.integers(2, size=(6, 5, 6), dtype=np.uint8)
+    test = np.concatenate((BITS[:3], others))
+    d = save(tmp_path / "x.npz", train=BITS, valid=others, test=test)
+    assert d.notes == ("3 of 9 test images are training images, pixel for pixel",)
+
+
+def test_labels_in_other_forms(tmp_path):
+    labels = RNG.integers(5, size=40)
+    for form in (labels[:, None], np.eye(5, dtype=int)[labels], np.eye(5)[labels]):
+        d = save(tmp_path / "x.npz", train=BITS, train_labels=form)
+        np.testing.assert_array_equal(
+            d.train.labels, save(tmp_path / "x.npz", train=BITS, y_train=labels).train.labels
+        )
+    for form, word in ((RNG.integers(2, size=(40, 14)), "several"), (labels.astype(str), "texts")):
+        d = save(tmp_path / "x.npz", train=BITS, train_labels=form)
+        assert d.train.labels is None
+        assert word in d.notes[0]
+        assert "left aside" in d.notes[0]
+    refused(lambda: save(tmp_path / "x.npz", train=BITS, train_labels=np.zeros((39, 1), int)), "give 40 integers")
+
+
+def test_masked_pixels_are_refused():
+    masked = np.ma.masked_array(BITS)
+    assert data.from_arrays("mine", {"train": masked}).levels == 1
+    masked[3, 2, 1] = np.ma.masked
+    refused(lambda: data.from_arrays("mine", {"train": masked}), "1 values of train are masked")

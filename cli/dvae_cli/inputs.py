@@ -33,6 +33,7 @@ __all__ = [
     "finish",
     "load_own_model",
     "other_data",
+    "say_left_aside",
     "settle",
     "unfinished",
 ]
@@ -64,6 +65,12 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     """Return RUN/name if `model` lies in a run directory and the result does not go to standard output."""
     in_run = (model.parent / "config.json").exists()
     return model.parent / name if in_run and not as_json else None
+
+
+def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
+    """Say in one line what of a file has no part in the machine that was read from it."""
+    if names := description.get("left_aside"):
+        say(f"left aside: {', '.join(names)}", quiet)
 
 
 def settle(place: Output, result: Result, quiet: bool, satellite: str = "") -> Output:

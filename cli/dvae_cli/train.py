@@ -176,10 +176,15 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
 def _load(dataset: str, quiet: bool) -> DataSet:
     """Return the data set; of several processes the first downloads it if need be."""
     from dvae_core.data import load
-    from dvae_core.distributed import first_process_first
+    from dvae_core.distributed import first_process_first, rank
+
+    from .console import say
 
     with first_process_first():
-        return load(dataset, quiet=quiet)
+        data = load(dataset, quiet=quiet)
+    for note in data.notes:
+        say(note, quiet or rank() > 0)
+    return data
 
 
 def _locked(run_directory: Path) -> AbstractContextManager[None]:

@@ -7,6 +7,7 @@ are missing; whatever is read has the pixels that were published, or it is refus
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -59,12 +60,12 @@ class Listing(NamedTuple):
     place: str
 
 
-def load(name: str, *, quiet: bool = False) -> DataSet:
+def load(name: str | os.PathLike[str], *, quiet: bool = False) -> DataSet:
     """Return a data set: one of `NAMES`, or the user's own file.
 
     Parameters
     ----------
-    name : str
+    name : str or path
         A name from `NAMES`, "bars-and-stripes-<height>x<width>", or the path of an .npz or .npy file of binary
         or grey images, see `from_arrays`.
     quiet : bool
@@ -80,7 +81,8 @@ def load(name: str, *, quiet: bool = False) -> DataSet:
     DataError
         The name is unknown, or a file is missing, damaged or not of the expected form.
     """
-    if name.endswith((".npz", ".npy")):
+    name = os.fspath(name)
+    if name.lower().endswith((".npz", ".npy")):
         return load_file(Path(name).expanduser())
     if size := parse_size(name):
         return bars_and_stripes(*size)

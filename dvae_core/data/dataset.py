@@ -41,7 +41,8 @@ class DataSet:
     `levels` is 1 where the images are binary already (static binarisation), else the value that stands for
     a probability of one (dynamic binarisation: pixels are drawn anew each time they are asked for).
     `provenance` tells in words where the data came from, how they were split, how near they are to the
-    paper's, and whom to thank.
+    paper's, and whom to thank; `notes` are what a user should be told of them: what of a file was left aside, and
+    how many images are in two splits.
     """
 
     name: str
@@ -50,6 +51,7 @@ class DataSet:
     test: Split
     levels: int
     provenance: str
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int]:

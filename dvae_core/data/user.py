@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..io.containers import hint, npz_names, read_npy, read_npz
+from ..io.containers import hint, npz_names, npz_shapes, read_npy, read_npz
+from ..io.files import to_utf8
 from ..types import Index
 from . import stable
 from .dataset import SPLITS, DataSet, Split, SplitName
 
-__all__ = ["from_arrays", "load_file"]
+__all__ = ["from_arrays", "load_file", "splits_of"]
 
 Arrays = dict[SplitName, NDArray[Any]]
-Aliases = Mapping[SplitName, tuple[str, ...]]
 
-IMAGE_NAMES: Aliases = {split: (split, f"x_{split}", f"{split}_images") for split in SPLITS}
-LABEL_NAMES: Aliases = {split: (f"{split}_labels", f"y_{split}") for split in SPLITS}
+# What a split, its images and its labels are called, in small letters: train, x_train, train_images, images_train.
+WORDS: Mapping[SplitName, tuple[str, ...]] = {
+    "train": ("train", "training", "trn", "tr"),
+    "valid": ("valid", "val", "validation", "dev"),
+    "test": ("test", "testing", "tst", "te"),
+}
+IMAGES = ("x", "images", "image", "data", "imgs", "img", "inputs", "features")
+LABELS = ("y", "labels", "label", "targets", "target", "classes")
 REMEDY = "check the path, and save the images with numpy.savez(path, train=..., test=...)"
 GREY = 255
 DARKEST_GREY = 128  # integers that never reach half of 255 are on another scale
@@ -30,16 +38,35 @@ DARKEST_GREY = 128  # integers that never reach half of 255 are on another scale
 def load_file(path: Path) -> DataSet:
     """Return the data set in an NPY file, or in an NPZ file with `train` and optionally `valid` and `test`.
 
-    Also understood are `x_train` or `train_images` (likewise for the other splits) and the labels
-    `train_labels` or `y_train`. What is missing is split off by fixed rules, see `from_arrays`.
+    Also understood are `val` and `validation`, `x_train` or `train_images` (and so for the other splits), and the
+    labels `train_labels` or `y_train`.  What is missing is split off by fixed rules, see `from_arrays`; images
+    under another name are refused, and other arrays named in `notes`.
     """
     with hint(REMEDY):
-        arrays = _read(path)
-    images, labels = _choose(path, arrays, IMAGE_NAMES), _choose(path, arrays, LABEL_NAMES)
-    return from_arrays(str(path), images, labels)
+        images, labels, others = _read(path)
+    return from_arrays(str(path), images, labels, others)
 
 
-def from_arrays(name: str, images: Arrays, labels: Arrays | None = None) -> DataSet:
+def splits_of(names: Iterable[str]) -> dict[str, tuple[SplitName, bool]]:
+    """Return, of those names that are images or labels of a split, which split, and whether they are labels."""
+    found: dict[str, tuple[SplitName, bool]] = {}
+    for name in names:
+        parts = [part for part in re.split(r"[_\-. ]+", name.lower()) if part]
+        if len(parts) == 1:  # xtrain, trainx
+            parts = [part for part in re.split(r"^([xy])(?=t|v|d)|(?<=[tnlv])([xy])$", parts[0]) if part]
+        for split, words in WORDS.items():
+            rest = [part for part in parts if part not in words]
+            if len(parts) - len(rest) == 1 and len(rest) < 2:
+                if not rest or rest[0] in IMAGES:
+                    found[name] = split, False
+                elif rest[0] in LABELS:
+                    found[name] = split, True
+    return found
+
+
+def from_arrays(
+    name: str, images: Arrays, labels: Arrays | None = None, others: Mapping[str, tuple[int, ...]] | None = None
+) -> DataSet:
     """Return a data set of arrays: `train`, and optionally `valid` and `test`.
 
     Parameters
@@ -49,7 +76,11 @@ def from_arrays(name: str, images: Arrays, labels: Arrays | None = None) -> Data
     images : dict of arrays, shape (n, height, width) or (n, d)
         Booleans, integers 0 and 1 or 0..255, or floats in [0, 1], the same kind in each. Vectors become
         squares if d is a square, else images one pixel high. Floats between 0 and 1 are rounded to 1/255.
-    labels : dict of arrays of integers, shape (n,), optional
+        None of their values may be masked.
+    labels : dict of arrays of integers, shape (n,) or (n, 1), optional
+        One-hot labels, shape (n, n_classes), become numbers; several labels of one image are left aside.
+    others : dict of shapes, optional
+        Arrays that are there under names that are no split's: those of the images' size are refused.
 
     Returns
     -------
@@ -66,47 +97,94 @@ def from_arrays(name: str, images: Arrays, labels: Arrays | None = None) -> Data
     if "train" not in images or not set(labels) <= set(images) <= set(SPLITS):
         held = ", ".join([*images, *(f"labels of {split}" for split in labels)]) or "nothing that is known"
         raise DataError(f"{name}: holds {held}; give train, and perhaps valid and test, labels only beside images")
+    _refuse_masked(
+        name,
+        {
+            **{str(split): array for split, array in images.items()},
+            **{f"labels of {s}": a for s, a in labels.items()},
+        },
+    )
+    _refuse_unknown_splits(name, images["train"].shape, others or {})
     shaped = {split: _as_images(array, f'{name}, split "{split}"') for split, array in images.items()}
     _check_alike(name, shaped)
     levels = 1 if all(_is_binary(array) for array in shaped.values()) else GREY
+    notes = [f"left aside: {', '.join(to_utf8(other) for other in sorted(others))}"] if others else []
     splits = {
         split: Split(
             _as_bytes(array, levels, f'{name}, split "{split}"'),
-            _as_labels(labels.get(split), len(array), f'{name}, labels of "{split}"'),
+            _as_labels(labels.get(split), len(array), f'{name}, labels of "{split}"', notes),
         )
         for split, array in shaped.items()
     }
     how = _complete(name, splits)
-    return DataSet(name, splits["train"], splits["valid"], splits["test"], levels, f"The user's own file. {how}")
+    notes += _repeated(splits)
+    provenance = " ".join(["The user's own file.", how, *(f"{note[0].upper()}{note[1:]}." for note in notes)])
+    return DataSet(name, splits["train"], splits["valid"], splits["test"], levels, provenance, notes=tuple(notes))
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file that have a name we know, or its only one as "train"."""
-    if path.suffix == ".npy":
-        return {"train": read_npy(path)}
+def _read(path: Path) -> tuple[Arrays, Arrays, dict[str, tuple[int, ...]]]:
+    """Return images and labels by split, and the shapes of the other arrays; a file's only one is "train"."""
+    if path.suffix.lower() == ".npy":
+        return {"train": read_npy(path)}, {}, {}
     names = npz_names(path)
-    known = {name for aliases in (IMAGE_NAMES, LABEL_NAMES) for group in aliases.values() for name in group}
-    if len(names) == 1 and not known.intersection(names):
-        return {"train": read_npz(path, names)[names[0]]}
-    return read_npz(path, known.intersection(names))
+    known = splits_of(names)
+    if len(names) == 1 and not known:
+        return {"train": read_npz(path, names)[names[0]]}, {}, {}
+    images = _choose(path, {name: split for name, (split, is_label) in known.items() if not is_label})
+    labels = _choose(path, {name: split for name, (split, is_label) in known.items() if is_label}, "buifSU")
+    shapes = npz_shapes(path)
+    return images, labels, {name: shape for name, shape in shapes.items() if name not in known}
 
 
-def _choose(path: Path, arrays: Mapping[str, NDArray[Any]], aliases: Aliases) -> Arrays:
+def _choose(path: Path, names: Mapping[str, SplitName], kinds: str = "buif") -> Arrays:
     """Return the arrays by split; DataError if one goes by two names."""
-    chosen: Arrays = {}
-    for split, names in aliases.items():
-        found = [name for name in names if name in arrays]
-        if len(found) > 1:
-            raise DataError(f"{path}: holds both {' and '.join(found)}; keep one of them")
-        if found:
-            chosen[split] = arrays[found[0]]
-    return chosen
+    found: dict[SplitName, list[str]] = {}
+    for name, split in names.items():
+        found.setdefault(split, []).append(name)
+    for held in found.values():
+        if len(held) > 1:
+            raise DataError(f"{path}: holds both {' and '.join(held)}; keep one of them")
+    arrays = read_npz(path, names, kinds)
+    return {split: arrays[found[split][0]] for split in SPLITS if split in found}
+
+
+def _refuse_masked(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse masked arrays in which a value is masked: it is neither of a pixel's values."""
+    for split, array in arrays.items():
+        if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
+            n_masked = int(np.ma.getmaskarray(array).sum())
+            raise DataError(
+                f"{name}: {n_masked} values of {split} are masked; fill them, or leave those images out"
+            )
+
+
+def _refuse_unknown_splits(name: str, shape: tuple[int, ...], others: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse images under a name that is no split's: nobody knows what they are for."""
+    for other, of_other in others.items():
+        if len(of_other) > 1 and len(shape) > 1 and math.prod(of_other[1:]) == math.prod(shape[1:]) > 1:
+            raise DataError(
+                f"{name}: holds {to_utf8(other)[:60]!r}, of the size of the images, which is no split that is "
+                "known; call it train, valid or test, or leave it out"
+            )
+
+
+def _repeated(splits: Mapping[SplitName, Split]) -> list[str]:
+    """Return a sentence for each split that has images of the training set in it."""
+    train = {image.tobytes() for image in splits["train"].images}
+    found = {split: sum(image.tobytes() in train for image in splits[split].images) for split in SPLITS[1:]}
+    return [
+        f"{n} of {len(splits[split])} {'test' if split == 'test' else 'validation'} images are training images, "
+        "pixel for pixel"
+        for split, n in found.items()
+        if n
+    ]
 
 
 def _as_images(array: NDArray[Any], where: str) -> NDArray[Any]:
     """Return `array` with three axes."""
     if array.size == 0 or array.ndim not in (2, 3):
         raise DataError(f"{where}: has shape {array.shape}; give (n, height, width) or (n, pixels)")
+    array = np.asarray(array)
     if array.ndim == 3:
         return array
     n, d = array.shape
@@ -141,11 +219,22 @@ def _as_bytes(array: NDArray[Any], levels: int, where: str) -> NDArray[np.uint8]
     return (array if is_integer else np.rint(array * float(levels))).astype(np.uint8, order="C")
 
 
-def _as_labels(labels: NDArray[Any] | None, n: int, where: str) -> Index | None:
-    """Return labels as int64, shape (n,)."""
+def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]) -> Index | None:
+    """Return labels as int64, shape (n,); None, with a note, if an image has several or they are no numbers."""
     if labels is None:
         return None
-    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+    labels = np.asarray(labels)
+    if labels.shape == (n, 1):
+        labels = labels.reshape(n)
+    if labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "buif":
+        if ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
+            return np.asarray(labels.argmax(1), np.int64)
+        notes.append(f"{where.partition(', ')[2]} are several an image, and left aside")
+        return None
+    if labels.shape == (n,) and labels.dtype.kind in "SU":
+        notes.append(f"{where.partition(', ')[2]} are texts, and left aside")
+        return None
+    if labels.shape != (n,) or labels.dtype.kind not in "iub":
         raise DataError(f"{where}: {labels.dtype} of shape {labels.shape}; give {n} integers")
     return labels.astype(np.int64)
 

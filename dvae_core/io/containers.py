@@ -14,7 +14,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,6 +31,7 @@ __all__ = [
     "check_size",
     "hint",
     "npz_names",
+    "npz_shapes",
     "open_archive",
     "open_binary",
     "read_amat",
@@ -100,6 +101,17 @@ def npz_names(path: Path) -> list[str]:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
 
+def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that the headers of an NPZ file's arrays tell, of those that have a sound header."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    with reading(path, "NPZ"), open_archive(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(".npy"):
+                with archive.open(name) as stream, suppress(*_DAMAGE):
+                    shapes[name.removesuffix(".npy")] = _read_header(stream, name)[0]
+    return shapes
+
+
 def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:
     """Return the named arrays of an NPZ file, of any shape; `kinds` of NumPy types, real numbers as a rule."""
     arrays = {}
@@ -151,6 +163,21 @@ def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
 def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
     """Return the array of an NPY stream of `size` bytes, whose header is checked before anything is read."""
     check_size(size, where)
+    shape, dtype = _read_header(stream, where)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        if dtype.kind not in kinds or dtype.subdtype is not None:
+            raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
+        promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+        if promised != held or min(shape, default=0) < 0:
+            raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
+        check_count(math.prod(shape), where)
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and the type that the header of an NPY stream tells."""
     version = np.lib.format.read_magic(stream)
     read_header = _HEADER_READERS.get(version)
     if read_header is None:
@@ -162,14 +189,7 @@ def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of headers that Python 2 wrote
         shape, _, dtype = read_header(stream)
-        if dtype.kind not in kinds or dtype.subdtype is not None:
-            raise DataError(f"{where}: holds values of type {dtype}; give an array of numbers")
-        promised, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-        if promised != held or min(shape, default=0) < 0:
-            raise DataError(f"{where}: holds {held} bytes where shape {shape} of {dtype} takes {promised}")
-        check_count(math.prod(shape), where)
-        stream.seek(0)
-        return np.lib.format.read_array(stream, allow_pickle=False)
+    return shape, dtype
 
 
 def check_size(n_bytes: int, where: str) -> None:
@@ -197,7 +217,7 @@ def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
 
 def open_binary(path: Path) -> IO[bytes]:
     """Open a file to read bytes, through gzip if its name ends with .gz."""
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 @contextmanager

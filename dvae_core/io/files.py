@@ -27,6 +27,7 @@ __all__ = [
     "remove_file",
     "sha256_file",
     "to_utf8",
+    "utf8_path",
     "write_bytes",
     "write_npz",
     "write_text",
@@ -173,7 +174,9 @@ def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False
 
 
 def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
-    """Return the text of a regular file, UTF-8: a pipe would keep one waiting, and a device may have no end.
+    """Return the text of a regular file, UTF-8, without the byte order mark that it may begin with.
+
+    A pipe would keep one waiting, and a device may have no end.
 
     Raises
     ------
@@ -186,7 +189,7 @@ def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
     _check_regular(path)
     if n_bytes > limit_bytes:
         raise OSError(errno.EFBIG, f"more than {limit_bytes} bytes", str(path))
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
@@ -230,6 +233,18 @@ def check_unchanged(path: Path) -> Iterator[str]:
 def to_utf8(text: object) -> str:
     """Return text that UTF-8 can encode: undecodable bytes of file names become backslash escapes."""
     return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """Yield a name of a file that is UTF-8, for libraries that take no other: its own, or its descriptor's."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def _check_regular(path: Path) -> None:

@@ -8,6 +8,7 @@ PyTorch does not look for.
 from __future__ import annotations
 
 import copy
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..errors import DataError
 from .containers import open_archive, reading
+from .files import utf8_path
 
 __all__ = ["is_torch_archive", "read_torch"]
 
@@ -40,7 +42,8 @@ def read_torch(path: Path) -> Any:
         _check(path)
         try:
             # Mapped, a tensor cannot claim more than the file has; a copy outlives the file.
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=True)
+            with utf8_path(path) as name:
+                content = torch.load(name, map_location="cpu", weights_only=True, mmap=True)
             n_bytes = path.stat().st_size
             for tensor in _tensors(content):
                 if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -52,8 +55,23 @@ def read_torch(path: Path) -> Any:
             raise
         except Exception as error:  # damaged and hostile pickles raise whatever they please
             # PyTorch's own words advise to load it all the same.
-            problem = "damaged, or holds more than tensors and plain values; of a model, save its state_dict()"
-            raise DataError(f"{path}: {problem}") from error
+            raise DataError(f"{path}: {_problem(str(error))}") from error
+
+
+def _problem(error: str) -> str:
+    """Return what is wrong with a file that PyTorch did not take, and what to do, in one line."""
+    found = re.search(r"GLOBAL ([\w.]{1,80})", error)
+    if found and found[1].startswith(("numpy.", "_codecs.")):
+        return (
+            "holds NumPy arrays, and so more than tensors and plain values; save them with numpy.savez, or "
+            "as tensors: torch.from_numpy"
+        )
+    what = (
+        f"holds more than tensors and plain values ({found[1]})"
+        if found
+        else "holds more than tensors and plain values"
+    )
+    return f"damaged, or {what}; of a model, save its state_dict()"
 
 
 def _check(path: Path) -> None:

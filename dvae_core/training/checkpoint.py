@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def save_model(
     save_tensors(path, MODEL_FORMAT, content)
 
 
-def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
+def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> TrainedModel:
     """Read the model at `path` onto `device`, in evaluation mode.
 
     Raises
@@ -95,6 +96,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> TrainedModel:
     DataError
         If the file changes while it is read.
     """
+    path = Path(path)
     with check_unchanged(path) as digest:
         content = load_tensors(path, MODEL_FORMAT)
     try:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError
@@ -20,7 +19,8 @@ from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
-from ..machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
+from ..machine import Machine
+from ..objects import machine_from_object
 from ..results import Check, LogZResult
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
@@ -58,7 +58,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 
 
 def estimate_log_z(
-    model: Machine | tuple[ArrayLike, ...],
+    model: Any,
     config: LogZConfig | None = None,
     *,
     description: dict[str, Any] | None = None,
@@ -73,9 +73,11 @@ def estimate_log_z(
 
     Parameters
     ----------
-    model : BipartiteMachine, GeneralMachine or tuple of arrays
+    model : BipartiteMachine, GeneralMachine, tuple of arrays, or a model of dimod or networkx
         (W, b_left, b_right) of an RBM, p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}, W of shape (n_left,
-        n_right); or (J, b) of a general machine, see `machine_from_couplings`.
+        n_right); or (J, b) of a general machine, see `machine_from_couplings`.  Tensors and sparse matrices are
+        arrays, too.  Of a dimod BinaryQuadraticModel, p(x) ∝ exp(-E(x)) in its own variables; of a networkx graph,
+        p(z) ∝ exp(Σ_edges weight z_i z_j + Σ_nodes bias z_i) over {0,1}.
     config : LogZConfig, optional
         Settings; by default the exact value where it can be had soon, else parallel tempering.
     description : dict, optional
@@ -118,7 +120,9 @@ def estimate_log_z(
     True
     """
     started = time.monotonic()
-    config, machine = _configured(config, settings), _machine(model)
+    config = _configured(config, settings)
+    machine, offset = machine_from_object(model)
+    constant += offset
     clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
     described = {**(description or {}), **machine.description()}
@@ -159,15 +163,6 @@ def _configured(config: LogZConfig | None, settings: dict[str, Any]) -> LogZConf
         raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
     given = {name: value for name, value in settings.items() if value is not None}
     return dataclasses.replace(config or LogZConfig(), **given)
-
-
-def _machine(model: Machine | tuple[ArrayLike, ...]) -> Machine:
-    """Return the machine that was handed in, or that the arrays are of."""
-    if isinstance(model, BipartiteMachine | GeneralMachine):
-        return model
-    if isinstance(model, tuple) and len(model) in (2, 3):
-        return BipartiteMachine.from_arrays(*model) if len(model) == 3 else machine_from_couplings(*model)
-    raise ConfigError("model: give a BipartiteMachine, a GeneralMachine, (W, b_left, b_right) or (J, b)")
 
 
 def _method(machine: Machine, config: LogZConfig) -> str:

@@ -22,12 +22,12 @@ from .options import ReadConfig, Reading, from_bonds
 from .sparse import from_compressed
 from .text import read_text
 
-__all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo"]
+__all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo", "read_serializable"]
 
 MAGIC, VERSIONS = b"DIMODBQM", (b"\1\0", b"\2\0")
 UNITS = {"BINARY": "01", "SPIN": "pm1"}
 FLOATS, INTEGERS = ("float32", "float64"), ("int16", "int32", "int64", "uint16", "uint32", "uint64")
-_HEADER = re.compile(r"[ \t\f]*#.*?vartype[:=][ \t]*([-_.a-zA-Z0-9]+)")
+_HEADER = re.compile(r"[ \t\f]*#.*?vartype[ \t]*[:=][ \t]*([-_.a-zA-Z0-9]+)", re.IGNORECASE)
 _LINE = re.compile(r"\s*([0-9]{1,18})\s+([0-9]{1,18})\s+(\S{1,60})\s*")
 
 
@@ -43,6 +43,26 @@ def read_bqm(path: Path, config: ReadConfig) -> Reading:
     if not isinstance(header, dict):
         raise DataError("its header is no JSON object; save it anew")
     return _model(header, content[14 + length :], config.beta)
+
+
+def read_serializable(found: dict[str, Any], config: ReadConfig) -> Reading:
+    """Return the machine of the JSON object that `BinaryQuadraticModel.to_serializable` makes, schema 3."""
+    config.reject_unused("dimod", "beta")
+    vartype = str(found.get("variable_type"))
+    if vartype not in UNITS:
+        raise DataError(f"says variable_type {vartype[:20]!r}; give SPIN or BINARY")
+    parts = [found.get(name) for name in ("linear_biases", "quadratic_biases", "quadratic_head", "quadratic_tail")]
+    if found.get("use_bytes") or not all(isinstance(part, list) for part in parts):
+        raise DataError(
+            "is a model of dimod in bytes, or of an old schema; save it with to_serializable(use_bytes=False)"
+        )
+    b, J = (np.array(part or [], np.float64) for part in parts[:2])
+    head, tail = (np.array(part or [], np.int64) for part in parts[2:])
+    offset = found.get("offset", 0.0)
+    if not isinstance(offset, int | float) or not b.ndim == J.ndim == 1 or not J.shape == head.shape == tail.shape:
+        raise DataError("has an offset that is no number, or heads and tails that do not fit; save it anew")
+    description = {"format": "dimod BQM (JSON)", "units": UNITS[vartype], "dtype": "float64"}
+    return _boltzmann(np.column_stack((head, tail)), J, b, float(offset), config.beta, description)
 
 
 def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
@@ -111,7 +131,7 @@ def _check_mirrored(ends: Index, bias: Float, below: NDArray[np.bool_]) -> None:
 
 def is_coo(text: str) -> bool:
     """Say whether a file's beginning looks like coordinates: a vartype, or two whole numbers and a number."""
-    for line in text.splitlines()[:100]:
+    for line in text.removeprefix("\ufeff").splitlines()[:100]:
         if _HEADER.match(line) or _LINE.fullmatch(line):
             return True
         if line.strip() and not line.lstrip().startswith("#"):
@@ -131,9 +151,10 @@ def read_coo(path: Path, config: ReadConfig) -> Reading:
     biases: list[float] = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if found := _HEADER.match(line):
-            if found[1] not in UNITS or declared not in (None, UNITS[found[1]]):
+            vartype = found[1].upper().rpartition(".")[2]
+            if vartype not in UNITS or declared not in (None, UNITS[vartype]):
                 raise DataError(f"line {number}: vartype {found[1][:20]!r}; give SPIN or BINARY, once")
-            declared = UNITS[found[1]]
+            declared = UNITS[vartype]
         elif line.strip() and not line.lstrip().startswith("#"):
             parts = _LINE.fullmatch(line)
             if parts is None:

@@ -1,4 +1,4 @@
-"""HDF5 files: archives of the rbms package, MATLAB files of version 7.3, and named arrays of others.
+"""HDF5 files: archives of the rbms package and CaloQuVAE, MATLAB files of version 7.3, and named arrays of others.
 
 Only data that lie in the file itself are read: links into other files, virtual and external data are refused, and
 so are filters other than those that come with the library.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,68 +17,150 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import check_count, check_size
+from dvae_core.io.files import utf8_path
 
-from .arrays import KNOWN, Array, read_arrays
+from .arrays import Array
 from .extras import needs
+from .names import role
 from .options import ReadConfig, Reading
 from .sparse import Coordinates, each_once, from_compressed
+from .tree import MAX_NAMES, Lazy, read_tree
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = ["read"]
 
-UPDATE = re.compile(r"update_([0-9]{1,12})")
+UPDATE = re.compile(r"(update|epoch)_([0-9]{1,12})")
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
-BERNOULLI = "BBRBM"
-MAX_NAMES = 100_000
+UNITS_OF = {"BBRBM": "01", "IIRBM": "pm1"}
+KINDS = {
+    "PBRBM": "Potts units",
+    "BGRBM": "Gaussian hidden units",
+    "IGRBM": "Gaussian hidden units",
+    "BBCRBM": "units that depend on a condition",
+}
+DEEPEST = 8
+LONGEST_TEXT = 1000
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of an HDF5 file."""
     with needs("h5py", path):
         import h5py
-    with h5py.File(path, "r", locking=False) as file:
+    with utf8_path(path) as name, h5py.File(name, "r", locking=False) as file:
         if len(file) > MAX_NAMES:
             raise DataError(f"holds {len(file)} names; give a file with fewer")
-        updates = {int(found[1]): name for name in file if (found := UPDATE.fullmatch(name))}
-        if updates:
-            return _archive(file, updates, config)
-        return _arrays(file, config)
+        for kind in ("update", "epoch"):
+            found = (UPDATE.fullmatch(name) for name in file)
+            updates = {int(match[2]): match[0] for match in found if match and match[1] == kind}
+            if updates:
+                return _archive(file, kind, updates, config)
+        return _tree(file, config)
 
 
-def _archive(file: h5py.File, updates: dict[int, str], config: ReadConfig) -> Reading:
-    """Return the machine of an archive of the rbms package, at one of its updates."""
-    number = config.update or max(updates)
+def _archive(file: h5py.File, word: str, updates: dict[int, str], config: ReadConfig) -> Reading:
+    """Return the machine of an archive of the rbms package, or of CaloQuVAE, at one of its updates or epochs."""
+    number = config.update or _last(file, updates)
     if number not in updates:
         some = ", ".join(map(str, sorted(updates)[-5:]))
-        raise DataError(f"--update: has no update {number}; the last ones are {some}")
-    kind = BERNOULLI
-    config.reject_unused("the rbms package", "update")
-    if _is_inside(file, "model_type"):
+        raise DataError(f"--update: has no {word} {number}; the last ones are {some}")
+    is_rbms = word == "update"
+    config.reject_unused("the rbms package" if is_rbms else "CaloQuVAE", "update")
+    kind = "BBRBM"
+    if is_rbms and _is_inside(file, "model_type"):
         kind = _text(file, "model_type")
-    if kind != BERNOULLI:
-        raise DataError(f"is an archive of type {kind[:40]!r}; only {BERNOULLI}, with units 0 and 1, can be read")
+    if kind not in UNITS_OF:
+        what = f", with {KINDS[kind]}" if kind in KINDS else ""
+        raise DataError(
+            f"is an archive of type {kind[:40]!r}{what}; only {' and '.join(UNITS_OF)}, with units 0 and 1 or -1 "
+            "and +1, can be read"
+        )
     group = _group(file, updates[number])
     # Archives of old versions have the parameters in the update itself.
     group = _group(group, "params") if _is_inside(group, "params") else group
-    arrays = {name: _dataset(group, name) for name in ("weight_matrix", "vbias", "hbias")}
-    reading = read_arrays(arrays, ReadConfig(), "rbms archive")
+    names = {name: name for name in group if _is_inside(group, name) and not _is_group(group, name)}
+    format = "rbms archive" if is_rbms else "CaloQuVAE checkpoint"
+    held = Lazy(names, partial(_value, group))
+    reading = read_tree(held, ReadConfig(), format, declared=UNITS_OF[kind])
     reading.description["update"] = number
     return reading
 
 
-def _arrays(file: h5py.File, config: ReadConfig) -> Reading:
-    """Return the machine of arrays that lie in the root; MATLAB's have their axes reversed."""
-    names = [name for name in sorted(KNOWN) if _is_inside(file, name)]
-    is_matlab = any("MATLAB_class" in file[name].attrs for name in names)
-    arrays: dict[str, Array] = {}
-    for name in names:
-        if is_matlab and "MATLAB_sparse" in file[name].attrs:
-            arrays[name] = _sparse(name, _group(file, name))
-        else:
-            arrays[name] = _dataset(file, name).T if is_matlab else _dataset(file, name)
-    return read_arrays(arrays, config, "MATLAB 7.3" if is_matlab else "HDF5")
+def _last(file: h5py.File, updates: dict[int, str]) -> int:
+    """Return the last update; where an attribute says which epoch that is, it is that one."""
+    said = file.attrs.get("last_epoch")
+    is_number = isinstance(said, np.integer | int) and int(said) in updates
+    return int(said) if is_number else max(updates)
+
+
+def _tree(file: h5py.File, config: ReadConfig) -> Reading:
+    """Return the machine of arrays that lie in the root, or in one group; MATLAB's have their axes reversed."""
+    names = _names(file)
+    is_matlab = any("MATLAB_class" in file[name].attrs for name in file if _is_inside(file, name))
+    said = _attributes(file)
+    names |= {name: f"\0{name}" for name in said if name not in names}
+
+    def load(name: str) -> Array | str:
+        return said[name[1:]] if name.startswith("\0") else _value(file, name)
+
+    return read_tree(Lazy(names, load), config, "MATLAB 7.3" if is_matlab else "HDF5")
+
+
+def _names(file: h5py.File) -> dict[str, str]:
+    """Return the full names of all arrays that lie in the file, each group looked at once."""
+    import h5py
+
+    names: dict[str, str] = {}
+    waiting: list[tuple[str, Any, int]] = [("", file, 0)]
+    seen: set[Any] = set()
+    while waiting:
+        prefix, group, depth = waiting.pop()
+        if (place := h5py.h5o.get_info(group.id).addr) in seen or depth > DEEPEST:
+            continue
+        seen.add(place)
+        for name in group:
+            if not _is_inside(group, name) or name.startswith("#refs#"):
+                continue
+            full = f"{prefix}/{name}".removeprefix("/")
+            item = group[name]
+            if isinstance(item, h5py.Group) and "MATLAB_sparse" not in item.attrs:
+                waiting.append((full, item, depth + 1))
+            elif isinstance(item, h5py.Group | h5py.Dataset):
+                names[full] = full
+            if len(names) + len(waiting) > MAX_NAMES:
+                raise DataError(f"holds more than {MAX_NAMES} names; give a file with fewer")
+    return names
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the root's attributes that may say what the units are."""
+    found: dict[str, Any] = {}
+    for name in list(file.attrs)[:1000]:
+        if role(name) in ("kind", "temperature"):
+            value = file.attrs[name]
+            if isinstance(value, str | bytes):
+                found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            elif isinstance(value, np.number) and not np.iscomplexobj(value):
+                found[name] = np.asarray(value)
+    return found
+
+
+def _value(parent: h5py.Group, name: str) -> Array | str:
+    """Return an array, a sparse matrix of MATLAB, or a text."""
+    import h5py
+
+    item = parent[name]
+    kind = item.attrs.get("MATLAB_class", b"")
+    if isinstance(item, h5py.Group):
+        return _sparse(name, item)
+    if kind == b"char":
+        letters = _dataset(parent, name).ravel()[:LONGEST_TEXT]
+        return "".join(chr(int(letter)) for letter in letters if 0 < letter < 0x110000)
+    if item.shape == () and (h5py.check_string_dtype(item.dtype) or item.dtype.kind == "S"):
+        return _text(parent, name)
+    array = _dataset(parent, name)
+    return array.T if kind else array
 
 
 def _sparse(name: str, group: h5py.Group) -> Coordinates:
@@ -90,19 +173,27 @@ def _sparse(name: str, group: h5py.Group) -> Coordinates:
 
 
 def _is_inside(group: h5py.Group, name: str) -> bool:
-    """Say whether what goes by `name` lies in this very file."""
+    """Say whether what goes by `name`, with slashes between groups, lies in this very file."""
     import h5py
 
-    links, key = group.id.links, name.encode("utf-8", "surrogateescape")
+    first, _, rest = name.partition("/")
+    links, key = group.id.links, first.encode("utf-8", "surrogateescape")
     # `name in group` would follow a link into another file.
-    return bool(links.exists(key)) and links.get_info(key).type == h5py.h5l.TYPE_HARD
+    if not links.exists(key) or links.get_info(key).type != h5py.h5l.TYPE_HARD:
+        return False
+    return not rest or (isinstance(group[first], h5py.Group) and _is_inside(group[first], rest))
+
+
+def _is_group(parent: h5py.Group, name: str) -> bool:
+    """Say whether what lies in the file is a group."""
+    import h5py
+
+    return isinstance(parent[name], h5py.Group)
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group:
     """Return a group within the file."""
-    import h5py
-
-    if not _is_inside(parent, name) or not isinstance(parent[name], h5py.Group):
+    if not _is_inside(parent, name) or not _is_group(parent, name):
         raise DataError(f"{name!r} is no group in this file")
     return parent[name]
 
@@ -116,6 +207,13 @@ def _dataset(parent: h5py.Group, name: str) -> NDArray[Any]:
     data = parent[name]
     if data.dtype.kind not in "buifc" or data.dtype.shape or data.shape is None:
         raise DataError(f"{name!r} holds values of type {data.dtype}; give an array of numbers")
+    _check_plain(data, name)
+    values: NDArray[Any] = data[()]
+    return values
+
+
+def _check_plain(data: h5py.Dataset, name: str) -> None:
+    """Refuse what lies in another file, is packed by a filter of its own, or claims too much."""
     settings = data.id.get_create_plist()
     filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
     if data.is_virtual or data.external or filters - FILTERS:
@@ -124,15 +222,14 @@ def _dataset(parent: h5py.Group, name: str) -> NDArray[Any]:
     check_count(math.prod(data.shape), name)
     if data.chunks:
         check_size(math.prod(data.chunks) * data.dtype.itemsize, name)
-    values: NDArray[Any] = data[()]
-    return values
 
 
-def _text(file: h5py.File, name: str) -> str:
+def _text(file: h5py.Group, name: str) -> str:
     """Return a short text within the file."""
     import h5py
 
     if not _is_inside(file, name) or not isinstance(file[name], h5py.Dataset) or file[name].shape != ():
         raise DataError(f"{name!r} is no text in this file")
+    _check_plain(file[name], name)
     value = file[name][()]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[:LONGEST_TEXT]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from dvae_core.io.containers import (
     read_npz,
     reading,
 )
-from dvae_core.io.files import json_object, sha256_file, to_utf8
+from dvae_core.io.files import json_object, read_text, sha256_file, to_utf8
 
 from ..couplings import Table, entries, is_full
 from ..machine import BipartiteMachine, Machine
-from . import matlab5
+from . import matlab4, matlab5
+from .json_file import is_result
 from .options import ReadConfig
 from .registry import FORMATS, read_machine, recognise
 
@@ -34,15 +36,14 @@ __all__ = ["inspect_file"]
 Facts = dict[str, Any]
 # What dvae-eval samples and ll write beside a model, by what stands in the file.
 PICTURES = {"samples": "samples and reconstructions of a model", "ll-images": "the images of a log-likelihood"}
-SAMPLE_NAMES = {"train", "x_train", "train_images"}
 
 
-def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
+def inspect_file(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Facts:
     """Return what a file is, as JSON values; `is` says it in a few words.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         Any file that this project reads or writes, or a run directory, whose `model.pt` is meant then.
     config : ReadConfig, optional
         What a machine's file leaves open.
@@ -52,11 +53,14 @@ def inspect_file(path: Path, config: ReadConfig | None = None) -> Facts:
     DvaeError
         If the file is missing, damaged or of no known format.
     """
+    path = Path(path)
     path = path / "model.pt" if path.is_dir() else path
     kind = recognise(path)
     facts: Facts = {"file": to_utf8(path), "bytes": path.stat().st_size, "sha256": sha256_file(path)}
     if kind in INSPECTORS:
         return facts | INSPECTORS[kind](path)
+    if kind == "json" and _is_result(path):
+        return facts | _result(path)
     if kind == "torch" and (found := _own(path)):
         return facts | found
     if found := _own_pictures(path, kind):
@@ -75,7 +79,7 @@ def _foreign(path: Path, kind: str, config: ReadConfig) -> Facts:
         if not arrays:
             raise
         if data_set := _data_set(path, arrays):
-            return {"is": data_set, "arrays": arrays}
+            return {**data_set, "arrays": arrays}
         return {"is": "arrays", "arrays": arrays, "no machine because": str(error).removeprefix(f"{path}: ")}
     described = {name: value for name, value in found.description.items() if name not in ("file", "sha256")}
     return {"is": f"a Boltzmann machine, {found.description['format']}", **described, **_machine(found.machine)}
@@ -141,6 +145,15 @@ def _own_pictures(path: Path, kind: str) -> Facts | None:
     return {"is": f"{what} of this project", **meta, "arrays": described} if what else None
 
 
+def _is_result(path: Path) -> bool:
+    """Say whether a JSON file is a result of this project, or would be if it were not damaged."""
+    try:
+        found = json_object(read_text(path))
+    except (OSError, ValueError):
+        return True
+    return is_result(found) or not found
+
+
 def _result(path: Path) -> Facts:
     """Return what a result file says."""
     from ..results import load_result
@@ -163,7 +176,7 @@ def _result(path: Path) -> Facts:
 def _npy(path: Path) -> Facts:
     """Return what is known of one array."""
     array = read_npy(path)
-    return {"is": _data_set(path, {}) or "one array", "array": _described(array)}
+    return {"is": "one array", **(_data_set(path, {}) or {}), "array": _described(array)}
 
 
 def _idx(path: Path) -> Facts:
@@ -193,7 +206,8 @@ def _arrays_of(path: Path, kind: str) -> dict[str, Facts]:
     if kind == "npz":
         found: Mapping[str, Any] = read_npz(path, npz_names(path), kinds="buifcSU")
     else:
-        found = matlab5.read_variables(path, matlab5.read_names(path)) if kind == "mat" else {}
+        readers = {"mat": matlab5.read_variables, "mat4": matlab4.read_variables}
+        found = readers[kind](path) if kind in readers else {}
     return {name: _described(array) for name, array in found.items() if isinstance(array, np.ndarray)}
 
 
@@ -211,23 +225,24 @@ def _range(array: NDArray[Any]) -> list[float] | str:
     return [least, largest] if math.isfinite(largest - least) else "holds nan or infinite values"
 
 
-def _data_set(path: Path, arrays: Mapping[str, Any]) -> str | None:
+def _data_set(path: Path, arrays: Mapping[str, Any]) -> Facts | None:
     """Return what data set a file is, if it is one that can be trained on."""
     from dvae_core.data import load
+    from dvae_core.data.user import splits_of
 
-    if path.suffix not in (".npz", ".npy") or (arrays and not SAMPLE_NAMES.intersection(arrays)):
+    if path.suffix.lower() not in (".npz", ".npy") or (arrays and not splits_of(arrays)):
         return None
     try:
-        data = load(str(path))
+        data = load(path)
     except DvaeError:
         return None
     height, width = data.image_shape
     sizes = "/".join(str(len(split)) for split in (data.train, data.valid, data.test))
-    return f"a data set of {sizes} images of {height} x {width}, {data.binarisation} binarisation"
+    what = f"a data set of {sizes} images of {height} x {width}, {data.binarisation} binarisation"
+    return {"is": what, "notes": list(data.notes)}
 
 
 INSPECTORS: dict[str, Callable[[Path], Facts]] = {
-    "json": _result,
     "npy": _npy,
     "idx": _idx,
     "amat": _amat,

@@ -1,8 +1,9 @@
-"""A strict reader of MATLAB files of version 5 to 7: named matrices of numbers, full or sparse.
+"""A strict reader of MATLAB files of version 5 to 7: named matrices of numbers, full or sparse, and texts.
 
 The layout is that of MathWorks, *MAT-File Format*, chapter 1.  Every length is checked against the bytes there are
 before anything is made of them: `scipy.io.loadmat` trusts them, and ends the process on a file with a bit flipped.
-Structures, cells, objects and text are passed over.
+Fields of structures and cells have the names of what they are in before them, with dots between: `rbm.W`,
+`dbn.rbm.1.W`.  Objects are passed over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +20,21 @@ from numpy.typing import NDArray
 
 from dvae_core.io import containers
 
-from .arrays import KNOWN, Array, read_arrays
+from .arrays import Array
+from .names import role
 from .options import ReadConfig, Reading
 from .sparse import Coordinates, each_once, from_compressed
+from .tree import MAX_NAMES, read_tree
 
-__all__ = ["is_mat", "read", "read_names", "read_variables"]
+__all__ = ["is_mat", "read", "read_variables"]
 
 HEADER, NAME_BYTES = 128, 4096
 MATRIX, COMPRESSED, INT8, INT32, UINT32, UTF8 = 14, 15, 1, 5, 6, 16
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
-SPARSE, FULL = 5, range(6, 16)
+CELL, STRUCT, CHAR, SPARSE, FULL = 1, 2, 4, 5, range(6, 16)
 COMPLEX = 0x08
+DEEPEST = 8
+LONGEST_TEXT = 1000
 
 
 def _complex(shape: tuple[int, ...]) -> NDArray[Any]:
@@ -54,17 +59,19 @@ def is_mat(start: bytes) -> bool:
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a MATLAB file."""
     with containers.hint("save W, b_left and b_right, or J and b, with -v7"):
-        return read_arrays(read_variables(path, KNOWN), config, "MATLAB 5")
+        variables = read_variables(path)
+    return read_tree(variables, config, "MATLAB 5")
 
 
-def read_names(path: Path) -> list[str]:
-    """Return the names of the variables in a file, those that `read_variables` passes over as well."""
-    with containers.reading(path, "MATLAB"):
-        return [variable.header().name for variable in _variables(_content(path))]
+class _Everything:
+    """A set that has everything in it."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
 
 
-def read_variables(path: Path, wanted: Iterable[str]) -> dict[str, Array]:
-    """Return those of the wanted variables that a file holds as matrices of numbers.
+def read_variables(path: Path, wanted: Container[str] = _Everything()) -> dict[str, Array | str]:
+    """Return those of the wanted variables that a file holds as matrices of numbers or as texts, all by default.
 
     Raises
     ------
@@ -72,7 +79,7 @@ def read_variables(path: Path, wanted: Iterable[str]) -> dict[str, Array]:
         If the file is missing or damaged, holds a name twice, or unpacks to more than `containers.LIMIT_BYTES`.
     """
     with containers.reading(path, "MATLAB"):
-        return _read(_content(path), set(wanted), containers.LIMIT_BYTES)
+        return _read(_content(path), wanted, containers.LIMIT_BYTES)
 
 
 def _content(path: Path) -> bytes:
@@ -81,19 +88,21 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _read(content: bytes, wanted: set[str], limit: int) -> dict[str, Array]:
+def _read(content: bytes, wanted: Container[str], limit: int) -> dict[str, Array | str]:
     """Return the wanted variables, which may unpack to `limit` bytes together."""
-    found: dict[str, Array] = {}
+    found: dict[str, Array | str] = {}
     for variable in _variables(content):
         header = variable.header()
-        if header.name not in wanted or header.kind not in (SPARSE, *FULL):
+        if header.name not in wanted or header.kind not in (CELL, STRUCT, CHAR, SPARSE, *FULL):
             continue
-        if header.name in found:
-            raise ValueError(f'array "{header.name}" is there twice')
         elements = variable.elements(limit)
         limit -= len(elements.body)
-        elements.header()
-        found[header.name] = elements.sparse(header) if header.kind == SPARSE else elements.full(header)
+        for name, value in elements.values(header.name):
+            if name in found:
+                raise ValueError(f'array "{name}" is there twice')
+            if len(found) >= MAX_NAMES:
+                raise ValueError(f"more than {MAX_NAMES} arrays")
+            found[name] = value
     return found
 
 
@@ -172,6 +181,53 @@ class _Elements:
         if len(axes) < 2 or min(axes) < 0:
             raise ValueError(f"a variable has the shape {axes[:8]}")
         return _Header(bits & 0xFF, bool(bits >> 8 & COMPLEX), axes, name.decode("utf-8"))
+
+    def values(self, name: str, depth: int = 0) -> Iterator[tuple[str, Array | str]]:
+        """Yield the matrix under its name, or what is in a structure or a cell under longer ones."""
+        header = self.header()
+        if header.kind == SPARSE:
+            yield name, self.sparse(header)
+        elif header.kind == CHAR:
+            if role(name.rpartition(".")[2]) == "kind":  # no other text can say what the machine is
+                yield name, self.text()
+        elif header.kind in FULL:
+            yield name, self.full(header)
+        elif header.kind in (CELL, STRUCT) and depth < DEEPEST:
+            for inner in self._names(header):
+                kind, body = self.next()
+                if kind != MATRIX:
+                    raise ValueError(f"an element of {name[:60]!r} is no matrix")
+                if body:
+                    yield from _Elements(body, self.order, len(body)).values(f"{name}.{inner}", depth + 1)
+
+    def text(self) -> str:
+        """Return the letters of a text, which are numbers or UTF-8."""
+        kind, content = self.next()
+        if kind == UTF8:
+            return content[:LONGEST_TEXT].decode("utf-8", "replace")
+        if kind not in STORED:
+            raise ValueError(f"an element of type {kind} is no text")
+        width = int(STORED[kind][1])
+        letters = np.frombuffer(content[: len(content) // width * width], self.order + STORED[kind])
+        return "".join(chr(int(letter)) for letter in letters[:LONGEST_TEXT] if 0 < letter < 0xD800)
+
+    def _names(self, header: _Header) -> Iterator[str]:
+        """Yield the names of the elements of a structure or a cell; of several, their numbers from 1 on."""
+        n = math.prod(header.shape)
+        fields = [""]
+        if header.kind == STRUCT:
+            _, width = self.next()
+            _, names = self.next()
+            (length,) = struct.unpack(f"{self.order}i", width)
+            if length < 1 or len(names) % length:
+                raise ValueError(f"its fields have names of {length} bytes")
+            parts = (names[i : i + length] for i in range(0, len(names), length))
+            fields = [part.partition(b"\0")[0].decode("utf-8") for part in parts]
+        if n * max(len(fields), 1) > len(self.body):
+            raise ValueError(f"{n} elements where {len(self.body)} bytes are")
+        for number in range(1, n + 1):
+            index = [str(number)] if n > 1 or header.kind == CELL else []
+            yield from (".".join([*index, *([field] if field else [])]) for field in fields)
 
     def full(self, header: _Header) -> NDArray[Any]:
         """Return the numbers of a full matrix, which is stored column by column, in the type they are stored in.

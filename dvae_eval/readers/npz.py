@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,60 +12,84 @@ from numpy.typing import NDArray
 from dvae_core.errors import DataError
 from dvae_core.io.containers import hint, npz_names, read_npz
 
-from .arrays import KNOWN, Array, read_arrays
+from .arrays import Array
 from .options import ReadConfig, Reading
 from .sparse import Coordinates, added, check_entries, from_compressed, whole_numbers
+from .tree import Lazy, read_tree
 
 __all__ = ["read"]
 
-PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col")
+ADVICE = "save W, b_left and b_right, or J and b, with numpy.savez"
+PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col", "_is_array")
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of an NPZ file.
 
-    A sparse J goes by the names that `scipy.sparse.save_npz` uses, bare (`data`, `indices`, `indptr`, `shape`,
-    `format`; or `row` and `col`) or with J_ before them; biases may stand beside it.
+    A sparse matrix goes by the names that `scipy.sparse.save_npz` uses, bare for J (`data`, `indices`, `indptr`,
+    `shape`, `format`; or `row` and `col`), or with its own name and an underscore before them (`J_data`); biases
+    may stand beside it.
     """
-    with hint("save W, b_left and b_right, or J and b, with numpy.savez"):
-        names = set(npz_names(path))
-        prefix = next((p for p in ("", "J_") if {f"{p}data", f"{p}shape", f"{p}format"} <= names), None)
-        parts = [] if prefix is None else [prefix + part for part in PARTS if prefix + part in names]
-        arrays: dict[str, Array] = dict(read_npz(path, [*(KNOWN & names), *parts], kinds="buifcS"))
-    if prefix is not None:
-        if "J" in arrays:
-            raise DataError("has both J and a sparse matrix; give one of them")
-        arrays["J"] = _sparse({part.removeprefix(prefix): arrays.pop(part) for part in parts})
-    return read_arrays(arrays, config, "NumPy npz")
+    with hint(ADVICE):
+        names = {name: name for name in npz_names(path)}
+    for prefix in [name.removesuffix("data") for name in names if name.endswith("data")]:
+        if {f"{prefix}shape", f"{prefix}format"} <= names.keys():
+            name = prefix.rstrip("_.") or "J"
+            if name in names:
+                raise DataError(f"has both {name} and a sparse matrix; give one of them")
+            names = {n: n for n in names if n.removeprefix(prefix) not in PARTS or not n.startswith(prefix)}
+            names[name] = f"\0{prefix}"
+    return read_tree(Lazy(names, partial(_load, path)), config, "NumPy npz")
 
 
-def _sparse(parts: Mapping[str, Any]) -> Coordinates:
+@hint(ADVICE)
+def _load(path: Path, name: str) -> Array | str:
+    """Return one array, one text, or the sparse matrix whose parts have a prefix."""
+    if name.startswith("\0"):
+        prefix = name[1:]
+        parts = [prefix + part for part in PARTS if prefix + part in npz_names(path)]
+        found = read_npz(path, parts, kinds="buifcS")
+        return _sparse(
+            {part.removeprefix(prefix): array for part, array in found.items()}, prefix.rstrip("_.") or "J"
+        )
+    array = read_npz(path, [name], kinds="buifcSU")[name]
+    if array.dtype.kind in "SU" and array.size == 1:
+        return str(array.reshape(-1).astype("U")[0])
+    return array
+
+
+def _sparse(parts: Mapping[str, Any], name: str) -> Coordinates:
     """Return the matrix of a sparse matrix's parts; entries of one place are added, as SciPy does."""
     kind = bytes(parts["format"].reshape(-1)[:1].astype("S8").tobytes()).rstrip(b"\0").decode("ascii", "replace")
     needed = ("row", "col") if kind == "coo" else ("indptr", "indices") if kind in ("csr", "csc") else None
     if needed is None:
-        raise DataError(f"J is a sparse matrix of format {kind!r}; convert it with .tocsr() first")
-    if missing := [name for name in needed if name not in parts]:
-        raise DataError(f"J is a sparse matrix without {missing[0]}; save it with scipy.sparse.save_npz")
-    sizes, value = tuple(whole_numbers("shape of the sparse J", parts["shape"]).tolist()), parts["data"]
+        raise DataError(f"{name} is a sparse matrix of format {kind!r}; convert it with .tocsr() first")
+    if missing := [part for part in needed if part not in parts]:
+        raise DataError(f"{name} is a sparse matrix without {missing[0]}; save it with scipy.sparse.save_npz")
+    sizes, value = tuple(whole_numbers(f"shape of the sparse {name}", parts["shape"]).tolist()), parts["data"]
     if len(sizes) != 2 or min(sizes) < 0 or max(sizes) > 2**31:
-        raise DataError(f"J has shape {sizes}; give (n_units, n_units), n_units at least 1")
+        raise DataError(f"{name} has shape {sizes}; give (n_units, n_units), n_units at least 1")
     shape = sizes[0], sizes[1]
     if kind != "coo":
-        found = from_compressed("J", shape, parts["indptr"], parts["indices"], value, by_row=kind == "csr")
+        found = from_compressed(name, shape, parts["indptr"], parts["indices"], value, by_row=kind == "csr")
     else:
-        found = _coordinates(shape, parts["row"], parts["col"], value)
-    return added("J", found)
+        found = _coordinates(name, shape, parts["row"], parts["col"], value)
+    return added(name, found)
 
 
 def _coordinates(
-    shape: tuple[int, int], row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]
+    name: str, shape: tuple[int, int], row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]
 ) -> Coordinates:
     """Return the entries of a matrix that is stored one by one."""
-    row, column = whole_numbers("row of the sparse J", row), whole_numbers("col of the sparse J", column)
+    row, column = (
+        whole_numbers(f"row of the sparse {name}", row),
+        whole_numbers(f"col of the sparse {name}", column),
+    )
     check_entries(row.size)
     if not value.shape == row.shape == column.shape:
-        raise DataError(f"J has {value.size} entries in {row.size} rows and {column.size} columns; save it again")
+        raise DataError(
+            f"{name} has {value.size} entries in {row.size} rows and {column.size} columns; save it again"
+        )
     if len(row) and not (0 <= row.min() <= row.max() < shape[0] and 0 <= column.min() <= column.max() < shape[1]):
-        raise DataError(f"J has an entry outside its shape {shape}; save it again")
+        raise DataError(f"{name} has an entry outside its shape {shape}; save it again")
     return Coordinates(shape, row, column, value)

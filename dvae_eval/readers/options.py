@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.config import option, option_name, validate
-from dvae_core.errors import ConfigError, DataError
+from dvae_core.errors import ConfigError
 
+from ..bonds import finite, machine_of_bonds
 from ..couplings import as_array
-from ..machine import BipartiteMachine, Machine, machine_from_bonds, real_array
+from ..machine import BipartiteMachine, GeneralMachine, Machine
 
-__all__ = ["ReadConfig", "Reading", "from_bonds", "from_sides"]
+__all__ = ["ASSUMED_UNITS", "ReadConfig", "Reading", "from_bonds", "from_sides", "of_no_unit"]
+
+ASSUMED_UNITS = "units 0 and 1; --units pm1 for spins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,12 @@ class ReadConfig:
     evidence: str = option(
         "", "File of the observed variables of a UAI model, which are held at their values (.evid)."
     )
-    update: int = option(0, "Update to take from an archive of the rbms package. [0: the last]", min=0, max=10**12)
+    update: int = option(
+        0,
+        "Update or epoch to take from an archive of the rbms package or CaloQuVAE. [0: the last]",
+        min=0,
+        max=10**12,
+    )
 
     def __post_init__(self) -> None:
         validate(self)
@@ -63,7 +71,8 @@ class Reading:
     constant : float
         log Z in the file's convention = log Z of the machine + constant, nats.
     description : dict
-        JSON values: `file`, `sha256`, `format`, `units`, `dtype`, and what else had to be decided.
+        JSON values: `file`, `sha256`, `format`, `units`, `dtype`, and what else had to be decided: `assumed`, a
+        list of conventions that the file does not say, and `left_aside`, names of what has no part in the machine.
     """
 
     machine: Machine
@@ -82,7 +91,7 @@ def from_sides(
             constant += float(W.sum() - left.sum() - right.sum())
             W, left, right = 4 * W, 2 * (left - W.sum(1)), 2 * (right - W.sum(0))
         machine = BipartiteMachine.from_arrays(W, left, right)
-    return Reading(machine, _finite(constant), description)
+    return Reading(machine, finite(constant), description)
 
 
 def from_bonds(
@@ -97,25 +106,11 @@ def from_bonds(
     J : shape (n_bonds,)
     b : shape (n_units,)
     """
-    couplings, biases = real_array("J", J), real_array("b", b)
-    i, j = np.sort(np.asarray(ends, np.int64).reshape(-1, 2), axis=1).T
-    if len(biases) == 0:
-        raise DataError("holds no unit; give at least one")
-    if len(i) != len(couplings) or (len(i) and (i.min() < 0 or j.max() >= len(biases) or (i == j).any())):
-        raise DataError(f"has a bond that does not join two of its {len(biases)} units")
-    with np.errstate(over="ignore", invalid="ignore"):
-        if description["units"] == "pm1":
-            constant += float(couplings.sum() - biases.sum())
-            field = np.bincount(i, couplings, len(biases)) + np.bincount(j, couplings, len(biases))
-            couplings, biases = 4 * couplings, 2 * (biases - field)
-        pair, inverse = np.unique(i * len(biases) + j, return_inverse=True)
-        summed = np.bincount(inverse, couplings, len(pair))
-    ends = np.column_stack(np.divmod(pair, len(biases)))
-    return Reading(machine_from_bonds(ends, summed, biases), _finite(constant), description)
+    machine, constant = machine_of_bonds(ends, J, b, constant, description["units"])
+    return Reading(machine, constant, description)
 
 
-def _finite(constant: float) -> float:
-    """Return a constant that is a number."""
-    if not math.isfinite(constant):
-        raise DataError("its couplings or biases are so large that their sum is infinite; scale them down")
-    return constant
+def of_no_unit(constant: float, description: dict[str, Any]) -> Reading:
+    """Return the reading of a model all of whose variables are observed: log Z is the constant."""
+    machine = GeneralMachine(np.zeros((0, 0)), np.zeros(0), (np.empty(0, np.intp),))
+    return Reading(machine, finite(constant), description)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -16,14 +18,16 @@ from dvae_core.io.containers import open_archive, reading
 from dvae_core.io.files import check_unchanged
 from dvae_core.io.torch_files import is_torch_archive
 
-from . import dimod, matlab5, skops, uai
+from . import dimod, matlab4, matlab5, skops, uai
 from .options import ReadConfig, Reading
+from .text import decode
 
 __all__ = ["FORMATS", "Format", "read_machine", "recognise"]
 
 START_BYTES = 4096
 AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
 HDF5 = b"\x89HDF\r\n\x1a\n"
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number that PyTorch began files with
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ FORMATS = {
     "bqm": Format("dimod BQM", (".bqm",), "dimod:read_bqm"),
     "coo": Format("dimod COO", (".coo",), "dimod:read_coo"),
     "uai": Format("UAI", (".uai",), "uai:read"),
+    "mat4": Format("MATLAB 4", (), "matlab4:read"),
+    "json": Format("JSON", (".json",), "json_file:read"),
 }
 # What is recognised, but is no machine, and what to do about it.
 REFUSED = {
@@ -68,18 +74,21 @@ REFUSED = {
     "npy": "one array; save W, b_left and b_right, or J and b, with numpy.savez",
     "idx": "images or labels, no model; give them to dvae-train",
     "amat": "images, no model; give them to dvae-train",
-    "json": "JSON; give the file of a model, not of a result",
+    "torch-old": (
+        "a file of torch.save from before PyTorch 1.6, a pickle, which can run anything when it is loaded; this "
+        "runs nothing and makes it readable: torch.save(torch.load('OLD', weights_only=True), 'NEW')"
+    ),
     "zip": "an archive of no known kind; give an npz, a file of torch.save, or of skops",
     "gzip": "packed by gzip; unpack it first",
 }
 
 
-def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
+def read_machine(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Reading:
     """Return the Boltzmann machine in a file, whoever made it.
 
     Parameters
     ----------
-    path : Path
+    path : str or path
         A model.pt of this project, or any of `FORMATS`, recognised by its content.
     config : ReadConfig, optional
         What the file leaves open.
@@ -91,7 +100,7 @@ def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
     ConfigError
         If an option is given that the file answers itself, or an optional library is missing.
     """
-    config = config or ReadConfig()
+    path, config = Path(path), config or ReadConfig()
     kind = recognise(path)
     if kind not in FORMATS:
         raise DataError(f"{path}: {REFUSED[kind]}")
@@ -106,7 +115,7 @@ def read_machine(path: Path, config: ReadConfig | None = None) -> Reading:
     return found
 
 
-def recognise(path: Path) -> str:
+def recognise(path: str | os.PathLike[str]) -> str:
     """Return the format of a file: a key of `FORMATS`, or of what is recognised and refused.
 
     Raises
@@ -114,6 +123,7 @@ def recognise(path: Path) -> str:
     DataError
         If it is missing, no regular file, empty, or of no known format.
     """
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: no regular file; give one")
     with reading(path, "model"):
@@ -141,6 +151,10 @@ def _by_content(path: Path, start: bytes) -> str | None:
         return "idx"
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
         return "safetensors"
+    if start.startswith(OLD_TORCH):
+        return "torch-old"
+    if matlab4.is_mat(start):
+        return "mat4"
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
         return "pickle"
     return _of_text(start)
@@ -161,11 +175,13 @@ def _of_archive(path: Path) -> str:
 
 def _of_text(start: bytes) -> str | None:
     """Return the format of a text, None if it is none that is known."""
-    try:
-        text = start.decode("ascii").lstrip()
-    except UnicodeDecodeError:
+    if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return None
-    if text.startswith(uai.KINDS):
+    text = decode(start).lstrip()
+    first = next(
+        (line for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//"))), ""
+    )
+    if first.strip().upper().startswith(uai.KINDS):
         return "uai"
     if text.startswith("{"):
         return "json"

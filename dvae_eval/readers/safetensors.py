@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvae_core.errors import DataError
+from dvae_core.io.files import utf8_path
 
 from .extras import needs
 from .options import ReadConfig, Reading
@@ -14,11 +15,13 @@ __all__ = ["read"]
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
-    """Return the machine of a safetensors file."""
+    """Return the machine of a safetensors file; its metadata may say what the units are."""
     with needs("safetensors", path):
         from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, framework="pt") as file:
-            return read_tensors({name: file.get_tensor(name) for name in file.keys()}, config, "safetensors")
+        with utf8_path(path) as name, safe_open(name, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            said = {name: text for name, text in (file.metadata() or {}).items() if name not in tensors}
+            return read_tensors(said | tensors, config, "safetensors")
     except SafetensorError as error:
         raise DataError(f"damaged, or no safetensors file ({error})") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from dvae_core.errors import DataError
 
 from .options import ReadConfig, Reading
-from .tensors import NESTED, read_tensors
+from .tensors import read_tensors
 
 __all__ = ["read"]
 
@@ -21,8 +21,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
         raise DataError(f"holds a {type(content).__name__}; save a dict of tensors, the state dict")
     if str(content.get("format", "")).startswith("dvae-"):
         return _own(path, config)
-    inner = next((content[name] for name in NESTED if isinstance(content.get(name), dict)), content)
-    return read_tensors(inner, config, "PyTorch")
+    return read_tensors(content, config, "PyTorch")
 
 
 def _own(path: Path, config: ReadConfig) -> Reading:

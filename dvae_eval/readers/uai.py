@@ -3,7 +3,8 @@
 The file is numbers between blanks: after the word MARKOV (or BAYES) the count of variables, how many states each
 has, the count of factors, for every factor its number of variables and which they are, and for every factor the
 number of its values and the values, the last variable changing fastest.  p(x) ∝ Π_f f(x); nothing is lost, since
-what does not depend on x goes into the constant.
+what does not depend on x goes into the constant.  The first word may be in small letters; lines that begin with
+# or // are remarks.
 
 An evidence file holds the number of observed variables, and each of them with its value (2014); before that the
 number of samples, 1, may stand (2010).  Observed variables are held at their values, and are no units then.
@@ -23,10 +24,10 @@ from dvae_core.errors import DataError
 from dvae_core.io.containers import reading
 from dvae_core.io.files import to_utf8
 
-from .options import ReadConfig, Reading, from_bonds
+from .options import ReadConfig, Reading, from_bonds, of_no_unit
 from .text import read_text
 
-__all__ = ["KINDS", "read"]
+__all__ = ["KINDS", "read", "without_remarks"]
 
 KINDS = ("MARKOV", "BAYES")
 MOST_VARIABLES = 20  # of a factor, most of them observed
@@ -42,9 +43,10 @@ def read(path: Path, config: ReadConfig) -> Reading:
         positive: a zero forbids states, which no Boltzmann machine with finite couplings does.
     """
     config.reject_unused("UAI", "evidence")
-    kind, rest = [*read_text(path).split(None, 1), "", ""][:2]
-    if kind not in KINDS:
+    kind, rest = [*without_remarks(read_text(path)).split(None, 1), "", ""][:2]
+    if kind.upper() not in KINDS:
         raise DataError(f"begins with {kind[:40]!r}; give a UAI model, which begins with MARKOV or BAYES")
+    kind = kind.upper()
     numbers = _Numbers(rest)
     n = numbers.count("number of variables")
     for unit, states in enumerate(numbers.whole(n, "numbers of states")):
@@ -73,14 +75,24 @@ def read(path: Path, config: ReadConfig) -> Reading:
     description["factors"] = n_factors
     if config.evidence:
         description["evidence"] = {"file": to_utf8(config.evidence), "observed": len(observed)}
+    if n and not unit_of:
+        return of_no_unit(constant, description)
     return from_bonds(np.array(ends, np.int64), np.array(J), b, constant, description)
+
+
+def without_remarks(text: str) -> str:
+    """Return a text without lines of remarks; UnicodeEncodeError if anything else in it is not ASCII."""
+    lines = (line for line in text.splitlines() if not line.lstrip().startswith(("#", "//")))
+    kept = "\n".join(lines)
+    kept.encode("ascii")
+    return kept
 
 
 def _evidence(path: Path, n: int) -> dict[int, int]:
     """Return the values of the observed variables."""
     try:
         with reading(path, "evidence"):
-            numbers = _Numbers(read_text(path))
+            numbers = _Numbers(without_remarks(read_text(path)))
         if len(numbers.values) % 2 == 0 and numbers.values and numbers.count("number of samples") != 1:
             raise DataError("is not of one sample; give a file for each")
         size = numbers.count("number of observed variables")

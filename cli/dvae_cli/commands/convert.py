@@ -35,9 +35,13 @@ def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, *
     from dvae_eval.readers.write import write_machine
 
     from ..console import say
+    from ..inputs import say_left_aside
     from ..outputs import find_output
 
     place = find_output(target, force, option="TARGET", text=False)
     found = read_machine(source, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(found.description, quiet)
+    for assumed in found.description.get("assumed", []):
+        say(f"read with {assumed}", quiet)
     write_machine(place.path or target, found.machine, found.constant)
     say(f"saved: {target}", quiet)

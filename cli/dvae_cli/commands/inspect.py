@@ -15,6 +15,8 @@ from ..options import common_options, config_options, given
 
 __all__ = ["command"]
 
+LISTS = {"assumed": "assumed", "left_aside": "left aside", "masks": "masks", "notes": "notes"}
+
 
 @click.command("inspect")
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
@@ -50,6 +52,8 @@ def _lines(facts: dict[str, Any], indent: str = "  ") -> Iterator[str]:
             yield from _lines(value, indent + "  ")
         elif isinstance(value, dict):
             yield f"{indent}{name}: " + ", ".join(f"{key} {_short(inner)}" for key, inner in value.items())
+        elif name in LISTS and value:
+            yield f"{indent}{LISTS[name]}: {', '.join(map(str, value))}"
         elif value not in (None, [], ""):
             yield f"{indent}{name}: {_short(value)}"
 

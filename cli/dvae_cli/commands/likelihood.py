@@ -171,9 +171,12 @@ def _images(
     """Return the images to measure on, their labels or None, and what they are if not the data of the training."""
     from dvae_core.data import load
 
+    from ..console import say
     from ..inputs import other_data
 
     data_set = load(data or trained.config.dataset, quiet=quiet)
+    for note in data_set.notes:
+        say(note, quiet)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
             f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"

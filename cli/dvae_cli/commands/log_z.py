@@ -81,12 +81,21 @@ def command(
     from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, estimate_with_progress, finish, settle, unfinished
+    from ..inputs import (
+        command_line,
+        default_output,
+        estimate_with_progress,
+        finish,
+        say_left_aside,
+        settle,
+        unfinished,
+    )
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "logz.json", as_json))
     place.hold()
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(found.description, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, config)
     try:

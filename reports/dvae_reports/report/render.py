@@ -6,8 +6,10 @@ The same records give the same bytes; nothing on the page asks the network for a
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -36,12 +38,15 @@ METHODS = {
 }
 
 
-def render_report(records: Sequence[RunRecord]) -> str:
+Run = RunRecord | str | os.PathLike[str]
+
+
+def render_report(records: Run | Sequence[Run]) -> str:
     """Return the report on one run, or on several side by side, as a self-contained HTML page.
 
     Parameters
     ----------
-    records : sequence of RunRecord
+    records : RunRecord or the path of a run directory, or a sequence of them
         At least one; shown in this order.
 
     Raises
@@ -51,8 +56,14 @@ def render_report(records: Sequence[RunRecord]) -> str:
     ResultError
         If a result lacks what its figures need.
     """
-    if not records:
+    given = [records] if isinstance(records, RunRecord | str | os.PathLike) else list(records)
+    if not given:
         raise ValueError("no run to report on; give at least one run directory")
+    return _rendered([run if isinstance(run, RunRecord) else RunRecord.load(Path(run)) for run in given])
+
+
+def _rendered(records: Sequence[RunRecord]) -> str:
+    """Return the report on these runs."""
     labels = _labels(records)
     runs = [
         _run(record, label, f"run-{i}") for i, (record, label) in enumerate(zip(records, labels, strict=True), 1)

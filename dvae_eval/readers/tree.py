@@ -1,0 +1,170 @@
+"""Named values in groups, as files hold them: which group is a machine, and what the others are.
+
+A name has its groups before it with dots between, whether the file has dots, slashes, structures or folders.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from dvae_core.errors import DataError
+from dvae_core.io.files import to_utf8
+
+from .arrays import Array, Arrays, is_machine, left_aside, read_arrays
+from .layouts import LAYOUTS
+from .names import role
+from .options import ReadConfig, Reading
+
+__all__ = ["MAX_NAMES", "Lazy", "read_tree"]
+
+MAX_NAMES = 100_000
+SETTINGS = re.compile(r"(hyper.*|config|cfg|args|options|settings|hparams|meta.*|attrs)", re.IGNORECASE)
+# Of QuCumber's two machines of a wave function, the one of the amplitudes is normalised; the other is of phases.
+AMPLITUDES, PHASES = "rbm_am", "rbm_ph"
+
+
+class Lazy(Mapping[str, Array | str]):
+    """Values that are read when they are asked for, and kept."""
+
+    def __init__(self, names: Mapping[str, str], load: Callable[[str], Array | str]) -> None:
+        self.names, self.load = names, load
+        self.kept: dict[str, Array | str] = {}
+
+    def __getitem__(self, name: str) -> Array | str:
+        if name not in self.kept:
+            self.kept[name] = self.load(self.names[name])
+        return self.kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_tree(
+    values: Arrays,
+    config: ReadConfig,
+    format: str,
+    *,
+    declared: str | None = None,
+    dtype: Callable[[str], str] | None = None,
+    prefer: tuple[str, ...] = (),
+    always: bool = True,
+) -> Reading:
+    """Return the machine among named values: the one group that is a machine.
+
+    Parameters
+    ----------
+    values : dict of arrays and texts
+        Under their full names.
+    config : ReadConfig
+    format : str
+        For the description.
+    declared : str, optional
+        The units, where the format itself says them.
+    dtype : callable, optional
+        Returns the type that the value of a full name has in the file, if it is not the array's own.
+    prefer : tuple of str
+        Groups in which a machine goes before one elsewhere.
+    always : bool
+        Take the values without a group for a machine if nothing else is one, and say what they lack.
+
+    Raises
+    ------
+    DataError
+        If no group is a machine, or several are.
+    """
+    groups = _groups(values)
+    group = _chosen(groups, prefer, always)
+    names = _seen_from(group, groups)
+    held = Lazy(names, values.__getitem__)
+    of = (lambda name: dtype(names[name])) if dtype else None
+    layout = next((layout for layout in LAYOUTS if layout.fits(set(names))), None)
+    if layout:
+        reading = layout.read(held, config, format, of)
+    else:
+        rows = "right" if group.rpartition(".")[2] == AMPLITUDES else None
+        reading = read_arrays(held, config, format, declared=declared, rows=rows, dtype=of)
+    if group:
+        reading.description["group"] = to_utf8(group)
+    left_aside(_others(group, set(names.values()), values), reading.description)
+    return reading
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """Return the group and the last part of a full name."""
+    prefix, _, last = re.sub(r"/|___", ".", name).strip(".").rpartition(".")
+    return prefix, last
+
+
+def _groups(values: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return, for every group, its values' full names by their last part."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in itertools.islice(values, MAX_NAMES):
+        prefix, last = _parts(name)
+        # The four partitions of CaloQuVAE's prior lie in dictionaries of their own.
+        if (found := re.fullmatch(r"(.*?)\.?(_?(weight|bias)(_mask)?_dict)", prefix)) and last.isdigit():
+            prefix, last = found[1], f"{found[2]}.{last}"
+        held = groups.setdefault(prefix, {})
+        if last in held:
+            raise DataError(f"has two values called {to_utf8(name)[:60]!r}; keep one of them")
+        held[last] = name
+    return groups
+
+
+def _is_machine(names: set[str]) -> bool:
+    """Say whether values of these names are a machine."""
+    return any(layout.fits(names) for layout in LAYOUTS) or is_machine(names)
+
+
+def _chosen(groups: dict[str, dict[str, str]], prefer: tuple[str, ...], always: bool) -> str:
+    """Return the one group that is a machine."""
+    machines = [group for group, names in groups.items() if _is_machine(set(names))]
+    for wanted in prefer:
+        inside = [group for group in machines if group == wanted or group.startswith(f"{wanted}.")]
+        if inside and len(machines) > 1:
+            machines = inside
+            break
+    amplitudes = [group for group in machines if group.rpartition(".")[2] == AMPLITUDES]
+    if len(amplitudes) == 1 and all(group.rpartition(".")[2] in (AMPLITUDES, PHASES) for group in machines):
+        return amplitudes[0]
+    if len(machines) == 1:
+        return machines[0]
+    if not machines and "" in groups and always:
+        return ""
+    names = ", ".join(
+        sorted(machines) or sorted(to_utf8(n) for held in groups.values() for n in held.values())[:8]
+    )
+    found = f"holds {len(machines)} machines" if machines else "holds no machine"
+    raise DataError(f"{found} ({names[:200] or 'nothing'}); save one, as W, b_left and b_right, or J and b")
+
+
+def _seen_from(group: str, groups: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Return the values of a group, and what is said of units outside of it, on the way to it or in settings."""
+    names = dict(groups[group])
+    for prefix, held in groups.items():
+        parent, _, last = prefix.rpartition(".")
+        outside = parent if SETTINGS.fullmatch(last) else prefix
+        if prefix != group and (outside == "" or group == outside or group.startswith(f"{outside}.")):
+            names |= {name: full for name, full in held.items() if role(name) == "kind" and name not in names}
+    return names
+
+
+def _others(group: str, used: set[str], values: Iterable[str]) -> list[str]:
+    """Return what lies outside of a group, as short as can be: the first part of a name that differs."""
+    here = group.split(".") if group else []
+    found: dict[str, None] = {}
+    for name in itertools.islice(values, MAX_NAMES):
+        if name in used:
+            continue
+        prefix, last = _parts(name)
+        parts = [*(prefix.split(".") if prefix else []), last]
+        n_shared = sum(
+            1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(here, parts, strict=False))
+        )
+        if not any(role(part) == "harmless" or SETTINGS.fullmatch(part) for part in parts[: n_shared + 1]):
+            found[".".join(parts[: n_shared + 1])] = None
+    return list(found)
