@@ -60,6 +60,7 @@ N_INPUTS = int(os.environ.get("DVAE_FUZZ_INPUTS", "0"))  # of make fuzz
 FIRST = int(os.environ.get("DVAE_FUZZ_FIRST", "0"))
 N_SHORT = 20  # of the default tests
 FORMATS = Path(__file__).parent / "data" / "formats"
+CASES = FORMATS.parent / "cases"
 ROOM = 1 << 30  # bytes that reading a file of some kilobytes may take, at the very most
 SECONDS = 10  # of CPU time that an input may take
 PATIENCE = 600  # seconds after which the process is ended with a traceback of where it hangs
@@ -174,6 +175,11 @@ def originals(*names):
     return tuple((FORMATS / name).read_bytes() for name in names)
 
 
+def cases(*names):
+    """Files in other people's layouts."""
+    return tuple((CASES / name).read_bytes() for name in names)
+
+
 def check_reading(found):
     """What a reader returns is a machine of finite numbers, with a finite constant."""
     machine = found.machine
@@ -217,6 +223,30 @@ def targets():
         "matlab": machine_target(
             "x.mat", *originals("rbm-v5.mat"), mat(W=W, b=b, c=c), mat(J=coo_array(np.triu(W.T @ W, 1)), b=c)
         ),
+        "structures": machine_target(
+            "x.mat",
+            mat(dbn={"rbm": {"W": W, "b": b, "c": c, "type": "binary"}}),
+            mat(rbm=np.array([[{"W": W, "b": b, "c": c}]], object)),
+        ),
+        "matlab 4": machine_target(
+            "x.mat",
+            saved(savemat, {"W": W, "b": b, "c": c}, format="4"),
+            saved(savemat, {"J": coo_array(np.triu(W.T @ W, 1)), "b": c}, format="4"),
+        ),
+        "json": machine_target(
+            "x.json",
+            (CASES / "14_bqm.json").read_bytes(),
+            json.dumps({"rbm": {"W": W.tolist(), "b": b.tolist(), "c": c.tolist(), "units": "spin"}}).encode(),
+        ),
+        "checkpoints": machine_target(
+            "x.h5", *cases("calo_training_checkpoint_epoch_00100.h5", "rbms_ii.h5", "13_group.h5")
+        ),
+        "state dicts": machine_target("x.pt", *cases("calo_4p.pth", "kaiwu_bm.pth", "kaiwu_qvae.pth")),
+        "centred, masked": machine_target(
+            "x.npz",
+            *cases("03_centred.npz", "06_masked.npz", "10_dotted.npz"),
+            saved(np.savez, W=W, b=b, c=c, units="spin", beta=1.0, strange=b),
+        ),
         "skops": machine_target("x.skops", *originals("rbm.skops", "pipeline.skops")),
         "bqm": machine_target("x.bqm", *originals("spin-1.bqm", "spin-2.bqm", "binary-1.bqm", "binary-2.bqm")),
         "coo": machine_target("x.coo", *originals("spin.coo", "binary.coo")),
@@ -228,7 +258,10 @@ def targets():
         "images": Target(
             lambda path: data.load(str(path)),
             "x.npz",
-            (saved(np.savez, train=images, y_train=images[:, 0, 0]),),
+            (
+                saved(np.savez, train=images, y_train=images[:, 0, 0]),
+                saved(np.savez, train_images=images, val_images=images[:3], test_images=images[3:6], mean=b),
+            ),
         ),
         "idx": Target(lambda path: containers.read_idx(path, 3), "x-ubyte", (idx(images),)),
         "packed idx": Target(

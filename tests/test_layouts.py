@@ -417,7 +417,10 @@ def test_arrays_as_json(tmp_path):
     path = tmp_path / "m.json"
     path.write_text(json.dumps({"W": W.tolist(), "vbias": B.tolist(), "hbias": C.tolist(), "epoch": 3}))
     assert abs(log_z(path) - summed(W, B, C)) < 1e-12
-    for text, message in (('{"a": 1}', "JSON that is no model"), ('{"kind": "logz", "schema": 1}', "of a result")):
+    for text, message in (
+        ('{"a": 1}', "JSON that is no model"),
+        ('{"kind": "logz", "schema": 1}', "a result in JSON"),
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read_machine(path)
@@ -473,3 +476,18 @@ def test_paths_that_are_no_utf8_and_capital_endings(tmp_path, name, capsys):
 def test_declared_units_leave_no_choice():
     with pytest.raises(ConfigError, match="--units"):
         read_arrays({"W": W, "b": B, "c": C}, ReadConfig(units="pm1"), "test", declared="01")
+
+
+def test_texts_of_hdf5_on_which_its_library_runs_for_ever(tmp_path):
+    """A collection of texts whose rest has the length 0: the library never gets past it."""
+    content = (CASES / "04_gaussian.h5").read_bytes()
+    place = content.index(b"GCOL")
+    rest = struct.pack("<2HIQ", 0, 0, 0, 4056)
+    assert rest in content[place:]
+    path = tmp_path / "m.h5"
+    path.write_bytes(content[:place] + content[place:].replace(rest, bytes(16), 1))
+    with pytest.raises(DataError, match="damaged: a collection of texts"):
+        read_machine(path)
+    path.write_bytes(content.replace(b"GCOL", b"GCOM"))
+    with pytest.raises(DataError):
+        read_machine(path)

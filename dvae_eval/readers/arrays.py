@@ -168,14 +168,17 @@ def _refuse_other_models(names: _Names, arrays: Arrays) -> None:
                 f"has {to_utf8(' and '.join(named[:3]))}: {what}, another model than this computes; {advice}"
             )
     for name in names.of("temperature", "energy"):
-        neutral = 1.0 if role(name) == "temperature" else 0.0
-        if not isinstance(value := arrays[name], str | Coordinates) and value.size == 1:
-            if (number := _number(name, value)) != neutral:
-                what = "p ∝ exp(-beta E)" if neutral else "a constant of unknown sign"
-                raise DataError(
-                    f"has {name} = {number:.6g}, and does not say whether its numbers contain it ({what}); "
-                    "multiply it into the arrays, or add it as constant, and leave it out"
-                )
+        is_factor = role(name) == "temperature"
+        if isinstance(value := arrays[name], str | Coordinates) or value.size != 1:
+            continue
+        if (number := _number(name, value)) != (1.0 if is_factor else 0.0):
+            advice = (
+                "multiply them by it" if is_factor else "give it as constant, of the sign that it has in log p"
+            )
+            raise DataError(
+                f"has {to_utf8(name)} = {number:.6g}, and does not say whether its numbers contain it; {advice}, "
+                "and leave it out"
+            )
 
 
 def _matters(found: Role, value: Array | str) -> bool:
@@ -200,7 +203,7 @@ def _general(
     """Return the machine of J and b, and the names of what it was made of."""
     biases = names.of("left", "right", "a", "c", "bias")
     if others := [*names.of("weights"), *biases, *names.of("field", "offset left", "offset right")]:
-        raise DataError(f"has both J and {others[0]}; give J and b alone, or W with its biases")
+        raise DataError(f"has both J and {to_utf8(others[0])}; give J and b alone, or W with its biases")
     held = arrays[J_name]
     is_sparse = isinstance(held, Coordinates)
     J = held
@@ -240,42 +243,53 @@ def _bipartite(
     name, pair = _weights(names, arrays), _pair(names)
     left, right = (_vector(bias, arrays[bias]) for bias in pair)
     W = _values(name, arrays[name])
-    fits = {"left": W.shape == (len(left), len(right)), "right": W.shape == (len(right), len(left))}
-    certain = known or ROWS.get((name, pair[0]))
-    if wanted == "auto" and all(fits.values()) and W.shape != (1, 1) and certain is None:
-        raise DataError(
-            f"{name} is square, and {' and '.join(pair)} leave open whose units its rows are; "
-            "give --rows left or right"
-        )
-    rows = wanted
-    if rows == "auto":
-        rows = certain if certain and fits[certain] else "right" if fits["right"] and not fits["left"] else "left"
+    rows = _rows(W, len(left), len(right), name, pair, wanted, known)
     description["rows"] = rows
-    masks = {found: names.one(f"mask {found}") for found in ("weights", "left", "right")}
-    if mask := masks["weights"]:
-        W = real_array("W", W) * _mask(mask, arrays[mask], W.shape, name)
-    if mask := masks["left"]:
-        left = real_array(pair[0], left) * _mask(mask, arrays[mask], left.shape, pair[0])
-    if mask := masks["right"]:
-        right = real_array(pair[1], right) * _mask(mask, arrays[mask], right.shape, pair[1])
-    if names.of("mask"):
-        raise DataError(f"has {names.of('mask')[0]}, and does not say what it masks; apply it, and leave it out")
-    if applied := [mask for mask in masks.values() if mask]:
-        description["masks"] = [to_utf8(mask) for mask in applied]
-    used = [name, *pair, *applied]
+    (W, left, right), masks = _masked(names, arrays, {name: W, pair[0]: left, pair[1]: right})
+    if masks:
+        description["masks"] = [to_utf8(mask) for mask in masks]
     W = W if rows == "left" else W.T
     offsets = [names.one(f"offset {side}") for side in ("left", "right")]
     if any(offsets):
-        used += [offset for offset in offsets if offset]
         centres = [
-            real_array(offset, _vector(offset, arrays[offset])) if offset else np.zeros(n)
-            for offset, n in zip(offsets, W.shape if W.ndim == 2 else (0, 0), strict=True)
+            real_array(offset, _vector(offset, arrays[offset])) if offset else np.zeros(len(biases))
+            for offset, biases in zip(offsets, (left, right), strict=True)
         ]
         W, left, right, constant = _centred(W, left, right, centres, constant)
         description["offsets"] = (
             f"{', '.join(o for o in offsets if o)}: energies in v - o_v and h - o_h, biases too"
         )
+    used = [name, *pair, *masks, *(offset for offset in offsets if offset)]
     return from_sides(W, left, right, constant, description), used, name
+
+
+def _rows(
+    W: NDArray[Any], n_left: int, n_right: int, name: str, pair: tuple[str, str], wanted: str, known: str | None
+) -> str:
+    """Return the side whose units the rows of W are; DataError if the file leaves that open."""
+    if wanted != "auto":
+        return wanted
+    fits = {"left": W.shape == (n_left, n_right), "right": W.shape == (n_right, n_left)}
+    certain = known or ROWS.get((name, pair[0]))
+    if all(fits.values()) and W.shape != (1, 1) and certain is None:
+        raise DataError(
+            f"{name} is square, and {' and '.join(pair)} leave open whose units its rows are; "
+            "give --rows left or right"
+        )
+    return certain if certain and fits[certain] else "right" if fits["right"] and not fits["left"] else "left"
+
+
+def _masked(names: _Names, arrays: Arrays, parts: dict[str, NDArray[Any]]) -> tuple[list[NDArray[Any]], list[str]]:
+    """Return W and both biases with their masks applied, and the names of these masks."""
+    if names.of("mask"):
+        raise DataError(f"has {names.of('mask')[0]}, and does not say what it masks; apply it, and leave it out")
+    found, used = [], []
+    for kind, (name, values) in zip(("weights", "left", "right"), parts.items(), strict=True):
+        if mask := names.one(f"mask {kind}"):
+            values = real_array(name, values) * _mask(mask, arrays[mask], values.shape, name)
+            used.append(mask)
+        found.append(values)
+    return found, used
 
 
 def _centred(

@@ -19,6 +19,7 @@ from dvae_core.errors import DataError
 from dvae_core.io.containers import check_count, check_size
 from dvae_core.io.files import utf8_path
 
+from . import heaps
 from .arrays import Array
 from .extras import needs
 from .names import role
@@ -48,6 +49,10 @@ def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of an HDF5 file."""
     with needs("h5py", path):
         import h5py
+    # Before the library looks at it: attributes may be texts, too.
+    with path.open("rb") as stream:
+        if not heaps.are_sound(stream):
+            raise DataError("damaged: a collection of texts in it is none; save it anew")
     with utf8_path(path) as name, h5py.File(name, "r", locking=False) as file:
         if len(file) > MAX_NAMES:
             raise DataError(f"holds {len(file)} names; give a file with fewer")

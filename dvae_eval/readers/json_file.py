@@ -21,11 +21,14 @@ __all__ = ["is_result", "read"]
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a JSON file."""
-    found = json_object(read_text(path))
+    try:
+        found = json_object(read_text(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"damaged JSON; give the file of a model ({str(error)[:200]})") from error
     if found.get("type") == "BinaryQuadraticModel" or "bqm_schema" in found.get("version", ()):
         return dimod.read_serializable(found, config)
     if is_result(found):
-        raise DataError("JSON of a result; give the file of a model")
+        raise DataError("a result in JSON; give the file of a model")
     values: dict[str, Array | str] = {}
     waiting: list[tuple[str, Any]] = list(found.items())
     while waiting:
