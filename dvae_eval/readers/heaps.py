@@ -1,8 +1,8 @@
 """Whether HDF5 can read texts of a file: its library runs for ever on some damaged collections of them.
 
-Texts of variable length lie in global heap collections (*HDF5 File Format Specification*, III.E): `GCOL`, the version
-1, three bytes, the collection's length, and objects of number, count, four bytes, length and content.  The object 0 is
-what is left of the collection; where it has the length 0 the library (1.14) never gets past it.
+Texts of variable length lie in global heap collections (*HDF5 File Format Specification*, III.E): `GCOL`, the
+version 1, three bytes, the collection's length, and objects of number, count, four bytes, length and content.  The
+object 0 is what is left of the collection; where it has the length 0 the library (1.14) never gets past it.
 """
 
 from __future__ import annotations
@@ -43,4 +43,4 @@ def _is_collection(content: mmap.mmap, start: int) -> bool:
         if number == 0:
             return bool(size == length - place)
         place += OBJECT + size + -size % 8
-    return place <= length
+    return bool(place <= length)
