@@ -4,8 +4,10 @@ The cluster is real: a scheduler and two worker processes on the loopback.
 """
 
 import dataclasses
+import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -310,6 +312,57 @@ def test_workers_with_other_versions_are_refused(address, monkeypatch):
     monkeypatch.setattr(pool, "own_versions", lambda: {**ours, "torch": "0.1"})
     with cluster(address), pytest.raises(ConfigError, match=r"worker tcp://\S+ has torch \S+, not 0\.1; install"):
         list(map_unordered(wait_until_cancelled, None, [0]))
+
+
+OWN_MODEL = """
+import numpy as np
+import torch
+
+class Theirs(torch.nn.Module):
+    def encode(self, x, n, generator):
+        raise NotImplementedError
+
+    def log_weights(self, x, latents):
+        raise NotImplementedError
+"""
+
+
+@pytest.fixture
+def own_model(tmp_path, monkeypatch):
+    """A model of a module that is importable here, and that no worker knows."""
+    (tmp_path / "their_models.py").write_text(OWN_MODEL)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("their_models")
+    del sys.modules["their_models"]
+
+
+def test_workers_that_cannot_import_the_class_of_a_model_are_refused_in_one_line(address, own_model):
+    with cluster(address), pytest.raises(ConfigError) as refused:
+        list(map_unordered(wait_until_cancelled, own_model.Theirs(), [0]))
+    words = r"--scheduler: worker tcp://\S+ cannot import Theirs of module their_models \(No module named "
+    words += r"'their_models'\); make their_models importable there \(installed, or on PYTHONPATH\), "
+    assert re.fullmatch(words + "or define it in the script that is run", str(refused.value))
+
+
+def test_workers_that_have_another_version_of_a_module_are_refused(address, own_model):
+    """The module is there, without the class; or it is asked of as a whole."""
+    with distributed.Client(address, set_as_default=False) as client:
+        client.run(exec, "import sys, types; sys.modules['their_models'] = types.ModuleType('their_models')")
+        try:
+            with cluster(address), pytest.raises(ConfigError, match="cannot import Theirs of module their_models"):
+                list(map_unordered(wait_until_cancelled, own_model.Theirs(), [0]))
+        finally:
+            client.run(show, "their_models")
+    with cluster(address), pytest.raises(ConfigError, match="cannot import module their_models"):
+        list(map_unordered(wait_until_cancelled, own_model, [0]))
+
+
+def test_a_class_of_the_script_itself_reaches_the_workers(address):
+    """What the refusal advises: pickled with its code, as cloudpickle does for __main__."""
+    script = {"__name__": "__main__"}
+    exec(OWN_MODEL, script)
+    with cluster(address):
+        assert list(map_unordered(wait_until_cancelled, script["Theirs"](), [0])) == [(0, 1)]
 
 
 def hide(name):

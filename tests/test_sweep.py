@@ -133,6 +133,7 @@ def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, c
         ((*LL, *TINY, "-o", "elsewhere"), "--out: the sweep sets it"),
         ((*LL, *TINY, "--device", "cpu"), "--device: the sweep sets it"),
         ((*LL, *TINY, "--resume"), "--resume: the sweep sets it"),
+        ((*LL, *TINY, "--data", "digits"), "--data: the sweep sets it for every run; give DATASET"),
     ):
         assert status_of("--out", out, *args) == 2
         captured = capsys.readouterr()

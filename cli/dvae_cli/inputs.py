@@ -32,6 +32,7 @@ __all__ = [
     "estimate_with_progress",
     "finish",
     "load_own_model",
+    "measured_data",
     "other_data",
     "say_left_aside",
     "settle",
@@ -84,16 +85,21 @@ def _found(path: Path, result: Result) -> Found:
         old = load_result(path)
     except ResultError:
         return Found("moved", "cannot be read as a result")
-    same_work = (old.kind, old.settings, old.seed, old.model) == (
+    same_work = (old.kind, old.settings, old.seed, _without_place(old.model)) == (
         result.kind,
         json.loads(result.to_json())["settings"],
         result.seed,
-        result.model,
+        _without_place(result.model),
     )
     if result.supersedes(old):
         return Found("replaced", is_repeat=same_work)
     why = "holds a better result" if result.measures_as(old) else "is of another model, or of other images"
     return replace(judge_by_model(path, old.model, result.model, why), is_repeat=same_work)
+
+
+def _without_place(model: dict[str, Any]) -> dict[str, Any]:
+    """Return what a result says of its model but the path: a run may have moved, and digests tell models apart."""
+    return {name: value for name, value in model.items() if name != "file"}
 
 
 def unfinished(place: Output, config: Any) -> Path | None:
@@ -102,6 +108,23 @@ def unfinished(place: Output, config: Any) -> Path | None:
         return None
     digest = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
     return place.path.with_name(f".{place.path.name}.{digest}.partial.npz")
+
+
+def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataSet:
+    """Return the data set to measure on; DataError if it does not fit, or the training's own was altered."""
+    from .own_data import find_data
+
+    data_set = find_data(trained.config.dataset, data, quiet)
+    if data_set.n_pixels != trained.model.n_pixels:
+        raise DataError(
+            f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
+        )
+    if data is None and trained.provenance.get("data_sha256") not in (None, data_set.digest()):
+        name = trained.config.dataset
+        raise DataError(
+            f"{name}: holds other images than those of the training; restore it, or give --data {name}"
+        )
+    return data_set
 
 
 def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> dict[str, str]:

@@ -22,6 +22,7 @@ from dvae_core.terminal import terminal_width
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 from .options import THREADS_BY_WIDTH, common_options, compute_options, config_options, given
+from .own_data import load_own_data
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 
@@ -61,6 +62,7 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 @click.option(
     "--resume", is_flag=True, help="Go on with the run in --out, to the same result as if never stopped."
 )
+@click.option("--data", help="With --resume: where DATASET lies now, if it has moved.")
 @click.option(
     "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."
 )
@@ -82,6 +84,7 @@ def command(
     run_directory: Path,
     preset: str | None,
     resume: bool,
+    data: str | None,
     device: str,
     threads: int | None,
     quiet: bool,
@@ -102,14 +105,16 @@ def command(
     it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
     best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
     """
+    if data is not None and not resume:
+        raise ConfigError("--data: says where the data of a run to --resume lie now; give new data as DATASET")
     config = _stored_config(run_directory, dataset, preset, settings) if resume else None
     if config is None:
         config = new_config(dataset, preset, settings)
         _refuse_existing(run_directory)
     with _among_processes(config, device, threads) as device:
-        data = _load(config.dataset, quiet)
+        images = _load_own(run_directory, config, data, quiet) if resume else _load(config.dataset, quiet)
         with _locked(run_directory):
-            trainer = _prepare(run_directory, config, data, resume, device)
+            trainer = _prepare(run_directory, config, images, resume, device)
             _train(trainer, quiet)
 
 
@@ -144,7 +149,8 @@ def _stored_config(
                 )
     if dataset not in (None, stored.dataset):
         raise ConfigError(
-            f"DATASET: the run in {run_directory} is on {stored.dataset}, not {dataset}; give that, or none"
+            f"DATASET: the run in {run_directory} is on {stored.dataset}, not {dataset}; "
+            "give that, or none (and --data PATH if it has moved)"
         )
     return stored
 
@@ -185,6 +191,15 @@ def _load(dataset: str, quiet: bool) -> DataSet:
     for note in data.notes:
         say(note, quiet or rank() > 0)
     return data
+
+
+def _load_own(run_directory: Path, config: RunConfig, data: str | None, quiet: bool) -> DataSet:
+    """Return the data set of a run that is resumed, from where it lies now."""
+    from dvae_core.distributed import first_process_first
+    from dvae_core.training.run_directory import read_provenance
+
+    with first_process_first():
+        return load_own_data(config.dataset, data, read_provenance(run_directory), quiet)
 
 
 def _locked(run_directory: Path) -> AbstractContextManager[None]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError
 from ..io.files import json_object, lock_file, name_os_errors, read_text, write_text
 
-__all__ = ["append_metrics", "locked", "read_config", "truncate_metrics", "write_config"]
+__all__ = ["append_metrics", "locked", "read_config", "read_provenance", "truncate_metrics", "write_config"]
 
+T = TypeVar("T")
 
 TRAINING = "--out: another process is training in {}; wait for it, or give another directory"
 
@@ -42,14 +43,24 @@ def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> No
 
 def read_config(run: Path) -> RunConfig:
     """Read the settings of a run from its directory; CheckpointError if it holds none that can be read."""
+    return _read(run, RunConfig.from_dict)
+
+
+def read_provenance(run: Path) -> dict[str, Any]:
+    """Read where a run's settings came from: command, versions, digest of the data; errors as `read_config`."""
+    return _read(run, lambda content: dict(content.get("provenance", {})))
+
+
+def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
+    """Return a part of the run's config.json."""
     path = run / "config.json"
     try:
-        return RunConfig.from_dict(json_object(read_text(path)))
+        return part(json_object(read_text(path)))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
         ) from error
-    except (OSError, ValueError) as error:  # ConfigError, too
+    except (OSError, ValueError, TypeError) as error:  # ConfigError, too
         raise CheckpointError(f"{path}: cannot be read as settings ({error}); train anew") from error
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "own_versions",
     "raise_if_cancelled",
     "refuse_other_versions",
+    "worker_name",
     "worker_threads",
 ]
 
@@ -158,8 +159,7 @@ def refuse_other_versions(versions: dict[str, str]) -> None:
     for name, here in own_versions().items():
         if versions.get(name) != here:
             raise ConfigError(
-                f"--scheduler: worker {_worker().address} has {name} {here}, not {versions.get(name)}; "
-                "install the same versions"
+                f"{worker_name()} has {name} {here}, not {versions.get(name)}; install the same versions"
             )
 
 
@@ -173,6 +173,12 @@ def _worker() -> Any:
         return get_worker()
     except ValueError:
         return None
+
+
+def worker_name() -> str:
+    """Return what an error message calls the process that does this thread's task."""
+    worker = _worker()
+    return f"--scheduler: worker {worker.address}" if worker else "a worker process"
 
 
 def worker_threads() -> int:

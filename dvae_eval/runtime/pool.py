@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import pickle
@@ -18,9 +19,16 @@ import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
-from dvae_core.errors import WorkerError
+from dvae_core.errors import ConfigError, WorkerError
 
-from .dask_cluster import current_client, over_cluster, own_versions, raise_if_cancelled, refuse_other_versions
+from .dask_cluster import (
+    current_client,
+    over_cluster,
+    own_versions,
+    raise_if_cancelled,
+    refuse_other_versions,
+    worker_name,
+)
 
 __all__ = ["map_unordered"]
 
@@ -58,7 +66,8 @@ def map_unordered(
     WorkerError
         If workers die again and again, or the scheduler is lost; what was yielded stays valid.
     ConfigError
-        If a worker of the cluster has other versions.
+        If a worker of the cluster has other versions, or a worker cannot import what `function` and `shared` are
+        made of: the class of somebody's own model, say.
     """
     client = current_client()
     if client is None and min(n_workers, len(tasks)) <= 1:
@@ -113,8 +122,36 @@ def _call(task: Any, pickled: Bytes, digest: str) -> Any:
         raise_if_cancelled()
         if digest not in _kept:
             _kept.clear()
-            versions, *kept = pickle.loads(pickled.data)
+            versions, *kept = _unpickled(pickled)
             refuse_other_versions(versions)
             _kept[digest] = tuple(kept)
         function, shared = _kept[digest]
         return function(shared, task)
+
+
+def _unpickled(pickled: Bytes) -> Any:
+    """Return what was pickled; ConfigError if a module that it needs is not here."""
+    try:
+        return _Unpickler(io.BytesIO(pickled.data)).load()
+    except ImportError as error:  # of a whole module, which no class is asked of
+        raise _not_here(f"module {error.name}", str(error.name), error) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads pickles, and says which class or function is not here."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a class or function of a module; ConfigError if it is not here."""
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError) as error:
+            raise _not_here(f"{name} of module {module}", module, error) from error
+
+
+def _not_here(what: str, module: str, error: Exception) -> ConfigError:
+    """Return the refusal of work that needs `what`, which this process lacks."""
+    reason = " ".join(str(error).split())
+    return ConfigError(
+        f"{worker_name()} cannot import {what} ({reason}); make {module.partition('.')[0]} importable there "
+        "(installed, or on PYTHONPATH), or define it in the script that is run"
+    )

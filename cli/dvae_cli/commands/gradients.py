@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError, DataError
+from dvae_core.errors import ConfigError
 from dvae_eval.config import GradientConfig
 
 from ..options import (
@@ -64,12 +64,11 @@ def command(
     estimator. A bias where theory allows none is a defect, and gives exit status 3.
     """
     config = GradientConfig(**settings)
-    from dvae_core.data import load
     from dvae_eval.gradients.comparison import measure_gradients
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, load_own_model, other_data, settle
+    from ..inputs import command_line, default_output, finish, load_own_model, measured_data, other_data, settle
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "gradients.json", as_json))
@@ -80,12 +79,8 @@ def command(
     trained = load_own_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    data_set = load(data or trained.config.dataset, quiet=quiet)
+    data_set = measured_data(trained, data, quiet)
     images = data_set.fixed(config.split)
-    if images.shape[1] != trained.model.n_pixels:
-        raise DataError(
-            f"--data: images of {images.shape[1]} pixels for a model of {trained.model.n_pixels}; give others"
-        )
     with EstimateProgress("gradients", quiet) as progress:
         result = measure_gradients(trained, images, config, progress=progress)
     settings = {**result.settings, **other_data(data, data_set, trained)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError, DataError, ResultError
+from dvae_core.errors import ConfigError, ResultError
 from dvae_core.io.files import remove_file
 from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_eval.config import LikelihoodConfig, LogZConfig
@@ -108,12 +108,15 @@ def command(
     from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, load_own_model, settle
+    from ..inputs import command_line, default_output, finish, load_own_model, measured_data, other_data, settle
     from ..outputs import find_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
     trained = load_own_model(model)
-    place = find_output(output, force, default_output(model, _file_name(trained, data, config), as_json))
+    data_set = measured_data(trained, data, quiet)
+    images, labels = data_set.fixed(config.split), data_set.split(config.split).labels
+    elsewhere = other_data(data, data_set, trained)
+    place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
     plot = find_output(plot, force, option="--plot", text=False).path
@@ -121,7 +124,6 @@ def command(
     path = place.path
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    images, labels, elsewhere = _images(trained, data, config, quiet)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
     with cluster(scheduler):
@@ -157,37 +159,12 @@ def command(
     return finish(result, place, as_json, quiet, lambda: _details(result, bits), saved)
 
 
-def _file_name(trained: TrainedModel, data: str | None, config: LikelihoodConfig) -> str:
+def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
     """Return the result's name in the run directory; `ll.json` is that on the test set of the training's data."""
     split = [] if config.split == "test" else [config.split]
     method = [] if config.method == "importance" else [config.method]
-    other = [] if data in (None, trained.config.dataset) else [Path(str(data)).stem]
+    other = [Path(elsewhere["data"]).stem] if elsewhere else []
     return "-".join(["ll", *method, *other, *split]) + ".json"
-
-
-def _images(
-    trained: TrainedModel, data: str | None, config: LikelihoodConfig, quiet: bool
-) -> tuple[Any, Any, dict[str, str]]:
-    """Return the images to measure on, their labels or None, and what they are if not the data of the training."""
-    from dvae_core.data import load
-
-    from ..console import say
-    from ..inputs import other_data
-
-    data_set = load(data or trained.config.dataset, quiet=quiet)
-    for note in data_set.notes:
-        say(note, quiet)
-    if data_set.n_pixels != trained.model.n_pixels:
-        raise DataError(
-            f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
-        )
-    elsewhere = other_data(data, data_set, trained)
-    if data is None and trained.provenance.get("data_sha256") not in (None, data_set.digest()):
-        name = trained.config.dataset
-        raise DataError(
-            f"{name}: holds other images than those of the training; restore it, or give --data {name}"
-        )
-    return data_set.fixed(config.split), data_set.split(config.split).labels, elsewhere
 
 
 @contextmanager

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dvae_core.errors import DataError
+
 from ..options import FORCE, OUTPUT, Place, common_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..outputs import Found
 
 __all__ = ["command"]
@@ -29,9 +33,16 @@ __all__ = ["command"]
     type=OUTPUT,
     help="[default: report.html in the first RUN]",
 )
+@click.option(
+    "--data",
+    multiple=True,
+    help="Where the data set of the training lies now, if it has moved; once for each that did.",
+)
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
-def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: bool, debug: bool) -> None:
+def command(
+    runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool, quiet: bool, debug: bool
+) -> None:
     """Write a self-contained HTML page on one or several training runs and what was measured on them.
 
     \b
@@ -49,8 +60,9 @@ def command(runs: tuple[Path, ...], output: Path | None, force: bool, quiet: boo
     from ..outputs import STANDARD_OUTPUT, find_output
 
     place = find_output(output, force, runs[0] / "report.html")
+    places = _places_of_data(runs, data, quiet)
     for run in runs:
-        _draw_missing_samples(run, quiet)
+        _draw_missing_samples(run, places.get(run), quiet)
     page = render_report([RunRecord.load(run) for run in runs])
     place = place.settle(lambda old: _found(old, page), quiet)
     place.write(page)
@@ -69,7 +81,25 @@ def _found(old: Path, page: str) -> Found:
     return Found("kept", "shows what this page does not")
 
 
-def _draw_missing_samples(run: Path, quiet: bool) -> None:
+def _places_of_data(runs: Sequence[Path], data: Sequence[str], quiet: bool) -> dict[Path, str]:
+    """Return where the data lie now of those runs that were trained on one of `data`; DataError if no run was."""
+    from dvae_core.data import load
+    from dvae_reports.results.run_directory import read_settings
+
+    if not data:
+        return {}
+    digests = {run: read_settings(run / "config.json")[1].get("data_sha256") for run in runs}
+    places = {load(place, quiet=quiet).digest(): place for place in data}
+    for digest, place in places.items():
+        if digest not in digests.values():
+            raise DataError(
+                f"--data: {place} holds other images than those of the training of {' or '.join(map(str, runs))}; "
+                "give these, or leave it out"
+            )
+    return {run: places[digest] for run, digest in digests.items() if digest in places}
+
+
+def _draw_missing_samples(run: Path, data: str | None, quiet: bool) -> None:
     """Draw samples of a run's model unless there are some of that very model."""
     from dvae_core.io.files import sha256_file
     from dvae_eval.samples.grid import SampleGrid
@@ -83,4 +113,4 @@ def _draw_missing_samples(run: Path, quiet: bool) -> None:
         return
     if not samples.exists() or SampleGrid.load(samples).meta["model"]["sha256"] != sha256_file(model):
         say(f"drawing samples of {model}", quiet)
-        make_samples(model, find_output(None, False, samples), seed=0, device="cpu", quiet=quiet)
+        make_samples(model, find_output(None, False, samples), seed=0, device="cpu", quiet=quiet, data=data)

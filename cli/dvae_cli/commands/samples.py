@@ -11,6 +11,7 @@ import click
 from dvae_core.errors import ResultError
 
 from ..options import FORCE, OUTPUT, ModelFile, common_options, compute_options
+from ..own_data import load_own_data
 
 if TYPE_CHECKING:
     from dvae_eval.samples.grid import SampleGrid
@@ -24,6 +25,9 @@ N_RECONSTRUCTIONS = 20
 
 @click.command("samples")
 @click.argument("model", type=ModelFile())
+@click.option(
+    "--data", help="Where the data of the training lie now, if they have moved. [default: where they were]"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Fixes the pictures.")
 @click.option("--output", "-o", type=OUTPUT, help="[default: samples.npz beside MODEL]")
 @click.option("--force", is_flag=True, help=FORCE)
@@ -31,6 +35,7 @@ N_RECONSTRUCTIONS = 20
 @common_options
 def command(
     model: Path,
+    data: str | None,
     seed: int,
     output: Path | None,
     force: bool,
@@ -51,18 +56,20 @@ def command(
 
     place = find_output(output, force, model.with_name("samples.npz"), text=False)
     prepare_device(device, threads, 0)
-    say(f"saved: {make_samples(model, place, seed, device, quiet)}", quiet)
+    say(f"saved: {make_samples(model, place, seed, device, quiet, data)}", quiet)
 
 
-def make_samples(model: Path, place: Output, seed: int, device: str, quiet: bool) -> Path:
-    """Draw the pictures of the model at `model`; return where they were written to, after no better ones' loss."""
-    from dvae_core.data import load
+def make_samples(model: Path, place: Output, seed: int, device: str, quiet: bool, data: str | None = None) -> Path:
+    """Draw the pictures of the model at `model`; return where they were written to, after no better ones' loss.
+
+    `data` is where the data set of the training lies now, if it has moved.
+    """
     from dvae_eval.samples.draw import draw_sample_grid
 
     from ..inputs import command_line, load_own_model
 
     trained = load_own_model(model, device)
-    images = load(trained.config.dataset).fixed("test")
+    images = load_own_data(trained.config.dataset, data, trained.provenance, quiet).fixed("test")
     # Evenly spread, since test sets may be sorted by class.
     spread = [i * len(images) // N_RECONSTRUCTIONS for i in range(N_RECONSTRUCTIONS)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed)

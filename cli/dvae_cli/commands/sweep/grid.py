@@ -52,6 +52,7 @@ OWN = {
     "run_directory": "--out before the data set",
     "device": "--device before the data set",
     "resume": "the same command again",
+    "data": "DATASET",
 }
 
 # Options of dvae-eval logz and ll that decide where results are, and which one is the run's.
