@@ -122,8 +122,8 @@ def upper_bound():
 
 
 def random_machine(rng):
-    """A machine of 2 to 8 units, sparse or dense, weak or strong, maybe of several parts; and its log Z."""
-    n, scale = rng.integers(2, 9), 10 ** rng.uniform(-1, 1)
+    """A machine of 2 to 6 units, sparse or dense, weak or strong, maybe of several parts; and its log Z."""
+    n, scale = rng.integers(2, 7), 10 ** rng.uniform(-1, 1)
     J = np.triu(scale * rng.normal(size=(n, n)) * (rng.random((n, n)) < rng.uniform(0.1, 1)), 1)
     b = scale * rng.normal(size=n)
     z = np.array(list(itertools.product((0.0, 1.0), repeat=int(n))))
@@ -140,6 +140,7 @@ def test_upper_bounds_are_never_below(upper_bound):
         trees = upper_bound.spanning_trees(machine, prefer_strong)
         anywhere = rng.normal(size=3 * len(trees.W)) * 10 ** rng.uniform(-1, 1)
         assert upper_bound.dual(anywhere, trees)[0] >= log_z - rounding
+        assert upper_bound.bucket_bound(machine, 1, int(rng.integers(2, 5))) >= log_z - rounding
 
 
 def test_trees_of_the_upper_bound(upper_bound):
@@ -154,6 +155,7 @@ def test_trees_of_the_upper_bound(upper_bound):
     triangle = machine_from_couplings(np.triu(np.ones((3, 3)), 1), np.zeros(3))
     assert upper_bound.spanning_trees(triangle, False).is_parent == pytest.approx(1 / 3)
     machine, log_z = chain(0, 6, 1.0)
+    assert upper_bound.bucket_bound(machine, 1, 2) == pytest.approx(log_z, abs=1e-12)
     assert upper_bound.upper_bound(machine, 1000)[1] == pytest.approx(log_z, abs=1e-4)
 
 
@@ -163,6 +165,6 @@ def test_upper_bound_beside_the_lower(tmp_path):
     found = json.loads(path.read_text())["machines"]
     assert len(lines) == 1 + len(found)
     for row in found.values():
-        assert min(row["trees"], row["strong"], row["lower"]) >= -1e-9 * (1 + abs(row["log_z"]))
+        assert min(row["trees"], row["strong"], row["buckets"], row["lower"]) >= -1e-9 * (1 + abs(row["log_z"]))
         # The minimisation is worth its time.
         assert row["trees"] < row["start"]
