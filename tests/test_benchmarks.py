@@ -1,16 +1,22 @@
 """The benchmarks run and account for all of the time; their figures are nobody's promise."""
 
+import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.presets import PRESETS
+from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers import read_machine
+from tests.solved import chain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,3 +118,62 @@ def test_an_untrained_model_can_be_measured(tmp_path):
     model = load_model(tmp_path / "demo.pt")
     assert model.config == PRESETS["demo"].config()
     assert model.model.n_pixels == 28 * 28
+
+
+@pytest.fixture(scope="module")
+def upper_bound():
+    """The benchmark of upper bounds as a module."""
+    spec = importlib.util.spec_from_file_location("upper_bound", ROOT / "benchmarks/upper_bound.py")
+    module = sys.modules["upper_bound"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["upper_bound"]
+
+
+def random_machine(rng):
+    """A machine of 2 to 6 units, sparse or dense, weak or strong, maybe of several parts; and its log Z."""
+    n, scale = rng.integers(2, 7), 10 ** rng.uniform(-1, 1)
+    J = np.triu(scale * rng.normal(size=(n, n)) * (rng.random((n, n)) < rng.uniform(0.1, 1)), 1)
+    b = scale * rng.normal(size=n)
+    z = np.array(list(itertools.product((0.0, 1.0), repeat=int(n))))
+    return machine_from_couplings(J, b), float(logsumexp((z @ J * z).sum(1) + z @ b))
+
+
+def test_upper_bounds_are_never_below(upper_bound):
+    """Neither wherever the minimisation stops nor at parameters that nobody chose."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        machine, log_z = random_machine(rng)
+        rounding, prefer_strong = 1e-9 * (1 + abs(log_z)), bool(rng.integers(2))
+        assert min(upper_bound.upper_bound(machine, int(rng.integers(1, 30)), prefer_strong)) >= log_z - rounding
+        trees = upper_bound.spanning_trees(machine, prefer_strong)
+        anywhere = rng.normal(size=3 * len(trees.W)) * 10 ** rng.uniform(-1, 1)
+        assert upper_bound.dual(anywhere, trees)[0] >= log_z - rounding
+        assert upper_bound.bucket_bound(machine, 1, int(rng.integers(2, 5))) >= log_z - rounding
+
+
+def test_trees_of_the_upper_bound(upper_bound):
+    """One root in each part, every other unit has a parent; a machine that is a tree is summed exactly."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        trees = upper_bound.spanning_trees(random_machine(rng)[0], prefer_strong=True)
+        total = trees.is_root + np.bincount(trees.child, trees.is_parent, len(trees.b))
+        assert total == pytest.approx(1)
+        assert (trees.is_parent > 0).all()
+    # A triangle has three spanning trees: each bond is in two of them, either way round.
+    triangle = machine_from_couplings(np.triu(np.ones((3, 3)), 1), np.zeros(3))
+    assert upper_bound.spanning_trees(triangle, False).is_parent == pytest.approx(1 / 3)
+    machine, log_z = chain(0, 6, 1.0)
+    assert upper_bound.bucket_bound(machine, 1, 2) == pytest.approx(log_z, abs=1e-12)
+    assert upper_bound.upper_bound(machine, 1000)[1] == pytest.approx(log_z, abs=1e-4)
+
+
+def test_upper_bound_beside_the_lower(tmp_path):
+    path = tmp_path / "bounds.json"
+    lines = run("benchmarks/upper_bound.py", "--quick", "--json", str(path)).splitlines()
+    found = json.loads(path.read_text())["machines"]
+    assert len(lines) == 1 + len(found)
+    for row in found.values():
+        assert min(row["trees"], row["strong"], row["buckets"], row["lower"]) >= -1e-9 * (1 + abs(row["log_z"]))
+        # The minimisation is worth its time.
+        assert row["trees"] < row["start"]
