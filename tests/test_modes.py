@@ -429,7 +429,7 @@ def test_a_hidden_mode_is_seen_by_the_uniform_run(monkeypatch):
     basins = find_basins(machine.reduced(), 0)
     assert basins.bounds[1] > basins.bounds[0] - 1e-6
     seen = Basins(basins.means[1:2], basins.bounds[1:2], LowerBound(basins.bounds[1], basins.means[1:2]))
-    monkeypatch.setattr(tempered, "find_basins", lambda *_: seen)
+    monkeypatch.setattr(tempered, "find_basins", lambda *_, **__: seen)
     fit = modes._mixture
 
     def blind(weights, means, means_h):

@@ -70,9 +70,9 @@ THOROUGH_SECONDS = 30.0
 FEWEST_REPLICATES, USUAL_RUNGS = 8, 32
 WANTED_ITERATIONS, LEAST_ITERATIONS = 840, 120
 # What bounds may take of a time limit after a run: by basins, and by states, each of which takes so many seconds
-# for a unit and for a bond.
+# for a unit and for a bond; and the seconds for a bond of what looks at whole tables of couplings.
 BOUND_SHARE, STATES_SHARE = 0.03, 0.03
-STATE_UNIT, STATE_BOND = 1e-7, 3e-10
+STATE_UNIT, STATE_BOND, TABLES_BOND = 1e-7, 3e-10, 8e-8
 # Between two looks at the clock, a share of the limit and seconds.
 LOOK_SHARE, LOOK_SECONDS = 0.005, 0.25
 # Chunks that a run within a limit is to make at the least, and the part of its sweeps before rates are looked at.
@@ -404,13 +404,17 @@ class TemperedRun:
         """Return about how many seconds `lower_bound` and `weight_of_states` take."""
         n_states = self.config.n_replicates * len(self.replicas.schedule.betas)
         of_states = min(STATES_SHARE * self.clock.limit, n_states * self._seconds_per_state())
-        return BOUND_SHARE * self.clock.limit + of_states
+        of_tables = TABLES_BOND * self._n_bonds * self.slowness
+        return BOUND_SHARE * self.clock.limit + of_states + of_tables
 
     def _seconds_per_state(self) -> float:
         """Return about how many seconds the probability of a state takes."""
+        return (STATE_UNIT * len(self.reduced.biases) + STATE_BOND * self._n_bonds) * self.slowness
+
+    @cached_property
+    def _n_bonds(self) -> int:
         m = self.reduced
-        n_bonds = n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
-        return (STATE_UNIT * len(m.biases) + STATE_BOND * n_bonds) * self.slowness
+        return n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
 
     @property
     def slowness(self) -> float:

@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 UNIFORM, LEAST, LEAST_FITTED = 0.05, 0.01, 0.002
 # Means of a component keep so far from 0 and 1.
 MARGIN = 1e-3
+# States that a component is worth at the least: a time limit may leave few.
+FEWEST_STATES = 8
 # Steps of a fit, and imagined states of either value of every unit.
 EM_STEPS, PSEUDO_COUNT = 30, 0.5
 
@@ -55,9 +57,11 @@ def mixture_of_states(
     """
     reduced = machine.reduced()
     states = binary_states(reduced, v).astype(np.float64)
+    n_components = min(n_components, max(1, len(states) // FEWEST_STATES))
     shares = _shares(states, _seeds(states, n_components, seed))
     weights, means = shares.mean(0), _means(shares, states)
     is_alive = weights * len(states) > 1
+    is_alive[weights.argmax()] = True
     shares, weights, means = shares[:, is_alive], weights[is_alive], means[is_alive]
     means_h = _means(shares, expit(reduced.c + states @ reduced.W))
     unseen = _unseen(reduced, basins, weights, means)
