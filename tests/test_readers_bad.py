@@ -525,7 +525,7 @@ def test_machines_too_large_for_a_table_are_read_as_bonds_and_need_be_sparse(tmp
 @pytest.mark.parametrize(("library", "name"), [("h5py", "rbm-v73.mat"), ("safetensors", "rbm.safetensors")])
 def test_a_missing_library_is_named_with_its_extra(monkeypatch, library, name):
     monkeypatch.setitem(sys.modules, library, None)
-    refused(FORMATS / name, rf"needs {library}; .*dvae-toolkit\[formats\]", error=ConfigError)
+    refused(FORMATS / name, rf"needs {library}; .*pip install {library}", error=ConfigError)
 
 
 def test_options_outside_their_limits():

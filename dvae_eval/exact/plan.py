@@ -194,7 +194,7 @@ def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
     graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_units, n_units))
     labels = connected_components(graph, directed=False)[1]
     sizes = np.bincount(labels)
-    if sizes[0] == n_units > 1:
+    if n_units > 1 and sizes[0] == n_units:
         return np.empty(0, np.intp), [_without_empty(reduced)]
     is_kept = np.arange(n_units) < len(reduced.b)
     groups = [_grouped_by(of, len(sizes)) for of in (labels, labels[bonds[:, 0]])]
