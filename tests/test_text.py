@@ -39,7 +39,8 @@ def test_a_result_a_console_a_table_and_a_report_show_the_same_digits(value, std
     run = write_run(tmp_path / "run")
     method = "exact" if std_err == 0 else "pt-bar"
     edit(run / "logz.json", log_z=value, std_err=std_err, ci95=[value, value], method=method, repeats=[])
-    edit(run / "ll.json", log_likelihood=value, std_err_images=std_err, std_err_log_z=0.0)
+    # On the log Z beside it: on another one it would be shifted.
+    edit(run / "ll.json", log_likelihood=value, log_z=value, std_err_images=std_err, std_err_log_z=0.0)
     number, _, error = text.partition(" ± ")
 
     assert str(load_result(run / "logz.json")) == f"log Z = {plain(text)} nats ({method})"
