@@ -67,7 +67,7 @@ def test_a_grid_is_made_measured_shown_and_extended(in_process, tmp_path, capsys
     args = ("--out", out, "--vary", "groups=1 2", *LL)
     assert status_of(*args, *TINY) == 0
     captured = capsys.readouterr()
-    assert [line.split()[0] for line in captured.out.splitlines() if line.startswith(" groups")] == [
+    assert [line.split()[0] for line in captured.out.splitlines() if line.startswith("groups")] == [
         *("groups-1_seed-0", "groups-2_seed-0")
     ]
     assert "groups-2_seed-0: log-likelihood" in captured.err
@@ -85,7 +85,7 @@ def test_a_grid_is_made_measured_shown_and_extended(in_process, tmp_path, capsys
     # Seeds become one row.
     capsys.readouterr()
     assert status_of("--out", out, "--vary", "groups=1", "--seeds", 2, *LL, "-q", *TINY) == 0
-    assert capsys.readouterr().out.count("\n groups-1 ") == 1
+    assert capsys.readouterr().out.count("\ngroups-1 ") == 1
 
     # The figure of the same runs.
     with pytest.raises(SystemExit) as exit:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
@@ -54,7 +56,11 @@ def _load(path: Path, name: str) -> Array | str:
         )
     array = read_npz(path, [name], kinds="buifcSU")[name]
     if array.dtype.kind in "SU" and array.size == 1:
-        return str(array.reshape(-1).astype("U")[0])
+        text = array.reshape(-1)[:1].astype("U")
+        # NumPy hands on whatever stands in a damaged file as letters, and Python fails on some of it later.
+        if text.itemsize and (text.view(np.uint32) > sys.maxunicode).any():
+            raise DataError("holds a text that is none; save the file again")
+        return str(text[0])
     return array
 
 
