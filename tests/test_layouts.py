@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import struct
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -482,6 +483,17 @@ def test_paths_that_are_no_utf8_and_capital_endings(tmp_path, name, capsys):
 def test_declared_units_leave_no_choice():
     with pytest.raises(ConfigError, match="--units"):
         read_arrays({"W": W, "b": B, "c": C}, ReadConfig(units="pm1"), "test", declared="01")
+
+
+def test_texts_of_letters_that_are_none(tmp_path):
+    """NumPy takes any number for a letter; Python's own strings end on them with a SystemError."""
+    spin = "spin".encode("utf-32-le")
+    path = saved(tmp_path, W=W, b=B, c=C, units="spin")
+    with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive, zipfile.ZipFile(path) as whole:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name).replace(spin, b"\xff" * 16))
+    with pytest.raises(DataError, match="text that is none"):
+        read_machine(tmp_path / "bad.npz")
 
 
 def test_texts_of_hdf5_on_which_its_library_runs_for_ever(tmp_path):
