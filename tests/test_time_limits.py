@@ -12,6 +12,7 @@ from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.adapt import Pilot, run_pilot
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.methods import LogZTask, estimate_by_tempering
+from dvae_eval.log_z.run import TemperedRun
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.runtime.clock import Clock
 from dvae_eval.sampling.reference import Path
@@ -209,3 +210,19 @@ def test_a_limit_holds_on_the_wall(n):
     began = time.monotonic()
     estimate_log_z(machine, method="pt-bar", precision=1e-6, time_limit=20.0)
     assert time.monotonic() - began < 22.5
+
+
+def test_without_a_limit_asked_for_the_search_does_not_hang_on_the_load():
+    """On a machine so slow that a look at the clock takes a second, the starts and the bound are the same."""
+    rng = np.random.default_rng(0)
+    machine = BipartiteMachine.from_arrays(rng.normal(size=(620, 610)) / 12, np.zeros(620), np.zeros(610))
+
+    def basins(**settings):
+        ticks = iter(range(10**9))
+        return TemperedRun(machine, LogZConfig(**settings), clock=Clock(30.0, lambda: float(next(ticks)))).basins
+
+    patient = TemperedRun(machine, LogZConfig()).basins
+    assert np.array_equal(basins().means, patient.means)
+    assert basins().lower_bound.value == patient.lower_bound.value
+    # A limit that the user gave ends the search.
+    assert not np.array_equal(basins(time_limit=30.0).means, patient.means)

@@ -135,8 +135,10 @@ class TemperedRun:
         _check_range(self.reduced, config.method)
         self.sweep_seconds = seconds_per_sweep(self.reduced)
         self.config = dataclasses.replace(config, n_replicates=self._affordable(config))
+        # The default limit is a safeguard: what is within it hangs on the work alone, not on the machine's load.
+        self.is_timed = config.time_limit > 0
         self.basins_work = WORK * min(1.0, self.clock.limit / THOROUGH_SECONDS)
-        is_late, is_over = (self._later_than(share) for share in (START_SHARE, BASINS_SHARE))
+        is_late, is_over = (self._search_later_than(share) for share in (START_SHARE, BASINS_SHARE))
         how: dict[str, Any] = {"work": self.basins_work, "is_over": is_over, "is_late": is_late}
         self.basins = find_basins(self.reduced, config.seed, **how)
         self.n_iterations, self.next_check, self.stopped = 0, 0, ""
@@ -166,6 +168,10 @@ class TemperedRun:
     def _later_than(self, share: float) -> Callable[[], bool]:
         """Return a callback that says whether this share of the time limit has gone."""
         return lambda: self.clock.is_past(share)
+
+    def _search_later_than(self, share: float) -> Callable[[], bool]:
+        """Return the same for a search for basins, whose work alone bounds it where no limit was asked for."""
+        return self._later_than(share if self.is_timed else math.inf)
 
     def _slice(self, replicas: Replicas) -> int:
         """Return how many iterations may pass before the clock is looked at."""
@@ -396,7 +402,7 @@ class TemperedRun:
         It hangs on no estimate; the offset is added to it, nats.
         """
         share = self.clock.elapsed / self.clock.limit + BOUND_SHARE
-        known, states, is_over = self.basins.lower_bound, self.replicas.v, self._later_than(share)
+        known, states, is_over = self.basins.lower_bound, self.replicas.v, self._search_later_than(share)
         bound = with_basins_of(self.reduced, known, states, self.basins_work, is_over)
         return LowerBound(self._down(bound.value), bound.means)
 
@@ -424,10 +430,10 @@ class TemperedRun:
     def weight_of_states(self) -> float:
         """Return log Σ p~ over the distinct states of all rungs here and now, with the offset: at most log Z.
 
-        Within a time limit they may be those of the coldest rungs alone.
+        Within a time limit that was asked for they may be those of the coldest rungs alone.
         """
         v = self.replicas.v
-        if math.isfinite(self.clock.limit):
+        if self.is_timed and math.isfinite(self.clock.limit):
             of_rung = len(v) * self._seconds_per_state()
             v = v[:, -max(1, int(STATES_SHARE * self.clock.limit / of_rung)) :]
         return self._down(weight_of_states(self.reduced, v.reshape(-1, v.shape[-1])))
