@@ -178,7 +178,12 @@ def dvae_train(run, *more, checkpoint_seconds=None):
 def test_kill_9_at_any_moment_loses_nothing_but_time(tmp_path):
     """Killed again and again, with a checkpoint after every step: some kills fall inside a write."""
     straight = dvae_train(tmp_path / "straight", "bars-and-stripes", *ARGS)
+    while not (tmp_path / "straight" / "config.json").exists() and straight.poll() is None:
+        time.sleep(0.05)
+    began = time.monotonic()
     assert straight.wait(120) == 0, straight.stderr.read()
+    # With a checkpoint after every step a run takes longer: a kill within this time falls inside it.
+    undisturbed = time.monotonic() - began
     straight.stderr.close()
     run, more, rng = tmp_path / "killed", ("bars-and-stripes", *ARGS), np.random.default_rng(0)
     kills = 0
@@ -188,7 +193,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_time(tmp_path):
             time.sleep(0.05)
         try:
             if kills < 3:
-                process.wait(2.0 + 1.5 * rng.random())
+                process.wait((0.5 + 0.4 * rng.random()) * undisturbed)
             process.wait(120)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)

@@ -175,6 +175,8 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
     prepare_device(device, threads, config.model.width)
     try:
         yield distributed.init_process_group(device) if distributed.launched() else device
+        # A process that leaves while another still speaks to it is now and then aborted by gloo.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
