@@ -64,8 +64,14 @@ RECIPES = {
     "clusters-800x16": Recipe(lambda: clusters(800, (1, 1, 1)), 16, 6_000, 0.01),
     "populations-800x20": Recipe(lambda: populations(800), 20, 12_000, 0.01),
     "digits01-784x20": Recipe(lambda: mnist((0, 1)), 20, 20_000, 0.01),
-    "mnist-784x20": Recipe(mnist, 20, 20_000, 0.02),
+    "mnist-784x20-first": Recipe(mnist, 20, 300, 0.02),
     "mnist-784x20-early": Recipe(mnist, 20, 3_000, 0.02),
+    "mnist-784x20": Recipe(mnist, 20, 20_000, 0.02),
+    "mnist-784x20-late": Recipe(mnist, 20, 60_000, 0.02),
+    "digits01-784x100": Recipe(lambda: mnist((0, 1)), 100, 9_000, 0.02),
+    "populations-800x100": Recipe(lambda: populations(800), 100, 3_600, 0.02),
+    "mnist-784x100": Recipe(mnist, 100, 13_000, 0.02),
+    "mnist-784x500": Recipe(mnist, 500, 11_000, 0.02),
 }
 
 

@@ -55,11 +55,11 @@ class LogZConfig:
         "What exchanges and BAR look at: one side summed out, or the joint energy (the paper).",
         choices=("reduced", "joint"),
     )
-    reference: Literal["uniform", "fitted", "modes"] = option(
-        "uniform",
+    reference: Literal["auto", "uniform", "fitted", "modes"] = option(
+        "auto",
         "Reference distribution, at β = 0: uniform, independent units fitted to samples of the machine, or a "
-        "mixture at its modes.",
-        choices=("uniform", "fitted", "modes"),
+        "mixture at its modes; auto: uniform, and then modes where they promise more.",
+        choices=("auto", "uniform", "fitted", "modes"),
         formerly="base",
     )
     n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)

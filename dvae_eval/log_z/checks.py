@@ -22,6 +22,7 @@ __all__ = [
     "check_known_states",
     "check_lower_bound",
     "check_mean_of_repeats",
+    "check_other_run",
     "check_renewal",
     "check_repeats",
     "check_replicates",
@@ -157,6 +158,12 @@ LONGER = "use more --sweeps (steps of annealing) or --chains"
 def check_replicates(n: int, fewest: int) -> Check:
     """Return the check that a time limit left enough replicates for an error bar."""
     return _at_least("replicates within the time limit", float(n), float(fewest), "use a longer --time-limit")
+
+
+def check_other_run(distance: float, limit: float) -> Check:
+    """Return the check that a run from the modes agrees with one from the uniform reference."""
+    name = "difference from the run from the uniform reference, in standard errors"
+    return _at_most(name, abs(distance), limit, "there may be a basin that the modes lack; " + MORE)
 
 
 def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Check:

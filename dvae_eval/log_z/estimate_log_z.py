@@ -27,7 +27,8 @@ from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import ResumeFile, ResumePart
+from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .methods import (
     Estimate,
@@ -35,7 +36,6 @@ from .methods import (
     ProgressCallback,
     compared_with_exact,
     estimate_by_annealing,
-    estimate_by_tempering,
     estimate_exactly,
     search_seconds,
     time_limit,
@@ -45,7 +45,7 @@ __all__ = ["estimate_log_z"]
 
 ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
     "exact": estimate_exactly,
-    "pt-bar": estimate_by_tempering,
+    "pt-bar": estimate_from_best_reference,
     "ais": estimate_by_annealing,
     "reverse-ais": estimate_by_annealing,
 }
@@ -261,7 +261,7 @@ def _packed(done: dict[int, Estimate]) -> Any:
     return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
 
 
-def _load(store: ResumeFile | None) -> dict[int, Estimate]:
+def _load(store: ResumeFile | ResumePart | None) -> dict[int, Estimate]:
     """Return the estimates that were finished before, by their number."""
     arrays = store.load() if store else None
     if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew

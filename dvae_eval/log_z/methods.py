@@ -19,7 +19,7 @@ from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..results import Check
 from ..runtime.clock import Clock
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import ResumeFile, ResumePart
 from .bar import Bridge
 from .checks import (
     check_abrupt,
@@ -41,10 +41,14 @@ __all__ = [
     "Estimate",
     "LogZTask",
     "ProgressCallback",
+    "adapt_or_resume",
+    "advance",
     "compared_with_exact",
+    "conclude_in_full",
     "estimate_by_annealing",
     "estimate_by_tempering",
     "estimate_exactly",
+    "reserve",
     "search_seconds",
     "time_limit",
 ]
@@ -74,7 +78,7 @@ class LogZTask:
         CPU threads, or processes for repeats; the estimate does not depend on them.
     progress : callable, optional
         Called with (phase, done, in all, estimate or None, standard error or None).
-    store : ResumeFile, optional
+    store : ResumeFile or ResumePart, optional
         Where the work is kept, so that it can be continued.
     n_comparisons : int
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
@@ -89,7 +93,7 @@ class LogZTask:
     device: str = "cpu"
     threads: int = 1
     progress: ProgressCallback | None = None
-    store: ResumeFile | None = None
+    store: ResumeFile | ResumePart | None = None
     n_comparisons: int = 1
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
@@ -171,16 +175,20 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
     with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
         run.compile_kernels()
-    _adapt_or_resume(run, task)
-    _advance(run, task, _reserve(run, task))
+    adapt_or_resume(run, task)
+    advance(run, task, reserve(run, task))
     if is_fitted and task.store:
         task.store.save(run.state_dict())  # what follows may take as long again
+    estimate = conclude_in_full(run, task)
+    return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+
+
+def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
+    """Return the estimate of a run that is at its end, with all that is looked into afterwards."""
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
-    if task.config.sandwich:
-        estimate = _bracketed(run, estimate, task.progress)
-    return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+    return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
@@ -209,14 +217,14 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     )
 
 
-def _reserve(run: TemperedRun, task: LogZTask) -> float:
+def reserve(run: TemperedRun, task: LogZTask) -> float:
     """Return the seconds of the time limit that are left to what comes after the run."""
     if math.isinf(run.clock.limit):
         return 0.0
-    reserve = CONCLUSION_SHARE * run.clock.limit + run.bounds_seconds()
+    seconds = CONCLUSION_SHARE * run.clock.limit + run.bounds_seconds()
     if task.n_comparisons == 1:
-        reserve += post_run_seconds(run, _post_run_allowance(run))
-    return reserve + (_sandwich_share(run) * sandwich_seconds(run) if task.config.sandwich else 0.0)
+        seconds += post_run_seconds(run, _post_run_allowance(run))
+    return seconds + (_sandwich_share(run) * sandwich_seconds(run) if task.config.sandwich else 0.0)
 
 
 def _post_run_allowance(run: TemperedRun) -> float:
@@ -237,7 +245,7 @@ def time_limit(config: LogZConfig) -> float:
     return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
 
 
-def _adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
+def adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
     """Bring a run to where its estimate starts, or to where an earlier one stopped."""
     state = task.store.load() if task.store else None
     if state is not None:
@@ -248,7 +256,9 @@ def _adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
             task.progress(f"within reach: about ±{std_err:.1g}", 1, 1, None, None)
 
 
-def _advance(run: TemperedRun, task: LogZTask, reserve: float) -> None:
+def advance(
+    run: TemperedRun, task: LogZTask, reserve: float, is_paused: Callable[[], bool] = lambda: False
+) -> None:
     """Run until that many seconds are left, with progress, and keep what is done."""
     progress, store = task.progress, task.store
 
@@ -256,7 +266,7 @@ def _advance(run: TemperedRun, task: LogZTask, reserve: float) -> None:
         if progress:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
-    run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None)
+    run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None, is_paused)
 
 
 def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estimate:

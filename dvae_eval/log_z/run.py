@@ -20,7 +20,7 @@ from ..couplings import n_entries
 from ..machine import Machine, Reduced
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
-from ..sampling.basins import WORK, find_basins, with_basins_of
+from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference
 from ..sampling.modes import mixture_of_modes, mixture_of_states
@@ -58,6 +58,8 @@ HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
 HALF_UNIT_64 = 2.0**-53
 # Steps of the point within a chunk at which renewals are looked for; prime to its usual length.
 LOOK_STRIDE = 13
+# What a mixture adds to a sweep, in seconds for a unit, and for a unit of every component.
+MIXTURE_UNIT, COMPONENT_UNIT = 5e-9, 4e-10
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
 # Shares of a time limit: where the start of the search for basins ends, the search itself, the first of two pilots
 # (for a fitted reference), any other pilot, and after which no rungs are placed anew.
@@ -100,6 +102,10 @@ class TemperedRun:
         Nats that are added to log Z: what is not the machine's own, such as units that were taken out of it.
     clock : Clock, optional
         Where a time limit ends the run: by then, what is left of it is used up.
+    basins : Basins, optional
+        Basins that are known; by default a search finds them.
+    ordered : float64, shape (n, n_kept), optional
+        Means of the kept units from which the second half of the replicates starts, instead of the basins'.
 
     Raises
     ------
@@ -128,24 +134,32 @@ class TemperedRun:
         threads: int = 1,
         offset: float = 0.0,
         clock: Clock | None = None,
+        basins: Basins | None = None,
+        ordered: Float | None = None,
     ) -> None:
         self.machine, self.device, self.threads, self.offset = machine, device, threads, offset
         self.clock = clock or Clock()
         self.reduced = machine.reduced()
         _check_range(self.reduced, config.method)
-        self.sweep_seconds = seconds_per_sweep(self.reduced)
+        self.reference: AnyReference = Reference.uniform(machine)
         self.config = dataclasses.replace(config, n_replicates=self._affordable(config))
         # The default limit is a safeguard: what is within it hangs on the work alone, not on the machine's load.
         self.is_timed = config.time_limit > 0
         self.basins_work = WORK * min(1.0, self.clock.limit / THOROUGH_SECONDS)
-        is_late, is_over = (self._search_later_than(share) for share in (START_SHARE, BASINS_SHARE))
-        how: dict[str, Any] = {"work": self.basins_work, "is_over": is_over, "is_late": is_late}
-        self.basins = find_basins(self.reduced, config.seed, **how)
+        self.basins = basins or self.find_basins(config.seed)
+        self.ordered = ordered
+        self.core_seconds = CORE_SECONDS
         self.n_iterations, self.next_check, self.stopped = 0, 0, ""
-        self.placed_anew, self.looked = False, False
+        self.placed_anew, self.looked, self.of_one = False, False, math.inf
         self.foreseen: dict[str, float | None] = {"n_sweeps": None, "std_err": None}
         self.spent = _Spent()
         self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
+
+    def find_basins(self, seed: int, share: float = 1.0) -> Basins:
+        """Return the basins that a search from this seed finds, with a share of the work that it may take."""
+        is_late, is_over = (self._search_later_than(share) for share in (START_SHARE, BASINS_SHARE))
+        work = share * self.basins_work
+        return find_basins(self.reduced, seed, work=work, is_over=is_over, is_late=is_late)
 
     def compile_kernels(self) -> None:
         """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
@@ -199,7 +213,6 @@ class TemperedRun:
         All of them end within their shares of the time limit.
         """
         how: dict[str, Any] = {"progress": progress}
-        self.reference: AnyReference = Reference.uniform(self.machine)
         if self.config.reference == "modes":
             pilot = self._pilot_from_modes(how)
         elif self.config.reference == "fitted":
@@ -238,7 +251,8 @@ class TemperedRun:
 
     def _pilot(self, steps: int = FIRST_RUNGS, share: float = PILOT_SHARE, **how: Any) -> Pilot:
         """Return the pilot from the present reference; half of its replicates start in basins."""
-        ordered = self.basins.draw(self.config.n_replicates // 2, steps + 1, self.config.seed)
+        size = self.config.n_replicates // 2, steps + 1, self.config.seed
+        ordered = self.basins.draw(*size) if self.ordered is None else drawn_in_turn(self.ordered, *size)
         how = {"exchange_rate": self.config.exchange_rate, **self._pilot_within(share), **how}
         return run_pilot(self._make, ordered=ordered, steps=steps, **how)
 
@@ -268,7 +282,10 @@ class TemperedRun:
         return self._pilot(MODES_STEPS, key=key, **how)
 
     def _foresee(self, pilot: Pilot) -> dict[str, float | None]:
-        """Return the sweeps and the standard error with which the run will end, by the works of the pilot."""
+        """Return the sweeps and the standard error with which the run will end, by the works of the pilot.
+
+        `of_one`, which is set, is the error times the root of the sweeps.
+        """
         n = len(pilot.works.forward)
         sums = WorkSums(pilot.shift, self.config.n_replicates, n)
         sums.add(pilot.works)
@@ -277,6 +294,7 @@ class TemperedRun:
         except DvaeError:
             of_one = math.nan
         planned = self._planned(of_one)
+        self.of_one = of_one if math.isfinite(of_one) else math.inf
         within_reach = of_one / math.sqrt(max(1.0, planned))
         if not math.isfinite(within_reach):
             return {"n_sweeps": None, "std_err": None}
@@ -288,7 +306,7 @@ class TemperedRun:
             return float(self.config.n_sweeps)
         wanted = max(MIN_ITERATIONS, (of_one / self.precision) ** 2)
         affordable = self.clock.left / self.seconds_per_iteration(self.replicas)
-        return min(wanted, self.most_iterations() or math.inf, affordable)
+        return min(wanted, self._most() or math.inf, affordable)
 
     def _require_memory(self, n_rungs: int) -> None:
         """Raise ConfigError if the replicas on so many rungs would not fit."""
@@ -301,8 +319,9 @@ class TemperedRun:
         reserve: float = 0.0,
         tell: Callable[[int, int, Bridge], None] | None = None,
         save: Callable[[], None] | None = None,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Run to the end.
+        """Run to the end, or until it is paused.
 
         Parameters
         ----------
@@ -312,9 +331,11 @@ class TemperedRun:
             Called with (iterations done, planned, estimate so far) about twice a second.
         save : callable, optional
             Called now and then, when `state_dict` is worth keeping.
+        is_paused : callable
+            Whether to return before the end; another call continues.
         """
         told = saved = self.clock.elapsed
-        while not self._at_its_end():
+        while not self._at_its_end() and not is_paused():
             works = self._next_works(reserve)
             if works is None:
                 self.stopped = "time limit"
@@ -522,12 +543,26 @@ class TemperedRun:
             terms += (v @ abs(m.J) * v).sum(1) / 2
         return HALF_UNIT * float(terms.max() + math.log(2) * self.machine.n_units)
 
-    def most_iterations(self) -> int | None:
-        """Return how many iterations the work allows, of all threads; None where a precision was asked for."""
-        if self.config.precision:
-            return None
-        n_chains = self.config.n_replicates * len(self.replicas.schedule.betas)
-        return max(MIN_ITERATIONS, int(CORE_SECONDS / (n_chains * self.sweep_seconds)))
+    @property
+    def sweep_seconds(self) -> float:
+        """Roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
+        seconds, n_units = seconds_per_sweep(self.reduced), sum(self.reduced.W.shape)
+        if isinstance(self.reference, MixtureReference):
+            seconds += n_units * (MIXTURE_UNIT + COMPONENT_UNIT * len(self.reference.weights))
+        return seconds
+
+    @property
+    def n_chains(self) -> int:
+        """Chains on all rungs of all replicates."""
+        return self.config.n_replicates * len(self.replicas.schedule.betas)
+
+    def most_iterations(self, seconds: float) -> int:
+        """Return how many iterations so many seconds of one core allow, of all threads."""
+        return max(MIN_ITERATIONS, int(seconds / (self.n_chains * self.sweep_seconds)))
+
+    def _most(self) -> int | None:
+        """Return how many iterations the work allows; None where a precision was asked for."""
+        return None if self.config.precision else self.most_iterations(self.core_seconds)
 
     def _next_check(self) -> int:
         """Return the number of iterations after which the error is looked at next."""
@@ -537,7 +572,7 @@ class TemperedRun:
             return MIN_ITERATIONS
         wanted = MARGIN * (self.bridge().std_err / self.precision) ** 2
         check = math.ceil(self.n_iterations * min(GROWTH, max(MARGIN, wanted)))
-        return min(check, self.most_iterations() or check) // self.chunk * self.chunk
+        return min(check, self._most() or check) // self.chunk * self.chunk
 
     def _reason_to_stop(self) -> str:
         """Return why the run is at its end, or nothing."""
@@ -545,7 +580,7 @@ class TemperedRun:
             return "sweeps"
         if self.bridge().std_err <= self.precision:
             return "precision"
-        most = self.most_iterations()
+        most = self._most()
         return "work" if most and self.n_iterations + self.chunk > most else ""
 
 

@@ -18,7 +18,7 @@ from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import write_npz
 from dvae_core.training.run_directory import locked
 
-__all__ = ["PartStore", "ResumeDirectory", "ResumeFile"]
+__all__ = ["PartStore", "ResumeDirectory", "ResumeFile", "ResumePart"]
 
 Index = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
@@ -57,6 +57,30 @@ class ResumeFile:
     def remove(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
+
+
+class ResumePart:
+    """The arrays of a `ResumeFile` whose names begin with a prefix; others are saved beside them.
+
+    Parameters
+    ----------
+    file : ResumeFile
+    prefix : str
+    others : dict
+        Arrays by their whole names.
+    """
+
+    def __init__(self, file: ResumeFile, prefix: str, others: Arrays) -> None:
+        self.file, self.prefix, self.others = file, prefix, others
+
+    def save(self, arrays: Arrays) -> None:
+        """Write the arrays, whole or not at all."""
+        self.file.save({**self.others, **{self.prefix + name: array for name, array in arrays.items()}})
+
+    def load(self) -> Arrays | None:
+        """Return the arrays, or None if there are none."""
+        arrays, n = self.file.load() or {}, len(self.prefix)
+        return {name[n:]: array for name, array in arrays.items() if name.startswith(self.prefix)} or None
 
 
 class PartStore:

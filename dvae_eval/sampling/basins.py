@@ -24,7 +24,7 @@ from ..couplings import Table, as_array, is_full, n_entries
 from ..machine import Reduced
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
-__all__ = ["Basins", "find_basins", "with_basins_of"]
+__all__ = ["Basins", "drawn_in_turn", "find_basins", "with_basins_of"]
 
 Float = NDArray[np.float64]
 N_RANDOM = 64
@@ -69,10 +69,15 @@ class Basins:
 
     def draw(self, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
         """Return states (n_replicates, n_rungs, n_kept): the basins in turn, the best one for every second one."""
-        rng = numpy_generator(seed, "log_z", 1)
         which = np.where(np.arange(n_replicates) % 2 == 0, 0, (np.arange(n_replicates) // 2 + 1) % len(self.means))
-        means = self.means[which][:, None]
-        return (rng.random((n_replicates, n_rungs, means.shape[-1])) < means).astype(np.uint8)
+        return drawn_in_turn(self.means[which], n_replicates, n_rungs, seed)
+
+
+def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
+    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), taken in turn."""
+    rng = numpy_generator(seed, "log_z", 1)
+    own = means[np.arange(n_replicates) % len(means)][:, None]
+    return (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
 
 
 def find_basins(

@@ -1,0 +1,178 @@
+"""Parallel tempering from the uniform reference, and from the machine's modes where these promise more.
+
+Where a machine has basins of unequal weight, the path from the uniform reference moves mass between them abruptly,
+and tempering is slow.  A mixture at the modes avoids that, and knows nothing of a basin that it lacks.  So a first
+run begins from the uniform reference.  If it will not get far, the rest of the time goes to a second run, from a
+mixture of the modes that a search found and of those that the states of the first run lead to.  Half of its
+replicates start in states that the mixture was not made from: modes of another search, and states of the first run
+(the two paths of Surjanovic et al., 2022, one after the other).  A basin that only they know holds them, and the
+two halves differ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
+
+from ..couplings import n_entries
+from ..results import Check
+from ..runtime.clock import Clock
+from ..runtime.resume import ResumePart
+from ..sampling.basins import Basins
+from ..sampling.lower_bound import mean_field_bounds
+from .checks import check_bridge, check_other_run, student_limit
+from .methods import (
+    Estimate,
+    LogZTask,
+    adapt_or_resume,
+    advance,
+    conclude_in_full,
+    estimate_by_tempering,
+    reserve,
+)
+from .run import CORE_SECONDS, PRECISION, TemperedRun
+
+# Share of the work, or of the time limit, after which the first run is judged, and the least iterations of that.
+PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
+# Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else by
+# how much smaller that of the second must be.
+GOOD, SMALLER = 2 * PRECISION, 0.7
+# Of the work of a search for basins, what the search for other starts may take.
+OTHER_SEARCH = 0.3
+# Components of the first mixture.
+N_MODES = 24
+# Machines with a smaller share of couplings are swept neighbour by neighbour, for which mixtures have no kernel.
+LEAST_FILL = 0.1
+
+
+def estimate_from_best_reference(task: LogZTask) -> Estimate:
+    """Return the estimate by parallel tempering from the reference that `config.reference` names.
+
+    With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto" that
+    run decides whether it pays.
+
+    Raises
+    ------
+    ConfigError, OverlapError
+        As `estimate_by_tempering`.
+    """
+    config = task.config
+    if config.reference not in ("auto", "modes"):
+        return estimate_by_tempering(task)
+    is_open, is_second, is_final = config.reference == "auto", False, False
+    first = _part(replace(task, config=replace(config, reference="uniform")), "first/")
+    if is_open and not _may_have_modes(task):
+        return estimate_by_tempering(replace(first, store=task.store))
+    if task.store and (state := task.store.load()):
+        is_second, is_final = "second/betas" in state, "is_final" in state
+    run = _first_run(first, is_judged=is_second or is_final)
+    if is_final or (is_open and not is_second and (run.stopped or not _is_slow(run))):
+        return _first_to_its_end(run, first)
+    second, own = _second_run(run, first, config.reference)
+    adapt_or_resume(second, own)
+    if is_open and not is_second and _figure(second) > SMALLER * _figure(run):
+        return _first_to_its_end(run, first)
+    advance(second, own, reserve(second, own))
+    return _compared(conclude_in_full(second, own), run, task.n_comparisons)
+
+
+def _may_have_modes(task: LogZTask) -> bool:
+    """Return whether a mixture may pay: the machine is a dense RBM, and the run has no fixed length."""
+    reduced, config = task.machine.reduced(), task.config
+    is_dense = n_entries(reduced.W) > LEAST_FILL * math.prod(reduced.W.shape)
+    return reduced.J is None and is_dense and not config.n_sweeps and config.energies == "reduced"
+
+
+def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
+    """Return the task with a part of its store, beside which stand other arrays."""
+    store = task.store
+    file = store.file if isinstance(store, ResumePart) else store
+    return replace(task, store=ResumePart(file, prefix, others) if file else None)
+
+
+def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
+    """Return the run from the uniform reference, come so far that it can be judged."""
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, task.clock)
+    with task.clock.paused():
+        run.compile_kernels()
+    adapt_or_resume(run, task)
+    if not is_judged:
+        advance(run, task, reserve(run, task), lambda: _can_be_judged(run))
+        if task.store:
+            task.store.save(run.state_dict())
+    return run
+
+
+def _can_be_judged(run: TemperedRun) -> bool:
+    """Return whether a run has had its share of the work, or of the time."""
+    most = run.config.n_sweeps or run.most_iterations(CORE_SECONDS)
+    is_long = run.n_iterations >= max(PROBE_SHARE * most, min(PROBE_ITERATIONS, most / 4))
+    return run.sums.n_blocks > 1 and (is_long or run.clock.is_past(PROBE_TIME))
+
+
+def _first_to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
+    """Return the estimate of the first run, which needs no other."""
+    task = _part(task, "first/", is_final=np.array(True))
+    advance(run, task, reserve(run, task))
+    return conclude_in_full(run, task)
+
+
+def _second_run(run: TemperedRun, first: LogZTask, reference: str) -> tuple[TemperedRun, LogZTask]:
+    """Return a run from the modes that the first one knows, and its task; it starts in what is known otherwise."""
+    arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
+    config = replace(first.config, reference="modes")
+    task = _part(replace(first, config=config, clock=Clock(run.clock.left, run.clock.now)), "second/", **arrays)
+    means, W = run.lower_bound().means[:N_MODES], run.reduced.W
+    basins = Basins(means, mean_field_bounds(run.reduced, W, means), run.basins.lower_bound)
+    how: dict[str, Any] = {"basins": basins, "ordered": _other_starts(run)}
+    second = TemperedRun(task.machine, config, task.device, task.threads, task.offset, task.clock, **how)
+    second.core_seconds = (1 - PROBE_SHARE) * CORE_SECONDS
+    with task.clock.paused(), first.clock.paused():
+        second.compile_kernels()
+    return second, task
+
+
+def _other_starts(run: TemperedRun) -> Float:
+    """Return means of the kept units (n, n_kept): modes of another search, and states of the run, in turn."""
+    seed = int(numpy_generator(run.config.seed, "log_z", 8).integers(2**63))
+    modes, states = run.find_basins(seed, OTHER_SEARCH).means, run.replicas.v[:, -1].astype(np.float64)
+    n = min(len(modes), len(states))
+    in_turn = np.stack((modes[:n], states[:n]), 1).reshape(-1, states.shape[1])
+    return np.concatenate((in_turn, modes[n:], states[n:]))
+
+
+def _is_slow(run: TemperedRun) -> bool:
+    """Return whether a run is unsound so far, or its error will not be small."""
+    seconds = min(CORE_SECONDS, run.clock.left * run.threads)
+    return bool(_failed(run)) or _figure(run) > (run.config.precision or GOOD) * math.sqrt(seconds)
+
+
+def _figure(run: TemperedRun) -> float:
+    """Return the standard error that a second of one core leads to, by the run so far or by its pilot, nats."""
+    of_one = run.bridge().std_err * math.sqrt(run.n_iterations) if run.sums.n_blocks > 1 else run.of_one
+    return of_one * math.sqrt(run.n_chains * run.sweep_seconds)
+
+
+def _failed(run: TemperedRun) -> list[Check]:
+    """Return the checks of the run so far that fail."""
+    limit = student_limit(run.config.n_replicates)
+    checks = check_bridge(run.sums, run.first_block, run.bridge(), run.replicas.round_trips, limit)
+    return [check for check in checks if not check.passed]
+
+
+def _compared(estimate: Estimate, run: TemperedRun, n_comparisons: int) -> Estimate:
+    """Return an estimate from modes, compared with the first run where that one is sound."""
+    failed, bar = [check.name for check in _failed(run)], run.bridge()
+    log_z = run.log_z_0 + bar.total
+    found = {"log_z": log_z, "std_err": bar.std_err, "n_sweeps": run.n_iterations, "failed_checks": failed}
+    diagnostics = {**estimate.diagnostics, "reference": "modes", "first_run": found}
+    limit = student_limit(run.config.n_replicates, n_comparisons)
+    distance = (estimate.log_z - log_z) / math.hypot(estimate.std_err, bar.std_err)
+    checks = [] if failed else [check_other_run(distance, limit)]
+    return replace(estimate, checks=[*estimate.checks, *checks], diagnostics=diagnostics)
