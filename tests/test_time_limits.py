@@ -10,8 +10,9 @@ from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import methods, post_run
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.adapt import Pilot, run_pilot
+from dvae_eval.log_z.best_reference import estimate_from_best_reference
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
-from dvae_eval.log_z.methods import LogZTask, estimate_by_tempering
+from dvae_eval.log_z.methods import LogZTask
 from dvae_eval.log_z.run import TemperedRun
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.runtime.clock import Clock
@@ -45,7 +46,7 @@ class Sweeps:
 
 def estimate(clock, machine, **settings):
     config = LogZConfig(method="pt-bar", time_limit=clock.limit, **settings)
-    return estimate_by_tempering(LogZTask(machine, config, clock=clock))
+    return estimate_from_best_reference(LogZTask(machine, config, clock=clock))
 
 
 @pytest.mark.parametrize("slower", [1, 5])

@@ -30,6 +30,7 @@ from .checks import check_bridge, check_other_run, student_limit
 from .methods import (
     Estimate,
     LogZTask,
+    ProgressCallback,
     adapt_or_resume,
     advance,
     conclude_in_full,
@@ -40,6 +41,8 @@ from .run import CORE_SECONDS, PRECISION, TemperedRun
 
 # Share of the work, or of the time limit, after which the first run is judged, and the least iterations of that.
 PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
+# Share of the time limit after which no second run begins, and the least seconds that one is given.
+LATE, LEAST_SECONDS = 0.6, 0.1
 # Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else by
 # how much smaller that of the second must be.
 GOOD, SMALLER = 2 * PRECISION, 0.7
@@ -127,7 +130,13 @@ def _second_run(run: TemperedRun, first: LogZTask, reference: str) -> tuple[Temp
     """Return a run from the modes that the first one knows, and its task; it starts in what is known otherwise."""
     arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
     config = replace(first.config, reference="modes")
-    task = _part(replace(first, config=config, clock=Clock(run.clock.left, run.clock.now)), "second/", **arrays)
+    task = replace(
+        first,
+        config=config,
+        clock=Clock(max(LEAST_SECONDS, run.clock.left), run.clock.now),
+        progress=_named(first.progress),
+    )
+    task = _part(task, "second/", **arrays)
     means, W = run.lower_bound().means[:N_MODES], run.reduced.W
     basins = Basins(means, mean_field_bounds(run.reduced, W, means), run.basins.lower_bound)
     how: dict[str, Any] = {"basins": basins, "ordered": _other_starts(run)}
@@ -136,6 +145,13 @@ def _second_run(run: TemperedRun, first: LogZTask, reference: str) -> tuple[Temp
     with task.clock.paused(), first.clock.paused():
         second.compile_kernels()
     return second, task
+
+
+def _named(progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Return a callback that says of every phase that it is the second run's."""
+    if progress is None:
+        return None
+    return lambda phase, *numbers: progress(f"{phase} from modes", *numbers)
 
 
 def _other_starts(run: TemperedRun) -> Float:
@@ -148,7 +164,9 @@ def _other_starts(run: TemperedRun) -> Float:
 
 
 def _is_slow(run: TemperedRun) -> bool:
-    """Return whether a run is unsound so far, or its error will not be small."""
+    """Return whether a run is unsound so far, or its error will not be small, while there is time for another."""
+    if run.clock.is_past(LATE):
+        return False
     seconds = min(CORE_SECONDS, run.clock.left * run.threads)
     return bool(_failed(run)) or _figure(run) > (run.config.precision or GOOD) * math.sqrt(seconds)
 
@@ -171,7 +189,7 @@ def _compared(estimate: Estimate, run: TemperedRun, n_comparisons: int) -> Estim
     failed, bar = [check.name for check in _failed(run)], run.bridge()
     log_z = run.log_z_0 + bar.total
     found = {"log_z": log_z, "std_err": bar.std_err, "n_sweeps": run.n_iterations, "failed_checks": failed}
-    diagnostics = {**estimate.diagnostics, "reference": "modes", "first_run": found}
+    diagnostics = {**estimate.diagnostics, "reference": "modes", "uniform_run": found}
     limit = student_limit(run.config.n_replicates, n_comparisons)
     distance = (estimate.log_z - log_z) / math.hypot(estimate.std_err, bar.std_err)
     checks = [] if failed else [check_other_run(distance, limit)]

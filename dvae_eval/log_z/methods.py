@@ -161,7 +161,7 @@ def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
 
 
 def estimate_by_tempering(task: LogZTask) -> Estimate:
-    """Return the estimate of one run by parallel tempering and BAR.
+    """Return the estimate of one run by parallel tempering and BAR; "auto" is the uniform reference here.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     OverlapError
         If neighbouring rungs share no mass.
     """
-    is_fitted = task.config.reference != "uniform"
+    is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
     run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
     with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
@@ -448,7 +448,7 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
         "stopped": "sweeps",
     }
     estimate = Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)
-    if config.reference == "uniform":
+    if config.reference in ("auto", "uniform"):
         return estimate
     # Sweeps are steps of annealing here, and none of the other run's.
     return _refereed(estimate, replace(task, config=replace(config, n_sweeps=0)), AUTO_SECONDS)
