@@ -321,7 +321,7 @@ def _looked_into(run: TemperedRun, estimate: Estimate) -> Estimate:
     found = post_run_diagnostics(run, _post_run_allowance(run))
     diagnostics = {**estimate.diagnostics, **found}
     error = found["cross_checks"]["thermodynamic_integration"].get("quadrature_error")
-    if error is None:  # there was no time for it
+    if error is None or run.replicas.schedule.n_steps == 1:  # no time for it, or no path to integrate along
         return replace(estimate, diagnostics=diagnostics)
     checks = [*estimate.checks, check_abrupt(error, estimate.diagnostics["independent_blocks"])]
     return replace(estimate, checks=checks, diagnostics=diagnostics)

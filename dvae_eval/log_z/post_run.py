@@ -15,7 +15,7 @@ from dvae_core.errors import ConfigError, NumericalError, OverlapError
 from ..couplings import n_entries
 from ..machine import Machine
 from ..numbers import std_err_of_mean
-from ..sampling.mixture import AnyReference
+from ..sampling.mixture import AnyReference, MixtureReference
 from ..sampling.reference import Reference, binary_states
 from ..sampling.replicas import Works
 from .run import TemperedRun
@@ -55,7 +55,8 @@ def _mbar_seconds(run: TemperedRun) -> float:
     n_rungs, m = len(run.replicas.schedule.betas), run.reduced
     n_states = N_SAMPLES * run.config.n_replicates * n_rungs
     n_bonds = n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
-    of_state = POTENTIAL_BOND * n_bonds + n_rungs * (POTENTIAL_UNIT * len(m.c) + MBAR_ENTRY)
+    n_components = len(run.reference.weights) if isinstance(run.reference, MixtureReference) else 1
+    of_state = POTENTIAL_BOND * n_bonds + n_rungs * (POTENTIAL_UNIT * n_components * len(m.c) + MBAR_ENTRY)
     return n_states * of_state * run.slowness
 
 
