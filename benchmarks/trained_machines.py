@@ -58,7 +58,14 @@ def populations(n_visible: int, n: int = 4000) -> torch.Tensor:
     return torch.from_numpy(rng.random((n, n_visible)) < p).float()
 
 
+def digits() -> torch.Tensor:
+    """Return the small digits' training images, binarised by drawing, shape (n, 64)."""
+    return torch.from_numpy(load("digits").binary("train", np.random.default_rng(0))).float()
+
+
 RECIPES = {
+    "digits-64x8": Recipe(digits, 8, 3_000, 0.02),
+    "digits-64x64": Recipe(digits, 64, 5_000, 0.02),
     "clusters-80x10": Recipe(lambda: clusters(80, (1, 1, 1, 1, 1), 0.02), 10, 20_000, 0.02),
     "clusters-300x20": Recipe(lambda: clusters(300, (4, 3, 2, 1)), 20, 10_000, 0.02),
     "clusters-800x16": Recipe(lambda: clusters(800, (1, 1, 1)), 16, 6_000, 0.01),
