@@ -6,8 +6,8 @@
     python benchmarks/logz.py --quick
 
 Machines: planted-64x20 has few strong modes, in pairs, between which Gibbs sampling does not go; the others are
-those of trained_machines.py.  With at most 20 units on a side log Z is exact by enumeration, else it is that of a run
-of --reference-seconds.
+those of trained_machines.py.  With at most 20 units on a side log Z is exact by enumeration, else it is that of a
+run of --reference-seconds.
 
 Methods:
 

@@ -43,8 +43,8 @@ from .run import CORE_SECONDS, PRECISION, TemperedRun
 PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
 # Share of the time limit after which no second run begins, and the least seconds that one is given.
 LATE, LEAST_SECONDS = 0.6, 0.1
-# Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else by
-# how much smaller that of the second must be.
+# Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else
+# by how much smaller that of the second must be.
 GOOD, SMALLER = 2 * PRECISION, 0.7
 # Of the work of a search for basins, what the search for other starts may take.
 OTHER_SEARCH = 0.3
@@ -57,8 +57,8 @@ LEAST_FILL = 0.1
 def estimate_from_best_reference(task: LogZTask) -> Estimate:
     """Return the estimate by parallel tempering from the reference that `config.reference` names.
 
-    With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto" that
-    run decides whether it pays.
+    With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto"
+    that run decides whether it pays.
 
     Raises
     ------
