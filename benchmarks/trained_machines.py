@@ -69,6 +69,8 @@ RECIPES = {
     "clusters-80x10": Recipe(lambda: clusters(80, (1, 1, 1, 1, 1), 0.02), 10, 20_000, 0.02),
     "clusters-300x20": Recipe(lambda: clusters(300, (4, 3, 2, 1)), 20, 10_000, 0.02),
     "clusters-800x16": Recipe(lambda: clusters(800, (1, 1, 1)), 16, 6_000, 0.01),
+    "clusters-120x11": Recipe(lambda: clusters(120, (1,) * 8, 0.03), 11, 40_000, 0.02),
+    "populations-800x20-late": Recipe(lambda: populations(800), 20, 30_000, 0.02),
     "populations-800x20": Recipe(lambda: populations(800), 20, 12_000, 0.01),
     "digits01-784x20": Recipe(lambda: mnist((0, 1)), 20, 20_000, 0.01),
     "mnist-784x20-first": Recipe(mnist, 20, 300, 0.02),
