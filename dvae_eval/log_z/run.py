@@ -271,15 +271,20 @@ class TemperedRun:
 
     def _bridged(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot | None:
         """Return the pilot of a single step from a mixture of many components; None if that is too long a one."""
-        self.reference = mixture_of_states(self.machine, states, self.basins, MANY, self.config.seed)
+        self.reference = self._fitted(states, MANY)
         bridge = {**how, "exchange_rate": min(BRIDGE_RATE, self.config.exchange_rate), "rounds": BRIDGE_ROUNDS}
         pilot = self._pilot(1, key=key, **bridge)
         return pilot if pilot.settled else None
 
     def _laddered(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot:
         """Return the pilot of a schedule from a mixture of few components: each has its price at every rung."""
-        self.reference = mixture_of_states(self.machine, states, self.basins, FEW, self.config.seed)
+        self.reference = self._fitted(states, FEW)
         return self._pilot(MODES_STEPS, key=key, **how)
+
+    def _fitted(self, states: NDArray[np.uint8], n_components: int) -> MixtureReference:
+        """Return the mixture that fits states, as far as there is time for the fit."""
+        is_over = self._later_than(PILOT_SHARE)
+        return mixture_of_states(self.machine, states, self.basins, n_components, self.config.seed, is_over)
 
     def _foresee(self, pilot: Pilot) -> dict[str, float | None]:
         """Return the sweeps and the standard error with which the run will end, by the works of the pilot.

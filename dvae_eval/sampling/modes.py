@@ -7,6 +7,8 @@ basin leads to an estimate that is confidently too low.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
@@ -40,7 +42,12 @@ def mixture_of_modes(machine: Machine, basins: Basins) -> MixtureReference:
 
 
 def mixture_of_states(
-    machine: Machine, v: NDArray[np.uint8], basins: Basins, n_components: int, seed: int
+    machine: Machine,
+    v: NDArray[np.uint8],
+    basins: Basins,
+    n_components: int,
+    seed: int,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> MixtureReference:
     """Return the mixture that fits states of the machine, and those modes that no state belongs to.
 
@@ -54,11 +61,13 @@ def mixture_of_states(
         Most components of the fit.
     seed : int
         Fixes which states the fit starts from.
+    is_over : callable
+        Whether the time for the fit is over: it stays as it is.
     """
     reduced = machine.reduced()
     states = binary_states(reduced, v).astype(np.float64)
     n_components = min(n_components, max(1, len(states) // FEWEST_STATES))
-    shares = _shares(states, _seeds(states, n_components, seed))
+    shares = _shares(states, _seeds(states, n_components, seed), is_over)
     weights, means = shares.mean(0), _means(shares, states)
     is_alive = weights * len(states) > 1
     is_alive[weights.argmax()] = True
@@ -97,13 +106,15 @@ def _seeds(states: Float, n: int, seed: int) -> Float:
     return np.array(chosen)
 
 
-def _shares(states: Float, seeds: Float) -> Float:
+def _shares(states: Float, seeds: Float, is_over: Callable[[], bool]) -> Float:
     """Return the components' shares in every state, (n, K), after a fit that starts from `seeds` (K, n_kept)."""
     logits = np.where(seeds > 0.5, 1.5, -1.5)
     log_weights = np.zeros(len(seeds))
     for _ in range(EM_STEPS):
         shares: Float = softmax(log_weights + states @ logits.T - np.logaddexp(0, logits).sum(1), axis=1)
         log_weights = np.log(shares.mean(0) + 1e-12)
+        if is_over():
+            break
         logits = logit(_means(shares, states))
     return shares
 

@@ -1,0 +1,132 @@
+"""The run from the uniform reference decides whether the rest of the time goes to one from the machine's modes."""
+
+import numpy as np
+import pytest
+
+from dvae_eval.log_z import best_reference, methods
+from dvae_eval.log_z import run as tempered
+from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.runtime.resume import ResumeFile, ResumePart
+from tests.solved import planted, random_rbm
+
+QUICK = {"method": "pt-bar", "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch):
+    """Two seconds of work are what a run may take, and no wall time."""
+    for module in (tempered, best_reference):
+        monkeypatch.setattr(module, "CORE_SECONDS", 2.0)
+    monkeypatch.setattr(methods, "AUTO_SECONDS", 1e5)  # a machine under load is slow
+
+
+@pytest.fixture(scope="module")
+def strong():
+    """Four pairs of modes of unequal weight: the path from the uniform reference is slow."""
+    return planted(5, (16, 60), 0.9, n_patterns=4, field=0.02)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_modes_are_taken_where_they_lead_further(strong, seed):
+    """|z| < 6 with 31 degrees of freedom: false alarm 1.2e-6 each."""
+    machine, exact = strong
+    found = estimate_log_z(machine, **QUICK, seed=seed)
+    uniform = estimate_log_z(machine, **QUICK, seed=seed, reference="uniform")
+    assert found.diagnostics["reference"] == "modes"
+    assert found.std_err < 0.7 * uniform.std_err
+    assert abs(found.log_z - exact) < 6 * found.std_err
+    assert found.trustworthy, found.reasons
+
+
+def test_an_easy_machine_needs_no_modes():
+    """To the last digit what the uniform reference says."""
+    machine, _ = random_rbm(3, (12, 30), 1.0)
+    auto, uniform = (estimate_log_z(machine, **QUICK, reference=name) for name in ("auto", "uniform"))
+    assert auto.repeats == uniform.repeats
+    assert "reference" not in auto.diagnostics
+
+
+def test_modes_that_lead_no_further_are_left(strong, monkeypatch):
+    machine, _ = strong
+    monkeypatch.setattr(best_reference, "SMALLER", 0.0)
+    auto, uniform = (estimate_log_z(machine, **QUICK, reference=name) for name in ("auto", "uniform"))
+    assert auto.repeats == uniform.repeats
+
+
+def test_a_run_of_given_length_is_from_the_uniform_reference(strong):
+    machine, _ = strong
+    settings = {**QUICK, "n_sweeps": 200}
+    auto, uniform = (estimate_log_z(machine, **settings, reference=name) for name in ("auto", "uniform"))
+    assert auto.repeats == uniform.repeats
+
+
+class Killed(Exception): ...
+
+
+def killed_at(wanted, n):
+    """Return progress that dies when a phase is told of for the n-th time."""
+    told = []
+
+    def progress(phase, *_):
+        told.append(phase)
+        if told.count(wanted) == n:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("phase", "smaller"),
+    [
+        ("tempering", 0.7),
+        ("placing rungs from modes", 0.7),
+        ("tempering from modes", 0.7),
+        ("placing rungs from modes", 0.0),
+        ("tempering", 0.0),
+    ],
+)
+def test_an_interruption_anywhere_does_not_change_the_result(strong, phase, smaller, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(best_reference, "SMALLER", smaller)
+    machine, path = strong[0], tmp_path / "partial.npz"
+    whole = estimate_log_z(machine, **QUICK, seed=1)
+    for n in (2, 30):
+        try:
+            estimate_log_z(machine, **QUICK, seed=1, partial=path, progress=killed_at(phase, n))
+        except Killed:
+            assert path.exists() or phase == "tempering"
+    again = estimate_log_z(machine, **QUICK, seed=1, partial=path)
+    assert again.repeats == whole.repeats
+    assert again.diagnostics.get("uniform_run") == whole.diagnostics.get("uniform_run")
+
+
+def test_other_starts_are_modes_and_states_in_turn(strong):
+    run = tempered.TemperedRun(strong[0], best_reference_config())
+    run.adapt()
+    starts = best_reference._other_starts(run)
+    assert starts.shape[1] == len(run.reduced.b)
+    states = run.replicas.v[:, -1]
+    assert np.array_equal(starts[1], states[0])
+    assert ((starts >= 0) & (starts <= 1)).all()
+
+
+def best_reference_config():
+    from dvae_eval.config import LogZConfig
+
+    return LogZConfig(method="pt-bar", reference="uniform")
+
+
+def test_parts_of_a_file_stand_beside_each_other(tmp_path):
+    file = ResumeFile(tmp_path / "x.npz", {"a": 1})
+    assert ResumePart(file, "first/", {}).load() is None
+    ResumePart(file, "first/", {}).save({"n": np.array(3)})
+    first = ResumePart(file, "first/", {}).load()
+    assert first is not None
+    assert first["n"] == 3
+    ResumePart(file, "second/", {"first/n": first["n"]}).save({"n": np.array(4)})
+    for prefix, n in (("first/", 3), ("second/", 4)):
+        found = ResumePart(file, prefix, {}).load()
+        assert found is not None
+        assert found["n"] == n
+    assert ResumePart(ResumeFile(tmp_path / "x.npz", {"a": 2}), "first/", {}).load() is None
