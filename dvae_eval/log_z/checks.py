@@ -18,6 +18,7 @@ __all__ = [
     "check_bridge",
     "check_exact",
     "check_gap",
+    "check_given_starts",
     "check_inside",
     "check_known_states",
     "check_lower_bound",
@@ -49,7 +50,7 @@ def student_limit(n_independent: int, n_checks: int = 1, alarm: float = FALSE_AL
 
 
 def check_bridge(
-    sums: WorkSums, start: int, bar: Bridge, round_trips: NDArray[np.int64], limit: float
+    sums: WorkSums, start: int, bar: Bridge, round_trips: NDArray[np.int64], limit: float, n_given: int = 0
 ) -> list[Check]:
     """Return the checks of one run by parallel tempering and BAR.
 
@@ -64,6 +65,8 @@ def check_bridge(
         Completed trips of replicas from the cold end to the hot one.
     limit : float
         Most standard errors that a difference may have.
+    n_given : int
+        Replicates that started from given states, the last ones: `check_given_starts` is theirs.
     """
     rates = sums.statistic("exchange", start).mean((0, 1))
     return [
@@ -73,13 +76,34 @@ def check_bridge(
         _at_least("independent blocks per replicate", bar.independent_blocks, FEWEST_BLOCKS, MORE),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
-        _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
+        _at_most("random and ordered starts differ, in standard errors", _starts(bar, n_given), limit, ORDERED),
     ]
 
 
 ORDERED = (
     "there is a basin that tempering from random states does not reach, or does not leave: the true value may be "
     f"that of either start, or neither; {MORE}"
+)
+
+
+def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Check:
+    """Return the check that replicates from given states, the last `n_given`, agree with all others.
+
+    A sound run has forgotten where its replicates began, so that all have one variance: the difference in units of
+    the standard error from the pooled one has Student's t distribution with n_replicates - 2 degrees of freedom.
+    """
+    means = bar.influence.mean(0)
+    others, given = means[: len(means) - n_given], means[len(means) - n_given :]
+    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in (others, given))
+    error = math.sqrt(squares / (len(means) - 2) * (1 / len(others) + 1 / len(given)))
+    distance = abs(float(given.mean() - others.mean())) / max(error, 1e-12)
+    limit = student_limit(len(means) - 1, n_comparisons)
+    return _at_most("given and other starts differ, in standard errors", distance, limit, GIVEN)
+
+
+GIVEN = (
+    "replicates have not forgotten where they began: from states that are known log Z comes out too high, from "
+    f"others too low, and the true value may be that of either, or neither; {MORE}"
 )
 
 
@@ -178,9 +202,10 @@ def _halves(bar: Bridge) -> float:
     return _standardised(difference) if n > 1 else 0.0
 
 
-def _starts(bar: Bridge) -> float:
-    """Return the difference between replicates that started at random and in order (the later half of them)."""
+def _starts(bar: Bridge, n_given: int) -> float:
+    """Return the difference between replicates that started at random and in order (the later half of both)."""
     means = bar.influence.mean(0)
+    means = means[: len(means) - n_given]
     n = len(means) // 2
     random, ordered = means[: len(means) - n], means[len(means) - n :]
     if n < 2:

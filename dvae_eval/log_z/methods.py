@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from dvae_core.errors import ConfigError
@@ -25,6 +27,7 @@ from .checks import (
     check_abrupt,
     check_bridge,
     check_exact,
+    check_given_starts,
     check_known_states,
     check_lower_bound,
     check_renewal,
@@ -82,6 +85,8 @@ class LogZTask:
         Nats that are added to log Z.
     clock : Clock
         Has the time limit.
+    starts : uint8, shape (n, n_kept), optional
+        States of the units that are kept, from which some replicates start.
     """
 
     machine: Machine
@@ -93,6 +98,7 @@ class LogZTask:
     n_comparisons: int = 1
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
+    starts: NDArray[np.uint8] | None = None
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
         """Return a callback of (done, in all) for a phase that has no estimate yet."""
@@ -168,7 +174,7 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     """
     is_fitted = task.config.reference != "uniform"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
-    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock, task.starts)
     with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
         run.compile_kernels()
     _adapt_or_resume(run, task)
@@ -263,7 +269,8 @@ def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estima
     """Return the estimate of a run that is at its end, with its checks."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
-    checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit)
+    checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit, run.n_given)
+    checks += [check_given_starts(bar, run.n_given, n_comparisons)] if run.n_given else []
     certificate, bounds = _certificate(run, log_z, std_err, limit)
     renewal_check, renewal = _renewal(run)
     repeats = (run.log_z_0 + bar.repeats).tolist()
@@ -338,8 +345,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
     sums, start, log_z_0 = run.sums, run.first_block, run.log_z_0
     rates = sums.statistic("exchange", start).mean((0, 1))
     means, variances = sums.energies(start)
-    n, replicates = len(bar.influence), bar.influence.mean(0)
-    n_ordered = run.config.n_replicates // 2
+    n = len(bar.influence)
     return {
         "betas": run.replicas.schedule.betas.tolist(),
         "exchange_rates": rates.tolist(),
@@ -350,10 +356,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "stepping_stones": _stepping_stones(run),
         "energies": {"mean": means.tolist(), "variance": variances.tolist()},
         "halves": [log_z_0 + bar.part(0, n // 2)[0], log_z_0 + bar.part(n // 2, n)[0]] if n > 1 else [],
-        "starts": {
-            "random": log_z_0 + bar.total + float(replicates[: len(replicates) - n_ordered].mean()),
-            "ordered": log_z_0 + bar.total + float(replicates[len(replicates) - n_ordered :].mean()),
-        },
+        "starts": _starts(run, bar),
         "running": _running(run, bar),
         "independent_blocks": bar.independent_blocks,
         "n_blocks": n,
@@ -364,6 +367,14 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "placed_anew": run.placed_anew,
         "foreseen": run.foreseen,
     }
+
+
+def _starts(run: TemperedRun, bar: Bridge) -> dict[str, float]:
+    """Return the estimates of the replicates that started at random, in basins, and from given states."""
+    replicates, log_z = bar.influence.mean(0), run.log_z_0 + bar.total
+    ends = np.cumsum([0, len(replicates) - run.n_ordered - run.n_given, run.n_ordered, run.n_given])
+    groups = zip(("random", "ordered", "given"), pairwise(ends.tolist()), strict=True)
+    return {name: log_z + float(replicates[first:last].mean()) for name, (first, last) in groups if last > first}
 
 
 def _stepping_stones(run: TemperedRun) -> dict[str, float]:
@@ -414,7 +425,7 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
             progress(phase, done, total, None, None)
 
     n_steps = config.n_sweeps or N_STEPS
-    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset)
+    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset, starts=task.starts)
     run.adapt(progress=task.report("placing rungs"))
     found = sandwich(run, n_steps, config.n_chains, tell)
     is_reverse = config.method == "reverse-ais"

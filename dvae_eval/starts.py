@@ -1,0 +1,138 @@
+"""States of a machine that are known beforehand: data, codes of images, samples from elsewhere.
+
+Tempering from random states comes out too low, and from states of the machine's own basins too high, until both
+have forgotten where they began.  States that are known also show basins that a search from noise misses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from dvae_core.errors import DataError
+from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
+
+from .couplings import used
+from .machine import BipartiteMachine, Machine, real_array
+
+__all__ = ["Starts", "binary_states", "coupled_kept_states", "spread", "unit_counts"]
+
+Bits = NDArray[np.uint8]
+# Most states that are used, evenly spread, and most values that they have together.
+MOST, MOST_VALUES = 4096, 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """States that an estimate starts from, beside those that it finds itself.
+
+    Attributes
+    ----------
+    states : array, shape (n, n_units), (n, n_left) or (n, n_right)
+        Of 0 and 1, or of -1 and +1: see `coupled_kept_states` for the order of the units.
+    source : dict
+        What a result says of where they come from: plain JSON values.
+    """
+
+    states: Any
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def description(self) -> dict[str, Any]:
+        """Return what a result says of them: where they come from, how many there are, and their digest."""
+        states = binary_states(self.states)
+        digest = hashlib.sha256(f"{states.shape}".encode() + np.packbits(states).tobytes()).hexdigest()
+        return {**self.source, "n_states": len(states), "states_sha256": digest}
+
+
+def binary_states(values: Any) -> Bits:
+    """Return states as 0 and 1, uint8 (n, n_values), of an array or tensor of 0 and 1, or of -1 and +1.
+
+    Raises
+    ------
+    DataError
+        If it has not two axes, holds no state, or other values.
+    """
+    array = values if isinstance(values, np.ndarray) and values.dtype.kind in "buif" else real_array("it", values)
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"has shape {array.shape}; give at least one state, as (n_states, n_units)")
+    is_on = array == 1
+    if not ((is_on | (array == 0)).all() or (is_on | (array == -1)).all()):
+        raise DataError("has values that are no states of units; give 0 and 1, or -1 and +1")
+    return np.ascontiguousarray(is_on).view(np.uint8)
+
+
+def spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return at most so many of the rows, evenly spread."""
+    return rows if most >= len(rows) else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def unit_counts(machine: Machine) -> dict[int, str]:
+    """Return how many values states of this machine may have, and which units these are, in words."""
+    counts = {machine.n_units: "all units"}
+    if isinstance(machine, BipartiteMachine) and machine.units is None:
+        counts |= {machine.n_right: "units on the right", machine.n_left: "units on the left"}
+    return counts
+
+
+def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
+    """Return states of the units that `Machine.reduced` keeps, uint8 (n, n_kept), of those that have a coupling.
+
+    At most `MOST` of them are returned, evenly spread.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        Not without its isolated units.
+    states : array, shape (n, n_units), or (n, n_left) or (n, n_right) of a machine that has sides
+        0 and 1, or -1 and +1.  All units stand in the order of J and b, or of the graph; of W and two biases
+        the left ones come first.  One side is the left one where both have as many units.
+    seed : int
+        Fixes the units of the other side, which are drawn given those of the one.
+
+    Raises
+    ------
+    DataError
+        If they are no states of this machine.
+    """
+    found = binary_states(states)
+    counts = unit_counts(machine)
+    if found.shape[1] not in counts:
+        wanted = " or ".join(f"{n} ({which})" for n, which in counts.items())
+        raise DataError(f"has states of {found.shape[1]} units; this machine has {wanted}")
+    found = spread(found, max(1, min(MOST, MOST_VALUES // machine.n_units)))
+    return np.ascontiguousarray(_all_units(machine, found, seed)[:, _kept(machine)])
+
+
+def _all_units(machine: Machine, states: Bits, seed: int) -> Bits:
+    """Return states of all units in the machine's own order, the left side first."""
+    if not isinstance(machine, BipartiteMachine):
+        return states
+    if states.shape[1] == machine.n_units:
+        return states if machine.units is None else states[:, machine.units]
+    rng = numpy_generator(seed, "log_z", 8)
+    if states.shape[1] == machine.n_left:
+        return np.concatenate((states, _drawn(machine.b_right + states.astype(float) @ machine.W, rng)), axis=1)
+    left = _drawn(machine.b_left + states.astype(float) @ machine.W.T, rng)
+    return np.concatenate((left, states), axis=1)
+
+
+def _drawn(field: Float, rng: np.random.Generator) -> Bits:
+    """Return units drawn in these fields."""
+    drawn: Bits = (rng.random(field.shape) < expit(field)).astype(np.uint8)
+    return drawn
+
+
+def _kept(machine: Machine) -> NDArray[np.intp]:
+    """Return which units are kept where those that have no coupling are left out."""
+    if not isinstance(machine, BipartiteMachine):
+        is_coupled = np.logical_or(*used(machine.J))
+        classes = [units[is_coupled[units]] for units in machine.classes]
+        return np.concatenate((np.empty(0, np.intp), *[units for units in classes if len(units)][1:]))
+    left, right = map(np.flatnonzero, used(machine.W))
+    return left if len(left) <= len(right) else machine.n_left + right
