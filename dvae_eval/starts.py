@@ -21,7 +21,7 @@ from dvae_core.types import Float
 from .couplings import used
 from .machine import BipartiteMachine, Machine, real_array
 
-__all__ = ["Starts", "binary_states", "coupled_kept_states", "spread", "unit_counts"]
+__all__ = ["Starts", "binary_states", "check_units", "coupled_kept_states", "spread"]
 
 Bits = NDArray[np.uint8]
 # Most states that are used, evenly spread, and most values that they have together.
@@ -72,12 +72,14 @@ def spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
     return rows if most >= len(rows) else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
-def unit_counts(machine: Machine) -> dict[int, str]:
-    """Return how many values states of this machine may have, and which units these are, in words."""
+def check_units(machine: Machine, n: int) -> None:
+    """Raise DataError unless states of n units are those of a machine, or of one of its sides."""
     counts = {machine.n_units: "all units"}
     if isinstance(machine, BipartiteMachine) and machine.units is None:
-        counts |= {machine.n_right: "units on the right", machine.n_left: "units on the left"}
-    return counts
+        counts |= {machine.n_right: "the right side", machine.n_left: "the left side"}
+    if n not in counts:
+        wanted = " or ".join(f"{count} ({which})" for count, which in counts.items())
+        raise DataError(f"has states of {n} units; give states of {wanted} of the machine")
 
 
 def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
@@ -101,10 +103,7 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
         If they are no states of this machine.
     """
     found = binary_states(states)
-    counts = unit_counts(machine)
-    if found.shape[1] not in counts:
-        wanted = " or ".join(f"{n} ({which})" for n, which in counts.items())
-        raise DataError(f"has states of {found.shape[1]} units; this machine has {wanted}")
+    check_units(machine, found.shape[1])
     found = spread(found, max(1, min(MOST, MOST_VALUES // machine.n_units)))
     return np.ascontiguousarray(_all_units(machine, found, seed)[:, _kept(machine)])
 

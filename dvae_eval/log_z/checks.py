@@ -27,6 +27,7 @@ __all__ = [
     "check_repeats",
     "check_replicates",
     "check_weights",
+    "groups_of_starts",
     "student_limit",
 ]
 
@@ -87,18 +88,32 @@ ORDERED = (
 
 
 def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Check:
-    """Return the check that replicates from given states, the last `n_given`, agree with all others.
+    """Return the check that replicates from given states, the last `n_given`, agree with those of either other kind.
 
-    A sound run has forgotten where its replicates began, so that all have one variance: the difference in units of
-    the standard error from the pooled one has Student's t distribution with n_replicates - 2 degrees of freedom.
+    A sound run has forgotten where its replicates began, so that all have one variance, estimated within the three
+    groups: a difference in units of its standard error has Student's t distribution with n_replicates - 3 degrees
+    of freedom.  The larger of both differences is compared with the limit of two checks.
     """
     means = bar.influence.mean(0)
-    others, given = means[: len(means) - n_given], means[len(means) - n_given :]
-    squares = sum(float(((group - group.mean()) ** 2).sum()) for group in (others, given))
-    error = math.sqrt(squares / (len(means) - 2) * (1 / len(others) + 1 / len(given)))
-    distance = abs(float(given.mean() - others.mean())) / max(error, 1e-12)
-    limit = student_limit(len(means) - 1, n_comparisons)
-    return _at_most("given and other starts differ, in standard errors", distance, limit, GIVEN)
+    random, ordered, given = groups = groups_of_starts(means, n_given)
+    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (len(means) - 3)
+    distances = [
+        abs(float(given.mean() - other.mean()))
+        / max(math.sqrt(variance * (1 / len(given) + 1 / len(other))), 1e-12)
+        for other in (random, ordered)
+    ]
+    limit = student_limit(len(means) - 2, 2 * n_comparisons)
+    return _at_most("given and other starts differ, in standard errors", max(distances), limit, GIVEN)
+
+
+def groups_of_starts(replicates: Float, n_given: int) -> tuple[Float, Float, Float]:
+    """Return the values of replicates that started at random, in basins (half of these two), and from given states.
+
+    The last `n_given` are the given ones.
+    """
+    n_others = len(replicates) - n_given
+    random, ordered, given = np.split(replicates, [n_others - n_others // 2, n_others])
+    return random, ordered, given
 
 
 GIVEN = (
@@ -203,12 +218,9 @@ def _halves(bar: Bridge) -> float:
 
 
 def _starts(bar: Bridge, n_given: int) -> float:
-    """Return the difference between replicates that started at random and in order (the later half of both)."""
-    means = bar.influence.mean(0)
-    means = means[: len(means) - n_given]
-    n = len(means) // 2
-    random, ordered = means[: len(means) - n], means[len(means) - n :]
-    if n < 2:
+    """Return the difference between replicates that started at random and in basins."""
+    random, ordered, _ = groups_of_starts(bar.influence.mean(0), n_given)
+    if len(ordered) < 2:
         return 0.0
     error = math.sqrt(float(random.var(ddof=1)) / len(random) + float(ordered.var(ddof=1)) / len(ordered))
     return abs(float(random.mean() - ordered.mean())) / max(error, 1e-12)

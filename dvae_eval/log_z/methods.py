@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from .checks import (
     check_lower_bound,
     check_renewal,
     check_replicates,
+    groups_of_starts,
     student_limit,
 )
 from .post_run import post_run_diagnostics, post_run_seconds
@@ -371,10 +371,9 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
 
 def _starts(run: TemperedRun, bar: Bridge) -> dict[str, float]:
     """Return the estimates of the replicates that started at random, in basins, and from given states."""
-    replicates, log_z = bar.influence.mean(0), run.log_z_0 + bar.total
-    ends = np.cumsum([0, len(replicates) - run.n_ordered - run.n_given, run.n_ordered, run.n_given])
-    groups = zip(("random", "ordered", "given"), pairwise(ends.tolist()), strict=True)
-    return {name: log_z + float(replicates[first:last].mean()) for name, (first, last) in groups if last > first}
+    groups = groups_of_starts(bar.influence.mean(0), run.n_given)
+    named = zip(("random", "ordered", "given"), groups, strict=True)
+    return {name: run.log_z_0 + bar.total + float(group.mean()) for name, group in named if len(group)}
 
 
 def _stepping_stones(run: TemperedRun) -> dict[str, float]:

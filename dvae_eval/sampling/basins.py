@@ -177,7 +177,7 @@ def _settled(reduced: Reduced, W: Any, v: Float, n: int, is_over: Callable[[], b
 def _settled_from(
     reduced: Reduced, W: Any, states: NDArray[np.uint8], work: float, is_over: Callable[[], bool]
 ) -> Float:
-    """Return the means that states of the kept units lead to: N_SETTLED of them, or as many as there is time for."""
+    """Return the means that states of the kept units lead to: N_SETTLED of them, or as many as time allows."""
     chosen = spread(states, N_SETTLED).astype(np.float64)
     return _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK * work), ITERATIONS, is_over)
 
