@@ -88,7 +88,7 @@ ORDERED = (
 
 
 def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Check:
-    """Return the check that replicates from given states, the last `n_given`, agree with those of either other kind.
+    """Return the check that replicates from given states, the last `n_given`, agree with both other kinds.
 
     A sound run has forgotten where its replicates began, so that all have one variance, estimated within the three
     groups: a difference in units of its standard error has Student's t distribution with n_replicates - 3 degrees
@@ -107,7 +107,7 @@ def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Che
 
 
 def groups_of_starts(replicates: Float, n_given: int) -> tuple[Float, Float, Float]:
-    """Return the values of replicates that started at random, in basins (half of these two), and from given states.
+    """Return the values of replicates that started at random, in basins, as many, and from given states.
 
     The last `n_given` are the given ones.
     """
