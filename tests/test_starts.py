@@ -1,4 +1,4 @@
-"""Starts from given states: units in the right places, basins found from them, a bound, and a check that can fail."""
+"""Starts from given states: units in their places, basins found from them, a bound, and a check that can fail."""
 
 import dataclasses
 
@@ -8,12 +8,12 @@ from scipy import stats
 from scipy.special import expit, logsumexp
 
 from dvae_core.errors import DataError
+from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.bar import Bridge
 from dvae_eval.log_z.checks import check_given_starts, check_known_states, student_limit
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.run import TemperedRun
-from dvae_eval.config import LogZConfig
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from dvae_eval.sampling import basins as basins_module
 from dvae_eval.sampling.basins import find_basins
@@ -305,9 +305,7 @@ def test_a_hidden_basin_that_only_the_given_states_know_fails_the_check(blind, m
 def test_the_number_of_threads_does_not_matter(name):
     machine = (random_rbm(11, (12, 30), 1.0) if name == "rbm" else complete(14, 12, 3.0))[0]
     states = np.random.default_rng(0).integers(0, 2, (40, machine.n_units))
-    one, two = (
-        estimate_log_z(machine, method="pt-bar", n_sweeps=200, threads=n, starts=states) for n in (1, 2)
-    )
+    one, two = (estimate_log_z(machine, method="pt-bar", n_sweeps=200, threads=n, starts=states) for n in (1, 2))
     assert one.repeats == two.repeats
     assert one.diagnostics["weight_of_states"] == two.diagnostics["weight_of_states"]
 
