@@ -16,16 +16,16 @@ from scipy.special import expit
 
 from dvae_core.errors import DataError
 from dvae_core.rng import numpy_generator
-from dvae_core.types import Float
 
-from .couplings import used
+from .couplings import n_entries, used
 from .machine import BipartiteMachine, Machine, real_array
 
 __all__ = ["Starts", "binary_states", "check_units", "coupled_kept_states", "spread"]
 
 Bits = NDArray[np.uint8]
-# Most states that are used, evenly spread, and most values that they have together.
-MOST, MOST_VALUES = 4096, 1 << 24
+# Most states that are used, evenly spread, most values that they have together, and most products of a coupling
+# and a unit that it may take to draw the other side.
+MOST, MOST_VALUES, MOST_PRODUCTS = 4096, 1 << 22, 1 << 33
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +105,27 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
     found = binary_states(states)
     check_units(machine, found.shape[1])
     found = spread(found, max(1, min(MOST, MOST_VALUES // machine.n_units)))
-    return np.ascontiguousarray(_all_units(machine, found, seed)[:, _kept(machine)])
-
-
-def _all_units(machine: Machine, states: Bits, seed: int) -> Bits:
-    """Return states of all units in the machine's own order, the left side first."""
+    kept = _kept(machine)
     if not isinstance(machine, BipartiteMachine):
-        return states
-    if states.shape[1] == machine.n_units:
-        return states if machine.units is None else states[:, machine.units]
-    rng = numpy_generator(seed, "log_z", 8)
-    if states.shape[1] == machine.n_left:
-        return np.concatenate((states, _drawn(machine.b_right + states.astype(float) @ machine.W, rng)), axis=1)
-    left = _drawn(machine.b_left + states.astype(float) @ machine.W.T, rng)
-    return np.concatenate((left, states), axis=1)
+        return np.ascontiguousarray(found[:, kept])
+    if found.shape[1] == machine.n_units:
+        return np.ascontiguousarray((found if machine.units is None else found[:, machine.units])[:, kept])
+    is_left, keeps_left = found.shape[1] == machine.n_left, bool(kept[0] < machine.n_left)
+    side = kept if keeps_left else kept - machine.n_left
+    if is_left == keeps_left:
+        return np.ascontiguousarray(found[:, side])
+    return _other_side(machine, found, is_left, seed)[:, side]
 
 
-def _drawn(field: Float, rng: np.random.Generator) -> Bits:
-    """Return units drawn in these fields."""
-    drawn: Bits = (rng.random(field.shape) < expit(field)).astype(np.uint8)
+def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: int) -> Bits:
+    """Return the units of the other side, drawn given those of this one, of fewer states if need be.
+
+    They are independent, each on with the probability σ of its field.
+    """
+    states = spread(states, max(1, MOST_PRODUCTS // max(1, n_entries(machine.W))))
+    W, biases = (machine.W, machine.b_right) if is_left else (machine.W.T, machine.b_left)
+    p = expit(biases + states.astype(np.float64) @ W)
+    drawn: Bits = (numpy_generator(seed, "log_z", 8).random(p.shape) < p).astype(np.uint8)
     return drawn
 
 

@@ -163,7 +163,15 @@ def _details(result: LogZResult) -> list[str]:
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )
+    if starts := result.settings.get("starts"):
+        lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
     if "lower_bound" in found:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
         lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")
     return lines
+
+
+def _source(starts: dict[str, Any]) -> str:
+    """Say where states to start from came from."""
+    place = starts.get("file") or starts.get("data") or starts.get("codes_of", "")
+    return f"codes of {place}" if "codes_of" in starts else str(place)
