@@ -51,6 +51,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.inspection import inspect_file
+from dvae_eval.readers.starts import read_starts
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result
 from dvae_eval.samples.grid import SampleGrid
 from dvae_reports.results.metrics import read_metrics
@@ -262,6 +263,17 @@ def targets():
                 saved(np.savez, train=images, y_train=images[:, 0, 0]),
                 saved(np.savez, train_images=images, val_images=images[:3], test_images=images[3:6], mean=b),
             ),
+        ),
+        "starts": Target(
+            lambda path: read_starts(str(path)),
+            "x.npz",
+            (
+                saved(np.savez, v=images[:, 0], h_samples=2 * images[:, 0].astype(np.int8) - 1),
+                saved(np.savez, train=images, y_train=images[:, 0, 0]),
+                saved(np.save, images[:, 0]),
+                b"1,0,1\n0 1 1 # remark\n",
+            ),
+            lambda found: found.description(),
         ),
         "idx": Target(lambda path: containers.read_idx(path, 3), "x-ubyte", (idx(images),)),
         "packed idx": Target(

@@ -85,9 +85,9 @@ def _found(path: Path, result: Result) -> Found:
         old = load_result(path)
     except ResultError:
         return Found("moved", "cannot be read as a result")
-    same_work = (old.kind, old.settings, old.seed, _without_place(old.model)) == (
+    same_work = (old.kind, _settings(old.settings), old.seed, _without_place(old.model)) == (
         result.kind,
-        json.loads(result.to_json())["settings"],
+        _settings(json.loads(result.to_json())["settings"]),
         result.seed,
         _without_place(result.model),
     )
@@ -97,8 +97,14 @@ def _found(path: Path, result: Result) -> Found:
     return replace(judge_by_model(path, old.model, result.model, why), is_repeat=same_work)
 
 
+def _settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings without the path of a file of starts, whose digest says which they are."""
+    starts = settings.get("starts")
+    return {**settings, "starts": _without_place(starts)} if isinstance(starts, dict) else settings
+
+
 def _without_place(model: dict[str, Any]) -> dict[str, Any]:
-    """Return what a result says of its model but the path: a run may have moved, and digests tell models apart."""
+    """Return what a result says of a file but the path: it may have moved, and digests tell files apart."""
     return {name: value for name, value in model.items() if name != "file"}
 
 
@@ -144,6 +150,7 @@ def estimate_with_progress(
     threads: int | None = None,
     partial: Path | None = None,
     constant: float = 0.0,
+    starts: Any = None,
 ) -> LogZResult:
     """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
@@ -159,6 +166,7 @@ def estimate_with_progress(
             progress=progress,
             partial=partial,
             constant=constant,
+            starts=starts,
         )
 
 

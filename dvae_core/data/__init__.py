@@ -33,6 +33,7 @@ __all__ = [
     "SplitName",
     "describe",
     "from_arrays",
+    "is_here",
     "load",
     "log_prob_bars_and_stripes",
 ]
@@ -98,6 +99,22 @@ def load(name: str | os.PathLike[str], *, quiet: bool = False) -> DataSet:
     )
 
 
+def is_here(name: str | os.PathLike[str]) -> bool:
+    """Say whether `load` would find a data set on this machine, without a network; it need not be sound."""
+    name = os.fspath(name)
+    if name not in PUBLIC:
+        return not name.lower().endswith((".npz", ".npy")) or Path(name).expanduser().is_file()
+    try:
+        return _is_found(PUBLIC[name], data_folder())
+    except DataError:
+        return False
+
+
+def _is_found(public: Public, folder: Path) -> bool:
+    """Say whether a public data set lies in a folder."""
+    return None not in locate(public, folder) or (folder / public.packed).is_file()
+
+
 def describe() -> list[Listing]:
     """Return all data sets and where each would be read from, for a command line to print."""
     return [Listing(name, description, _place(name)) for name, description in NAMES.items()]
@@ -108,6 +125,6 @@ def _place(name: str) -> str:
     if name not in PUBLIC:
         return "built in"
     public, folder = PUBLIC[name], data_folder()
-    if None not in locate(public, folder) or (folder / public.packed).is_file():
+    if _is_found(public, folder):
         return str(folder)
     return f"to be downloaded to {folder}"

@@ -101,7 +101,8 @@ def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
 
 def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
     """Return the run from the uniform reference, come so far that it can be judged."""
-    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, task.clock)
+    how: dict[str, Any] = {"offset": task.offset, "clock": task.clock, "starts": task.starts}
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, **how)
     with task.clock.paused():
         run.compile_kernels()
     adapt_or_resume(run, task)
@@ -139,7 +140,7 @@ def _second_run(run: TemperedRun, first: LogZTask, reference: str) -> tuple[Temp
     task = _part(task, "second/", **arrays)
     means, W = run.lower_bound().means[:N_MODES], run.reduced.W
     basins = Basins(means, mean_field_bounds(run.reduced, W, means), run.basins.lower_bound)
-    how: dict[str, Any] = {"basins": basins, "ordered": _other_starts(run)}
+    how: dict[str, Any] = {"basins": basins, "ordered": _other_starts(run), "starts": task.starts}
     second = TemperedRun(task.machine, config, task.device, task.threads, task.offset, task.clock, **how)
     second.core_seconds = (1 - PROBE_SHARE) * CORE_SECONDS
     with task.clock.paused(), first.clock.paused():

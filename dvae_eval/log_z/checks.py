@@ -18,6 +18,7 @@ __all__ = [
     "check_bridge",
     "check_exact",
     "check_gap",
+    "check_given_starts",
     "check_inside",
     "check_known_states",
     "check_lower_bound",
@@ -27,6 +28,7 @@ __all__ = [
     "check_repeats",
     "check_replicates",
     "check_weights",
+    "groups_of_starts",
     "student_limit",
 ]
 
@@ -50,7 +52,7 @@ def student_limit(n_independent: int, n_checks: int = 1, alarm: float = FALSE_AL
 
 
 def check_bridge(
-    sums: WorkSums, start: int, bar: Bridge, round_trips: NDArray[np.int64], limit: float
+    sums: WorkSums, start: int, bar: Bridge, round_trips: NDArray[np.int64], limit: float, n_given: int = 0
 ) -> list[Check]:
     """Return the checks of one run by parallel tempering and BAR.
 
@@ -65,6 +67,8 @@ def check_bridge(
         Completed trips of replicas from the cold end to the hot one.
     limit : float
         Most standard errors that a difference may have.
+    n_given : int
+        Replicates that started from given states, the last ones: `check_given_starts` is theirs.
     """
     rates = sums.statistic("exchange", start).mean((0, 1))
     return [
@@ -74,13 +78,48 @@ def check_bridge(
         _at_least("independent blocks per replicate", bar.independent_blocks, FEWEST_BLOCKS, MORE),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
-        _at_most("random and ordered starts differ, in standard errors", _starts(bar), limit, ORDERED),
+        _at_most("random and ordered starts differ, in standard errors", _starts(bar, n_given), limit, ORDERED),
     ]
 
 
 ORDERED = (
     "there is a basin that tempering from random states does not reach, or does not leave: the true value may be "
     f"that of either start, or neither; {MORE}"
+)
+
+
+def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Check:
+    """Return the check that replicates from given states, the last `n_given`, agree with both other kinds.
+
+    A sound run has forgotten where its replicates began, so that all have one variance, estimated within the three
+    groups: a difference in units of its standard error has Student's t distribution with n_replicates - 3 degrees
+    of freedom.  The larger of both differences is compared with the limit of two checks.
+    """
+    means = bar.influence.mean(0)
+    random, ordered, given = groups = groups_of_starts(means, n_given)
+    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (len(means) - 3)
+    distances = [
+        abs(float(given.mean() - other.mean()))
+        / max(math.sqrt(variance * (1 / len(given) + 1 / len(other))), 1e-12)
+        for other in (random, ordered)
+    ]
+    limit = student_limit(len(means) - 2, 2 * n_comparisons)
+    return _at_most("given and other starts differ, in standard errors", max(distances), limit, GIVEN)
+
+
+def groups_of_starts(replicates: Float, n_given: int) -> tuple[Float, Float, Float]:
+    """Return the values of replicates that started at random, in basins, as many, and from given states.
+
+    The last `n_given` are the given ones.
+    """
+    n_others = len(replicates) - n_given
+    random, ordered, given = np.split(replicates, [n_others - n_others // 2, n_others])
+    return random, ordered, given
+
+
+GIVEN = (
+    "replicates have not forgotten where they began: from states that are known log Z comes out too high, from "
+    f"others too low, and the true value may be that of either, or neither; {MORE}"
 )
 
 
@@ -185,12 +224,10 @@ def _halves(bar: Bridge) -> float:
     return _standardised(difference) if n > 1 else 0.0
 
 
-def _starts(bar: Bridge) -> float:
-    """Return the difference between replicates that started at random and in order (the later half of them)."""
-    means = bar.influence.mean(0)
-    n = len(means) // 2
-    random, ordered = means[: len(means) - n], means[len(means) - n :]
-    if n < 2:
+def _starts(bar: Bridge, n_given: int) -> float:
+    """Return the difference between replicates that started at random and in basins."""
+    random, ordered, _ = groups_of_starts(bar.influence.mean(0), n_given)
+    if len(ordered) < 2:
         return 0.0
     error = math.sqrt(float(random.var(ddof=1)) / len(random) + float(ordered.var(ddof=1)) / len(ordered))
     return abs(float(random.mean() - ordered.mean())) / max(error, 1e-12)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dvae_core import __version__
-from dvae_core.errors import ConfigError
+from dvae_core.errors import ConfigError, DataError
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
@@ -28,6 +28,7 @@ from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile, ResumePart
+from ..starts import Starts, coupled_kept_states
 from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .methods import (
@@ -67,6 +68,7 @@ def estimate_log_z(
     progress: ProgressCallback | None = None,
     partial: Path | None = None,
     constant: float = 0.0,
+    starts: Any = None,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -93,6 +95,12 @@ def estimate_log_z(
         caller removes it when the result is safe.
     constant : float
         Nats that are added to log Z, for a model whose log-probabilities are larger by so much.
+    starts : array, Starts, or function without arguments that returns either or None, optional
+        States of the machine that are known, such as its data, shape (n_states, n_units), or (n_states, n_left) or
+        (n_states, n_right) of a machine that is given by W and two biases: 0 and 1, or -1 and +1, units in the
+        machine's order, left ones first.  A third of the replicates starts from them and must agree with the
+        others, basins are looked for from them, and log Z must not fall below their weight.  A function is called
+        where states are needed; an exact value needs none.
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -105,7 +113,7 @@ def estimate_log_z(
     ConfigError
         If a setting is not allowed, the exact value is asked for and cannot be had, or memory does not suffice.
     DataError
-        If the arrays are no machine.
+        If the arrays are no machine, or the starts are no states of it.
     OverlapError
         If neighbouring rungs share no mass.
 
@@ -129,10 +137,12 @@ def estimate_log_z(
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
     task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
+    of_starts: dict[str, Any] = {}
     if method == "exact":
         estimate = estimate_exactly(task)
     else:
-        estimate = _sampled(method, _coupled(task, partial))
+        task, of_starts = _with_starts(task, starts)
+        estimate = _sampled(method, _coupled(task, partial, of_starts))
     if config.against_exact and method != "exact":
         estimate = compared_with_exact(estimate, exact_log_z(machine) + constant)
     return LogZResult.of(
@@ -144,7 +154,7 @@ def estimate_log_z(
         method=method,
         repeats=estimate.repeats,
         model=described,
-        settings={"device": device, "dtype": DTYPES.get(method, SAMPLED)},
+        settings={"device": device, "dtype": DTYPES.get(method, SAMPLED), **of_starts},
         diagnostics=estimate.diagnostics,
         started=started,
         packages=PACKAGES,
@@ -178,9 +188,22 @@ def _method(machine: Machine, config: LogZConfig) -> str:
     return config.method
 
 
-def _coupled(task: LogZTask, partial: Path | None) -> LogZTask:
+def _with_starts(task: LogZTask, starts: Any) -> tuple[LogZTask, dict[str, Any]]:
+    """Return the task with states that are given, and what its settings say of them."""
+    found = starts() if callable(starts) else starts
+    if found is None:
+        return task, {}
+    found = found if isinstance(found, Starts) else Starts(found)
+    try:
+        states = coupled_kept_states(task.machine, found.states, task.config.seed)
+        return dataclasses.replace(task, starts=states), {"starts": found.description()}
+    except DataError as error:
+        raise DataError(f"starts: {error}") from error
+
+
+def _coupled(task: LogZTask, partial: Path | None, of_starts: dict[str, Any]) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
-    settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device}
+    settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
     settings |= {"version": __version__, **dataclasses.asdict(task.config)}
     store = ResumeFile(partial, settings) if partial else None
     coupled, alone = task.machine.without_isolated_units()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from dvae_core.errors import ConfigError
@@ -25,10 +26,12 @@ from .checks import (
     check_abrupt,
     check_bridge,
     check_exact,
+    check_given_starts,
     check_known_states,
     check_lower_bound,
     check_renewal,
     check_replicates,
+    groups_of_starts,
     student_limit,
 )
 from .post_run import post_run_diagnostics, post_run_seconds
@@ -86,6 +89,8 @@ class LogZTask:
         Nats that are added to log Z.
     clock : Clock
         Has the time limit.
+    starts : uint8, shape (n, n_kept), optional
+        States of the units that are kept, from which some replicates start.
     """
 
     machine: Machine
@@ -97,6 +102,7 @@ class LogZTask:
     n_comparisons: int = 1
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
+    starts: NDArray[np.uint8] | None = None
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
         """Return a callback of (done, in all) for a phase that has no estimate yet."""
@@ -172,7 +178,7 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     """
     is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
-    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock, starts=task.starts)
     with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
         run.compile_kernels()
     adapt_or_resume(run, task)
@@ -273,7 +279,8 @@ def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estima
     """Return the estimate of a run that is at its end, with its checks."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
-    checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit)
+    checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit, run.n_given)
+    checks += [check_given_starts(bar, run.n_given, n_comparisons)] if run.n_given else []
     certificate, bounds = _certificate(run, log_z, std_err, limit)
     renewal_check, renewal = _renewal(run)
     repeats = (run.log_z_0 + bar.repeats).tolist()
@@ -348,8 +355,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
     sums, start, log_z_0 = run.sums, run.first_block, run.log_z_0
     rates = sums.statistic("exchange", start).mean((0, 1))
     means, variances = sums.energies(start)
-    n, replicates = len(bar.influence), bar.influence.mean(0)
-    n_ordered = run.config.n_replicates // 2
+    n = len(bar.influence)
     return {
         "betas": run.replicas.schedule.betas.tolist(),
         "exchange_rates": rates.tolist(),
@@ -360,10 +366,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "stepping_stones": _stepping_stones(run),
         "energies": {"mean": means.tolist(), "variance": variances.tolist()},
         "halves": [log_z_0 + bar.part(0, n // 2)[0], log_z_0 + bar.part(n // 2, n)[0]] if n > 1 else [],
-        "starts": {
-            "random": log_z_0 + bar.total + float(replicates[: len(replicates) - n_ordered].mean()),
-            "ordered": log_z_0 + bar.total + float(replicates[len(replicates) - n_ordered :].mean()),
-        },
+        "starts": _starts(run, bar),
         "running": _running(run, bar),
         "independent_blocks": bar.independent_blocks,
         "n_blocks": n,
@@ -374,6 +377,13 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "placed_anew": run.placed_anew,
         "foreseen": run.foreseen,
     }
+
+
+def _starts(run: TemperedRun, bar: Bridge) -> dict[str, float]:
+    """Return the estimates of the replicates that started at random, in basins, and from given states."""
+    groups = groups_of_starts(bar.influence.mean(0), run.n_given)
+    named = zip(("random", "ordered", "given"), groups, strict=True)
+    return {name: run.log_z_0 + bar.total + float(group.mean()) for name, group in named if len(group)}
 
 
 def _stepping_stones(run: TemperedRun) -> dict[str, float]:
@@ -424,7 +434,7 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
             progress(phase, done, total, None, None)
 
     n_steps = config.n_sweeps or N_STEPS
-    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset)
+    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset, starts=task.starts)
     run.adapt(progress=task.report("placing rungs"))
     found = sandwich(run, n_steps, config.n_chains, tell)
     is_reverse = config.method == "reverse-ais"

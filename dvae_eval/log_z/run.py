@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.memory import require_memory
+from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
 from ..couplings import n_entries
@@ -28,6 +29,7 @@ from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
+from ..starts import spread
 from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_on
 from .bar import Bridge, WorkSums, bridge_of_sums
 from .renewal import Renewal
@@ -70,11 +72,13 @@ THOROUGH_SECONDS = 30.0
 # Within a limit there are fewer replicates, but not fewer than these, where all of them would not make so many
 # iterations on so many rungs, pilot included; fewer than these only where they would not make the second number.
 FEWEST_REPLICATES, USUAL_RUNGS = 8, 32
+FEWEST_GIVEN = 2  # replicates that start from given states: the spread of one cannot be told
 WANTED_ITERATIONS, LEAST_ITERATIONS = 840, 120
 # What bounds may take of a time limit after a run: by basins, and by states, each of which takes so many seconds
 # for a unit and for a bond; and the seconds for a bond of what looks at whole tables of couplings.
 BOUND_SHARE, STATES_SHARE = 0.03, 0.03
 STATE_UNIT, STATE_BOND, TABLES_BOND = 1e-7, 3e-10, 8e-8
+FEWEST_KNOWN = 16  # given states, however long they take
 # Between two looks at the clock, a share of the limit and seconds.
 LOOK_SHARE, LOOK_SECONDS = 0.005, 0.25
 # Chunks that a run within a limit is to make at the least, and the part of its sweeps before rates are looked at.
@@ -89,7 +93,8 @@ class TemperedRun:
     """Parallel tempering of one machine until the standard error is small enough, or the run is long enough.
 
     The first half of the replicates starts at β = 0, the other in the deepest basins that `find_basins` knows:
-    that the two agree is a check.  All random numbers follow from the seed, whatever the number of threads.
+    that the two agree is a check.  Where states are given, a third of the replicates, the last ones, starts from
+    them, and must agree with all others.  All random numbers follow from the seed, whatever the number of threads.
 
     Parameters
     ----------
@@ -106,6 +111,8 @@ class TemperedRun:
         Basins that are known; by default a search finds them.
     ordered : float64, shape (n, n_kept), optional
         Means of the kept units from which the second half of the replicates starts, instead of the basins'.
+    starts : uint8, shape (n, n_kept), optional
+        States of the kept units that are known.
 
     Raises
     ------
@@ -136,8 +143,10 @@ class TemperedRun:
         clock: Clock | None = None,
         basins: Basins | None = None,
         ordered: Float | None = None,
+        starts: NDArray[np.uint8] | None = None,
     ) -> None:
         self.machine, self.device, self.threads, self.offset = machine, device, threads, offset
+        self.starts = starts
         self.clock = clock or Clock()
         self.reduced = machine.reduced()
         _check_range(self.reduced, config.method)
@@ -146,7 +155,7 @@ class TemperedRun:
         # The default limit is a safeguard: what is within it hangs on the work alone, not on the machine's load.
         self.is_timed = config.time_limit > 0
         self.basins_work = WORK * min(1.0, self.clock.limit / THOROUGH_SECONDS)
-        self.basins = basins or self.find_basins(config.seed)
+        self.basins = basins or self.find_basins(config.seed, given=starts)
         self.ordered = ordered
         self.core_seconds = CORE_SECONDS
         self.n_iterations, self.next_check, self.stopped = 0, 0, ""
@@ -155,11 +164,11 @@ class TemperedRun:
         self.spent = _Spent()
         self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
 
-    def find_basins(self, seed: int, share: float = 1.0) -> Basins:
-        """Return the basins that a search from this seed finds, with a share of the work that it may take."""
+    def find_basins(self, seed: int, share: float = 1.0, given: NDArray[np.uint8] | None = None) -> Basins:
+        """Return the basins that a search finds, with a share of the work that it may take; from given states, too."""
         is_late, is_over = (self._search_later_than(share) for share in (START_SHARE, BASINS_SHARE))
         work = share * self.basins_work
-        return find_basins(self.reduced, seed, work=work, is_over=is_over, is_late=is_late)
+        return find_basins(self.reduced, seed, work=work, is_over=is_over, is_late=is_late, given=given)
 
     def compile_kernels(self) -> None:
         """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
@@ -250,11 +259,32 @@ class TemperedRun:
         self.renewal = Renewal(self.config.n_replicates, len(pilot.schedule.betas))
 
     def _pilot(self, steps: int = FIRST_RUNGS, share: float = PILOT_SHARE, **how: Any) -> Pilot:
-        """Return the pilot from the present reference; half of its replicates start in basins."""
-        size = self.config.n_replicates // 2, steps + 1, self.config.seed
+        """Return the pilot from the present reference; some of its replicates start in basins or given states."""
+        size = self.n_ordered, steps + 1, self.config.seed
         ordered = self.basins.draw(*size) if self.ordered is None else drawn_in_turn(self.ordered, *size)
+        if self.starts is not None:
+            ordered = np.concatenate((ordered, self._given(steps + 1)))
         how = {"exchange_rate": self.config.exchange_rate, **self._pilot_within(share), **how}
         return run_pilot(self._make, ordered=ordered, steps=steps, **how)
+
+    @property
+    def n_given(self) -> int:
+        """Replicates that start from given states, the last ones: a third, or none where there are few."""
+        n = self.config.n_replicates // 3
+        return n if self.starts is not None and n >= FEWEST_GIVEN else 0
+
+    @property
+    def n_ordered(self) -> int:
+        """Replicates that start in basins, those before: half of the others."""
+        return (self.config.n_replicates - self.n_given) // 2
+
+    def _given(self, n_rungs: int) -> NDArray[np.uint8]:
+        """Return given states (n_given, n_rungs, n_kept), each as often as any other, or nearly so."""
+        assert self.starts is not None
+        rng, n = numpy_generator(self.config.seed, "log_z", 9), self.n_given * n_rungs
+        rounds = [rng.permutation(len(self.starts)) for _ in range(math.ceil(n / len(self.starts)))]
+        which = np.concatenate((np.empty(0, np.intp), *rounds))[:n]
+        return self.starts[which].reshape(self.n_given, n_rungs, self.starts.shape[1])
 
     def _pilot_from_modes(self, how: dict[str, Any]) -> Pilot:
         """Return the pilot from a mixture at the machine's modes, fitted again and again to what it leads to."""
@@ -434,14 +464,18 @@ class TemperedRun:
 
     def bounds_seconds(self) -> float:
         """Return about how many seconds `lower_bound` and `weight_of_states` take."""
-        n_states = self.config.n_replicates * len(self.replicas.schedule.betas)
+        n_states = self.config.n_replicates * len(self.replicas.schedule.betas) + len(self._known_states())
         of_states = min(STATES_SHARE * self.clock.limit, n_states * self._seconds_per_state())
         of_tables = TABLES_BOND * self._n_bonds * self.slowness
         return BOUND_SHARE * self.clock.limit + of_states + of_tables
 
     def _seconds_per_state(self) -> float:
         """Return about how many seconds the probability of a state takes."""
-        return (STATE_UNIT * len(self.reduced.biases) + STATE_BOND * self._n_bonds) * self.slowness
+        return self._foretold_per_state * self.slowness
+
+    @cached_property
+    def _foretold_per_state(self) -> float:
+        return STATE_UNIT * len(self.reduced.biases) + STATE_BOND * self._n_bonds
 
     @cached_property
     def _n_bonds(self) -> int:
@@ -454,15 +488,25 @@ class TemperedRun:
         return max(1.0, self.spent.per_sweep * self.threads / self.sweep_seconds)
 
     def weight_of_states(self) -> float:
-        """Return log Σ p~ over the distinct states of all rungs here and now, with the offset: at most log Z.
+        """Return log Σ p~ over the distinct states of all rungs here and now, and those given: at most log Z.
 
-        Within a time limit that was asked for they may be those of the coldest rungs alone.
+        The offset is added.  Within a time limit that was asked for they may be those of the coldest rungs alone.
         """
         v = self.replicas.v
         if self.is_timed and math.isfinite(self.clock.limit):
             of_rung = len(v) * self._seconds_per_state()
             v = v[:, -max(1, int(STATES_SHARE * self.clock.limit / of_rung)) :]
-        return self._down(weight_of_states(self.reduced, v.reshape(-1, v.shape[-1])))
+        states = np.concatenate((v.reshape(-1, v.shape[-1]), self._known_states()))
+        return self._down(weight_of_states(self.reduced, states))
+
+    def _known_states(self) -> NDArray[np.uint8]:
+        """Return the given states whose probabilities there is time for."""
+        if self.starts is None:
+            return np.empty((0, len(self.reduced.b)), np.uint8)
+        most = STATES_SHARE * CORE_SECONDS / self._foretold_per_state
+        if self.is_timed:
+            most = min(most, STATES_SHARE * self.clock.limit / self._seconds_per_state())
+        return spread(self.starts, max(FEWEST_KNOWN, int(most)))
 
     def _down(self, bound: float) -> float:
         """Return a bound with the offset, less what its sum over so many units may round to."""

@@ -22,6 +22,7 @@ from dvae_core.rng import numpy_generator
 
 from ..couplings import Table, as_array, is_full, n_entries
 from ..machine import Reduced
+from ..starts import spread
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
 __all__ = ["Basins", "drawn_in_turn", "find_basins", "with_basins_of"]
@@ -45,7 +46,8 @@ ITERATIONS = 60
 N_TURNED, FIRST = 1024, 10
 # Candidates whose means all agree to this are one mode.
 SAME = 0.05
-# Most basins that the bound adds up; states of a run from which more are looked for, and their share of WORK.
+# Most basins that the bound adds up; states, known or of a run, from which more are looked for, and their share
+# of WORK.
 MOST_SUMMED, N_SETTLED, SETTLED_WORK = 200, 256, 0.1
 
 
@@ -87,6 +89,7 @@ def find_basins(
     work: float = WORK,
     is_over: Callable[[], bool] = lambda: False,
     is_late: Callable[[], bool] = lambda: False,
+    given: NDArray[np.uint8] | None = None,
 ) -> Basins:
     """Return the best modes that mean-field iterations find from many starts.
 
@@ -108,11 +111,15 @@ def find_basins(
         Whether the time for the search is over: bounds hold for what it has come to.
     is_late : callable
         Whether the time for its start is over: singular vectors are rough ones then.
+    given : uint8, shape (n, n_kept), optional
+        States of the kept units that are known: N_SETTLED of them, evenly spread, are starts as well.
     """
+    W = _couplings(reduced)
+    settled_given = [] if given is None else [_settled_from(reduced, W, given, work, is_over)]
     starts = np.concatenate((_starts(reduced, seed, work, is_late), _random_starts(reduced, seed)))
     h = _few(starts, reduced, work)
-    W = _couplings(reduced)
     v = _settled(reduced, W, expit(reduced.b + h @ W.T), ITERATIONS, is_over)
+    v = np.concatenate((v, *settled_given))
     modes = v[_distinct(v, _best_first(mean_field_bounds(reduced, W, v)), max_basins)]
     turned = modes[:0] if is_over() else _from_turned(reduced, W, modes, seed, work, is_over)
     starts = np.concatenate((modes, turned))
@@ -140,10 +147,10 @@ def with_basins_of(
         As in `find_basins`.
     """
     coldest_first = np.moveaxis(states[:, ::-1], 1, 0).reshape(-1, states.shape[-1])
-    cold, others = _spread(coldest_first[: len(states)], N_SETTLED // 2), coldest_first[len(states) :]
-    chosen = np.concatenate((cold, _spread(others, N_SETTLED - len(cold)))).astype(np.float64)
+    cold, others = spread(coldest_first[: len(states)], N_SETTLED // 2), coldest_first[len(states) :]
+    chosen = np.concatenate((cold, spread(others, N_SETTLED - len(cold))))
     W = _couplings(reduced)
-    v = _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK * work), ITERATIONS, is_over)
+    v = _settled_from(reduced, W, chosen, work, is_over)
     better = _together(reduced, W, np.concatenate((bound.means, v)))
     return better if better.value > bound.value else bound
 
@@ -170,6 +177,14 @@ def _settled(reduced: Reduced, W: Any, v: Float, n: int, is_over: Callable[[], b
             break
         v = _update(reduced, W, v, expit(reduced.c + v @ W))
     return v
+
+
+def _settled_from(
+    reduced: Reduced, W: Any, states: NDArray[np.uint8], work: float, is_over: Callable[[], bool]
+) -> Float:
+    """Return the means that states of the kept units lead to: N_SETTLED of them, or as many as time allows."""
+    chosen = spread(states, N_SETTLED).astype(np.float64)
+    return _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK * work), ITERATIONS, is_over)
 
 
 def _from_turned(
@@ -202,12 +217,7 @@ def _best_first(bounds: Float) -> NDArray[np.intp]:
 def _few(starts: NDArray[Any], reduced: Reduced, work: float) -> NDArray[Any]:
     """Return as many of the starts, evenly spread, as the work allows."""
     n = int(work / (2 * ITERATIONS * max(1, _products(reduced))))
-    return _spread(starts, max(n, math.ceil(FEWEST * min(1.0, work / (SETTLED_WORK * WORK)))))
-
-
-def _spread(rows: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return at most n of the rows, evenly spread."""
-    return rows if n >= len(rows) else rows[np.linspace(0, len(rows) - 1, n).astype(int)]
+    return spread(starts, max(n, math.ceil(FEWEST * min(1.0, work / (SETTLED_WORK * WORK)))))
 
 
 def _products(reduced: Reduced) -> int:

@@ -42,6 +42,12 @@ __all__ = ["command"]
 )
 @config_options(LogZConfig)
 @config_options(ReadConfig)
+@click.option(
+    "--starts",
+    metavar="FILE",
+    help="States that some replicates start from, 0/1 or -1/+1, of all units or one side, or images; none for "
+    "none. [default: codes of training images of a run's model.pt]",
+)
 @output_options("logz.json beside a run's model.pt")
 @compute_options("CPU threads, or processes with --repeats; they change no digit. [default: all cores]")
 @scheduler_option("--repeats")
@@ -49,6 +55,7 @@ __all__ = ["command"]
 def command(
     model: Path,
     preset: str | None,
+    starts: str | None,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -65,6 +72,7 @@ def command(
     Example:
       dvae-eval logz runs/digits/model.pt
       dvae-eval logz rbm.npz --method pt-bar --precision 0.01 --json
+      dvae-eval logz rbm.npz --starts data.npy
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
       dvae-eval logz runs/mnist/model.pt --repeats 100 --scheduler tcp://head:8786
 
@@ -91,13 +99,15 @@ def command(
         unfinished,
     )
     from ..outputs import find_output
+    from ..starts import find_starts
 
     place = find_output(output, force, default_output(model, "logz.json", as_json))
     place.hold()
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
+    states = find_starts(starts, model, found, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
-    partial = unfinished(place, config)
+    partial = unfinished(place, (config, _key(states)) if states else config)
     try:
         with cluster(scheduler):
             result = estimate_with_progress(
@@ -109,6 +119,7 @@ def command(
                 threads=threads,
                 partial=partial,
                 constant=found.constant,
+                starts=states,
             )
     except KeyboardInterrupt:
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
@@ -117,6 +128,11 @@ def command(
     saved = (lambda: remove_file(partial)) if partial else (lambda: None)
     place = settle(place, result, quiet)
     return finish(result, place, as_json, quiet, lambda: _details(result), saved)
+
+
+def _key(starts: Any) -> Any:
+    """Return what tells the file of an unfinished estimate from that of one with other starts."""
+    return "codes" if callable(starts) else starts.source
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
@@ -147,7 +163,15 @@ def _details(result: LogZResult) -> list[str]:
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )
+    if starts := result.settings.get("starts"):
+        lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
     if "lower_bound" in found:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
         lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")
     return lines
+
+
+def _source(starts: dict[str, Any]) -> str:
+    """Say where states to start from came from."""
+    place = starts.get("file") or starts.get("data") or starts.get("codes_of", "")
+    return f"codes of {place}" if "codes_of" in starts else str(place)

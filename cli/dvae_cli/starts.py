@@ -1,0 +1,106 @@
+"""What --starts names: states in a file, or codes of training images for a model of dvae-train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvae_core.errors import DataError
+from dvae_eval.readers.options import Reading
+from dvae_eval.readers.starts import few_images, read_starts
+from dvae_eval.starts import Starts, binary_states, check_units
+
+from .console import say
+
+if TYPE_CHECKING:
+    from dvae_core.data.dataset import DataSet
+    from dvae_core.training.checkpoint import TrainedModel
+
+__all__ = ["find_starts"]
+
+NONE = "none"
+N_CODES = 256
+
+
+def find_starts(
+    option: str | None, model: Path, found: Reading, quiet: bool
+) -> Starts | Callable[[], Starts | None] | None:
+    """Return the states that an estimate of log Z starts from, or what finds them once they are needed.
+
+    Parameters
+    ----------
+    option : str or None
+        A file, the name of a data set, `none`; None for codes of the training images of a model of dvae-train.
+    model : Path
+        The file of the machine.
+    found : Reading
+        What was read from it.
+    quiet : bool
+        Do not say why there are no codes.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or holds no states of the machine.
+    """
+    is_own = found.description["format"] == "dvae-model"
+    if option == NONE or (option is None and not is_own):
+        return None
+    if option is None:
+        return lambda: _codes_of_training_images(model, quiet)
+    starts = read_starts(option)
+    n = binary_states(starts.states).shape[1]
+    try:
+        check_units(found.machine, n)
+    except DataError as error:
+        coded = _codes_of(model, starts, n) if is_own else None
+        if coded is None:
+            raise DataError(f"{option}: {error}") from error
+        return coded
+    return starts
+
+
+def _codes_of(model: Path, images: Starts, n_pixels: int) -> Starts | None:
+    """Return codes of images of a model's size, None if they are of another."""
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.codes import codes_of_images
+    from dvae_eval.starts import spread
+
+    trained = load_model(model)
+    if n_pixels != trained.model.n_pixels:
+        return None
+    few = spread(binary_states(images.states), N_CODES)
+    return Starts(codes_of_images(trained.model, few), {"codes_of": "images", **images.source})
+
+
+def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
+    """Return codes of training images of a model of dvae-train; None, and a line why, if they are not here."""
+    from dvae_core.training.checkpoint import load_model
+    from dvae_eval.codes import codes_of_images
+
+    trained = load_model(model)
+    try:
+        images = _training_images(trained)
+    except DataError as error:
+        say(f"no starts from codes: {error}; give --starts with images or states, or --starts none", quiet)
+        return None
+    few = few_images(images, N_CODES)
+    digest = trained.provenance.get("data_sha256") or images.digest()
+    source = {"codes_of": trained.config.dataset, "data_sha256": digest}
+    return Starts(codes_of_images(trained.model, few), source)
+
+
+def _training_images(trained: TrainedModel) -> DataSet:
+    """Return the data of a training, which are never fetched here; DataError if they are not there."""
+    from dvae_core.data import is_here
+
+    from .own_data import load_own_data
+
+    name = trained.config.dataset
+    if not is_here(name):
+        raise DataError(f"{name}: the data of the training are not here")
+    images = load_own_data(name, None, trained.provenance, quiet=True)
+    if images.n_pixels != trained.model.n_pixels:
+        raise DataError(f"{name}: holds images of another size than those of the training")
+    return images

@@ -1,0 +1,139 @@
+"""States of a machine that are known beforehand: data, codes of images, samples from elsewhere.
+
+Tempering from random states comes out too low, and from states of the machine's own basins too high, until both
+have forgotten where they began.  States that are known also show basins that a search from noise misses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from dvae_core.errors import DataError
+from dvae_core.rng import numpy_generator
+
+from .couplings import n_entries, used
+from .machine import BipartiteMachine, Machine, real_array
+
+__all__ = ["Starts", "binary_states", "check_units", "coupled_kept_states", "spread"]
+
+Bits = NDArray[np.uint8]
+# Most states that are used, evenly spread, most values that they have together, and most products of a coupling
+# and a unit that it may take to draw the other side.
+MOST, MOST_VALUES, MOST_PRODUCTS = 4096, 1 << 22, 1 << 33
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """States that an estimate starts from, beside those that it finds itself.
+
+    Attributes
+    ----------
+    states : array, shape (n, n_units), (n, n_left) or (n, n_right)
+        Of 0 and 1, or of -1 and +1: see `coupled_kept_states` for the order of the units.
+    source : dict
+        What a result says of where they come from: plain JSON values.
+    """
+
+    states: Any
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def description(self) -> dict[str, Any]:
+        """Return what a result says of them: where they come from, how many there are, and their digest."""
+        states = binary_states(self.states)
+        digest = hashlib.sha256(f"{states.shape}".encode() + np.packbits(states).tobytes()).hexdigest()
+        return {**self.source, "n_states": len(states), "states_sha256": digest}
+
+
+def binary_states(values: Any) -> Bits:
+    """Return states as 0 and 1, uint8 (n, n_values), of an array or tensor of 0 and 1, or of -1 and +1.
+
+    Raises
+    ------
+    DataError
+        If it has not two axes, holds no state, or other values.
+    """
+    array = values if isinstance(values, np.ndarray) and values.dtype.kind in "buif" else real_array("it", values)
+    if array.ndim != 2 or not array.size:
+        raise DataError(f"has shape {array.shape}; give at least one state, as (n_states, n_units)")
+    is_on = array == 1
+    if not ((is_on | (array == 0)).all() or (is_on | (array == -1)).all()):
+        raise DataError("has values that are no states of units; give 0 and 1, or -1 and +1")
+    return np.ascontiguousarray(is_on).view(np.uint8)
+
+
+def spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """Return at most so many of the rows, evenly spread."""
+    return rows if most >= len(rows) else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
+def check_units(machine: Machine, n: int) -> None:
+    """Raise DataError unless states of n units are those of a machine, or of one of its sides."""
+    counts = {machine.n_units: "all units"}
+    if isinstance(machine, BipartiteMachine) and machine.units is None:
+        counts |= {machine.n_right: "the right side", machine.n_left: "the left side"}
+    if n not in counts:
+        wanted = " or ".join(f"{count} ({which})" for count, which in counts.items())
+        raise DataError(f"has states of {n} units; give states of {wanted} of the machine")
+
+
+def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
+    """Return states of the units that `Machine.reduced` keeps, uint8 (n, n_kept), of those that have a coupling.
+
+    At most `MOST` of them are returned, evenly spread.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        Not without its isolated units.
+    states : array, shape (n, n_units), or (n, n_left) or (n, n_right) of a machine that has sides
+        0 and 1, or -1 and +1.  All units stand in the order of J and b, or of the graph; of W and two biases
+        the left ones come first.  One side is the left one where both have as many units.
+    seed : int
+        Fixes the units of the other side, which are drawn given those of the one.
+
+    Raises
+    ------
+    DataError
+        If they are no states of this machine.
+    """
+    found = binary_states(states)
+    check_units(machine, found.shape[1])
+    found = spread(found, max(1, min(MOST, MOST_VALUES // machine.n_units)))
+    kept = _kept(machine)
+    if not isinstance(machine, BipartiteMachine):
+        return np.ascontiguousarray(found[:, kept])
+    if found.shape[1] == machine.n_units:
+        return np.ascontiguousarray((found if machine.units is None else found[:, machine.units])[:, kept])
+    is_left, keeps_left = found.shape[1] == machine.n_left, bool(kept[0] < machine.n_left)
+    side = kept if keeps_left else kept - machine.n_left
+    if is_left == keeps_left:
+        return np.ascontiguousarray(found[:, side])
+    return _other_side(machine, found, is_left, seed)[:, side]
+
+
+def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: int) -> Bits:
+    """Return the units of the other side, drawn given those of this one, of fewer states if need be.
+
+    They are independent, each on with the probability σ of its field.
+    """
+    states = spread(states, max(1, MOST_PRODUCTS // max(1, n_entries(machine.W))))
+    W, biases = (machine.W, machine.b_right) if is_left else (machine.W.T, machine.b_left)
+    p = expit(biases + states.astype(np.float64) @ W)
+    drawn: Bits = (numpy_generator(seed, "log_z", 8).random(p.shape) < p).astype(np.uint8)
+    return drawn
+
+
+def _kept(machine: Machine) -> NDArray[np.intp]:
+    """Return which units are kept where those that have no coupling are left out."""
+    if not isinstance(machine, BipartiteMachine):
+        is_coupled = np.logical_or(*used(machine.J))
+        classes = [units[is_coupled[units]] for units in machine.classes]
+        return np.concatenate((np.empty(0, np.intp), *[units for units in classes if len(units)][1:]))
+    left, right = map(np.flatnonzero, used(machine.W))
+    return left if len(left) <= len(right) else machine.n_left + right
