@@ -6,8 +6,8 @@
     python benchmarks/graphs.py --quick
 
 Couplings between spins are ±K or normal with standard deviation K, K = 0.1, 0.25 and 0.5; fields of spins are
-normal with standard deviation 0.1.  `ns` is processor time for a unit of one replica and one sweep, all else included;
-`trips` are round trips per replicate, `blocks` independent ones.  The log Z is that of the spins.
+normal with standard deviation 0.1.  `ns` is processor time for a unit of one replica and one sweep, all else
+included; `trips` are round trips per replicate, `blocks` independent ones.  The log Z is that of the spins.
 """
 
 from __future__ import annotations
