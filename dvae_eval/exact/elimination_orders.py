@@ -35,9 +35,9 @@ MAX_SEARCHED = 1 << 15
 # Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
 # the sum will take, or as long as whatever costs `max_cost`, it ends.
 PATIENCE = 30
-# A large graph is given up if its first orders of little work, by least degree and in sweeps, cost 2^HOPELESS times
-# what is allowed: of grids, triangulations, random graphs and thinned k-trees, least fill was never better than
-# both by more than 2^4, and it takes the most time by far where units are many.
+# A large graph is given up if its first orders of little work, by least degree and in sweeps, cost 2^HOPELESS
+# times what is allowed: of grids, triangulations, random graphs and thinned k-trees, least fill was never better
+# than both by more than 2^4, and it takes the most time by far where units are many.
 MANY_UNITS, HOPELESS = 1000, 16
 # Seconds for a look at a mask of few units, and units that double it.
 LOOK, LOOK_UNITS = 3e-7, 2000
