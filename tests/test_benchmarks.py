@@ -188,7 +188,7 @@ def annealer_graphs():
     return module
 
 
-# Nodes, edges, least and most neighbours: of the ideal graphs of the processors, and by the formulas of the papers.
+# Nodes, edges, least and most neighbours: of the ideal graphs of the processors, by formulas of the papers.
 PUBLISHED = {
     ("chimera", 16): (2048, 6016, 5, 6),
     ("pegasus", 2): (40, 164, 5, 13),
