@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.presets import PRESETS
+from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers import read_machine
 from tests.solved import chain
@@ -177,3 +178,55 @@ def test_upper_bound_beside_the_lower(tmp_path):
         assert min(row["trees"], row["strong"], row["buckets"], row["lower"]) >= -1e-9 * (1 + abs(row["log_z"]))
         # The minimisation is worth its time.
         assert row["trees"] < row["start"]
+
+
+@pytest.fixture(scope="module")
+def annealer_graphs():
+    spec = importlib.util.spec_from_file_location("annealer_graphs", ROOT / "benchmarks/annealer_graphs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# Nodes, edges, least and most neighbours: of the ideal graphs of the processors, by formulas of the papers.
+PUBLISHED = {
+    ("chimera", 16): (2048, 6016, 5, 6),
+    ("pegasus", 2): (40, 164, 5, 13),
+    ("pegasus", 16): (5640, 40484, 6, 15),
+    ("zephyr", 4): (576, 5032, 10, 20),
+    ("zephyr", 12): (4800, 45864, 10, 20),
+    ("zephyr", 15): (7440, 71736, 10, 20),
+}
+
+
+@pytest.mark.parametrize(("kind", "m"), PUBLISHED)
+def test_graphs_of_annealers_are_the_published_ones(annealer_graphs, kind, m):
+    n, edges = getattr(annealer_graphs, kind)(m)
+    degrees = np.bincount(np.ravel(edges), minlength=n)
+    assert (n, len(edges), degrees.min(), degrees.max()) == PUBLISHED[kind, m]
+    assert len(set(edges)) == len(edges)
+    assert all(0 <= i < j < n for i, j in edges)
+    if kind == "zephyr":
+        assert n == 16 * m * (2 * m + 1)
+        assert len(edges) == 8 * (40 * m * m - 2 * m - 3)
+
+
+def test_a_glass_on_a_graph_has_the_log_z_of_its_spins(annealer_graphs):
+    """By a sum over the states of two cells of Chimera, 16 spins."""
+    graph = 16, annealer_graphs.graph_edges("chimera-1x2x4", 16)
+    machine, constant = annealer_graphs.glass(graph, 0.5, "gaussian", 3)
+    rng = np.random.default_rng(3)
+    couplings, fields = 0.5 * rng.normal(size=len(graph[1])), 0.1 * rng.normal(size=16)
+    spins = np.array(list(itertools.product((-1, 1), repeat=16)))
+    i, j = np.transpose(graph[1])
+    expected = logsumexp((spins[:, i] * spins[:, j]) @ couplings + spins @ fields)
+    assert abs(exact_log_z(machine) + constant - expected) < 1e-9
+
+
+def test_log_z_on_graphs_of_annealers(tmp_path):
+    path = tmp_path / "graphs.json"
+    lines = run("benchmarks/graphs.py", "--quick", "--threads", "1", "--json", str(path)).splitlines()
+    (row,) = json.loads(path.read_text())
+    assert row["ns"] > 0
+    assert row["rungs"] > 2
+    assert lines[-1].startswith("zephyr4    weak")

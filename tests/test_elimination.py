@@ -277,3 +277,35 @@ def test_a_lower_bound_of_the_width_is_one(seed):
     complete = elimination_orders._neighbours(np.array(list(itertools.combinations(range(9), 2))), 9)
     assert elimination_orders._is_wider(complete, 7)
     assert not elimination_orders._is_wider(complete, 8)
+
+
+def test_a_large_graph_that_is_far_too_wide_is_given_up_before_the_long_search(monkeypatch):
+    """A grid of 60 x 60 units: without the quick look, orders by least fill would be tried, which take minutes."""
+
+    def least_fill(graph, unit):
+        raise AssertionError
+
+    monkeypatch.setattr(elimination_orders, "_fill", least_fill)
+    bonds = np.random.default_rng(6).permutation(3600)[np.array(graph_edges("grid-60x60", 3600))]
+    assert cheapest_order(bonds, 3600, 1 << 36) is None
+    monkeypatch.setattr(elimination_orders, "HOPELESS", 200)
+    with pytest.raises(AssertionError):
+        cheapest_order(bonds, 3600, 1 << 36)
+
+
+def thinned_tree(n, width, is_path):
+    """Return bonds of a graph of this width at most: each unit is joined to most of a clique of earlier ones."""
+    rng = np.random.default_rng(width)
+    cliques, bonds = [list(range(width))], list(itertools.combinations(range(width), 2))
+    for unit in range(width, n):
+        clique = cliques[-1 if is_path else rng.integers(len(cliques))]
+        bonds += [(i, unit) for i in clique]
+        cliques.append([*np.delete(clique, rng.integers(width)), unit])
+    return np.array(bonds)[rng.random(len(bonds)) < 0.7]
+
+
+@pytest.mark.parametrize("is_path", [True, False])
+def test_large_graphs_of_small_width_are_not_given_up(is_path):
+    """A sweep takes 2^300 operations for the second of them, and least degree 2^23."""
+    order = cheapest_order(thinned_tree(1500, 12, is_path), 1500, 1 << 28)
+    assert sorted(order) == list(range(1500))

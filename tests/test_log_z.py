@@ -10,7 +10,7 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_eval.config import LogZConfig
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
-from dvae_eval.log_z.checks import check_abrupt
+from dvae_eval.log_z.checks import check_abrupt, longer
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.renewal import promised_share
 from dvae_eval.machine import BipartiteMachine
@@ -433,3 +433,10 @@ def test_a_wrong_exchange_rule_is_rejected(monkeypatch):
     """Exchanges that are always accepted carry hot states to the cold end; torch lets the rule be replaced."""
     monkeypatch.setattr("dvae_eval.sampling.tempering.has_numba", lambda: False)
     assert tempered_distribution(lambda log_acceptance: log_acceptance * 0 + 1, 2) > 0.03
+
+
+def test_a_run_that_is_too_short_says_by_how_much():
+    assert "4 times as many sweeps" in longer(0.5, 2.0)
+    assert "1.9 times" in longer(3.212, 6.0)
+    assert "cannot be foretold" in longer(0.0, 2.0)
+    assert "times" not in longer(2.0, 2.0)

@@ -227,3 +227,17 @@ def test_without_a_limit_asked_for_the_search_does_not_hang_on_the_load():
     assert basins().lower_bound.value == patient.lower_bound.value
     # A limit that the user gave ends the search.
     assert not np.array_equal(basins(time_limit=30.0).means, patient.means)
+
+
+def test_slowness_of_a_sparse_machine_is_told_by_what_its_sweeps_take():
+    """Beside the larger figure for tables, a core of which others have half would pass for an idle one."""
+    rng = np.random.default_rng(0)
+    ends = np.array([(i, i + d) for i in range(1100) for d in (1, 2, 33) if i + d < 1100])
+    machine = machine_from_bonds(ends, rng.normal(size=len(ends)), rng.normal(size=1100))
+    run = TemperedRun(machine, LogZConfig(method="pt-bar", time_limit=5.0), clock=Clock(5.0, lambda: 0.0))
+    idle = run.sweep_seconds * tempered.share_of_sparse(run.reduced)
+    assert 0.2 * run.sweep_seconds < idle < 0.5 * run.sweep_seconds
+    run.spent.add(1000, 2000 * idle)
+    assert run.slowness == pytest.approx(2)
+    dense = BipartiteMachine.from_arrays(rng.normal(size=(30, 20)), np.zeros(30), np.zeros(20))
+    assert tempered.share_of_sparse(dense.reduced()) == 1

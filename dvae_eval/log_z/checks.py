@@ -37,7 +37,7 @@ Float = NDArray[np.float64]
 FALSE_ALARM = 1e-4
 # Annealing adds up many small differences in float32: a gap of so many nats is nothing.
 LEAST_GAP = 1e-5
-FEWEST_BLOCKS = 6.0
+FEWEST_TRIPS, FEWEST_BLOCKS = 2.0, 6.0
 # Nats of quadrature error beyond which the energy jumps between two rungs; a heuristic, see `check_abrupt`.
 ABRUPT = 0.3
 MORE = "use more --sweeps, or a smaller --precision"
@@ -71,15 +71,25 @@ def check_bridge(
         Replicates that started from given states, the last ones: `check_given_starts` is theirs.
     """
     rates = sums.statistic("exchange", start).mean((0, 1))
+    trips, blocks = float(np.mean(round_trips)), bar.independent_blocks
     return [
         _at_least("lowest exchange rate", float(rates.min()), 0.15, "use a higher --exchange-rate"),
         _at_least("lowest overlap of neighbours", float(bar.overlaps.min()), 0.05, "use a higher --exchange-rate"),
-        _at_least("round trips per replicate", float(np.mean(round_trips)), 2.0, MORE),
-        _at_least("independent blocks per replicate", bar.independent_blocks, FEWEST_BLOCKS, MORE),
+        _at_least("round trips per replicate", trips, FEWEST_TRIPS, longer(trips, FEWEST_TRIPS)),
+        _at_least("independent blocks per replicate", blocks, FEWEST_BLOCKS, longer(blocks, FEWEST_BLOCKS)),
         _at_most("halves of the run differ, in standard errors", _halves(bar), limit, MORE),
         _at_most("neighbours disagree on their ratio, in standard errors", _crooks(sums, start, bar), limit, MORE),
         _at_most("random and ordered starts differ, in standard errors", _starts(bar, n_given), limit, ORDERED),
     ]
+
+
+def longer(seen: float, needed: float) -> str:
+    """Return the remedy where a count that grows with the length of the run may be too small."""
+    if seen >= needed:
+        return MORE
+    if not seen:
+        return f"none so far: how many sweeps it takes cannot be foretold; {MORE}"
+    return f"at this pace it takes {round(needed / seen, 1):g} times as many sweeps, or more; {MORE}"
 
 
 ORDERED = (

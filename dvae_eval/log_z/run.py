@@ -17,7 +17,7 @@ from dvae_core.io.memory import require_memory
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
-from ..couplings import n_entries
+from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
@@ -79,6 +79,8 @@ WANTED_ITERATIONS, LEAST_ITERATIONS = 840, 120
 BOUND_SHARE, STATES_SHARE = 0.03, 0.03
 STATE_UNIT, STATE_BOND, TABLES_BOND = 1e-7, 3e-10, 8e-8
 FEWEST_KNOWN = 16  # given states, however long they take
+# Seconds of a sweep of a sparse machine on an idle core: for a unit, for a summed-out one more, and for a bond.
+SPARSE_UNIT, SPARSE_SUMMED, SPARSE_BOND = 5e-10, 6.6e-10, 5.4e-11
 # Between two looks at the clock, a share of the limit and seconds.
 LOOK_SHARE, LOOK_SECONDS = 0.005, 0.25
 # Chunks that a run within a limit is to make at the least, and the part of its sweeps before rates are looked at.
@@ -485,7 +487,8 @@ class TemperedRun:
     @property
     def slowness(self) -> float:
         """How much longer sweeps of a thread take than foretold; 1 at least, for what has not been measured."""
-        return max(1.0, self.spent.per_sweep * self.threads / self.sweep_seconds)
+        idle = self.sweep_seconds * share_of_sparse(self.reduced)
+        return max(1.0, self.spent.per_sweep * self.threads / idle)
 
     def weight_of_states(self) -> float:
         """Return log Σ p~ over the distinct states of all rungs here and now, and those given: at most log Z.
@@ -667,6 +670,19 @@ def seconds_per_sweep(reduced: Reduced) -> float:
     n_kept, n_summed = reduced.W.shape
     n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J) // 2)
     return float(1e-9 * (50 + 0.02 * n_bonds + 3 * (n_kept + n_summed)))
+
+
+def share_of_sparse(reduced: Reduced) -> float:
+    """Return which share of `seconds_per_sweep` a sweep takes on an idle core if tables are sparse; or else 1.
+
+    That one decides how long runs without a limit are: it stays as it was when sparse machines were swept slowly.
+    """
+    if is_full(reduced.W):
+        return 1.0
+    n_kept, n_summed = reduced.W.shape
+    n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J) / 2)
+    seconds = SPARSE_UNIT * (n_kept + n_summed) + SPARSE_SUMMED * n_summed + SPARSE_BOND * n_bonds
+    return min(1.0, float(seconds) / seconds_per_sweep(reduced))
 
 
 def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:

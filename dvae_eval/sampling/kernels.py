@@ -83,6 +83,22 @@ def _inner_loop(typingctx: Any) -> Any:
 inner_loop: Callable[[], None] = intrinsic(_inner_loop)
 
 
+def _inlined(typingctx: Any) -> Any:
+    """Say of the calling function that it becomes a part of those that call it.
+
+    A call with so many arrays takes as long as what it does to a hundred chains.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.function.attributes.add("alwaysinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+inlined: Callable[[], None] = intrinsic(_inlined)
+
+
 # --- arithmetic ---------------------------------------------------------------------------------------------
 
 
@@ -720,43 +736,55 @@ def temper_mixture(
 def add_neighbours(states: Any, indices: Any, couplings: Any, start: Any, stop: Any, field: Any) -> None:
     """Add the states of neighbours times their couplings to the field of one unit in every chain.
 
-    Four or eight at a time, because every pass reads and writes the field; stop - start is a multiple of 4.
+    Four or eight at a time, because every pass reads and writes the field; stop - start is a multiple of 4.  As
+    two loops, or with slices of couplings, it takes twice as long for few chains.
     """
-    inner_loop()
-    n = len(field)
-    for k in range(start, stop - 7, 8):
-        w, i = couplings[k : k + 8], indices[k : k + 8]
-        w0, w1, w2, w3, w4, w5, w6, w7 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]
-        s0, s1, s2, s3 = states[i[0]], states[i[1]], states[i[2]], states[i[3]]
-        s4, s5, s6, s7 = states[i[4]], states[i[5]], states[i[6]], states[i[7]]
-        for c in range(n):
-            half = (w0 * s0[c] + w1 * s1[c]) + (w2 * s2[c] + w3 * s3[c])
-            field[c] += half + ((w4 * s4[c] + w5 * s5[c]) + (w6 * s6[c] + w7 * s7[c]))
-    if (stop - start) % 8:
-        w, i = couplings[stop - 4 : stop], indices[stop - 4 : stop]
-        w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
-        s0, s1, s2, s3 = states[i[0]], states[i[1]], states[i[2]], states[i[3]]
-        for c in range(n):
-            field[c] += (w0 * s0[c] + w1 * s1[c]) + (w2 * s2[c] + w3 * s3[c])
+    inlined()
+    n, k = len(field), start
+    while k < stop:
+        w0, w1, w2, w3 = couplings[k], couplings[k + 1], couplings[k + 2], couplings[k + 3]
+        s0, s1 = states[indices[k]], states[indices[k + 1]]
+        s2, s3 = states[indices[k + 2]], states[indices[k + 3]]
+        if k + 8 <= stop:
+            w4, w5, w6, w7 = couplings[k + 4], couplings[k + 5], couplings[k + 6], couplings[k + 7]
+            s4, s5 = states[indices[k + 4]], states[indices[k + 5]]
+            s6, s7 = states[indices[k + 6]], states[indices[k + 7]]
+            for c in range(n):
+                half = (w0 * f32(s0[c]) + w1 * f32(s1[c])) + (w2 * f32(s2[c]) + w3 * f32(s3[c]))
+                rest = (w4 * f32(s4[c]) + w5 * f32(s5[c])) + (w6 * f32(s6[c]) + w7 * f32(s7[c]))
+                field[c] += half + rest
+            k += 8
+        else:
+            for c in range(n):
+                field[c] += (w0 * f32(s0[c]) + w1 * f32(s1[c])) + (w2 * f32(s2[c]) + w3 * f32(s3[c]))
+            k += 4
 
 
 @kernel()
-def draw_chains(random: Any, beta: Any, field: Any, base: Any, state: Any) -> None:
-    """Draw one unit in every chain; every chain has its own xoshiro128++, `random` has shape (4, n_chains)."""
-    inner_loop()
+def draw_chains(s0: Any, s1: Any, s2: Any, s3: Any, beta: Any, field: Any, base: Any, state: Any) -> None:
+    """Draw one unit in every chain; every chain has its own xoshiro128++, whose words are s0 to s3."""
+    inlined()
     for j in range(len(state)):
-        a, b, c, d = random[0, j], random[1, j], random[2, j], random[3, j]
+        a, b, c, d = s0[j], s1[j], s2[j], s3[j]
         number = u32(rotated(u32(a + d), 7) + a)
         shifted = u32(b << u32(9))
         c, d = u32(c ^ a), u32(d ^ b)
-        random[0, j], random[1, j] = u32(a ^ d), u32(b ^ c)
-        random[2, j], random[3, j] = u32(c ^ shifted), rotated(d, 11)
-        state[j] = f32(1) if bernoulli(base + beta[j] * field[j], number) else f32(0)
+        s0[j], s1[j], s2[j], s3[j] = u32(a ^ d), u32(b ^ c), u32(c ^ shifted), rotated(d, 11)
+        state[j] = bernoulli(base + beta[j] * field[j], number)
+
+
+@kernel()
+def draw_summed(s0: Any, s1: Any, s2: Any, s3: Any, beta: Any, fields: Any, base: Any, states: Any) -> None:
+    """Draw the summed-out units one after another."""
+    inner_loop()
+    for j in range(len(fields)):
+        draw_chains(s0, s1, s2, s3, beta, fields[j], base[j], states[j])
 
 
 @kernel()
 def fill(value: Any, field: Any) -> None:
     """Write one value everywhere."""
+    inlined()
     for c in range(len(field)):
         field[c] = value
 
@@ -764,14 +792,17 @@ def fill(value: Any, field: Any) -> None:
 @kernel()
 def add_where_on(state: Any, field: Any, slope: Any) -> None:
     """Add a unit's field to `slope` in the chains where it is on."""
-    inner_loop()
+    inlined()
     for c in range(len(state)):
-        slope[c] += f64(state[c] * field[c])
+        slope[c] += f64(f32(state[c]) * field[c])
 
 
 @kernel()
 def sweep_kept(
-    random: Any,
+    s0: Any,
+    s1: Any,
+    s2: Any,
+    s3: Any,
     beta: Any,
     states: Any,
     n_summed: Any,
@@ -781,6 +812,7 @@ def sweep_kept(
     middles: Any,
     indices: Any,
     couplings: Any,
+    earlier: Any,
     field: Any,
     slope: Any,
 ) -> None:
@@ -789,7 +821,7 @@ def sweep_kept(
     A unit's earlier kept neighbours stand before `middles`: v'Jv / 2 + b'v is the sum of their part of the fields
     of the units that are on.
     """
-    earlier = np.empty_like(field)
+    inner_loop()
     fill(0.0, slope)
     for i in range(n_summed, len(states)):
         fill(own[i], earlier)
@@ -797,7 +829,7 @@ def sweep_kept(
         for c in range(len(field)):
             field[c] = earlier[c]
         add_neighbours(states, indices, couplings, middles[i], starts[i + 1], field)
-        draw_chains(random, beta, field, base[i], states[i])
+        draw_chains(s0, s1, s2, s3, beta, field, base[i], states[i])
         add_where_on(states[i], earlier, slope)
 
 
@@ -816,7 +848,7 @@ def reduced_unit(
     product_down: Any,
 ) -> None:
     """Add one summed-out unit to the works of every chain; see `reduced_rows`."""
-    inner_loop()
+    inlined()
     for c in range(len(field)):
         g = field[c]
         x = base + beta[c] * g
@@ -857,6 +889,7 @@ def reduced_chains(
 @kernel()
 def joint_chains(fields: Any, states: Any, slope: Any) -> None:
     """Add what the summed-out units contribute to d log p(v, h) / dβ."""
+    inner_loop()
     for j in range(len(fields)):
         add_where_on(states[j], fields[j], slope)
 
@@ -864,6 +897,7 @@ def joint_chains(fields: Any, states: Any, slope: Any) -> None:
 @kernel()
 def summed_fields(states: Any, own: Any, starts: Any, indices: Any, couplings: Any, fields: Any) -> None:
     """Write the fields of the summed-out units in every chain, shape (n_summed, n_chains)."""
+    inner_loop()
     for j in range(len(fields)):
         fill(own[j], fields[j])
         add_neighbours(states, indices, couplings, starts[j], starts[j + 1], fields[j])
@@ -899,23 +933,27 @@ def temper_sparse(
     ----------
     own, base : float32, shape (n_summed + n_kept,)
         Biases above the base's, and the base's; the summed-out units come first.
-    starts, middles, indices, couplings : int64, int64, int64, float32
+    starts, middles, indices, couplings : int64, int64, uint64, float32
         Neighbours of unit i are `indices[starts[i] : starts[i + 1]]`; see `sweep_kept` for `middles`.
-    states : float32, shape (n_summed + n_kept, n_chains)
-        n_chains may exceed the number of replicas: what is left over is drawn at β = 0 and counts for nothing.
+    states : uint8, shape (n_summed + n_kept, n_chains)
+        0 or 1; bytes, because what is read from memory limits the speed.  n_chains may exceed the number of
+        replicas: what is left over is drawn at β = 0 and counts for nothing.
     random : uint32, shape (4, n_chains)
     """
     n_chains = states.shape[1]
     forward, reverse, energies = works[0], works[1], works[2]
-    fields, field = np.empty((n_summed, n_chains), f32), np.empty(n_chains, f32)
+    fields, field, earlier = np.empty((n_summed, n_chains), f32), np.empty(n_chains, f32), np.empty(n_chains, f32)
+    s0, s1, s2, s3 = random[0], random[1], random[2], random[3]
     beta, up, down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
     slope, rise, fall = np.empty(n_chains), np.empty(n_chains), np.empty(n_chains)
     place(betas, rungs, beta, up, down)
     summed_fields(states, own, starts, indices, couplings, fields)
     for i in range(n):
-        for j in range(n_summed):
-            draw_chains(random, beta, fields[j], base[j], states[j])
-        sweep_kept(random, beta, states, n_summed, own, base, starts, middles, indices, couplings, field, slope)
+        draw_summed(s0, s1, s2, s3, beta, fields, base, states)
+        sweep_kept(
+            *(s0, s1, s2, s3, beta, states, n_summed, own, base),
+            *(starts, middles, indices, couplings, earlier, field, slope),
+        )
         summed_fields(states, own, starts, indices, couplings, fields)
         if mode == GIBBS_ONLY:
             continue

@@ -27,8 +27,9 @@ Bits = NDArray[np.uint8]
 
 # An RBM with fewer couplings than this share of all pairs is swept neighbour by neighbour.
 DENSE_FILL = 0.1
-# Chains in one task: enough to share a table while it is in cache; a sparse machine's states must fit there, too.
-MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**19
+# Chains in one task: enough to share a table while it is in cache; a sparse machine's states, so many bytes, must
+# fit there, too.
+MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
 # Rows of a matrix that are added in one pass.
 ROWS = 4 * kernels.PASS
 # A field that no state has: units that only fill up a row are never on.
@@ -168,7 +169,7 @@ class SparseModel:
         self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
         # Each list is filled up to a multiple of 4 with couplings of 0 to unit 0.
         where = np.arange(len(order)) + np.repeat(ends[:-1] - np.cumsum(lengths) + lengths, lengths)
-        self.indices, self.couplings = np.zeros(ends[-1], np.int64), np.zeros(ends[-1], np.float32)
+        self.indices, self.couplings = np.zeros(ends[-1], np.uint64), np.zeros(ends[-1], np.float32)
         self.indices[where], self.couplings[where] = neighbour[order], coupling[order]
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
@@ -194,7 +195,7 @@ class SparseChains:
         self.model, self.shape = model, v.shape[:2]
         self.n_chains = v.shape[0] * v.shape[1]
         n_lanes = _round_up(self.n_chains, 16)
-        self.states = np.zeros((model.n_summed + model.n_kept, n_lanes), np.float32)
+        self.states = np.zeros((model.n_summed + model.n_kept, n_lanes), np.uint8)
         self.lanes = np.zeros((4, n_lanes), np.uint32)
         self.v = v
         self.random = _streams(generators, v.shape[1])
@@ -203,7 +204,7 @@ class SparseChains:
     def v(self) -> Bits:
         """States of the kept units, replica by replica."""
         kept = self.states[self.model.n_summed :, : self.n_chains]
-        return np.ascontiguousarray(kept.T, np.uint8).reshape(*self.shape, -1)
+        return np.ascontiguousarray(kept.T).reshape(*self.shape, -1)
 
     @v.setter
     def v(self, v: Bits) -> None:
