@@ -95,11 +95,15 @@ class BipartiteMachine:
         A `scipy.sparse.csr_array` where it is large and has few entries that are not zero.
     b_left, b_right : float64, shape (n_left,), (n_right,)
         In nats.
+    order : int, shape (n_units,), optional
+        The number of each unit, those on the left first, among the units that the machine was made of; None
+        where that is their order.
     """
 
     W: Table
     b_left: Float
     b_right: Float
+    order: NDArray[np.intp] | None = field(default=None, repr=False, compare=False)
     _digests: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
@@ -324,7 +328,7 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     place[left], place[right], is_left[left] = np.arange(len(left)), np.arange(len(right)), True
     rows, columns = place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]
     W = _table((len(left), len(right)), rows, columns, values)
-    return BipartiteMachine(W, biases[left], biases[right])
+    return BipartiteMachine(W, biases[left], biases[right], np.concatenate((left, right)).astype(np.intp))
 
 
 def check_units(n: int) -> None:

@@ -136,7 +136,9 @@ def _sum_out(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
     return table, p
 
 
-def _backward(steps: list[Step], conditionals: list[Float]) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
+def _backward(
+    steps: list[Step], conditionals: list[Float]
+) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
     """Return <z_i> of the units in `steps`, and <z_i z_j> of their bonds, i < j."""
     of_scope: dict[int, Float] = {k: np.ones(()) for k, step in enumerate(steps) if not step.scope}
     units: dict[int, float] = {}

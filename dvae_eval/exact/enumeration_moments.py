@@ -24,7 +24,7 @@ Tick = Callable[[int, int], None]
 CHUNK_VALUES = 1 << 17  # fields at a time: they stay in a core's own cache
 TOGETHER = 64  # chunks whose sums may wait at a time
 # Seconds on one core for a field, for a product in the tables of pairs, and for a state.
-FIELD, PRODUCT, STATE, CORES = 12e-9, 0.3e-9, 60e-9, 2
+FIELD, PRODUCT, STATE, CORES = 60e-9, 0.3e-9, 60e-9, 2
 MAX_KEPT = 32
 
 

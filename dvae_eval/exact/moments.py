@@ -52,5 +52,7 @@ def mixture_of(parts: Sequence[Moments]) -> Moments:
     means = np.array([part.mean for part in parts])
     mean = float(w @ means)
     variance = float(w @ ([part.variance for part in parts] + (means - mean) ** 2))
-    units, pairs = (sum(x * getattr(p, name) for x, p in zip(w, parts, strict=True)) for name in ("units", "pairs"))
+    units, pairs = (
+        sum(x * getattr(p, name) for x, p in zip(w, parts, strict=True)) for name in ("units", "pairs")
+    )
     return Moments(log_z, mean, variance, np.asarray(units), np.asarray(pairs))

@@ -25,6 +25,7 @@ __all__ = ["MomentsPlan", "moments_plan"]
 
 Progress = Callable[[int, int], None]
 
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Units, bonds by their numbers among all, a route, its predicted seconds, and what it takes."""
@@ -71,13 +72,13 @@ class MomentsPlan:
             moments = part.moments(beta, progress, threads)
             units[part.units], pairs[part.bonds] = moments.units, moments.pairs
             found.append(moments)
-        log_z, mean, variance = (math.fsum(getattr(m, name) for m in found) for name in ("log_z", "mean", "variance"))
+        log_z, mean, variance = (
+            math.fsum(getattr(m, name) for m in found) for name in ("log_z", "mean", "variance")
+        )
         return Moments(log_z, mean, variance, units, pairs)
 
 
-def moments_plan(
-    machine: Machine, max_seconds: float = math.inf, search_seconds: float = math.inf
-) -> MomentsPlan:
+def moments_plan(machine: Machine, max_seconds: float = math.inf, search_seconds: float = math.inf) -> MomentsPlan:
     """Return how the moments of a machine can be had exactly, whether or not it takes too long.
 
     Parameters
@@ -107,7 +108,9 @@ def moments_plan(
 def _alone(units: Index, biases: Float) -> _Part:
     """Return the part of all units without bonds."""
     own = biases[units]
-    return _Part(units, np.empty(0, np.int64), "independent units", 0.0, lambda beta, *_: of_independent(own, beta))
+    return _Part(
+        units, np.empty(0, np.int64), "independent units", 0.0, lambda beta, *_: of_independent(own, beta)
+    )
 
 
 def _part(

@@ -46,6 +46,7 @@ __all__ = [
     "estimate_by_tempering",
     "estimate_exactly",
     "search_seconds",
+    "tempered",
     "time_limit",
 ]
 
@@ -181,6 +182,15 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     if task.config.sandwich:
         estimate = _bracketed(run, estimate, task.progress)
     return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+
+
+def tempered(run: TemperedRun, task: LogZTask) -> Estimate:
+    """Bring a run from the uniform reference to its end, and return its estimate with checks."""
+    with task.clock.paused():
+        run.compile_kernels()
+    _adapt_or_resume(run, task)
+    _advance(run, task, _reserve(run, task))
+    return _looked_into(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
