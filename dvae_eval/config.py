@@ -120,7 +120,7 @@ class ObservablesConfig:
 
     betas: tuple[float, ...] = option(
         (1.0,),
-        "Inverse temperatures, such as 0.5,1,2 or 0.1:2:20 (start:stop:count); 1 is always among them. [default: 1]",
+        "Inverse temperatures, such as 0.5,1,2 or 0.1:2:20 (start:stop:count); 1 is always one. [default: 1]",
         min=0.0,
         max=1e6,
         parse=betas_of,

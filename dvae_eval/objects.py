@@ -80,7 +80,7 @@ def machine_from_spins(
 
 
 def machine_from_bqm(model: Any, *, beta: float = 1.0) -> tuple[Machine, float]:
-    """Return the machine of p(x) ∝ exp(-β E(x)), E the energy of a BinaryQuadraticModel of dimod, and its constant.
+    """Return the machine of p(x) ∝ exp(-β E(x)), E being the energy of a model of dimod, and its constant.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def machine_from_networkx(
     Parameters
     ----------
     graph : networkx.Graph
-        Undirected; a weight on each edge (`weight`, `J` or `bias`), a bias on a node that has one (`bias`, `b`, `h`
-        or `weight`).  Units keep the order of the nodes.
+        Undirected; a weight on each edge (`weight`, `J` or `bias`), a bias on a node that has one (`bias`, `b`,
+        `h` or `weight`).  Units keep the order of the nodes.
     units : str
         `01`, or `pm1` for spins.
     beta, sign

@@ -312,8 +312,8 @@ class ObservablesResult(Result):
     correlations, correlations_std_err : list of float
         <x_i x_j> - <x_i><x_j> of every bond at β = 1.
     along_beta : dict of str to list
-        `beta` and, for each of these, all the above but `bonds` under the same names: numbers, or lists of those of
-        units and bonds.
+        `beta` and, for each of these, all the above but `bonds` under the same names: numbers, or lists of those
+        of units and bonds.
     method : str
         `exact` or `pt`.
     """

@@ -102,7 +102,8 @@ def _forward(
         else:
             total += table
         meter.add(2 << len(step.scope))
-    return (*total.tolist(), conditionals)
+    value, slope, curvature = total.tolist()
+    return value, slope, curvature, conditionals
 
 
 def _with_derivatives(beta: float, values: Float) -> Float:

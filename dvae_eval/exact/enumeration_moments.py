@@ -21,10 +21,11 @@ from .moments import Moments
 __all__ = ["MAX_KEPT", "EnumeratedMoments"]
 
 Tick = Callable[[int, int], None]
-CHUNK_VALUES = 1 << 17  # fields at a time: they stay in a core's own cache
-TOGETHER = 64  # chunks whose sums may wait at a time
-# Seconds on one core for a field, for a product in the tables of pairs, and for a state.
-FIELD, PRODUCT, STATE, CORES = 60e-9, 0.3e-9, 60e-9, 2
+# Up to so many values plain NumPy is done before a compiled kernel is loaded.
+PLAIN_VALUES = 1 << 17
+CHUNK, TOGETHER = 1 << 12, 64  # states that are added up by themselves; chunks whose sums may wait at a time
+# Seconds on one core for a field and its exponential, for a product, and for a state.
+FIELD, PRODUCT, STATE, CORES = 12e-9, 0.4e-9, 50e-9, 2
 MAX_KEPT = 32
 
 
@@ -60,29 +61,47 @@ class EnumeratedMoments:
         rows = np.zeros((len(kept), n))
         rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
         summed = np.flatnonzero(place < 0)
-        return cls(kept, summed, rows[:, summed], rows[:, kept], biases, bonds)
+        W, J = (np.ascontiguousarray(rows[:, units]) for units in (summed, kept))
+        return cls(kept, summed, W, J, biases, bonds)
 
     @property
     def seconds(self) -> float:
         """Predicted time on two cores."""
         n_kept, n_summed = self.W.shape
-        a_state = STATE + n_summed * (FIELD + PRODUCT * n_kept) + PRODUCT * n_kept**2
-        return a_state * 2.0**n_kept / CORES
+        n_units = n_kept + n_summed
+        a_state = STATE + n_summed * FIELD + PRODUCT * n_kept * n_units
+        return float(a_state * 2.0**n_kept / CORES)
 
     def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
         """Return the moments at β, the same bits for any number of threads."""
         n_states = 1 << len(self.kept)
-        size = max(1, min(n_states, CHUNK_VALUES // len(self.biases)))
-        starts, total = range(0, n_states, size), None
+        if n_states * len(self.biases) <= PLAIN_VALUES:
+            return self._moments(self._sums(0, n_states, beta))
+        starts, total = range(0, n_states, CHUNK), None
         with ThreadPoolExecutor(threads or available_cores()) as pool:
             for first in range(0, len(starts), TOGETHER):
                 some = starts[first : first + TOGETHER]
-                for sums in pool.map(lambda start: self._sums(start, min(n_states, start + size), beta), some):
+                for sums in pool.map(lambda start: self._compiled_sums(start, start + CHUNK, beta), some):
                     total = sums if total is None else total.plus(sums)
                 if progress:
-                    progress(min(n_states, some[-1] + size), n_states)
+                    progress(min(n_states, some[-1] + CHUNK), n_states)
         assert total is not None
         return self._moments(total)
+
+    def _compiled_sums(self, start: int, stop: int, beta: float) -> _Sums:
+        """Return the sums over the states of these numbers."""
+        from .moments_kernel import add_states  # here, since numba takes its time to load
+
+        n_kept, n_units = len(self.kept), len(self.biases)
+        sums, room = np.array([-math.inf, 0.0, 0.0, 0.0]), np.empty(n_units)
+        units, pairs = np.zeros(n_units), np.zeros((n_kept, n_units))
+        order = np.concatenate((self.kept, self.summed))
+        b, c = self.biases[self.kept], self.biases[self.summed]
+        stop = min(stop, 1 << n_kept)
+        add_states(start, stop, beta, self.W, self.J, b, c, sums, room, units, pairs)
+        in_order = np.empty_like(units), np.empty_like(pairs)
+        in_order[0][order], in_order[1][:, order] = units, pairs
+        return _Sums(*sums.tolist(), *in_order)
 
     def _sums(self, start: int, stop: int, beta: float) -> _Sums:
         """Return the sums over the states of these numbers."""

@@ -284,7 +284,7 @@ class _View:
 
 
 def _of_reduced(machine: Machine) -> Index:
-    """Return for every unit of `Machine.reduced` its number in the machine, the left side of an RBM coming first."""
+    """Return for every unit of `Machine.reduced` its number in the machine, whose left side comes first."""
     if not isinstance(machine, BipartiteMachine):
         return np.concatenate((*machine.classes[1:], machine.classes[0])).astype(np.int64)
     left, right = np.split(np.arange(machine.n_units), [machine.n_left])

@@ -76,7 +76,7 @@ class ObservingRun(TemperedRun):
     @property
     def _observed(self) -> Float:
         """The β that are asked for, of the scaled machine."""
-        return self.observed_betas / self.observed_betas[-1]
+        return np.asarray(self.observed_betas / self.observed_betas[-1])
 
     @property
     def precision(self) -> float:
