@@ -115,7 +115,9 @@ class BipartiteMachine:
         DataError
             If the shapes do not fit together, a side is empty, or a number is complex, nan or infinite.
         """
-        w, left, right = (real_array(name, a) for name, a in (("W", W), ("b_left", b_left), ("b_right", b_right)))
+        is_sparse = hasattr(W, "tocoo")
+        w = _rows_of("W", W) if is_sparse else real_array("W", W)
+        left, right = (real_array(name, a) for name, a in (("b_left", b_left), ("b_right", b_right)))
         if w.ndim != 2 or 0 in w.shape:
             raise DataError(f"W has shape {w.shape}; give (n_left, n_right), both at least 1")
         for name, bias, n in (("b_left", left, w.shape[0]), ("b_right", right, w.shape[1])):
@@ -123,7 +125,7 @@ class BipartiteMachine:
                 raise DataError(
                     f"{name} has shape {bias.shape}, W has shape {w.shape}; give {name} of shape ({n},)"
                 )
-        return cls(compact(w), left, right)
+        return cls(w if is_sparse else compact(w), left, right)
 
     @property
     def n_left(self) -> int:
@@ -260,6 +262,15 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
         raise DataError(f"b has shape {biases.shape}, J has shape {couplings.shape}; give b of shape (n_units,)")
     row, column = np.nonzero(couplings)
     return machine_from_bonds(*pairs_once(row, column, couplings[row, column]), biases)
+
+
+def _rows_of(name: str, matrix: Any) -> Table:
+    """Return the table of a matrix of scipy.sparse, which is made an array only where it is small or full."""
+    found = matrix.tocoo()
+    if found.ndim != 2:
+        return np.empty(found.shape)
+    found.sum_duplicates()
+    return _table(found.shape, found.row, found.col, real_array(name, found.data))
 
 
 def _log_z_of_independent(b: Float) -> float:

@@ -95,7 +95,7 @@ def machine_from_bqm(model: Any, *, beta: float = 1.0) -> tuple[Machine, float]:
     DataError
         If its variables are of another kind, or its numbers are no machine.
     """
-    return _from_quadratic_model(model, -_factor(beta, -1))
+    return _from_quadratic_model(model, _factor(beta, -1))
 
 
 def machine_from_networkx(

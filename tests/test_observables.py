@@ -56,13 +56,13 @@ def truth(J, b, beta, values=(0, 1), constant=0.0):
     }
 
 
-def general(n, share, scale=0.8):
-    return np.triu(RNG.normal(size=(n, n)) * (RNG.random((n, n)) < share), 1) * scale, RNG.normal(size=n) * 0.5
+def general(n, share, scale=0.8, rng=RNG):
+    return np.triu(rng.normal(size=(n, n)) * (rng.random((n, n)) < share), 1) * scale, rng.normal(size=n) * 0.5
 
 
-def bipartite(n_left, n_right):
+def bipartite(n_left, n_right, rng=RNG):
     """Return (W, b_left, b_right), and the same machine as (J, b)."""
-    W, left, right = RNG.normal(size=(n_left, n_right)), RNG.normal(size=n_left), RNG.normal(size=n_right)
+    W, left, right = (rng.normal(size=shape) for shape in ((n_left, n_right), n_left, n_right))
     J = np.zeros((n_left + n_right,) * 2)
     J[:n_left, n_left:] = W
     return (W, left, right), (J, np.concatenate((left, right)))
@@ -83,7 +83,7 @@ def deviations(result, k, true):
     return {name: np.abs(np.array(result.along_beta[name][k]) - true[name]).max(initial=0) for name in NAMES}
 
 
-# --- exactly ------------------------------------------------------------------------------------------------------
+# --- exactly ----------------------------------------------------------------------------------------------------
 
 GLASS = general(20, 1.0, 6.0)  # whose basins 20 sweeps do not weigh
 MACHINES = {
@@ -156,7 +156,7 @@ def kaufman(n, K):
         def log_z(beta):
             K_ = mpmath.mpf(K) * beta
             c = mpmath.cosh(2 * K_) * mpmath.coth(2 * K_)
-            gamma = [mpmath.acosh(c - mpmath.cos(mpmath.pi * l / n)) for l in range(1, 2 * n)]
+            gamma = [mpmath.acosh(c - mpmath.cos(mpmath.pi * k / n)) for k in range(1, 2 * n)]
             gamma = [2 * K_ + mpmath.log(mpmath.tanh(K_)), *gamma]
             parts = [[f(n * g / 2) * 2 for g in gamma[s::2]] for s in (1, 0) for f in (mpmath.cosh, mpmath.sinh)]
             total = sum(mpmath.fprod(part) for part in parts)
@@ -203,6 +203,18 @@ def test_moments_do_not_hang_on_threads():
     assert one.along_beta == two.along_beta
 
 
+def test_compiled_and_plain_enumeration_agree():
+    """They share no line: the plain one is of NumPy, for few states."""
+    bonds = np.array(list(itertools.product(range(10), range(10, 22))))
+    machine = EnumeratedMoments.of(bonds, 3 * RNG.normal(size=120), RNG.normal(size=22), np.arange(10))
+    for beta in BETAS:
+        one, other = (machine._moments(sums(0, 1 << 10, beta)) for sums in (machine._sums, machine._compiled_sums))
+        for field in dataclasses.fields(one):
+            assert np.abs(getattr(one, field.name) - getattr(other, field.name)).max() < 1e-10
+    in_parts = machine._compiled_sums(0, 700, 1.0).plus(machine._compiled_sums(700, 1 << 10, 1.0))
+    assert abs(machine._moments(in_parts).variance - machine.moments(1.0).variance) < 1e-10
+
+
 def test_what_takes_too_long_is_tempered_or_refused(monkeypatch):
     monkeypatch.setattr(module, "AUTO_SECONDS", 0.0)
     monkeypatch.setattr(module, "EXACT_SECONDS", 0.0)
@@ -220,7 +232,7 @@ def test_a_part_that_cannot_be_had_exactly_needs_no_time():
     assert math.isinf(moments_plan(machine, 60.0).seconds)
 
 
-# --- by tempering -------------------------------------------------------------------------------------------------
+# --- by tempering -----------------------------------------------------------------------------------------------
 
 # Of 25 seeds, t = (estimate - exact) / error has 31 degrees of freedom and a mean square of 31/29 on average; its
 # limits are those of chi squared: a sound estimator fails one of the ten tests with probability 1e-4 at the most.
@@ -231,8 +243,9 @@ HIGH, LOW = (float(stats.chi2.ppf(q, SEEDS) / SEEDS * 31 / 29) for q in (1 - PER
 @pytest.fixture(scope="module")
 def many():
     """Return results of many seeds, and the truth, of a general machine of spins and of an RBM."""
-    J, h = general(9, 0.6, 0.5)
-    arrays, (W, b) = bipartite(5, 6)
+    rng = np.random.default_rng(5)
+    J, h = general(9, 0.6, 0.5, rng)
+    arrays, (W, b) = bipartite(5, 6, rng)
     how = {"method": "pt", "betas": (0.5, 1.0, 1.5), "n_sweeps": 240}
     found = {}
     for name, model, units, true in (("spins", (J, h), "pm1", (J, h)), ("rbm", arrays, "01", (W, b))):
@@ -286,6 +299,16 @@ BROKEN = {
 }
 
 
+def test_what_never_changes_is_not_known_without_error():
+    """A field of 30 holds a unit at 1 but for 1e-13: no state of the run has it at 0, and none may be the last."""
+    W, left, right = bipartite(4, 5, np.random.default_rng(2))[0]
+    left[2] = 30
+    result = estimate_observables((W, left, right), method="pt", n_sweeps=200)
+    assert result.unit_means[2] == 1
+    assert min(result.unit_means_std_err) > 0
+    assert min(result.correlations_std_err) > 0
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_estimators_are_seen(many, name):
     squares = [mean_squares(*many[kind][:1], many[kind][1][1], 1, BROKEN[name]) for kind in many]
@@ -300,7 +323,7 @@ def test_sound_runs_are_trusted(many):
 
 
 def test_units_alone_and_order_survive_tempering():
-    """Units without a bond on either side, which change the smaller side; names of units stay with their values."""
+    """Units without a bond on either side, which change the smaller side: values stay with their units."""
     W, left, right = RNG.normal(size=(6, 5)), RNG.normal(size=6) * 2, RNG.normal(size=5) * 2
     W[[1, 4]] = W[:, 3] = 0
     exact, found = (
@@ -371,7 +394,7 @@ def test_the_jackknife_removes_the_bias_of_a_variance():
     assert 0.5 < (error**2).mean() / found.var() < 2
 
 
-# --- results, command line, figure --------------------------------------------------------------------------------
+# --- results, command line, figure ------------------------------------------------------------------------------
 
 
 @pytest.fixture

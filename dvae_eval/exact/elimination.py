@@ -215,6 +215,7 @@ class Meter:
         self.done = self.told = 0
 
     def add(self, entries: int) -> None:
+        """Count entries that are done."""
         self.done += entries
         if self.progress and self.done - self.told >= self.total / 1000:
             self.told = self.done

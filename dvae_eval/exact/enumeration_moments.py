@@ -101,7 +101,8 @@ class EnumeratedMoments:
         add_states(start, stop, beta, self.W, self.J, b, c, sums, room, units, pairs)
         in_order = np.empty_like(units), np.empty_like(pairs)
         in_order[0][order], in_order[1][:, order] = units, pairs
-        return _Sums(*sums.tolist(), *in_order)
+        top, weight, mean, inner = sums.tolist()
+        return _Sums(top, weight, mean, inner, *in_order)
 
     def _sums(self, start: int, stop: int, beta: float) -> _Sums:
         """Return the sums over the states of these numbers."""

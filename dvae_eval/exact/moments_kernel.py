@@ -58,7 +58,8 @@ def add_states(
     W, J, b, c : float64
         Of the machine; kept units first.
     sums : float64, shape (4,)
-        top, and Σ w, the mean of A, and Σ w (variance given v + (A - mean)^2), w = p / e^top: -inf and zeros before.
+        top, Σ w with w = p / e^top, the mean of A, and Σ w (variance given v + (A - mean)^2); -inf and zeros at
+        first.
     z : float64, shape (n_units,)
         Room for a state and its probabilities.
     units, pairs : float64, shape (n_units,), (n_kept, n_units)

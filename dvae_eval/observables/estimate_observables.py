@@ -35,6 +35,7 @@ from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.resume import ResumeFile
+from .averages import Averages
 from .checks import check_energies
 from .jackknife import jackknife, std_errs
 from .run import ObservingRun
@@ -44,6 +45,7 @@ __all__ = ["estimate_observables"]
 # Predicted seconds, for all β together, up to which the exact route is taken by itself, or may be asked for.
 AUTO_SECONDS, EXACT_SECONDS = 120.0, 3600.0
 EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit
+FROZEN = 1e-13  # a spread that is rounding alone
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 SCALARS = ("log_z", "energy", "specific_heat", "entropy", "magnetisation")
 ARRAYS = ("unit_means", "correlations")
@@ -403,9 +405,7 @@ def _of_units(run: ObservingRun, view: _View, alone: Moments, k: int) -> dict[st
     """Return magnetisation, means of units and correlations at the k-th β."""
     seen = run.averages
     units, pairs = seen.units[k] / seen.n_seen, seen.pairs[k] / seen.n_seen
-    # A unit that never changed may do so in the next state: no error is less than what one state would make.
-    least = 1 / (seen.n_replicates * seen.n_seen)
-    errors = np.concatenate((np.maximum(std_errs(units), least), np.zeros(len(alone.units))))
+    errors = np.concatenate((_unless_frozen(std_errs(units), seen), np.zeros(len(alone.units))))
     every = np.concatenate((units.mean(0), alone.units))
     i, j = view.ends.T
     correlations, their_errors = jackknife(
@@ -417,8 +417,13 @@ def _of_units(run: ObservingRun, view: _View, alone: Moments, k: int) -> dict[st
     return {
         "magnetisation": (magnetisation, scale * std_errs(of_replicates)),
         "unit_means": (view.told(every[view.order]), scale * errors[view.order]),
-        "correlations": (scale**2 * correlations, scale**2 * np.maximum(their_errors, least)),
+        "correlations": (scale**2 * correlations, scale**2 * _unless_frozen(their_errors, seen)),
     }
+
+
+def _unless_frozen(errors: Float, seen: Averages) -> Float:
+    """Return standard errors; of what never changed, that of a change in a single state: it may be the next."""
+    return np.where(errors > FROZEN, errors, 1 / (seen.n_replicates * seen.n_seen))
 
 
 def _log_z(run: ObservingRun, k: int) -> tuple[float, Float, float]:
