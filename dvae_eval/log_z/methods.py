@@ -45,8 +45,8 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_by_tempering",
     "estimate_exactly",
+    "estimate_of_run",
     "search_seconds",
-    "tempered",
     "time_limit",
 ]
 
@@ -184,7 +184,7 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
 
 
-def tempered(run: TemperedRun, task: LogZTask) -> Estimate:
+def estimate_of_run(run: TemperedRun, task: LogZTask) -> Estimate:
     """Bring a run from the uniform reference to its end, and return its estimate with checks."""
     with task.clock.paused():
         run.compile_kernels()

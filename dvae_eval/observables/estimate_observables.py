@@ -27,7 +27,7 @@ from ..couplings import used
 from ..exact.moments import Moments, of_independent
 from ..exact.moments_plan import MomentsPlan, moments_plan
 from ..log_z.bar import influence_up_to
-from ..log_z.methods import LogZTask, ProgressCallback, tempered, time_limit
+from ..log_z.methods import LogZTask, ProgressCallback, estimate_of_run, time_limit
 from ..machine import BipartiteMachine, Machine
 from ..objects import machine_from_object, units_of_object
 from ..results import Check, ObservablesResult
@@ -285,20 +285,6 @@ class _View:
         return 2 * means - 1 if self.is_spin else means
 
 
-def _of_reduced(machine: Machine) -> Index:
-    """Return for every unit of `Machine.reduced` its number in the machine, whose left side comes first."""
-    if not isinstance(machine, BipartiteMachine):
-        return np.concatenate((*machine.classes[1:], machine.classes[0])).astype(np.int64)
-    left, right = np.split(np.arange(machine.n_units), [machine.n_left])
-    return np.concatenate((left, right) if machine.n_left <= machine.n_right else (right, left))
-
-
-def _of_model(machine: Machine) -> Index:
-    """Return for every unit of a machine its number in the model that the machine was made of."""
-    order = machine.order if isinstance(machine, BipartiteMachine) else None
-    return np.arange(machine.n_units) if order is None else order.astype(np.int64)
-
-
 def _fields(points: Sequence[_Point], betas: Sequence[float]) -> dict[str, Any]:
     """Return the result's fields: values at β = 1, and along β."""
     along: dict[str, list[Any]] = {"beta": list(betas)}
@@ -319,7 +305,7 @@ def _exactly(
 ) -> _Found:
     """Return exact observables."""
     ends = machine.reduced().bonds()[0].astype(np.int64)
-    view = _View.of(_of_model(machine)[_of_reduced(machine)], ends, constant, is_spin)
+    view = _View.of(machine.reduced_units(), ends, constant, is_spin)
     view = view if config.correlations else view.without_bonds()
     points = []
     for k, beta in enumerate(config.betas, 1):
@@ -345,7 +331,7 @@ def _by_tempering(
     settings = {"model": machine.sha256, "constant": constant, "device": how.device, "version": __version__}
     store = ResumeFile(how.partial, settings | dataclasses.asdict(config)) if how.partial else None
     task = LogZTask(run.machine, log_z_config, *where, how.progress, store, offset=offset, clock=how.clock)
-    estimate = tempered(run, task)
+    estimate = estimate_of_run(run, task)
     run.finish_averages()
     view = _View.of(parts.numbers, run.averages.bonds, constant, is_spin)
     energies = run.sums.energies_of_replicates(run.first_block)[..., run.observed_rungs]
@@ -376,12 +362,15 @@ class _Parts:
         """Return the parts of a machine."""
         coupled, _ = machine.without_isolated_units()
         assert coupled is not None  # or else all is exact
+        if coupled is machine:
+            return cls(machine, np.empty(0), machine.reduced_units())
         if isinstance(machine, BipartiteMachine):
             mask, biases = np.concatenate(used(machine.W)), np.concatenate((machine.b_left, machine.b_right))
         else:
             mask, biases = np.logical_or(*used(machine.J)), machine.b
-        numbers = np.concatenate((np.flatnonzero(mask)[_of_reduced(coupled)], np.flatnonzero(~mask)))
-        return cls(coupled, biases[~mask], _of_model(machine)[numbers])
+        numbers = np.concatenate((np.flatnonzero(mask)[coupled.reduced_units()], np.flatnonzero(~mask)))
+        order = machine.order if isinstance(machine, BipartiteMachine) else None
+        return cls(coupled, biases[~mask], numbers if order is None else order[numbers])
 
 
 def _sampled_point(run: ObservingRun, view: _View, parts: _Parts, k: int) -> _Point:
