@@ -127,7 +127,7 @@ class ObservablesConfig:
     )
     method: str = option(
         "auto",
-        "How: derivatives of the exact log Z if that takes some 2 minutes at the most, else parallel tempering.",
+        "How: derivatives of the exact log Z if that takes some 4 minutes at the most, else parallel tempering.",
         choices=("auto", "exact", "pt"),
     )
     correlations: bool = option(True, "Correlations of all coupled pairs, too.")

@@ -24,6 +24,7 @@ from dvae_eval.log_z import run as run_module
 from dvae_eval.observables import estimate_observables as module
 from dvae_eval.observables.checks import check_energies
 from dvae_eval.observables.jackknife import jackknife
+from dvae_eval.sampling import tempering as tempering_module
 from dvae_reports.figures.registry import draw
 from tests.ising import ising, torus
 
@@ -363,6 +364,19 @@ def test_results_do_not_hang_on_threads_or_interruption(tmp_path, monkeypatch):
     assert resumed.checks == whole.checks
 
 
+def test_the_engine_of_torch_averages_alike(monkeypatch):
+    monkeypatch.setattr(tempering_module, "has_numba", lambda: False)
+    arrays = bipartite(5, 4, np.random.default_rng(4))[0]
+    how = {"betas": (0.5, 1.0), "seed": 2}
+    found, exact = (
+        estimate_observables(arrays, method="pt", n_sweeps=200, **how),
+        estimate_observables(arrays, **how),
+    )
+    for name in NAMES:  # 35 numbers with 31 degrees of freedom: 6 errors are exceeded with less than 1e-4
+        error = np.array(getattr(found, f"{name}_std_err"))
+        assert (np.abs(np.array(getattr(found, name)) - getattr(exact, name)) < 6 * error).all()
+
+
 def test_a_time_limit_leaves_a_result():
     result = estimate_observables(bipartite(40, 40)[0], method="pt", time_limit=2.0, n_replicates=8)
     assert all(error > 0 for error in result.along_beta["energy_std_err"])
@@ -383,6 +397,15 @@ def test_energies_that_hang_on_start_or_time_are_seen():
     in_time = energies + np.linspace(0, 1, 20)[:, None, None]
     assert [check.passed for check in check_energies(by_start)] == [True, False]
     assert [check.passed for check in check_energies(in_time)] == [False, True]
+
+
+def test_few_replicates_and_what_does_not_fit_into_memory(monkeypatch):
+    assert all(check.passed for check in check_energies(RNG.normal(size=(4, 2, 1))))
+    result = estimate_observables(general(6, 0.8), method="pt", n_sweeps=60, n_replicates=4)
+    assert result.energy_std_err > 0
+    monkeypatch.setattr(module, "averages_bytes", lambda *_: 1 << 50)
+    with pytest.raises(ConfigError, match="no-correlations"):
+        estimate_observables(general(6, 0.8), method="pt", n_sweeps=60)
 
 
 def test_the_jackknife_removes_the_bias_of_a_variance():

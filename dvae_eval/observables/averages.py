@@ -16,13 +16,21 @@ from dvae_core.types import Float
 
 from ..machine import Reduced
 
-__all__ = ["Averages"]
+__all__ = ["Averages", "averages_bytes"]
 
 Bits = NDArray[np.uint8]
 # States of every replicate that are worked on at once, at the most, and values of these.
 TOGETHER, VALUES = 16, 1 << 24
 # Machines with more of their pairs coupled than this share multiply matrices, others take bond by bond.
 DENSE = 0.02
+# Arrays over bonds that the jackknife takes beside the sums.
+AT_THE_END = 6
+
+
+def averages_bytes(reduced: Reduced, n_betas: int, n_replicates: int, correlations: bool) -> int:
+    """Return about how many bytes the sums take, with what is made of those at one β in the end."""
+    n_bonds = len(reduced.bonds()[0]) if correlations else 0
+    return 8 * n_replicates * ((n_betas + 1) * len(reduced.biases) + (n_betas + AT_THE_END) * n_bonds)
 
 
 class Averages:

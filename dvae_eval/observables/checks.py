@@ -47,6 +47,8 @@ def _largest(differences: Float) -> float:
 def _apart(means: Float) -> float:
     """Return the largest difference of the two halves of the replicates, in standard errors."""
     n = len(means) // 2
+    if n < 2:
+        return 0.0
     random, ordered = means[: len(means) - n], means[len(means) - n :]
     error = np.sqrt(random.var(0, ddof=1) / len(random) + ordered.var(0, ddof=1) / len(ordered))
     return float((np.abs(random.mean(0) - ordered.mean(0)) / np.maximum(error, LEAST)).max())

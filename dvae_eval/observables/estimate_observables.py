@@ -19,6 +19,7 @@ import numpy as np
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError
+from dvae_core.io.memory import require_memory
 from dvae_core.text import duration
 from dvae_core.types import Float, Index
 
@@ -35,7 +36,7 @@ from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.resume import ResumeFile
-from .averages import Averages
+from .averages import Averages, averages_bytes
 from .checks import check_energies
 from .jackknife import jackknife, std_errs
 from .run import ObservingRun
@@ -43,7 +44,7 @@ from .run import ObservingRun
 __all__ = ["estimate_observables"]
 
 # Predicted seconds, for all β together, up to which the exact route is taken by itself, or may be asked for.
-AUTO_SECONDS, EXACT_SECONDS = 120.0, 3600.0
+AUTO_SECONDS, EXACT_SECONDS = 240.0, 3600.0
 EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit
 FROZEN = 1e-13  # a spread that is rounding alone
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
@@ -73,7 +74,7 @@ def estimate_observables(
     model : BipartiteMachine, GeneralMachine, tuple of arrays, or a model of dimod or networkx
         As for `estimate_log_z`, and so are `units`, `sign` and `beta`.
     config : ObservablesConfig, optional
-        Settings; by default β = 1 alone, exactly where that takes some 2 minutes at the most.
+        Settings; by default β = 1 alone, exactly where that takes some 4 minutes at the most.
     description : dict, optional
         What to say of the model's file in the result.  `units` in it, `01` or `pm1`, are those of the observables.
     device : str
@@ -325,7 +326,7 @@ def _by_tempering(
     log_z_config, betas = _log_z_config(config), np.array(config.betas)
     largest = float(betas[-1])
     offset = largest * constant + of_independent(parts.alone, largest).log_z
-    refuse_too_large(parts.coupled, log_z_config)
+    _refuse_too_large(parts.coupled, config, log_z_config)
     where = (how.device, how.threads)
     run = ObservingRun(parts.coupled, betas, config.correlations, log_z_config, *where, offset, how.clock)
     settings = {"model": machine.sha256, "constant": constant, "device": how.device, "version": __version__}
@@ -338,6 +339,14 @@ def _by_tempering(
     diagnostics = {**estimate.diagnostics, "n_looks": run.averages.n_seen, "largest_beta": largest}
     points = [_sampled_point(run, view, parts, k) for k in range(len(betas))]
     return _Found(points, view, [*estimate.checks, *check_energies(energies)], diagnostics)
+
+
+def _refuse_too_large(machine: Machine, config: ObservablesConfig, log_z_config: LogZConfig) -> None:
+    """Raise ConfigError if the run or its averages would take more memory than there is."""
+    refuse_too_large(machine, log_z_config)
+    size = (len(config.betas), config.n_replicates, config.correlations)
+    what = f"averages of {machine.n_units} units and their pairs at {size[0]} β"
+    require_memory(averages_bytes(machine.reduced(), *size), "--betas", what, "give fewer, or --no-correlations")
 
 
 @dataclass(frozen=True, slots=True)
