@@ -454,6 +454,20 @@ def test_the_command_prints_and_saves(file, tmp_path, capsys):
         draw("observables", [out] * 5)
 
 
+def test_a_table_goes_to_a_file_and_no_unit_has_no_magnetisation(file, tmp_path, capsys):
+    assert status_of("observables", file, "--csv", "-") == 2
+    assert "--csv" in capsys.readouterr().err
+    model, evidence, out = (tmp_path / name for name in ("m.uai", "m.evid", "o.json"))
+    model.write_text("MARKOV 1 2 1 1 0 2 3 4")
+    evidence.write_text("1 0 1")
+    assert status_of("observables", model, "--evidence", evidence, "-q", "-o", out) == 0
+    result = load_result(out)
+    assert abs(result.log_z - math.log(4)) < 1e-12
+    assert abs(result.energy + math.log(4)) < 1e-12
+    assert result.magnetisation is None
+    assert "not finite" in str(result)
+
+
 def test_json_and_what_was_assumed(file, capsys):
     assert status_of("observables", file, "--json", "-q", "--method", "pt", "--sweeps", 400, "--betas", 1) == 0
     said = json.loads(capsys.readouterr().out)

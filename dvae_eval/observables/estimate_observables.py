@@ -275,7 +275,7 @@ class _View:
             "energy": energy,
             "specific_heat": beta**2 * moments.variance,
             "entropy": moments.log_z - beta * moments.mean,
-            "magnetisation": float(units.mean()),
+            "magnetisation": float(units.mean()) if len(units) else math.nan,
             "unit_means": units,
             "correlations": self.scale**2 * pairs,
         }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
 from dvae_core.text import estimate, plain
 from dvae_eval.config import ObservablesConfig
@@ -37,7 +38,7 @@ MOST_LINES = 40
 @click.argument("model", type=ModelFile())
 @config_options(ObservablesConfig)
 @config_options(ReadConfig)
-@click.option("--csv", type=OUTPUT, help="Also write a table, a line for every β, to this file; - prints it.")
+@click.option("--csv", type=OUTPUT, help="Also write a table, a line for every β, to this file.")
 @output_options("observables.json beside a run's model.pt")
 @compute_options("CPU threads; they change no digit. [default: all cores]")
 @common_options
@@ -79,6 +80,8 @@ def command(
 
     place = find_output(output, force, default_output(model, "observables.json", as_json))
     table = find_output(csv, force, option="--csv")
+    if table.stream is not None:
+        raise ConfigError(f"--csv: {csv} is no file; give the name of one (--json prints the whole result)")
     place.hold()
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
