@@ -30,7 +30,7 @@ __all__ = [
     "machine_from_networkx",
     "machine_from_object",
     "machine_from_spins",
-    "units_of_object",
+    "values_of_units",
 ]
 
 MODELS = (
@@ -159,7 +159,7 @@ def machine_from_object(
     if isinstance(model, tuple | list) and len(model) in (2, 3):
         return _from_arrays(cast("tuple[ArrayLike, ...]", model), known, factor)
     if _is_quadratic_model(model):
-        if units not in ("auto", units_of_object(model)) or sign != 1:
+        if units not in ("auto", values_of_units(model)) or sign != 1:
             raise ConfigError("model: a BinaryQuadraticModel says its units and its sign itself; leave out both")
         return _from_quadratic_model(model, -factor)
     if all(hasattr(model, name) for name in ("nodes", "edges", "is_directed")):
@@ -167,7 +167,7 @@ def machine_from_object(
     raise ConfigError(f"model: give {MODELS}")
 
 
-def units_of_object(model: Any, units: str = "auto") -> str:
+def values_of_units(model: Any, units: str = "auto") -> str:
     """Return the values of an object's units, `01` or `pm1`, where `units` are those that were asked for."""
     if _is_quadratic_model(model):
         return "pm1" if _vartype(model) == "SPIN" else "01"

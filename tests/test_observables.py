@@ -22,6 +22,7 @@ from dvae_eval.exact.enumeration_moments import EnumeratedMoments
 from dvae_eval.exact.moments_plan import moments_plan
 from dvae_eval.log_z import run as run_module
 from dvae_eval.observables import estimate_observables as module
+from dvae_eval.observables import tempered as tempered_module
 from dvae_eval.observables.checks import check_energies
 from dvae_eval.observables.jackknife import jackknife
 from dvae_eval.sampling import tempering as tempering_module
@@ -403,7 +404,7 @@ def test_few_replicates_and_what_does_not_fit_into_memory(monkeypatch):
     assert all(check.passed for check in check_energies(RNG.normal(size=(4, 2, 1))))
     result = estimate_observables(general(6, 0.8), method="pt", n_sweeps=60, n_replicates=4)
     assert result.energy_std_err > 0
-    monkeypatch.setattr(module, "averages_bytes", lambda *_: 1 << 50)
+    monkeypatch.setattr(tempered_module, "averages_bytes", lambda *_: 1 << 50)
     with pytest.raises(ConfigError, match="no-correlations"):
         estimate_observables(general(6, 0.8), method="pt", n_sweeps=60)
 

@@ -20,7 +20,7 @@ from dvae_core.rng import numpy_generator
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..machine import Machine
-from ..objects import machine_from_object, units_of_object
+from ..objects import machine_from_object, values_of_units
 from ..results import Check, LogZResult
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
@@ -134,7 +134,7 @@ def estimate_log_z(
     constant += offset
     clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
-    said = {"units": units_of_object(model, units)} if (units, sign, beta) != ("auto", 1, 1.0) else {}
+    said = {"units": values_of_units(model, units)} if (units, sign, beta) != ("auto", 1, 1.0) else {}
     described = {**said, **(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)

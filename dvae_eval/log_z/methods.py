@@ -184,15 +184,6 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
 
 
-def estimate_of_run(run: TemperedRun, task: LogZTask) -> Estimate:
-    """Bring a run from the uniform reference to its end, and return its estimate with checks."""
-    with task.clock.paused():
-        run.compile_kernels()
-    _adapt_or_resume(run, task)
-    _advance(run, task, _reserve(run, task))
-    return _looked_into(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
-
-
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     """Return an estimate from a fitted reference with the checks against a run from the uniform one."""
     if math.isinf(seconds) and not task.config.n_sweeps:
@@ -267,6 +258,15 @@ def _advance(run: TemperedRun, task: LogZTask, reserve: float) -> None:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
     run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None)
+
+
+def estimate_of_run(run: TemperedRun, task: LogZTask) -> Estimate:
+    """Bring a run from the uniform reference to its end, and return its estimate with checks."""
+    with task.clock.paused():
+        run.compile_kernels()
+    _adapt_or_resume(run, task)
+    _advance(run, task, _reserve(run, task))
+    return _looked_into(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
 
 
 def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estimate:
