@@ -28,8 +28,8 @@ from .averages import Averages
 
 __all__ = ["ObservingRun", "scaled"]
 
-# Iterations between two looks at the states; the fewest looks.
-EVERY, FEWEST_LOOKS = 4, 32
+# Iterations between two looks at the states; the fewest looks, and those that are made after a time limit, too.
+EVERY, FEWEST_LOOKS, LEAST_LOOKS = 4, 32, 4
 # No error is ever this small, so that the work ends a run.
 NO_PRECISION = 1e-12
 PREFIX = "averages/"
@@ -114,9 +114,10 @@ class ObservingRun(TemperedRun):
             self.averages.add(self.replicas.v[:, self.observed_rungs])
 
     def finish_averages(self) -> None:
-        """Bring the averages to their end; where a time limit left few, there are some more looks."""
+        """Bring the averages to their end; where there were few looks, there are some more."""
         self.observe_from = min(self.observe_from, self.replicas.n_iterations)
-        while self.averages.n_seen < FEWEST_LOOKS:
+        fewest = LEAST_LOOKS if self.is_timed else FEWEST_LOOKS
+        while self.averages.n_seen < fewest:
             self._timed(self.replicas, self._slice(self.replicas))
         self.averages.work_off()
 
