@@ -16,6 +16,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_core.graphs import graph_edges
 from dvae_eval import GeneralMachine, estimate_log_z, estimate_observables, load_result, machine_from_couplings
 from dvae_eval.exact import moments_plan as moments_plan_module
+from dvae_eval.exact.alike_moments import AlikeMoments
 from dvae_eval.exact.elimination import elimination
 from dvae_eval.exact.elimination_moments import eliminated_moments
 from dvae_eval.exact.enumeration_moments import EnumeratedMoments
@@ -125,6 +126,53 @@ def test_energies_are_annealers_with_the_other_sign_and_scale():
     result = estimate_observables((J, h), units="pm1", sign=-1, beta=0.3)
     true = truth(-0.3 * J, -0.3 * h, 1.0, (-1, 1))
     assert max(deviations(result, 0, true).values()) < 1e-11
+
+
+def alike(name):
+    """Return (J, b) of 11 units some of which act alike."""
+    if name == "Curie-Weiss":
+        return np.triu(np.full((11, 11), 0.3), 1), np.full(11, -0.8)
+    if name == "Mattis with two biases":
+        pattern = np.array([1, -1, 1, 1, -1, 1, -1, -1, 1, 1, -1])
+        return np.triu(0.4 * np.outer(pattern, pattern), 1), np.where(np.arange(11) < 6, 0.3, -0.5)
+    J = np.zeros((11, 11))  # three kinds on the left of an RBM, of 1, 3 and 4 units
+    J[:8, 8:] = RNG.normal(size=(3, 3))[[0, 1, 1, 1, 2, 2, 2, 2]]
+    return J, np.concatenate(([0.1], np.full(3, 0.2), np.full(4, -0.3), RNG.normal(size=3)))
+
+
+@pytest.mark.parametrize("name", ["Curie-Weiss", "Mattis with two biases", "RBM of three kinds"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_units_that_act_alike(name, beta):
+    J, b = alike(name)
+    bonds = np.argwhere(J)
+    kept = np.arange(8 if name.startswith("RBM") else 11)
+    plan = AlikeMoments.of(bonds, J[tuple(bonds.T)], b, kept)
+    assert plan.n_states <= 300
+    found, true = plan.moments(beta), truth(J, b, beta)
+    assert abs(found.log_z - true["log_z"]) < 1e-10
+    assert abs(found.mean + true["energy"]) < 1e-10
+    assert abs(beta**2 * found.variance - true["specific_heat"]) < 1e-9
+    assert np.abs(found.units - true["unit_means"]).max() < 1e-12
+    i, j = bonds.T
+    assert np.abs(found.pairs - found.units[i] * found.units[j] - true["correlations"]).max() < 1e-12
+    assert AlikeMoments.of(*(bonds, RNG.normal(size=len(bonds)), b, kept)) is None
+
+
+def test_the_spins_of_curie_and_weiss():
+    """All pairs coupled by 1/n: the sum over the number of spins that are up is the closed form."""
+    n, K = 300, 1.2
+    result = estimate_observables((np.triu(np.full((n, n), K / n), 1), np.zeros(n)), units="pm1", betas=(0.5, 1))
+    assert result.verdict == "exact"
+    up = np.arange(n + 1)
+    m = 2 * up - n
+    log_w = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in up]
+    energy = -K / n * (m**2 - n) / 2
+    p = np.exp(log_w - energy - (log_w - energy).max())
+    p /= p.sum()
+    assert abs(result.energy - p @ energy) < 1e-8
+    assert abs(result.specific_heat - (p @ energy**2 - (p @ energy) ** 2)) < 1e-7
+    assert abs(result.correlations[0] - (p @ m**2 - n) / (n * (n - 1))) < 1e-10
+    assert abs(result.log_z - np.logaddexp.reduce(log_w - energy)) < 1e-9
 
 
 @pytest.mark.parametrize("beta", BETAS)

@@ -16,7 +16,7 @@ import numpy as np
 from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
-from .moments import Moments
+from .moments import Moments, WeightedSums
 
 __all__ = ["MAX_KEPT", "EnumeratedMoments"]
 
@@ -88,7 +88,7 @@ class EnumeratedMoments:
         assert total is not None
         return self._moments(total)
 
-    def _compiled_sums(self, start: int, stop: int, beta: float) -> _Sums:
+    def _compiled_sums(self, start: int, stop: int, beta: float) -> WeightedSums:
         """Return the sums over the states of these numbers."""
         from .moments_kernel import add_states  # here, since numba takes its time to load
 
@@ -102,9 +102,9 @@ class EnumeratedMoments:
         in_order = np.empty_like(units), np.empty_like(pairs)
         in_order[0][order], in_order[1][:, order] = units, pairs
         top, weight, mean, inner = sums.tolist()
-        return _Sums(top, weight, mean, inner, *in_order)
+        return WeightedSums(top, weight, mean, inner, *in_order)
 
-    def _sums(self, start: int, stop: int, beta: float) -> _Sums:
+    def _sums(self, start: int, stop: int, beta: float) -> WeightedSums:
         """Return the sums over the states of these numbers."""
         v = (np.arange(start, stop)[:, None] >> np.arange(len(self.kept)) & 1).astype(np.float64)
         own = v @ self.biases[self.kept] + ((v @ self.J) * v).sum(1) / 2
@@ -120,9 +120,9 @@ class EnumeratedMoments:
         z[:, self.kept], z[:, self.summed] = v, h
         centre = float(w @ a / w.sum())
         inner = float(w @ (variance + (a - centre) ** 2))
-        return _Sums(top, float(w.sum()), centre, inner, w @ z, (v * w[:, None]).T @ z)
+        return WeightedSums(top, float(w.sum()), centre, inner, w @ z, (v * w[:, None]).T @ z)
 
-    def _moments(self, sums: _Sums) -> Moments:
+    def _moments(self, sums: WeightedSums) -> Moments:
         """Return the moments of sums over all states."""
         place = np.full(len(self.biases), -1)
         place[self.kept] = np.arange(len(self.kept))
@@ -131,30 +131,3 @@ class EnumeratedMoments:
         pairs = sums.pairs[place[kept], other] / sums.weight
         log_z = sums.top + math.log(sums.weight)
         return Moments(log_z, sums.mean, sums.inner / sums.weight, sums.units / sums.weight, pairs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sums:
-    """Sums over states, their weights divided by e^top: of weights, squares about the mean of A, and products."""
-
-    top: float
-    weight: float
-    mean: float
-    inner: float
-    units: Float
-    pairs: Float
-
-    def plus(self, other: _Sums) -> _Sums:
-        """Return the sums over both sets of states (moments about means: Chan et al., 1983)."""
-        top = max(self.top, other.top)
-        mine, theirs = math.exp(self.top - top), math.exp(other.top - top)
-        a, b = mine * self.weight, theirs * other.weight
-        weight, apart = a + b, other.mean - self.mean
-        return _Sums(
-            top,
-            weight,
-            self.mean + apart * b / weight,
-            mine * self.inner + theirs * other.inner + apart**2 * (a * b / weight),
-            mine * self.units + theirs * other.units,
-            mine * self.pairs + theirs * other.pairs,
-        )

@@ -10,7 +10,7 @@ import numpy as np
 
 from dvae_core.types import Float
 
-__all__ = ["Moments", "mixture_of", "of_independent"]
+__all__ = ["Moments", "WeightedSums", "mixture_of", "of_independent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +56,30 @@ def mixture_of(parts: Sequence[Moments]) -> Moments:
         sum(x * getattr(p, name) for x, p in zip(w, parts, strict=True)) for name in ("units", "pairs")
     )
     return Moments(log_z, mean, variance, np.asarray(units), np.asarray(pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedSums:
+    """Sums over states, their weights divided by e^top: of weights, squares about the mean of A, and products."""
+
+    top: float
+    weight: float
+    mean: float
+    inner: float
+    units: Float
+    pairs: Float
+
+    def plus(self, other: WeightedSums) -> WeightedSums:
+        """Return the sums over both sets of states (moments about means: Chan et al., 1983)."""
+        top = max(self.top, other.top)
+        mine, theirs = math.exp(self.top - top), math.exp(other.top - top)
+        a, b = mine * self.weight, theirs * other.weight
+        weight, apart = a + b, other.mean - self.mean
+        return WeightedSums(
+            top,
+            weight,
+            self.mean + apart * b / weight,
+            mine * self.inner + theirs * other.inner + apart**2 * (a * b / weight),
+            mine * self.units + theirs * other.units,
+            mine * self.pairs + theirs * other.pairs,
+        )

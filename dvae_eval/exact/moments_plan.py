@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from dvae_core.graphs import bipartition
 from dvae_core.types import Float, Index
 
 from ..machine import Machine
+from .alike_moments import AlikeMoments
 from .elimination import elimination
 from .elimination_moments import SLOWER, eliminated_moments, is_affordable, seconds_of_moments
 from .enumeration_moments import MAX_KEPT, EnumeratedMoments
@@ -24,6 +25,7 @@ from .plan import INDEPENDENT_SET_UNITS, QUICK, grouped_by, independent_set
 __all__ = ["MomentsPlan", "moments_plan"]
 
 Progress = Callable[[int, int], None]
+MAX_TABLE = 1 << 22  # entries, in which units that act alike are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _part(
     units: Index, mine: Index, ends: Index, J: Float, b: Float, max_seconds: float, search_seconds: float
 ) -> _Part:
     """Return the quickest route for a connected part, whose bonds join `ends` among its own units."""
-    enumerated = _enumerated(ends, J, b)
+    enumerated = min(_enumerations(ends, J, b), key=lambda way: way.seconds, default=None)
     seconds = enumerated.seconds if enumerated else math.inf
     n, most = len(b), min(seconds, max_seconds)
     if seconds > QUICK and len(ends) <= n * (n - 1) / 4:
@@ -130,17 +132,23 @@ def _part(
     return _Part(units, mine, "enumeration", seconds, enumerated.moments)
 
 
-def _enumerated(ends: Index, J: Float, b: Float) -> EnumeratedMoments | None:
-    """Return the way to enumerate a part; None if it has too many units for that."""
+def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments | AlikeMoments]:
+    """Yield ways to enumerate a part: some units are kept that leave the others without bonds."""
     n = len(b)
     sides = bipartition(n, ends)
     if sides is not None:
-        kept = np.array(min(sides, key=len), np.int64)
-    elif n <= INDEPENDENT_SET_UNITS:
-        kept = np.flatnonzero(~independent_set(n, ends))
+        choices = [np.array(side, np.int64) for side in sides]
     else:
-        return None
-    return EnumeratedMoments.of(ends, J, b, kept) if len(kept) <= MAX_KEPT else None
+        choices = [np.arange(n)]
+        if n <= INDEPENDENT_SET_UNITS:
+            choices.append(np.flatnonzero(~independent_set(n, ends)))
+    fewest = min(choices, key=len)
+    if len(fewest) <= MAX_KEPT:
+        yield EnumeratedMoments.of(ends, J, b, fewest)
+    for kept in choices:
+        alike = AlikeMoments.of(ends, J, b, kept) if len(kept) * n <= MAX_TABLE else None
+        if alike:
+            yield alike
 
 
 def _never(beta: float, progress: Progress | None, threads: int | None) -> Moments:
