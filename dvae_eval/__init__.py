@@ -16,21 +16,28 @@ __all__ = [
     "GeneralMachine",
     "LikelihoodConfig",
     "LogZConfig",
+    "ObservablesConfig",
     "ReadConfig",
     "cluster",
     "estimate_log_likelihood",
     "estimate_log_z",
+    "estimate_observables",
     "load_result",
+    "machine_from_bqm",
     "machine_from_couplings",
+    "machine_from_networkx",
+    "machine_from_spins",
     "machine_of",
     "read_machine",
 ]
 
 if TYPE_CHECKING:
-    from .config import LikelihoodConfig, LogZConfig
+    from .config import LikelihoodConfig, LogZConfig, ObservablesConfig
     from .likelihood.estimate_log_likelihood import estimate_log_likelihood
     from .log_z.estimate_log_z import estimate_log_z
     from .machine import BipartiteMachine, GeneralMachine, machine_from_couplings
+    from .objects import machine_from_bqm, machine_from_networkx, machine_from_spins
+    from .observables.estimate_observables import estimate_observables
     from .readers import ReadConfig, read_machine
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
@@ -44,12 +51,17 @@ else:  # hidden from type checkers, to which any name would then be one
             "GeneralMachine": "machine:GeneralMachine",
             "LikelihoodConfig": "config:LikelihoodConfig",
             "LogZConfig": "config:LogZConfig",
+            "ObservablesConfig": "config:ObservablesConfig",
             "ReadConfig": "readers:ReadConfig",
             "cluster": "runtime.dask_cluster:cluster",
             "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
+            "estimate_observables": "observables.estimate_observables:estimate_observables",
             "load_result": "results:load_result",
+            "machine_from_bqm": "objects:machine_from_bqm",
             "machine_from_couplings": "machine:machine_from_couplings",
+            "machine_from_networkx": "objects:machine_from_networkx",
+            "machine_from_spins": "objects:machine_from_spins",
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
         },

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dvae_core.config import option, validate
 from dvae_core.errors import ConfigError
 
-__all__ = ["LOG_Z_PRESETS", "GradientConfig", "LikelihoodConfig", "LogZConfig"]
+__all__ = ["LOG_Z_PRESETS", "GradientConfig", "LikelihoodConfig", "LogZConfig", "ObservablesConfig", "betas_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,73 @@ LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
         "reference": "uniform",
     }
 }
+
+
+def betas_of(text: str) -> tuple[float, ...]:
+    """Return the inverse temperatures that a text names: `0.5,1,2`, or `0.1:2:20` for 20 from 0.1 to 2.
+
+    Raises
+    ------
+    ConfigError
+        If it names none.
+    """
+    try:
+        if ":" in text:
+            start, stop, n = text.split(":")
+            if not 1 < int(n) <= MAX_BETAS:
+                raise ValueError
+            step = (float(stop) - float(start)) / (int(n) - 1)
+            return tuple(round(float(start) + k * step, 12) for k in range(int(n)))
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ConfigError(
+            f"--betas: {text!r} is no list of numbers such as 0.5,1,2, and no start:stop:count such as 0.1:2:20"
+        ) from None
+
+
+MAX_BETAS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ObservablesConfig:
+    """Settings of observables."""
+
+    betas: tuple[float, ...] = option(
+        (1.0,),
+        "Inverse temperatures, such as 0.5,1,2 or 0.1:2:20 (start:stop:count); 1 is always one. [default: 1]",
+        min=0.0,
+        max=1e6,
+        parse=betas_of,
+    )
+    method: str = option(
+        "auto",
+        "How: derivatives of the exact log Z if that takes some 4 minutes at the most, else parallel tempering.",
+        choices=("auto", "exact", "pt"),
+    )
+    correlations: bool = option(True, "Correlations of all coupled pairs, too.")
+    time_limit: float = option(
+        0.0, "End within so many seconds (0 = none, but 30 without --sweeps).", min=0.0, max=1e9
+    )
+    n_sweeps: int = option(
+        0, "Block Gibbs sweeps of every chain, burn-in included (0 = what some 20 s allow).", min=0, max=10**9
+    )
+    burn_in: float = option(0.25, "Share of the sweeps that is thrown away at the start.", min=0.0, max=0.95)
+    n_replicates: int = option(
+        32, "Independent replicates of the run at once; the errors come from their spread.", min=4, max=100_000
+    )
+    exchange_rate: float = option(
+        0.5, "Exchange rate between neighbouring rungs that the schedule aims at.", min=0.05, max=0.95
+    )
+    seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate, and put the inverse temperatures in order."""
+        validate(self)
+        if 0 < self.n_sweeps < 20:
+            raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
+        if len(self.betas) > MAX_BETAS:
+            raise ConfigError(f"--betas: {len(self.betas)} are too many; give at most {MAX_BETAS}")
+        object.__setattr__(self, "betas", tuple(sorted({1.0, *map(float, self.betas)})))
 
 
 @dataclass(frozen=True, slots=True)

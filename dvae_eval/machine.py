@@ -95,14 +95,15 @@ class BipartiteMachine:
         A `scipy.sparse.csr_array` where it is large and has few entries that are not zero.
     b_left, b_right : float64, shape (n_left,), (n_right,)
         In nats.
-    units : int, shape (n_units,), or None
-        Which numbers the units have where the machine came from, the left side first; None if in this order.
+    order : int, shape (n_units,), optional
+        The number of each unit, those on the left first, among the units that the machine was made of; None
+        where that is their order.
     """
 
     W: Table
     b_left: Float
     b_right: Float
-    units: Index | None = field(default=None, repr=False, compare=False)
+    order: NDArray[np.intp] | None = field(default=None, repr=False, compare=False)
     _digests: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @classmethod
@@ -114,7 +115,9 @@ class BipartiteMachine:
         DataError
             If the shapes do not fit together, a side is empty, or a number is complex, nan or infinite.
         """
-        w, left, right = (real_array(name, a) for name, a in (("W", W), ("b_left", b_left), ("b_right", b_right)))
+        is_sparse = hasattr(W, "tocoo")
+        w = _rows_of("W", W) if is_sparse else real_array("W", W)
+        left, right = (real_array(name, a) for name, a in (("b_left", b_left), ("b_right", b_right)))
         if w.ndim != 2 or 0 in w.shape:
             raise DataError(f"W has shape {w.shape}; give (n_left, n_right), both at least 1")
         for name, bias, n in (("b_left", left, w.shape[0]), ("b_right", right, w.shape[1])):
@@ -122,7 +125,7 @@ class BipartiteMachine:
                 raise DataError(
                     f"{name} has shape {bias.shape}, W has shape {w.shape}; give {name} of shape ({n},)"
                 )
-        return cls(compact(w), left, right)
+        return cls(w if is_sparse else compact(w), left, right)
 
     @property
     def n_left(self) -> int:
@@ -163,6 +166,11 @@ class BipartiteMachine:
         """Return the machine with its larger side summed out."""
         m = self.smaller_side_first()
         return Reduced(m.W, m.b_left, m.b_right, None, (slice(0, m.n_left),))
+
+    def reduced_units(self) -> NDArray[np.intp]:
+        """Return the numbers of the units of `reduced()`, the kept ones first, in what the machine was made of."""
+        order = np.arange(self.n_units) if self.order is None else self.order
+        return order if self.n_left <= self.n_right else np.roll(order, -self.n_left)
 
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
@@ -217,6 +225,10 @@ class GeneralMachine:
         W, inside = part_of(J, kept, summed), part_of(J, kept, kept)
         return Reduced(W, self.b[kept], self.b[summed], inside, blocks)
 
+    def reduced_units(self) -> NDArray[np.intp]:
+        """Return the numbers of the units of `reduced()`, the kept ones first."""
+        return np.concatenate((*self.classes[1:], self.classes[0]))
+
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
         return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_entries(self.J)}
@@ -259,6 +271,15 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
         raise DataError(f"b has shape {biases.shape}, J has shape {couplings.shape}; give b of shape (n_units,)")
     row, column = np.nonzero(couplings)
     return machine_from_bonds(*pairs_once(row, column, couplings[row, column]), biases)
+
+
+def _rows_of(name: str, matrix: Any) -> Table:
+    """Return the table of a matrix of scipy.sparse, which is made an array only where it is small or full."""
+    found = matrix.tocoo()
+    if found.ndim != 2:
+        return np.empty(found.shape)
+    found.sum_duplicates()
+    return _table(found.shape, found.row, found.col, real_array(name, found.data))
 
 
 def _log_z_of_independent(b: Float) -> float:

@@ -30,7 +30,15 @@ from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["Check", "GradientResult", "LikelihoodResult", "LogZResult", "Result", "load_result"]
+__all__ = [
+    "Check",
+    "GradientResult",
+    "LikelihoodResult",
+    "LogZResult",
+    "ObservablesResult",
+    "Result",
+    "load_result",
+]
 
 SCHEMA = 1
 # A result of more images than this is written with a few digits of each.
@@ -278,6 +286,98 @@ class LogZResult(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ObservablesResult(Result):
+    """Averages over a Boltzmann machine, p_β(x) ∝ exp(-β E(x)), in the model's own convention.
+
+    E is minus the logarithm of the model's unnormalised probability, nats, its constant included; units are 0 and
+    1 or -1 and +1, as `model["units"]` says, and numbered from 0 in the model's own order.  Every standard error
+    comes from the spread of independent replicates, and is 0 where the value is exact.
+
+    Attributes
+    ----------
+    log_z, log_z_std_err : float
+        log Z = log Σ_x exp(-E(x)), nats.
+    energy, energy_std_err : float
+        <E> at β = 1, nats.
+    specific_heat, specific_heat_std_err : float
+        C = β^2 (<E^2> - <E>^2), of all units together.
+    entropy, entropy_std_err : float
+        S = log Z + β <E>, nats.
+    magnetisation, magnetisation_std_err : float
+        Mean of all units.
+    unit_means, unit_means_std_err : list of float
+        <x_i> of every unit at β = 1.
+    bonds : list of [i, j]
+        The coupled pairs, i < j; empty where correlations were left out.
+    correlations, correlations_std_err : list of float
+        <x_i x_j> - <x_i><x_j> of every bond at β = 1.
+    along_beta : dict of str to list
+        `beta` and, for each of these, all the above but `bonds` under the same names: numbers, or lists of those
+        of units and bonds.
+    method : str
+        `exact` or `pt`.
+    """
+
+    kind: ClassVar[str] = "observables"
+
+    log_z: float
+    log_z_std_err: float
+    energy: float
+    energy_std_err: float
+    specific_heat: float
+    specific_heat_std_err: float
+    entropy: float
+    entropy_std_err: float
+    magnetisation: float
+    magnetisation_std_err: float
+    unit_means: list[float]
+    unit_means_std_err: list[float]
+    bonds: list[list[int]]
+    correlations: list[float]
+    correlations_std_err: list[float]
+    along_beta: dict[str, list[Any]]
+    method: str
+
+    @property
+    def verdict(self) -> Level:
+        """How far the numbers carry."""
+        return level_of(self.checks, trustworthy=self.trustworthy, exact=self.method == "exact")
+
+    def _rests_on(self) -> dict[Level, str]:
+        """Return what every verdict rests on."""
+        return {
+            **Result._rests_on(self),
+            "exact": "no error but rounding",
+            "checked": "rests on no unseen mode",
+        }
+
+    def _measured(self) -> tuple[Any, ...]:
+        """Return what is measured, the inverse temperatures included."""
+        return (*Result._measured(self), tuple(self.along_beta["beta"]), bool(self.bonds))
+
+    def _errors(self) -> tuple[float, ...]:
+        """Return the standard error of the energy."""
+        return (_known_error(self.energy_std_err, self.energy),)
+
+    def to_csv(self) -> str:
+        """Return a line for every β with all but units and bonds, after one of names."""
+        names = [name for name, values in self.along_beta.items() if not isinstance(values[0], list)]
+        rows = zip(*(self.along_beta[name] for name in names), strict=True)
+        lines = [",".join(names), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        """Say the numbers at β = 1 in one line, and what was assumed of a file that does not say it."""
+        parts = [
+            f"{word} = {estimate(getattr(self, name), getattr(self, f'{name}_std_err'))}"
+            for word, name in (("<E>", "energy"), ("C", "specific_heat"), ("S", "entropy"), ("m", "magnetisation"))
+        ]
+        assumed = self.model.get("assumed")
+        read = f", with {', '.join(map(str, assumed))}" if isinstance(assumed, list) and assumed else ""
+        return plain(f"{', '.join(parts)} at β = 1 ({self.method}){read}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LikelihoodResult(Result):
     """The importance-weighted log-likelihood of a data set under a model, a lower bound in expectation.
 
@@ -428,7 +528,12 @@ class GradientResult(Result):
         return f"variance of the bound's gradient: {first} {least:.3g}; {ratios}"
 
 
-KINDS: dict[str, type[Result]] = {"logz": LogZResult, "ll": LikelihoodResult, "gradients": GradientResult}
+KINDS: dict[str, type[Result]] = {
+    "logz": LogZResult,
+    "ll": LikelihoodResult,
+    "gradients": GradientResult,
+    "observables": ObservablesResult,
+}
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:

@@ -75,7 +75,7 @@ def spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
 def check_units(machine: Machine, n: int) -> None:
     """Raise DataError unless states of n units are those of a machine, or of one of its sides."""
     counts = {machine.n_units: "all units"}
-    if isinstance(machine, BipartiteMachine) and machine.units is None:
+    if isinstance(machine, BipartiteMachine) and machine.order is None:
         counts |= {machine.n_right: "the right side", machine.n_left: "the left side"}
     if n not in counts:
         wanted = " or ".join(f"{count} ({which})" for count, which in counts.items())
@@ -109,7 +109,7 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
     if not isinstance(machine, BipartiteMachine):
         return np.ascontiguousarray(found[:, kept])
     if found.shape[1] == machine.n_units:
-        return np.ascontiguousarray((found if machine.units is None else found[:, machine.units])[:, kept])
+        return np.ascontiguousarray((found if machine.order is None else found[:, machine.order])[:, kept])
     is_left, keeps_left = found.shape[1] == machine.n_left, bool(kept[0] < machine.n_left)
     side = kept if keeps_left else kept - machine.n_left
     if is_left == keeps_left:

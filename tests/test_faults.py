@@ -103,6 +103,7 @@ WRITERS = {
         "gradients {run}/model.pt --limit 1 --samples 8 --reference 8 --pilot 8 -o {run}/gradients.json",
         "gradients.json",
     ),
+    "observables": ("observables {run}/model.pt", "observables.json"),
     "report": ("report {run}", "report.html"),
     "table": ("table {run} -o {run}/table.txt", "table.txt"),
     "figure": ("figure samples {run} -o {run}/figure.png", "figure.png"),

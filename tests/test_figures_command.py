@@ -10,6 +10,7 @@ import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ResultError
+from dvae_eval import estimate_observables
 from dvae_eval.results import load_result
 from dvae_reports import names
 from dvae_reports.figures import sweeps, training
@@ -64,7 +65,19 @@ def folder(tmp_path_factory):
     return folder
 
 
+def observables_of(folder):
+    """Return two files of observables, made when they are first asked for."""
+    paths = [folder / f"{name}.json" for name in ("exact", "tempered")]
+    for path, method in zip(paths, ("exact", "pt"), strict=True):
+        if not path.exists():
+            rbm = (np.eye(4), np.zeros(4), np.zeros(4))
+            estimate_observables(rbm, betas=(0.5, 1, 1.5), method=method, n_sweeps=100).save(path)
+    return paths
+
+
 def paths_of(name, folder):
+    if name == "observables":
+        return observables_of(folder)
     if name == "smoothing":
         return []
     runs = sorted((folder / (name if (folder / name).exists() else "sweeps")).iterdir())

@@ -289,7 +289,7 @@ def test_codes_of_a_general_prior_have_its_units_in_order(tmp_path, capsys):
     small += ("--prior-hidden", "none", "--layers", 1, "--continuous", 2, "--epochs", 1, "--quiet")
     assert status_of(dvae_train, tmp_path / "mine.npy", "--out", tmp_path / "run", *small) == 0
     trained = load_model(tmp_path / "run" / "model.pt")
-    assert machine_of(trained).units.tolist() in ([0, 2, 4, 1, 3, 5], [1, 3, 5, 0, 2, 4])
+    assert machine_of(trained).order.tolist() in ([0, 2, 4, 1, 3, 5], [1, 3, 5, 0, 2, 4])
     result = result_of(capsys, tmp_path / "run", *QUICK)
     assert result["settings"]["starts"]["n_states"] == 32
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "inspect",
     "ll": "likelihood",
     "logz": "log_z",
+    "observables": "observables",
     "report": "report",
     "samples": "samples",
     "sweep": "sweep.command",

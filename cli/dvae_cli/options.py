@@ -121,8 +121,9 @@ def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F]
 def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Callable[[F], F]:
     """Return the click option of one field."""
     name = field.metadata.get("flag") or option_name(field.name)
-    settings: dict[str, Any] = {"help": field.metadata["help"], "default": None if from_preset else field.default}
-    settings["show_default"] = not from_preset
+    is_said = from_preset or (_is_text(field) and not isinstance(field.default, str))
+    settings: dict[str, Any] = {"help": field.metadata["help"], "default": None if is_said else field.default}
+    settings["show_default"] = not is_said
     if hint is bool:
         return click.option(f"{name}/--no-{name[2:]}", field.name, **settings)
     return click.option(name, field.name, type=_type(field, hint), **settings)
@@ -132,7 +133,14 @@ def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
     """Return the click type of a field's values."""
     if choices := field.metadata.get("choices"):
         return click.Choice(choices)
+    if _is_text(field):
+        return str
     return IntList() if typing.get_origin(hint) is tuple else hint
+
+
+def _is_text(field: dataclasses.Field[Any]) -> bool:
+    """Return whether an option is a text that the field's value is made of, see `dvae_core.config.option`."""
+    return "parse" in field.metadata
 
 
 def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,19 @@ from dvae_core.types import Float
 from ..runtime.compute import available_cores
 from .elimination_orders import cheapest_order
 
-__all__ = ["MAX_SECONDS", "Elimination", "elimination"]
+__all__ = [
+    "BLOCK_UNITS",
+    "MAX_SECONDS",
+    "Elimination",
+    "Meter",
+    "Scope",
+    "Step",
+    "Term",
+    "affordable_bytes",
+    "block_sum",
+    "elimination",
+    "steps_of",
+]
 
 Bonds = NDArray[np.intp]
 Scope = tuple[int, ...]
@@ -80,13 +92,13 @@ class Elimination:
         threads : int, optional
             Threads to compute with; as many as there are cores unless given.
         """
-        steps = _steps(self.bonds, self.couplings, self.order)
+        steps = steps_of(self.bonds, self.couplings, self.order)
         J = np.zeros((len(self.fixed), len(self.biases)))
         for k, unit in enumerate(self.fixed):
             for end in (0, 1):
                 mine = self.bonds[:, end] == unit
                 J[k, self.bonds[mine, 1 - end]] = self.couplings[mine]
-        meter = _Meter(self.cost, progress)
+        meter = Meter(self.cost, progress)
         log_sums = []
         with ThreadPoolExecutor(threads or available_cores()) as pool:
             for state in itertools.product((0.0, 1.0), repeat=len(self.fixed)):
@@ -117,14 +129,14 @@ def elimination(
     search_seconds : float
         About how long the search for an order may take.
     """
-    max_bytes = _affordable_bytes() if max_bytes is None else max_bytes
+    max_bytes = affordable_bytes() if max_bytes is None else max_bytes
     max_cost = int(min(max_seconds, MAX_SECONDS) * SPEEDUP / ENTRY)
     order = cheapest_order(bonds, len(biases), max_cost, search_seconds)
     if order is None:
         return None
     fixed: list[int] = []
     while True:
-        steps = _steps(bonds, couplings, order)
+        steps = steps_of(bonds, couplings, order)
         cost = sum(2 << len(step.scope) for step in steps) << len(fixed)
         if cost > max_cost:
             return None
@@ -135,7 +147,7 @@ def elimination(
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """One unit summed out.
 
     Its scope holds the units that share a table with it then, the next to be summed out last; its bonds are those
@@ -148,7 +160,7 @@ class _Step:
     sources: list[int]
 
 
-def _steps(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[_Step]:
+def steps_of(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[Step]:
     """Return the steps of an order, without the bonds of units that are not in it."""
     place = {unit: k for k, unit in enumerate(order)}
     later: list[list[tuple[int, float]]] = [[] for _ in order]
@@ -157,17 +169,17 @@ def _steps(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[_Step]:
             first, second = sorted((i, j), key=place.__getitem__)
             later[place[first]].append((second, coupling))
     sources: list[list[int]] = [[] for _ in order]
-    steps: list[_Step] = []
+    steps: list[Step] = []
     for k, unit in enumerate(order):
         others = {other for other, _ in later[k]}.union(*(steps[source].scope for source in sources[k])) - {unit}
         scope = tuple(sorted(others, key=place.__getitem__, reverse=True))
-        steps.append(_Step(unit, scope, later[k], sources[k]))
+        steps.append(Step(unit, scope, later[k], sources[k]))
         if scope:
             sources[place[scope[-1]]].append(k)
     return steps
 
 
-def _peak(steps: list[_Step]) -> int:
+def _peak(steps: list[Step]) -> int:
     """Return the most entries that are alive at a time."""
     live, most = 0, 0
     for step in steps:
@@ -177,13 +189,13 @@ def _peak(steps: list[_Step]) -> int:
     return most
 
 
-def _affordable_bytes() -> int:
+def affordable_bytes() -> int:
     """Return how much memory tables may take."""
     least, most = LIVE_BYTES
     return min(most, max(least, available_memory() // 4))
 
 
-def _most_involved(steps: list[_Step]) -> int:
+def _most_involved(steps: list[Step]) -> int:
     """Return the unit that has a part in the most entries of tables."""
     parts: Counter[int] = Counter()
     for step in steps:
@@ -195,7 +207,7 @@ def _most_involved(steps: list[_Step]) -> int:
 # --- sums ---------------------------------------------------------------------------------------------------
 
 
-class _Meter:
+class Meter:
     """Tells a progress callback of entries done, a thousand times at the most."""
 
     def __init__(self, total: int, progress: Tick | None) -> None:
@@ -203,13 +215,14 @@ class _Meter:
         self.done = self.told = 0
 
     def add(self, entries: int) -> None:
+        """Count entries that are done."""
         self.done += entries
         if self.progress and self.done - self.told >= self.total / 1000:
             self.told = self.done
             self.progress(self.done, self.total)
 
 
-def _sum_out_all(steps: list[_Step], biases: Float, pool: ThreadPoolExecutor, meter: _Meter) -> float:
+def _sum_out_all(steps: list[Step], biases: Float, pool: ThreadPoolExecutor, meter: Meter) -> float:
     """Return log Z of the units in `steps`, under these biases."""
     tables: dict[int, Float] = {}
     log_z = 0.0
@@ -239,7 +252,7 @@ def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
 
     def fill(block: tuple[int, ...]) -> None:
         state = dict(zip(outer, block, strict=True))
-        table[block] = _log_add(*(_block_sum(terms, state, inner) for terms in sums))
+        table[block] = _log_add(*(block_sum(terms, state, inner) for terms in sums))
 
     blocks = itertools.product((0, 1), repeat=n_outer)
     if n_outer:
@@ -249,7 +262,7 @@ def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
     return table
 
 
-def _block_sum(terms: list[Term], state: dict[int, int], inner: Scope) -> Float:
+def block_sum(terms: list[Term], state: dict[int, int], inner: Scope) -> Float:
     """Return the sum of terms over the inner units, the outer ones being in this state."""
     parts = []
     for scope, table in terms:

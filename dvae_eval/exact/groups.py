@@ -17,7 +17,7 @@ from dvae_core.types import Float, Index
 from ..couplings import Table, as_array, is_full
 from ..machine import Reduced
 
-__all__ = ["MAX_GROUPS", "Grouped", "grouped"]
+__all__ = ["MAX_GROUPS", "Grouped", "alike_units", "grouped"]
 
 # Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
 MAX_GROUPS = 64
@@ -69,7 +69,7 @@ def grouped(reduced: Reduced) -> Grouped | None:
         return None
     W = as_array(reduced.W)
     J = np.zeros((len(reduced.b),) * 2) if reduced.J is None else as_array(reduced.J)
-    groups = _alike(W, J)
+    groups = alike_units(W, J)
     if groups is None:
         return None
     first = [members[0][0] for members in groups]
@@ -99,7 +99,7 @@ def _has_many_rows(W: Table) -> bool:
     return n_rows * max(n_rows, n_columns) > MAX_TABLE
 
 
-def _alike(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
+def alike_units(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
     """Return groups of units that are alike as (unit, sign), the first of each with sign 1."""
     groups: list[list[tuple[int, int]]] = []
     # Only units with the same row of W, but for the sign, need be compared; adding 0 makes 0 of -0.

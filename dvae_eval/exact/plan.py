@@ -33,11 +33,15 @@ from .groups import grouped
 __all__ = [
     "AUTO_SECONDS",
     "EXACT_SECONDS",
+    "INDEPENDENT_SET_UNITS",
     "MAX_ENUMERATED",
+    "QUICK",
     "ExactPlan",
     "exact_log_z",
     "exact_plan",
     "exact_route",
+    "grouped_by",
+    "independent_set",
 ]
 
 Progress = Callable[[int, int], None]
@@ -197,7 +201,7 @@ def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
     if n_units > 1 and sizes[0] == n_units:
         return np.empty(0, np.intp), [_without_empty(reduced)]
     is_kept = np.arange(n_units) < len(reduced.b)
-    groups = [_grouped_by(of, len(sizes)) for of in (labels, labels[bonds[:, 0]])]
+    groups = [grouped_by(of, len(sizes)) for of in (labels, labels[bonds[:, 0]])]
     parts = []
     for members, mine in zip(*groups, strict=True):
         if len(members) > 1:
@@ -207,7 +211,7 @@ def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
     return np.flatnonzero(sizes[labels] == 1), parts
 
 
-def _grouped_by(labels: NDArray[np.integer[Any]], n: int) -> list[NDArray[np.intp]]:
+def grouped_by(labels: NDArray[np.integer[Any]], n: int) -> list[NDArray[np.intp]]:
     """Return where each of the n labels is, rising."""
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n))[:-1])
 
@@ -296,13 +300,17 @@ def _enumerations(part: Reduced) -> Iterator[Enumeration]:
 
 def _cover(part: Reduced) -> NDArray[np.intp]:
     """Return as few units as can be found without which no bond is left."""
-    n = len(part.biases)
+    return np.flatnonzero(~independent_set(len(part.biases), part.bonds()[0]))
+
+
+def independent_set(n: int, bonds: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Return a mask of as many of n units as can be found without a bond among them."""
     coupled = np.zeros((n, n), bool)
-    coupled[tuple(part.bonds()[0].T)] = True
+    coupled[tuple(bonds.T)] = True
     coupled |= coupled.T
     rng = numpy_generator(0, "order")
     sets = (_free_of_bonds(coupled, rng) for _ in range(INDEPENDENT_SETS))
-    return np.flatnonzero(~max(sets, key=np.count_nonzero))
+    return max(sets, key=np.count_nonzero)
 
 
 def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

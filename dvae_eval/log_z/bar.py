@@ -23,7 +23,7 @@ from dvae_core.errors import NumericalError, OverlapError
 from ..numbers import std_err_of_mean
 from ..sampling.replicas import Works
 
-__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums"]
+__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums", "influence_up_to"]
 
 Float = NDArray[np.float64]
 MAX_BLOCKS = 64
@@ -107,6 +107,10 @@ class WorkSums:
         """Return mean and variance of d log p̃_β / dβ on every rung, shape (K + 1,), over all replicates."""
         mean, square = np.mean(self._energies[start:], axis=(0, 2))
         return mean, np.maximum(square - mean**2, 0)
+
+    def energies_of_replicates(self, start: int = 0) -> Float:
+        """Return means of d log p̃_β / dβ over the blocks from `start`, (n_blocks, n_replicates, K + 1)."""
+        return np.array([moments[0] for moments in self._energies[start:]])
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return all that is needed to go on, as plain arrays."""
@@ -225,6 +229,13 @@ def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
             f"rungs {alone[0]} and {alone[0] + 1} of the schedule: two neighbouring distributions share no mass; "
             "use more rungs (a higher --exchange-rate)"
         )
-    influence: Float = (forward / means[0] - reverse / means[1]).sum(-1)
+    influence = influence_up_to(sums, len(sums.shift), start)
     # At C = Δf both means are half the overlap, 2 ∫ p_k p_{k+1} / (p_k + p_{k+1}).
     return Bridge(np.log(means[0] / means[1]) - sums.shift, means[0] + means[1], influence)
+
+
+def influence_up_to(sums: WorkSums, rung: int, start: int = 0) -> Float:
+    """Return what the samples of every block and replicate add to log Z of a rung, see `Bridge.influence`."""
+    forward, reverse = (sums.statistic(side, start)[..., :rung] for side in ("forward", "reverse"))
+    influence: Float = (forward / forward.mean((0, 1)) - reverse / reverse.mean((0, 1))).sum(-1)
+    return influence

@@ -14,6 +14,7 @@ from .bar import CROOKS_SHIFT, Bridge, WorkSums
 
 __all__ = [
     "FALSE_ALARM",
+    "ORDERED",
     "check_abrupt",
     "check_bridge",
     "check_exact",

@@ -20,7 +20,7 @@ from dvae_core.rng import numpy_generator
 from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..machine import Machine
-from ..objects import machine_from_object
+from ..objects import machine_from_object, values_of_units
 from ..results import Check, LogZResult
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
@@ -69,6 +69,9 @@ def estimate_log_z(
     partial: Path | None = None,
     constant: float = 0.0,
     starts: Any = None,
+    units: str = "auto",
+    sign: int = 1,
+    beta: float = 1.0,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -101,6 +104,12 @@ def estimate_log_z(
         machine's order, left ones first.  A third of the replicates starts from them and must agree with the
         others, basins are looked for from them, and log Z must not fall below their weight.  A function is called
         where states are needed; an exact value needs none.
+    units : str
+        Values of the units of arrays and graphs: `01`, which `auto` stands for, or `pm1` for spins -1 and +1.
+    sign : 1 or -1
+        Whether arrays and graphs are log-probabilities, as above, or energies E, p ∝ exp(-β E).
+    beta : float
+        Inverse temperature β of arrays, graphs, and models of dimod: their numbers times β are what is taken.
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -129,11 +138,12 @@ def estimate_log_z(
     """
     started = time.monotonic()
     config = _configured(config, settings)
-    machine, offset = machine_from_object(model)
+    machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     constant += offset
     clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
-    described = {**(description or {}), **machine.description()}
+    said = {"units": values_of_units(model, units)} if (units, sign, beta) != ("auto", 1, 1.0) else {}
+    described = {**said, **(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
     task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)

@@ -51,6 +51,7 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_by_tempering",
     "estimate_exactly",
+    "estimate_of_run",
     "reserve",
     "search_seconds",
     "time_limit",
@@ -273,6 +274,15 @@ def advance(
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
     run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None, is_paused)
+
+
+def estimate_of_run(run: TemperedRun, task: LogZTask) -> Estimate:
+    """Bring a run from the uniform reference to its end, and return its estimate with checks."""
+    with task.clock.paused():
+        run.compile_kernels()
+    adapt_or_resume(run, task)
+    advance(run, task, reserve(run, task))
+    return _looked_into(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
 
 
 def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estimate:

@@ -5,6 +5,7 @@ __all__ = ["FIGURES", "FIGURE_FORMATS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFI
 FIGURES = {
     "diagnostics": "what results show of their own quality",
     "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
+    "observables": "energy, specific heat, entropy and log Z against inverse temperature",
     "posterior-layers": "log-likelihood against the layers of the RBM's posterior (Figure 6c)",
     "rbm-size": "log-likelihood against the units of the RBM (Figure 6b)",
     "samples": "samples, rows parted by block Gibbs sweeps (Figures 5, 11 to 13)",

@@ -13,6 +13,7 @@ from .likelihood import (
 )
 from .likelihood_page import plot_likelihood
 from .log_z import plot_energies, plot_flow, plot_overlap, plot_repeats, plot_running, plot_schedule
+from .observables import plot_observable
 from .samples import mosaic, pair_mosaic
 from .side_by_side import plot_side_by_side
 from .training import plot_elbo, plot_kl, plot_runs
@@ -31,6 +32,7 @@ __all__ = [
     "plot_kl",
     "plot_likelihood",
     "plot_log_likelihoods",
+    "plot_observable",
     "plot_overlap",
     "plot_pareto_k",
     "plot_repeats",

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
-from dvae_eval.results import LogZResult
+from dvae_eval.results import LogZResult, ObservablesResult
 from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
@@ -30,6 +30,7 @@ from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from .diagnostics import panels_of
 from .log_z import exact_log_z
+from .observables import OBSERVABLES, plot_observable
 from .panels import DPI, DrawPanel, panel_figure
 from .samples import samples_image
 from .smoothing import smoothing_figure
@@ -159,6 +160,13 @@ def _training(paths: Paths, width: float) -> Figure:
     return _panels([("bound", _in(figures.plot_elbo, epochs)), ("KL", _in(figures.plot_kl, epochs))], width)
 
 
+def _observables(paths: Paths, width: float) -> Figure:
+    """Draw observables against β, a panel for each, every result a line."""
+    results = _of_observables(paths)
+    panels = [(name.replace("_", " "), _in(plot_observable, results, name)) for name in OBSERVABLES]
+    return _panels(panels, width)
+
+
 def _schedule(paths: Paths, width: float) -> Figure:
     """Draw the schedule of every estimate."""
     return _panels([(name, _in(figures.plot_schedule, result)) for name, result in _log_z_results(paths)], width)
@@ -203,6 +211,16 @@ def _log_z_results(paths: Paths) -> list[tuple[str, LogZResult]]:
             raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
         found += results
     return [(name, one.result) for name, one in named(found) if isinstance(one.result, LogZResult)]
+
+
+def _of_observables(paths: Paths) -> list[tuple[str, ObservablesResult]]:
+    """Return the observables at these paths with their names; ResultError for a path that holds none."""
+    files = [path / "observables.json" if path.is_dir() else path for path in paths]
+    found = [one for file in files for one in load_results(file)]
+    for file, one in zip(files, found, strict=True):
+        if not isinstance(one.result, ObservablesResult):
+            raise ResultError(f"{file}: holds no observables; make them with dvae-eval observables")
+    return [(name, one.result) for name, one in named(found) if isinstance(one.result, ObservablesResult)]
 
 
 def _pooled(found: Sequence[tuple[str, LogZResult]]) -> list[tuple[str, LogZResult]]:
@@ -275,6 +293,7 @@ class FigureKind:
 FIGURES = {
     "diagnostics": FigureKind("result files or runs", _diagnostics),
     "logz": FigureKind("logz results or runs", _log_z),
+    "observables": FigureKind("observables results or runs", _observables),
     "posterior-layers": FigureKind("runs", _sweep("posterior-layers")),
     "rbm-size": FigureKind("runs", _sweep("rbm-size")),
     "samples": FigureKind("a samples.npz or a run", _samples),

@@ -1,0 +1,123 @@
+"""dvae-eval observables: energy, specific heat, entropy, magnetisation and correlations of a Boltzmann machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dvae_core.errors import ConfigError
+from dvae_core.io.files import remove_file
+from dvae_core.text import estimate, plain
+from dvae_eval.config import ObservablesConfig
+from dvae_eval.readers import ReadConfig, read_machine
+
+from ..options import (
+    OUTPUT,
+    ModelFile,
+    common_options,
+    compute_options,
+    config_options,
+    given,
+    output_options,
+)
+from ..runner import CleanInterrupt
+
+if TYPE_CHECKING:
+    from dvae_eval.results import ObservablesResult
+
+__all__ = ["command"]
+
+# Lines for people, of this many inverse temperatures at the most.
+MOST_LINES = 40
+
+
+@click.command("observables")
+@click.argument("model", type=ModelFile())
+@config_options(ObservablesConfig)
+@config_options(ReadConfig)
+@click.option("--csv", type=OUTPUT, help="Also write a table, a line for every β, to this file.")
+@output_options("observables.json beside a run's model.pt")
+@compute_options("CPU threads; they change no digit. [default: all cores]")
+@common_options
+def command(
+    model: Path,
+    csv: Path | None,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    debug: bool,
+    **settings: Any,
+) -> int:
+    """Average over MODEL's machine at β = 1 and along β, each number with its error, and with a verdict.
+
+    \b
+    Example:
+      dvae-eval observables ising.npz --units pm1 --betas 0.1:2:20 --csv ising.csv
+      dvae-eval observables rbm.npz --json
+      dvae-eval observables runs/digits/model.pt --betas 0.5,1,2 -o o.json
+      dvae-eval figure observables o.json -o o.pdf
+
+    p(x) ∝ exp(-β E(x)), E being what the file calls it: minus the log-probability, with the file's units and
+    constant. There are mean energy, specific heat, entropy, log Z, magnetisation, and correlations of coupled
+    pairs. MODEL is what dvae-eval logz takes. Where log Z is exact, so are they; else errors come from the spread
+    of independent replicates.
+
+    An estimate that is written to a file can be stopped at any time; the same command goes on with it.
+    """
+    config = ObservablesConfig(**given(ObservablesConfig, settings))
+    from dvae_eval.observables.estimate_observables import estimate_observables
+
+    from ..console import EstimateProgress
+    from ..devices import prepare_device
+    from ..inputs import command_line, default_output, finish, say_left_aside, settle, unfinished
+    from ..outputs import find_output
+
+    place = find_output(output, force, default_output(model, "observables.json", as_json))
+    table = find_output(csv, force, option="--csv")
+    if table.stream is not None:
+        raise ConfigError(f"--csv: {csv} is no file; give the name of one (--json prints the whole result)")
+    place.hold()
+    found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(found.description, quiet)
+    prepare_device(device, threads, len(found.machine.reduced().b))
+    partial = unfinished(place, config)
+    try:
+        with EstimateProgress("log Z at the largest β", quiet) as progress:
+            result = estimate_observables(
+                found.machine,
+                config,
+                description=found.description,
+                device=device,
+                threads=threads,
+                progress=progress,
+                partial=partial,
+                constant=found.constant,
+            )
+    except KeyboardInterrupt:
+        again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
+        raise CleanInterrupt(f"interrupted; {again}") from None
+    result = dataclasses.replace(result, command=command_line())
+    saved = (lambda: remove_file(partial)) if partial else (lambda: None)
+    place = settle(place, result, quiet)
+    table.write(result.to_csv())
+    return finish(result, place, as_json, quiet, lambda: _details(result), saved)
+
+
+def _details(result: ObservablesResult) -> list[str]:
+    """Return lines for people: log Z, and the numbers along β."""
+    lines = [plain(f"log Z = {estimate(result.log_z, result.log_z_std_err)} nats")]
+    along = result.along_beta
+    if 1 < len(along["beta"]) <= MOST_LINES:
+        for k, beta in enumerate(along["beta"]):
+            parts = [
+                f"{word} = {estimate(along[name][k], along[f'{name}_std_err'][k])}"
+                for word, name in (("<E>", "energy"), ("C", "specific_heat"), ("S", "entropy"), ("log Z", "log_z"))
+            ]
+            lines.append(plain(f"β = {beta:<8.5g} {', '.join(parts)}"))
+    return lines

@@ -1,0 +1,1 @@
+"""Observables of Boltzmann machines along inverse temperature, from `estimate_observables` down."""
