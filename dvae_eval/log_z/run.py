@@ -167,7 +167,7 @@ class TemperedRun:
         self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
 
     def find_basins(self, seed: int, share: float = 1.0, given: NDArray[np.uint8] | None = None) -> Basins:
-        """Return the basins that a search finds, with a share of the work that it may take; from given states, too."""
+        """Return what a search finds, from given states too, with a share of the work that it may take."""
         is_late, is_over = (self._search_later_than(share) for share in (START_SHARE, BASINS_SHARE))
         work = share * self.basins_work
         return find_basins(self.reduced, seed, work=work, is_over=is_over, is_late=is_late, given=given)
