@@ -7,7 +7,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile
+from ..trajectory import Trajectory
 from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .methods import (
     Estimate,
@@ -67,6 +68,7 @@ def estimate_log_z(
     progress: ProgressCallback | None = None,
     partial: Path | None = None,
     constant: float = 0.0,
+    trajectory: Trajectory | Sequence[Any] | None = None,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -93,6 +95,9 @@ def estimate_log_z(
         caller removes it when the result is safe.
     constant : float
         Nats that are added to log Z, for a model whose log-probabilities are larger by so much.
+    trajectory : Trajectory, or sequence of RBMs, optional
+        Earlier states of an RBM's training, oldest first, each as `model` may be: a path to it beside that in β,
+        and the shorter of the two is taken (`path="trajectory"`).
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -120,15 +125,19 @@ def estimate_log_z(
     True
     """
     started = time.monotonic()
-    config = _configured(config, settings)
     machine, offset = machine_from_object(model)
     constant += offset
+    path = _trajectory(trajectory, machine, constant)
+    config = _configured(config, {**settings, **({"path": "trajectory"} if path else {})})
+    if config.path == "trajectory" and path is None:
+        raise ConfigError("path: a path along a training needs its machines; give trajectory, or leave path out")
     clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
     described = {**(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
     task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
+    task = dataclasses.replace(task, trajectory=path)
     if method == "exact":
         estimate = estimate_exactly(task)
     else:
@@ -149,6 +158,16 @@ def estimate_log_z(
         started=started,
         packages=PACKAGES,
     )
+
+
+def _trajectory(given: Trajectory | Sequence[Any] | None, machine: Machine, constant: float) -> Trajectory | None:
+    """Return the training that leads to a machine, None if none is given."""
+    if given is None:
+        return None
+    if not isinstance(given, Trajectory):
+        found = [machine_from_object(model) for model in given]
+        given = Trajectory.of([one for one, _ in found], constants=[offset for _, offset in found])
+    return given.ending_with(machine, constant)
 
 
 def _configured(config: LogZConfig | None, settings: dict[str, Any]) -> LogZConfig:
@@ -182,7 +201,11 @@ def _coupled(task: LogZTask, partial: Path | None) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device}
     settings |= {"version": __version__, **dataclasses.asdict(task.config)}
+    if task.trajectory:
+        settings["trajectory"] = task.trajectory.sha256
     store = ResumeFile(partial, settings) if partial else None
+    if task.trajectory:  # whose machines have the same units, coupled or not
+        return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
     assert coupled is not None  # or else the answer is exact
     return dataclasses.replace(task, machine=coupled, store=store, offset=alone + task.offset)
