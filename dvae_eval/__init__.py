@@ -24,6 +24,7 @@ __all__ = [
     "machine_from_couplings",
     "machine_of",
     "read_machine",
+    "read_trajectory",
 ]
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .likelihood.estimate_log_likelihood import estimate_log_likelihood
     from .log_z.estimate_log_z import estimate_log_z
     from .machine import BipartiteMachine, GeneralMachine, machine_from_couplings
-    from .readers import ReadConfig, read_machine
+    from .readers import ReadConfig, read_machine, read_trajectory
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
     from .trained import machine_of
@@ -52,5 +53,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "machine_from_couplings": "machine:machine_from_couplings",
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
+            "read_trajectory": "readers:read_trajectory",
         },
     )

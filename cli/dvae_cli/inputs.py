@@ -25,6 +25,7 @@ from .runner import NOT_TRUSTWORTHY
 if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
+    from dvae_eval.trajectory import Trajectory
 
 __all__ = [
     "command_line",
@@ -144,6 +145,7 @@ def estimate_with_progress(
     threads: int | None = None,
     partial: Path | None = None,
     constant: float = 0.0,
+    trajectory: Trajectory | None = None,
 ) -> LogZResult:
     """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
@@ -159,6 +161,7 @@ def estimate_with_progress(
             progress=progress,
             partial=partial,
             constant=constant,
+            trajectory=trajectory,
         )
 
 
