@@ -202,7 +202,8 @@ class Trainer:
     def _one_step(self, x: Tensor, n_images: int) -> Tensor:
         """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size.
 
-        Nothing here waits for the device.  From the first bad step on, weights are left as they are.
+        Nothing here waits for the device, but for the look at the prior that is due every tenth step.  From the
+        first bad step on, weights are left as they are.
         """
         self.model.train()
         self._move_chains()
