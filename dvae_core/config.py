@@ -174,6 +174,9 @@ class TrainConfig:
         min=0,
         max=1_000_000,
     )
+    trajectory: bool = option(
+        True, "Keep priors along the training in prior-trajectory.npz, for dvae-eval logz --path trajectory."
+    )
     amp: bool = option(False, "Multiply the networks' matrices in bfloat16; all else stays float32.")
     compile: bool = option(False, "Compile the bound by torch.compile: a slow start, then quicker steps.")
     seed: int = option(0, "Fixes initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)

@@ -29,6 +29,7 @@ __all__ = [
     "machine_from_spins",
     "machine_of",
     "read_machine",
+    "read_trajectory",
 ]
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from .machine import BipartiteMachine, GeneralMachine, machine_from_couplings
     from .objects import machine_from_bqm, machine_from_networkx, machine_from_spins
     from .observables.estimate_observables import estimate_observables
-    from .readers import ReadConfig, read_machine
+    from .readers import ReadConfig, read_machine, read_trajectory
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
     from .trained import machine_of
@@ -64,5 +65,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "machine_from_spins": "objects:machine_from_spins",
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
+            "read_trajectory": "readers:read_trajectory",
         },
     )

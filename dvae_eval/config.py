@@ -62,6 +62,11 @@ class LogZConfig:
         choices=("auto", "uniform", "fitted", "modes"),
         formerly="base",
     )
+    path: Literal["beta", "trajectory"] = option(
+        "beta",
+        "What lies between reference and machine: all couplings scaled, or the machines of its training.",
+        choices=("beta", "trajectory"),
+    )
     n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
     n_chains: int = option(1000, "Chains of ais, reverse-ais and --sandwich.", min=16, max=10**8)
     sandwich: bool = option(False, "Bracket pt-bar by forward and reverse AIS: two stochastic bounds.")
@@ -75,6 +80,9 @@ class LogZConfig:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
         if self.reference == "modes" and self.energies == "joint":
             raise ConfigError("--energies joint: a reference of modes has reduced energies only; leave out either")
+        if self.path == "trajectory" and (self.energies == "joint" or self.reference != "uniform"):
+            given = "--energies joint" if self.energies == "joint" else f"--reference {self.reference}"
+            raise ConfigError(f"{given}: a path along a training has its own; leave out either")
 
 
 # Settings by name.  Appendix H.1 of the paper; its estimates are repeated runs.

@@ -62,6 +62,10 @@ def folder(tmp_path_factory):
         run = write_run(folder / "widths" / str(i), seed=i)
         model_edit(run, "train", seed=0)
         model_edit(run, "model", prior_hidden=prior, encoder_hidden=encoder, decoder_hidden=decoder)
+    run = write_run(folder / "trajectory" / "0")
+    found = json.loads((run / "logz.json").read_text())["diagnostics"]
+    curve = {"steps": [0, 40, 90, 1200], "log_z": [16.1, 17.2, 18.9, 30.0], "std_err": [0.0, 0.02, 0.01, 0.05]}
+    edit(run / "logz.json", diagnostics=found | {"trajectory": curve})
     return folder
 
 

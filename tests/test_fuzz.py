@@ -44,7 +44,7 @@ from dvae_core.graphs import read_graph
 from dvae_core.io import containers
 from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import load_model, save_model
-from dvae_core.training.run_directory import read_config
+from dvae_core.training.run_directory import TRAJECTORY, read_config
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
@@ -52,6 +52,7 @@ from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.inspection import inspect_file
 from dvae_eval.readers.starts import read_starts
+from dvae_eval.readers.trajectories import read_priors
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result
 from dvae_eval.samples.grid import SampleGrid
 from dvae_reports.results.metrics import read_metrics
@@ -287,6 +288,7 @@ def targets():
             lambda path: (read_config(path.parent), read_settings(path)), "config.json", settings()
         ),
         "metrics": Target(read_metrics, "metrics.jsonl", (metrics(),)),
+        "priors": Target(lambda path: read_priors(path, priors()[1], 2), TRAJECTORY, (priors()[0],), check_priors),
         "pictures": Target(LikelihoodImages.load, "ll.images.npz", (pictures(),)),
         "samples": Target(SampleGrid.load, "samples.npz", (samples(),)),
         "any": machine_target("x", *everything, config=ReadConfig(units="auto")),
@@ -390,6 +392,21 @@ def small_results():
         GradientResult(**shared, **sizes, estimators=estimators, reference={}, n_units=2),
     )
     return tuple(result.to_json().encode() for result in results)
+
+
+def priors():
+    """Return a file of priors along a training, and the machine at its end."""
+    shapes = {"W": (3, 3, 2), "b_left": (3, 3), "b_right": (3, 2)}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, steps=np.array([0, 10, 30]), steps_per_epoch=np.array(12), **arrays)
+    return buffer.getvalue(), BipartiteMachine.from_arrays(np.ones((3, 2)), np.zeros(3), np.zeros(2))
+
+
+def check_priors(found):
+    """Machines of one shape, and steps that rise."""
+    assert all(np.isfinite(exact_log_z(machine)) for machine in found.machines)
+    assert list(found.steps) == sorted(set(found.steps))
 
 
 # --- the test -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dvae_core.errors import CheckpointError, NumericalError
 from dvae_core.training import trainer as train
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.objective import kl_weights
-from dvae_core.training.run_directory import read_config, write_config
+from dvae_core.training.run_directory import TRAJECTORY, read_config, write_config
 from dvae_core.training.trainer import Interrupted, Trainer
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
@@ -204,7 +204,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_time(tmp_path):
         if process.returncode == 0:
             break
     assert kills >= 1
-    for name in ("model.pt", "checkpoint.pt"):
+    for name in ("model.pt", "checkpoint.pt", TRAJECTORY):
         assert (run / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 

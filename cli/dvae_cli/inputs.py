@@ -25,6 +25,7 @@ from .runner import NOT_TRUSTWORTHY
 if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
+    from dvae_eval.trajectory import Trajectory
 
 __all__ = [
     "command_line",
@@ -151,6 +152,7 @@ def estimate_with_progress(
     partial: Path | None = None,
     constant: float = 0.0,
     starts: Any = None,
+    trajectory: Trajectory | None = None,
 ) -> LogZResult:
     """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
@@ -167,6 +169,7 @@ def estimate_with_progress(
             partial=partial,
             constant=constant,
             starts=starts,
+            trajectory=trajectory,
         )
 
 

@@ -1,9 +1,10 @@
 """Training by stochastic gradient ascent on the evidence lower bound (Section 5, App. H).
 
 A run is a directory: `config.json` (settings), `metrics.jsonl` (one line an epoch), `checkpoint.pt` (to go on
-from) and `model.pt` (the best model by the validation bound).  All random numbers derive from the seed and a
-counter, so a run that is stopped and resumed ends where an uninterrupted one ends; and what an image or a chain
-gets of them depends on its place in the minibatch, so that any number of processes learns the same.
+from), `model.pt` (the best model by the validation bound) and `prior-trajectory.npz` (priors on the way).  All
+random numbers derive from the seed and a counter, so a run that is stopped and resumed ends where an uninterrupted
+one ends; and what an image or a chain gets of them depends on its place in the minibatch, so that any number of
+processes learns the same.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .. import distributed
 from ..config import RunConfig
 from ..data import DataSet
 from ..errors import CheckpointError, ConfigError, NumericalError
+from ..io.files import write_npz
 from ..model.dvae import DVAE, Bound
 from ..model.networks import MLP
 from ..model.prior import annealed_log_z
@@ -33,7 +35,8 @@ from .memory_estimate import refuse_too_large
 from .negative_phase import PersistentChains
 from .non_finite import NonFiniteMonitor, is_finite, locate_non_finite
 from .objective import Objective, kl_weights, noise_of
-from .run_directory import append_metrics, truncate_metrics
+from .run_directory import TRAJECTORY, append_metrics, truncate_metrics
+from .trajectory import PriorTrajectory
 
 __all__ = ["Interrupted", "Progress", "Trainer"]
 
@@ -98,6 +101,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=t.learning_rate, fused=True)
         chains = torch_generator(seed, "chains", device=self.device)
         self.chains = PersistentChains(self.model.prior, t, chains)
+        self.trajectory, self._marks_written = PriorTrajectory() if t.trajectory else None, 0
         self.n_steps = -(-len(data.train) // t.batch_size)
         self.epoch, self.step = 0, 0
         self.sums: Tensor | None = None
@@ -198,7 +202,8 @@ class Trainer:
     def _one_step(self, x: Tensor, n_images: int) -> Tensor:
         """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size.
 
-        Nothing here waits for the device.  From the first bad step on, weights are left as they are.
+        Nothing here waits for the device, but for the look at the prior that is due every tenth step.  From the
+        first bad step on, weights are left as they are.
         """
         self.model.train()
         self._move_chains()
@@ -221,6 +226,8 @@ class Trainer:
         """Move the persistent chains: all of them, and the same way, in every process."""
         generator = torch_generator(self.config.train.seed, "chains", self.epoch, self.step, device=self.device)
         self.chains.advance(self.model.prior, generator)
+        if self.trajectory:
+            self.trajectory.look(self.model.prior, self.chains.negative_samples, self._count)
 
     def _backward(self, x: Tensor, n_images: int) -> Bound:
         """Set the gradients, those of all processes together; return the bound of this one's images."""
@@ -366,8 +373,12 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "chains": self.chains.state_dict(),
             "best": self.best,
+            "trajectory": self.trajectory.state_dict() if self.trajectory else None,
         }
         save_tensors(self.run / "checkpoint.pt", CHECKPOINT_FORMAT, content)
+        if self.trajectory and self.trajectory.n_marks > self._marks_written:
+            write_npz(self.run / TRAJECTORY, self.trajectory.arrays(self.n_steps))
+            self._marks_written = self.trajectory.n_marks
         if self.best:
             provenance = {
                 "epoch": self.best["epoch"],
@@ -391,7 +402,7 @@ class Trainer:
         """
         path = self.run / "checkpoint.pt"
         content = load_tensors(path, CHECKPOINT_FORMAT)
-        if content.get("config") != self.config.to_dict():
+        if not self._has_settings_of(content):
             raise CheckpointError(f"{path}: made with other settings than config.json beside it; train anew")
         try:
             self._restore(content)
@@ -401,6 +412,13 @@ class Trainer:
         if distributed.rank() == 0:
             self.seconds = truncate_metrics(self.run, self.epoch)
 
+    def _has_settings_of(self, content: dict[str, Any]) -> bool:
+        """Say whether a checkpoint is of these settings; those that it does not know have their defaults."""
+        try:
+            return RunConfig.from_dict(content["config"]) == self.config
+        except (ConfigError, KeyError):
+            return False
+
     def _restore(self, content: dict[str, Any]) -> None:
         """Take over all that a checkpoint holds."""
         self.model.load_state_dict(content["model"])
@@ -408,6 +426,8 @@ class Trainer:
             self.average.model.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.chains.load_state_dict(content["chains"])
+        if self.trajectory and content.get("trajectory"):  # which earlier versions did not keep
+            self.trajectory.load_state_dict(content["trajectory"])
         self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
 

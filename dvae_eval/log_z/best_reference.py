@@ -66,7 +66,7 @@ def estimate_from_best_reference(task: LogZTask) -> Estimate:
         As `estimate_by_tempering`.
     """
     config = task.config
-    if config.reference not in ("auto", "modes"):
+    if config.reference not in ("auto", "modes") or task.trajectory:
         return estimate_by_tempering(task)
     is_open, is_second, is_final = config.reference == "auto", False, False
     first = _part(replace(task, config=replace(config, reference="uniform")), "first/")

@@ -7,7 +7,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile, ResumePart
 from ..starts import Starts, coupled_kept_states
+from ..trajectory import Trajectory
 from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .methods import (
@@ -72,6 +73,7 @@ def estimate_log_z(
     units: str = "auto",
     sign: int = 1,
     beta: float = 1.0,
+    trajectory: Trajectory | Sequence[Any] | None = None,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -110,6 +112,9 @@ def estimate_log_z(
         Whether arrays and graphs are log-probabilities, as above, or energies E, p ∝ exp(-β E).
     beta : float
         Inverse temperature β of arrays, graphs, and models of dimod: their numbers times β are what is taken.
+    trajectory : Trajectory, or sequence of RBMs, optional
+        Earlier states of an RBM's training, oldest first, each as `model` may be: a path to it beside that in β,
+        and the shorter of the two is taken (`path="trajectory"`).
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -137,9 +142,12 @@ def estimate_log_z(
     True
     """
     started = time.monotonic()
-    config = _configured(config, settings)
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     constant += offset
+    path = _trajectory(trajectory, machine, constant)
+    config = _configured(config, {**settings, **({"path": "trajectory"} if path else {})})
+    if config.path == "trajectory" and path is None:
+        raise ConfigError("path: a path along a training needs its machines; give trajectory, or leave path out")
     clock = Clock(time_limit(config))
     n_threads = threads or available_cores()
     said = {"units": values_of_units(model, units)} if (units, sign, beta) != ("auto", 1, 1.0) else {}
@@ -148,6 +156,7 @@ def estimate_log_z(
     method = _method(machine, config)
     task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
     of_starts: dict[str, Any] = {}
+    task = dataclasses.replace(task, trajectory=path)
     if method == "exact":
         estimate = estimate_exactly(task)
     else:
@@ -169,6 +178,16 @@ def estimate_log_z(
         started=started,
         packages=PACKAGES,
     )
+
+
+def _trajectory(given: Trajectory | Sequence[Any] | None, machine: Machine, constant: float) -> Trajectory | None:
+    """Return the training that leads to a machine, None if none is given."""
+    if given is None:
+        return None
+    if not isinstance(given, Trajectory):
+        found = [machine_from_object(model) for model in given]
+        given = Trajectory.of([one for one, _ in found], constants=[offset for _, offset in found])
+    return given.ending_with(machine, constant)
 
 
 def _configured(config: LogZConfig | None, settings: dict[str, Any]) -> LogZConfig:
@@ -215,7 +234,11 @@ def _coupled(task: LogZTask, partial: Path | None, of_starts: dict[str, Any]) ->
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
     settings |= {"version": __version__, **dataclasses.asdict(task.config)}
+    if task.trajectory:
+        settings["trajectory"] = task.trajectory.sha256
     store = ResumeFile(partial, settings) if partial else None
+    if task.trajectory:  # whose machines have the same units, coupled or not
+        return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
     assert coupled is not None  # or else the answer is exact
     return dataclasses.replace(task, machine=coupled, store=store, offset=alone + task.offset)

@@ -21,6 +21,8 @@ from ..numbers import std_err_of_mean
 from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.resume import ResumeFile, ResumePart
+from ..trajectory import Trajectory
+from .along_training import along_training_seconds, log_z_along_training
 from .bar import Bridge
 from .checks import (
     check_abrupt,
@@ -63,6 +65,7 @@ ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 # The default time limit; how much of any may go into what comes after a run, and seconds that it may always take;
 # and how much into a sandwich, which is the thinner for it.
 AUTO_SECONDS, POST_RUN_SHARE, POST_RUN_SECONDS, SANDWICH_SHARE = 30.0, 0.15, 1.0, 0.4
+EXACT_ALONG_SECONDS = 10.0  # that the machines of a training may be predicted to take together
 SEARCH_SHARE = 0.1  # of a time limit, for an exact way
 CONCLUSION_SHARE = 0.02  # and for what a result takes beside bounds and diagnostics
 N_RUNNING = 20
@@ -92,6 +95,8 @@ class LogZTask:
         Has the time limit.
     starts : uint8, shape (n, n_kept), optional
         States of the units that are kept, from which some replicates start.
+    trajectory : Trajectory, optional
+        The machine's training, with `config.path` "trajectory".
     """
 
     machine: Machine
@@ -104,6 +109,7 @@ class LogZTask:
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
     starts: NDArray[np.uint8] | None = None
+    trajectory: Trajectory | None = None
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
         """Return a callback of (done, in all) for a phase that has no estimate yet."""
@@ -148,7 +154,17 @@ def estimate_exactly(task: LogZTask) -> Estimate:
     """Return the exact value; ConfigError if it takes too long."""
     seconds = search_seconds(task.config)
     log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads, seconds) + task.offset
-    return Estimate(log_z, 0.0, [], 0, [], {"route": exact_plan(task.machine, seconds).route})
+    plan = exact_plan(task.machine, seconds)
+    return Estimate(log_z, 0.0, [], 0, [], {"route": plan.route, **_exact_along(task, plan.seconds)})
+
+
+def _exact_along(task: LogZTask, seconds: float) -> dict[str, Any]:
+    """Return log Z along the training, exactly, where all of its machines take a moment; nothing elsewhere."""
+    found = task.trajectory
+    if found is None or seconds * len(found.machines) > EXACT_ALONG_SECONDS:
+        return {}
+    log_z = [exact_log_z(m, None, task.threads) + c for m, c in zip(found.machines, found.constants, strict=True)]
+    return {"trajectory": {"steps": list(found.steps), "log_z": log_z, "std_err": [0.0] * len(log_z)}}
 
 
 def search_seconds(config: LogZConfig) -> float:
@@ -179,7 +195,9 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     """
     is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
-    run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock, starts=task.starts)
+    path = task.trajectory.path() if task.trajectory else None
+    how: dict[str, Any] = {"offset": task.offset, "clock": clock, "starts": task.starts, "trajectory": path}
+    run = TemperedRun(task.machine, task.config, task.device, task.threads, **how)
     with task.clock.paused(), clock.paused() if is_fitted else nullcontext():
         run.compile_kernels()
     adapt_or_resume(run, task)
@@ -195,7 +213,17 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
+    if task.trajectory:
+        estimate = _along_training(run, estimate, task.trajectory)
     return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
+
+
+def _along_training(run: TemperedRun, estimate: Estimate, trajectory: Trajectory) -> Estimate:
+    """Return the estimate with the path that was chosen, and log Z along the training if it was that one."""
+    found: dict[str, Any] = {"path": run.paths}
+    if run.paths["chosen"] == "trajectory":
+        found["trajectory"] = log_z_along_training(run, trajectory)
+    return replace(estimate, diagnostics={**estimate.diagnostics, **found})
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
@@ -231,6 +259,8 @@ def reserve(run: TemperedRun, task: LogZTask) -> float:
     seconds = CONCLUSION_SHARE * run.clock.limit + run.bounds_seconds()
     if task.n_comparisons == 1:
         seconds += post_run_seconds(run, _post_run_allowance(run))
+    if task.trajectory:
+        seconds += along_training_seconds(run, task.trajectory)
     return seconds + (_sandwich_share(run) * sandwich_seconds(run) if task.config.sandwich else 0.0)
 
 
@@ -444,7 +474,9 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
             progress(phase, done, total, None, None)
 
     n_steps = config.n_sweeps or N_STEPS
-    run = TemperedRun(task.machine, config, task.device, task.threads, task.offset, starts=task.starts)
+    path = task.trajectory.path() if task.trajectory else None
+    how: dict[str, Any] = {"offset": task.offset, "starts": task.starts, "trajectory": path}
+    run = TemperedRun(task.machine, config, task.device, task.threads, **how)
     run.adapt(progress=task.report("placing rungs"))
     found = sandwich(run, n_steps, config.n_chains, tell)
     is_reverse = config.method == "reverse-ais"
@@ -460,6 +492,7 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
         "rungs": run.replicas.schedule.betas.tolist(),
         "sandwich": found.to_dict(),
         **bounds,
+        **({"path": run.paths} if run.paths else {}),
         "log_w": {"quantiles": np.quantile(chosen.log_w, np.linspace(0, 1, 21)).tolist()},
         "rounding": rounding,
         "gap": gap,

@@ -29,6 +29,7 @@ from ..sampling.reference import Reference, fitted_reference
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from ..sampling.tempering import make_replicas
+from ..sampling.trajectory import TrajectoryReference
 from ..starts import spread
 from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_on
 from .bar import Bridge, WorkSums, bridge_of_sums
@@ -89,6 +90,9 @@ LEAST_CHUNKS, FIRST_LOOK = 24, 8
 ANEW, ANEW_KEY = 1000, 10
 # Rungs are placed anew once where a pair exchanges at less than this, or this share of the rate asked for.
 LEAST_RATE, LEAST_SHARE = 0.15, 0.3
+# How much longer a sweep takes where every rung has couplings of its own, and the most rungs of its first pilot.
+ALONG_TRAINING, MOST_FIRST_RUNGS = 3.0, 24
+BYTES_OF_RUNG = 40  # of every coupling, while tables are made
 
 
 class TemperedRun:
@@ -115,6 +119,8 @@ class TemperedRun:
         Means of the kept units from which the second half of the replicates starts, instead of the basins'.
     starts : uint8, shape (n, n_kept), optional
         States of the kept units that are known.
+    trajectory : TrajectoryReference, optional
+        The path along the machine's training, which `config.path` may ask for.
 
     Raises
     ------
@@ -133,6 +139,8 @@ class TemperedRun:
         What the pilot foretold: sweeps and standard error at the end, None where it could not.
     placed_anew : bool
         Whether the rungs were placed once more after the run had begun.
+    paths : dict
+        Which path was chosen, and the barriers by which; empty where there was no choice.
     """
 
     def __init__(
@@ -146,12 +154,16 @@ class TemperedRun:
         basins: Basins | None = None,
         ordered: Float | None = None,
         starts: NDArray[np.uint8] | None = None,
+        trajectory: TrajectoryReference | None = None,
     ) -> None:
+        self.trajectory = trajectory if config.path == "trajectory" else None
         self.machine, self.device, self.threads, self.offset = machine, device, threads, offset
         self.starts = starts
         self.clock = clock or Clock()
         self.reduced = machine.reduced()
-        _check_range(self.reduced, config.method)
+        for reduced in (self.reduced, *(self.trajectory.machines() if self.trajectory else ())):
+            _check_range(reduced, config.method)
+        self.is_along = self.trajectory is not None
         self.reference: AnyReference = Reference.uniform(machine)
         self.config = dataclasses.replace(config, n_replicates=self._affordable(config))
         # The default limit is a safeguard: what is within it hangs on the work alone, not on the machine's load.
@@ -162,6 +174,7 @@ class TemperedRun:
         self.core_seconds = CORE_SECONDS
         self.n_iterations, self.next_check, self.stopped = 0, 0, ""
         self.placed_anew, self.looked, self.of_one = False, False, math.inf
+        self.paths: dict[str, Any] = {}
         self.foreseen: dict[str, float | None] = {"n_sweeps": None, "std_err": None}
         self.spent = _Spent()
         self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
@@ -175,7 +188,7 @@ class TemperedRun:
     def compile_kernels(self) -> None:
         """Let numba compile what this machine needs, or read it from its cache, before any clock is started."""
         is_mixture = self.config.reference == "modes"
-        reference = mixture_of_modes(self.machine, self.basins) if is_mixture else None
+        reference = mixture_of_modes(self.machine, self.basins) if is_mixture else self.trajectory
         replicas = make_replicas(self.machine, Schedule.uniform(1), 2, 0, 0, self.device, reference=reference)
         replicas.anneal(1)
         replicas.run(1)
@@ -232,6 +245,8 @@ class TemperedRun:
             samples = self.target_samples(self._n_fitted(N_FITTED), FIT_EVERY, FIT_EVERY)
             self.reference = fitted_reference(self.machine, samples)
             pilot = self._pilot(key=1, **how)
+        elif self.trajectory:
+            pilot = self._pilot_of_paths(self.trajectory, how)
         else:
             pilot = self._pilot(**how)
         self._begin(pilot, 0)
@@ -301,6 +316,21 @@ class TemperedRun:
             pilot = self._bridged(states, 2 * key, how) or self._laddered(states, 2 * key + 1, how)
         return pilot
 
+    def _pilot_of_paths(self, trajectory: TrajectoryReference, how: dict[str, Any]) -> Pilot:
+        """Return the pilot of the path with the smaller barrier: in β, or along the training."""
+        straight = self._pilot(share=FIRST_PILOT_SHARE, **how)
+        uniform, self.reference, spent = self.reference, trajectory, self.spent
+        self.spent = _Spent(spent.sweeps, ALONG_TRAINING * spent.seconds)
+        steps = min(MOST_FIRST_RUNGS, max(FIRST_RUNGS, len(trajectory.W) - 1))
+        along = self._pilot(steps, key=1, **how)
+        barriers = [float((1 - pilot.works.exchange_rates).sum()) for pilot in (straight, along)]
+        chosen = shorter_path(*barriers)
+        self.paths = {"chosen": chosen, "barrier_beta": barriers[0], "barrier_trajectory": barriers[1]}
+        if chosen == "trajectory":
+            return along
+        self.reference, self.spent, self.is_along = uniform, spent, False
+        return straight
+
     def _bridged(self, states: NDArray[np.uint8], key: int, how: dict[str, Any]) -> Pilot | None:
         """Return the pilot of a single step from a mixture of many components; None if that is too long a one."""
         self.reference = self._fitted(states, MANY)
@@ -349,6 +379,8 @@ class TemperedRun:
         """Raise ConfigError if the replicas on so many rungs would not fit."""
         n = self.config.n_replicates
         more = tempering_bytes(self.machine, n, n_rungs) - tempering_bytes(self.machine, n)
+        if isinstance(self.reference, TrajectoryReference):
+            more += n_rungs * BYTES_OF_RUNG * self.reference.W[0].size
         require_memory(more, "--replicates", f"tempering {n} replicates of {n_rungs} rungs", "give fewer")
 
     def advance(
@@ -527,6 +559,7 @@ class TemperedRun:
             **{f"reference_{name}": value for name, value in self.reference.state_dict().items()},
             "settled": np.array(self.settled),
             "looked": np.array([self.looked, self.placed_anew]),
+            **{f"paths/{name}": np.array(barrier) for name, barrier in self.paths.items() if name != "chosen"},
             "foreseen": np.array(list(self.foreseen.values()), np.float64),
             "n_replicates": np.array(self.config.n_replicates),
             "n_iterations": np.array(self.n_iterations),
@@ -539,7 +572,11 @@ class TemperedRun:
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go back to what `state_dict` returned, instead of adapting the schedule."""
         parameters = _below(state, "reference_")
-        self.reference = MixtureReference(**parameters) if "weights" in parameters else Reference(**parameters)
+        self._take_reference(parameters)
+        barriers = {name: float(value) for name, value in _below(state, "paths/").items()}
+        if barriers:
+            self.is_along = isinstance(self.reference, TrajectoryReference)
+            self.paths = {"chosen": "trajectory" if self.is_along else "beta", **barriers}
         self.settled = bool(state["settled"])
         self.looked, self.placed_anew = map(bool, state["looked"])
         values = [None if math.isnan(x) else x for x in state["foreseen"].tolist()]
@@ -553,6 +590,14 @@ class TemperedRun:
         if "renewal/births" in state:  # which earlier versions did not keep
             self.renewal.load_state_dict(_below(state, "renewal/"))
         self.chunk = self.sums.chunk
+
+    def _take_reference(self, parameters: dict[str, NDArray[Any]]) -> None:
+        """Go back to the reference of these parameters."""
+        if "trajectory" in parameters:
+            assert self.trajectory is not None  # a state is of the same task
+            self.reference = self.trajectory
+        else:
+            self.reference = (MixtureReference if "weights" in parameters else Reference)(**parameters)
 
     def target_samples(self, n: int, every: int, burn_in: int) -> NDArray[np.uint8]:
         """Return n states of the kept units at β = 1, (n, n_kept), `every` iterations apart in each replicate."""
@@ -601,7 +646,7 @@ class TemperedRun:
         seconds, n_units = seconds_per_sweep(self.reduced), sum(self.reduced.W.shape)
         if isinstance(self.reference, MixtureReference):
             seconds += n_units * (MIXTURE_UNIT + COMPONENT_UNIT * len(self.reference.weights))
-        return seconds
+        return seconds * (ALONG_TRAINING if self.is_along else 1)
 
     @property
     def n_chains(self) -> int:
@@ -634,6 +679,11 @@ class TemperedRun:
             return "precision"
         most = self._most()
         return "work" if most and self.n_iterations + self.chunk > most else ""
+
+
+def shorter_path(barrier_beta: float, barrier_trajectory: float) -> str:
+    """Return the name of the path with the smaller barrier."""
+    return "trajectory" if barrier_trajectory <= barrier_beta else "beta"
 
 
 def _check_range(reduced: Reduced, method: str) -> None:

@@ -87,7 +87,11 @@ class ObservingRun(TemperedRun):
         """Begin the run where a pilot has ended, on its rungs and those of all β that are asked for."""
         super()._begin(_with_rungs(pilot, self._observed), round)
         self.averages = self._no_averages()
-        planned = self._planned(math.inf) if self.is_timed or self.config.n_sweeps else self.most_iterations() or 0
+        planned = (
+            self._planned(math.inf)
+            if self.is_timed or self.config.n_sweeps
+            else self.most_iterations(self.core_seconds)
+        )
         self.observe_from = int(self.config.burn_in * planned)
 
     def _no_averages(self) -> Averages:

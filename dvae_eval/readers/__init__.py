@@ -6,5 +6,6 @@ takes its log Z to the file's own convention.  No reader runs what a file holds.
 
 from .options import ReadConfig, Reading
 from .registry import read_machine, recognise
+from .trajectories import read_trajectory
 
-__all__ = ["ReadConfig", "Reading", "read_machine", "recognise"]
+__all__ = ["ReadConfig", "Reading", "read_machine", "read_trajectory", "recognise"]

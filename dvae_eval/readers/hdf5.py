@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +32,7 @@ from .tree import MAX_NAMES, Lazy, read_tree
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read"]
+__all__ = ["read", "read_updates"]
 
 UPDATE = re.compile(r"(update|epoch)_([0-9]{1,12})")
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
@@ -47,6 +49,25 @@ LONGEST_TEXT = 1000
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of an HDF5 file."""
+    with _opened(path) as file:
+        kind, updates = _updates(file)
+        return _archive(file, kind, updates, config) if updates else _tree(file, config)
+
+
+def read_updates(path: Path, config: ReadConfig) -> list[Reading]:
+    """Return the machines of an archive at all its updates or epochs, up to the one asked for, in their order.
+
+    Of a file that is no archive, no machine.
+    """
+    with _opened(path) as file:
+        kind, updates = _updates(file)
+        last = config.update or (_last(file, updates) if updates else 0)
+        return [_at(file, kind, updates[n], n, config) for n in sorted(updates) if n <= last]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file that can be read."""
     with needs("h5py", path):
         import h5py
     # Before the library looks at it: attributes may be texts, too.
@@ -56,12 +77,16 @@ def read(path: Path, config: ReadConfig) -> Reading:
     with utf8_path(path) as name, h5py.File(name, "r", locking=False) as file:
         if len(file) > MAX_NAMES:
             raise DataError(f"holds {len(file)} names; give a file with fewer")
-        for kind in ("update", "epoch"):
-            found = (UPDATE.fullmatch(name) for name in file)
-            updates = {int(match[2]): match[0] for match in found if match and match[1] == kind}
-            if updates:
-                return _archive(file, kind, updates, config)
-        return _tree(file, config)
+        yield file
+
+
+def _updates(file: h5py.File) -> tuple[str, dict[int, str]]:
+    """Return what an archive calls its updates, and the name of each by its number; none of another file."""
+    for kind in ("update", "epoch"):
+        found = (UPDATE.fullmatch(name) for name in file)
+        if updates := {int(match[2]): match[0] for match in found if match and match[1] == kind}:
+            return kind, updates
+    return "", {}
 
 
 def _archive(file: h5py.File, word: str, updates: dict[int, str], config: ReadConfig) -> Reading:
@@ -70,6 +95,11 @@ def _archive(file: h5py.File, word: str, updates: dict[int, str], config: ReadCo
     if number not in updates:
         some = ", ".join(map(str, sorted(updates)[-5:]))
         raise DataError(f"--update: has no {word} {number}; the last ones are {some}")
+    return _at(file, word, updates[number], number, config)
+
+
+def _at(file: h5py.File, word: str, name: str, number: int, config: ReadConfig) -> Reading:
+    """Return the machine of an archive at the update or epoch of this name and number."""
     is_rbms = word == "update"
     config.reject_unused("the rbms package" if is_rbms else "CaloQuVAE", "update")
     kind = "BBRBM"
@@ -81,10 +111,10 @@ def _archive(file: h5py.File, word: str, updates: dict[int, str], config: ReadCo
             f"is an archive of type {kind[:40]!r}{what}; only {' and '.join(UNITS_OF)}, with units 0 and 1 or -1 "
             "and +1, can be read"
         )
-    group = _group(file, updates[number])
+    group = _group(file, name)
     # Archives of old versions have the parameters in the update itself.
     group = _group(group, "params") if _is_inside(group, "params") else group
-    names = {name: name for name in group if _is_inside(group, name) and not _is_group(group, name)}
+    names = {key: key for key in group if _is_inside(group, key) and not _is_group(group, key)}
     format = "rbms archive" if is_rbms else "CaloQuVAE checkpoint"
     held = Lazy(names, partial(_value, group))
     reading = read_tree(held, ReadConfig(), format, declared=UNITS_OF[kind])

@@ -6,7 +6,8 @@ import codecs
 import os
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +23,7 @@ from . import dimod, matlab4, matlab5, skops, uai
 from .options import ReadConfig, Reading
 from .text import decode
 
-__all__ = ["FORMATS", "Format", "read_machine", "recognise"]
+__all__ = ["FORMATS", "Format", "named_errors", "read_machine", "recognise"]
 
 START_BYTES = 4096
 AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
@@ -105,14 +106,21 @@ def read_machine(path: str | os.PathLike[str], config: ReadConfig | None = None)
     if kind not in FORMATS:
         raise DataError(f"{path}: {REFUSED[kind]}")
     format = FORMATS[kind]
-    try:
-        # What is not finite is refused at the end: NumPy need not warn of it on the way.
-        with reading(path, format.title), check_unchanged(path) as digest, np.errstate(all="ignore"):
+    # What is not finite is refused at the end: NumPy need not warn of it on the way.
+    with named_errors(path), reading(path, format.title), check_unchanged(path) as digest:
+        with np.errstate(all="ignore"):
             found = format.read(path, config)
-    except DataError as error:
-        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
     found.description.update(file=str(path), sha256=digest, constant=found.constant)
     return found
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Let a DataError within the block say which file it is about."""
+    try:
+        yield
+    except DataError as error:
+        raise error if str(path) in str(error) else DataError(f"{path}: {error}") from error
 
 
 def recognise(path: str | os.PathLike[str]) -> str:

@@ -22,7 +22,15 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["EVEN_ODD", "GIBBS_ONLY", "RANDOM", "temper_dense", "temper_mixture", "temper_sparse"]
+__all__ = [
+    "EVEN_ODD",
+    "GIBBS_ONLY",
+    "RANDOM",
+    "temper_dense",
+    "temper_mixture",
+    "temper_sparse",
+    "temper_trajectory",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -727,6 +735,203 @@ def temper_mixture(
         place(betas, rungs, beta, up, down)
         for c in range(n_chains):
             slots[c] = 1 + rungs[c // n_rungs, c % n_rungs] - levels[c]
+
+
+# --- dense RBMs on the path along a training: every rung has couplings of its own ------------------------------
+
+
+@kernel()
+def sort_by_rung(rungs: Any, rung: Any, rows: Any) -> None:
+    """Write the rung of every chain, and the chains of every rung, `rows` (n_rungs, n_replicates)."""
+    n_replicates, n_rungs = rungs.shape
+    for replicate in range(n_replicates):
+        for q in range(n_rungs):
+            k, c = rungs[replicate, q], replicate * n_rungs + q
+            rung[c], rows[k, replicate] = k, c
+
+
+@kernel()
+def add_rows_at(tables: Any, nibbles: Any, rows: Any, group: Any, start: Any, fields: Any) -> None:
+    """Add to the fields of some chains as `add_rows` does to those of all."""
+    inner_loop()
+    for i in range(len(rows)):
+        c = rows[i]
+        field, n = fields[c, start : start + COLUMNS], nibbles[c, group : group + PASS]
+        r0, r1, r2, r3 = tables[0, n[0]], tables[1, n[1]], tables[2, n[2]], tables[3, n[3]]
+        r4, r5, r6, r7 = tables[4, n[4]], tables[5, n[5]], tables[6, n[6]], tables[7, n[7]]
+        if group == 0:
+            for j in range(COLUMNS):
+                field[j] = ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+        else:
+            for j in range(COLUMNS):
+                field[j] += ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+
+
+@kernel()
+def fields_by_rung(W: Any, biases: Any, of_rung: Any, nibbles: Any, rows: Any, tables: Any, fields: Any) -> None:
+    """Write the fields of all chains, each by the couplings of its rung; see `fields_of_rows`."""
+    for k in range(len(of_rung)):
+        for start in range(0, W.shape[2], COLUMNS):
+            for group in range(0, nibbles.shape[1], PASS):
+                make_tables(W[of_rung[k]], biases[of_rung[k]], group, start, tables)
+                add_rows_at(tables, nibbles, rows[k], group, start, fields)
+
+
+@kernel()
+def steps_by_rung(W: Any, biases: Any, nibbles: Any, rows: Any, tables: Any, ups: Any, downs: Any) -> None:
+    """Write by how much fields grow from a rung to the next: `ups` of chains on the one, `downs` on the other."""
+    for k in range(len(W)):
+        for start in range(0, W.shape[2], COLUMNS):
+            for group in range(0, nibbles.shape[1], PASS):
+                make_tables(W[k], biases[k], group, start, tables)
+                add_rows_at(tables, nibbles, rows[k], group, start, ups)
+                add_rows_at(tables, nibbles, rows[k + 1], group, start, downs)
+
+
+@kernel()
+def kept_steps(bits: Any, steps: Any, rung: Any, ahead: Any, back: Any) -> None:
+    """Write what the kept units contribute to the growth of log p from a chain's rung on, and up to it."""
+    for c in range(len(bits)):
+        k = rung[c]
+        ahead[c] = dot_bits(bits[c], steps[k, : bits.shape[1]]) if k < len(steps) else 0.0
+        back[c] = dot_bits(bits[c], steps[k - 1, : bits.shape[1]]) if k > 0 else 0.0
+
+
+@kernel(reassoc=True)
+def growth(field: Any, step: Any, base: Any) -> Any:
+    """Return the sum of softplus(x + step) - softplus(x), x = base + field."""
+    inner = 0.0
+    product, product_up = 1.0, 1.0
+    width = len(base)
+    for start in range(0, width, SHORT_PRODUCT):
+        base_row = base[start : start + SHORT_PRODUCT]
+        row, step_row = field[start : start + len(base_row)], step[start : start + len(base_row)]
+        p, p_up, linear = f32(1), f32(1), f32(0)
+        for j in range(len(base_row)):
+            x, s = base_row[j] + row[j], step_row[j]
+            # max(x + step, 0) - max(x, 0), without losing the digits of the step.
+            linear += max(s + min(x, f32(0)), -max(x, f32(0)))
+            p *= f32(1) + exp_minus(abs(x))
+            p_up *= f32(1) + exp_minus(abs(x + s))
+        inner += f64(linear)
+        product, product_up = product * f64(p), product_up * f64(p_up)
+        if (start + SHORT_PRODUCT) % LONG_PRODUCT == 0 or start + SHORT_PRODUCT >= width:
+            inner += np.log(product_up / product)
+            product, product_up = 1.0, 1.0
+    return inner
+
+
+@kernel()
+def works_along(
+    fields: Any, ups: Any, downs: Any, base: Any, rung: Any, sizes: Any, slope: Any, rise: Any, fall: Any
+) -> None:
+    """Write the works of every chain, of which `rise` and `fall` hold the kept units' part, and its energy.
+
+    The energy is the difference quotient between the neighbouring rungs, whose distances are `sizes`.  `downs` are
+    turned into the steps down.
+    """
+    for c in range(len(fields)):
+        k, ahead, back, distance = rung[c], 0.0, 0.0, 0.0
+        if k < len(sizes):
+            ahead = rise[c] + growth(fields[c], ups[c], base)
+            distance += f64(sizes[k])
+        if k > 0:
+            for j in range(downs.shape[1]):
+                downs[c, j] = -downs[c, j]
+            back = growth(fields[c], downs[c], base) - fall[c]
+            distance += f64(sizes[k - 1])
+        slope[c], rise[c], fall[c] = (ahead - back) / distance, -ahead, -back
+
+
+@kernel()
+def follow(rungs: Any, rung: Any, ups: Any, downs: Any, fields: Any) -> None:
+    """Let fields follow the chains that were exchanged to another rung, whose couplings are others."""
+    n_rungs = rungs.shape[1]
+    for c in range(len(rung)):
+        k = rungs[c // n_rungs, c % n_rungs]
+        if k > rung[c]:
+            for j in range(fields.shape[1]):
+                fields[c, j] += ups[c, j]
+        elif k < rung[c]:
+            for j in range(fields.shape[1]):
+                fields[c, j] += downs[c, j]
+
+
+@kernel(cache=True)
+def temper_trajectory(
+    n: Any,
+    mode: Any,
+    start: Any,
+    W: Any,
+    own: Any,
+    base: Any,
+    W_v: Any,
+    own_v: Any,
+    base_v: Any,
+    step_W: Any,
+    step_own: Any,
+    step_v: Any,
+    sizes: Any,
+    of_rung: Any,
+    words_v: Any,
+    random: Any,
+    coins: Any,
+    rungs: Any,
+    last_end: Any,
+    trips: Any,
+    works: Any,
+) -> None:
+    """Run n iterations of some replicates of an RBM in place, on the path along its training.
+
+    Parameters
+    ----------
+    n, mode, start : int
+        As in `temper_dense`.
+    W, W_v : float32
+        Couplings of every rung, and their transposes, as in `temper_dense`, with an axis for rungs before.
+    own, own_v : float32
+        Biases of every rung.
+    base, base_v : float32, shape (width,), (width_v,)
+        0, and for units that only fill up a row what keeps them off.
+    step_W, step_own, step_v : float32
+        Differences between neighbouring rungs of W, own and own_v, K of each.
+    sizes : float32, shape (K,)
+        Distances between neighbouring rungs.
+    of_rung : int64, shape (n_rungs,)
+        Whose couplings every rung has: its own, but while chains are annealed.
+    words_v, random, coins, rungs, last_end, trips, works
+        As in `temper_dense`.
+    """
+    n_chains, n_rungs = len(words_v), len(of_rung)
+    forward, reverse, energies = works[0], works[1], works[2]
+    fields, fields_v = np.empty((n_chains, own.shape[1]), f32), np.empty((n_chains, own_v.shape[1]), f32)
+    ups, downs = np.zeros(fields.shape, f32), np.zeros(fields.shape, f32)
+    tables = np.empty((PASS, 16, COLUMNS), f32)
+    words = np.empty((n_chains, len(base) // 4), u32)
+    bits, bits_v = words.view(np.uint8), words_v.view(np.uint8)
+    nibbles, nibbles_v = np.empty(words.shape, np.uint8), np.empty(words_v.shape, np.uint8)
+    rung, rows = np.empty(n_chains, np.int64), np.empty((n_rungs, len(rungs)), np.int64)
+    ones, slopes = np.ones(n_chains, f32), np.empty((3, n_chains))
+    slope, rise, fall = slopes[0], slopes[1], slopes[2]
+    sort_by_rung(rungs, rung, rows)
+    pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+    fields_by_rung(W, own, of_rung, nibbles_v, rows, tables, fields)
+    for i in range(n):
+        draw_rows(random, ones, fields, base, bits)
+        pack(words.reshape(-1), nibbles.reshape(-1))
+        fields_by_rung(W_v, own_v, of_rung, nibbles, rows, tables, fields_v)
+        draw_rows(random, ones, fields_v, base_v, bits_v)
+        pack(words_v.reshape(-1), nibbles_v.reshape(-1))
+        fields_by_rung(W, own, of_rung, nibbles_v, rows, tables, fields)
+        if mode == GIBBS_ONLY:
+            continue
+        steps_by_rung(step_W, step_own, nibbles_v, rows, tables, ups, downs)
+        kept_steps(bits_v, step_v, rung, rise, fall)
+        works_along(fields, ups, downs, base, rung, sizes, slope, rise, fall)
+        record(rungs, rise, fall, slope, forward[i], reverse[i], energies[i])
+        exchange(start + i, mode, forward[i], reverse[i], rungs, last_end, trips, coins)
+        follow(rungs, rung, ups, downs, fields)
+        sort_by_rung(rungs, rung, rows)
 
 
 # --- sparse or general machines: a unit's chains are contiguous -----------------------------------------------

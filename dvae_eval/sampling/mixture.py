@@ -32,6 +32,7 @@ from dvae_core.errors import ConfigError
 
 from ..machine import Machine
 from .reference import Path, Reference, bernoulli
+from .trajectory import TrajectoryReference
 
 __all__ = ["AnyReference", "MixturePath", "MixtureReference"]
 
@@ -82,7 +83,7 @@ class MixtureReference:
         return {"weights": self.weights, "b": self.b, "c": self.c}
 
 
-AnyReference = Reference | MixtureReference
+AnyReference = Reference | MixtureReference | TrajectoryReference
 
 
 class MixturePath(Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from .mixture import AnyReference, MixtureReference
 from .reference import Reference
 from .replicas import Replicas, Works
 from .schedule import Schedule
+from .trajectory import TrajectoryReference
 
 __all__ = ["CompiledReplicas"]
 
@@ -30,6 +32,7 @@ DENSE_FILL = 0.1
 # Chains in one task: enough to share a table while it is in cache; a sparse machine's states, so many bytes, must
 # fit there, too.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
+MAX_CHAINS_ALONG = 1 << 16  # where every rung has tables of its own, as many as there are
 # Rows of a matrix that are added in one pass.
 ROWS = 4 * kernels.PASS
 # A field that no state has: units that only fill up a row are never on.
@@ -90,8 +93,11 @@ def _padded(biases: Float, width: int) -> NDArray[np.float32]:
 class DenseChains:
     """Chains with contiguous units."""
 
-    def __init__(self, model: DenseModel | MixtureModel, v: Bits, generators: list[np.random.Generator]) -> None:
-        self.model, self.shape = model, v.shape[:2]
+    def __init__(
+        self, model: DenseModel | MixtureModel | TrajectoryModel, v: Bits, generators: list[np.random.Generator]
+    ) -> None:
+        self.model: Any = model
+        self.shape = v.shape[:2]
         self.words_v = np.zeros((self.shape[0] * self.shape[1], model.width_v // 4), np.uint32)
         self.bits_v = self.words_v.view(np.uint8)
         self.v = v
@@ -147,6 +153,63 @@ class MixtureChains(DenseChains):
         """Run the kernel."""
         rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
         kernels.temper_mixture(n, mode, start, betas, *rest)
+
+
+class TrajectoryModel:
+    """The RBMs on the rungs of a path along a training, filled up to whole tables."""
+
+    def __init__(self, reduced: Reduced, trajectory: TrajectoryReference, betas: NDArray[np.float32]) -> None:
+        (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
+        self.trajectory = trajectory
+        self.width_v, self.width = _round_up(n, ROWS), _round_up(m, ROWS)
+        self.n_streams = max(self.width_v, self.width)
+        # All that there are: tables are made for every rung, and the more chains share them the better.
+        self.chains_per_task = MAX_CHAINS_ALONG
+        self.bases = _padded(np.zeros(m), self.width), _padded(np.zeros(n), self.width_v)
+        self._lock = Lock()
+        self._known, self._arrays = betas, self._made(betas)
+
+    def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
+        """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
+        return TrajectoryChains(self, v, generators)
+
+    def arrays(self, t: NDArray[np.float32]) -> tuple[Any, ...]:
+        """Return the tables for rungs at t, and which of them is each one's; those made last serve again."""
+        with self._lock:
+            if not np.isin(t, self._known).all():
+                self._known = np.unique(t)
+                self._arrays = self._made(self._known)
+            return *self._arrays, np.searchsorted(self._known, t)
+
+    def _made(self, t: NDArray[np.float32]) -> tuple[Any, ...]:
+        W, b, c = self.trajectory.at(t)
+        return (
+            *(_filled_each(W, self.width_v), _filled_rows(c), self.bases[0]),
+            *(_filled_each(W.transpose(0, 2, 1), self.width), _filled_rows(b), self.bases[1]),
+            *(_filled_each(np.diff(W, axis=0), self.width_v), *(_filled_rows(np.diff(x, axis=0)) for x in (c, b))),
+            np.diff(t),
+        )
+
+
+def _filled_each(W: Float, n_rows: int) -> NDArray[np.float32]:
+    """Return matrices with so many rows, with zeros up to whole tables."""
+    filled = np.zeros((len(W), n_rows, _round_up(W.shape[2], kernels.COLUMNS)), np.float32)
+    filled[:, : W.shape[1], : W.shape[2]] = W
+    return filled
+
+
+def _filled_rows(values: Float) -> NDArray[np.float32]:
+    """Return vectors with zeros up to whole tables."""
+    return _filled(values, len(values))
+
+
+class TrajectoryChains(DenseChains):
+    """Chains with contiguous units on the path along a training."""
+
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
+        """Run the kernel."""
+        rest: list[Any] = [*self.model.arrays(betas), self.words_v, self.random, *replicates]
+        kernels.temper_trajectory(n, mode, start, *rest)
 
 
 class SparseModel:
@@ -239,8 +302,8 @@ class CompiledReplicas(Replicas):
     Parameters
     ----------
     reduced : Reduced
-    reference : Reference or MixtureReference
-        Of a machine without couplings among the kept units, if it is a mixture.
+    reference : Reference, MixtureReference or TrajectoryReference
+        Of a machine without couplings among the kept units, if it is one of the last two.
     schedule : Schedule
     v : uint8, shape (n_replicates, n_rungs, n_kept)
     seed, round : int
@@ -273,7 +336,7 @@ class CompiledReplicas(Replicas):
         generators = [numpy_generator(seed, "tempering", round, replicate) for replicate in range(n_replicates)]
         self.coins = np.array([g.integers(0, 2**64, dtype=np.uint64) for g in generators])
         self.n_iterations = 0
-        model = _model(reduced, reference)
+        model = _model(reduced, reference, self.betas)
         self.tasks = _tasks(n_replicates, n_replicates * n_rungs / model.chains_per_task, threads)
         self.chains = [model.chains(v[task], generators[task]) for task in self.tasks]
 
@@ -346,8 +409,12 @@ class CompiledReplicas(Replicas):
         self.n_iterations = int(state["n_iterations"])
 
 
-def _model(reduced: Reduced, reference: AnyReference) -> DenseModel | MixtureModel | SparseModel:
+def _model(
+    reduced: Reduced, reference: AnyReference, betas: NDArray[np.float32]
+) -> DenseModel | MixtureModel | SparseModel | TrajectoryModel:
     """Return couplings in the layout that suits them."""
+    if isinstance(reference, TrajectoryReference):
+        return TrajectoryModel(reduced, reference, betas)
     if isinstance(reference, MixtureReference):
         return MixtureModel(reduced, reference)
     coupled = reduced.J is not None and n_entries(reduced.J)

@@ -18,8 +18,9 @@ from .mixture import MixtureReference
 from .reference import Reference, as_tensor, times_columns
 from .replicas import Replicas, Works
 from .schedule import Schedule
+from .trajectory import TrajectoryReference
 
-__all__ = ["MixtureTorchReplicas", "TorchReplicas"]
+__all__ = ["MixtureTorchReplicas", "TorchReplicas", "TrajectoryTorchReplicas"]
 
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
@@ -246,6 +247,59 @@ class MixtureTorchReplicas(TorchReplicas):
         ]
         slopes = self._kept()[..., None] - of_components + torch.stack(means, -1)
         return -up[:, :-1], -down[:, 1:], (own.softmax(-1) * slopes).sum(-1)
+
+
+class TrajectoryTorchReplicas(TorchReplicas):
+    """Replicas on the path along a training; every rung has couplings of its own.
+
+    Energies are difference quotients between a rung's neighbours: the path's slope jumps at every machine on it.
+    """
+
+    def __init__(
+        self,
+        reduced: Reduced,
+        trajectory: TrajectoryReference,
+        schedule: Schedule,
+        v: Bits,
+        seed: int,
+        round: int,
+        exchange: str,
+        joint: bool,
+        device: str,
+    ) -> None:
+        start = Reference(trajectory.b[0], trajectory.c[0])
+        super().__init__(reduced, start, schedule, v, seed, round, exchange, False, device)
+        self.trajectory = trajectory
+        tables = trajectory.at(schedule.betas)
+        self.tables = self._tensors(*tables)
+        self.steps = self._tensors(*(np.diff(table, axis=0) for table in tables))
+        self.sizes = torch.from_numpy(np.diff(schedule.betas)).to(device)
+
+    def _tensors(self, W: Float, b: Float, c: Float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return parameters of all rungs as they are used: b and c with an axis for replicates."""
+        parts = (torch.from_numpy(a).to(self.W) for a in (W, b[:, None], c[:, None]))
+        return next(parts), next(parts), next(parts)
+
+    def _sweep(self, betas: Tensor) -> None:
+        """Draw the summed-out units given the kept ones, and these given all others, on every rung."""
+        W, b, c = self.tables
+        if betas is not self.betas:
+            W, b, c = self._tensors(*self.trajectory.at(betas[:, 0].cpu().numpy()))
+        self.h = self._bernoulli((self._v.transpose(0, 1) @ W + c).transpose(0, 1))
+        self._v = self._bernoulli((self.h.transpose(0, 1) @ W.mT + b).transpose(0, 1))
+
+    def _works(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return forward and reverse works and energies, float64."""
+        (W, _, c), (step_W, step_b, step_c), v = self.tables, self.steps, self._v.transpose(0, 1)
+        field = v @ W + c
+        up = _softplus_step(field[:-1], v[:-1] @ step_W + step_c) + (v[:-1] * step_b).sum(-1, dtype=torch.float64)
+        down = _softplus_step(field[1:], -(v[1:] @ step_W + step_c))
+        down -= (v[1:] * step_b).sum(-1, dtype=torch.float64)
+        zero = up.new_zeros(1)
+        sizes = torch.cat((self.sizes, zero)) + torch.cat((zero, self.sizes))
+        row = up.new_zeros(1, up.shape[1])
+        energies = (torch.cat((up, row)) - torch.cat((row, down))) / sizes[:, None]
+        return -up.T, -down.T, energies.T
 
 
 def _fields(own: Tensor, states: Tensor, W: Tensor) -> Tensor:

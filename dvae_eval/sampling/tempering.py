@@ -16,8 +16,9 @@ from ..machine import Machine
 from .mixture import AnyReference, MixtureReference
 from .reference import Reference
 from .replicas import Replicas
-from .replicas_torch import MixtureTorchReplicas, TorchReplicas
+from .replicas_torch import MixtureTorchReplicas, TorchReplicas, TrajectoryTorchReplicas
 from .schedule import Schedule
+from .trajectory import TrajectoryReference
 
 __all__ = ["make_replicas"]
 
@@ -52,8 +53,9 @@ def make_replicas(
         Fix all random numbers; every round of an estimate has its own.
     device : str
         "cpu" runs compiled kernels, or torch where numba cannot be imported; any other is torch's.
-    reference : Reference or MixtureReference, optional
-        The distribution at β = 0; uniform by default.  From a mixture, works and energies are always those of v.
+    reference : Reference, MixtureReference or TrajectoryReference, optional
+        The distribution at β = 0; uniform by default.  From a mixture, and along a training, works and energies
+        are always those of v.
     v : uint8, shape (n_replicates, n_rungs, n_kept), optional
         First states of the kept units; by default drawn from the reference.
     exchange : {"even-odd", "random"}
@@ -80,6 +82,8 @@ def make_replicas(
         from .replicas_numba import CompiledReplicas
 
         return CompiledReplicas(reduced, reference, *settings, threads)
+    if isinstance(reference, TrajectoryReference):
+        return TrajectoryTorchReplicas(reduced, reference, *settings, device)
     if isinstance(reference, MixtureReference):
         return MixtureTorchReplicas(reduced, reference, *settings, device)
     return TorchReplicas(reduced, reference, *settings, device)

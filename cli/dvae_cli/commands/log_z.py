@@ -14,7 +14,7 @@ from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
 from dvae_core.text import decimals, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
-from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers import ReadConfig, Reading, read_machine, read_trajectory
 
 from ..options import (
     ModelFile,
@@ -29,12 +29,13 @@ from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
     from dvae_eval.results import LogZResult
+    from dvae_eval.trajectory import Trajectory
 
 __all__ = ["command"]
 
 
 @click.command("logz")
-@click.argument("model", type=ModelFile())
+@click.argument("models", metavar="MODEL...", type=ModelFile(), nargs=-1, required=True)
 @click.option(
     "--preset",
     type=click.Choice(sorted(LOG_Z_PRESETS)),
@@ -53,7 +54,7 @@ __all__ = ["command"]
 @scheduler_option("--repeats")
 @common_options
 def command(
-    model: Path,
+    models: tuple[Path, ...],
     preset: str | None,
     starts: str | None,
     as_json: bool,
@@ -75,11 +76,16 @@ def command(
       dvae-eval logz rbm.npz --starts data.npy
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
       dvae-eval logz runs/mnist/model.pt --repeats 100 --scheduler tcp://head:8786
+      dvae-eval logz epoch1.npz epoch2.npz epoch3.npz --method pt-bar --path trajectory
 
     MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
     package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
     log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
+
+    With --path trajectory, the path to MODEL may lead along its training: a run has kept its priors on the way,
+    an archive of the rbms package has its updates, and of several files the last one is measured, the others
+    being earlier states, oldest first.
 
     An estimate that is written to a file can be stopped at any time; the same command goes on with it.
     """
@@ -101,11 +107,11 @@ def command(
     from ..outputs import find_output
     from ..starts import find_starts
 
-    place = find_output(output, force, default_output(model, "logz.json", as_json))
+    place = find_output(output, force, default_output(models[-1], "logz.json", as_json))
     place.hold()
-    found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    found, trajectory = _read(models, ReadConfig(**given(ReadConfig, settings)), config.path)
     say_left_aside(found.description, quiet)
-    states = find_starts(starts, model, found, quiet)
+    states = find_starts(starts, models[-1], found, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, (config, _key(states)) if states else config)
     try:
@@ -120,6 +126,7 @@ def command(
                 partial=partial,
                 constant=found.constant,
                 starts=states,
+                trajectory=trajectory,
             )
     except KeyboardInterrupt:
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
@@ -133,6 +140,17 @@ def command(
 def _key(starts: Any) -> Any:
     """Return what tells the file of an unfinished estimate from that of one with other starts."""
     return "codes" if callable(starts) else starts.source
+
+
+def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading, Trajectory | None]:
+    """Return the machine that is measured, and its training if the path is to go along that."""
+    if path == "trajectory":
+        return read_trajectory(models, how)
+    if len(models) > 1:
+        raise ConfigError(
+            f"MODEL: {len(models)} files are measured together with --path trajectory only; give one, or that"
+        )
+    return read_machine(models[0], how), None
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
@@ -165,6 +183,13 @@ def _details(result: LogZResult) -> list[str]:
         )
     if starts := result.settings.get("starts"):
         lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
+    if "path" in found:
+        path = found["path"]
+        what = {"beta": "all couplings scaled", "trajectory": "along the training"}[path["chosen"]]
+        lines.append(
+            f"path: {what}; barriers {path['barrier_beta']:.1f} in beta, "
+            f"{path['barrier_trajectory']:.1f} along the training"
+        )
     if "lower_bound" in found:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
         lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")

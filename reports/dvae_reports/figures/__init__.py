@@ -12,7 +12,15 @@ from .likelihood import (
     plot_worst_images,
 )
 from .likelihood_page import plot_likelihood
-from .log_z import plot_energies, plot_flow, plot_overlap, plot_repeats, plot_running, plot_schedule
+from .log_z import (
+    plot_energies,
+    plot_flow,
+    plot_overlap,
+    plot_repeats,
+    plot_running,
+    plot_schedule,
+    plot_trajectory,
+)
 from .observables import plot_observable
 from .samples import mosaic, pair_mosaic
 from .side_by_side import plot_side_by_side
@@ -40,6 +48,7 @@ __all__ = [
     "plot_runs",
     "plot_schedule",
     "plot_side_by_side",
+    "plot_trajectory",
     "plot_typical_images",
     "plot_worst_images",
 ]

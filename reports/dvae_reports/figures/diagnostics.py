@@ -24,7 +24,16 @@ from .likelihood import (
     plot_log_likelihoods,
     plot_pareto_k,
 )
-from .log_z import exact_log_z, plot_energies, plot_flow, plot_overlap, plot_repeats, plot_running, plot_schedule
+from .log_z import (
+    exact_log_z,
+    plot_energies,
+    plot_flow,
+    plot_overlap,
+    plot_repeats,
+    plot_running,
+    plot_schedule,
+    plot_trajectory,
+)
 
 __all__ = ["LIKELIHOOD_PANELS", "LOG_Z_PANELS", "Panel", "panels_of"]
 
@@ -131,6 +140,12 @@ def _repeats_alt(result: LogZResult) -> str:
     )
 
 
+def _trajectory_alt(result: LogZResult) -> str:
+    found, digits = result.diagnostics["trajectory"], decimals(result.std_err)
+    (step_0, first), (step_1, last) = ((found["steps"][i], fixed(found["log_z"][i], digits)) for i in (0, -1))
+    return f"Log Z along the training, from {first} nats at step {count(step_0)} to {last} at {count(step_1)}."
+
+
 LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
     Panel(
         "schedule",
@@ -182,6 +197,15 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _repeats_alt,
         "Independent estimates (the paper's Figure 10) with mean and standard deviation. The error of log Z comes "
         "from this spread.",
+    ),
+    Panel(
+        "trajectory",
+        "along the training",
+        _has("trajectory", "log_z"),
+        plot_trajectory,
+        _trajectory_alt,
+        "Log Z of the priors along the training, each from the samples of the rungs between which it lies, with "
+        "two standard errors either way.",
     ),
 )
 

@@ -22,6 +22,7 @@ __all__ = [
     "plot_repeats",
     "plot_running",
     "plot_schedule",
+    "plot_trajectory",
 ]
 
 # What the paper's schedule aims at, and a result that does not say otherwise.
@@ -60,6 +61,19 @@ def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="inverse temperature β (ticks: rungs)", ylabel="between neighbouring rungs")
     ax.set(xlim=(-0.02, 1.02), ylim=(0, 1.04))  # room for the mark of a rate of 1
     legend_above(ax, 3)
+    return ax
+
+
+@styled
+def plot_trajectory(result: LogZResult, *, ax: Axes | None = None) -> Axes:
+    """Plot log Z of the machines along a training against their steps, with 95% bars (1.96 standard errors)."""
+    ax = axes(ax)
+    found = result.diagnostics.get("trajectory", {})
+    steps, log_z, std_err = (column(found, name) for name in ("steps", "log_z", "std_err"))
+    ax.errorbar(steps, log_z, 1.96 * std_err, fmt="o-", markersize=3, color=PALETTE["blue"], label="estimate")
+    _exact_line(ax.axhline, result)
+    ax.set(xlabel="training step", ylabel="log Z (nats)")
+    count_axis(ax.xaxis)
     return ax
 
 

@@ -172,6 +172,14 @@ def _schedule(paths: Paths, width: float) -> Figure:
     return _panels([(name, _in(figures.plot_schedule, result)) for name, result in _log_z_results(paths)], width)
 
 
+def _trajectory(paths: Paths, width: float) -> Figure:
+    """Draw log Z along the training of every result that has it."""
+    results = [(name, result) for name, result in _log_z_results(paths) if "trajectory" in result.diagnostics]
+    if not results:
+        raise ResultError(f"{paths[0]}: no result along a training; make one with logz --path trajectory")
+    return _panels([(name, _in(figures.plot_trajectory, result)) for name, result in results], width)
+
+
 def _diagnostics(paths: Paths, width: float) -> Figure:
     """Draw what every result shows of its own quality."""
     panels = [
@@ -301,5 +309,6 @@ FIGURES = {
     "smoothing": FigureKind("", _smoothing),
     "sweeps": FigureKind("runs", _sweep("sweeps")),
     "training": FigureKind("runs or metrics.jsonl", _training),
+    "trajectory": FigureKind("logz results or runs", _trajectory),
     "widths": FigureKind("runs", _widths),
 }

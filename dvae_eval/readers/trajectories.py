@@ -1,0 +1,135 @@
+"""Machines along a training, from a run of this project, an archive with all its updates, or a list of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.errors import ConfigError, DataError
+from dvae_core.io.containers import read_npz, reading
+from dvae_core.training.run_directory import TRAJECTORY
+
+from ..machine import BipartiteMachine
+from ..trajectory import Trajectory
+from . import hdf5
+from .options import ReadConfig, Reading
+from .registry import named_errors, read_machine
+
+__all__ = ["read_priors", "read_trajectory"]
+
+ARRAYS = ("steps", "steps_per_epoch", "W", "b_left", "b_right")
+
+
+def read_trajectory(
+    paths: Sequence[str | os.PathLike[str]], config: ReadConfig | None = None
+) -> tuple[Reading, Trajectory]:
+    """Return the machine that a training led to, and the machines on the way, that one included.
+
+    Parameters
+    ----------
+    paths : sequence of str or path
+        The model.pt of a run, beside which the run kept `prior-trajectory.npz`; or an archive of the rbms package,
+        or of CaloQuVAE, all of whose updates up to the one asked for are read; or several files, oldest first.
+    config : ReadConfig, optional
+        What the files leave open.
+
+    Raises
+    ------
+    DataError, ConfigError
+        If a file cannot be read, the machines are no RBMs of one shape, or a single file holds no training.
+    """
+    files, config = [Path(path) for path in paths], config or ReadConfig()
+    if len(files) > 1:
+        return _of_files(files, config)
+    (path,) = files
+    last = read_machine(path, config)
+    if last.description.get("format") == "dvae-model":
+        return last, _of_run(path, last)
+    if "update" in last.description:
+        return last, _of_archive(path, config)
+    raise ConfigError(
+        f"--path: {path} holds no training; give a run, an archive of updates, or several files, oldest first"
+    )
+
+
+def _of_files(paths: Sequence[Path], config: ReadConfig) -> tuple[Reading, Trajectory]:
+    """Return the last of several files, and all of them."""
+    found = [read_machine(path, config) for path in paths]
+    last = found[-1]
+    last.description["trajectory"] = [str(path) for path in paths[:-1]]
+    return last, Trajectory.of([one.machine for one in found], constants=[one.constant for one in found])
+
+
+def _of_archive(path: Path, config: ReadConfig) -> Trajectory:
+    """Return all updates of an archive up to the one that was read."""
+    with named_errors(path), reading(path, "HDF5"), np.errstate(all="ignore"):
+        found = hdf5.read_updates(path, config)
+    steps = [int(one.description["update"]) for one in found]
+    return Trajectory.of([one.machine for one in found], steps, [one.constant for one in found])
+
+
+def _of_run(path: Path, last: Reading) -> Trajectory:
+    """Return the priors that a run kept, up to the epoch of its model, and that model's."""
+    file = path.parent / TRAJECTORY
+    if not isinstance(last.machine, BipartiteMachine):
+        raise ConfigError("--path: the prior is a general machine; a path along a training is for RBMs alone")
+    if not file.exists():
+        raise DataError(
+            f"{file}: is not there; runs of earlier versions, and those with --no-trajectory, kept no priors; "
+            "leave --path out, or train again"
+        )
+    return read_priors(file, last.machine, _epoch(path))
+
+
+def read_priors(file: Path, machine: BipartiteMachine, epoch: int) -> Trajectory:
+    """Return the priors of a `prior-trajectory.npz` before the end of an epoch, and the machine kept then.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or of priors of another shape than the machine's.
+    """
+    arrays = read_npz(file, ARRAYS)
+    _check(file, arrays, machine)
+    step = epoch * int(arrays["steps_per_epoch"])
+    earlier = np.flatnonzero(arrays["steps"] < step)
+    with named_errors(file):
+        machines = [BipartiteMachine.from_arrays(*(arrays[name][i] for name in ARRAYS[2:])) for i in earlier]
+    return Trajectory.of([*machines, machine], [*arrays["steps"][earlier].tolist(), step])
+
+
+def _epoch(path: Path) -> int:
+    """Return the epoch of a run's model, after which it was kept."""
+    from dvae_core.training.checkpoint import load_model
+
+    epoch = load_model(path).provenance.get("epoch")
+    if not isinstance(epoch, int) or epoch < 1:
+        raise DataError(f"{path}: does not say of which epoch it is; give a model.pt of dvae-train")
+    return epoch
+
+
+def _check(file: Path, arrays: dict[str, NDArray[Any]], machine: BipartiteMachine) -> None:
+    """Refuse arrays that are not those of priors such as the run's own."""
+    n = arrays["steps"].size
+    wanted = {
+        "steps": (n,),
+        "steps_per_epoch": (),
+        "W": (n, *machine.W.shape),
+        "b_left": (n, machine.n_left),
+        "b_right": (n, machine.n_right),
+    }
+    for name, shape in wanted.items():
+        if arrays[name].shape != shape:
+            raise DataError(
+                f"{file}: {name} has shape {arrays[name].shape}, and not {shape}; it is of another run, or damaged"
+            )
+    steps, per_epoch = arrays["steps"], arrays["steps_per_epoch"]
+    if not n or steps.dtype.kind not in "iu" or (steps[1:] <= steps[:-1]).any() or steps[0] < 0:
+        raise DataError(f"{file}: its steps do not rise from 0; it is damaged")
+    if per_epoch.dtype.kind not in "iu" or not 0 < int(per_epoch) < 10**9:
+        raise DataError(f"{file}: steps_per_epoch is no number of steps; it is damaged")

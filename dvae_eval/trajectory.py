@@ -1,0 +1,99 @@
+"""The training of an RBM as a list of machines: a path to the last of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dvae_core.errors import ConfigError, DataError
+
+from .couplings import n_entries
+from .machine import BipartiteMachine, Machine
+
+if TYPE_CHECKING:
+    from .sampling.trajectory import TrajectoryReference
+
+__all__ = ["Trajectory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """Machines along a training, oldest first.
+
+    Attributes
+    ----------
+    machines : tuple of BipartiteMachine
+        Of one shape.
+    steps : tuple of int
+        When they were: updates, or their numbers where those are not known.
+    constants : tuple of float
+        Nats that are added to each one's log Z, which a file's own convention may ask for.
+    """
+
+    machines: tuple[BipartiteMachine, ...]
+    steps: tuple[int, ...]
+    constants: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        machines: Sequence[Machine],
+        steps: Sequence[int] | None = None,
+        constants: Sequence[float] | None = None,
+    ) -> Trajectory:
+        """Return the trajectory of machines, oldest first.
+
+        Raises
+        ------
+        ConfigError
+            If there are none, or one is no RBM.
+        DataError
+            If their shapes differ, or all of them are without couplings.
+        """
+        if not machines:
+            raise ConfigError("trajectory: holds no machine; give the earlier ones of a training, oldest first")
+        for number, machine in enumerate(machines, 1):
+            if not isinstance(machine, BipartiteMachine):
+                raise ConfigError(
+                    f"trajectory: machine {number} is no RBM; a path along a training is for RBMs alone"
+                )
+            if machine.W.shape != (shape := machines[-1].W.shape):  # type: ignore[union-attr]
+                raise DataError(
+                    f"trajectory: machine {number} is of {_sizes(machine.W.shape)}, the last one of "
+                    f"{_sizes(shape)}; give machines of one training"
+                )
+        n = len(machines)
+        return cls(
+            tuple(machine for machine in machines if isinstance(machine, BipartiteMachine)),
+            tuple(steps or range(1, n + 1)),
+            tuple(constants or (0.0,) * n),
+        )
+
+    def ending_with(self, machine: Machine, constant: float) -> Trajectory:
+        """Return the trajectory with a machine at its end, if that is not there already; errors as `of`."""
+        if self.machines[-1].sha256 == machine.sha256:
+            return self
+        steps = (*self.steps, self.steps[-1] + 1)
+        return Trajectory.of((*self.machines, machine), steps, (*self.constants, constant))
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all machines, in their order."""
+        return hashlib.sha256("".join(machine.sha256 for machine in self.machines).encode()).hexdigest()
+
+    def path(self) -> TrajectoryReference:
+        """Return the path through the machines."""
+        from .sampling.trajectory import TrajectoryReference
+
+        return TrajectoryReference.of(self.machines)
+
+    @property
+    def starts_independent(self) -> bool:
+        """Whether the first machine has no couplings, so that the path begins with it."""
+        return len(self.machines) > 1 and not n_entries(self.machines[0].W)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
