@@ -80,7 +80,7 @@ class LogZConfig:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
         if self.reference == "modes" and self.energies == "joint":
             raise ConfigError("--energies joint: a reference of modes has reduced energies only; leave out either")
-        if self.path == "trajectory" and (self.energies == "joint" or self.reference != "uniform"):
+        if self.path == "trajectory" and (self.energies == "joint" or self.reference in ("fitted", "modes")):
             given = "--energies joint" if self.energies == "joint" else f"--reference {self.reference}"
             raise ConfigError(f"{given}: a path along a training has its own; leave out either")
 
