@@ -166,6 +166,11 @@ class BipartiteMachine:
         m = self.smaller_side_first()
         return Reduced(m.W, m.b_left, m.b_right, None, (slice(0, m.n_left),))
 
+    def reduced_units(self) -> NDArray[np.intp]:
+        """Return the numbers of the units of `reduced()`, the kept ones first, in what the machine was made of."""
+        order = np.arange(self.n_units) if self.order is None else self.order
+        return order if self.n_left <= self.n_right else np.roll(order, -self.n_left)
+
     def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
         """Return the machine of the other units where some are held at 0 or 1, and what its log Z lacks, nats.
 
@@ -248,6 +253,10 @@ class GeneralMachine:
         blocks = tuple(slice(*pair) for pair in pairwise(ends))
         W, inside = part_of(J, kept, summed), part_of(J, kept, kept)
         return Reduced(W, self.b[kept], self.b[summed], inside, blocks)
+
+    def reduced_units(self) -> NDArray[np.intp]:
+        """Return the numbers of the units of `reduced()`, the kept ones first."""
+        return np.concatenate((*self.classes[1:], self.classes[0]))
 
     def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
         """Return the machine of the other units where some are held, see `BipartiteMachine.clamped`."""
