@@ -17,6 +17,7 @@ __all__ = [
     "LikelihoodConfig",
     "LogZConfig",
     "ReadConfig",
+    "StatesConfig",
     "cluster",
     "estimate_log_likelihood",
     "estimate_log_z",
@@ -24,6 +25,7 @@ __all__ = [
     "machine_from_couplings",
     "machine_of",
     "read_machine",
+    "sample_states",
 ]
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from .readers import ReadConfig, read_machine
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
+    from .states.config import StatesConfig
+    from .states.sample_states import sample_states
     from .trained import machine_of
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
@@ -45,6 +49,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "LikelihoodConfig": "config:LikelihoodConfig",
             "LogZConfig": "config:LogZConfig",
             "ReadConfig": "readers:ReadConfig",
+            "StatesConfig": "states.config:StatesConfig",
             "cluster": "runtime.dask_cluster:cluster",
             "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
@@ -52,5 +57,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "machine_from_couplings": "machine:machine_from_couplings",
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
+            "sample_states": "states.sample_states:sample_states",
         },
     )

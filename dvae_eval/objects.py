@@ -5,6 +5,7 @@ They are known by what they can do, so that none of these libraries is imported 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.io.files import to_utf8
 
 from .bonds import machine_of_bonds
 from .machine import BipartiteMachine, GeneralMachine, Machine, machine_from_couplings
 
-__all__ = ["machine_from_object"]
+__all__ = ["as_labels", "machine_from_object", "units_of_object"]
 
 MODELS = (
     "a BipartiteMachine, a GeneralMachine, (W, b_left, b_right) or (J, b), a BinaryQuadraticModel of dimod, or a "
@@ -56,6 +58,32 @@ def machine_from_object(model: Any) -> tuple[Machine, float]:
     if all(hasattr(model, name) for name in ("nodes", "edges", "is_directed")):
         return _from_graph(model)
     raise ConfigError(f"model: give {MODELS}")
+
+
+def units_of_object(model: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the values of an object's units, `01` or `pm1`, and their names, if they have any.
+
+    Parameters
+    ----------
+    model : object
+        What `machine_from_object` takes.
+    """
+    if isinstance(model, BipartiteMachine | GeneralMachine | tuple | list):
+        return "01", ()
+    is_model = hasattr(model, "vartype")
+    is_spin = is_model and getattr(model.vartype, "name", str(model.vartype)) == "SPIN"
+    return ("pm1" if is_spin else "01"), as_labels(list(model.linear if is_model else model.nodes))
+
+
+def as_labels(found: Any, n_units: int | None = None) -> tuple[str, ...]:
+    """Return labels as texts, those that are none in JSON; none at all where they do not name each unit.
+
+    Numbers of the units from 0 on are no labels.
+    """
+    if not isinstance(found, list) or n_units not in (None, len(found)) or found == list(range(len(found))):
+        return ()
+    labels = tuple(label if isinstance(label, str) else json.dumps(label, default=str) for label in found)
+    return tuple(map(to_utf8, labels)) if len(set(labels)) == len(labels) else ()
 
 
 def _from_quadratic_model(model: Any) -> tuple[Machine, float]:

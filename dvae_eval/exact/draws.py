@@ -96,7 +96,7 @@ def _draw(
 def best_exactly(
     machine: Machine, plan: ExactPlan, progress: Tick | None = None, threads: int | None = None
 ) -> Bits | None:
-    """Return the most probable state, shape (n_units,), ordered as in `draw_exactly`; None if it is out of reach."""
+    """Return the most probable state, (n_units,), ordered as in `draw_exactly`; None if it is out of reach."""
     best = np.empty(machine.n_units, np.uint8)
     units, biases = machine.reduced_units(), machine.reduced().biases
     for part in plan.parts:

@@ -2,7 +2,7 @@
 
 When a unit was summed out, its table was made of those of its sources and of its own bonds; given the units of its
 scope, which are drawn by then, the same terms are its log-odds.  The tables are kept for that.  Where all of them
-would take too much memory, those between some of the steps are made a second time, stretch by stretch from the end.
+would take too much memory, they are made a second time, stretch by stretch from the end.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def best_eliminated(
         states = np.empty((1, len(plan.biases)), np.uint8)
         states[:, plan.fixed] = z
         passes.backward(states, biases, lambda odds: odds > 0)
-    return states[0]
+    best: Bits = states[0]
+    return best
 
 
 def _bernoulli(odds: Float, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -98,8 +99,7 @@ def _bernoulli(odds: Float, rng: np.random.Generator) -> NDArray[np.bool_]:
 class _Passes:
     """Passes over the steps: forward to make tables, backward to choose states.
 
-    All tables of a stretch are kept while its units are chosen; of what lies before it, those that later steps take
-    in.
+    All tables of a stretch are kept while its units are chosen; of those before it, what later steps take in.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class _Passes:
         return total
 
     def backward(self, states: Bits, biases: Float, choose: Callable[[Float], NDArray[np.bool_]]) -> None:
-        """Choose the units of states, shape (n, n_units), from the last to the first, those that are fixed aside."""
+        """Choose the units of states, (n, n_units), from the last to the first, but for those that are fixed."""
         tables = self.last
         for number in reversed(range(len(self.ends))):
             start, stop = [0, *self.ends][number], self.ends[number]

@@ -129,7 +129,8 @@ class _Split:
         constant = math.fsum(weights) + float((state * (machine.J[high, high] * state).sum(1)).sum()) / 2
         cross = _times(self.states, (machine.J[: self.n_low, high] * state).sum(1, keepdims=True))[:, 0]
         fields = self.fields + (machine.W[high] * state[:, None]).sum(0)
-        return self.log_w + constant + cross + self.unit(fields).sum(1)
+        log_w: Float = self.log_w + constant + cross + self.unit(fields).sum(1)
+        return log_w
 
     def table(self, progress: Tick | None) -> Float:
         """Return the log weights of all states, shape (n_states,)."""
@@ -160,7 +161,7 @@ def _draw(log_w: Float, n: int, rng: np.random.Generator) -> tuple[Index, float]
 def _draw_in_blocks(
     plan: Enumeration, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
 ) -> tuple[Float, float]:
-    """Return n sums of groups, shape (n, n_groups), and log Z: a block of high states, one of them, a low state."""
+    """Return n sums of groups, (n, n_groups), and log Z: a block of high states, one of them, a low state."""
     from .enumeration_kernel import log_sum  # here, since numba takes its time to load
 
     low, high = low_states(plan), high_states(plan)
@@ -203,9 +204,7 @@ def _each(values: Index) -> list[tuple[NDArray[np.intp], int]]:
 # --- units of a group ---------------------------------------------------------------------------------------
 
 
-def _prefixes(
-    members: tuple[tuple[int, float, int], ...], add: Callable[[Float, Float], Float]
-) -> list[Float]:
+def _prefixes(members: tuple[tuple[int, float, int], ...], add: Callable[[Float, Float], Float]) -> list[Float]:
     """Return, for the first 0, 1, ... members, the log weight of every sum that they can have, the least first."""
     prefixes = [np.zeros(1)]
     for _, bias, sign in members:

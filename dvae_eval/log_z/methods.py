@@ -46,6 +46,7 @@ __all__ = [
     "estimate_by_tempering",
     "estimate_exactly",
     "search_seconds",
+    "tempered",
     "time_limit",
 ]
 
@@ -166,6 +167,14 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     OverlapError
         If neighbouring rungs share no mass.
     """
+    return tempered(task)[1]
+
+
+def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+    """Return a run by parallel tempering that is at its end, and its estimate; see `estimate_by_tempering`.
+
+    With `keep_end` the store has the end of the run, so that what follows can be done again.
+    """
     is_fitted = task.config.reference != "uniform"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
     run = TemperedRun(task.machine, task.config, task.device, task.threads, task.offset, clock)
@@ -173,14 +182,14 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
         run.compile_kernels()
     _adapt_or_resume(run, task)
     _advance(run, task, _reserve(run, task))
-    if is_fitted and task.store:
+    if (is_fitted or keep_end) and task.store:
         task.store.save(run.state_dict())  # what follows may take as long again
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
     if task.config.sandwich:
         estimate = _bracketed(run, estimate, task.progress)
-    return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+    return run, _refereed(estimate, task, task.clock.left) if is_fitted else estimate
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:

@@ -1,8 +1,8 @@
 """Units that are held: which they are and at what values, from a small file, and the machine of the others.
 
 The file is text with a line `unit value`, `unit = value` or `unit,value` for each; a JSON object of values by
-unit; or an NPZ file with the arrays `units` and `values`.  A unit goes by its label where the model's file has labels, else
-by its number from 0 in that file's order (visible before hidden ones); values are the file's own.
+unit; or an NPZ file with the arrays `units` and `values`.  A unit goes by its label where the model's file has
+labels, else by its number from 0 in that file's order (visible before hidden ones); values are the file's own.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import check_size
-from dvae_core.io.files import to_utf8
 from dvae_core.types import Float, Index
 
+from ..objects import as_labels
 from .options import ReadConfig, Reading, from_bonds
 from .sparse import from_compressed
 from .text import read_text
 
-__all__ = ["MAGIC", "as_labels", "is_coo", "read_bqm", "read_coo", "read_serializable"]
+__all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo", "read_serializable"]
 
 MAGIC, VERSIONS, LABELS = b"DIMODBQM", (b"\1\0", b"\2\0"), b"VARS"
 UNITS = {"BINARY": "01", "SPIN": "pm1"}
@@ -112,14 +112,6 @@ def _variables(header: dict[str, Any], rest: bytes) -> Any:
         except ValueError:
             return None
     return variables
-
-
-def as_labels(found: Any, n_units: int) -> tuple[str, ...]:
-    """Return labels as texts, those that are none in JSON; none at all where they do not name each unit."""
-    if not isinstance(found, list) or len(found) != n_units or found == list(range(n_units)):
-        return ()
-    labels = tuple(label if isinstance(label, str) else json.dumps(label) for label in found)
-    return tuple(map(to_utf8, labels)) if len(set(labels)) == n_units else ()
 
 
 def _boltzmann(

@@ -35,7 +35,11 @@ __all__ = ["inspect_file"]
 
 Facts = dict[str, Any]
 # What dvae-eval samples and ll write beside a model, by what stands in the file.
-PICTURES = {"samples": "samples and reconstructions of a model", "ll-images": "the images of a log-likelihood"}
+PICTURES = {
+    "samples": "samples and reconstructions of a model",
+    "ll-images": "the images of a log-likelihood",
+    "states": "samples of a Boltzmann machine",
+}
 
 
 def inspect_file(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Facts:

@@ -92,7 +92,8 @@ def command(
     )
     from ..outputs import find_output
 
-    place = find_output(output, force, default_output(model, "logz.json", as_json))
+    name = "logz-clamped.json" if settings["clamp"] else "logz.json"
+    place = find_output(output, force, default_output(model, name, as_json))
     place.hold()
     found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
