@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -29,7 +30,7 @@ MAX_STRETCHES = 1 << 10
 
 def elimination_draw_bytes(plan: Elimination, max_bytes: int) -> int:
     """Return how many bytes of tables a draw takes: no more than `max_bytes` where stretches allow it."""
-    return _layout(plan.steps(), max_bytes)[1]
+    return _layout(_depth_first(plan), max_bytes)[1]
 
 
 def draw_eliminated(
@@ -106,7 +107,7 @@ class _Passes:
         self, plan: Elimination, max_bytes: int, pool: ThreadPoolExecutor, progress: Tick | None, add: Add | None
     ) -> None:
         self.pool, self.progress, self.add = pool, progress, add
-        self.steps = plan.steps()
+        self.steps = _depth_first(plan)
         self.ends = _layout(self.steps, max_bytes)[0]
         self.before: list[Tables] = []  # of each stretch
         self.last: Tables = {}  # of the last one
@@ -161,6 +162,24 @@ class _Passes:
             pairs = tables[source].reshape(-1, 2)[place]
             odds += pairs[:, 1] - pairs[:, 0]
         return odds
+
+
+def _depth_first(plan: Elimination) -> list[Step]:
+    """Return the steps in an order of the same tables, of which fewer wait at a time to be taken in.
+
+    A step comes after its sources, the one with most below it first (postorder of the elimination tree).
+    """
+    steps = plan.steps()
+    below = [1] * len(steps)
+    for k, step in enumerate(steps):
+        below[k] += sum(below[source] for source in step.sources)
+    waiting = [k for k, step in enumerate(steps) if not step.scope]
+    order: list[int] = []  # reversed
+    while waiting:
+        k = waiting.pop()
+        order.append(steps[k].unit)
+        waiting += sorted(steps[k].sources, key=lambda source: (-below[source], source))
+    return replace(plan, order=order[::-1]).steps()
 
 
 def _layout(steps: list[Step], max_bytes: int) -> tuple[list[int], int]:

@@ -145,6 +145,7 @@ def _own_pictures(path: Path, kind: str) -> Facts | None:
     except ValueError:
         return None
     what = PICTURES.get(str(meta.pop("kind", "")))
+    meta.pop("diagnostics", None)  # whose arrays are for figures
     described = {name: _described(array) for name, array in arrays.items()}
     return {"is": f"{what} of this project", **meta, "arrays": described} if what else None
 

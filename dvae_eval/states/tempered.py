@@ -31,7 +31,7 @@ LOOKS, LONG, LEAST_LONG = 256, 50.0, 20.0
 # Autocorrelation times between two states of a replicate: e^-4 of a slow mode is left.
 APART = 4.0
 # Iterations that looks may take, in those of the run before.
-MOST = 2.0
+MOST = 4.0
 # Principal components that are followed, and the states that they are computed from.
 COMPONENTS, COMPONENT_STATES = 3, 1000
 # Replicates that agree have no more than 1.06, see `thinning.r_hat`, at LONG autocorrelation times.
@@ -205,8 +205,11 @@ class _Looks:
         return self.n_looks * self.stride / -(-n // len(self.packed[0]))
 
     def thinned(self, n: int) -> tuple[Bits, float]:
-        """Return n states, evenly spread, and how many independent ones they are worth."""
-        effective = n * min(1.0, self.apart(n) / (2 * self.time))
+        """Return n states, evenly spread, and how many independent ones they are worth.
+
+        Of values whose correlation decays as e^(-t / τ), (1 - ρ) / (1 + ρ) of their number, ρ that of neighbours.
+        """
+        effective = n * math.tanh(self.apart(n) / (2 * self.time))
         return np.concatenate(list(self._chosen()))[:n], effective
 
     def _chosen(self) -> Iterator[Bits]:
