@@ -33,7 +33,7 @@ def numbers(states):
 
 
 def p_value(states, log_p):
-    """p of the frequencies of states by Pearson's chi-square; states expected less than five times are one class."""
+    """p of the frequencies of states by Pearson's chi-square; states expected less than five times go together."""
     counts, expected = np.bincount(numbers(states), minlength=len(log_p)), len(states) * np.exp(log_p)
     often = expected >= 5
     observed = np.append(counts[often], counts[~often].sum())

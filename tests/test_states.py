@@ -168,7 +168,8 @@ def test_too_many_states_of_a_slow_machine_are_a_warning():
 @pytest.mark.parametrize("settings", [{"method": "exact"}, TEMPERED], ids=["exact", "tempered"])
 def test_a_seed_fixes_the_states_whatever_the_threads(settings):
     one, two, other = (
-        sample_states(RBM, 300, seed=seed, threads=threads, **settings) for seed, threads in ((1, 1), (1, 2), (2, 1))
+        sample_states(RBM, 300, seed=seed, threads=threads, **settings)
+        for seed, threads in ((1, 1), (1, 2), (2, 1))
     )
     assert np.array_equal(one.states, two.states)
     assert not np.array_equal(one.states, other.states)
@@ -201,7 +202,7 @@ def test_an_interrupted_run_goes_on_to_the_same_states(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_states_of_every_file_that_convert_writes(suffix, tmp_path):
-    """A glass of spins, read, written as 0 and 1 in each format, and read again: energies from the first arrays."""
+    """A glass of spins, written as 0 and 1 in each format, and read again: energies from the first arrays."""
     np.savez(tmp_path / "spins.npz", J=GLASS[0], b=GLASS[1])
     spins = read_machine(tmp_path / "spins.npz", ReadConfig(units="pm1"))
     path = tmp_path / f"machine{suffix}"

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from dvae_core.errors import DataError
 from dvae_core.io.containers import npz_names, read_npz, reading
@@ -37,9 +40,8 @@ def with_clamped(found: Reading, path: Path) -> Reading:
         units of this machine do not have.
     """
     try:
-        with reading(path, "clamp file"):
-            held = _units(found, read_clamps(path))
-            digest = sha256_file(path)
+        held = _units(found, read_clamps(path))
+        digest = sha256_file(path)
     except DataError as error:
         text = str(error).removeprefix(f"{path}: ")
         raise DataError(f"--clamp {to_utf8(path)}: {text}") from error
@@ -77,16 +79,8 @@ def _units(found: Reading, values: dict[str, float]) -> dict[int, int]:
 
 def read_clamps(path: Path) -> dict[str, float]:
     """Return the values of units by name, as a file has them; DataError if it is none of the kinds above."""
-    if not path.is_file():
-        raise DataError("no such file")
-    with path.open("rb") as stream:
-        start = stream.read(64)
-    if start.startswith(b"PK"):
-        pairs = _of_npz(path)
-    elif decode(start).lstrip().startswith("{"):
-        pairs = _of_json(path)
-    else:
-        pairs = _of_csv(path) if path.suffix.lower() == ".csv" else _of_lines(path)
+    with reading(path, "clamp file"):
+        pairs = _pairs(path)
     values: dict[str, float] = {}
     for name, value in pairs:
         if name in values and values[name] != value:
@@ -97,6 +91,17 @@ def read_clamps(path: Path) -> dict[str, float]:
     return values
 
 
+def _pairs(path: Path) -> list[tuple[str, float]]:
+    """Return names and values by the kind of file."""
+    with path.open("rb") as stream:
+        start = stream.read(64)
+    if start.startswith(b"PK"):
+        return _of_npz(path)
+    if decode(start).lstrip().startswith("{"):
+        return _of_json(path)
+    return _of_csv(path) if path.suffix.lower() == ".csv" else _of_lines(path)
+
+
 def _of_npz(path: Path) -> list[tuple[str, float]]:
     """Return names and values of an NPZ file."""
     if not {"units", "values"} <= set(npz_names(path)):
@@ -105,6 +110,8 @@ def _of_npz(path: Path) -> list[tuple[str, float]]:
     units, values = found["units"], found["values"]
     if units.ndim != 1 or units.shape != values.shape or units.dtype.kind in "fb" or values.dtype.kind == "U":
         raise DataError("needs units, numbers or labels, and values of one shape (n,)")
+    if units.dtype.kind == "U" and units.itemsize and (units.view(np.uint32) > sys.maxunicode).any():
+        raise DataError("holds a text that is none; save the file again")
     return list(zip(map(str, units.tolist()), map(float, values.tolist()), strict=True))
 
 

@@ -139,7 +139,7 @@ def _own_pictures(path: Path, kind: str) -> Facts | None:
     """Return what is known of pictures that dvae-eval samples or ll made; None if the file is another's."""
     if kind != "npz" or "meta" not in npz_names(path):
         return None
-    arrays = dict(read_npz(path, npz_names(path)))
+    arrays = dict(read_npz(path, npz_names(path), kinds="buifU"))
     try:
         meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
     except ValueError:
