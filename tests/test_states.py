@@ -15,7 +15,7 @@ from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers.write import SUFFIXES, write_machine
 from dvae_eval.states import tempered
 from dvae_eval.states.sampled import SampledStates
-from dvae_eval.states.thinning import autocorrelation_time, r_hat
+from dvae_eval.states.thinning import autocorrelation_time, leading_components, r_hat
 from tests.oracles import brute_log_z, enumerate_states
 from tests.state_oracles import FALSE_ALARM, bipartite, log_probabilities, numbers, p_value, planted
 
@@ -386,3 +386,14 @@ def test_a_result_cannot_be_changed():
     assert isinstance(found, SampledStates)
     with pytest.raises(AttributeError):
         found.units = "pm1"
+
+
+def test_leading_components_are_those_of_the_singular_values():
+    """States of three directions, well apart, against NumPy's decomposition, but for signs."""
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(400, 3)) * (9, 5, 3) @ rng.normal(size=(3, 50)) + rng.normal(size=(400, 50))
+    centred = states - states.mean(0)
+    expected = np.linalg.svd(centred, full_matrices=False)[2][:3]
+    found = leading_components(centred, 3)
+    assert np.allclose(np.abs((found * expected).sum(1)), 1, atol=1e-3)
+    assert leading_components(centred[:, :2], 3).shape == (2, 2)

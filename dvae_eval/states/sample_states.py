@@ -22,7 +22,7 @@ from dvae_core.versions import package_versions
 from ..couplings import used
 from ..exact.draws import best_exactly, draw_bytes, draw_exactly
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_plan
-from ..log_z.methods import LogZTask, ProgressCallback, time_limit
+from ..log_z.methods import LogZTask, ProgressCallback, search_seconds, time_limit
 from ..machine import BipartiteMachine, Machine
 from ..objects import machine_from_object, units_of_object
 from ..readers import Reading
@@ -41,6 +41,7 @@ Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")
 EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
 MEMORY_SHARE = 0.5  # of what is free, that its tables may take
+RUN_SHARE = 0.6  # of a time limit, for the run before states are taken
 BLOCK_VALUES = 1 << 22  # of states whose log-probabilities are computed at a time
 
 
@@ -193,7 +194,7 @@ def _exactly(task: _Task) -> _Found | None:
     config, machine = task.config, task.reading.machine
     if config.method == "pt-bar" and machine.without_isolated_units()[0] is not None:
         return None
-    plan = exact_plan(machine)
+    plan = exact_plan(machine, search_seconds(config.of_log_z()))
     limit = (
         EXACT_SECONDS
         if config.method == "exact"
@@ -237,7 +238,9 @@ def _best_of(machine: Machine, x: Bits) -> Bits:
 def _tempered(task: _Task) -> _Found:
     """Return states of a run of parallel tempering, units without couplings drawn beside it."""
     config, machine = task.config, task.reading.machine
-    log_z_config = dataclasses.replace(config.of_log_z(), method="pt-bar")
+    clock = Clock(config.time_limit or math.inf)
+    log_z_config = config.of_log_z()
+    log_z_config = dataclasses.replace(log_z_config, method="pt-bar", time_limit=RUN_SHARE * config.time_limit)
     refuse_too_large(machine, log_z_config)
     coupled, alone = machine.without_isolated_units()
     assert coupled is not None  # or else the states are exact
@@ -251,7 +254,7 @@ def _tempered(task: _Task) -> _Found:
         offset=alone,
         clock=Clock(time_limit(log_z_config)),
     )
-    found = draw_by_tempering(log_z_task, config.n)
+    found = draw_by_tempering(log_z_task, config.n, clock)
     numbers, is_coupled = _numbers(machine)
     reduced = coupled.reduced()
     units = coupled.reduced_units() if coupled is machine else numbers[is_coupled][coupled.reduced_units()]

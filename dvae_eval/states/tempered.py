@@ -21,7 +21,8 @@ from ..log_z.methods import Estimate, LogZTask, tempered
 from ..log_z.run import TemperedRun
 from ..machine import Reduced
 from ..results import Check
-from .thinning import autocorrelation_time, r_hat
+from ..runtime.clock import Clock
+from .thinning import autocorrelation_time, leading_components, r_hat
 
 __all__ = ["TemperedStates", "draw_by_tempering", "log_weights", "settled"]
 
@@ -31,7 +32,7 @@ LOOKS, LONG, LEAST_LONG = 256, 50.0, 20.0
 # Autocorrelation times between two states of a replicate: e^-4 of a slow mode is left.
 APART = 4.0
 # Iterations that looks may take, in those of the run before.
-MOST = 4.0
+MOST = 2.0
 # Principal components that are followed, and the states that they are computed from.
 COMPONENTS, COMPONENT_STATES = 3, 1000
 # Replicates that agree have no more than 1.06, see `thinning.r_hat`, at LONG autocorrelation times.
@@ -61,10 +62,13 @@ class TemperedStates:
     diagnostics: dict[str, Any]
 
 
-def draw_by_tempering(task: LogZTask, n: int) -> TemperedStates:
-    """Return n states of the kept units by a run of parallel tempering, with the checks of both."""
+def draw_by_tempering(task: LogZTask, n: int, clock: Clock) -> TemperedStates:
+    """Return n states of the kept units by a run of parallel tempering, with the checks of both.
+
+    The task's own clock ends the run, and `clock` the looks after it.
+    """
     run, estimate = tempered(task, keep_end=True)
-    looks = _Looks(run, -(-n // run.config.n_replicates), task.report("taking states"))
+    looks = _Looks(run, -(-n // run.config.n_replicates), clock.left, task.report("taking states"))
     looks.take()
     v, effective = looks.thinned(n)
     checks = [
@@ -129,21 +133,23 @@ class _Looks:
         At its end.
     n_each : int
         States that are wanted of each replicate.
+    seconds : float
+        What the looks may take, about.
     report : callable, optional
         Called with (iterations done, foreseen).
     """
 
-    def __init__(self, run: TemperedRun, n_each: int, report: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, run: TemperedRun, n_each: int, seconds: float, report: Callable[[int, int], None] | None
+    ) -> None:
         self.run, self.report, self.n_each = run, report, n_each
         self.n_looks, self.stride = max(LOOKS, n_each + n_each % 2), 1
         self.n_kept = len(run.reduced.b)
         self.packed: list[Bits] = []  # (n_replicates, n_bytes) each
         self.weights: list[Float] = []  # log weights, (n_replicates,) each
         self.best, self.most = np.zeros(self.n_kept, np.uint8), -math.inf
-        limit = MOST * run.n_iterations
-        if run.config.time_limit:
-            limit = min(limit, run.clock.left / run.seconds_per_iteration(run.replicas))
-        self.limit = max(limit, self.n_looks)
+        affordable = seconds / run.seconds_per_iteration(run.replicas)
+        self.limit = max(min(MOST * run.n_iterations, affordable), self.n_looks)
 
     def take(self) -> None:
         """Look until states can be far enough apart, or that would take too long."""
@@ -184,7 +190,7 @@ class _Looks:
         some = np.concatenate(self.packed)[::every]
         states = self._unpacked(some).astype(np.float64)
         mean = states.mean(0)
-        components = np.linalg.svd(states - mean, full_matrices=False)[2][:COMPONENTS]
+        components = leading_components(states - mean, COMPONENTS)
         on, along = [], []
         for packed in self.packed:
             v = self._unpacked(packed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
+from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
-__all__ = ["autocorrelation_time", "r_hat"]
+__all__ = ["autocorrelation_time", "leading_components", "r_hat"]
 
+SUBSPACE_STEPS = 20
 WINDOW = 5.0  # of the sum over lags, in autocorrelation times (Sokal, 1997)
 
 
@@ -30,6 +32,21 @@ def autocorrelation_time(values: Float) -> float:
     times = np.cumsum(covariance / covariance[0]) - 0.5
     is_wide = np.arange(n) >= WINDOW * times
     return max(0.5, float(times[is_wide.argmax() if is_wide.any() else -1]))
+
+
+def leading_components(centred: Float, n: int) -> Float:
+    """Return about the n leading principal components of states, shape (n_states, n_units), as rows.
+
+    By some steps of subspace iteration: a singular value decomposition of thousands of units takes too long.
+    """
+    n = min(n, *centred.shape)
+    basis = numpy_generator(0, "samples", 3).normal(size=(centred.shape[1], n))
+    for _ in range(SUBSPACE_STEPS):
+        basis = np.linalg.qr(centred.T @ (centred @ basis))[0]
+    # Within the subspace, the largest first.
+    _, _, turned = np.linalg.svd(centred @ basis, full_matrices=False)
+    components: Float = turned @ basis.T
+    return components
 
 
 def r_hat(values: Float) -> float:
