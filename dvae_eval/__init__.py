@@ -18,6 +18,7 @@ __all__ = [
     "LogZConfig",
     "ObservablesConfig",
     "ReadConfig",
+    "StatesConfig",
     "cluster",
     "estimate_log_likelihood",
     "estimate_log_z",
@@ -30,6 +31,7 @@ __all__ = [
     "machine_of",
     "read_machine",
     "read_trajectory",
+    "sample_states",
 ]
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from .readers import ReadConfig, read_machine, read_trajectory
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
+    from .states.config import StatesConfig
+    from .states.sample_states import sample_states
     from .trained import machine_of
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
@@ -54,6 +58,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "LogZConfig": "config:LogZConfig",
             "ObservablesConfig": "config:ObservablesConfig",
             "ReadConfig": "readers:ReadConfig",
+            "StatesConfig": "states.config:StatesConfig",
             "cluster": "runtime.dask_cluster:cluster",
             "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
@@ -66,5 +71,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
             "read_trajectory": "readers:read_trajectory",
+            "sample_states": "states.sample_states:sample_states",
         },
     )

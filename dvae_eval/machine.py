@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dvae_core.errors import DataError
+from dvae_core.errors import ConfigError, DataError
 from dvae_core.graphs import bipartition, colour_classes
 
 from .couplings import (
@@ -172,6 +173,36 @@ class BipartiteMachine:
         order = np.arange(self.n_units) if self.order is None else self.order
         return order if self.n_left <= self.n_right else np.roll(order, -self.n_left)
 
+    def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
+        """Return the machine of the other units where some are held at 0 or 1, and what its log Z lacks, nats.
+
+        With x_a the held units, log p(x_a) = log Z(clamped) + constant - log Z.
+
+        Parameters
+        ----------
+        values : dict
+            From numbers of units, in the order of what the machine was made of, to 0 or 1.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such unit, or a value is neither.
+        """
+        order = np.arange(self.n_units) if self.order is None else self.order
+        is_free, x = _held(values, self.n_units)
+        left, right = np.split(is_free[order], [self.n_left])
+        x_left, x_right = np.split(x[order], [self.n_left])
+        constant = float(x_left @ self.b_left + x_right @ self.b_right + (x_left @ self.W) @ x_right)
+        b_left, b_right = (self.b_left + self.W @ x_right)[left], (self.b_right + x_left @ self.W)[right]
+        rank = np.cumsum(is_free)[order[np.concatenate((left, right))]] - 1
+        if not (left.any() and right.any()):
+            b = np.empty(len(rank))
+            b[rank] = np.concatenate((b_left, b_right))
+            return _independent(b), constant
+        W = part_of(self.W, np.flatnonzero(left), np.flatnonzero(right))
+        kept = None if self.order is None else rank
+        return BipartiteMachine(W, b_left, b_right, kept), constant
+
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
         return {"prior_sha256": self.sha256, "n_left": self.n_left, "n_right": self.n_right}
@@ -228,6 +259,16 @@ class GeneralMachine:
     def reduced_units(self) -> NDArray[np.intp]:
         """Return the numbers of the units of `reduced()`, the kept ones first."""
         return np.concatenate((*self.classes[1:], self.classes[0]))
+
+    def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
+        """Return the machine of the other units where some are held, see `BipartiteMachine.clamped`."""
+        is_free, x = _held(values, self.n_units)
+        constant = float(x @ self.b + (x @ self.J) @ x)
+        b = self.b + self.J @ x + x @ self.J
+        if not is_free.any():
+            return _independent(b[is_free]), constant
+        units = np.flatnonzero(is_free)
+        return machine_from_bonds(*entries(part_of(self.J, units, units)), b[units]), constant
 
     def description(self) -> dict[str, Any]:
         """Return sizes and digest, for a result's `model`."""
@@ -349,6 +390,23 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     rows, columns = place[np.where(is_left[i], i, j)], place[np.where(is_left[i], j, i)]
     W = _table((len(left), len(right)), rows, columns, values)
     return BipartiteMachine(W, biases[left], biases[right], np.concatenate((left, right)).astype(np.intp))
+
+
+def _held(values: Mapping[int, int], n_units: int) -> tuple[NDArray[np.bool_], Float]:
+    """Return which units are free, and the values of the others, zero for the free ones."""
+    is_free, x = np.ones(n_units, bool), np.zeros(n_units)
+    for unit, value in values.items():
+        if not 0 <= unit < n_units or value not in (0, 1):
+            raise ConfigError(f"clamped: unit {unit} = {value}; give units of 0 ... {n_units - 1}, and 0 or 1")
+        is_free[unit], x[unit] = False, value
+    return is_free, x
+
+
+def _independent(b: Float) -> GeneralMachine:
+    """Return the machine of units without couplings."""
+    n = len(b)
+    nothing = np.empty(0, np.intp)
+    return GeneralMachine(table_of((n, n), nothing, nothing, np.empty(0)), b, (np.arange(n),))
 
 
 def check_units(n: int) -> None:

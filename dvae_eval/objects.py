@@ -5,6 +5,7 @@ They are known by what they can do, so that none of these libraries is imported 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.io.files import to_utf8
 from dvae_core.types import Float
 
 from .bonds import finite, machine_of_bonds
@@ -26,10 +28,12 @@ from .machine import (
 )
 
 __all__ = [
+    "as_labels",
     "machine_from_bqm",
     "machine_from_networkx",
     "machine_from_object",
     "machine_from_spins",
+    "units_of_object",
     "values_of_units",
 ]
 
@@ -165,6 +169,30 @@ def machine_from_object(
     if all(hasattr(model, name) for name in ("nodes", "edges", "is_directed")):
         return _from_graph(model, known, factor)
     raise ConfigError(f"model: give {MODELS}")
+
+
+def units_of_object(model: Any) -> tuple[str, tuple[str, ...]]:
+    """Return the values of an object's units, `01` or `pm1`, and their names, if they have any.
+
+    Parameters
+    ----------
+    model : object
+        What `machine_from_object` takes.
+    """
+    if isinstance(model, BipartiteMachine | GeneralMachine | tuple | list):
+        return "01", ()
+    return values_of_units(model), as_labels(list(model.linear if _is_quadratic_model(model) else model.nodes))
+
+
+def as_labels(found: Any, n_units: int | None = None) -> tuple[str, ...]:
+    """Return labels as texts, those that are none in JSON; none at all where they do not name each unit.
+
+    Numbers of the units from 0 on are no labels.
+    """
+    if not isinstance(found, list) or n_units not in (None, len(found)) or found == list(range(len(found))):
+        return ()
+    labels = tuple(label if isinstance(label, str) else json.dumps(label, default=str) for label in found)
+    return tuple(map(to_utf8, labels)) if len(set(labels)) == len(labels) else ()
 
 
 def values_of_units(model: Any, units: str = "auto") -> str:

@@ -112,10 +112,10 @@ def test_a_broken_enumeration_is_noticed(compiled, monkeypatch):
     """Without the couplings between low and high states, or the exponents, the value is another one."""
     reduced = random_graph(17, 1.0, 0.1).reduced()
     fast, plain = both_ways(reduced, monkeypatch)
-    high = enumeration._high
+    high = enumeration.high_states
     monkeypatch.setattr(enumeration, "PLAIN_FACTORS", 0)
     monkeypatch.setattr(
-        enumeration, "_high", lambda plan: (h := high(plan))._replace(cross=np.zeros_like(h.cross))
+        enumeration, "high_states", lambda plan: (h := high(plan))._replace(cross=np.zeros_like(h.cross))
     )
     assert abs(fast - plain) < 1e-13 * plain < 1e-3 < abs(enumerated_log_z(reduced) - plain)
 

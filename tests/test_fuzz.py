@@ -50,6 +50,7 @@ from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers.clamping import read_clamps
 from dvae_eval.readers.inspection import inspect_file
 from dvae_eval.readers.starts import read_starts
 from dvae_eval.readers.trajectories import read_priors
@@ -290,6 +291,11 @@ def targets():
         "metrics": Target(read_metrics, "metrics.jsonl", (metrics(),)),
         "priors": Target(lambda path: read_priors(path, priors()[1], 2), TRAJECTORY, (priors()[0],), check_priors),
         "pictures": Target(LikelihoodImages.load, "ll.images.npz", (pictures(),)),
+        "held units": Target(
+            read_clamps,
+            "x",
+            (b"0 1\nb = -1\n# c\n", b'{"0": 1, "b": -1}', saved(np.savez, units=["a", "b"], values=[0, 1])),
+        ),
         "samples": Target(SampleGrid.load, "samples.npz", (samples(),)),
         "any": machine_target("x", *everything, config=ReadConfig(units="auto")),
         "inspect": Target(

@@ -259,7 +259,7 @@ def test_a_file_is_no_run_and_a_directory_no_file(run, capsys):
 def test_a_machine_is_no_model_of_this_project(tmp_path, capsys):
     path = tmp_path / "bqm.json"
     path.write_text(json.dumps({"type": "BinaryQuadraticModel", "version": {"bqm_schema": "3.0.0"}}))
-    for command in ("samples", "ll", "gradients"):
+    for command in ("ll", "gradients"):
         assert status_of(dvae_eval, command, path) == 2
         assert "is no model of dvae-train, which this command is for" in capsys.readouterr().err
 

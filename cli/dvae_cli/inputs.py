@@ -32,6 +32,7 @@ __all__ = [
     "default_output",
     "estimate_with_progress",
     "finish",
+    "is_own_model",
     "load_own_model",
     "measured_data",
     "other_data",
@@ -61,6 +62,17 @@ def load_own_model(path: Path, device: str = "cpu") -> TrainedModel:
             "give a run (dvae-eval inspect says what the file is)"
         )
     return load_model(path, device)
+
+
+def is_own_model(path: Path) -> bool:
+    """Return whether a file is a model of dvae-train, or another file of its own; DataError if it is damaged."""
+    from dvae_core.io.torch_files import read_torch
+    from dvae_eval.readers.registry import recognise
+
+    if recognise(path) != "torch":
+        return False
+    content = read_torch(path)
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("dvae-")
 
 
 def default_output(model: Path, name: str, as_json: bool) -> Path | None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from .elimination_orders import cheapest_order
 __all__ = [
     "BLOCK_UNITS",
     "MAX_SECONDS",
+    "Add",
     "Elimination",
     "Meter",
     "Scope",
@@ -35,12 +36,14 @@ __all__ = [
     "block_sum",
     "elimination",
     "steps_of",
+    "table_of_step",
 ]
 
 Bonds = NDArray[np.intp]
 Scope = tuple[int, ...]
 Term = tuple[Scope, Float]
 Tick = Callable[[int, int], None]
+Add = Callable[[Float, Float], Float]
 
 MAX_SECONDS = 600.0
 # Bytes of all tables that are alive at a time: a quarter of the memory that is free, within these limits.
@@ -92,20 +95,29 @@ class Elimination:
         threads : int, optional
             Threads to compute with; as many as there are cores unless given.
         """
-        steps = steps_of(self.bonds, self.couplings, self.order)
+        steps = self.steps()
+        meter = Meter(self.cost, progress)
+        log_sums = []
+        with ThreadPoolExecutor(threads or available_cores()) as pool:
+            for _, constant, biases in self.fixed_states():
+                log_sums.append(constant + _sum_out_all(steps, biases, pool, meter))
+        return float(np.logaddexp.reduce(log_sums))
+
+    def steps(self) -> list[Step]:
+        """Return the units that are summed out, one by one."""
+        return steps_of(self.bonds, self.couplings, self.order)
+
+    def fixed_states(self) -> Iterator[tuple[Float, float, Float]]:
+        """Yield every state of the fixed units, its own log weight, and the biases of all units beside it."""
         J = np.zeros((len(self.fixed), len(self.biases)))
         for k, unit in enumerate(self.fixed):
             for end in (0, 1):
                 mine = self.bonds[:, end] == unit
                 J[k, self.bonds[mine, 1 - end]] = self.couplings[mine]
-        meter = Meter(self.cost, progress)
-        log_sums = []
-        with ThreadPoolExecutor(threads or available_cores()) as pool:
-            for state in itertools.product((0.0, 1.0), repeat=len(self.fixed)):
-                z = np.array(state)
-                constant = float(z @ self.biases[self.fixed] + z @ J[:, self.fixed] @ z / 2)
-                log_sums.append(constant + _sum_out_all(steps, self.biases + z @ J, pool, meter))
-        return float(np.logaddexp.reduce(log_sums))
+        for state in itertools.product((0.0, 1.0), repeat=len(self.fixed)):
+            z = np.array(state)
+            constant = float(z @ self.biases[self.fixed] + z @ J[:, self.fixed] @ z / 2)
+            yield z, constant, self.biases + z @ J
 
 
 def elimination(
@@ -227,13 +239,7 @@ def _sum_out_all(steps: list[Step], biases: Float, pool: ThreadPoolExecutor, met
     tables: dict[int, Float] = {}
     log_z = 0.0
     for k, step in enumerate(steps):
-        messages = [(steps[source].scope, tables.pop(source)) for source in step.sources]
-        off = [(scope[:-1], table[..., 0]) for scope, table in messages]
-        on = [(scope[:-1], table[..., 1]) for scope, table in messages]
-        on += [((other,), np.array([0.0, coupling])) for other, coupling in step.bonds]
-        off.append(((), np.zeros(())))
-        on.append(((), np.array(biases[step.unit])))
-        table = _log_sum(step.scope, off, on, pool)
+        table = table_of_step(steps, k, {source: tables.pop(source) for source in step.sources}, biases, pool)
         if step.scope:
             tables[k] = table
         else:
@@ -242,8 +248,30 @@ def _sum_out_all(steps: list[Step], biases: Float, pool: ThreadPoolExecutor, met
     return log_z
 
 
-def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExecutor) -> Float:
-    """Return log(exp(Σ off) + exp(Σ on)) as a table over `scope`, block by block."""
+def table_of_step(
+    steps: list[Step],
+    k: int,
+    sources: Mapping[int, Float],
+    biases: Float,
+    pool: ThreadPoolExecutor,
+    add: Add | None = None,
+) -> Float:
+    """Return the table over a step's scope in which its unit is summed out, from the tables of its sources.
+
+    `add` takes the two logarithms of its states; that of their sum unless given, and their maximum makes the best.
+    """
+    step = steps[k]
+    messages = [(steps[source].scope, sources[source]) for source in step.sources]
+    off = [(scope[:-1], table[..., 0]) for scope, table in messages]
+    on = [(scope[:-1], table[..., 1]) for scope, table in messages]
+    on += [((other,), np.array([0.0, coupling])) for other, coupling in step.bonds]
+    off.append(((), np.zeros(())))
+    on.append(((), np.array(biases[step.unit])))
+    return _log_sum(step.scope, off, on, pool, add or _log_add)
+
+
+def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExecutor, add: Add) -> Float:
+    """Return log(exp(Σ off) + exp(Σ on)), or what `add` makes of both, as a table over `scope`, block by block."""
     n_outer = max(0, len(scope) - BLOCK_UNITS)
     outer, inner = scope[:n_outer], scope[n_outer:]
     table = np.empty((2,) * len(scope))
@@ -252,7 +280,7 @@ def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
 
     def fill(block: tuple[int, ...]) -> None:
         state = dict(zip(outer, block, strict=True))
-        table[block] = _log_add(*(block_sum(terms, state, inner) for terms in sums))
+        table[block] = add(*(block_sum(terms, state, inner) for terms in sums))
 
     blocks = itertools.product((0, 1), repeat=n_outer)
     if n_outer:

@@ -27,7 +27,7 @@ from .groups import Grouped
 if TYPE_CHECKING:
     from .enumeration_kernel import High, Low
 
-__all__ = ["Enumeration", "enumeration"]
+__all__ = ["Enumeration", "enumeration", "high_states", "log_weights_of", "low_states", "states_of"]
 
 Tick = Callable[[int, int], None]
 
@@ -110,6 +110,7 @@ def _least_reaching_first(machine: Grouped) -> Grouped:
         machine.J[np.ix_(order, order)],
         machine.starts[order],
         tuple(machine.log_weights[g] for g in order),
+        tuple(machine.members[g] for g in order),
     )
 
 
@@ -170,16 +171,20 @@ def _seconds(machine: Grouped, n_inner: int, n_low: int, ends: Index, n_real: in
 # --- plainly ------------------------------------------------------------------------------------------------
 
 
-def _states(machine: Grouped, groups: slice) -> Float:
-    """Return all states of these groups, shape (n_states, n_groups), the first group changing fastest."""
+def states_of(machine: Grouped, groups: slice, numbers: Index | None = None) -> Float:
+    """Return all states of these groups, or those of some numbers, shape (n_states, n_groups).
+
+    The first group changes fastest.
+    """
     counts = machine.counts[groups]
     strides = np.cumprod([1, *counts[:-1]])[: len(counts)]
-    return np.arange(counts.prod())[:, None] // strides % counts + machine.starts[groups]
+    numbers = np.arange(counts.prod()) if numbers is None else numbers
+    return numbers[:, None] // strides % counts + machine.starts[groups]
 
 
-def _log_weights(machine: Grouped, groups: slice) -> Float:
+def log_weights_of(machine: Grouped, groups: slice) -> Float:
     """Return Σ_g a_g(s_g) + s'Js / 2 of all states of these groups, shape (n_states,)."""
-    states = _states(machine, groups)
+    states = states_of(machine, groups)
     total = np.zeros(len(states))
     for g, (start, weights) in enumerate(zip(machine.starts[groups], machine.log_weights[groups], strict=True)):
         total += weights[(states[:, g] - start).astype(np.intp)]
@@ -189,7 +194,7 @@ def _log_weights(machine: Grouped, groups: slice) -> Float:
 
 def _fields(machine: Grouped, groups: slice) -> Float:
     """Return what all states of these groups add to the fields, shape (n_states, n_summed)."""
-    states, W = _states(machine, groups), machine.W[groups]
+    states, W = states_of(machine, groups), machine.W[groups]
     fields = np.zeros((len(states), W.shape[1]))
     for g, row in enumerate(W):
         fields += states[:, g : g + 1] * row
@@ -200,7 +205,7 @@ def _plain(machine: Grouped) -> float:
     """Return log Z as the formula has it."""
     every = slice(None)
     softplus = np.logaddexp(0, machine.c + _fields(machine, every)).sum(1)
-    return float(np.logaddexp.reduce(_log_weights(machine, every) + softplus))
+    return float(np.logaddexp.reduce(log_weights_of(machine, every) + softplus))
 
 
 # --- by the kernel ------------------------------------------------------------------------------------------
@@ -210,7 +215,7 @@ def _in_tasks(plan: Enumeration, progress: Tick | None, threads: int) -> float:
     """Return log Z from sums over blocks of high states, in an order that does not depend on the threads."""
     from .enumeration_kernel import log_sum  # here, since numba takes its time to load
 
-    low, high = _low(plan), _high(plan)
+    low, high = low_states(plan), high_states(plan)
     coupled = bool(high.cross.any())
     n_states = plan.machine.n_states
     n_low = low.mantissas.size
@@ -234,7 +239,7 @@ def _in_tasks(plan: Enumeration, progress: Tick | None, threads: int) -> float:
     return top + math.log(math.fsum(math.exp(value - top) for value in log_sums))
 
 
-def _low(plan: Enumeration) -> Low:
+def low_states(plan: Enumeration) -> Low:
     """Return the tables of the low groups."""
     from .enumeration_kernel import Low
 
@@ -244,14 +249,14 @@ def _low(plan: Enumeration) -> Low:
     n_inner = int(machine.counts[inner].prod())
     tables = _in_fours(np.exp(_fields(machine, low) - _centre(machine, plan.n_low)), plan.n_real, 1.0)
     tables = tables.reshape(-1, n_inner, 4 * tables.shape[1]).transpose(0, 2, 1)
-    log_weights = _log_weights(machine, low)
+    log_weights = log_weights_of(machine, low)
     exponents = np.floor(log_weights / math.log(2))
     return Low(
         np.ascontiguousarray(tables),
         np.exp(log_weights - exponents * math.log(2)).reshape(-1, n_inner),
         exponents.astype(np.int64).reshape(-1, n_inner),
-        _states(machine, middle),
-        _states(machine, inner),
+        states_of(machine, middle),
+        states_of(machine, inner),
         _ends(reach, plan.n_real),
     )
 
@@ -261,7 +266,7 @@ def _centre(machine: Grouped, n_low: int) -> Float:
     return np.asarray((machine.starts + (machine.counts - 1) / 2)[:n_low] @ machine.W[:n_low])
 
 
-def _high(plan: Enumeration) -> High:
+def high_states(plan: Enumeration) -> High:
     """Return what the states of the high groups are made of."""
     from .enumeration_kernel import High
 

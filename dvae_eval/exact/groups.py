@@ -40,6 +40,9 @@ class Grouped:
         The least value of each s_g; the others follow in steps of one.
     log_weights : tuple of float64 arrays
         a_g(s_g), the logarithm of the sum over all states of the group that have this s_g.
+    members : tuple of tuples
+        (number among the kept units, bias, sign k_i) of every unit of every group; the bias is what is left of its
+        own where the couplings inside of the group are half a square of s_g.
     """
 
     W: Float
@@ -47,6 +50,7 @@ class Grouped:
     J: Float
     starts: Float
     log_weights: tuple[Float, ...]
+    members: tuple[tuple[tuple[int, float, int], ...], ...] = ()
 
     @property
     def counts(self) -> Index:
@@ -74,16 +78,17 @@ def grouped(reduced: Reduced) -> Grouped | None:
         return None
     first = [members[0][0] for members in groups]
     J_groups = J[np.ix_(first, first)]
-    starts, log_weights = [], []
+    starts, log_weights, described = [], [], []
     for g, members in enumerate(groups):
         if len(members) > 1:
             (i, _), (j, sign) = members[:2]
             J_groups[g, g] = sign * J[i, j]
         # k_i k_j J v_i v_j over all pairs of the group make J (s^2 - Σ_i v_i) / 2: half a square less a bias.
-        start, weights = _log_weights([(reduced.b[i] - J_groups[g, g] / 2, sign) for i, sign in members])
+        described.append(tuple((i, float(reduced.b[i] - J_groups[g, g] / 2), sign) for i, sign in members))
+        start, weights = _log_weights([(bias, sign) for _, bias, sign in described[-1]])
         starts.append(start)
         log_weights.append(weights)
-    return Grouped(W[first], reduced.c, J_groups, np.array(starts, float), tuple(log_weights))
+    return Grouped(W[first], reduced.c, J_groups, np.array(starts, float), tuple(log_weights), tuple(described))
 
 
 def _has_many_rows(W: Table) -> bool:

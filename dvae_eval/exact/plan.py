@@ -26,7 +26,7 @@ from dvae_core.types import Float
 
 from ..couplings import Table, n_entries, table_of, transposed
 from ..machine import Machine, Reduced
-from .elimination import elimination
+from .elimination import Elimination, elimination
 from .enumeration import Enumeration, enumeration
 from .groups import grouped
 
@@ -71,12 +71,18 @@ class Part:
         Takes a progress callback and a number of threads, both of which may be None.
     need : str
         What would have to be done, in words.
+    units : int, shape (n,)
+        The part's units in the order of `way`, numbered as in `Reduced.biases` of the whole machine.
+    way : Enumeration, Elimination or None
+        How it is done; None for independent units, and where there is no way.
     """
 
     route: str
     seconds: float
     log_z: Callable[[Progress | None, int | None], float]
     need: str
+    units: NDArray[np.intp]
+    way: Enumeration | Elimination | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,29 +191,35 @@ def _plan(known: _Machine, search_seconds: float) -> ExactPlan:
     """Return the plan of a machine."""
     reduced = known.machine.reduced()
     alone, parts = _connected(reduced)
-    plans = [_part(part, search_seconds) for part in parts]
+    plans = [_part(part, units, search_seconds) for part, units in parts]
     if len(alone):
         biases = reduced.biases[alone]
-        plans.append(Part("independent units", 0.0, lambda *_: math.fsum(np.logaddexp(0, biases)), "nothing"))
+        closed = lambda *_: math.fsum(np.logaddexp(0, biases))  # noqa: E731
+        plans.append(Part("independent units", 0.0, closed, "nothing", alone))
     return ExactPlan(tuple(plans))
 
 
-def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Reduced]]:
+Numbered = tuple[Reduced, NDArray[np.intp]]  # a part, and the numbers of its units in what it is a part of
+
+
+def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Numbered]]:
     """Return the units that have no bond, numbered as in `Reduced.biases`, and the connected parts of the rest."""
     (bonds, couplings), n_units = reduced.bonds(), len(reduced.biases)
     graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_units, n_units))
     labels = connected_components(graph, directed=False)[1]
     sizes = np.bincount(labels)
     if n_units > 1 and sizes[0] == n_units:
-        return np.empty(0, np.intp), [_without_empty(reduced)]
+        return np.empty(0, np.intp), [(_without_empty(reduced), np.arange(n_units))]
     is_kept = np.arange(n_units) < len(reduced.b)
     groups = [grouped_by(of, len(sizes)) for of in (labels, labels[bonds[:, 0]])]
     parts = []
     for members, mine in zip(*groups, strict=True):
         if len(members) > 1:
             part = _reduced(bonds[mine], couplings[mine], reduced.biases, members, is_kept)
+            units = np.concatenate((members[is_kept[members]], members[~is_kept[members]]))
             # What is not bipartite as a whole may well be so in parts.
-            parts.append(part if part.J is None else _bipartite(part))
+            part, own = (part, np.arange(len(units))) if part.J is None else _bipartite(part)
+            parts.append((part, units[own]))
     return np.flatnonzero(sizes[labels] == 1), parts
 
 
@@ -247,21 +259,23 @@ def _symmetric(n: int, ends: NDArray[np.intp], couplings: Float) -> Table:
     return table_of((n, n), both[:, 0], both[:, 1], np.concatenate((couplings, couplings)))
 
 
-def _bipartite(part: Reduced) -> Reduced:
+def _bipartite(part: Reduced) -> Numbered:
     """Return the part with no couplings among its kept units if that is possible."""
     sides = bipartition(len(part.biases), part.bonds()[0])
-    return part if sides is None else _keeping(part, np.array(sides[0], np.intp))
+    return (part, np.arange(len(part.biases))) if sides is None else _keeping(part, np.array(sides[0], np.intp))
 
 
-def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Reduced:
+def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Numbered:
     """Return the part with these units kept, numbered as in `Reduced.biases`, and all others summed out."""
     units = np.arange(len(part.biases))
-    return _reduced(*part.bonds(), part.biases, units, np.isin(units, kept))
+    is_kept = np.isin(units, kept)
+    order = np.concatenate((units[is_kept], units[~is_kept]))
+    return _reduced(*part.bonds(), part.biases, units, is_kept), order
 
 
-def _part(part: Reduced, search_seconds: float) -> Part:
-    """Return the quickest route for a connected part."""
-    found = min(_enumerations(part), key=lambda e: e.seconds, default=None)
+def _part(part: Reduced, units: NDArray[np.intp], search_seconds: float) -> Part:
+    """Return the quickest route for a connected part, whose units have these numbers in the whole."""
+    found, order = min(_enumerations(part), key=lambda pair: pair[0].seconds, default=(None, units))
     seconds = found.seconds if found else math.inf
     n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
     if seconds > QUICK and not _is_dense(part):
@@ -270,11 +284,11 @@ def _part(part: Reduced, search_seconds: float) -> Part:
         if eliminated:
             takes = duration(eliminated.seconds)
             need = f"{len(part.biases)} units would have to be eliminated, which takes about {takes}"
-            return Part("elimination", eliminated.seconds, eliminated.log_z, need)
+            return Part("elimination", eliminated.seconds, eliminated.log_z, need, units, eliminated)
     if found is None:
-        return Part("enumeration", math.inf, _never, f"{n_kept} units would have to be enumerated")
+        return Part("enumeration", math.inf, _never, f"{n_kept} units would have to be enumerated", units)
     need = f"{n_kept} units would have to be enumerated, which takes about {duration(seconds)}"
-    return Part("enumeration", seconds, found.log_z, need)
+    return Part("enumeration", seconds, found.log_z, need, units[order], found)
 
 
 def _is_dense(part: Reduced) -> bool:
@@ -284,18 +298,21 @@ def _is_dense(part: Reduced) -> bool:
     return len(part.bonds()[0]) > possible / 2
 
 
-def _enumerations(part: Reduced) -> Iterator[Enumeration]:
-    """Yield ways to enumerate a part: either side is kept, or whatever leaves the others without bonds."""
+def _enumerations(part: Reduced) -> Iterator[tuple[Enumeration, NDArray[np.intp]]]:
+    """Yield ways to enumerate a part: either side is kept, or whatever leaves the others without bonds.
+
+    Beside each are the numbers of its units in the part, the kept ones first.
+    """
+    units, n_kept = np.arange(len(part.biases)), len(part.b)
+    sides = [(part, units)]
     if part.J is None:
-        sides = [part, Reduced(transposed(part.W), part.c, part.b, None, ())]
-    else:
-        sides = [part]
-        if len(part.biases) <= INDEPENDENT_SET_UNITS:
-            sides.append(_keeping(part, _cover(part)))
-    for side in sides:
+        sides.append((Reduced(transposed(part.W), part.c, part.b, None, ()), np.roll(units, -n_kept)))
+    elif len(part.biases) <= INDEPENDENT_SET_UNITS:
+        sides.append(_keeping(part, _cover(part)))
+    for side, order in sides:
         machine = grouped(side)
         if machine:
-            yield enumeration(machine)
+            yield enumeration(machine), order
 
 
 def _cover(part: Reduced) -> NDArray[np.intp]:

@@ -56,6 +56,7 @@ __all__ = [
     "estimate_of_run",
     "reserve",
     "search_seconds",
+    "tempered",
     "time_limit",
 ]
 
@@ -193,6 +194,14 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
     OverlapError
         If neighbouring rungs share no mass.
     """
+    return tempered(task)[1]
+
+
+def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+    """Return a run by parallel tempering that is at its end, and its estimate; see `estimate_by_tempering`.
+
+    With `keep_end` the store has the end of the run, so that what follows can be done again.
+    """
     is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
     path = task.trajectory.path() if task.trajectory else None
@@ -202,10 +211,10 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
         run.compile_kernels()
     adapt_or_resume(run, task)
     advance(run, task, reserve(run, task))
-    if is_fitted and task.store:
+    if (is_fitted or keep_end) and task.store:
         task.store.save(run.state_dict())  # what follows may take as long again
     estimate = conclude_in_full(run, task)
-    return _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+    return run, _refereed(estimate, task, task.clock.left) if is_fitted else estimate
 
 
 def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:

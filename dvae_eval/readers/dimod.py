@@ -1,7 +1,7 @@
 """Binary quadratic models of dimod: its own file format, versions 1 and 2, and its text of coordinates (COO).
 
 E(x) = offset + Σ_i b_i x_i + Σ_(i,j) J_ij x_i x_j, x in {0,1} (BINARY) or {-1,+1} (SPIN); p ∝ exp(-β E).
-Labels do not matter to log Z, and are passed over.
+Labels do not matter to log Z; states are told by them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from dvae_core.errors import DataError
 from dvae_core.io.containers import check_size
 from dvae_core.types import Float, Index
 
+from ..objects import as_labels
 from .options import ReadConfig, Reading, from_bonds
 from .sparse import from_compressed
 from .text import read_text
 
 __all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo", "read_serializable"]
 
-MAGIC, VERSIONS = b"DIMODBQM", (b"\1\0", b"\2\0")
+MAGIC, VERSIONS, LABELS = b"DIMODBQM", (b"\1\0", b"\2\0"), b"VARS"
 UNITS = {"BINARY": "01", "SPIN": "pm1"}
 FLOATS, INTEGERS = ("float32", "float64"), ("int16", "int32", "int64", "uint16", "uint32", "uint64")
 _HEADER = re.compile(r"[ \t\f]*#.*?vartype[ \t]*[:=][ \t]*([-_.a-zA-Z0-9]+)", re.IGNORECASE)
@@ -62,7 +63,8 @@ def read_serializable(found: dict[str, Any], config: ReadConfig) -> Reading:
     if not isinstance(offset, int | float) or not b.ndim == J.ndim == 1 or not J.shape == head.shape == tail.shape:
         raise DataError("has an offset that is no number, or heads and tails that do not fit; save it anew")
     description = {"format": "dimod BQM (JSON)", "units": UNITS[vartype], "dtype": "float64"}
-    return _boltzmann(np.column_stack((head, tail)), J, b, float(offset), config.beta, description)
+    labels = as_labels(found.get("variable_labels"), len(b))
+    return _boltzmann(np.column_stack((head, tail)), J, b, float(offset), config.beta, description, labels)
 
 
 def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
@@ -96,7 +98,20 @@ def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
     return _boltzmann(
         *(ends[below], bias[below], variables["bias"].astype(np.float64), float(offset[0]), beta),
         {"format": "dimod BQM", "units": UNITS[vartype], "dtype": dtype.name},
+        as_labels(_variables(header, body[sum(sizes) :]), shape[0]),
     )
+
+
+def _variables(header: dict[str, Any], rest: bytes) -> Any:
+    """Return the labels: in the header of version 1, in a section of its own in version 2."""
+    variables = header.get("variables")
+    if isinstance(variables, bool) and variables and rest.startswith(LABELS):
+        length = int.from_bytes(rest[4:8], "little")
+        try:
+            return json.loads(rest[8 : 8 + length].decode("ascii"))
+        except ValueError:
+            return None
+    return variables
 
 
 def _boltzmann(
@@ -106,9 +121,10 @@ def _boltzmann(
     offset: float,
     beta: float,
     description: dict[str, Any],
+    labels: tuple[str, ...] = (),
 ) -> Reading:
     """Return the machine of p ∝ exp(-β E)."""
-    return from_bonds(ends, -beta * J, -beta * b, -beta * offset, {**description, "beta": beta})
+    return from_bonds(ends, -beta * J, -beta * b, -beta * offset, {**description, "beta": beta}, labels)
 
 
 def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype[Any]:
@@ -182,7 +198,8 @@ def _from_lines(ends: Index, bias: Float, units: str, beta: float) -> Reading:
     is_bond = ends[:, 0] != ends[:, 1]
     linear: Float = np.bincount(ends[~is_bond, 0], bias[~is_bond], len(labels)).astype(np.float64)
     description = {"format": "dimod COO", "units": units, "dtype": "float64"}
-    return _boltzmann(ends[is_bond], bias[is_bond], linear, 0.0, beta, description)
+    names = as_labels(labels.tolist(), len(labels))
+    return _boltzmann(ends[is_bond], bias[is_bond], linear, 0.0, beta, description, names)
 
 
 def _number(text: str, line: int) -> float:

@@ -35,7 +35,11 @@ __all__ = ["inspect_file"]
 
 Facts = dict[str, Any]
 # What dvae-eval samples and ll write beside a model, by what stands in the file.
-PICTURES = {"samples": "samples and reconstructions of a model", "ll-images": "the images of a log-likelihood"}
+PICTURES = {
+    "samples": "samples and reconstructions of a model",
+    "ll-images": "the images of a log-likelihood",
+    "states": "samples of a Boltzmann machine",
+}
 
 
 def inspect_file(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Facts:
@@ -135,12 +139,13 @@ def _own_pictures(path: Path, kind: str) -> Facts | None:
     """Return what is known of pictures that dvae-eval samples or ll made; None if the file is another's."""
     if kind != "npz" or "meta" not in npz_names(path):
         return None
-    arrays = dict(read_npz(path, npz_names(path)))
+    arrays = dict(read_npz(path, npz_names(path), kinds="buifU"))
     try:
         meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
     except ValueError:
         return None
     what = PICTURES.get(str(meta.pop("kind", "")))
+    meta.pop("diagnostics", None)  # whose arrays are for figures
     described = {name: _described(array) for name, array in arrays.items()}
     return {"is": f"{what} of this project", **meta, "arrays": described} if what else None
 

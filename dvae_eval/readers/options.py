@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class ReadConfig:
     evidence: str = option(
         "", "File of the observed variables of a UAI model, which are held at their values (.evid)."
     )
+    clamp: str = option(
+        "",
+        "File of units that are held, a line 'unit value' each: by label, or by number from 0, in the model's own "
+        "values.",
+    )
     update: int = option(
         0,
         "Update or epoch to take from an archive of the rbms package or CaloQuVAE. [0: the last]",
@@ -55,9 +61,9 @@ class ReadConfig:
 
     def reject_unused(self, format: str, *names: str) -> None:
         """Raise ConfigError if any option but these was given: a file of this format answers it itself."""
-        for field in fields(self):
-            if field.name not in names and getattr(self, field.name) != field.default:
-                raise ConfigError(f"{option_name(field.name)}: a file of {format} leaves no choice; leave it out")
+        for own in fields(self):
+            if own.name not in (*names, "clamp") and getattr(self, own.name) != own.default:
+                raise ConfigError(f"{option_name(own.name)}: a file of {format} leaves no choice; leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,41 @@ class Reading:
     description : dict
         JSON values: `file`, `sha256`, `format`, `units`, `dtype`, and what else had to be decided: `assumed`, a
         list of conventions that the file does not say, and `left_aside`, names of what has no part in the machine.
+    labels : tuple of str
+        Names of the file's units, in its order, where they have names; empty where they are numbered from 0.
+    held : dict
+        The units that are held and no part of the machine, by number in the file's order, each with 0 or 1.
     """
 
     machine: Machine
     constant: float
     description: dict[str, Any]
+    labels: tuple[str, ...] = ()
+    held: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def n_units(self) -> int:
+        """Number of units in the file, those that are held included."""
+        return self.machine.n_units + len(self.held)
+
+    @property
+    def free(self) -> NDArray[np.intp]:
+        """Numbers of the units that are not held, in the file's order."""
+        return np.setdiff1d(np.arange(self.n_units), np.fromiter(self.held, np.intp, len(self.held)))
+
+    def states(self, x: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
+        """Return states of all units in the file's order and values, shape (n, n_units).
+
+        Parameters
+        ----------
+        x : {0, 1}, shape (n, n_free)
+            States of the units that are not held, in the file's order.
+        """
+        every = np.empty((len(x), self.n_units), np.int8)
+        every[:, self.free] = x
+        for unit, value in self.held.items():
+            every[:, unit] = value
+        return every * np.int8(2) - np.int8(1) if self.description["units"] == "pm1" else every
 
 
 def from_sides(
@@ -95,7 +131,12 @@ def from_sides(
 
 
 def from_bonds(
-    ends: NDArray[np.integer[Any]], J: ArrayLike, b: ArrayLike, constant: float, description: dict[str, Any]
+    ends: NDArray[np.integer[Any]],
+    J: ArrayLike,
+    b: ArrayLike,
+    constant: float,
+    description: dict[str, Any],
+    labels: tuple[str, ...] = (),
 ) -> Reading:
     """Return the reading of p(s) ∝ exp(Σ_(i,j) J_ij s_i s_j + b's + constant), of the units described.
 
@@ -105,9 +146,11 @@ def from_bonds(
         Pairs of different units within 0 .. n_units - 1; couplings of a pair that is there twice are added.
     J : shape (n_bonds,)
     b : shape (n_units,)
+    labels : tuple of str
+        See `Reading`.
     """
     machine, constant = machine_of_bonds(ends, J, b, constant, description["units"])
-    return Reading(machine, constant, description)
+    return Reading(machine, constant, description, labels)
 
 
 def of_no_unit(constant: float, description: dict[str, Any]) -> Reading:

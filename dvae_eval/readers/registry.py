@@ -20,6 +20,7 @@ from dvae_core.io.files import check_unchanged
 from dvae_core.io.torch_files import is_torch_archive
 
 from . import dimod, matlab4, matlab5, skops, uai
+from .clamping import with_clamped
 from .options import ReadConfig, Reading
 from .text import decode
 
@@ -110,6 +111,8 @@ def read_machine(path: str | os.PathLike[str], config: ReadConfig | None = None)
     with named_errors(path), reading(path, format.title), check_unchanged(path) as digest:
         with np.errstate(all="ignore"):
             found = format.read(path, config)
+    if config.clamp:
+        found = with_clamped(found, Path(config.clamp))
     found.description.update(file=str(path), sha256=digest, constant=found.constant)
     return found
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,9 @@ def read(path: Path, config: ReadConfig) -> Reading:
     if config.evidence:
         description["evidence"] = {"file": to_utf8(config.evidence), "observed": len(observed)}
     if n and not unit_of:
-        return of_no_unit(constant, description)
-    return from_bonds(np.array(ends, np.int64), np.array(J), b, constant, description)
+        return replace(of_no_unit(constant, description), held=observed)
+    reading = from_bonds(np.array(ends, np.int64), np.array(J), b, constant, description)
+    return replace(reading, held=observed)
 
 
 def without_remarks(text: str) -> str:

@@ -28,7 +28,7 @@ def draw_sample_grid(
     n_draws: int = 5,
     n_sweeps: int = 100,
 ) -> SampleGrid:
-    """Draw samples from persistent chains on the prior, and reconstruct some images.
+    """Draw samples from persistent chains on the prior, and reconstruct some images; the latents are kept.
 
     Parameters
     ----------
@@ -46,14 +46,19 @@ def draw_sample_grid(
     model = trained.model
     generator = torch_generator(seed, "samples", device=model.groups.device)
     z = model.prior.gibbs(model.prior.initial_state(n_chains, generator), BURN_IN, generator)
-    rows = []
+    rows: list[Tensor] = []
+    kept: dict[str, list[Tensor]] = {"z": [], "zeta": [], "continuous": []}
     for _ in range(n_rows):
         z = model.prior.gibbs(z, n_sweeps, generator)
         rho = _noise(torch.rand, (n_chains, model.prior.n_units), generator)
         eps = _noise(torch.randn, (n_draws, n_chains, model.n_noise[1]), generator)
         # One ζ for each RBM state, shared by its draws.
         zeta = model.smoothing.sample(z, rho).expand(n_draws, -1, -1)
-        rows.append(model.decode(zeta, model.continuous_prior.sample(zeta, eps)).sigmoid().transpose(0, 1))
+        layers = model.continuous_prior.sample(zeta, eps)
+        rows.append(model.decode(zeta, layers).sigmoid().transpose(0, 1))
+        kept["z"].append(z)
+        kept["zeta"].append(zeta.transpose(0, 1))
+        kept["continuous"].append(torch.cat([*layers, zeta[..., :0]], -1).transpose(0, 1))
     x = torch.from_numpy(images).to(generator.device).float()
     rho, eps = (
         _noise(f, (len(x), n), generator) for f, n in zip((torch.rand, torch.randn), model.n_noise, strict=True)
@@ -62,7 +67,14 @@ def draw_sample_grid(
     reconstructions = model.decode(latents.discrete.zeta, latents.layers).sigmoid()
     shape = trained.image_shape
     meta = {"model": model_description(trained), "n_sweeps": n_sweeps, "seed": seed}
-    return SampleGrid(_grey(torch.stack(rows), shape), _grey(x, shape), _grey(reconstructions, shape), meta)
+    pictures = (_grey(torch.stack(rows), shape), _grey(x, shape), _grey(reconstructions, shape))
+    return SampleGrid(*pictures, meta, {name: _array(torch.stack(found)) for name, found in kept.items()})
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    """Return latents as an array."""
+    array: NDArray[np.float32] = values.float().cpu().numpy()
+    return array
 
 
 def _noise(draw: object, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

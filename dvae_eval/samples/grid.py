@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, ResultError
-from dvae_core.io.containers import read_npz
+from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import json_object, write_npz
 
 __all__ = ["SampleGrid", "names_model"]
 
 ARRAYS = ("samples", "originals", "reconstructions")
+LATENTS = ("z", "zeta", "continuous")
 SCHEMA = 1
 
 
@@ -39,17 +40,23 @@ class SampleGrid:
         Test images, and p(x = 1) given one posterior sample of each.
     meta : dict
         `model` as in a `Result`, `n_sweeps` between rows, `seed`, `command`.
+    latents : dict of float32 arrays
+        Those of `samples`: `z`, the RBM's units, (n_rows, n_chains, n_units); `zeta`, smoothed, (n_rows, n_chains,
+        n_draws, n_units); `continuous`, all layers one after the other, (n_rows, n_chains, n_draws, n_continuous).
+        Empty in files of earlier versions.
     """
 
     samples: NDArray[np.uint8]
     originals: NDArray[np.uint8]
     reconstructions: NDArray[np.uint8]
     meta: dict[str, Any]
+    latents: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path` as npz, whole or not at all."""
         meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
-        write_npz(path, {"meta": meta, **{name: getattr(self, name) for name in ARRAYS}}, compressed=True)
+        pictures = {name: getattr(self, name) for name in ARRAYS}
+        write_npz(path, {"meta": meta, **pictures, **self.latents}, compressed=True)
 
     def supersedes(self, old: SampleGrid) -> bool:
         """Say whether nothing is lost when these take the place of `old`: no fewer pictures of the same model."""
@@ -62,6 +69,8 @@ class SampleGrid:
         """Read the arrays at `path`; ResultError if they are missing, damaged or of another schema."""
         try:
             arrays = read_npz(path, ("meta", *ARRAYS))
+            held = set(npz_names(path))
+            latents = read_npz(path, [name for name in LATENTS if name in held])
             meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
         except (DataError, ValueError) as error:
             raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
@@ -73,4 +82,4 @@ class SampleGrid:
             or not names_model(meta)
         ):
             raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
-        return cls(**arrays, meta=meta)
+        return cls(**arrays, meta=meta, latents=latents)

@@ -107,7 +107,8 @@ def command(
     from ..outputs import find_output
     from ..starts import find_starts
 
-    place = find_output(output, force, default_output(models[-1], "logz.json", as_json))
+    name = "logz-clamped.json" if settings["clamp"] else "logz.json"
+    place = find_output(output, force, default_output(models[-1], name, as_json))
     place.hold()
     found, trajectory = _read(models, ReadConfig(**given(ReadConfig, settings)), config.path)
     say_left_aside(found.description, quiet)

@@ -1,0 +1,81 @@
+"""States of a machine by command: read it, draw, write them, and say how far they can be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvae_core.errors import ConfigError
+from dvae_core.io.files import remove_file
+from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.states.config import StatesConfig
+from dvae_eval.states.sample_states import sample_states
+from dvae_eval.states.sampled import SampledStates, dimod_module, format_of
+
+from .console import EstimateProgress, say, show
+from .devices import prepare_device
+from .inputs import command_line, say_left_aside, unfinished
+from .options import given
+from .outputs import STANDARD_OUTPUT, find_output
+from .runner import NOT_TRUSTWORTHY, CleanInterrupt
+
+if TYPE_CHECKING:
+    from .outputs import Output
+
+__all__ = ["draw_states"]
+
+
+def draw_states(
+    model: Path,
+    output: Path | None,
+    format: str | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    settings: dict[str, Any],
+) -> int:
+    """Draw states of the machine at `model` into a file; return the exit status that the verdict asks for."""
+    if output is None:
+        raise ConfigError("--output: states go to a file; give its name, which ends with .npz, .csv or .json")
+    kind = format_of(output, format or ("csv" if str(output) == "-" else None))
+    if kind == "dimod":
+        dimod_module()  # before any work
+    place = find_output(output, force, text=kind != "npz")
+    place.hold()
+    config = StatesConfig(**given(StatesConfig, settings))
+    reading = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(reading.description, quiet)
+    prepare_device(device, threads, len(reading.machine.reduced().b))
+    partial = unfinished(place, config)
+    try:
+        with EstimateProgress("log Z", quiet) as progress:
+            found = sample_states(
+                reading, config=config, device=device, threads=threads, progress=progress, partial=partial
+            )
+    except KeyboardInterrupt:
+        again = "the same command continues it" if partial and partial.exists() else "nothing was kept"
+        raise CleanInterrupt(f"interrupted; {again}") from None
+    found = dataclasses.replace(found, command=command_line())
+    place.write(found.to_bytes(kind))
+    if partial:
+        remove_file(partial)
+    return _told(found, place, quiet)
+
+
+def _told(found: SampledStates, place: Output, quiet: bool) -> int:
+    """Say what was drawn and how far it can be trusted; return the exit status."""
+    line = str(found) if found.trustworthy else f"NOT TO BE TRUSTED: {found}"
+    if place.stream == STANDARD_OUTPUT:
+        say(line, quiet)
+    else:
+        show(line)
+    if found.best:
+        say(found.best_line(), quiet)
+    say(f"verdict: {found.claim}", quiet)
+    for reason in [*found.reasons, *found.warnings]:
+        say(f"  {reason}", quiet)
+    if place.stream != STANDARD_OUTPUT:
+        say(f"saved: {place}", quiet)
+    return 0 if found.trustworthy else NOT_TRUSTWORTHY

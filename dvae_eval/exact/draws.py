@@ -1,0 +1,112 @@
+"""Independent states of a machine along its exact plan: part by part, each by its own route."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.io.memory import available_memory
+from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
+
+from ..machine import Machine
+from .elimination import Elimination
+from .elimination_draws import best_eliminated, draw_eliminated, elimination_draw_bytes
+from .enumeration import Enumeration
+from .enumeration_draws import best_enumerated, draw_enumerated, enumeration_draw_bytes
+from .plan import ExactPlan, Part
+
+__all__ = ["best_exactly", "draw_bytes", "draw_exactly"]
+
+Bits = NDArray[np.uint8]
+Tick = Callable[[int, int], None]
+MEMORY_SHARE = 0.5  # of what is free, for tables
+
+
+def draw_bytes(plan: ExactPlan) -> int:
+    """Return about how many bytes a draw by this plan takes, beside the states."""
+    return max((_bytes(part) for part in plan.parts), default=0)
+
+
+def _bytes(part: Part) -> int:
+    if isinstance(part.way, Elimination):
+        return elimination_draw_bytes(part.way, _most())
+    return enumeration_draw_bytes(part.way) if isinstance(part.way, Enumeration) else 0
+
+
+def _most() -> int:
+    """Return how many bytes tables may take."""
+    return int(MEMORY_SHARE * available_memory())
+
+
+def draw_exactly(
+    machine: Machine,
+    plan: ExactPlan,
+    n: int,
+    seed: int,
+    progress: Tick | None = None,
+    threads: int | None = None,
+) -> tuple[Bits, float]:
+    """Return n independent states of a machine, and its log Z, nats.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+    plan : ExactPlan
+        The machine's own, no part of which is out of reach.
+    n, seed : int
+    progress : callable, optional
+        Called with (work done, in all).
+    threads : int, optional
+        They do not change the states.
+
+    Returns
+    -------
+    uint8, shape (n, n_units)
+        In the order of what the machine was made of.
+    float
+        log Z, nats.
+    """
+    x = np.empty((n, machine.n_units), np.uint8)
+    units, biases = machine.reduced_units(), machine.reduced().biases
+    log_zs = []
+    for number, part in enumerate(plan.parts):
+        rng = numpy_generator(seed, "samples", 1, number)
+        states, log_z = _draw(part, biases[part.units], n, rng, progress, threads)
+        x[:, units[part.units]] = states
+        log_zs.append(log_z)
+    return x, math.fsum(log_zs)
+
+
+def _draw(
+    part: Part, biases: Float, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
+) -> tuple[Bits, float]:
+    """Return states of a part in the order of its units, and its log Z."""
+    if isinstance(part.way, Enumeration):
+        return draw_enumerated(part.way, n, rng, progress, threads)
+    if isinstance(part.way, Elimination):
+        return draw_eliminated(part.way, n, rng, _most(), progress, threads)
+    p = 1 / (1 + np.exp(-np.clip(biases, -700, 700)))
+    return (rng.random((n, len(biases))) < p).astype(np.uint8), math.fsum(np.logaddexp(0, biases))
+
+
+def best_exactly(
+    machine: Machine, plan: ExactPlan, progress: Tick | None = None, threads: int | None = None
+) -> Bits | None:
+    """Return the most probable state, (n_units,), ordered as in `draw_exactly`; None if it is out of reach."""
+    best = np.empty(machine.n_units, np.uint8)
+    units, biases = machine.reduced_units(), machine.reduced().biases
+    for part in plan.parts:
+        if isinstance(part.way, Enumeration):
+            found = best_enumerated(part.way, progress)
+        elif isinstance(part.way, Elimination):
+            found = best_eliminated(part.way, _most(), progress, threads)
+        else:
+            found = (biases[part.units] > 0).astype(np.uint8)
+        if found is None:
+            return None
+        best[units[part.units]] = found
+    return best

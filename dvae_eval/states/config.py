@@ -1,0 +1,73 @@
+"""Settings of samples: frozen, validated, and the one source of the command line's options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dvae_core.config import option, validate
+
+from ..config import LogZConfig
+
+__all__ = ["FORMATS", "StatesConfig"]
+
+FORMATS = ("npz", "csv", "dimod")  # of files of states
+
+
+@dataclass(frozen=True, slots=True)
+class StatesConfig:
+    """Settings of samples of a machine."""
+
+    n: int = option(1000, "Number of states.", min=1, max=10**8)
+    method: Literal["auto", "exact", "pt-bar"] = option(
+        "auto",
+        "How: exact (independent states) if they can be had soon, else pt-bar (parallel tempering).",
+        choices=("auto", "exact", "pt-bar"),
+    )
+    precision: float = option(
+        0.0,
+        "Temper until log Z has this standard error, in nats (0 = 0.002, or what some 20 s reach).",
+        min=0.0,
+        max=1e6,
+    )
+    time_limit: float = option(
+        0.0,
+        "End tempering within so many seconds (0 = none, but 30 without --precision and --sweeps).",
+        min=0.0,
+        max=1e9,
+    )
+    n_sweeps: int = option(
+        0, "Sweeps of every chain before states are taken (0 = as --precision asks).", min=0, max=10**9
+    )
+    n_replicates: int = option(
+        32, "Independent replicates of the run, from all of which states are taken.", min=2, max=100_000
+    )
+    exchange_rate: float = option(
+        0.5, "Exchange rate between neighbouring rungs that the schedule aims at.", min=0.05, max=0.95
+    )
+    reference: Literal["uniform", "fitted", "modes"] = option(
+        "uniform",
+        "Reference distribution, at β = 0: as for log Z.",
+        choices=("uniform", "fitted", "modes"),
+    )
+    best: bool = option(False, "Also tell the most probable state, or the best that was seen.")
+    seed: int = option(0, "Fixes the states.", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """Validate."""
+        validate(self)
+        self.of_log_z()
+
+    def of_log_z(self) -> LogZConfig:
+        """Return the settings of the estimate of log Z beside the states."""
+        names = (
+            "method",
+            "precision",
+            "time_limit",
+            "n_sweeps",
+            "n_replicates",
+            "exchange_rate",
+            "reference",
+            "seed",
+        )
+        return LogZConfig(**{name: getattr(self, name) for name in names})

@@ -1,0 +1,311 @@
+"""Samples of a Boltzmann machine, with a verdict: exact where they can be had, else from a tempered run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core import __version__
+from dvae_core.errors import ConfigError
+from dvae_core.io.memory import available_memory
+from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
+from dvae_core.versions import package_versions
+
+from ..couplings import used
+from ..exact.draws import best_exactly, draw_bytes, draw_exactly
+from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_plan
+from ..log_z.methods import LogZTask, ProgressCallback, search_seconds, time_limit
+from ..machine import BipartiteMachine, Machine
+from ..objects import machine_from_object, units_of_object
+from ..readers import Reading
+from ..results import Check
+from ..runtime.clock import Clock
+from ..runtime.compute import available_cores
+from ..runtime.memory_estimate import refuse_too_large
+from ..runtime.resume import ResumeFile
+from .config import StatesConfig
+from .sampled import BestState, SampledStates
+from .tempered import draw_by_tempering, log_weights, settled
+
+__all__ = ["sample_states"]
+
+Bits = NDArray[np.uint8]
+PACKAGES = ("numpy", "scipy", "numba", "torch")
+EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
+MEMORY_SHARE = 0.5  # of what is free, that its tables may take
+RUN_SHARE = 0.6  # of a time limit, for the run before states are taken
+BLOCK_VALUES = 1 << 22  # of states whose log-probabilities are computed at a time
+
+
+def sample_states(
+    model: Any,
+    n: int | None = None,
+    config: StatesConfig | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+    partial: Path | None = None,
+    **settings: Any,
+) -> SampledStates:
+    """Draw samples of a Boltzmann machine: all of its units, in its own order and values, with a verdict.
+
+    Where log Z can be had exactly they are independent.  Else they come from the target rung of a run of parallel
+    tempering, from all replicates alike, as far apart as their measured correlation asks for.
+
+    Parameters
+    ----------
+    model : Reading, or what `estimate_log_z` takes
+        Of a `Reading` of `read_machine` the states have the file's convention; units that are held have their
+        values.
+    n : int, optional
+        Number of states, 1000 by default.
+    config : StatesConfig, optional
+    device : str
+        Where parallel tempering runs.
+    threads : int, optional
+        CPU threads, all by default.  The states do not depend on them.
+    progress : callable, optional
+        Called with (phase, done, in all, estimate of log Z so far or None, its standard error or None).
+    partial : Path, optional
+        File for the run's work so far: if it holds the beginning of this very run, that is continued.  The caller
+        removes it when the states are safe.
+    **settings
+        Fields of StatesConfig, such as seed=3, method="pt-bar" or best=True.
+
+    Returns
+    -------
+    SampledStates
+
+    Raises
+    ------
+    ConfigError
+        If a setting is not allowed, exact states are asked for and cannot be had, or memory does not suffice.
+    DataError
+        If the model is no machine.
+    OverlapError
+        If neighbouring rungs share no mass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> rbm = rng.normal(size=(30, 20)), rng.normal(size=30), rng.normal(size=20)
+    >>> found = sample_states(rbm, 100, seed=1)
+    >>> found.states.shape, found.method, found.trustworthy
+    ((100, 50), 'exact', True)
+    """
+    started = time.monotonic()
+    config = _configured(config, {"n": n, **settings})
+    reading = model if isinstance(model, Reading) else _as_reading(model)
+    task = _Task(reading, config, device, threads or available_cores(), progress, partial)
+    found = _exactly(task) or _tempered(task)
+    machine, log_z = reading.machine, found.log_z + reading.constant
+    log_p = _log_p(machine, found.x) - found.log_z
+    best = None
+    if found.best is not None:
+        best_log_p = float(_log_p(machine, found.best[None])[0] - found.log_z)
+        best = BestState(reading.states(found.best[None])[0], best_log_p, found.is_best)
+    return SampledStates(
+        states=reading.states(found.x),
+        labels=reading.labels,
+        units=reading.description["units"],
+        log_p=log_p,
+        method=found.method,
+        log_z=log_z,
+        std_err=found.std_err,
+        checks=tuple(found.checks),
+        best=best,
+        model={**reading.description, **machine.description()},
+        settings={**dataclasses.asdict(config), "device": device},
+        seed=config.seed,
+        diagnostics=found.diagnostics,
+        versions=package_versions(*PACKAGES),
+        wall_seconds=time.monotonic() - started,
+        energy_scale=float(reading.description.get("beta", 1.0)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is to be drawn, how, and where; as in `sample_states`."""
+
+    reading: Reading
+    config: StatesConfig
+    device: str
+    threads: int
+    progress: ProgressCallback | None
+    partial: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """States of the machine over {0,1}, in its own order, and what is known of them."""
+
+    x: Bits
+    method: str
+    log_z: float
+    std_err: float
+    checks: list[Check]
+    diagnostics: dict[str, Any]
+    best: Bits | None
+    is_best: bool
+
+
+def _configured(config: StatesConfig | None, settings: dict[str, Any]) -> StatesConfig:
+    """Return the configuration with the settings that are given, after making sure that it has them."""
+    names = {own.name for own in dataclasses.fields(StatesConfig)}
+    if unknown := sorted(set(settings) - names):
+        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
+    return dataclasses.replace(config or StatesConfig(), **{k: v for k, v in settings.items() if v is not None})
+
+
+def _as_reading(model: Any) -> Reading:
+    """Return an object as the reading of a file that has its numbers."""
+    machine, constant = machine_from_object(model)
+    units, labels = units_of_object(model)
+    return Reading(machine, constant, {"units": units}, labels)
+
+
+def _log_p(machine: Machine, x: Bits) -> Float:
+    """Return log p̃ of states of all units over {0,1}, shape (n,)."""
+    reduced, units = machine.reduced(), machine.reduced_units()
+    n_kept, size = len(reduced.b), max(1, BLOCK_VALUES // max(1, machine.n_units))
+    parts = [np.empty(0)]
+    for start in range(0, len(x), size):
+        v, h = np.split(x[start : start + size][:, units], [n_kept], axis=1)
+        parts.append(log_weights(reduced, v, lambda field, h=h: field * h))  # type: ignore[misc]
+    return np.concatenate(parts)
+
+
+# --- exactly ------------------------------------------------------------------------------------------------
+
+
+def _exactly(task: _Task) -> _Found | None:
+    """Return independent states; None where another way is taken."""
+    config, machine = task.config, task.reading.machine
+    if config.method == "pt-bar" and machine.without_isolated_units()[0] is not None:
+        return None
+    plan = exact_plan(machine, search_seconds(config.of_log_z()))
+    limit = (
+        EXACT_SECONDS
+        if config.method == "exact"
+        else min(AUTO_SECONDS, EXACT_SHARE * (config.time_limit or math.inf))
+    )
+    if plan.seconds > limit:
+        if config.method == "exact":
+            raise ConfigError(f"--method exact: {plan.need}, which takes too long; use --method pt-bar")
+        return None
+    if (needed := draw_bytes(plan)) > MEMORY_SHARE * available_memory():
+        if config.method == "exact":
+            raise ConfigError(f"--method exact: its tables take {needed / 1e9:.1f} GB; use --method pt-bar")
+        return None
+    report = _report(task.progress, "drawing exactly")
+    x, log_z = draw_exactly(machine, plan, config.n, config.seed, report, task.threads)
+    best, is_best = None, True
+    if config.best:
+        best = best_exactly(machine, plan, _report(task.progress, "finding the best state"), task.threads)
+        if best is None:
+            best, is_best = _best_of(machine, x[_log_p(machine, x).argmax()]), False
+    return _Found(x, "exact", log_z, 0.0, [], {"route": plan.route}, best, is_best)
+
+
+def _report(progress: ProgressCallback | None, phase: str) -> Any:
+    """Return a callback of (done, in all) for a phase without an estimate."""
+    return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
+
+
+def _best_of(machine: Machine, x: Bits) -> Bits:
+    """Return a state that no class of units can improve on, from one that was seen."""
+    reduced, units = machine.reduced(), machine.reduced_units()
+    v = settled(reduced, x[units[: len(reduced.b)]])
+    best = np.empty(machine.n_units, np.uint8)
+    best[units] = np.concatenate((v, v @ reduced.W + reduced.c > 0))
+    return best
+
+
+# --- by tempering -------------------------------------------------------------------------------------------
+
+
+def _tempered(task: _Task) -> _Found:
+    """Return states of a run of parallel tempering, units without couplings drawn beside it."""
+    config, machine = task.config, task.reading.machine
+    clock = Clock(config.time_limit or math.inf)
+    log_z_config = config.of_log_z()
+    log_z_config = dataclasses.replace(log_z_config, method="pt-bar", time_limit=RUN_SHARE * config.time_limit)
+    refuse_too_large(machine, log_z_config)
+    coupled, alone = machine.without_isolated_units()
+    assert coupled is not None  # or else the states are exact
+    log_z_task = LogZTask(
+        coupled,
+        log_z_config,
+        task.device,
+        task.threads,
+        task.progress,
+        store=_store(task),
+        offset=alone,
+        clock=Clock(time_limit(log_z_config)),
+    )
+    found = draw_by_tempering(log_z_task, config.n, clock)
+    numbers, is_coupled = _numbers(machine)
+    reduced = coupled.reduced()
+    units = coupled.reduced_units() if coupled is machine else numbers[is_coupled][coupled.reduced_units()]
+    rng = numpy_generator(config.seed, "samples", 2)
+    x = np.empty((config.n, machine.n_units), np.uint8)
+    x[:, units] = np.concatenate((found.v, _bernoulli(found.v @ reduced.W + reduced.c, rng)), 1)
+    biases = _biases(machine)[~is_coupled]
+    x[:, numbers[~is_coupled]] = _bernoulli(np.broadcast_to(biases, (len(x), len(biases))), rng)
+    best = None
+    if config.best:
+        best = x[0].copy()
+        best[units[: len(reduced.b)]] = found.best
+        best = _best_of(machine, best)
+    estimate = found.estimate
+    checks, diagnostics = [*estimate.checks, *found.checks], {**estimate.diagnostics, "states": found.diagnostics}
+    return _Found(x, "pt-bar", estimate.log_z, estimate.std_err, checks, diagnostics, best, False)
+
+
+def _store(task: _Task) -> ResumeFile | None:
+    """Return the file of the run so far."""
+    if task.partial is None:
+        return None
+    settings = {
+        "model": task.reading.machine.sha256,
+        "device": task.device,
+        "version": __version__,
+        "of": "states",
+    }
+    without = ("n", "best")  # which the run does not depend on
+    return ResumeFile(
+        task.partial,
+        settings | {k: v for k, v in dataclasses.asdict(task.config).items() if k not in without},
+    )
+
+
+def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the number of each unit in what the machine was made of, and which have a coupling, as stored."""
+    if isinstance(machine, BipartiteMachine):
+        numbers = np.arange(machine.n_units) if machine.order is None else machine.order
+        return numbers, np.concatenate(used(machine.W))
+    return np.arange(machine.n_units), np.logical_or(*used(machine.J))
+
+
+def _biases(machine: Machine) -> Float:
+    """Return the biases of all units, as stored."""
+    if isinstance(machine, BipartiteMachine):
+        return np.concatenate((machine.b_left, machine.b_right))
+    return machine.b
+
+
+def _bernoulli(fields: Float, rng: np.random.Generator) -> Bits:
+    """Return one draw of each unit, on with probability σ(field)."""
+    p = 1 / (1 + np.exp(-np.clip(fields, -700, 700)))
+    return np.asarray(rng.random(fields.shape) < p, np.uint8)

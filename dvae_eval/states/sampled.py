@@ -1,0 +1,255 @@
+"""States of a machine as a value, with the verdict on them, and as files: NPZ, CSV and dimod's SampleSet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.errors import ConfigError
+from dvae_core.text import estimate, fixed, plain
+from dvae_core.types import Float
+
+from ..verdict import WORDS, Check, Level, failures_of, level_of
+
+__all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of"]
+
+SCHEMA = 1
+VARTYPES = {"01": "BINARY", "pm1": "SPIN"}
+SUFFIXES = {".npz": "npz", ".csv": "csv", ".json": "dimod"}
+
+
+@dataclass(frozen=True, slots=True)
+class BestState:
+    """The most probable state of a machine, or the best one that was seen.
+
+    Attributes
+    ----------
+    state : int8, shape (n_units,)
+        As in `SampledStates`.
+    log_p : float
+        Its log-probability, nats.
+    is_exact : bool
+        Whether no state is more probable; else it is the best of those seen.
+    """
+
+    state: NDArray[np.int8]
+    log_p: float
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledStates:
+    """Samples of a Boltzmann machine, and how far they can be trusted.
+
+    Attributes
+    ----------
+    states : int8, shape (n, n_units)
+        In the units' own values, 0 and 1 or -1 and +1, and in the order of the file or of the arrays; of an RBM
+        the visible units come first.  Units that are held have their values.
+    labels : tuple of str
+        Names of the units; empty where they are numbered from 0.
+    units : str
+        `01` or `pm1`.
+    log_p : float64, shape (n,)
+        Log-probability of every state given those that are held, nats, by `log_z`.
+    method : str
+        `exact`, independent states; or `pt-bar`, of parallel tempering.
+    log_z, std_err : float
+        log Z in the machine's own convention, with what its held units make of it, and its standard error, nats.
+    checks : tuple of Check
+    best : BestState or None
+        Where it was asked for.
+    model, settings, diagnostics, versions : dict
+        As in the result of `estimate_log_z`; JSON values.
+    seed : int
+    wall_seconds : float
+    command : list of str
+        The command line, empty when the states came from the library.
+    energy_scale : float
+        log p = -energy_scale · E + constant, E the energy of the file that the machine is of: its β.
+    """
+
+    states: NDArray[np.int8]
+    labels: tuple[str, ...]
+    units: str
+    log_p: Float
+    method: str
+    log_z: float
+    std_err: float
+    checks: tuple[Check, ...]
+    best: BestState | None
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    seed: int
+    diagnostics: dict[str, Any]
+    versions: dict[str, str]
+    wall_seconds: float
+    command: list[str] = field(default_factory=list)
+    energy_scale: float = 1.0
+
+    @property
+    def n_states(self) -> int:
+        """Number of states."""
+        return len(self.states)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Which checks failed, in words."""
+        return failures_of(self.checks)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What could be better, in words."""
+        return [str(check) for check in self.checks if not check.passed and check.severity == "warning"]
+
+    @property
+    def trustworthy(self) -> bool:
+        """False if the states may be of another distribution; then `reasons` says why."""
+        return not self.reasons
+
+    @property
+    def verdict(self) -> Level:
+        """How far the states can be trusted, see `dvae_eval.verdict`."""
+        return level_of(self.checks, exact=self.method == "exact")
+
+    @property
+    def claim(self) -> str:
+        """The verdict, and what it rests on, in a few words."""
+        rests_on = {
+            "exact": "independent states",
+            "checked": "rests on no unseen mode",
+            "loose": "the states remember one another",
+        }.get(self.verdict)
+        return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+
+    def __str__(self) -> str:
+        """Say in one line what there is."""
+        assumed = self.model.get("assumed")
+        read = f", with {', '.join(map(str, assumed))}" if isinstance(assumed, list) and assumed else ""
+        log_z = estimate(self.log_z, self.std_err)
+        n_units = self.states.shape[1]
+        return plain(f"{self.n_states} states of {n_units} units ({self.method}), log Z = {log_z} nats{read}")
+
+    @property
+    def names(self) -> list[str]:
+        """Labels of the units, or their numbers."""
+        return list(self.labels) or [str(unit) for unit in range(self.states.shape[1])]
+
+    def best_line(self) -> str:
+        """Say in one line how probable the best state is; empty where it was not asked for."""
+        if self.best is None:
+            return ""
+        what = "most probable state" if self.best.is_exact else "best state seen"
+        return plain(f"{what}: log p = {fixed(self.best.log_p, 4)}")
+
+    def meta(self) -> dict[str, Any]:
+        """Return all but the arrays, as JSON values."""
+        return {
+            "kind": "states",
+            "schema": SCHEMA,
+            "verdict": self.verdict,
+            "trustworthy": self.trustworthy,
+            "reasons": self.reasons,
+            "warnings": self.warnings,
+            "units": self.units,
+            "method": self.method,
+            "log_z": self.log_z,
+            "std_err": self.std_err,
+            "seed": self.seed,
+            "model": self.model,
+            "settings": self.settings,
+            "diagnostics": {**self.diagnostics, "checks": [asdict(check) for check in self.checks]},
+            "versions": self.versions,
+            "wall_seconds": self.wall_seconds,
+            "command": self.command,
+        } | ({"best": {"log_p": self.best.log_p, "is_exact": self.best.is_exact}} if self.best else {})
+
+    def to_bytes(self, format: str) -> bytes:
+        """Return the content of a file: `npz`, `csv` or `dimod`, a SampleSet as its own JSON.
+
+        Raises
+        ------
+        ConfigError
+            If dimod is asked for and not installed.
+        """
+        writers: dict[str, Callable[[SampledStates], bytes]] = {"npz": _npz, "csv": _csv, "dimod": _dimod}
+        return writers[format](self)
+
+    def to_sample_set(self) -> Any:
+        """Return the states as a SampleSet of dimod, with energies E = -log p̃ / β, log p̃ in the file's convention.
+
+        Raises
+        ------
+        ConfigError
+            If dimod is not installed.
+        """
+        dimod = dimod_module()
+        energies = -(self.log_p + self.log_z) / self.energy_scale
+        variables = [_variable(label) for label in self.labels] or list(range(self.states.shape[1]))
+        return dimod.SampleSet.from_samples(
+            (self.states, variables), VARTYPES[self.units], energy=energies, info={"verdict": self.claim}
+        )
+
+
+def dimod_module() -> Any:
+    """Return the module dimod; ConfigError if it is not installed."""
+    try:
+        return import_module("dimod")
+    except ImportError as error:
+        raise ConfigError("--format dimod: needs dimod; install it with: pip install dimod") from error
+
+
+def _variable(label: str) -> Any:
+    """Return a label as dimod had it: what is written in JSON is no text there."""
+    try:
+        found = json.loads(label)
+    except ValueError:
+        return label
+    return tuple(found) if isinstance(found, list) else found
+
+
+def format_of(path: Path | None, format: str | None) -> str:
+    """Return the format that was asked for, or that a file's name says; ConfigError if it says none."""
+    if format:
+        return format
+    suffix = path.suffix.lower() if path else ""
+    if suffix not in SUFFIXES:
+        raise ConfigError(
+            f"--output: {path} does not say its format; end it with {', '.join(SUFFIXES)}, or --format"
+        )
+    return SUFFIXES[suffix]
+
+
+def _npz(found: SampledStates) -> bytes:
+    """Return states, log-probabilities, labels and all that is known of them."""
+    arrays: dict[str, Any] = {"states": found.states, "log_p": found.log_p}
+    if found.labels:
+        arrays["labels"] = np.array(found.labels)
+    if found.best:
+        arrays["best"] = found.best.state
+    arrays["meta"] = np.frombuffer(json.dumps(found.meta()).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _csv(found: SampledStates) -> bytes:
+    """Return a line of labels and a line for each state."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(found.names)
+    np.savetxt(buffer, found.states, fmt="%d", delimiter=",")
+    return buffer.getvalue().encode()
+
+
+def _dimod(found: SampledStates) -> bytes:
+    """Return the SampleSet as dimod serialises it to JSON."""
+    return json.dumps(found.to_sample_set().to_serializable()).encode()
