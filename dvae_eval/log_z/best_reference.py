@@ -37,12 +37,12 @@ from .methods import (
     estimate_by_tempering,
     reserve,
 )
-from .run import CORE_SECONDS, PRECISION, TemperedRun
+from .run import CORE_SECONDS, MODES_STEPS, PILOT_SHARE, PRECISION, TemperedRun
 
 # Share of the work, or of the time limit, after which the first run is judged, and the least iterations of that.
 PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
-# Share of the time limit after which no second run begins, and the least seconds that one is given.
-LATE, LEAST_SECONDS = 0.6, 0.1
+# Iterations that all pilots of the second run take, nearly, and the least seconds that one is given.
+PILOT_ITERATIONS, LEAST_SECONDS = 800, 0.1
 # Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else
 # by how much smaller that of the second must be.
 GOOD, SMALLER = 2 * PRECISION, 0.7
@@ -166,10 +166,16 @@ def _other_starts(run: TemperedRun) -> Float:
 
 def _is_slow(run: TemperedRun) -> bool:
     """Return whether a run is unsound so far, or its error will not be small, while there is time for another."""
-    if run.clock.is_past(LATE):
-        return False
     seconds = min(CORE_SECONDS, run.clock.left * run.threads)
+    if PILOT_SHARE * seconds < PILOT_ITERATIONS * _seconds_from_modes(run):
+        return False  # fits to few states, and rungs that have not settled, make errors that are larger still
     return bool(_failed(run)) or _figure(run) > (run.config.precision or GOOD) * math.sqrt(seconds)
+
+
+def _seconds_from_modes(run: TemperedRun) -> float:
+    """Return about what an iteration from modes takes on one core: it has half the rungs, or as many as at first."""
+    n_rungs = max(len(run.replicas.schedule.betas) / 2, MODES_STEPS + 1)
+    return run.config.n_replicates * n_rungs * run.seconds_of_sweep(N_MODES)
 
 
 def _figure(run: TemperedRun) -> float:

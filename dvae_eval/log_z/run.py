@@ -643,10 +643,13 @@ class TemperedRun:
     @property
     def sweep_seconds(self) -> float:
         """Roughly what a sweep of one chain with works and exchange takes on one core, in seconds."""
-        seconds, n_units = seconds_per_sweep(self.reduced), sum(self.reduced.W.shape)
-        if isinstance(self.reference, MixtureReference):
-            seconds += n_units * (MIXTURE_UNIT + COMPONENT_UNIT * len(self.reference.weights))
-        return seconds * (ALONG_TRAINING if self.is_along else 1)
+        n = len(self.reference.weights) if isinstance(self.reference, MixtureReference) else 0
+        return self.seconds_of_sweep(n) * (ALONG_TRAINING if self.is_along else 1)
+
+    def seconds_of_sweep(self, n_components: int) -> float:
+        """Return the same from a mixture of so many components; none is a reference of independent units."""
+        of_mixture = sum(self.reduced.W.shape) * (MIXTURE_UNIT + COMPONENT_UNIT * n_components)
+        return seconds_per_sweep(self.reduced) + (of_mixture if n_components else 0.0)
 
     @property
     def n_chains(self) -> int:
