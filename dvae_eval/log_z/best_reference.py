@@ -173,7 +173,7 @@ def _is_slow(run: TemperedRun) -> bool:
 
 
 def _seconds_from_modes(run: TemperedRun) -> float:
-    """Return about what an iteration from modes takes on one core: it has half the rungs, or as many as at first."""
+    """Return about what an iteration from modes takes on one core: with half the rungs, or those of the start."""
     n_rungs = max(len(run.replicas.schedule.betas) / 2, MODES_STEPS + 1)
     return run.config.n_replicates * n_rungs * run.seconds_of_sweep(N_MODES)
 
