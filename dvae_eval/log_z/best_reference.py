@@ -26,7 +26,7 @@ from ..runtime.clock import Clock
 from ..runtime.resume import ResumePart
 from ..sampling.basins import Basins
 from ..sampling.lower_bound import mean_field_bounds
-from .checks import check_bridge, check_other_run, student_limit
+from .checks import check_bridge, check_lower_bound, check_other_run, student_limit
 from .methods import (
     Estimate,
     LogZTask,
@@ -193,11 +193,12 @@ def _failed(run: TemperedRun) -> list[Check]:
 
 def _compared(estimate: Estimate, run: TemperedRun, n_comparisons: int) -> Estimate:
     """Return an estimate from modes, compared with the first run where that one is sound."""
-    failed, bar = [check.name for check in _failed(run)], run.bridge()
+    bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z = run.log_z_0 + bar.total
+    of_bound = check_lower_bound(log_z, bar.std_err, estimate.diagnostics["lower_bound"], limit)
+    failed = [check.name for check in (*_failed(run), *([] if of_bound.passed else [of_bound]))]
     found = {"log_z": log_z, "std_err": bar.std_err, "n_sweeps": run.n_iterations, "failed_checks": failed}
     diagnostics = {**estimate.diagnostics, "reference": "modes", "uniform_run": found}
-    limit = student_limit(run.config.n_replicates, n_comparisons)
     distance = (estimate.log_z - log_z) / math.hypot(estimate.std_err, bar.std_err)
     checks = [] if failed else [check_other_run(distance, limit)]
     return replace(estimate, checks=[*estimate.checks, *checks], diagnostics=diagnostics)
