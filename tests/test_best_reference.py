@@ -106,8 +106,8 @@ def test_other_starts_are_modes_and_states_in_turn(strong):
     run.adapt()
     starts = best_reference._other_starts(run)
     assert starts.shape[1] == len(run.reduced.b)
-    states = run.replicas.v[:, -1]
-    assert np.array_equal(starts[1], states[0])
+    assert np.array_equal(starts[1], run.replicas.v[0, -1])
+    assert np.array_equal(starts[-1], run.replicas.v[-1, 0])
     assert ((starts >= 0) & (starts <= 1)).all()
 
 

@@ -156,9 +156,13 @@ def _named(progress: ProgressCallback | None) -> ProgressCallback | None:
 
 
 def _other_starts(run: TemperedRun) -> Float:
-    """Return means of the kept units (n, n_kept): modes of another search, and states of the run, in turn."""
+    """Return means of the kept units (n, n_kept): modes of another search, and states of the run, in turn.
+
+    The states are those of all rungs, the coldest first: where hot ones lead to may be known to nothing else.
+    """
     seed = int(numpy_generator(run.config.seed, "log_z", 8).integers(2**63))
-    modes, states = run.find_basins(seed, OTHER_SEARCH).means, run.replicas.v[:, -1].astype(np.float64)
+    modes, v = run.find_basins(seed, OTHER_SEARCH).means, run.replicas.v[:, ::-1].astype(np.float64)
+    states = v.swapaxes(0, 1).reshape(-1, v.shape[-1])
     n = min(len(modes), len(states))
     in_turn = np.stack((modes[:n], states[:n]), 1).reshape(-1, states.shape[1])
     return np.concatenate((in_turn, modes[n:], states[n:]))

@@ -76,9 +76,10 @@ class Basins:
 
 
 def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
-    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), taken in turn."""
+    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), taken in turn, coldest first."""
     rng = numpy_generator(seed, "log_z", 1)
-    own = means[np.arange(n_replicates) % len(means)][:, None]
+    which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
+    own = means[which % len(means)]
     return (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
 
 
