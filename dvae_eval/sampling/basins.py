@@ -76,7 +76,7 @@ class Basins:
 
 
 def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
-    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), taken in turn, coldest first."""
+    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), coldest rungs first."""
     rng = numpy_generator(seed, "log_z", 1)
     which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
     own = means[which % len(means)]
