@@ -184,6 +184,15 @@ def _details(result: LogZResult) -> list[str]:
         )
     if starts := result.settings.get("starts"):
         lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
+    if "uniform_run" in found:
+        first = found["uniform_run"]
+        log_z, error = (
+            fixed(first["log_z"], decimals(first["std_err"])),
+            fixed(first["std_err"], decimals(first["std_err"])),
+        )
+        lines.append(
+            f"from the machine's modes; a shorter run from the uniform reference: {plain(log_z)} ± {error}"
+        )
     if "path" in found:
         path = found["path"]
         what = {"beta": "all couplings scaled", "trajectory": "along the training"}[path["chosen"]]
