@@ -58,14 +58,25 @@ def populations(n_visible: int, n: int = 4000) -> torch.Tensor:
     return torch.from_numpy(rng.random((n, n_visible)) < p).float()
 
 
-def digits() -> torch.Tensor:
-    """Return the small digits' training images, binarised by drawing, shape (n, 64)."""
-    return torch.from_numpy(load("digits").binary("train", np.random.default_rng(0))).float()
+def images(name: str) -> torch.Tensor:
+    """Return the training images of a data set, binarised by drawing, shape (n, n_pixels)."""
+    return torch.from_numpy(load(name, quiet=True).binary("train", np.random.default_rng(0))).float()
 
 
+# Of other data, sizes and rates than those that the estimators were made with.
+HELD_OUT = {
+    "omniglot-784x18": Recipe(lambda: images("omniglot"), 18, 15_000, 0.02),
+    "caltech101-784x18": Recipe(lambda: images("caltech101"), 18, 15_000, 0.02),
+    "digits38-784x20": Recipe(lambda: mnist((3, 8)), 20, 15_000, 0.02),
+    "digit1-784x16": Recipe(lambda: mnist((1,)), 16, 10_000, 0.02),
+    "digits-64x20": Recipe(lambda: images("digits"), 20, 40_000, 0.03),
+    "clusters-500x18": Recipe(lambda: clusters(500, (8, 4, 2, 1, 1), 0.05), 18, 12_000, 0.02),
+    "populations-400x15": Recipe(lambda: populations(400), 15, 20_000, 0.02),
+    "mnist-784x12": Recipe(mnist, 12, 30_000, 0.05),
+}
 RECIPES = {
-    "digits-64x8": Recipe(digits, 8, 3_000, 0.02),
-    "digits-64x64": Recipe(digits, 64, 5_000, 0.02),
+    "digits-64x8": Recipe(lambda: images("digits"), 8, 3_000, 0.02),
+    "digits-64x64": Recipe(lambda: images("digits"), 64, 5_000, 0.02),
     "clusters-80x10": Recipe(lambda: clusters(80, (1, 1, 1, 1, 1), 0.02), 10, 20_000, 0.02),
     "clusters-300x20": Recipe(lambda: clusters(300, (4, 3, 2, 1)), 20, 10_000, 0.02),
     "clusters-800x16": Recipe(lambda: clusters(800, (1, 1, 1)), 16, 6_000, 0.01),
@@ -81,6 +92,7 @@ RECIPES = {
     "populations-800x100": Recipe(lambda: populations(800), 100, 3_600, 0.02),
     "mnist-784x100": Recipe(mnist, 100, 13_000, 0.02),
     "mnist-784x500": Recipe(mnist, 500, 11_000, 0.02),
+    **{f"held-out-{name}": recipe for name, recipe in HELD_OUT.items()},
 }
 
 

@@ -74,6 +74,22 @@ def test_log_z_against_cpu_seconds(tmp_path):
     assert drawing.stat().st_size > 1000
 
 
+def test_whether_wrong_results_are_trusted(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    command = ("--machines", "patterns-1:0.5", "--seeds", "2", "--limit", "1", "--json", str(path))
+    last = run("benchmarks/adversaries.py", *command).splitlines()[-1]
+    assert last.startswith("2 results, ")
+    assert last.endswith(" 0 trusted and wrong")
+    assert [json.loads(line)["seed"] for line in path.read_text().splitlines()] == [0, 1]
+
+
+def test_errors_beside_what_they_claim(tmp_path):
+    command = ("--machines", "digits-64x8", "--seeds", "3", "--limit", "1", "--cache", str(tmp_path))
+    row = run("benchmarks/calibration.py", *command).splitlines()[-1].split()
+    assert row[:2] == ["digits-64x8", "3"]
+    assert float(row[7]) < 0.1
+
+
 @pytest.mark.slow
 def test_log_z_quick(tmp_path):
     """Every method and the training run."""

@@ -60,6 +60,22 @@ def test_a_run_of_given_length_is_from_the_uniform_reference(strong):
     assert auto.repeats == uniform.repeats
 
 
+def test_repeats_choose_each_for_itself(strong, monkeypatch):
+    """Every second one is from modes: all checks of all repeats are there, and the mean agrees."""
+    machine, exact = strong
+    is_slow, told = best_reference._is_slow, []
+
+    def every_second(run):
+        told.append(is_slow(run))
+        return len(told) % 2 == 0
+
+    monkeypatch.setattr(best_reference, "_is_slow", every_second)
+    found = estimate_log_z(machine, **QUICK, n_repeats=4)
+    names = [check["name"] for check in found.diagnostics["checks"]]
+    assert len(set(names)) == len(names)
+    assert abs(found.log_z - exact) < 6 * found.std_err
+
+
 class Killed(Exception): ...
 
 

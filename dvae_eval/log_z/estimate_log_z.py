@@ -294,7 +294,8 @@ def _combined(done: list[Estimate]) -> Estimate:
     # Rounding is the same in all of them, and so is what annealing back misses: no mean makes it less.
     gap = float(np.mean([e.diagnostics.get("gap", 0.0) for e in done]))
     std_err = math.hypot(std_err, done[0].diagnostics["rounding"], gap)
-    checks = [_worst([e.checks[i] for e in done]) for i in range(len(done[0].checks))]
+    of_all = [check for e in done for check in e.checks]  # not the same ones where some repeats are from modes
+    checks = [_worst([c for c in of_all if c.name == name]) for name in dict.fromkeys(c.name for c in of_all)]
     n_independent = done[0].n_independent
     checks.append(check_repeats(values, errors, n_independent))
     best = max(done, key=lambda e: float(e.diagnostics["lower_bound"])).diagnostics
