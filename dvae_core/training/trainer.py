@@ -154,6 +154,8 @@ class Trainer:
             model.smoothing.set_epoch(self.epoch)
         started, steps_before = time.monotonic(), self.step
         for x, n_images in self._minibatches():
+            if self.trajectory:
+                self.trajectory.look(self.model.prior, self.chains.negative_samples, self._count)
             parts = self._one_step(x, n_images)
             self.sums = parts if self.sums is None else self.sums + parts
             self.step += 1
@@ -202,8 +204,7 @@ class Trainer:
     def _one_step(self, x: Tensor, n_images: int) -> Tensor:
         """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size.
 
-        Nothing here waits for the device, but for the look at the prior that is due every tenth step.  From the
-        first bad step on, weights are left as they are.
+        Nothing here waits for the device.  From the first bad step on, weights are left as they are.
         """
         self.model.train()
         self._move_chains()
@@ -226,8 +227,6 @@ class Trainer:
         """Move the persistent chains: all of them, and the same way, in every process."""
         generator = torch_generator(self.config.train.seed, "chains", self.epoch, self.step, device=self.device)
         self.chains.advance(self.model.prior, generator)
-        if self.trajectory:
-            self.trajectory.look(self.model.prior, self.chains.negative_samples, self._count)
 
     def _backward(self, x: Tensor, n_images: int) -> Bound:
         """Set the gradients, those of all processes together; return the bound of this one's images."""

@@ -54,7 +54,7 @@ class PriorTrajectory:
         ----------
         prior : Prior
         states : float, shape (n_chains, n_units)
-            Of the persistent chains under this very prior.
+            Of the persistent chains, as the last update left them.
         step : int
             Updates before this one.
         """

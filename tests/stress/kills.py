@@ -81,6 +81,7 @@ RESULTS = ("run/ll.json", "run/ll.images.npz")
 TASKS = [
     Task("train", TRAIN, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 30, RESUME),
     Task("logz", PT_BAR + "--precision 0.004 --threads 1", ("z.json",), 20),
+    Task("logz from modes", PT_BAR + "--reference modes --precision 0.002 --threads 1", ("z.json",), 10),
     Task("logz --repeats", PT_BAR + "--sweeps 400 --repeats 12 --threads 1", ("z.json",), 15),
     Task("logz --repeats, 2 workers", PT_BAR + "--sweeps 400 --repeats 12 --threads 2", ("z.json",), 3),
     Task("ll", LL.format(1), RESULTS, 15, prepared=("run",)),
@@ -155,7 +156,8 @@ def count_rounds(meter: Meter) -> None:
     after(train.Trainer, "restore", lambda _, trainer: begin(trainer._count))
     after(train.Trainer, "_one_step", lambda _, trainer, *x: meter.set(done=trainer._count + 1))
     after(train.Trainer, "_write", lambda _, trainer: meter.set(kept=trainer._count))
-    after(tempered.TemperedRun, "load_state_dict", lambda _, run, state: begin(run.n_iterations))
+    # There may be two runs, one after the other.
+    after(tempered.TemperedRun, "load_state_dict", lambda _, run, state: begin(meter.began + run.n_iterations))
     after(
         tempered.WorkSums, "add", lambda _, s, works: single and meter.set(done=meter.done + len(works.energies))
     )
@@ -167,7 +169,10 @@ def count_rounds(meter: Meter) -> None:
     after(image_tasks._Done, "pending", begin_images)
 
     def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
-        meter.set(kept=int(arrays["n_iterations"]) if single else len(json.loads(arrays["repeats"].tobytes())))
+        runs = [
+            int(arrays[f"{part}/n_iterations"]) for part in ("first", "second") if f"{part}/n_iterations" in arrays
+        ]
+        meter.set(kept=sum(runs) if single else len(json.loads(arrays["repeats"].tobytes())))
 
     after(resume.ResumeFile, "save", kept)
 
