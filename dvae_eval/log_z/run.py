@@ -61,6 +61,8 @@ HALF_UNIT, LARGEST_FIELD = 2.0**-24, 2.0**24
 HALF_UNIT_64 = 2.0**-53
 # Steps of the point within a chunk at which renewals are looked for; prime to its usual length.
 LOOK_STRIDE = 13
+# Why a run is at its end, also after a break; a time limit begins again with the process.
+STOPS = ("", "precision", "sweeps", "work")
 # What a mixture adds to a sweep, in seconds for a unit, and for a unit of every component.
 MIXTURE_UNIT, COMPONENT_UNIT = 5e-9, 4e-10
 TELL_SECONDS, SAVE_SECONDS = 0.5, 10.0
@@ -564,6 +566,7 @@ class TemperedRun:
             "n_replicates": np.array(self.config.n_replicates),
             "n_iterations": np.array(self.n_iterations),
             "next_check": np.array(self.next_check),
+            "stopped": np.array(STOPS.index(self.stopped if self.stopped in STOPS else "")),
             **{f"replicas/{name}": value for name, value in self.replicas.state_dict().items()},
             **{f"sums/{name}": value for name, value in self.sums.state_dict().items()},
             **{f"renewal/{name}": value for name, value in self.renewal.state_dict().items()},
@@ -583,6 +586,7 @@ class TemperedRun:
         self.foreseen = dict(zip(self.foreseen, values, strict=True))
         self.config = dataclasses.replace(self.config, n_replicates=int(state["n_replicates"]))
         self.n_iterations, self.next_check = int(state["n_iterations"]), int(state["next_check"])
+        self.stopped = STOPS[int(state["stopped"])]
         self.replicas = self._make(Schedule(state["betas"]), ANEW if self.placed_anew else 0, None)
         self.replicas.load_state_dict(_below(state, "replicas/"))
         self.sums = WorkSums.from_state(_below(state, "sums/"))
