@@ -51,6 +51,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.clamping import read_clamps
+from dvae_eval.readers.graph_file import read_edges
 from dvae_eval.readers.inspection import inspect_file
 from dvae_eval.readers.starts import read_starts
 from dvae_eval.readers.trajectories import read_priors
@@ -295,6 +296,12 @@ def targets():
             read_clamps,
             "x",
             (b"0 1\nb = -1\n# c\n", b'{"0": 1, "b": -1}', saved(np.savez, units=["a", "b"], values=[0, 1])),
+        ),
+        "edges of couplings": Target(
+            read_edges,
+            "x",
+            (b"0 1\n1 2 {}\n# c\n", b'{"nodes": ["a", 1], "edges": [["a", 1]]}', saved(np.savez, edges=[["a", "b"]])),
+            lambda found: found.labels,
         ),
         "samples": Target(SampleGrid.load, "samples.npz", (samples(),)),
         "any": machine_target("x", *everything, config=ReadConfig(units="auto")),

@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError
+from dvae_core.io.files import sha256_file, to_utf8
 from dvae_core.types import Float
 
 from ..machine import check_units, real_array
 from .arrays import Array, Arrays, left_aside
+from .graph_file import read_edges
 from .names import role
 from .options import ReadConfig, Reading, from_bonds, from_sides
 from .sparse import Coordinates
@@ -71,7 +74,7 @@ GRAPH_RESTRICTED = (
     ("_linear", "_quadratic", "_edge_idx_i", "_edge_idx_j"),
     ("h", "J", "edge_idx_i", "edge_idx_j"),
 )
-WITHOUT_EDGES = ({"_linear", "_quadratic"}, {"linear", "quadratic"})
+WITHOUT_EDGES = (("_linear", "_quadratic"), ("linear", "quadratic"))
 DERIVED = {"visible_idx", "hidden_idx", "flat_adj", "flat_j_idx", "jidx", "bin_idx"}
 DERIVED = DERIVED | {f"_{name}" for name in DERIVED}
 
@@ -87,12 +90,9 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     hidden spin is -tanh of its field.  β is 1 unless the option says otherwise: samplers are handed the
     parameters divided by their own β, so that what they draw has β = 1.
     """
-    names = next((names for names in GRAPH_RESTRICTED if set(arrays) >= set(names)), None)
-    if names is None:
-        raise DataError(
-            "holds biases and couplings of a GraphRestrictedBoltzmannMachine without its edges, so that nobody "
-            "knows which units are coupled; save J and b, or the state dict of a version that keeps _edge_idx_i"
-        )
+    if not any(set(arrays) >= set(names) for names in GRAPH_RESTRICTED):
+        return _graph_from_elsewhere(arrays, config, format, dtype)
+    names = next(names for names in GRAPH_RESTRICTED if set(arrays) >= set(names))
     config.reject_unused("D-Wave's plugin", "beta")
     h, J, i, j = (_of(name, arrays[name]) for name in names)
     if i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or i.ndim != 1 or i.shape != j.shape:
@@ -110,6 +110,36 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     }
     reading = from_bonds(np.column_stack((i, j)), -config.beta * J, -config.beta * h, 0.0, description)
     return _name_the_rest(arrays, {*names, *ranges, *DERIVED}, reading)
+
+
+def _graph_from_elsewhere(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> Reading:
+    """Return the machine of a state dict that keeps no edges: its couplings are in the order of the file's edges."""
+    if not config.graph:
+        raise DataError(
+            "holds biases and couplings of a GraphRestrictedBoltzmannMachine without its edges, so that nobody "
+            "knows which units are coupled; give them in their order, --graph FILE with a line 'i j' for each"
+        )
+    config.reject_unused("D-Wave's plugin", "beta", "graph")
+    names = next(names for names in WITHOUT_EDGES if set(arrays) >= set(names))
+    h, J = (real_array(name, _of(name, arrays[name])) for name in names)
+    if h.ndim != 1 or J.ndim != 1:
+        raise DataError(f"{names[0]} has shape {h.shape}, {names[1]} {J.shape}; save the state dict anew")
+    path = Path(config.graph)
+    try:
+        edges = read_edges(path)
+        ends, digest = edges.ends(len(h), len(J)), sha256_file(path)
+    except DataError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"--graph {to_utf8(path)}: {text}") from error
+    description = {
+        "format": f"D-Wave GraphRestrictedBoltzmannMachine ({format})",
+        "units": "pm1",
+        "dtype": _type(arrays, names[1], dtype),
+        "beta": config.beta,
+        "graph": {"file": to_utf8(path), "sha256": digest, "edges": len(ends)},
+    }
+    reading = from_bonds(ends, -config.beta * J, -config.beta * h, 0.0, description, edges.labels)
+    return _name_the_rest(arrays, {*names, *DERIVED}, reading)
 
 
 def _range(value: Array | str) -> Float:

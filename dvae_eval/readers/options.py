@@ -47,6 +47,10 @@ class ReadConfig:
         "File of units that are held, a line 'unit value' each: by label, or by number from 0, in the model's own "
         "values.",
     )
+    graph: str = option(
+        "",
+        "File of the edges of a D-Wave state dict that keeps none, a line 'i j' each, in the order of its couplings.",
+    )
     update: int = option(
         0,
         "Update or epoch to take from an archive of the rbms package or CaloQuVAE. [0: the last]",
