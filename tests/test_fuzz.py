@@ -300,7 +300,11 @@ def targets():
         "edges of couplings": Target(
             read_edges,
             "x",
-            (b"0 1\n1 2 {}\n# c\n", b'{"nodes": ["a", 1], "edges": [["a", 1]]}', saved(np.savez, edges=[["a", "b"]])),
+            (
+                b"0 1\n1 2 {}\n# c\n",
+                b'{"nodes": ["a", 1], "edges": [["a", 1]]}',
+                saved(np.savez, edges=[["a", "b"]]),
+            ),
             lambda found: found.labels,
         ),
         "samples": Target(SampleGrid.load, "samples.npz", (samples(),)),

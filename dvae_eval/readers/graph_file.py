@@ -61,18 +61,20 @@ class EdgeList:
         DataError
             If the numbers of edges or nodes are others, or an edge does not join two of the units.
         """
-        for found, wanted, what, of in (
+        for given, wanted, what, of in (
             (len(self.edges), n_couplings, "edges", "couplings"),
             (len(self.nodes) or n_units, n_units, "nodes", "biases"),
         ):
-            if found != wanted:
-                raise DataError(f"has {found} {what} for {wanted} {of}; give the graph that the model was made of")
+            if given != wanted:
+                raise DataError(f"has {given} {what} for {wanted} {of}; give the graph that the model was made of")
         number = {name: unit for unit, name in enumerate(self.nodes or map(str, range(n_units)))}
         if len(number) < n_units:
             raise DataError("has a node twice; give every unit once, in the order of the biases")
         for edge in self.edges:
             if edge[0] == edge[1] or not number.keys() >= set(edge):
-                among = "its nodes" if self.nodes else f"0 ... {n_units - 1}; name the nodes in their order as well"
+                among = (
+                    "its nodes" if self.nodes else f"0 ... {n_units - 1}; name the nodes in their order as well"
+                )
                 raise DataError(f"has an edge {edge[0][:40]!r}, {edge[1][:40]!r}, which joins no two of {among}")
         found = [(number[i], number[j]) for i, j in self.edges]
         return np.array(found, np.int64).reshape(-1, 2)

@@ -113,7 +113,7 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
 
 
 def _graph_from_elsewhere(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> Reading:
-    """Return the machine of a state dict that keeps no edges: its couplings are in the order of the file's edges."""
+    """Return the machine of a state dict that keeps no edges: its couplings are in the order of another file's."""
     if not config.graph:
         raise DataError(
             "holds biases and couplings of a GraphRestrictedBoltzmannMachine without its edges, so that nobody "

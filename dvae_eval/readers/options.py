@@ -49,7 +49,7 @@ class ReadConfig:
     )
     graph: str = option(
         "",
-        "File of the edges of a D-Wave state dict that keeps none, a line 'i j' each, in the order of its couplings.",
+        "File of the edges of a D-Wave state dict that keeps none, a line 'i j' each, in the couplings' order.",
     )
     update: int = option(
         0,

@@ -9,18 +9,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.errors import ConfigError
+from dvae_core.errors import ConfigError, DataError, ResultError
+from dvae_core.io.containers import npz_names, read_npz
+from dvae_core.io.files import json_object
 from dvae_core.text import estimate, fixed, plain
 from dvae_core.types import Float
 
-from ..verdict import WORDS, Check, Level, failures_of, level_of
+from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
-__all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of"]
+__all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of", "load_states"]
 
 SCHEMA = 1
 VARTYPES = {"01": "BINARY", "pm1": "SPIN"}
@@ -95,6 +97,8 @@ class SampledStates:
     wall_seconds: float
     command: list[str] = field(default_factory=list)
     energy_scale: float = 1.0
+
+    kind: ClassVar[str] = "states"
 
     @property
     def n_states(self) -> int:
@@ -198,6 +202,60 @@ class SampledStates:
         return dimod.SampleSet.from_samples(
             (self.states, variables), VARTYPES[self.units], energy=energies, info={"verdict": self.claim}
         )
+
+
+def load_states(path: Path) -> SampledStates:
+    """Return the states in the NPZ file at `path` that `dvae-eval samples` made of a machine.
+
+    Raises
+    ------
+    ResultError
+        If it is missing, damaged, or no such file.
+    """
+    try:
+        names = [name for name in ("states", "log_p", "labels", "best", "meta") if name in npz_names(path)]
+        arrays = read_npz(path, names, kinds="buifU")
+        meta = json_object(arrays["meta"].astype(np.uint8).tobytes())
+        if meta.get("kind") != "states" or meta.get("schema") != SCHEMA:
+            raise ResultError(f"{path}: no states of a machine, schema {SCHEMA}; make them with dvae-eval samples")
+        found = _of_arrays(arrays, meta)
+        str(found)  # which looks into what has no type of its own
+    except ResultError:
+        raise
+    except (DataError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        text = str(error).removeprefix(f"{path}: ")[:120]
+        raise ResultError(f"{path}: cannot be read as states of a machine ({text}); make them anew") from error
+    return found
+
+
+def _of_arrays(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> SampledStates:
+    """Return the states that a file holds."""
+    states, log_p = arrays["states"], arrays["log_p"].astype(np.float64)
+    labels, best = arrays.get("labels", np.empty(0, np.str_)), meta.get("best")
+    allowed = {"01": (0, 1), "pm1": (-1, 1)}[meta["units"]]
+    if (
+        states.ndim != 2
+        or not states.size
+        or log_p.shape != states.shape[:1]
+        or not np.isin(states, allowed).all()
+    ):
+        raise ValueError("states and log_p do not fit")
+    if len(labels) not in (0, states.shape[1]):
+        raise ValueError("labels do not fit")
+    fields = ("units", "method", "log_z", "std_err", "model", "settings", "seed", "versions", "wall_seconds")
+    kept = {name: meta[name] for name in fields}
+    if not isinstance(kept["model"], dict) or not isinstance(meta["diagnostics"], dict):
+        raise TypeError("no model")
+    return SampledStates(
+        states=states.astype(np.int8),
+        labels=tuple(map(str, labels.tolist())),
+        log_p=log_p,
+        checks=tuple(checks_of(meta["diagnostics"])),
+        best=BestState(arrays["best"].astype(np.int8), best["log_p"], best["is_exact"]) if best else None,
+        diagnostics=meta["diagnostics"],
+        command=meta["command"],
+        **kept,
+    )
 
 
 def dimod_module() -> Any:

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 from dvae_core.lazy import lazy_names
 
-__all__ = ["RunRecord", "render_report"]
+__all__ = ["MachineRecord", "RunRecord", "render_machine_report", "render_report"]
 
 if TYPE_CHECKING:
+    from .report.machine import render_machine_report
     from .report.render import render_report
+    from .results.machine_record import MachineRecord
     from .results.run_directory import RunRecord
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
-        {"RunRecord": "results.run_directory:RunRecord", "render_report": "report.render:render_report"},
+        {
+            "MachineRecord": "results.machine_record:MachineRecord",
+            "RunRecord": "results.run_directory:RunRecord",
+            "render_machine_report": "report.machine:render_machine_report",
+            "render_report": "report.render:render_report",
+        },
     )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dvae_core.errors import DataError
+from dvae_core.errors import ConfigError, DataError
 
 from ..options import FORCE, OUTPUT, Place, common_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..outputs import Found
+    from ..outputs import Found, Output
 
 __all__ = ["command"]
 
@@ -24,14 +24,14 @@ __all__ = ["command"]
     "runs",
     nargs=-1,
     required=True,
-    type=Place("the directory of a run", file=False, directory=True),
-    metavar="RUN...",
+    type=Place("the directory of a run, or results of a machine", directory=True),
+    metavar="RUN...|RESULT...",
 )
 @click.option(
     "--output",
     "-o",
     type=OUTPUT,
-    help="[default: report.html in the first RUN]",
+    help="[default: report.html in the first RUN, or an .html beside the first RESULT]",
 )
 @click.option(
     "--data",
@@ -43,27 +43,50 @@ __all__ = ["command"]
 def command(
     runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool, quiet: bool, debug: bool
 ) -> None:
-    """Write a self-contained HTML page on one or several training runs and what was measured on them.
+    """Write a self-contained HTML page on training runs, or on a machine from elsewhere, and what was measured.
 
     \b
     Example:
       dvae-eval report runs/digits
       dvae-eval report runs/a runs/b -o comparison.html
+      dvae-eval report logz.json observables.json samples.npz -o machine.html
 
     Samples are drawn if there are none of the run's model yet; log Z and log-likelihood are shown if
-    dvae-eval logz and ll have measured them.
+    dvae-eval logz and ll have measured them. RESULTs are files that logz, observables and samples wrote of one
+    machine, one of each at most: the page says how it was read, what was measured, and what to do next.
     """
+    if files := [run for run in runs if not run.is_dir()]:
+        if len(files) < len(runs) or data:
+            raise ConfigError("RESULT: results of a machine stand alone, without runs and --data; leave those out")
+        return _on_machine(files, output, force, quiet)
     from dvae_reports.report.render import render_report
     from dvae_reports.results.run_directory import RunRecord
 
-    from ..console import say
-    from ..outputs import STANDARD_OUTPUT, find_output
+    from ..outputs import find_output
 
     place = find_output(output, force, runs[0] / "report.html")
     places = _places_of_data(runs, data, quiet)
     for run in runs:
         _draw_missing_samples(run, places.get(run), quiet)
-    page = render_report([RunRecord.load(run) for run in runs])
+    _write(render_report([RunRecord.load(run) for run in runs]), place, quiet)
+
+
+def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: bool) -> None:
+    """Write the page on a machine from the files of its results."""
+    from dvae_reports.report.machine import render_machine_report
+    from dvae_reports.results.machine_record import MachineRecord
+
+    from ..outputs import find_output
+
+    place = find_output(output, force, files[0].with_suffix(".html"))
+    _write(render_machine_report(MachineRecord.load(files)), place, quiet)
+
+
+def _write(page: str, place: Output, quiet: bool) -> None:
+    """Write a page, and say where."""
+    from ..console import say
+    from ..outputs import STANDARD_OUTPUT
+
     place = place.settle(lambda old: _found(old, page), quiet)
     place.write(page)
     if place.stream != STANDARD_OUTPUT:

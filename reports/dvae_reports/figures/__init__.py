@@ -21,12 +21,14 @@ from .log_z import (
     plot_schedule,
     plot_trajectory,
 )
-from .observables import plot_observable
+from .observables import OBSERVABLES, plot_observable
 from .samples import mosaic, pair_mosaic
 from .side_by_side import plot_side_by_side
+from .states import plot_state_energies, plot_unit_means, tiles_of
 from .training import plot_elbo, plot_kl, plot_runs
 
 __all__ = [
+    "OBSERVABLES",
     "has_tails",
     "mosaic",
     "pair_mosaic",
@@ -48,7 +50,10 @@ __all__ = [
     "plot_runs",
     "plot_schedule",
     "plot_side_by_side",
+    "plot_state_energies",
     "plot_trajectory",
     "plot_typical_images",
+    "plot_unit_means",
     "plot_worst_images",
+    "tiles_of",
 ]

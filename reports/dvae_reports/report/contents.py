@@ -10,9 +10,10 @@ from pathlib import Path
 
 from dvae_core.io.files import read_text
 
+from ..results.machine_record import MachineRecord
 from ..results.run_directory import RunRecord
 
-__all__ = ["contents", "read_contents", "shows_as_much"]
+__all__ = ["contents", "machine_contents", "read_contents", "shows_as_much"]
 
 META = re.compile(r'<meta name="dvae-contents" content="([^"]*)">')
 TITLE = re.compile(r"<title>(.*?) · discrete VAE report</title>")
@@ -22,6 +23,11 @@ def contents(records: Sequence[RunRecord]) -> list[str]:
     """Return a name for everything that a page on these runs shows."""
     parts = ("epochs", "log_z", "likelihood", "samples")
     return [f"{r.directory.resolve().name}: {part}" for r in records for part in parts if getattr(r, part)]
+
+
+def machine_contents(record: MachineRecord) -> list[str]:
+    """Return a name for everything that a page on a machine shows."""
+    return [f"{record.model.get('prior_sha256')}: {found.kind}" for found in record.results]
 
 
 def read_contents(page: str) -> set[str] | None:

@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dvae_core.text import count, estimate, fixed
+from dvae_core.text import count, estimate, fixed, short
+from dvae_core.types import Float
 from dvae_eval.likelihood.images import LikelihoodImages
-from dvae_eval.results import LikelihoodResult, Result
+from dvae_eval.results import LikelihoodResult, ObservablesResult, Result
 from dvae_eval.samples.grid import SampleGrid
+from dvae_eval.states.sampled import SampledStates
 
 from .. import figures
 from ..figures.diagnostics import panels_of
@@ -29,9 +31,12 @@ __all__ = [
     "Picture",
     "Plot",
     "diagnostic_plots",
+    "observables_plots",
     "reconstruction_pictures",
     "sample_pictures",
     "side_by_side_plots",
+    "states_pictures",
+    "states_plots",
     "training_plots",
     "worst_pictures",
 ]
@@ -124,6 +129,66 @@ def diagnostic_plots(result: Result, prefix: str) -> list[Plot]:
         _plot(partial(panel.plot, result), f"{prefix}-{panel.name}", panel.alt(result), panel.caption)
         for panel in panels_of(result)
     ]
+
+
+def observables_plots(result: ObservablesResult, prefix: str) -> list[Plot]:
+    """Return the averages along β, where there is more than one, and the means of all units at β = 1."""
+    betas = result.along_beta["beta"]
+    words = {name: "log Z" if name == "log_z" else name.replace("_", " ") for name in figures.OBSERVABLES}
+    ends = f"from {short(min(betas))} to {short(max(betas))}"
+    plots = [
+        _plot(
+            partial(figures.plot_observable, [("", result)], name),
+            f"{prefix}-{name}",
+            f"Line chart of {said} against inverse temperature, {ends}.",
+            f"{said[0].upper()}{said[1:]} against inverse temperature, with 95% bands.".replace("Log Z", "log Z"),
+        )
+        for name, said in words.items()
+        if len(betas) > 1
+    ]
+    means, errors = (np.array(values, np.float64) for values in (result.unit_means, result.unit_means_std_err))
+    return [
+        *plots,
+        _unit_means(means, errors, str(result.model.get("units", "01")), f"{prefix}-means", "at β = 1"),
+    ]
+
+
+def states_plots(found: SampledStates, prefix: str) -> list[Plot]:
+    """Return the histogram of the energies of states and the means of their units."""
+    energies = -(found.log_p + found.log_z)
+    mean = fixed(float(energies.mean()), 3)
+    means = found.states.mean(0, dtype=np.float64)
+    return [
+        _plot(
+            partial(figures.plot_state_energies, energies),
+            f"{prefix}-state-energies",
+            f"Histogram of the energies of {count(found.n_states)} states, mean {mean} nats.",
+            f"Energies of the samples, mean {mean} nats: E is minus the log of the unnormalised probability.",
+        ),
+        _unit_means(means, None, found.units, f"{prefix}-state-means", "in the samples"),
+    ]
+
+
+def states_pictures(found: SampledStates, n_left: int | None) -> list[Picture]:
+    """Return some states as pixels: pictures where the units, or `n_left` of them, make a square, else rows."""
+    tiles = figures.tiles_of(found.states, n_left)
+    n_rows, n_columns, height, width = tiles.shape
+    if n_rows * n_columns > 1 or height == width:
+        said = f"{count(n_rows * n_columns)} states, their units as the pixels of a square."
+    else:
+        said = f"{count(height)} states of {count(width)} units, a row each."
+    return _pictures([figures.mosaic(tiles)], min(width, LARGEST_TILE), [said], [f"Black: 1. {said}"])
+
+
+def _unit_means(means: Float, std_errs: Float | None, units: str, name: str, where: str) -> Plot:
+    """Return the figure of the means of units."""
+    low, high = (short(float(end)) for end in (means.min(), means.max()))
+    return _plot(
+        partial(figures.plot_unit_means, means, std_errs, units),
+        name,
+        f"Means of {count(len(means))} units {where}, from {low} to {high}.",
+        f"The mean of every unit {where}, in the file's own values and order.",
+    )
 
 
 def sample_pictures(grid: SampleGrid) -> list[Picture]:

@@ -29,7 +29,7 @@ from . import plots, tables
 from .contents import contents
 from .verdict import certificate, command_for, distance_from_exact, exact_route, summary, verdict_of
 
-__all__ = ["render_report"]
+__all__ = ["log_z_of", "page_template", "render_report"]
 
 METHODS = {
     "pt-bar": "parallel tempering + Bennett's acceptance ratio",
@@ -68,7 +68,8 @@ def _rendered(records: Sequence[RunRecord]) -> str:
     runs = [
         _run(record, label, f"run-{i}") for i, (record, label) in enumerate(zip(records, labels, strict=True), 1)
     ]
-    return _template().render(
+    return page_template("report.html.j2").render(
+        title=labels[0] if len(runs) == 1 else f"{len(runs)} runs side by side",
         runs=runs,
         single=len(runs) == 1,
         summary=summary([run["verdict"] for run in runs]),
@@ -82,8 +83,8 @@ def _rendered(records: Sequence[RunRecord]) -> str:
 
 
 @cache
-def _template() -> Template:
-    """Return the page's template, with escaping on and missing names an error."""
+def page_template(name: str) -> Template:
+    """Return a page's template, with escaping on and missing names an error."""
     environment = Environment(
         loader=PackageLoader("dvae_reports"),
         autoescape=True,
@@ -93,7 +94,7 @@ def _template() -> Template:
     )
     functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
     environment.filters.update({name: getattr(text, name) for name in functions})
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:
@@ -110,7 +111,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "verdict": verdict_of(record),
         "notes": record.notes,
         "makers": {file: command_for(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
-        "log_z": _log_z(record.log_z, prefix),
+        "log_z": log_z_of(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
         "worst": plots.worst_pictures(record.images) if record.images else [],
         "samples": plots.sample_pictures(record.samples) if record.samples else [],
@@ -149,7 +150,7 @@ def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
     return {"table": table, "notes": table_notes(table, "Bold: best")}
 
 
-def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
+def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
     """Return what the page says of log Z."""
     if result is None:
         return None
@@ -161,6 +162,7 @@ def _log_z(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "against_exact": distance_from_exact(result),
         "plots": plots.diagnostic_plots(result, prefix),
         "certificate": certificate(result),
+        "route": tables.route(result),
         "rows": tables.schedule(result),
         "checks": result.checks,
     }

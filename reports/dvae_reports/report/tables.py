@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dvae_core.config import ModelConfig, TrainConfig, option_name
-from dvae_core.text import count, decimals, duration, fixed, short
-from dvae_eval.results import LikelihoodResult, LogZResult
+from dvae_core.text import count, decimals, duration, estimate, fixed, short
+from dvae_eval.results import LikelihoodResult, LogZResult, ObservablesResult, Result
+from dvae_eval.states.sampled import SampledStates
 
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 
-__all__ = ["bound_parts", "differences", "last_epoch", "provenance", "schedule", "settings"]
+__all__ = [
+    "along_beta",
+    "bound_parts",
+    "differences",
+    "last_epoch",
+    "observables",
+    "provenance",
+    "provenance_of",
+    "route",
+    "schedule",
+    "settings",
+    "value_text",
+]
 
 Row = tuple[str, str, str]
 
@@ -57,12 +70,66 @@ def schedule(result: LogZResult) -> list[Row]:
     return rows
 
 
+def route(result: LogZResult) -> list[Row]:
+    """Return from where and along what log Z was estimated: name, value and meaning; none where it is exact."""
+    found, rows = result.diagnostics, []
+    if reference := found.get("reference") or (result.method != "exact" and result.settings.get("reference")):
+        rows.append(("reference distribution", str(reference), "What log Z is known of, at β = 0."))
+    if isinstance(first := found.get("uniform_run"), dict):
+        value = estimate(first.get("log_z"), first.get("std_err"))
+        failed = ", ".join(map(str, first.get("failed_checks") or [])) or "none"
+        meaning = f"nats, after {count(first.get('n_sweeps') or 0)} sweeps; checks that it failed: {failed}."
+        rows.append(("run from the uniform reference", value, meaning))
+    if isinstance(path := found.get("path"), dict):
+        what = {"beta": "all couplings scaled by β", "trajectory": "along the training"}
+        barriers = f"{short(path.get('barrier_beta'))} and {short(path.get('barrier_trajectory'))}"
+        meaning = f"Barriers in β and along the training: {barriers}; the lower one is taken."
+        rows.append(("path", what.get(str(path.get("chosen")), str(path.get("chosen"))), meaning))
+    if isinstance(starts := result.settings.get("starts"), dict):
+        source = starts.get("file") or starts.get("data") or starts.get("codes_of") or ""
+        rows.append(("given states to start from", count(starts.get("n_states") or 0), str(source)))
+    return rows
+
+
+# What the observables of a result are called, by name.
+OBSERVABLES = {
+    "log_z": ("log Z", "nats"),
+    "energy": ("mean energy <E>", "nats; E is minus the log of the unnormalised probability"),
+    "specific_heat": ("specific heat C", "β² (<E²> - <E>²), of all units together"),
+    "entropy": ("entropy S", "nats; log Z + β <E>"),
+    "magnetisation": ("magnetisation", "mean of all units"),
+}
+
+
+def observables(result: ObservablesResult) -> list[Row]:
+    """Return the averages at β = 1: name, value with its error, and meaning."""
+    return [
+        (words, estimate(getattr(result, name), getattr(result, f"{name}_std_err")), meaning)
+        for name, (words, meaning) in OBSERVABLES.items()
+    ]
+
+
+def along_beta(result: ObservablesResult) -> dict[str, Any]:
+    """Return a table of the averages along β: its `columns` and its `rows`; no rows where there is one β alone."""
+    table = result.along_beta
+    names = [name for name in OBSERVABLES if name in table and f"{name}_std_err" in table]
+    columns = ["β", *(OBSERVABLES[name][0] for name in names)]
+    if len(table["beta"]) < 2:
+        return {"columns": columns, "rows": []}
+    errors = [table[f"{name}_std_err"] for name in names]
+    rows = [
+        [short(beta), *(estimate(table[name][i], error[i]) for name, error in zip(names, errors, strict=True))]
+        for i, beta in enumerate(table["beta"])
+    ]
+    return {"columns": columns, "rows": rows}
+
+
 def settings(record: RunRecord) -> dict[str, list[Row]]:
     """Return one table of settings for the model, for its training and for each measurement."""
     tables = {"Model": _fields(record.config.model), "Training": _fields(record.config.train)}
     for name, result in (("log Z", record.log_z), ("Log-likelihood", record.likelihood)):
         if result is not None:
-            tables[name] = [(key, _value(value), "") for key, value in result.settings.items()]
+            tables[name] = [(key, value_text(value), "") for key, value in result.settings.items()]
     return tables
 
 
@@ -76,6 +143,20 @@ def bound_parts(result: LikelihoodResult) -> str:
         f"Reconstruction {parts['reconstruction']}, less the KL of the binary units {binary} "
         f"and that of the continuous layers {continuous}."
     )
+
+
+def provenance_of(results: Mapping[str, Result | SampledStates]) -> dict[str, Any]:
+    """Return what repeats results, each under its name: commands, seeds, versions, times and settings."""
+    return {
+        "commands": {name: _command(found.command) for name, found in results.items()},
+        "seeds": {name: found.seed for name, found in results.items()},
+        "versions": _versions({name: found.versions for name, found in results.items()}),
+        "details": [(f"time of {name}", duration(found.wall_seconds)) for name, found in results.items()],
+        "settings": {
+            name: [(key, value_text(value), "") for key, value in found.settings.items()]
+            for name, found in results.items()
+        },
+    }
 
 
 def provenance(record: RunRecord) -> dict[str, Any]:
@@ -109,7 +190,7 @@ def differences(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
 def _fields(config: ModelConfig | TrainConfig) -> list[Row]:
     """Return every setting: the option that sets it, its value and its meaning."""
     return [
-        (option_name(f.name), _value(getattr(config, f.name)), f.metadata["help"])
+        (option_name(f.name), value_text(getattr(config, f.name)), f.metadata["help"])
         for f in dataclasses.fields(config)
     ]
 
@@ -119,12 +200,12 @@ def _words(name: str) -> str:
     return name.replace("_", " ").replace("kl ", "KL ").replace("rbm", "RBM")
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """Return a setting as text."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {value_text(item)}" for key, item in value.items())
     if isinstance(value, tuple | list):
-        return ", ".join(map(_value, value)) or "none"
+        return ", ".join(map(value_text, value)) or "none"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:.10g}"
@@ -160,7 +241,7 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
     """Return what else is known of how the run came about: plain values of the provenance, and times."""
     known = {"seed", "versions", "command"}
     others = {key: value for key, value in record.provenance.items() if key not in known and DIGEST not in key}
-    rows = [(_words(key), _value(value)) for key, value in others.items()]
+    rows = [(_words(key), value_text(value)) for key, value in others.items()]
     if record.epochs:
         rows.append(("time of training", duration(record.epochs[-1].seconds)))
     for name, result in (("log Z", record.log_z), ("the log-likelihood", record.likelihood)):
@@ -172,5 +253,5 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
 def _flat(config: dict[str, Any]) -> dict[str, str]:
     """Return nested settings as one table of texts."""
     groups = {key: value for key, value in config.items() if isinstance(value, dict)}
-    flat = {key: _value(value) for key, value in config.items() if key not in groups}
-    return flat | {name: _value(value) for group in groups.values() for name, value in group.items()}
+    flat = {key: value_text(value) for key, value in config.items() if key not in groups}
+    return flat | {name: value_text(value) for group in groups.values() for name, value in group.items()}

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from dvae_core.config import option_name
 from dvae_core.text import count, fixed
+from dvae_eval.readers.options import ReadConfig
 from dvae_eval.results import LogZResult, Result
+from dvae_eval.states.sampled import SampledStates
 from dvae_eval.verdict import WORDS, failures_of, worst
 
 from ..figures.log_z import exact_log_z
 from ..results.run_directory import COMMANDS_OF_FILES, RunRecord
 
 __all__ = [
+    "LABELS",
+    "Judged",
     "Reason",
     "Verdict",
     "certificate",
     "command_for",
+    "command_on",
     "distance_from_exact",
     "exact_route",
+    "judge",
     "summary",
     "verdict_of",
 ]
 
-LABELS = {"logz": "log Z", "ll": "log-likelihood"}
+LABELS = {"logz": "log Z", "ll": "log-likelihood", "observables": "observables", "states": "samples"}
+
+
+# Options that say how a file is read.
+READ_OPTIONS = {option_name(field.name) for field in dataclasses.fields(ReadConfig)}
+# What carries a verdict of its own.
+Judged: TypeAlias = Result | SampledStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +68,20 @@ class Verdict:
 
 def verdict_of(record: RunRecord) -> Verdict:
     """Return the verdict on a run: a failed check weighs more than what is missing, and that than a warning."""
-    results = [result for result in (record.log_z, record.likelihood) if result is not None]
+    return judge([result for result in (record.log_z, record.likelihood) if result is not None], _missing(record))
+
+
+def judge(results: Sequence[Judged], missing: Sequence[Reason] = ()) -> Verdict:
+    """Return the verdict on results of one model, of which some may be missing."""
     failures = [Reason(text) for result in results for text in _failures(result)]
     warnings = [Reason(f"{LABELS[r.kind]}: {warning}") for r in results for warning in r.warnings]
-    missing = _missing(record)
     claims = " ".join(f"{LABELS[r.kind]}: {r.claim}." for r in results)
     if failures:
         detail = f"{_things(len(failures), 'thing speaks', 'things speak')} against these numbers:"
-        return Verdict("bad", _headline(results), detail, failures + missing)
+        return Verdict("bad", _headline(results), detail, [*failures, *missing])
     if missing:
         detail = f"Something is still missing. {claims}".strip()
-        return Verdict("open", "Not fully measured", detail, missing + warnings)
+        return Verdict("open", "Not fully measured", detail, [*missing, *warnings])
     if warnings:
         return Verdict("open", _headline(results), claims, warnings)
     n_checks = sum(len(result.checks) for result in results)
@@ -78,7 +96,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     return f"{_things(len(verdicts), 'run', 'runs')}: {said}."
 
 
-def _headline(results: Sequence[Result]) -> str:
+def _headline(results: Sequence[Judged]) -> str:
     """Return the worst level of a run's results, with a capital."""
     words = WORDS[worst([result.verdict for result in results])]
     return words[0].upper() + words[1:]
@@ -118,6 +136,13 @@ def command_for(record: RunRecord, file: str) -> str:
     return shlex.join(["dvae-eval", COMMANDS_OF_FILES[file], str(record.directory / "model.pt")])
 
 
+def command_on(file: str, made_by: Sequence[str], command: str) -> str:
+    """Return the command line that measures the machine of a file, read as by the command line of a result."""
+    words = [part for word in made_by for part in (word.split("=", 1) if word.startswith("--") else (word,))]
+    given = [[word, value] for word, value in itertools.pairwise(words) if word in READ_OPTIONS]
+    return shlex.join(["dvae-eval", command, file, *itertools.chain(*given)])
+
+
 def _deviation(result: LogZResult, exact: float) -> float | None:
     """Return (estimate - exact) in standard errors, None where that has no meaning."""
     if result.log_z is None or not result.std_err:
@@ -125,7 +150,7 @@ def _deviation(result: LogZResult, exact: float) -> float | None:
     return (result.log_z - exact) / result.std_err
 
 
-def _failures(result: Result) -> list[str]:
+def _failures(result: Judged) -> list[str]:
     """Return what speaks against a result: its own reasons, and what they leave out."""
     if result.verdict != "doubtful":
         return []
