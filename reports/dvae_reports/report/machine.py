@@ -112,8 +112,8 @@ def _assumptions(record: MachineRecord) -> list[Reason]:
 def _sizes(model: dict[str, Any]) -> list[str]:
     """Return the machine's format and size in a few words each."""
     facts = [str(model["format"])] if model.get("format") else []
-    if "n_left" in model:
-        facts.append(f"{model['n_left']} + {model.get('n_right')} units")
+    if {"n_left", "n_right"} <= set(model):
+        facts.append(f"{model['n_left']} + {model['n_right']} units")
     elif "n_units" in model:
         facts.append(f"{model['n_units']} units, {model.get('n_edges')} couplings")
     if isinstance(clamped := model.get("clamped"), dict):
@@ -125,8 +125,8 @@ def _read(model: dict[str, Any]) -> list[tuple[str, str]]:
     """Return how the file was read: names and values."""
     rest = {key: key.replace("_", " ") for key in model if key not in READ and key not in ("n_left", "n_right")}
     rows = [(words, _value(key, model[key])) for key, words in {**READ, **rest}.items() if _says(model, key)]
-    if "n_left" in model:
-        rows.insert(3, ("units on the two sides", f"{model['n_left']} and {model.get('n_right')}"))
+    if {"n_left", "n_right"} <= set(model):
+        rows.insert(3, ("units on the two sides", f"{model['n_left']} and {model['n_right']}"))
     sign = "p ∝ exp(-β E): the file holds energies" if "beta" in model else "p ∝ exp(the terms of the file)"
     return [*rows[:3], ("sign", sign), *rows[3:]]
 
