@@ -10,8 +10,10 @@ import signal
 
 import pytest
 
+from dvae_reports.report.machine import render_machine_report
 from dvae_reports.report.render import render_report
 from dvae_reports.results.run_directory import RunRecord
+from tests.test_report_machine import measured
 from tests.test_report_run import write_run
 
 BINARY = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -121,16 +123,19 @@ def browser(tmp_path_factory):
     browser.close()
 
 
-@pytest.fixture(scope="module", params=["one run", "three runs"])
+@pytest.fixture(scope="module", params=["one run", "three runs", "a machine"])
 def page(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
+    path = folder / "report.html"
+    if request.param == "a machine":
+        path.write_text(render_machine_report(measured(folder)), encoding="utf-8")
+        return path
     runs = [write_run(folder / "a")]
     if request.param == "three runs":
         runs += [
             write_run(folder / "a-long-name-without-any-blank-in-it-seed-1", seed=1),
             write_run(folder / "b", bad=True),
         ]
-    path = folder / "report.html"
     path.write_text(render_report([RunRecord.load(run) for run in runs]), encoding="utf-8")
     return path
 

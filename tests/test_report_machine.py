@@ -30,15 +30,20 @@ def call(*args):
     return end.value.code
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """An RBM whose visible units are pixels of a 4 x 4 picture, as spins, and all that is measured of it."""
-    folder = tmp_path_factory.mktemp("machine")
+def measured(folder):
+    """An RBM whose visible units are pixels of a 4 x 4 picture, as spins; return the results on it."""
     np.savez(folder / "rbm.npz", W=W, b_left=B, b_right=C, epoch=3)
     how = (folder / "rbm.npz", "--units", "pm1", "-q", "-o")
     assert call("logz", *how, folder / "logz.json") == 0
     assert call("observables", *how, folder / "observables.json", "--betas", "0.5,1,2") == 0
     assert call("samples", *how, folder / "samples.npz", "--n", "200", "--best") == 0
+    return [folder / name for name in ("logz.json", "observables.json", "samples.npz")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("machine")
+    measured(folder)
     return folder
 
 
