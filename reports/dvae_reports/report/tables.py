@@ -74,7 +74,7 @@ def route(result: LogZResult) -> list[Row]:
     """Return from where and along what log Z was estimated: name, value and meaning; none where it is exact."""
     found, rows = result.diagnostics, []
     if reference := found.get("reference") or (result.method != "exact" and result.settings.get("reference")):
-        rows.append(("reference distribution", str(reference), "What log Z is known of, at β = 0."))
+        rows.append(("reference distribution", str(reference), "At β = 0; its log Z is known."))
     if isinstance(first := found.get("uniform_run"), dict):
         value = estimate(first.get("log_z"), first.get("std_err"))
         failed = ", ".join(map(str, first.get("failed_checks") or [])) or "none"
