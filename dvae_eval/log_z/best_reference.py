@@ -202,7 +202,7 @@ def _compared(estimate: Estimate, run: TemperedRun, n_comparisons: int) -> Estim
     of_bound = check_lower_bound(log_z, bar.std_err, estimate.diagnostics["lower_bound"], limit)
     failed = [check.name for check in (*_failed(run), *([] if of_bound.passed else [of_bound]))]
     found = {"log_z": log_z, "std_err": bar.std_err, "n_sweeps": run.n_iterations, "failed_checks": failed}
-    diagnostics = {**estimate.diagnostics, "reference": "modes", "uniform_run": found}
+    diagnostics = {**estimate.diagnostics, "uniform_run": found}
     distance = (estimate.log_z - log_z) / math.hypot(estimate.std_err, bar.std_err)
     checks = [] if failed else [check_other_run(distance, limit)]
     return replace(estimate, checks=[*estimate.checks, *checks], diagnostics=diagnostics)

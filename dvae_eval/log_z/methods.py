@@ -406,6 +406,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
     means, variances = sums.energies(start)
     n = len(bar.influence)
     return {
+        "reference": "uniform" if run.config.reference == "auto" else run.config.reference,
         "betas": run.replicas.schedule.betas.tolist(),
         "exchange_rates": rates.tolist(),
         "barrier": float((1 - rates).sum()),
