@@ -215,8 +215,9 @@ def _details(result: LogZResult) -> list[str]:
         )
     for name, mean in found.get("log_likelihood", {}).get("splits", {}).items():
         digits = decimals(mean["std_err_images"])
+        what = "rows" if name == "all" else f"{name} images"
         lines.append(
-            f"log-likelihood of {mean['n_images']} {'rows' if name == 'all' else name + ' images'}: {plain(fixed(mean['mean'], digits))} "
+            f"log-likelihood of {mean['n_images']} {what}: {plain(fixed(mean['mean'], digits))} "
             f"± {error_text(mean['std_err_images'])} nats an image"
         )
     if starts := result.settings.get("starts"):
