@@ -20,7 +20,9 @@ def read_log_zs(path: Path) -> list[LogZResult]:
     found = load_result_lines(path)
     results = [result for result in found if isinstance(result, LogZResult)]
     if not results or len(results) < len(found):
-        raise ResultError(f"{path}: holds no lines of logz results alone; make them with logz MODEL... -o FILE.jsonl")
+        raise ResultError(
+            f"{path}: holds no lines of logz results alone; make them with logz MODEL... -o FILE.jsonl"
+        )
     return results
 
 
