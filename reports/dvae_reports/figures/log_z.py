@@ -99,8 +99,8 @@ def plot_log_z_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axe
 def plot_likelihood_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """Plot the mean log-likelihood of data against training steps, a line for every split.
 
-    Its 95% bars are of log Z and of the choice of images, which all steps share.  `curve` has `steps`, `std_err` of
-    log Z, and `log_likelihood`, of every split the lists `mean` and `std_err_images`.
+    Its 95% bars are of log Z and of the choice of images, which all steps share.  `curve` has `steps`, `std_err`
+    of log Z, and `log_likelihood`, of every split the lists `mean` and `std_err_images`.
     """
     ax = axes(ax)
     steps, of_log_z = column(curve, "steps"), column(curve, "std_err")

@@ -32,8 +32,8 @@ def curve_of(results: Sequence[LogZResult]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `steps`, `log_z`, `std_err` and `trustworthy`, lists in the order of the steps, and `log_likelihood`, of every
-        split `mean` and `std_err_images`, if all of them have it.
+        `steps`, `log_z`, `std_err` and `trustworthy`, lists in the order of the steps, and `log_likelihood`, of
+        every split `mean` and `std_err_images`, if all of them have it.
     """
     steps = _steps(results)
     order = sorted(range(len(results)), key=lambda i: steps[i])
