@@ -550,7 +550,7 @@ def load_result(path: str | os.PathLike[str]) -> Result:
 
 def load_result_lines(path: str | os.PathLike[str]) -> list[Result]:
     """Read a file of results, a line each, as `dvae-eval logz MODEL... -o` writes it; errors as there."""
-    return _results(Path(path), lambda text: [line for line in text.splitlines() if line.strip()])
+    return _results(Path(path), lambda text: [line for line in text.split("\n") if line.strip()])
 
 
 def _results(path: Path, parts: Callable[[str], list[str]]) -> list[Result]:
