@@ -80,7 +80,8 @@ def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> N
     rng = numpy_generator(seed, "log_z", 1)
     which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
     own = means[which % len(means)]
-    return (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
+    drawn: NDArray[np.uint8] = (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
+    return drawn
 
 
 def find_basins(
