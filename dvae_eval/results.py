@@ -15,7 +15,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -38,6 +38,7 @@ __all__ = [
     "ObservablesResult",
     "Result",
     "load_result",
+    "load_result_lines",
 ]
 
 SCHEMA = 1
@@ -544,11 +545,25 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     ResultError
         If the file is missing, is no JSON object, is of an unknown kind or of another schema.
     """
-    path = Path(path)
+    return _results(Path(path), lambda text: [text])[0]
+
+
+def load_result_lines(path: str | os.PathLike[str]) -> list[Result]:
+    """Read a file of results, a line each, as `dvae-eval logz MODEL... -o` writes it; errors as there."""
+    return _results(Path(path), lambda text: [line for line in text.split("\n") if line.strip()])
+
+
+def _results(path: Path, parts: Callable[[str], list[str]]) -> list[Result]:
+    """Return the results in the parts of a file's text."""
     try:
-        data = json_object(read_text(path))
+        found = [json_object(part) for part in parts(read_text(path))]
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
+    return [_result_of(path, data) for data in found]
+
+
+def _result_of(path: Path, data: dict[str, Any]) -> Result:
+    """Return the result that an object of a file describes."""
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         found = str(kind)[:40]

@@ -7,6 +7,7 @@ have forgotten where they began.  States that are known also show basins that a 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,20 @@ from dvae_core.rng import numpy_generator
 from .couplings import n_entries, used
 from .machine import BipartiteMachine, Machine, real_array
 
-__all__ = ["Starts", "binary_states", "check_units", "coupled_kept_states", "spread"]
+__all__ = [
+    "Starts",
+    "all_units",
+    "are_of_one_training",
+    "binary_states",
+    "check_units",
+    "coupled_kept_states",
+    "kept_units",
+    "spread",
+]
 
 Bits = NDArray[np.uint8]
+# Cosine of the couplings of two machines of one training, at least: those of unrelated ones are at right angles.
+ALIKE = 0.5
 # Most states that are used, evenly spread, most values that they have together, and most products of a coupling
 # and a unit that it may take to draw the other side.
 MOST, MOST_VALUES, MOST_PRODUCTS = 4096, 1 << 22, 1 << 33
@@ -82,6 +94,17 @@ def check_units(machine: Machine, n: int) -> None:
         raise DataError(f"has states of {n} units; give states of {wanted} of the machine")
 
 
+def are_of_one_training(one: Machine, other: Machine) -> bool:
+    """Return whether two machines are of one shape, and their couplings point the same way, cosine > 1/2."""
+    if type(one) is not type(other) or one.n_units != other.n_units:
+        return False
+    a, b = (m.W if isinstance(m, BipartiteMachine) else m.J for m in (one, other))
+    if a.shape != b.shape:
+        return False
+    products = [float((x * y).sum()) for x, y in ((a, b), (a, a), (b, b))]
+    return products[0] > ALIKE * math.sqrt(products[1]) * math.sqrt(products[2])
+
+
 def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
     """Return states of the units that `Machine.reduced` keeps, uint8 (n, n_kept), of those that have a coupling.
 
@@ -117,6 +140,44 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
     return _other_side(machine, found, is_left, seed)[:, side]
 
 
+def all_units(machine: Machine, v: Bits, rng: np.random.Generator) -> Bits:
+    """Return states of all units, uint8 (n, n_units), in the order of what a machine was made of.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        At least two of its units are coupled.
+    v : uint8, shape (n, n_kept)
+        The units that `Machine.reduced` keeps of those that have a coupling.
+    rng : numpy.random.Generator
+        Draws the others: those summed out given the kept ones, and those without couplings.
+    """
+    coupled, _ = machine.without_isolated_units()
+    assert coupled is not None
+    numbers, is_coupled = _numbers(machine)
+    reduced, units = coupled.reduced(), _coupled_units(machine)
+    x = np.empty((len(v), machine.n_units), np.uint8)
+    x[:, units] = np.concatenate((v, _bernoulli(v @ reduced.W + reduced.c, rng)), 1)
+    biases = _biases(machine)[~is_coupled]
+    x[:, numbers[~is_coupled]] = _bernoulli(np.broadcast_to(biases, (len(x), len(biases))), rng)
+    return x
+
+
+def kept_units(machine: Machine) -> NDArray[np.intp]:
+    """Return the numbers of the kept units of `all_units`, in what a machine was made of."""
+    coupled, _ = machine.without_isolated_units()
+    assert coupled is not None
+    return _coupled_units(machine)[: len(coupled.reduced().b)]
+
+
+def _coupled_units(machine: Machine) -> NDArray[np.intp]:
+    """Return the numbers of the units that have a coupling, the kept ones first."""
+    coupled, _ = machine.without_isolated_units()
+    assert coupled is not None
+    numbers, is_coupled = _numbers(machine)
+    return coupled.reduced_units() if coupled is machine else numbers[is_coupled][coupled.reduced_units()]
+
+
 def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: int) -> Bits:
     """Return the units of the other side, drawn given those of this one, of fewer states if need be.
 
@@ -137,3 +198,24 @@ def _kept(machine: Machine) -> NDArray[np.intp]:
         return np.concatenate((np.empty(0, np.intp), *[units for units in classes if len(units)][1:]))
     left, right = map(np.flatnonzero, used(machine.W))
     return left if len(left) <= len(right) else machine.n_left + right
+
+
+def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return the number of each unit in what the machine was made of, and which have a coupling, as stored."""
+    if isinstance(machine, BipartiteMachine):
+        numbers = np.arange(machine.n_units) if machine.order is None else machine.order
+        return numbers, np.concatenate(used(machine.W))
+    return np.arange(machine.n_units), np.logical_or(*used(machine.J))
+
+
+def _biases(machine: Machine) -> NDArray[np.float64]:
+    """Return the biases of all units, as stored."""
+    if isinstance(machine, BipartiteMachine):
+        return np.concatenate((machine.b_left, machine.b_right))
+    return machine.b
+
+
+def _bernoulli(fields: NDArray[np.float64], rng: np.random.Generator) -> Bits:
+    """Return one draw of each unit, on with probability σ(field)."""
+    p = 1 / (1 + np.exp(-np.clip(fields, -700, 700)))
+    return np.asarray(rng.random(fields.shape) < p, np.uint8)

@@ -51,11 +51,12 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.clamping import read_clamps
+from dvae_eval.readers.data import read_rows
 from dvae_eval.readers.graph_file import read_edges
 from dvae_eval.readers.inspection import inspect_file
 from dvae_eval.readers.starts import read_starts
 from dvae_eval.readers.trajectories import read_priors
-from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result
+from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result, load_result_lines
 from dvae_eval.samples.grid import SampleGrid
 from dvae_reports.results.metrics import read_metrics
 from dvae_reports.results.run_directory import read_settings
@@ -278,6 +279,16 @@ def targets():
             ),
             lambda found: found.description(),
         ),
+        "rows": Target(
+            lambda path: read_rows(str(path)),
+            "x.npz",
+            (
+                saved(np.savez, train=images, y_train=images[:, 0, 0]),
+                saved(np.save, images[:, 0]),
+                b"1,0,1\n0 1 1 # remark\n",
+            ),
+            lambda found: found.n_pixels,
+        ),
         "idx": Target(lambda path: containers.read_idx(path, 3), "x-ubyte", (idx(images),)),
         "packed idx": Target(
             lambda path: containers.read_idx(path, 3), "x.gz", (gzip.compress(idx(images), mtime=0),)
@@ -286,6 +297,12 @@ def targets():
         "graph": Target(lambda path: read_graph(str(path)), "x.txt", (b"0 1\n1 2 # a bond\n\n2 30\n",)),
         "model": Target(load_model, "model.pt", (small_model(),), check_model),
         "result": Target(load_result, "x.json", small_results(), lambda found: found.to_json()),
+        "result lines": Target(
+            load_result_lines,
+            "x.jsonl",
+            (b"\n".join(small_results()),),
+            lambda found: [one.to_json() for one in found],
+        ),
         "settings": Target(
             lambda path: (read_config(path.parent), read_settings(path)), "config.json", settings()
         ),

@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 
 from dvae_core.errors import ConfigError
-from dvae_eval import ReadConfig, read_machine, sample_states
+from dvae_eval import ReadConfig, read_machine, sample_states, starts
 from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers.write import SUFFIXES, write_machine
 from dvae_eval.states import tempered
@@ -57,8 +57,8 @@ def test_summed_units_from_the_prior_are_rejected(monkeypatch):
     def broken(fields, rng):
         return bernoulli(np.broadcast_to(fields.mean(0), fields.shape), rng)
 
-    bernoulli = sample_states.__globals__["_bernoulli"]
-    monkeypatch.setitem(sample_states.__globals__, "_bernoulli", broken)
+    bernoulli = starts._bernoulli
+    monkeypatch.setattr(starts, "_bernoulli", broken)
     found = sample_states(RBM, 4000, seed=5, **TEMPERED)
     assert p_value(found.states, log_probabilities(*RBM)) < 1e-12
 

@@ -141,10 +141,6 @@ def test_the_result_lies_beside_the_runs_model(run, capsys):
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-def test_several_files_without_a_path_are_refused(files, capsys):
-    assert_refused(capsys, "with --path trajectory only", "logz", *files)
-
-
 def test_a_single_machine_is_no_training(files, capsys):
     assert_refused(capsys, "holds no training", "logz", files[-1], *QUICK)
 

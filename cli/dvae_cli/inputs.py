@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, ResultError
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from dvae_eval.log_z.of_data import check_pixels, with_log_likelihood
 from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result, load_result
 
@@ -25,9 +28,12 @@ from .runner import NOT_TRUSTWORTHY
 if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
+    from dvae_eval.readers import Reading
+    from dvae_eval.readers.data import Rows
     from dvae_eval.trajectory import Trajectory
 
 __all__ = [
+    "check_data",
     "command_line",
     "default_output",
     "estimate_with_progress",
@@ -39,6 +45,7 @@ __all__ = [
     "say_left_aside",
     "settle",
     "unfinished",
+    "with_data",
 ]
 
 
@@ -153,6 +160,28 @@ def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> di
     return {} if data is None or is_own else {"data": data, "data_sha256": digest}
 
 
+def check_data(data: Rows | None, found: Reading) -> None:
+    """Raise DataError unless a machine that was read is an RBM over pixels such as those of --data."""
+    if data is None:
+        return
+    path = found.description["file"]
+    if found.description["format"] == "dvae-model":
+        raise DataError(f"--data: the prior of {path} is not over pixels; dvae-eval ll measures such a model")
+    try:
+        check_pixels(found.machine, data.n_pixels)
+    except DataError as error:
+        raise DataError(f"--data: {path} {error}") from error
+
+
+def with_data(
+    result: LogZResult, found: Reading, data: Rows | None, trajectory: Trajectory | None = None
+) -> LogZResult:
+    """Return a result with the log-likelihood of the data, if there are any."""
+    if data is None:
+        return result
+    return with_log_likelihood(result, found.machine, found.constant, data.splits, data.source, trajectory)
+
+
 def estimate_with_progress(
     machine: Machine,
     config: LogZConfig,
@@ -165,6 +194,7 @@ def estimate_with_progress(
     constant: float = 0.0,
     starts: Any = None,
     trajectory: Trajectory | None = None,
+    final_states: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> LogZResult:
     """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
@@ -182,6 +212,7 @@ def estimate_with_progress(
             constant=constant,
             starts=starts,
             trajectory=trajectory,
+            final_states=final_states,
         )
 
 

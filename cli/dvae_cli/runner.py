@@ -20,7 +20,7 @@ from .console import say
 from .encoding import adapt_streams
 from .help_text import HelpContext
 
-__all__ = ["INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run"]
+__all__ = ["FAILED", "INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run", "status_of"]
 
 FAILED, BAD_INPUT, NOT_TRUSTWORTHY, INTERRUPTED = 1, 2, 3, 130
 # Ctrl-C, what schedulers send before they kill, and what a terminal sends when it is closed.
@@ -111,13 +111,16 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
         return _explain(error)
 
 
+def status_of(error: DvaeError) -> int:
+    """Return the exit status that an error of this project asks for."""
+    return FAILED if isinstance(error, NumericalError | OverlapError | WorkerError) else BAD_INPUT
+
+
 def _explain(error: Exception) -> tuple[int, str]:
     """Return (exit status, one line) for an error that is not click's."""
     text = " ".join(str(error).split())
-    if isinstance(error, NumericalError | OverlapError | WorkerError):
-        return FAILED, text
     if isinstance(error, DvaeError):
-        return BAD_INPUT, text
+        return status_of(error), text
     if isinstance(error, OSError) and (found := _explain_system(error)):
         return BAD_INPUT, found
     if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError
@@ -28,7 +29,7 @@ from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile, ResumePart
-from ..starts import Starts, coupled_kept_states
+from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
@@ -74,6 +75,7 @@ def estimate_log_z(
     sign: int = 1,
     beta: float = 1.0,
     trajectory: Trajectory | Sequence[Any] | None = None,
+    final_states: Callable[[NDArray[np.uint8]], None] | None = None,
     **settings: Any,
 ) -> LogZResult:
     """Estimate log Z of a Boltzmann machine, with its error and a verdict.
@@ -115,6 +117,10 @@ def estimate_log_z(
     trajectory : Trajectory, or sequence of RBMs, optional
         Earlier states of an RBM's training, oldest first, each as `model` may be: a path to it beside that in β,
         and the shorter of the two is taken (`path="trajectory"`).
+    final_states : callable, optional
+        Called with states of all units, uint8 (n_replicates, n_units), in the machine's order, that a run of
+        parallel tempering ended in: `starts` for the next machine of a training.  Exact values, annealing,
+        repeats and paths along a training have none.
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -161,6 +167,8 @@ def estimate_log_z(
         estimate = estimate_exactly(task)
     else:
         task, of_starts = _with_starts(task, starts)
+        if final_states and path is None:
+            task = dataclasses.replace(task, final_states=_for_all_units(machine, final_states, config.seed))
         estimate = _sampled(method, _coupled(task, partial, of_starts))
     if config.against_exact and method != "exact":
         estimate = compared_with_exact(estimate, exact_log_z(machine) + constant)
@@ -230,6 +238,13 @@ def _with_starts(task: LogZTask, starts: Any) -> tuple[LogZTask, dict[str, Any]]
         raise DataError(f"starts: {error}") from error
 
 
+def _for_all_units(
+    machine: Machine, final_states: Callable[[NDArray[np.uint8]], None], seed: int
+) -> Callable[[NDArray[np.uint8]], None]:
+    """Return a function of the kept units that calls `final_states` with all units, the others being drawn."""
+    return lambda v: final_states(all_units(machine, v, numpy_generator(seed, "log_z", 10)))
+
+
 def _coupled(task: LogZTask, partial: Path | None, of_starts: dict[str, Any]) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
@@ -260,7 +275,7 @@ def _repeated(task: LogZTask) -> Estimate:
     n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
     done = _load(store)
     todo = [i for i in range(n_repeats) if i not in done]
-    shared = dataclasses.replace(task, threads=1, progress=None, store=None)
+    shared = dataclasses.replace(task, threads=1, progress=None, store=None, final_states=None)
     for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:

@@ -98,6 +98,8 @@ class LogZTask:
         States of the units that are kept, from which some replicates start.
     trajectory : Trajectory, optional
         The machine's training, with `config.path` "trajectory".
+    final_states : callable, optional
+        Called with the kept units at the target, uint8 (n_replicates, n_kept), that the reported run ended in.
     """
 
     machine: Machine
@@ -111,6 +113,7 @@ class LogZTask:
     clock: Clock = field(default_factory=Clock)
     starts: NDArray[np.uint8] | None = None
     trajectory: Trajectory | None = None
+    final_states: Callable[[NDArray[np.uint8]], None] | None = None
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
         """Return a callback of (done, in all) for a phase that has no estimate yet."""
@@ -220,6 +223,8 @@ def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estim
 def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     """Return the estimate of a run that is at its end, with all that is looked into afterwards."""
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
+    if task.final_states:
+        task.final_states(run.replicas.v[:, -1].copy())
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
     if task.trajectory:
@@ -249,6 +254,7 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     clock = Clock(config.time_limit or math.inf, task.clock.now)
     n_comparisons = max(2, task.n_comparisons)
     own = replace(task, config=config, progress=tell, store=None, n_comparisons=n_comparisons, clock=clock)
+    own = replace(own, final_states=None)
     other = estimate_by_tempering(own)
     checks = referee_checks(
         estimate.log_z, estimate.std_err, other.log_z, other.std_err, other.checks, config.n_replicates

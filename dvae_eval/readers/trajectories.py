@@ -17,10 +17,11 @@ from dvae_core.training.run_directory import TRAJECTORY
 from ..machine import BipartiteMachine
 from ..trajectory import Trajectory
 from . import hdf5
+from .clamping import with_clamped
 from .options import ReadConfig, Reading
 from .registry import named_errors, read_machine
 
-__all__ = ["read_priors", "read_trajectory"]
+__all__ = ["read_priors", "read_trajectory", "read_updates"]
 
 ARRAYS = ("steps", "steps_per_epoch", "W", "b_left", "b_right")
 
@@ -67,10 +68,29 @@ def _of_files(paths: Sequence[Path], config: ReadConfig) -> tuple[Reading, Traje
 
 def _of_archive(path: Path, config: ReadConfig) -> Trajectory:
     """Return all updates of an archive up to the one that was read."""
-    with named_errors(path), reading(path, "HDF5"), np.errstate(all="ignore"):
-        found = hdf5.read_updates(path, config)
+    found = read_updates(path, config)
     steps = [int(one.description["update"]) for one in found]
     return Trajectory.of([one.machine for one in found], steps, [one.constant for one in found])
+
+
+def read_updates(path: str | os.PathLike[str], config: ReadConfig | None = None) -> list[Reading]:
+    """Return the machines of an archive at all its updates or epochs, up to the one asked for, in their order.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As `read_machine`, and if the file is no archive of updates.
+    """
+    path, config = Path(path), config or ReadConfig()
+    last = read_machine(path, config)
+    if "update" not in last.description:
+        raise ConfigError(f"--all-updates: {path} is no archive of updates; leave it out")
+    with named_errors(path), reading(path, "HDF5"), np.errstate(all="ignore"):
+        found = hdf5.read_updates(path, config)
+        found = [with_clamped(one, Path(config.clamp)) for one in found] if config.clamp else found
+    for one in found:
+        one.description.update(file=str(path), sha256=last.description["sha256"], constant=one.constant)
+    return found
 
 
 def _of_run(path: Path, last: Reading) -> Trajectory:

@@ -79,10 +79,9 @@ def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> N
     """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), coldest rungs first."""
     rng = numpy_generator(seed, "log_z", 1)
     which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
-    states: NDArray[np.uint8] = (rng.random((*which.shape, means.shape[1])) < means[which % len(means)]).astype(
-        np.uint8
-    )
-    return states
+    own = means[which % len(means)]
+    drawn: NDArray[np.uint8] = (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
+    return drawn
 
 
 def find_basins(

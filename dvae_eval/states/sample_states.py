@@ -19,11 +19,10 @@ from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 from dvae_core.versions import package_versions
 
-from ..couplings import used
 from ..exact.draws import best_exactly, draw_bytes, draw_exactly
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_plan
 from ..log_z.methods import LogZTask, ProgressCallback, search_seconds, time_limit
-from ..machine import BipartiteMachine, Machine
+from ..machine import Machine
 from ..objects import machine_from_object, units_of_object
 from ..readers import Reading
 from ..results import Check
@@ -31,6 +30,7 @@ from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.resume import ResumeFile
+from ..starts import all_units, kept_units
 from .config import StatesConfig
 from .sampled import BestState, SampledStates
 from .tempered import draw_by_tempering, log_weights, settled
@@ -255,18 +255,11 @@ def _tempered(task: _Task) -> _Found:
         clock=Clock(time_limit(log_z_config)),
     )
     found = draw_by_tempering(log_z_task, config.n, clock)
-    numbers, is_coupled = _numbers(machine)
-    reduced = coupled.reduced()
-    units = coupled.reduced_units() if coupled is machine else numbers[is_coupled][coupled.reduced_units()]
-    rng = numpy_generator(config.seed, "samples", 2)
-    x = np.empty((config.n, machine.n_units), np.uint8)
-    x[:, units] = np.concatenate((found.v, _bernoulli(found.v @ reduced.W + reduced.c, rng)), 1)
-    biases = _biases(machine)[~is_coupled]
-    x[:, numbers[~is_coupled]] = _bernoulli(np.broadcast_to(biases, (len(x), len(biases))), rng)
+    x = all_units(machine, found.v, numpy_generator(config.seed, "samples", 2))
     best = None
     if config.best:
         best = x[0].copy()
-        best[units[: len(reduced.b)]] = found.best
+        best[kept_units(machine)] = found.best
         best = _best_of(machine, best)
     estimate = found.estimate
     checks, diagnostics = [*estimate.checks, *found.checks], {**estimate.diagnostics, "states": found.diagnostics}
@@ -288,24 +281,3 @@ def _store(task: _Task) -> ResumeFile | None:
         task.partial,
         settings | {k: v for k, v in dataclasses.asdict(task.config).items() if k not in without},
     )
-
-
-def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the number of each unit in what the machine was made of, and which have a coupling, as stored."""
-    if isinstance(machine, BipartiteMachine):
-        numbers = np.arange(machine.n_units) if machine.order is None else machine.order
-        return numbers, np.concatenate(used(machine.W))
-    return np.arange(machine.n_units), np.logical_or(*used(machine.J))
-
-
-def _biases(machine: Machine) -> Float:
-    """Return the biases of all units, as stored."""
-    if isinstance(machine, BipartiteMachine):
-        return np.concatenate((machine.b_left, machine.b_right))
-    return machine.b
-
-
-def _bernoulli(fields: Float, rng: np.random.Generator) -> Bits:
-    """Return one draw of each unit, on with probability σ(field)."""
-    p = 1 / (1 + np.exp(-np.clip(fields, -700, 700)))
-    return np.asarray(rng.random(fields.shape) < p, np.uint8)

@@ -13,7 +13,7 @@ FIGURES = {
     "smoothing": "the smoothing transformations, from no file (Figures 2a, 7, 8)",
     "sweeps": "log-likelihood against Gibbs sweeps per minibatch (Figure 6a)",
     "training": "the course of training, of one run or of several",
-    "trajectory": "log Z of the priors along a training, from a result of --path trajectory",
+    "trajectory": "log Z and likelihood along a training, from --path trajectory or a .jsonl",
     "widths": "log-likelihood against the networks' widths (Figure 9)",
 }
 # Names of earlier versions, which still work.

@@ -12,11 +12,12 @@ from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
-from dvae_core.text import decimals, fixed, plain, signed
+from dvae_core.text import decimals, error_text, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, Reading, read_machine, read_trajectory
 
 from ..options import (
+    WIDE,
     ModelFile,
     common_options,
     compute_options,
@@ -28,6 +29,7 @@ from ..options import (
 from ..runner import CleanInterrupt
 
 if TYPE_CHECKING:
+    from dvae_eval.readers.data import Rows
     from dvae_eval.results import LogZResult
     from dvae_eval.trajectory import Trajectory
 
@@ -49,6 +51,12 @@ __all__ = ["command"]
     help="States that some replicates start from, 0/1 or -1/+1, of all units or one side, or images; none for "
     "none. [default: codes of training images of a run's model.pt]",
 )
+@click.option(
+    "--data",
+    metavar="FILE|NAME",
+    help="Also the mean log-likelihood of these data under an RBM over pixels: images, or states of one side.",
+)
+@click.option("--all-updates", is_flag=True, help="Measure an archive of updates at each of them, up to --update.")
 @output_options("logz.json beside a run's model.pt")
 @compute_options("CPU threads, or processes with --repeats; they change no digit. [default: all cores]")
 @scheduler_option("--repeats")
@@ -57,6 +65,8 @@ def command(
     models: tuple[Path, ...],
     preset: str | None,
     starts: str | None,
+    data: str | None,
+    all_updates: bool,
     as_json: bool,
     output: Path | None,
     force: bool,
@@ -77,25 +87,33 @@ def command(
       dvae-eval logz runs/digits/model.pt --method pt-bar --preset paper --repeats 16
       dvae-eval logz runs/mnist/model.pt --repeats 100 --scheduler tcp://head:8786
       dvae-eval logz epoch1.npz epoch2.npz epoch3.npz --method pt-bar --path trajectory
+      dvae-eval logz epoch*.npz --data mnist-static -o all.jsonl
 
     MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
     package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
     log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
 
+    Of several files, or with --all-updates of an archive, each machine is measured: a table, with --json a line
+    each. Where they are of one training, one starts from states of the one before (--starts none: not so). A
+    file that cannot be read is reported, and the others are measured.
+
     With --path trajectory, the path to MODEL may lead along its training: a run has kept its priors on the way,
     an archive of the rbms package has its updates, and of several files the last one is measured, the others
     being earlier states, oldest first.
 
-    An estimate that is written to a file can be stopped at any time; the same command goes on with it.
+    Work that is written to a file can be stopped at any time; the same command goes on with it.
     """
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
         raise ConfigError("--scheduler: a single estimate is made here; give --repeats as well")
+    if all_updates and config.path == "trajectory":
+        raise ConfigError("--all-updates: --path trajectory reads all updates by itself; leave out either")
     from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
     from ..inputs import (
+        check_data,
         command_line,
         default_output,
         estimate_with_progress,
@@ -103,15 +121,25 @@ def command(
         say_left_aside,
         settle,
         unfinished,
+        with_data,
     )
     from ..outputs import find_output
     from ..starts import find_starts
 
+    how, rows = ReadConfig(**given(ReadConfig, settings)), _rows(data)
+    if config.path != "trajectory" and (len(models) > 1 or all_updates):
+        from ..many import Measurement, measure_all
+
+        prepare_device(device, threads, WIDE)
+        what = Measurement(config, how, starts, rows, as_json, device, threads, quiet)
+        with cluster(scheduler):
+            return measure_all(models, all_updates, what, output, force)
     name = "logz-clamped.json" if settings["clamp"] else "logz.json"
     place = find_output(output, force, default_output(models[-1], name, as_json))
     place.hold()
-    found, trajectory = _read(models, ReadConfig(**given(ReadConfig, settings)), config.path)
+    found, trajectory = _read(models, how, config.path)
     say_left_aside(found.description, quiet)
+    check_data(rows, found)
     states = find_starts(starts, models[-1], found, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, (config, _key(states)) if states else config)
@@ -132,7 +160,7 @@ def command(
     except KeyboardInterrupt:
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
         raise CleanInterrupt(f"interrupted; {again}") from None
-    result = dataclasses.replace(result, command=command_line())
+    result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
     saved = (lambda: remove_file(partial)) if partial else (lambda: None)
     place = settle(place, result, quiet)
     return finish(result, place, as_json, quiet, lambda: _details(result), saved)
@@ -147,11 +175,14 @@ def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading
     """Return the machine that is measured, and its training if the path is to go along that."""
     if path == "trajectory":
         return read_trajectory(models, how)
-    if len(models) > 1:
-        raise ConfigError(
-            f"MODEL: {len(models)} files are measured together with --path trajectory only; give one, or that"
-        )
     return read_machine(models[0], how), None
+
+
+def _rows(data: str | None) -> Rows | None:
+    """Return the data whose log-likelihood is asked for."""
+    from dvae_eval.readers.data import read_rows
+
+    return None if data is None else read_rows(data)
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
@@ -182,6 +213,13 @@ def _details(result: LogZResult) -> list[str]:
             f"lowest exchange rate {min(found['exchange_rates']):.2f}; "
             f"{sum(c['passed'] for c in found['checks'])} of {len(found['checks'])} checks passed"
         )
+    for name, mean in found.get("log_likelihood", {}).get("splits", {}).items():
+        digits = decimals(mean["std_err_images"])
+        what = "rows" if name == "all" else f"{name} images"
+        lines.append(
+            f"log-likelihood of {mean['n_images']} {what}: {plain(fixed(mean['mean'], digits))} "
+            f"± {error_text(mean['std_err_images'])} nats an image"
+        )
     if starts := result.settings.get("starts"):
         lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
     if "uniform_run" in found:
@@ -208,5 +246,5 @@ def _details(result: LogZResult) -> list[str]:
 
 def _source(starts: dict[str, Any]) -> str:
     """Say where states to start from came from."""
-    place = starts.get("file") or starts.get("data") or starts.get("codes_of", "")
+    place = starts.get("file") or starts.get("data") or starts.get("codes_of") or starts.get("states_of", "")
     return f"codes of {place}" if "codes_of" in starts else str(place)

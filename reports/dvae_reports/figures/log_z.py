@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ __all__ = [
     "exact_log_z",
     "plot_energies",
     "plot_flow",
+    "plot_likelihood_curve",
+    "plot_log_z_curve",
     "plot_overlap",
     "plot_repeats",
     "plot_running",
@@ -25,6 +27,8 @@ __all__ = [
     "plot_trajectory",
 ]
 
+# Lines of splits: mark and stroke, and colour.
+LINES = (("o-", "blue"), ("s--", "orange"), ("^:", "ink"))
 # What the paper's schedule aims at, and a result that does not say otherwise.
 EXCHANGE_RATE = 0.5
 # Matrices up to this size have their numbers written into them.
@@ -67,12 +71,46 @@ def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 @styled
 def plot_trajectory(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot log Z of the machines along a training against their steps, with 95% bars (1.96 standard errors)."""
-    ax = axes(ax)
-    found = result.diagnostics.get("trajectory", {})
-    steps, log_z, std_err = (column(found, name) for name in ("steps", "log_z", "std_err"))
-    ax.errorbar(steps, log_z, 1.96 * std_err, fmt="o-", markersize=3, color=PALETTE["blue"], label="estimate")
+    ax = plot_log_z_curve(result.diagnostics.get("trajectory", {}), ax=ax)
     _exact_line(ax.axhline, result)
+    return ax
+
+
+@styled
+def plot_log_z_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
+    """Plot log Z against training steps, with 95% bars, and a cross where it is not to be trusted.
+
+    `curve` has `steps`, `log_z` and `std_err`, lists of one length, and perhaps `trustworthy`.
+    """
+    ax = axes(ax)
+    steps, log_z, std_err = (column(curve, name) for name in ("steps", "log_z", "std_err"))
+    ax.errorbar(steps, log_z, 1.96 * std_err, fmt="o-", markersize=3, color=PALETTE["blue"], label="estimate")
+    doubtful = ~np.array(curve.get("trustworthy", [True] * len(steps)), bool)
+    if doubtful.any():
+        look: dict[str, Any] = {"color": PALETTE["orange"], "zorder": 3, "label": "may be wrong"}
+        ax.plot(steps[doubtful], log_z[doubtful], "x", markersize=7, **look)
+        legend_above(ax, 2)
     ax.set(xlabel="training step", ylabel="log Z (nats)")
+    count_axis(ax.xaxis)
+    return ax
+
+
+@styled
+def plot_likelihood_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
+    """Plot the mean log-likelihood of data against training steps, a line for every split.
+
+    Its 95% bars are of log Z and of the choice of images, which all steps share.  `curve` has `steps`, `std_err`
+    of log Z, and `log_likelihood`, of every split the lists `mean` and `std_err_images`.
+    """
+    ax = axes(ax)
+    steps, of_log_z = column(curve, "steps"), column(curve, "std_err")
+    for (name, found), style in zip(curve["log_likelihood"].items(), LINES, strict=False):
+        mean, of_images = column(found, "mean"), column(found, "std_err_images")
+        bars = 1.96 * np.hypot(of_images, of_log_z)
+        label = "data" if name == "all" else name
+        ax.errorbar(steps, mean, bars, fmt=style[0], markersize=3.5, color=PALETTE[style[1]], label=label)
+    legend_above(ax, len(LINES))
+    ax.set(xlabel="training step", ylabel="log p(x) (nats an image)")
     count_axis(ax.xaxis)
     return ax
 

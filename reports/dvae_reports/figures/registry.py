@@ -25,11 +25,12 @@ from dvae_eval.samples.grid import SampleGrid
 from .. import figures
 from ..names import WIDTHS
 from ..results.loaded import IGNORED_SETTINGS, LoadedResult, group_runs, load_results, named
+from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from .diagnostics import panels_of
-from .log_z import exact_log_z
+from .log_z import exact_log_z, plot_likelihood_curve, plot_log_z_curve
 from .observables import OBSERVABLES, plot_observable
 from .panels import DPI, DrawPanel, panel_figure
 from .samples import samples_image
@@ -173,11 +174,19 @@ def _schedule(paths: Paths, width: float) -> Figure:
 
 
 def _trajectory(paths: Paths, width: float) -> Figure:
-    """Draw log Z along the training of every result that has it."""
-    results = [(name, result) for name, result in _log_z_results(paths) if "trajectory" in result.diagnostics]
-    if not results:
+    """Draw log Z along the training of every result that has it and of every file of lines, and likelihoods."""
+    lines = [path for path in paths if path.suffix == ".jsonl"]
+    names = distinct_names([[path.resolve().with_suffix("")] for path in lines])
+    curves = [(name, curve_of(read_log_zs(path))) for name, path in zip(names, lines, strict=True)]
+    panels: Panels = [(name, _in(plot_log_z_curve, curve)) for name, curve in curves]
+    for name, result in _log_z_results([path for path in paths if path not in lines]):
+        if curve := result.diagnostics.get("trajectory"):
+            curves.append((name, curve))
+            panels.append((name, _in(figures.plot_trajectory, result)))
+    if not panels:
         raise ResultError(f"{paths[0]}: no result along a training; make one with logz --path trajectory")
-    return _panels([(name, _in(figures.plot_trajectory, result)) for name, result in results], width)
+    panels += [(name, _in(plot_likelihood_curve, curve)) for name, curve in curves if curve.get("log_likelihood")]
+    return _panels(panels, width)
 
 
 def _diagnostics(paths: Paths, width: float) -> Figure:
@@ -309,6 +318,6 @@ FIGURES = {
     "smoothing": FigureKind("", _smoothing),
     "sweeps": FigureKind("runs", _sweep("sweeps")),
     "training": FigureKind("runs or metrics.jsonl", _training),
-    "trajectory": FigureKind("logz results or runs", _trajectory),
+    "trajectory": FigureKind("logz results, files of their lines or runs", _trajectory),
     "widths": FigureKind("runs", _widths),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dvae_core.text import count
+from dvae_core.text import count, decimals, fixed
 from dvae_eval.results import LogZResult
 from dvae_eval.verdict import WORDS
 
@@ -29,13 +29,13 @@ from .rows import (
     why_of,
 )
 
-__all__ = ["results_tables"]
+__all__ = ["log_z_table", "results_tables"]
 
 
 def results_tables(measured: Sequence[LoadedResult], groups: Sequence[Group]) -> list[Table]:
     """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any."""
     estimates = [(name, one.result) for name, one in named(measured) if isinstance(one.result, LogZResult)]
-    return [*([_likelihoods(groups)] if groups else []), *([_log_zs(estimates)] if estimates else [])]
+    return [*([_likelihoods(groups)] if groups else []), *([log_z_table(estimates)] if estimates else [])]
 
 
 def _likelihoods(groups: Sequence[Group]) -> Table:
@@ -61,12 +61,13 @@ def _row(group: Group) -> Row:
     return Row(cells, group.elbo, group.log_likelihood) if group.trustworthy else Row(cells, None, None)
 
 
-def _log_zs(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
+def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
     """Return a table of estimates of log Z, each with its run's name."""
     columns = [
         Column("model", "model", is_number=False),
         Column("log Z", "log_z"),
         Column("±", "std_err"),
+        Column("LL", "log_likelihood"),
         Column("exact", "exact"),
         Column("method", "method", is_number=False),
         Column("replicates", "n_repeats"),
@@ -78,7 +79,28 @@ def _log_zs(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
         if (sign := verdict_mark(result.verdict))
     ]
     rows = [_log_z_row(name, result) for name, result in estimates]
-    return Table("log Z", columns, [Section("", rows)], ["log Z of the prior, nats; ±: standard error.", *notes])
+    return Table("log Z", columns, [Section("", rows)], [_legend(estimates), *notes])
+
+
+def _legend(estimates: Sequence[tuple[str, LogZResult]]) -> str:
+    """Return what the columns are."""
+    splits = {name for _, result in estimates if (name := _shown_split(result))}
+    which = " or ".join(f"{name} images" if name != "all" else "data" for name in sorted(splits))
+    of_data = f"; LL: mean log-likelihood of the {which}, nats" if splits else ""
+    return f"log Z of the prior, nats; ±: standard error{of_data}."
+
+
+def _shown_split(result: LogZResult) -> str:
+    """Return the split of the data whose log-likelihood a table shows, the last one; empty if there is none."""
+    return next(reversed(result.diagnostics.get("log_likelihood", {}).get("splits", {})), "")
+
+
+def _likelihood_cell(result: LogZResult) -> Cell:
+    """Return the mean log-likelihood of data, if it was measured."""
+    if not (split := _shown_split(result)):
+        return Cell()
+    found = result.diagnostics["log_likelihood"]["splits"][split]
+    return Cell(fixed(found["mean"], decimals(found["std_err_images"], found["std_err_log_z"])), found["mean"])
 
 
 def _log_z_row(name: str, result: LogZResult) -> list[Cell]:
@@ -88,6 +110,7 @@ def _log_z_row(name: str, result: LogZResult) -> list[Cell]:
         Cell(name, mark=verdict_mark(result.verdict)),
         log_z_cell(result.log_z, result.std_err),
         error_cell(result.std_err),
+        _likelihood_cell(result),
         Cell() if exact is None else log_z_cell(exact, result.std_err),
         Cell(result.method),
         Cell(count(n), n) if n else Cell(),
