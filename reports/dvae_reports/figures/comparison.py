@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -11,6 +13,8 @@ from dvae_eval.results import ComparisonResult
 from .style import PALETTE, axes, column, legend_above, styled
 
 __all__ = ["plot_betas", "plot_means", "plot_shares_of_energies"]
+
+BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
 
 
 @styled
@@ -57,21 +61,18 @@ def plot_means(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
 def plot_betas(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
     """Plot both estimates of β with their 95 % intervals, those of every class of reads below."""
     ax = axes(ax)
-    rows = [("all", result.beta_energy, result.beta_energy_ci95, result.beta_pl, result.beta_pl_ci95)]
-    for found in result.classes:
-        own = [found[name] for name in ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")]
-        rows.append((f"class {found['class']}", *own))
+    rows: list[dict[str, Any]] = [{name: getattr(result, name) for name in BETAS}, *result.classes]
+    names = ["all", *(f"class {found['class']}" for found in result.classes)]
     looks = (("energy", "o", "blue", 0.12), ("pseudo-likelihood", "s", "orange", -0.12))
-    for k, (label, marker, colour, shift) in enumerate(looks):
-        values = np.array([np.nan if row[1 + 2 * k] is None else row[1 + 2 * k] for row in rows], float)
-        ends = np.array([[np.nan if x is None else x for x in row[2 + 2 * k]] for row in rows], float)
+    for (label, marker, colour, shift), name in zip(looks, ("beta_energy", "beta_pl"), strict=True):
+        found = {"x": [row[name] for row in rows], "ends": [row[f"{name}_ci95"] for row in rows]}
+        values, ends = column(found, "x"), column(found, "ends")
         known = np.isfinite(values) & np.isfinite(ends).all(1)
-        y = -np.arange(len(rows), dtype=float) + shift
-        bars = np.abs(ends[known].T - values[known])
-        x, own = values[known], PALETTE[colour]
-        ax.errorbar(x, y[known], xerr=bars, fmt=marker, color=own, markersize=3, label=label)
+        x, y = values[known], shift - np.arange(len(rows))[known]
+        bars, own = np.abs(ends[known].T - x), PALETTE[colour]
+        ax.errorbar(x, y, xerr=bars, fmt=marker, color=own, markersize=3, label=label)
     ax.axvline(1, color="0.6", linewidth=0.8)
-    ax.set_yticks(-np.arange(len(rows)), [row[0] for row in rows])
+    ax.set_yticks(-np.arange(len(rows)), names)
     ax.set_ylim(0.5 - len(rows), 0.5)
     ax.set(xlabel="effective β, 95 %")
     legend_above(ax, 1)
