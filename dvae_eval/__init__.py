@@ -13,6 +13,7 @@ from dvae_core.lazy import lazy_names
 __all__ = [
     "BipartiteMachine",
     "Check",
+    "CompareConfig",
     "GeneralMachine",
     "LikelihoodConfig",
     "LogZConfig",
@@ -20,6 +21,7 @@ __all__ = [
     "ReadConfig",
     "StatesConfig",
     "cluster",
+    "compare_samples",
     "estimate_log_likelihood",
     "estimate_log_z",
     "estimate_observables",
@@ -30,11 +32,14 @@ __all__ = [
     "machine_from_spins",
     "machine_of",
     "read_machine",
+    "read_samples",
     "read_trajectory",
     "sample_states",
 ]
 
 if TYPE_CHECKING:
+    from .comparison.compare_samples import compare_samples
+    from .comparison.config import CompareConfig
     from .config import LikelihoodConfig, LogZConfig, ObservablesConfig
     from .likelihood.estimate_log_likelihood import estimate_log_likelihood
     from .log_z.estimate_log_z import estimate_log_z
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
     from .objects import machine_from_bqm, machine_from_networkx, machine_from_spins
     from .observables.estimate_observables import estimate_observables
     from .readers import ReadConfig, read_machine, read_trajectory
+    from .readers.samples import read_samples
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
     from .states.config import StatesConfig
@@ -53,6 +59,7 @@ else:  # hidden from type checkers, to which any name would then be one
         {
             "BipartiteMachine": "machine:BipartiteMachine",
             "Check": "results:Check",
+            "CompareConfig": "comparison.config:CompareConfig",
             "GeneralMachine": "machine:GeneralMachine",
             "LikelihoodConfig": "config:LikelihoodConfig",
             "LogZConfig": "config:LogZConfig",
@@ -60,6 +67,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "ReadConfig": "readers:ReadConfig",
             "StatesConfig": "states.config:StatesConfig",
             "cluster": "runtime.dask_cluster:cluster",
+            "compare_samples": "comparison.compare_samples:compare_samples",
             "estimate_log_likelihood": "likelihood.estimate_log_likelihood:estimate_log_likelihood",
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
             "estimate_observables": "observables.estimate_observables:estimate_observables",
@@ -70,6 +78,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "machine_from_spins": "objects:machine_from_spins",
             "machine_of": "trained:machine_of",
             "read_machine": "readers:read_machine",
+            "read_samples": "readers.samples:read_samples",
             "read_trajectory": "readers:read_trajectory",
             "sample_states": "states.sample_states:sample_states",
         },

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check",
+    "ComparisonResult",
     "GradientResult",
     "LikelihoodResult",
     "LogZResult",
@@ -529,11 +530,102 @@ class GradientResult(Result):
         return f"variance of the bound's gradient: {first} {least:.3g}; {ratios}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonResult(Result):
+    """Samples that were made elsewhere, against a Boltzmann machine p_β(x) ∝ exp(-β E(x)), in its own convention.
+
+    The result is trustworthy if the samples can be told from no p_β of the machine, and its own numbers are sound.
+
+    Attributes
+    ----------
+    n_reads : float
+        Effective number of reads: (Σ w)^2 / Σ w^2, where a read that occurred w times counts as w of weight 1.
+    n_distinct : int
+        Distinct states among them.
+    is_boltzmann : bool
+        Whether nothing speaks against a Boltzmann law of this machine at the effective β.
+    effective_beta : float
+        The β whose law is nearest, in KL: `beta_energy`.
+    beta_energy, beta_energy_std_err : float
+        The β at which the machine has the samples' mean energy: the maximum of the likelihood.  Not finite (null
+        in the file) where no β of the machine has it.
+    beta_pl, beta_pl_std_err : float
+        The maximum of the pseudo-likelihood.
+    beta_energy_ci95, beta_pl_ci95 : list of 2 floats
+        95 % intervals.
+    energy, energy_std_err : float
+        Mean of E over the samples, nats.
+    entropy : list of 2 floats
+        Bounds of the entropy of the samples' law, nats, with their 95 % errors.
+    at_one, at_beta : dict
+        At β = 1 and at the effective β (None where there is no positive one): `beta`; `log_z` and `energy` of the
+        machine with `..._std_err`; `energy_z`, how far the samples' mean energy is above it, in standard errors;
+        `kl`, bounds of KL(samples || p_β), nats, with their 95 % errors; and `deviations`, of units and coupled
+        pairs, the least likely first: `units` by number, `names`, mean in `samples` and `machine` (of x_i or
+        x_i x_j), `z`, `p_holm`, corrected for the number of tests.
+    basins : list of dict
+        Share of each basin in `samples` and `machine`, with `..._std_err`, at the effective β.
+    classes : list of dict
+        For every class of reads `class`, `n_reads`, `share`, `energy` and both β with their errors.
+    method : str
+        How the machine's numbers were had: `exact` or `pt`.
+    """
+
+    kind: ClassVar[str] = "comparison"
+
+    n_reads: float
+    n_distinct: int
+    is_boltzmann: bool
+    effective_beta: float
+    beta_energy: float
+    beta_energy_std_err: float
+    beta_energy_ci95: list[Any]
+    beta_pl: float
+    beta_pl_std_err: float
+    beta_pl_ci95: list[Any]
+    energy: float
+    energy_std_err: float
+    entropy: list[Any]
+    at_one: dict[str, Any]
+    at_beta: dict[str, Any] | None
+    basins: list[dict[str, Any]]
+    classes: list[dict[str, Any]]
+    method: str
+
+    @property
+    def claim(self) -> str:
+        """The verdict, and whether the samples are of a Boltzmann law."""
+        if not self.is_boltzmann:
+            return "no Boltzmann law of this machine at any β"
+        law = f"as far as {self.n_reads:.5g} reads show, a Boltzmann law of this machine"
+        level = "checked" if self.verdict == "loose" else self.verdict
+        return plain(f"{WORDS[level]}; {law} at β = {estimate(self.effective_beta, self.beta_energy_std_err)}")
+
+    def _measured(self) -> tuple[Any, ...]:
+        """Return which samples are compared with which machine."""
+        samples = self.settings.get("samples", {})
+        return (*Result._measured(self), samples.get("sha256"), self.n_reads)
+
+    def __str__(self) -> str:
+        """Say both β and KL in one line."""
+        betas = ", ".join(
+            f"{estimate(value, error)} by {how}"
+            for value, error, how in (
+                (self.beta_energy, self.beta_energy_std_err, "energy"),
+                (self.beta_pl, self.beta_pl_std_err, "pseudo-likelihood"),
+            )
+        )
+        at = self.at_beta or self.at_one
+        low, high = (fixed(bound, 3) for bound in at["kl"])
+        return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
+
+
 KINDS: dict[str, type[Result]] = {
     "logz": LogZResult,
     "ll": LikelihoodResult,
     "gradients": GradientResult,
     "observables": ObservablesResult,
+    "comparison": ComparisonResult,
 }
 
 

@@ -16,6 +16,7 @@ from dvae_cli.main import main as dvae_eval
 from dvae_cli.options import THREADS_BY_WIDTH, WIDE
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
+from dvae_eval.comparison.config import CompareConfig
 from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig, ObservablesConfig
 from dvae_eval.log_z import methods
 
@@ -286,13 +287,14 @@ def test_every_help_opens_with_an_example(command, capsys):
 
 def test_options_are_the_settings_with_their_defaults():
     """One source: every field has an option of its name, and a result's defaults are those of the dataclass."""
-    from dvae_cli.commands import gradients, likelihood, log_z, observables
+    from dvae_cli.commands import compare_samples, gradients, likelihood, log_z, observables
 
     commands = (
         (log_z.command, LogZConfig),
         (likelihood.command, LikelihoodConfig),
         (gradients.command, GradientConfig),
         (observables.command, ObservablesConfig),
+        (compare_samples.command, CompareConfig),
     )
     for command, cls in commands:
         options = {param.name: param for param in command.params}

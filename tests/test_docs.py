@@ -31,6 +31,7 @@ PROGRAMS = ("dvae-train", "dvae-eval")
 TINY = {
     "dvae-train": "--epochs 1 --chains 10 --sweeps 1 --encoder-hidden 8 --continuous 2 --left 4 --right 4 -q",
     "logz": "--sweeps 200 -q",
+    "compare-samples": "-q",
     "observables": "--sweeps 200 -q",
     "ll": "--samples 10 --limit 20 -q",
     "gradients": "--samples 100 --reference 100 --pilot 50 --limit 2 -q",

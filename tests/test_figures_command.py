@@ -10,7 +10,7 @@ import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ResultError
-from dvae_eval import estimate_observables
+from dvae_eval import compare_samples, estimate_observables, sample_states
 from dvae_eval.results import load_result
 from dvae_reports import names
 from dvae_reports.figures import sweeps, training
@@ -79,7 +79,19 @@ def observables_of(folder):
     return paths
 
 
+def comparison_of(folder):
+    """Return a comparison of samples, with classes of reads, made when it is first asked for."""
+    path = folder / "comparison.json"
+    if not path.exists():
+        rbm = (np.eye(4), np.zeros(4), np.zeros(4))
+        reads = sample_states(rbm, 200).states
+        compare_samples(rbm, reads, classes=np.arange(200) % 2).save(path)
+    return [path]
+
+
 def paths_of(name, folder):
+    if name == "comparison":
+        return comparison_of(folder)
     if name == "observables":
         return observables_of(folder)
     if name == "smoothing":

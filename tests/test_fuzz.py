@@ -54,6 +54,7 @@ from dvae_eval.readers.clamping import read_clamps
 from dvae_eval.readers.data import read_rows
 from dvae_eval.readers.graph_file import read_edges
 from dvae_eval.readers.inspection import inspect_file
+from dvae_eval.readers.samples import read_samples
 from dvae_eval.readers.starts import read_starts
 from dvae_eval.readers.trajectories import read_priors
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result, load_result_lines
@@ -68,6 +69,13 @@ FORMATS = Path(__file__).parent / "data" / "formats"
 CASES = FORMATS.parent / "cases"
 ROOM = 1 << 30  # bytes that reading a file of some kilobytes may take, at the very most
 SECONDS = 10  # of CPU time that an input may take
+# Three reads of three spins as dimod 0.12.23 serialises them, packed.
+SAMPLE_SET = b"""{"type": "SampleSet", "version": {"sampleset_schema": "3.2.0"}, "num_variables": 3, "num_rows": 3,
+"sample_data": {"type": "array", "data": [[5], [4], [7]], "data_type": "uint32", "shape": [3, 1],
+"use_bytes": false},
+"sample_type": "int8", "sample_packed": true, "vectors": {"num_occurrences": {"type": "array", "data": [2, 1, 4],
+"data_type": "int64", "shape": [3], "use_bytes": false}}, "variable_labels": ["a", 2, ["c", 3]],
+"variable_type": "SPIN", "info": {}}"""
 PATIENCE = 600  # seconds after which the process is ended with a traceback of where it hangs
 
 TOKENS = [
@@ -288,6 +296,17 @@ def targets():
                 b"1,0,1\n0 1 1 # remark\n",
             ),
             lambda found: found.n_pixels,
+        ),
+        "reads": Target(
+            read_samples,
+            "x.npz",
+            (
+                saved(np.savez, states=images[:, 0], labels=["a", "b", "c"], occurrences=np.arange(12)),
+                saved(np.savez, v_samples=images[:, 0], h_samples=images[:, 1], beta=b),
+                saved(np.save, images[:, 0]),
+                b"a,b,num_occurrences\n1,0,3\n0,1,2\n",
+                SAMPLE_SET,
+            ),
         ),
         "idx": Target(lambda path: containers.read_idx(path, 3), "x-ubyte", (idx(images),)),
         "packed idx": Target(

@@ -23,7 +23,7 @@ from ..starts import MOST, Starts, binary_states, spread
 from .names import SIDES, plain
 from .text import read_text
 
-__all__ = ["few_images", "read_starts"]
+__all__ = ["BLANKS", "VALUES", "few_images", "read_starts", "states_of_sides"]
 
 # What a value is called, beside the side of its units: v_samples, hidden_states.
 SUFFIXES = ("", "samples", "states", "chains", "units")
@@ -84,6 +84,11 @@ def _of_archive(path: Path) -> NDArray[np.uint8]:
         return few_images(load_file(path), MOST)
     if len(names) == 1:
         return _states_or_images(path, read_npz(path, names)[names[0]])
+    return states_of_sides(path, names)
+
+
+def states_of_sides(path: Path, names: list[str]) -> NDArray[np.uint8]:
+    """Return the states of two arrays of an NPZ file, those on the left first; DataError if there are none."""
     left, right = (_of_side(side, names) for side in ("left", "right"))
     if len(left) != 1 or len(right) != 1:
         held = to_utf8(", ".join(names))[:60] or "no arrays"

@@ -25,7 +25,7 @@ from ..machine import Reduced
 from ..starts import spread
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
-__all__ = ["Basins", "drawn_in_turn", "find_basins", "with_basins_of"]
+__all__ = ["Basins", "drawn_in_turn", "find_basins", "nearest_basin", "with_basins_of"]
 
 Float = NDArray[np.float64]
 N_RANDOM = 64
@@ -42,6 +42,7 @@ SPARSE_PRODUCT, LOGISTIC = 16, 100
 # Couplings of which fewer are not zero are multiplied as a sparse matrix.
 SPARSE_FILL = 0.05
 ITERATIONS = 60
+FEW_ITERATIONS = 20  # which tell the basin of a state
 # Modes of which every unit is turned over, all together, and iterations after which most have turned back.
 N_TURNED, FIRST = 1024, 10
 # Candidates whose means all agree to this are one mode.
@@ -309,3 +310,17 @@ def _distinct(v: Float, order: NDArray[np.intp], most: int) -> list[int]:
         if len(kept) < most and (np.abs(v[kept] - v[i]).max(1) > SAME).all():
             kept.append(i)
     return kept
+
+
+def nearest_basin(reduced: Reduced, means: Float, states: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return the number of each state's mode: the nearest one to where mean-field iterations from there lead.
+
+    Parameters
+    ----------
+    reduced : Reduced
+    means : float64, shape (n_basins, n_kept)
+    states : uint8, shape (n, n_kept)
+    """
+    v = _settled(reduced, _couplings(reduced), states.astype(np.float64), FEW_ITERATIONS)
+    distance = (means**2).sum(1) - 2 * v @ means.T
+    return np.asarray(distance.argmin(1))

@@ -35,7 +35,7 @@ from .config import StatesConfig
 from .sampled import BestState, SampledStates
 from .tempered import draw_by_tempering, log_weights, settled
 
-__all__ = ["sample_states"]
+__all__ = ["as_reading", "sample_states"]
 
 Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")
@@ -105,7 +105,7 @@ def sample_states(
     """
     started = time.monotonic()
     config = _configured(config, {"n": n, **settings})
-    reading = model if isinstance(model, Reading) else _as_reading(model)
+    reading = model if isinstance(model, Reading) else as_reading(model)
     task = _Task(reading, config, device, threads or available_cores(), progress, partial)
     found = _exactly(task) or _tempered(task)
     machine, log_z = reading.machine, found.log_z + reading.constant
@@ -168,7 +168,7 @@ def _configured(config: StatesConfig | None, settings: dict[str, Any]) -> States
     return dataclasses.replace(config or StatesConfig(), **{k: v for k, v in settings.items() if v is not None})
 
 
-def _as_reading(model: Any) -> Reading:
+def as_reading(model: Any) -> Reading:
     """Return an object as the reading of a file that has its numbers."""
     machine, constant = machine_from_object(model)
     units, labels = units_of_object(model)

@@ -3,6 +3,7 @@
 __all__ = ["FIGURES", "FIGURE_FORMATS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
 
 FIGURES = {
+    "comparison": "samples against a machine: energies, means of units, and both inverse temperatures",
     "diagnostics": "what results show of their own quality",
     "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
     "observables": "energy, specific heat, entropy and log Z against inverse temperature",

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
-from dvae_eval.results import LogZResult, ObservablesResult
+from dvae_eval.results import ComparisonResult, LogZResult, ObservablesResult
 from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
@@ -29,6 +29,7 @@ from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from .comparison import plot_betas, plot_means, plot_shares_of_energies
 from .diagnostics import panels_of
 from .log_z import exact_log_z, plot_likelihood_curve, plot_log_z_curve
 from .observables import OBSERVABLES, plot_observable
@@ -166,6 +167,16 @@ def _observables(paths: Paths, width: float) -> Figure:
     results = _of_observables(paths)
     panels = [(name.replace("_", " "), _in(plot_observable, results, name)) for name in OBSERVABLES]
     return _panels(panels, width)
+
+
+def _comparison(paths: Paths, width: float) -> Figure:
+    """Draw energies, means of units and both β of one comparison of samples."""
+    (path,) = _one(paths, "comparison.json")
+    (found,) = load_results(path)
+    if not isinstance(found.result, ComparisonResult):
+        raise ResultError(f"{path}: holds no comparison; make one with dvae-eval compare-samples")
+    plots = {"energies": plot_shares_of_energies, "means": plot_means, "inverse temperature": plot_betas}
+    return _panels([(title, _in(plot, found.result)) for title, plot in plots.items()], width)
 
 
 def _schedule(paths: Paths, width: float) -> Figure:
@@ -308,6 +319,7 @@ class FigureKind:
 
 
 FIGURES = {
+    "comparison": FigureKind("a comparison.json", _comparison),
     "diagnostics": FigureKind("result files or runs", _diagnostics),
     "logz": FigureKind("logz results or runs", _log_z),
     "observables": FigureKind("observables results or runs", _observables),

@@ -1,0 +1,135 @@
+"""dvae-eval compare-samples: samples that were made elsewhere, judged against a Boltzmann machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dvae_core.errors import DataError
+from dvae_core.text import estimate, fixed, plain
+from dvae_eval.comparison.config import CompareConfig
+from dvae_eval.readers import ReadConfig, read_machine
+
+from ..options import ModelFile, Place, common_options, compute_options, config_options, given, output_options
+from ..runner import CleanInterrupt
+
+if TYPE_CHECKING:
+    from dvae_eval.results import ComparisonResult
+
+__all__ = ["command"]
+
+FEW = 3  # deviations, and basins, that are told to people
+
+
+@click.command("compare-samples")
+@click.argument("model", type=ModelFile())
+@click.argument("samples", type=Place("a file of samples", directory=False))
+@click.option(
+    "--classes",
+    type=Place("a file of integers", directory=False),
+    help="File with an integer for each read, such as its number of broken chains: β and energy of each class.",
+)
+@config_options(CompareConfig)
+@config_options(ReadConfig)
+@output_options("none: give --output or --json to keep the result")
+@compute_options("CPU threads; they change no digit. [default: all cores]")
+@common_options
+def command(
+    model: Path,
+    samples: Path,
+    classes: Path | None,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+    debug: bool,
+    **settings: Any,
+) -> int:
+    """Judge SAMPLES, made elsewhere, against MODEL: whether they are of its Boltzmann law, and at what β.
+
+    \b
+    Example:
+      dvae-eval compare-samples ising.bqm reads.json -o comparison.json
+      dvae-eval compare-samples rbm.npz states.npz --classes broken.txt
+      dvae-eval figure comparison comparison.json -o comparison.pdf
+
+    SAMPLES are independent reads of all units, 0 and 1 or -1 and +1: npz with states, or v_samples and h_samples,
+    and occurrences or weights; npy; CSV, with or without labels; JSON of dimod's SampleSet. MODEL is what
+    dvae-eval logz takes.
+
+    There are the effective β by energy and by pseudo-likelihood, bounds of KL(samples || machine), deviations of
+    energy, units and pairs, and weights of the machine's basins. Exit status 3 says that the samples are of no
+    Boltzmann law of this machine, or that the machine's own numbers may be wrong.
+    """
+    config = CompareConfig(**given(CompareConfig, settings))
+    from dvae_eval.comparison.compare_samples import compare_samples
+    from dvae_eval.readers.samples import read_classes, read_samples
+
+    from ..console import EstimateProgress
+    from ..devices import prepare_device
+    from ..inputs import command_line, finish, say_left_aside, settle
+    from ..outputs import find_output
+
+    place = find_output(output, force)
+    place.hold()
+    reading = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(reading.description, quiet)
+    found = read_samples(samples)
+    classes_of = None if classes is None else read_classes(classes, len(found.states))
+    prepare_device(device, threads, len(reading.machine.reduced().b))
+    try:
+        with EstimateProgress("log Z", quiet) as progress:
+            result = compare_samples(
+                reading,
+                found.states,
+                found.weights,
+                config,
+                labels=found.labels,
+                classes=classes_of,
+                source=found.source,
+                device=device,
+                threads=threads,
+                progress=progress,
+            )
+    except DataError as error:
+        raise error if str(samples) in str(error) else DataError(f"{samples}: {error}") from error
+    except KeyboardInterrupt:
+        raise CleanInterrupt("interrupted; nothing was kept") from None
+    result = dataclasses.replace(result, command=command_line())
+    place = settle(place, result, quiet)
+    return finish(result, place, as_json, quiet, lambda: _details(result))
+
+
+def _details(result: ComparisonResult) -> list[str]:
+    """Return lines for people: energies, KL, deviations, basins and classes."""
+    low, high = (fixed(bound, 3) for bound in result.entropy)
+    lines = [f"{result.n_reads:.5g} reads, {result.n_distinct} distinct; entropy {low} ... {high} nats"]
+    for at in filter(None, (result.at_one, result.at_beta)):
+        low, high = (fixed(bound, 3) for bound in at["kl"])
+        energies = [
+            estimate(*pair)
+            for pair in ((result.energy, result.energy_std_err), (at["energy"], at["energy_std_err"]))
+        ]
+        lines.append(
+            f"β = {fixed(at['beta'], 3)}: <E> = {energies[0]}, machine {energies[1]}; KL = {low} ... {high} nats"
+        )
+        for one in at["deviations"][:FEW]:
+            what = "unit" if len(one["units"]) == 1 else "pair"
+            values = f"{one['samples']:.4g}, machine {one['machine']:.4g}"
+            lines.append(f"  {what} {', '.join(one['names'])}: {values} ({one['z']:+.1f} errors)")
+    for k, basin in enumerate(result.basins[:FEW], 1):
+        weights = [estimate(basin[name], basin[f"{name}_std_err"]) for name in ("samples", "machine")]
+        lines.append(f"basin {k}: weight {weights[0]}, machine {weights[1]}")
+    for one in result.classes:
+        betas = [estimate(one[name], one[f"{name}_std_err"]) for name in ("beta_energy", "beta_pl")]
+        energy = estimate(one["energy"], one["energy_std_err"])
+        lines.append(
+            f"class {one['class']}: {one['n_reads']:.5g} reads, <E> = {energy}, "
+            f"β = {betas[0]} by energy, {betas[1]} by pseudo-likelihood"
+        )
+    return [plain(line) for line in lines]

@@ -1,0 +1,1 @@
+"""Samples that others made, against a machine, from `compare_samples` down."""

@@ -1,0 +1,87 @@
+"""Weights of a machine's basins in reads and in the machine's own samples.
+
+A basin is a function of a state: the nearest mean-field mode once it has settled.  So both weights of each agree,
+whatever the modes are, if reads and samples are of one law.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2, norm
+
+from dvae_core.types import Float
+
+from ..machine import Machine
+from ..sampling.basins import find_basins, nearest_basin
+from ..starts import spread
+from .reads import Reads
+
+__all__ = ["BasinWeights", "basin_weights"]
+
+Bits = NDArray[np.uint8]
+# Reads and states that are settled, each; products of the search; basins that are told one from another.
+MOST, WORK, MOST_BASINS = 4000, 5e9, 16
+FEWEST = 5.0  # expected in a basin, or it goes with others
+LEAST_P = 1e-300
+
+
+@dataclass(frozen=True, slots=True)
+class BasinWeights:
+    """Weights of basins, and how unlikely their difference is, as a deviate of a standard normal."""
+
+    basins: list[dict[str, Any]]
+    z: float
+
+
+def basin_weights(machine: Machine, reads: Reads, states: Bits, n_independent: float, seed: int) -> BasinWeights:
+    """Return the weights of the basins of a machine, the heaviest in its samples first.
+
+    Parameters
+    ----------
+    machine : BipartiteMachine or GeneralMachine
+        That of p_β.
+    reads : Reads
+    states : uint8, shape (n, n_units)
+        Samples of it.
+    n_independent : float
+        How many independent ones they are worth.
+    seed : int
+    """
+    reduced = machine.reduced()
+    kept = machine.reduced_units()[: len(reduced.b)]
+    modes = find_basins(reduced, seed, MOST_BASINS, WORK).means
+    rows = spread(np.arange(len(reads.w)), MOST)
+    w, v = reads.w[rows], reads.v[rows]
+    some = spread(states, MOST)
+    own, theirs = (nearest_basin(reduced, modes, x[:, kept]) for x in (some, reads.x[rows]))
+    machine_share = np.bincount(own, minlength=len(modes)) / len(some)
+    share = np.bincount(theirs, w, len(modes)) / w.sum()
+    n_reads, n_states = float(w.sum() ** 2 / v.sum()), n_independent * len(some) / len(states)
+    basins = [
+        {
+            "samples": float(share[k]),
+            "samples_std_err": math.sqrt(share[k] * (1 - share[k]) / n_reads),
+            "machine": float(machine_share[k]),
+            "machine_std_err": math.sqrt(machine_share[k] * (1 - machine_share[k]) / n_states),
+        }
+        for k in np.argsort(-machine_share, kind="stable").tolist()
+        if share[k] + machine_share[k] > 0
+    ]
+    return BasinWeights(basins, _apart(share, machine_share, n_reads, n_states))
+
+
+def _apart(p: Float, q: Float, n: float, m: float) -> float:
+    """Return how unlikely the difference of two multinomial samples is, by Pearson's chi-square."""
+    pooled = (n * p + m * q) / (n + m)
+    often = min(n, m) * pooled >= FEWEST
+    p, q, pooled = (np.append(x[often], x[~often].sum()) for x in (p, q, pooled))
+    p, q, pooled = p[pooled > 0], q[pooled > 0], pooled[pooled > 0]
+    if len(pooled) < 2:
+        return 0.0
+    square = float(((p - q) ** 2 / pooled).sum() / (1 / n + 1 / m))
+    return float(norm.isf(max(chi2.sf(square, len(pooled) - 1), LEAST_P) / 2))

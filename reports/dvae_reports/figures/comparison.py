@@ -1,0 +1,87 @@
+"""Samples against a machine: energies, means of units and pairs, and both inverse temperatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dvae_core.errors import ResultError
+from dvae_eval.results import ComparisonResult
+
+from .style import PALETTE, axes, column, legend_above, styled
+
+__all__ = ["plot_betas", "plot_means", "plot_shares_of_energies"]
+
+BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
+
+
+@styled
+def plot_shares_of_energies(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
+    """Plot the shares of energies in the samples, and in the machine's own states at the effective β.
+
+    Raises
+    ------
+    ResultError
+        If the result holds no histogram.
+    """
+    ax = axes(ax)
+    found = _part(result, "energies")
+    edges = column(found, "edges")
+    ax.stairs(column(found, "samples"), edges, fill=True, color=PALETTE["blue"], alpha=0.4, label="samples")
+    if len(found["machine"]):
+        ax.stairs(column(found, "machine"), edges, color=PALETTE["orange"], label="machine at effective β")
+    ax.set(xlabel="energy E (nats)", ylabel="share")
+    legend_above(ax, 1)
+    return ax
+
+
+@styled
+def plot_means(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
+    """Plot shares of units and of pairs in the samples against the machine's at the effective β.
+
+    Raises
+    ------
+    ResultError
+        If the result holds none.
+    """
+    ax = axes(ax)
+    ax.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
+    for name, label, marker, colour in (("bonds", "pairs", ".", "orange"), ("unit_means", "units", "o", "blue")):
+        found = _part(result, name)
+        x, y = column(found, "machine"), column(found, "samples")
+        ax.plot(x, y, marker, color=PALETTE[colour], markersize=3, label=label, rasterized=len(x) > 2000)
+    ax.set(xlabel="share, machine", ylabel="share, samples")
+    legend_above(ax, 2)
+    return ax
+
+
+@styled
+def plot_betas(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
+    """Plot both estimates of β with their 95 % intervals, those of every class of reads below."""
+    ax = axes(ax)
+    rows: list[dict[str, Any]] = [{name: getattr(result, name) for name in BETAS}, *result.classes]
+    names = ["all", *(f"class {found['class']}" for found in result.classes)]
+    looks = (("energy", "o", "blue", 0.12), ("pseudo-likelihood", "s", "orange", -0.12))
+    for (label, marker, colour, shift), name in zip(looks, ("beta_energy", "beta_pl"), strict=True):
+        found = {"x": [row[name] for row in rows], "ends": [row[f"{name}_ci95"] for row in rows]}
+        values, ends = column(found, "x"), column(found, "ends")
+        known = np.isfinite(values) & np.isfinite(ends).all(1)
+        x, y = values[known], shift - np.arange(len(rows))[known]
+        bars, own = np.abs(ends[known].T - x), PALETTE[colour]
+        ax.errorbar(x, y, xerr=bars, fmt=marker, color=own, markersize=3, label=label)
+    ax.axvline(1, color="0.6", linewidth=0.8)
+    ax.set_yticks(-np.arange(len(rows)), names)
+    ax.set_ylim(0.5 - len(rows), 0.5)
+    ax.set(xlabel="effective β, 95 %")
+    legend_above(ax, 1)
+    return ax
+
+
+def _part(result: ComparisonResult, name: str) -> dict[str, list[float]]:
+    """Return one of the diagnostics that figures are made of."""
+    found = result.diagnostics.get(name)
+    if not isinstance(found, dict) or not {"samples", "machine"} <= set(found):
+        raise ResultError(f"holds no {name.replace('_', ' ')} of samples and machine; compare them again")
+    return found
