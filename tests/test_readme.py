@@ -22,7 +22,7 @@ def test_every_command_and_option_that_is_named_exists():
     from dvae_cli import train
     from dvae_cli.main import COMMANDS
 
-    for command in re.findall(r"dvae-eval (\w+)", README):
+    for command in re.findall(r"dvae-eval ([\w-]+)", README):
         assert command in COMMANDS
     options = {option for param in train.command.params for option in param.opts}
     for line in re.findall(r"dvae-train [^\n`]*", README):
