@@ -34,8 +34,8 @@ from .methods import (
     adapt_or_resume,
     advance,
     conclude_in_full,
-    estimate_by_tempering,
     reserve,
+    tempered,
 )
 from .run import CORE_SECONDS, MODES_STEPS, PILOT_SHARE, PRECISION, TemperedRun
 
@@ -55,7 +55,14 @@ LEAST_FILL = 0.1
 
 
 def estimate_from_best_reference(task: LogZTask) -> Estimate:
-    """Return the estimate by parallel tempering from the reference that `config.reference` names.
+    """Return the estimate of `tempered_from_best_reference`."""
+    return tempered_from_best_reference(task)[1]
+
+
+def tempered_from_best_reference(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+    """Return a run by parallel tempering from the reference that `config.reference` names, and its estimate.
+
+    With `keep_end` the store has the end of the run, so that what follows can be done again.
 
     With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto"
     that run decides whether it pays.
@@ -63,26 +70,26 @@ def estimate_from_best_reference(task: LogZTask) -> Estimate:
     Raises
     ------
     ConfigError, OverlapError
-        As `estimate_by_tempering`.
+        As `tempered`.
     """
     config = task.config
     if config.reference not in ("auto", "modes") or task.trajectory:
-        return estimate_by_tempering(task)
+        return tempered(task, keep_end)
     is_open, is_second, is_final = config.reference == "auto", False, False
     first = _part(replace(task, config=replace(config, reference="uniform")), "first/")
     if is_open and not _may_have_modes(task):
-        return estimate_by_tempering(replace(first, store=task.store))
+        return tempered(replace(first, store=task.store), keep_end)
     if task.store and (state := task.store.load()):
         is_second, is_final = "second/betas" in state, "is_final" in state
     run = _first_run(first, is_judged=is_second or is_final)
     if is_final or (is_open and not is_second and (run.stopped or not _is_slow(run))):
-        return _first_to_its_end(run, first)
+        return _first_to_its_end(run, first, keep_end)
     second, own = _second_run(run, first, config.reference)
     adapt_or_resume(second, own)
     if is_open and not is_second and _figure(second) > SMALLER * _figure(run):
-        return _first_to_its_end(run, first)
-    advance(second, own, reserve(second, own))
-    return _compared(conclude_in_full(second, own), run, task.n_comparisons)
+        return _first_to_its_end(run, first, keep_end)
+    estimate = _to_its_end(second, own, keep_end)
+    return second, _compared(estimate, run, task.n_comparisons)
 
 
 def _may_have_modes(task: LogZTask) -> bool:
@@ -120,10 +127,16 @@ def _can_be_judged(run: TemperedRun) -> bool:
     return run.sums.n_blocks > 1 and (is_long or run.clock.is_past(PROBE_TIME))
 
 
-def _first_to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
-    """Return the estimate of the first run, which needs no other."""
-    task = _part(task, "first/", is_final=np.array(True))
+def _first_to_its_end(run: TemperedRun, task: LogZTask, keep_end: bool) -> tuple[TemperedRun, Estimate]:
+    """Return the first run and its estimate: it needs no other."""
+    return run, _to_its_end(run, _part(task, "first/", is_final=np.array(True)), keep_end)
+
+
+def _to_its_end(run: TemperedRun, task: LogZTask, keep_end: bool) -> Estimate:
+    """Bring a run to its end, and return its estimate."""
     advance(run, task, reserve(run, task))
+    if keep_end and task.store:
+        task.store.save(run.state_dict())
     return conclude_in_full(run, task)
 
 

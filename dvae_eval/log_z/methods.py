@@ -51,7 +51,6 @@ __all__ = [
     "compared_with_exact",
     "conclude_in_full",
     "estimate_by_annealing",
-    "estimate_by_tempering",
     "estimate_exactly",
     "estimate_of_run",
     "reserve",
@@ -187,8 +186,11 @@ def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
 # --- parallel tempering and BAR -----------------------------------------------------------------------------
 
 
-def estimate_by_tempering(task: LogZTask) -> Estimate:
-    """Return the estimate of one run by parallel tempering and BAR; "auto" is the uniform reference here.
+def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+    """Return a run by parallel tempering and BAR that is at its end, and its estimate.
+
+    With `keep_end` the store has the end of the run, so that what follows can be done again.  "auto" is the
+    uniform reference here.
 
     Raises
     ------
@@ -196,14 +198,6 @@ def estimate_by_tempering(task: LogZTask) -> Estimate:
         If the couplings are too large for float32, or the memory does not suffice.
     OverlapError
         If neighbouring rungs share no mass.
-    """
-    return tempered(task)[1]
-
-
-def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
-    """Return a run by parallel tempering that is at its end, and its estimate; see `estimate_by_tempering`.
-
-    With `keep_end` the store has the end of the run, so that what follows can be done again.
     """
     is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
@@ -255,7 +249,7 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     n_comparisons = max(2, task.n_comparisons)
     own = replace(task, config=config, progress=tell, store=None, n_comparisons=n_comparisons, clock=clock)
     own = replace(own, final_states=None)
-    other = estimate_by_tempering(own)
+    other = tempered(own)[1]
     checks = referee_checks(
         estimate.log_z, estimate.std_err, other.log_z, other.std_err, other.checks, config.n_replicates
     )

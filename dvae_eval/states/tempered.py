@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from dvae_core.types import Float
 
-from ..log_z.methods import Estimate, LogZTask, tempered
+from ..log_z.best_reference import tempered_from_best_reference
+from ..log_z.methods import Estimate, LogZTask
 from ..log_z.run import TemperedRun
 from ..machine import Reduced
 from ..results import Check
@@ -68,7 +69,7 @@ def draw_by_tempering(task: LogZTask, n: int, clock: Clock) -> TemperedStates:
 
     The task's own clock ends the run, and `clock` the looks after it.
     """
-    run, estimate = tempered(task, keep_end=True)
+    run, estimate = tempered_from_best_reference(task, keep_end=True)
     looks = _Looks(run, -(-n // run.config.n_replicates), clock.left, task.report("taking states"))
     looks.take()
     v, effective = looks.thinned(n)
