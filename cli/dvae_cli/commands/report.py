@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
+
 
 @click.command("report")
 @click.argument(
@@ -78,6 +80,9 @@ def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: 
 
     from ..outputs import find_output
 
+    for file in files:
+        if file.name in PARTS_OF_RUNS and (file.parent / "config.json").exists():
+            raise ConfigError(f"{file}: is a part of a run; give the run, {file.parent}")
     place = find_output(output, force, files[0].with_suffix(".html"))
     _write(render_machine_report(MachineRecord.load(files)), place, quiet)
 
