@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, kstest
 
 from dvae_core.errors import ConfigError, DataError
-from dvae_eval import compare_samples, load_result, machine_from_couplings, machine_from_spins
+from dvae_eval import compare_samples, load_result, machine_from_couplings, machine_from_spins, sample_states
 from dvae_eval.comparison.beta import by_energy, by_pseudo_likelihood, difference, spread_of_energies
 from dvae_eval.comparison.config import CompareConfig
 from dvae_eval.comparison.entropy import entropy_of
@@ -16,6 +16,7 @@ from dvae_eval.comparison.moments import deviations_of, holm, p_values
 from dvae_eval.comparison.reads import reads_of
 from dvae_eval.readers import Reading
 from tests.oracles import enumerate_states
+from tests.solved import clusters
 from tests.state_oracles import log_probabilities, planted
 
 N_SETS = 200
@@ -153,6 +154,16 @@ def test_a_mixture_of_two_temperatures_is_no_boltzmann_law(small):
             found = compare_samples((small.J, small.b), part, basins=False)
             assert found.is_boltzmann
             assert abs(found.effective_beta - beta) < 4 * found.beta_energy_std_err
+
+
+def test_reads_of_deep_basins_are_a_boltzmann_law():
+    """Both estimates of β are nearly one there: 12 sets of the machine itself, two checks with limits of 1e-4."""
+    machine, _ = clusters()
+    for seed in range(12):
+        states = sample_states(machine, 200, seed=seed).states
+        found = compare_samples(machine, states)
+        assert found.is_boltzmann, found.reasons
+        assert not compare_samples(machine, 1 - states).is_boltzmann
 
 
 def test_samples_of_another_machine_are_found_out(small):

@@ -103,12 +103,17 @@ def by_energy(reads: Reads, law: Law, start: float) -> Beta:
 
 
 def difference(reads: Reads, one: Beta, other: Beta) -> float:
-    """Return how far two estimates from the same reads are apart, in standard errors; infinite if one is none."""
+    """Return how far two estimates from the same reads are apart, in standard errors; infinite if one is none.
+
+    Influences are of first order in the reads' noise.  Where those of both are nearly the same, as for a machine
+    whose basins are deep, terms of second order make the difference: they are of the size of the square.
+    """
     apart = one.value - other.value
     error = math.hypot(reads.std_err(one.influence - other.influence), one.own_error, other.own_error)
     if not (math.isfinite(apart) and error > 0):
         return math.inf
-    return apart / error
+    second_order = max(one.std_err, other.std_err) ** 2 / max(abs(one.value), abs(other.value))
+    return apart / math.hypot(error, second_order)
 
 
 def spread_of_energies(reads: Reads, variance: float, its_error: float) -> float:

@@ -45,10 +45,10 @@ class StatesConfig:
     exchange_rate: float = option(
         0.5, "Exchange rate between neighbouring rungs that the schedule aims at.", min=0.05, max=0.95
     )
-    reference: Literal["uniform", "fitted", "modes"] = option(
-        "uniform",
+    reference: Literal["auto", "uniform", "fitted", "modes"] = option(
+        "auto",
         "Reference distribution, at β = 0: as for log Z.",
-        choices=("uniform", "fitted", "modes"),
+        choices=("auto", "uniform", "fitted", "modes"),
     )
     best: bool = option(False, "Also tell the most probable state, or the best that was seen.")
     seed: int = option(0, "Fixes the states.", min=0, max=2**63 - 1)
