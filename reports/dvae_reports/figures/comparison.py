@@ -48,10 +48,13 @@ def plot_means(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
     """
     ax = axes(ax)
     ax.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
-    for name, label, marker, colour in (("bonds", "pairs", ".", "orange"), ("unit_means", "units", "o", "blue")):
+    looks = (("unit_means", "units", "o", "blue", 2), ("bonds", "pairs", ".", "orange", 3))  # the smaller on top
+    for name, label, marker, colour, zorder in looks:
         found = _part(result, name)
         x, y = column(found, "machine"), column(found, "samples")
-        ax.plot(x, y, marker, color=PALETTE[colour], markersize=3, label=label, rasterized=len(x) > 2000)
+        ax.plot(
+            x, y, marker, color=PALETTE[colour], markersize=3, label=label, rasterized=len(x) > 2000, zorder=zorder
+        )
     ax.set(xlabel="share, machine", ylabel="share, samples")
     legend_above(ax, 2)
     return ax

@@ -165,7 +165,10 @@ def _training(paths: Paths, width: float) -> Figure:
 def _observables(paths: Paths, width: float) -> Figure:
     """Draw observables against β, a panel for each, every result a line."""
     results = _of_observables(paths)
-    panels = [(name.replace("_", " "), _in(plot_observable, results, name)) for name in OBSERVABLES]
+    panels = [
+        ("log Z" if name == "log_z" else name.replace("_", " "), _in(plot_observable, results, name))
+        for name in OBSERVABLES
+    ]
     return _panels(panels, width)
 
 
@@ -195,7 +198,10 @@ def _trajectory(paths: Paths, width: float) -> Figure:
             curves.append((name, curve))
             panels.append((name, _in(figures.plot_trajectory, result)))
     if not panels:
-        raise ResultError(f"{paths[0]}: no result along a training; make one with logz --path trajectory")
+        raise ResultError(
+            f"{paths[0]}: was not estimated along a training (logz --path trajectory takes the shorter of two "
+            "paths); give a result that was, or a FILE.jsonl of several machines"
+        )
     panels += [(name, _in(plot_likelihood_curve, curve)) for name, curve in curves if curve.get("log_likelihood")]
     return _panels(panels, width)
 

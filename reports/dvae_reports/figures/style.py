@@ -117,6 +117,8 @@ def legend_above(ax: Axes, columns: int) -> None:
 
 
 def count_axis(axis: Axis) -> None:
-    """Label `axis` with whole numbers in groups of three digits, never with powers."""
+    """Label `axis` with whole numbers in groups of three digits, never with powers, and none of them twice."""
+    if isinstance(locator := axis.get_major_locator(), MaxNLocator):
+        locator.set_params(integer=True)
     axis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value)) if value >= 0 else ""))
     axis.set_minor_formatter(NullFormatter())
