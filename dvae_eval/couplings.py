@@ -7,6 +7,7 @@ vectors with `@`, have `shape` and `T`, and take `abs`; the functions here do wh
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "as_array",
     "compact",
     "entries",
+    "is_dense",
     "is_full",
     "n_bytes",
     "n_entries",
@@ -34,6 +36,8 @@ Table = Any  # a float64 array or a scipy.sparse.csr_array, which has no types
 
 # A table of at most so many entries is an array whatever they are; a larger one, if this share is not zero.
 SMALL, SPARSE_FILL = 1 << 20, 0.05
+# A machine with fewer couplings than this share of all pairs is swept neighbour by neighbour.
+DENSE_FILL = 0.1
 DIGEST_ENTRIES = 1 << 20  # of a digest, at a time
 
 
@@ -90,6 +94,11 @@ def entries(table: Table) -> tuple[NDArray[np.intp], Float]:
 def n_entries(table: Table) -> int:
     """Return how many entries are not zero."""
     return int(np.count_nonzero(table)) if is_full(table) else int(table.count_nonzero())
+
+
+def is_dense(table: Table) -> bool:
+    """Return whether a machine is best swept by whole tables, and not neighbour by neighbour."""
+    return bool(n_entries(table) > DENSE_FILL * math.prod(table.shape))
 
 
 def n_bytes(table: Table) -> int:

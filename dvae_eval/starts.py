@@ -128,11 +128,9 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
     found = binary_states(states)
     check_units(machine, found.shape[1])
     found = spread(found, max(1, min(MOST, MOST_VALUES // machine.n_units)))
-    kept = _kept(machine)
-    if not isinstance(machine, BipartiteMachine):
+    kept = kept_units(machine)
+    if not isinstance(machine, BipartiteMachine) or found.shape[1] == machine.n_units:
         return np.ascontiguousarray(found[:, kept])
-    if found.shape[1] == machine.n_units:
-        return np.ascontiguousarray((found if machine.order is None else found[:, machine.order])[:, kept])
     is_left, keeps_left = found.shape[1] == machine.n_left, bool(kept[0] < machine.n_left)
     side = kept if keeps_left else kept - machine.n_left
     if is_left == keeps_left:
@@ -185,19 +183,7 @@ def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: in
     """
     states = spread(states, max(1, MOST_PRODUCTS // max(1, n_entries(machine.W))))
     W, biases = (machine.W, machine.b_right) if is_left else (machine.W.T, machine.b_left)
-    p = expit(biases + states.astype(np.float64) @ W)
-    drawn: Bits = (numpy_generator(seed, "log_z", 8).random(p.shape) < p).astype(np.uint8)
-    return drawn
-
-
-def _kept(machine: Machine) -> NDArray[np.intp]:
-    """Return which units are kept where those that have no coupling are left out."""
-    if not isinstance(machine, BipartiteMachine):
-        is_coupled = np.logical_or(*used(machine.J))
-        classes = [units[is_coupled[units]] for units in machine.classes]
-        return np.concatenate((np.empty(0, np.intp), *[units for units in classes if len(units)][1:]))
-    left, right = map(np.flatnonzero, used(machine.W))
-    return left if len(left) <= len(right) else machine.n_left + right
+    return _bernoulli(biases + states.astype(np.float64) @ W, numpy_generator(seed, "log_z", 8))
 
 
 def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -217,5 +203,4 @@ def _biases(machine: Machine) -> NDArray[np.float64]:
 
 def _bernoulli(fields: NDArray[np.float64], rng: np.random.Generator) -> Bits:
     """Return one draw of each unit, on with probability σ(field)."""
-    p = 1 / (1 + np.exp(-np.clip(fields, -700, 700)))
-    return np.asarray(rng.random(fields.shape) < p, np.uint8)
+    return np.asarray(rng.random(fields.shape) < expit(fields), np.uint8)

@@ -14,6 +14,7 @@ from dvae_core.types import Float
 from ..couplings import n_entries
 from ..numbers import log_mean_exp, std_err_of_mean
 from ..trajectory import Trajectory
+from .bar import influence_up_to
 from .run import TemperedRun
 
 __all__ = ["along_training_seconds", "log_z_along_training"]
@@ -83,13 +84,10 @@ class _Between:
     def __init__(self, run: TemperedRun, states: NDArray[np.uint8]) -> None:
         self.run, self.states, self.betas = run, states, run.replicas.schedule.betas
         self.path = run.reference.path(run.machine)
-        sums, start, bar = run.sums, run.first_block, run.bridge()
-        forward, reverse = sums.statistic("forward", start), sums.statistic("reverse", start)
-        influence = (forward / forward.mean((0, 1)) - reverse / reverse.mean((0, 1))).mean(0)
-        zero = np.zeros((len(influence), 1))
         # Of every rung: log Z, and what each replicate does to it.
-        self.log_zs = run.log_z_0 + np.concatenate(([0.0], np.cumsum(bar.delta_f)))
-        self.influence = np.concatenate((zero, np.cumsum(influence, 1)), 1)
+        self.log_zs = run.log_z_0 + np.concatenate(([0.0], np.cumsum(run.bridge().delta_f)))
+        of_rungs = [influence_up_to(run.sums, rung, run.first_block).mean(0) for rung in range(len(self.betas))]
+        self.influence = np.stack(of_rungs, 1)
 
     def log_z(self, t: float) -> tuple[float, float]:
         """Return log Z at t and its standard error, nats; at a rung these are BAR's."""

@@ -20,7 +20,7 @@ import numpy as np
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
-from ..couplings import n_entries
+from ..couplings import is_dense
 from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.resume import ResumePart
@@ -50,8 +50,6 @@ GOOD, SMALLER = 2 * PRECISION, 0.7
 OTHER_SEARCH = 0.3
 # Components of the first mixture.
 N_MODES = 24
-# Machines with a smaller share of couplings are swept neighbour by neighbour, for which mixtures have no kernel.
-LEAST_FILL = 0.1
 
 
 def estimate_from_best_reference(task: LogZTask) -> Estimate:
@@ -84,7 +82,7 @@ def tempered_from_best_reference(task: LogZTask, keep_end: bool = False) -> tupl
     run = _first_run(first, is_judged=is_second or is_final)
     if is_final or (is_open and not is_second and (run.stopped or not _is_slow(run))):
         return _first_to_its_end(run, first, keep_end)
-    second, own = _second_run(run, first, config.reference)
+    second, own = _second_run(run, first)
     adapt_or_resume(second, own)
     if is_open and not is_second and _figure(second) > SMALLER * _figure(run):
         return _first_to_its_end(run, first, keep_end)
@@ -95,8 +93,7 @@ def tempered_from_best_reference(task: LogZTask, keep_end: bool = False) -> tupl
 def _may_have_modes(task: LogZTask) -> bool:
     """Return whether a mixture may pay: the machine is a dense RBM, and the run has no fixed length."""
     reduced, config = task.machine.reduced(), task.config
-    is_dense = n_entries(reduced.W) > LEAST_FILL * math.prod(reduced.W.shape)
-    return reduced.J is None and is_dense and not config.n_sweeps and config.energies == "reduced"
+    return reduced.J is None and is_dense(reduced.W) and not config.n_sweeps and config.energies == "reduced"
 
 
 def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
@@ -140,7 +137,7 @@ def _to_its_end(run: TemperedRun, task: LogZTask, keep_end: bool) -> Estimate:
     return conclude_in_full(run, task)
 
 
-def _second_run(run: TemperedRun, first: LogZTask, reference: str) -> tuple[TemperedRun, LogZTask]:
+def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTask]:
     """Return a run from the modes that the first one knows, and its task; it starts in what is known otherwise."""
     arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
     config = replace(first.config, reference="modes")
@@ -173,7 +170,7 @@ def _other_starts(run: TemperedRun) -> Float:
 
     The states are those of all rungs, the coldest first: where hot ones lead to may be known to nothing else.
     """
-    seed = int(numpy_generator(run.config.seed, "log_z", 8).integers(2**63))
+    seed = int(numpy_generator(run.config.seed, "log_z", 12).integers(2**63))
     modes, v = run.find_basins(seed, OTHER_SEARCH).means, run.replicas.v[:, ::-1].astype(np.float64)
     states = v.swapaxes(0, 1).reshape(-1, v.shape[-1])
     n = min(len(modes), len(states))

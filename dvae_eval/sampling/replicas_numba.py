@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
 
-from ..couplings import as_array, n_entries
+from ..couplings import as_array, is_dense, n_entries
 from ..machine import Reduced
 from . import kernels
 from .mixture import AnyReference, MixtureReference
@@ -27,8 +27,6 @@ __all__ = ["CompiledReplicas"]
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-# An RBM with fewer couplings than this share of all pairs is swept neighbour by neighbour.
-DENSE_FILL = 0.1
 # Chains in one task: enough to share a table while it is in cache; a sparse machine's states, so many bytes, must
 # fit there, too.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
@@ -418,7 +416,7 @@ def _model(
     if isinstance(reference, MixtureReference):
         return MixtureModel(reduced, reference)
     coupled = reduced.J is not None and n_entries(reduced.J)
-    dense = not coupled and n_entries(reduced.W) > DENSE_FILL * math.prod(reduced.W.shape)
+    dense = not coupled and is_dense(reduced.W)
     return (DenseModel if dense else SparseModel)(reduced, reference)
 
 
