@@ -53,7 +53,7 @@ def _caltech(arrays: dict[str, Bytes]) -> DataSet:
             "Caltech-101 Silhouettes, 28 by 28, split 1 (Marlin, Swersky, Chen and de Freitas, 2010; no licence "
             "stated): 4100/2264/2307 images, the file's own partition, the common one. Polarity is the file's: "
             "the object is 0, the background 1. Labels are 1..101. Four distinct images occur "
-            "in train and test alike."
+            "in both train and test."
         ),
     )
 

@@ -39,9 +39,9 @@ class DataSet:
     """Images whose pixels, divided by `levels`, are the means of Bernoulli variables.
 
     `levels` is 1 where the images are binary already (static binarisation), else the value that stands for
-    a probability of one (dynamic binarisation: pixels are drawn anew each time they are asked for).
-    `provenance` tells in words where the data came from, how they were split, how near they are to the
-    paper's, and whom to thank; `notes` are what a user should be told of them: what of a file was left aside, and
+    a probability of one (dynamic binarisation: pixels are drawn again each time they are asked for).
+    `provenance` says in words where the data came from, how they were split, how near they are to the
+    paper's, and whom to thank; `notes` are what a user should know of them: what of a file was left aside, and
     how many images are in two splits.
     """
 
@@ -66,7 +66,7 @@ class DataSet:
 
     @property
     def binarisation(self) -> Literal["static", "dynamic"]:
-        """Whether `binary` returns the same pixels each time or draws them anew."""
+        """Whether `binary` returns the same pixels each time or draws them again."""
         return "static" if self.levels == 1 else "dynamic"
 
     def split(self, name: SplitName) -> Split:

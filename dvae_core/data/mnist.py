@@ -1,4 +1,4 @@
-"""MNIST: grey, to be binarised anew each time it is asked for, and binarised once and for all."""
+"""MNIST: grey, to be binarised again each time it is asked for, and binarised once and for all."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _mnist(arrays: dict[str, Bytes]) -> DataSet:
         levels=GREY,
         provenance=(
             "MNIST (LeCun, Bottou, Bengio and Haffner, 1998), CC BY-SA 3.0 according to Keras: its 60000 training "
-            "images in their order, the last 10000 kept for validation (the paper does not tell its own choice), "
+            "images in their order, the last 10000 kept for validation (the paper does not give its own choice), "
             "and its 10000 test images, as in the paper. Dynamic binarisation: grey value / 255 is the mean of a "
             "Bernoulli variable; ink is 1."
         ),

@@ -159,7 +159,7 @@ def _refuse_masked(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _refuse_unknown_splits(name: str, shape: tuple[int, ...], others: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse images under a name that is no split's: nobody knows what they are for."""
+    """Refuse images under a name that is no split's: it is unknown what they are for."""
     for other, of_other in others.items():
         if len(of_other) > 1 and len(shape) > 1 and math.prod(of_other[1:]) == math.prod(shape[1:]) > 1:
             raise DataError(
@@ -195,7 +195,7 @@ def _as_images(array: NDArray[Any], where: str) -> NDArray[Any]:
 def _check_alike(name: str, images: Arrays) -> None:
     """Require one image shape and one kind of number."""
     if len({array.shape[1:] for array in images.values()}) > 1:
-        raise DataError(f"{name}: the splits hold images of different sizes; save them alike")
+        raise DataError(f"{name}: the splits hold images of different sizes; save all of one size")
     if len({array.dtype.kind.replace("u", "i") for array in images.values()}) > 1:
         raise DataError(f"{name}: the splits hold values of different kinds; save them all as uint8, say")
 
@@ -240,7 +240,7 @@ def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]
 
 
 def _complete(name: str, splits: dict[SplitName, Split]) -> str:
-    """Split off what is missing from `splits`, in place, and return a sentence that tells what was done."""
+    """Split off what is missing from `splits`, in place, and return a sentence that says what was done."""
     missing: list[SplitName] = [split for split in ("valid", "test") if split not in splits]
     if missing == ["test"]:
         raise DataError(f'{name}: holds "valid" but no "test"; give both, only "test", or neither')

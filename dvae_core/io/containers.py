@@ -102,7 +102,7 @@ def npz_names(path: Path) -> list[str]:
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the headers of an NPZ file's arrays tell, of those that have a sound header."""
+    """Return the shapes that the headers of an NPZ file's arrays give, of those that have a sound header."""
     shapes: dict[str, tuple[int, ...]] = {}
     with reading(path, "NPZ"), open_archive(path) as archive:
         for name in archive.namelist():
@@ -177,7 +177,7 @@ def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") ->
 
 
 def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and the type that the header of an NPY stream tells."""
+    """Return the shape and the type that the header of an NPY stream gives."""
     version = np.lib.format.read_magic(stream)
     read_header = _HEADER_READERS.get(version)
     if read_header is None:

@@ -57,7 +57,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-            # Still held: nobody takes it for the leftover of a dead process.
+            # Still held: no one takes it for the leftover of a dead process.
             os.replace(name, path)
     except BaseException as error:
         if name:
@@ -80,7 +80,7 @@ def _new_part(path: Path) -> tuple[str, BinaryIO]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove unfinished files of `path` whose process is dead: nobody holds them."""
+    """Remove unfinished files of `path` whose process is dead: no lock holds them."""
     for name in glob.glob(f".{glob.escape(path.name)}.*.part", root_dir=path.parent, include_hidden=True):
         part = path.parent / name
         with suppress(OSError), part.open("rb") as file:

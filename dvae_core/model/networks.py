@@ -30,7 +30,7 @@ class L1BatchNorm(nn.Module):
     n_uses : int
         Places of the model that apply this layer.  They share s and o, but each has running statistics of its
         own: its inputs have a distribution of their own, which training normalises by minibatch, and evaluation
-        must normalise alike.
+        must normalise in the same way.
     """
 
     running_mean: Tensor
@@ -123,7 +123,7 @@ class MLP(nn.Module):
     bounded_norm : bool
         Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
     n_uses : int
-        Places of the model that share this network (App. H); `L1BatchNorm` tells them apart.
+        Places of the model that share this network (App. H); `L1BatchNorm` distinguishes them.
     n_free : int
         Further outputs after these, which are not normalised.
 

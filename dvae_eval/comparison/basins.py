@@ -24,7 +24,7 @@ from .reads import Reads
 __all__ = ["BasinWeights", "basin_weights"]
 
 Bits = NDArray[np.uint8]
-# Reads and states that are settled, each; products of the search; basins that are told one from another.
+# Reads and states that are settled, each; products of the search; basins that are distinguished.
 MOST, WORK, MOST_BASINS = 4000, 5e9, 16
 FEWEST = 5.0  # expected in a basin, or it goes with others
 LEAST_P = 1e-300

@@ -70,7 +70,7 @@ def compare_samples(
     labels : sequence of str
         Which unit each column is; a unit without a label goes by its number from 0.
     classes : int array, shape (n,), optional
-        Of each read, such as its number of broken chains: β and mean energy are told for each class.
+        Of each read, such as its number of broken chains: β and mean energy are reported for each class.
     source : dict, optional
         What to say of where the samples come from.
     device, threads, progress
@@ -237,9 +237,9 @@ class _Found:
     def warnings(self, in_order: bool) -> list[Check]:
         """Return what is not quite as it should be."""
         off = abs(self.energy.value - 1) / self.energy.std_err if self.energy.std_err > 0 else math.inf
-        told = "samples of another temperature; read the file with that --beta, or scale the machine"
+        remedy = "samples of another temperature; read the file with that --beta, or scale the machine"
         checks = [
-            Check.at_most("effective β differs from 1, in standard errors", off, self.limit, told, warning=True)
+            Check.at_most("effective β differs from 1, in standard errors", off, self.limit, remedy, warning=True)
         ]
         if in_order:
             checks.append(
@@ -312,13 +312,13 @@ class _Found:
     def diagnostics(self, drawn: _Drawn | None) -> dict[str, Any]:
         """Return arrays for figures: histograms of energies, means of units."""
         reads, point = self.task.reads, self.at_beta or self.at_one
-        told = self.deviations(point)
-        n_units = len(told.p) - len(told.bonds)
+        found = self.deviations(point)
+        n_units = len(found.p) - len(found.bonds)
         return {
             "energies": _histograms(reads, drawn, self.task.reading.constant),
-            "unit_means": {"samples": told.seen[:n_units], "machine": told.expected[:n_units]},
-            "bonds": {"samples": told.seen[n_units:], "machine": told.expected[n_units:]},
-            "shares_are_of": "units that are on; pairs that " + ("agree" if told.is_spin else "are both on"),
+            "unit_means": {"samples": found.seen[:n_units], "machine": found.expected[:n_units]},
+            "bonds": {"samples": found.seen[n_units:], "machine": found.expected[n_units:]},
+            "shares_are_of": "units that are on; pairs that " + ("agree" if found.is_spin else "are both on"),
             "beta": point.beta,
         }
 

@@ -90,7 +90,7 @@ class ExactLaw:
         """
         beta, low, high = start, -math.inf, math.inf
         widest = self.plan.moments(0.0, threads=self.threads).variance
-        if widest <= 0:  # all states alike
+        if widest <= 0:  # all states are equal
             return math.nan, 0.0, 0.0
         for _ in range(STEPS):
             found = self.plan.moments(beta, threads=self.threads)
@@ -178,7 +178,7 @@ Law = ExactLaw | TemperedLaw
 def law_of(machine: Machine, config: CompareConfig, guess: float, how: dict[str, Any]) -> Law:
     """Return p_β of a machine: exact where that is soon had, else tempered about a guess of β.
 
-    `how` are the arguments of `estimate_observables` about where to run and whom to tell.
+    `how` are the arguments of `estimate_observables` about where to run and how to report progress.
     """
     must = config.method == "exact"
     plan = None

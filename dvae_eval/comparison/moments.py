@@ -1,7 +1,7 @@
 """Means of units and pairs in the reads against the machine's: how unlikely each deviation is, all tests counted.
 
 A unit is on, a pair agrees (spins) or is on together (0 and 1) in some share of the reads: a binomial number.
-Of a machine's mean that has an error of its own, so many fewer reads are taken to have been made that the variance
+Of a machine's mean that has an error of its own, so few reads are taken to have been made that the variance
 of the difference is right.
 """
 
@@ -107,7 +107,7 @@ def p_values(seen: Float, expected: Float, errors: Float, n: float) -> Float:
 
     Both tails hold the share that was seen, so that p is too large rather than too small.
     """
-    least = np.minimum(errors, 0.5)  # nobody knows that a unit is frozen better than by its error
+    least = np.minimum(errors, 0.5)  # that a unit is frozen is known up to its error
     expected = np.clip(expected, least, 1 - least)
     variance = expected * (1 - expected)
     # Reads that would have the variance of the difference.

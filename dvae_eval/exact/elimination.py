@@ -220,17 +220,17 @@ def _most_involved(steps: list[Step]) -> int:
 
 
 class Meter:
-    """Tells a progress callback of entries done, a thousand times at the most."""
+    """Reports the entries done to a progress callback, at most a thousand times."""
 
     def __init__(self, total: int, progress: Tick | None) -> None:
         self.total, self.progress = total, progress
-        self.done = self.told = 0
+        self.done = self.reported = 0
 
     def add(self, entries: int) -> None:
         """Count entries that are done."""
         self.done += entries
-        if self.progress and self.done - self.told >= self.total / 1000:
-            self.told = self.done
+        if self.progress and self.done - self.reported >= self.total / 1000:
+            self.reported = self.done
             self.progress(self.done, self.total)
 
 

@@ -27,7 +27,7 @@ Key = Callable[[Graph, int], int]
 Found = tuple[list[int], int]
 Attempt = Callable[[int], Found | None]
 
-# Attempts of each kind are as many as make so many units to be summed out in all: a fixed amount of work.
+# The attempts of each kind sum out this many units in total: a fixed amount of work.
 GREEDY_UNITS, SWEPT_UNITS = 3000, 10000
 MAX_ATTEMPTS = 40
 # Most units that are searched: a mask has a bit for each.

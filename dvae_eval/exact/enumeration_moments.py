@@ -21,7 +21,7 @@ from .moments import Moments, WeightedSums
 __all__ = ["MAX_KEPT", "EnumeratedMoments"]
 
 Tick = Callable[[int, int], None]
-# Up to so many values plain NumPy is done before a compiled kernel is loaded.
+# Up to this many values plain NumPy is done before a compiled kernel is loaded.
 PLAIN_VALUES = 1 << 17
 CHUNK, TOGETHER = 1 << 12, 64  # states that are added up by themselves; chunks whose sums may wait at a time
 # Seconds on one core for a field and its exponential, for a product, and for a state.

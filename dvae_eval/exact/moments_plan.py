@@ -65,7 +65,7 @@ class MomentsPlan:
         ----------
         beta : float
         progress : callable, optional
-            Called with (work done, work in all) of the part at hand.
+            Called with (work done, work in all) of the present part.
         threads : int, optional
             As many as there are cores unless given.
         """
@@ -153,4 +153,4 @@ def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments
 
 def _never(beta: float, progress: Progress | None, threads: int | None) -> Moments:
     """Stand where there is no way."""
-    raise AssertionError("nobody asks for moments that are out of reach")
+    raise AssertionError("moments out of reach were asked for")

@@ -51,9 +51,9 @@ AUTO_SECONDS = 15.0
 EXACT_SECONDS = 600.0
 # Units that are enumerated within AUTO_SECONDS if they have about 64 others beside them, and no structure.
 MAX_ENUMERATED = 31
-# An enumeration of so many seconds is quicker than the search for an order of elimination.
+# An enumeration of this many seconds is quicker than the search for an order of elimination.
 QUICK = 0.02
-# Attempts to find a large independent set of a graph that is not bipartite, if it has at most so many units.
+# Attempts to find a large independent set of a graph that is not bipartite, if it has at most this many units.
 INDEPENDENT_SETS, INDEPENDENT_SET_UNITS = 50, 200
 
 
@@ -125,7 +125,7 @@ class ExactPlan:
 
 
 def _share(progress: Progress | None, before: float, mine: float, total: int) -> Progress | None:
-    """Return a callback that tells one part's progress as a share of all."""
+    """Return a callback that reports one part's progress as a share of the whole."""
     if progress is None:
         return None
     return lambda done, of: progress(min(total, round(before + mine * done / of)), total)

@@ -1,6 +1,6 @@
 """Bias and variance of estimators of the bound's gradient, on one model and the same images.
 
-An estimator is held against the true gradient: by enumeration of z and quadrature over ζ where the model is tiny,
+An estimator is compared with the true gradient: by enumeration of z and quadrature over ζ where the model is tiny,
 else against a long average of the paper's estimator, drawn independently.
 """
 
@@ -128,7 +128,7 @@ def measure_gradients(
 def _found(estimator: Estimator, moments: Moments, reference: Reference) -> dict[str, Any]:
     """Return what was found of an estimator and term."""
     found = compare(moments, reference)
-    # An average of the same estimator can tell nothing of its bias; the others' deviations tell of both.
+    # An average of the same estimator does not show its bias; the others' deviations show both.
     return {**found, "z": None} if reference.method == AVERAGE and estimator is PAPERS else found
 
 
@@ -383,7 +383,7 @@ def _by_quadrature(model: DVAE, x: Tensor, n_nodes: int) -> dict[str, Tensor]:
 
 
 def _checks(estimators: dict[str, dict[str, Any]]) -> list[Check]:
-    """Return one check for every unbiased estimator and term that was held against something."""
+    """Return one check for every unbiased estimator and term that was compared with something."""
     remedy = "an estimator that should be unbiased is not: report it with the model"
     return [
         Check.at_most(f"bias of {name}, {term}, standard normal deviate", found["z"], Z_LIMIT, remedy)

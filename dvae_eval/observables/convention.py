@@ -1,4 +1,4 @@
-"""How moments of units 0 and 1 are told in a model's own convention: its units, their order, its constant."""
+"""Moments of units 0 and 1 in a model's own convention: its units, their order, its constant."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How moments of units 0 and 1 are told in the model's own convention and order.
+    """Moments of units 0 and 1 in the model's own convention and order.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class View:
         energy = -(moments.mean + self.constant)
         log_z = moments.log_z + beta * self.constant
         i, j = self.ends.T
-        units = self.told(moments.units[self.order])
+        units = self.in_convention(moments.units[self.order])
         pairs = moments.pairs[self.place] - moments.units[i] * moments.units[j]
         values = {
             "log_z": log_z,
@@ -87,7 +87,7 @@ class View:
         }
         return Point({name: (value, np.zeros_like(value)) for name, value in values.items()})
 
-    def told(self, means: Float) -> Float:
+    def in_convention(self, means: Float) -> Float:
         """Return means of units 0 and 1 as those of the model's."""
         return 2 * means - 1 if self.is_spin else means
 

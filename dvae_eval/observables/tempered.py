@@ -38,7 +38,7 @@ FROZEN = 1e-13  # a spread that is rounding alone
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where and within what time to work, and whom to tell."""
+    """Where to work, the time limit, and how to report progress."""
 
     device: str
     threads: int
@@ -157,12 +157,12 @@ def _of_units(run: ObservingRun, view: View, alone: Moments, k: int) -> dict[str
     correlations, their_errors = jackknife(
         lambda xy, x, y: xy - x * y, pairs[:, view.place], units[:, i], units[:, j]
     )
-    magnetisation = view.told(every).mean()
+    magnetisation = view.in_convention(every).mean()
     of_replicates = units.sum(1) / len(every)
     scale = view.scale
     return {
         "magnetisation": (magnetisation, scale * std_errs(of_replicates)),
-        "unit_means": (view.told(every[view.order]), scale * errors[view.order]),
+        "unit_means": (view.in_convention(every[view.order]), scale * errors[view.order]),
         "correlations": (scale**2 * correlations, scale**2 * _unless_frozen(their_errors, seen)),
     }
 

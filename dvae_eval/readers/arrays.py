@@ -301,7 +301,7 @@ def _centred(
     for side, offsets, biases in (("visible", of_left, b), ("hidden", of_right, c)):
         if offsets.shape != biases.shape:
             raise DataError(
-                f"{side} offsets have shape {offsets.shape}, their biases {biases.shape}; give them alike"
+                f"{side} offsets have shape {offsets.shape}, their biases {biases.shape}; give both the same shape"
             )
     if W.shape != (len(b), len(c)):
         return W, b, c, constant  # which is refused with its shape
@@ -351,7 +351,7 @@ def _mask(name: str, mask: Array | str, shape: tuple[int, ...], of: str) -> Floa
         values = values.ravel()
     if values.shape != shape:
         raise DataError(
-            f"{name} has shape {values.shape}, {of} has shape {shape}; give them alike, or leave it out"
+            f"{name} has shape {values.shape}, {of} has shape {shape}; give both the same shape, or leave it out"
         )
     if not ((values == 0) | (values == 1)).all():
         raise DataError(f"{name} is no mask of zeros and ones; multiply it into {of}, and leave it out")

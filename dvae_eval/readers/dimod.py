@@ -1,7 +1,7 @@
 """Binary quadratic models of dimod: its own file format, versions 1 and 2, and its text of coordinates (COO).
 
 E(x) = offset + Σ_i b_i x_i + Σ_(i,j) J_ij x_i x_j, x in {0,1} (BINARY) or {-1,+1} (SPIN); p ∝ exp(-β E).
-Labels do not matter to log Z; states are told by them.
+Labels do not matter to log Z; states are named by them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def read_bqm(path: Path, config: ReadConfig) -> Reading:
         raise DataError("no dimod file of version 1 or 2; save it with dimod.BinaryQuadraticModel.to_file")
     header = json.loads(content[14 : 14 + length].decode("ascii"))
     if not isinstance(header, dict):
-        raise DataError("its header is no JSON object; save it anew")
+        raise DataError("its header is no JSON object; save it again")
     return _model(header, content[14 + length :], config.beta)
 
 
@@ -61,7 +61,7 @@ def read_serializable(found: dict[str, Any], config: ReadConfig) -> Reading:
     head, tail = (np.array(part or [], np.int64) for part in parts[2:])
     offset = found.get("offset", 0.0)
     if not isinstance(offset, int | float) or not b.ndim == J.ndim == 1 or not J.shape == head.shape == tail.shape:
-        raise DataError("has an offset that is no number, or heads and tails that do not fit; save it anew")
+        raise DataError("has an offset that is no number, or heads and tails that do not fit; save it again")
     description = {"format": "dimod BQM (JSON)", "units": UNITS[vartype], "dtype": "float64"}
     labels = as_labels(found.get("variable_labels"), len(b))
     return _boltzmann(np.column_stack((head, tail)), J, b, float(offset), config.beta, description, labels)
@@ -73,7 +73,7 @@ def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
     itype, ntype = (_type(header, name, INTEGERS) for name in ("itype", "ntype"))
     vartype, shape = str(header.get("vartype")), header.get("shape")
     if vartype not in UNITS or not isinstance(shape, list) or [type(n) for n in shape] != [int, int]:
-        raise DataError(f"its header says vartype {vartype[:20]!r} and shape {str(shape)[:40]}; save it anew")
+        raise DataError(f"its header says vartype {vartype[:20]!r} and shape {str(shape)[:40]}; save it again")
     kinds = (dtype, np.dtype([("start", ntype), ("bias", dtype)]), np.dtype([("other", itype), ("bias", dtype)]))
     counts = (1, shape[0], 2 * shape[1])
     sizes = [count * kind.itemsize for count, kind in zip(counts, kinds, strict=True)]
@@ -131,7 +131,7 @@ def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype
     """Return one of the known types of numbers, little-endian."""
     found = header.get(name)
     if not isinstance(found, str) or found not in known:
-        raise DataError(f"its header says {name} {str(found)[:20]!r}; save it anew")
+        raise DataError(f"its header says {name} {str(found)[:20]!r}; save it again")
     dtype: np.dtype[Any] = np.dtype(found).newbyteorder("<")
     return dtype
 
@@ -142,7 +142,7 @@ def _check_mirrored(ends: Index, bias: Float, below: NDArray[np.bool_]) -> None:
     first, second = np.lexsort(down.T), np.lexsort(up.T)
     same = np.array_equal(down[first], up[second])
     if not (same and np.array_equal(bias[below][first], bias[~below][second])):
-        raise DataError("an interaction differs between its two ends; save it anew")
+        raise DataError("an interaction differs between its two ends; save it again")
 
 
 def is_coo(text: str) -> bool:

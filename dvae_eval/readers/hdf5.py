@@ -73,7 +73,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     # Before the library looks at it: attributes may be texts, too.
     with path.open("rb") as stream:
         if not heaps.are_sound(stream):
-            raise DataError("damaged: a collection of texts in it is none; save it anew")
+            raise DataError("damaged: a collection of texts in it is none; save it again")
     with utf8_path(path) as name, h5py.File(name, "r", locking=False) as file:
         if len(file) > MAX_NAMES:
             raise DataError(f"holds {len(file)} names; give a file with fewer")

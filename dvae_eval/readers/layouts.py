@@ -39,7 +39,7 @@ class Layout:
     fits : callable
         Says whether values of these names are stored so.
     read : callable
-        Returns the machine of the values, of an option, the format's name and what tells an array's type.
+        Returns the machine of the values, of an option, the format's name and the key of an array's type.
     """
 
     fits: Callable[[set[str]], bool]
@@ -49,7 +49,7 @@ class Layout:
 def _of(name: str, value: Array | str) -> NDArray[Any]:
     """Return an array of a layout, which is never sparse or a text."""
     if isinstance(value, str | Coordinates):
-        raise DataError(f"{name} is no full array of numbers; save the state dict anew")
+        raise DataError(f"{name} is no full array of numbers; save the state dict again")
     return value
 
 
@@ -87,7 +87,7 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     """Return the machine of p(s) ∝ exp(-β (h's + Σ_(i,j) J_ij s_i s_j)), s in {-1,+1}.
 
     The sign is that of its training: `quasi_objective` descends mean E(data) - mean E(model), and the mean of a
-    hidden spin is -tanh of its field.  β is 1 unless the option says otherwise: samplers are handed the
+    hidden spin is -tanh of its field.  β is 1 unless the option says otherwise: samplers are given the
     parameters divided by their own β, so that what they draw has β = 1.
     """
     if not any(set(arrays) >= set(names) for names in GRAPH_RESTRICTED):
@@ -96,7 +96,7 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     config.reject_unused("D-Wave's plugin", "beta")
     h, J, i, j = (_of(name, arrays[name]) for name in names)
     if i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or i.ndim != 1 or i.shape != j.shape:
-        raise DataError(f"{names[2]} and {names[3]} are no lists of nodes; save the state dict anew")
+        raise DataError(f"{names[2]} and {names[3]} are no lists of nodes; save the state dict again")
     h, J = real_array(names[0], h), real_array(names[1], J)
     ranges = {"h_range", "j_range"} if {"h_range", "j_range"} <= set(arrays) else set()
     if ranges:  # version 0.1 clips before it evaluates
@@ -123,7 +123,7 @@ def _graph_from_elsewhere(arrays: Arrays, config: ReadConfig, format: str, dtype
     names = next(names for names in WITHOUT_EDGES if set(arrays) >= set(names))
     h, J = (real_array(name, _of(name, arrays[name])) for name in names)
     if h.ndim != 1 or J.ndim != 1:
-        raise DataError(f"{names[0]} has shape {h.shape}, {names[1]} {J.shape}; save the state dict anew")
+        raise DataError(f"{names[0]} has shape {h.shape}, {names[1]} {J.shape}; save the state dict again")
     path = Path(config.graph)
     try:
         edges = read_edges(path)
@@ -146,7 +146,7 @@ def _range(value: Array | str) -> Float:
     """Return the least and the largest value of a parameter, which may be infinite."""
     limits: Float = _of("range", value).astype(np.float64)
     if limits.shape != (2,) or not limits[0] <= limits[1]:
-        raise DataError("has a range of parameters that is none; save the state dict anew")
+        raise DataError("has a range of parameters that is none; save the state dict again")
     return limits
 
 
@@ -181,7 +181,7 @@ def _kaiwu(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> Re
         if np.tril(Q).any():
             left_aside(["quadratic_coef on and below the diagonal"], description)
     else:
-        raise DataError(f"quadratic_coef has shape {Q.shape}, linear_bias {b.shape}; save the state dict anew")
+        raise DataError(f"quadratic_coef has shape {Q.shape}, linear_bias {b.shape}; save the state dict again")
     return _name_the_rest(arrays, {"quadratic_coef", "linear_bias"}, reading)
 
 
@@ -229,7 +229,7 @@ def _partite(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> 
         ends.append(np.column_stack((start[a] + i, start[b] + j)))
         couplings.append(W[i, j])
     if len(weights) > len(order) * (len(order) - 1) // 2 or not set(masks) <= set(weights):
-        raise DataError("has couplings or masks of partitions twice; save the state dict anew")
+        raise DataError("has couplings or masks of partitions twice; save the state dict again")
     first = next(name for name in used if "weight" in name)
     description = {"format": f"CaloQuVAE prior of {len(order)} partitions ({format})", "units": "01"}
     description["dtype"] = _type(arrays, first, dtype)

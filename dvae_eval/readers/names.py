@@ -146,7 +146,7 @@ def role(name: str) -> Role:
 
 
 def _side_of(key: str) -> Role | None:
-    """Return which side's biases or offsets a name tells of, None if it tells of neither."""
+    """Return which side's biases or offsets a name means, None if neither."""
     bare = key.removesuffix("orig") or key
     for side, names in (("left", _LEFT), ("right", _RIGHT)):
         if bare in names:

@@ -148,7 +148,7 @@ def recognise(path: str | os.PathLike[str]) -> str:
 
 
 def _by_content(path: Path, start: bytes) -> str | None:
-    """Return the format that a file's first bytes tell, if they do."""
+    """Return the format that a file's first bytes show, None if they show none."""
     if start.startswith(b"PK"):
         return _of_archive(path)
     if start.startswith(HDF5) or start[512:].startswith(HDF5):

@@ -60,7 +60,7 @@ def read_starts(source: str) -> Starts:
 
 
 def few_images(data_set: DataSet, most: int) -> NDArray[np.uint8]:
-    """Return so many training images, evenly spread, as vectors of 0 and 1 that are the same each time."""
+    """Return this many training images, evenly spread, as vectors of 0 and 1 that are the same each time."""
     images = spread(data_set.train.images, most)
     values = images.reshape(len(images), -1)
     return values if data_set.levels == 1 else bernoulli("starts", values, data_set.levels)

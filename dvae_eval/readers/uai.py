@@ -144,7 +144,7 @@ class _Numbers:
 
     def __init__(self, text: str) -> None:
         with warnings.catch_warnings():
-            # NumPy warns where the text goes on with what is no number.
+            # NumPy warns where the text continues with something that is no number.
             warnings.simplefilter("error")
             try:
                 values = np.fromstring(text, np.float64, sep=" ")

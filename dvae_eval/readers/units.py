@@ -44,7 +44,7 @@ class Units:
 
     @property
     def is_assumed(self) -> bool:
-        """Whether nobody said it."""
+        """Whether it was assumed, not given."""
         return self.declared is None and self.wanted == "auto"
 
     def see(self, texts: Mapping[str, Any]) -> tuple[list[str], list[str]]:

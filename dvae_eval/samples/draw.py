@@ -39,7 +39,7 @@ def draw_sample_grid(
     seed : int
         Fixes the pictures.
     n_rows, n_sweeps : int
-        Rows, with so many block Gibbs sweeps of the same chains between them.
+        Rows, with this many block Gibbs sweeps of the same chains between them.
     n_chains, n_draws : int
         Chains side by side, and draws of the continuous latents for each state of a chain.
     """

@@ -73,7 +73,7 @@ class SampleGrid:
             latents = read_npz(path, [name for name in LATENTS if name in held])
             meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
         except (DataError, ValueError) as error:
-            raise ResultError(f"{path}: cannot be read as samples ({error}); make them anew") from error
+            raise ResultError(f"{path}: cannot be read as samples ({error}); make them again") from error
         axes = [arrays[name].ndim for name in ARRAYS]
         if (
             meta.get("kind") != "samples"
@@ -81,5 +81,5 @@ class SampleGrid:
             or axes != [5, 3, 3]
             or not names_model(meta)
         ):
-            raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them anew")
+            raise ResultError(f"{path}: not samples of schema {SCHEMA}; make them again")
         return cls(**arrays, meta=meta, latents=latents)

@@ -322,7 +322,7 @@ class _Chunks:
         return log_w, v.byte()
 
     def _tick(self, n_steps: int) -> None:
-        """Tell of steps done."""
+        """Report steps that are done."""
         if self.progress:
             with self.lock:
                 self.done += n_steps

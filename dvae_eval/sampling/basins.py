@@ -31,9 +31,9 @@ Float = NDArray[np.float64]
 N_RANDOM = 64
 N_SINGLE_UNITS = 256
 N_SINGULAR = 8
-# Above so many units on the smaller side, the few singular vectors are found by iteration.
+# Above this many units on the smaller side, the few singular vectors are found by iteration.
 MOST_FULL = 600
-# How often it looks at every coupling; where that is too much work, vectors near them do, by so many steps.
+# How often it looks at every coupling; where that is too much work, vectors near them do, by this many steps.
 LANCZOS_PRODUCTS, SUBSPACE_STEPS = 1600, 8
 # Products of a coupling and a mean that the search may take, of all starts together; it drops starts beyond.
 WORK, FEWEST = 5e10, 16
@@ -42,7 +42,7 @@ SPARSE_PRODUCT, LOGISTIC = 16, 100
 # Couplings of which fewer are not zero are multiplied as a sparse matrix.
 SPARSE_FILL = 0.05
 ITERATIONS = 60
-FEW_ITERATIONS = 20  # which tell the basin of a state
+FEW_ITERATIONS = 20  # which find the basin of a state
 # Modes of which every unit is turned over, all together, and iterations after which most have turned back.
 N_TURNED, FIRST = 1024, 10
 # Candidates whose means all agree to this are one mode.
@@ -258,7 +258,7 @@ def _singular_vectors(W: Table, work: float, is_late: Callable[[], bool]) -> Flo
 
 
 class _LateError(Exception):
-    """There is no time to go on."""
+    """No time is left to continue."""
 
 
 def _watched(W: Table, is_late: Callable[[], bool]) -> LinearOperator:

@@ -39,9 +39,9 @@ GIBBS_ONLY, EVEN_ODD, RANDOM = 0, 1, 2
 
 u32, i32, f32, u64, f64 = np.uint32, np.int32, np.float32, np.uint64, np.float64
 
-# Factors 1 + t lie in (1, 2]: a product of so many stays below 2^128 in float32, and below 2^1024 in float64.
+# Factors 1 + t lie in (1, 2]: a product of this many stays below 2^128 in float32, and below 2^1024 in float64.
 SHORT_PRODUCT, LONG_PRODUCT = 64, 960
-# Tables that one pass adds rows of, and their columns: so many rows of float32 fit into the fastest cache, 32 KiB.
+# Tables that one pass adds rows of, and their columns: this many rows of float32 fit into the fastest cache, 32 KiB.
 PASS, COLUMNS = 8, 64
 
 
@@ -94,7 +94,7 @@ inner_loop: Callable[[], None] = intrinsic(_inner_loop)
 def _inlined(typingctx: Any) -> Any:
     """Say of the calling function that it becomes a part of those that call it.
 
-    A call with so many arrays takes as long as what it does to a hundred chains.
+    A call with this many arrays takes as long as what it does to a hundred chains.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -238,7 +238,7 @@ def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> Non
 
 @kernel()
 def add_rows(tables: Any, nibbles: Any, group: Any, start: Any, fields: Any) -> None:
-    """Add the rows of the tables that every chain's bits pick to 64 columns of its fields, the first time anew."""
+    """Add the rows of the tables that every chain's bits pick to 64 columns of its fields, from zero the first time."""
     inner_loop()
     for c in range(len(fields)):
         field, n = fields[c, start : start + COLUMNS], nibbles[c, group : group + PASS]
@@ -627,7 +627,7 @@ def mixed_energy(
 ) -> Any:
     """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt; `kept` is what the machine's biases of kept units add."""
     energy = 0.0
-    if t == f32(1):  # all components alike, and the same units: one sum over them
+    if t == f32(1):  # all components are equal, and the same units: one sum over them
         for k in range(len(logs)):
             energy += base_ends[k] - log_p_0[k]
         return energy / len(logs) + kept + mixed_slope(t, field, mean_base)

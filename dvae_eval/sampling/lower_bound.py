@@ -51,7 +51,7 @@ __all__ = [
 Float = NDArray[np.float64]
 # Not below the maximum of log(1 + r) / √r, 0.804743 at r = 3.92.
 C = 0.80475
-# Basins that are lighter than all others together by so many nats are left out: they hold 6e-6 of the mass each.
+# Basins that are lighter than all others together by this many nats are left out: they hold 6e-6 of the mass each.
 LIGHT = 12.0
 HALF_UNIT = 2.0**-53
 
@@ -147,7 +147,7 @@ def _roots(reduced: Reduced, W: Any, v: Float) -> Float:
 
 
 def _rounding(reduced: Reduced, W: Any, v: Float, n: int) -> Float:
-    """Return what float64 may do to `mean_field_bounds`: the size of all terms times so many half units."""
+    """Return what float64 may do to `mean_field_bounds`: the size of all terms times this many half units."""
     size: Float = v @ np.abs(reduced.b) + (v @ abs(W)).sum(1) + np.abs(reduced.c).sum() + 2 * len(reduced.biases)
     if reduced.J is not None:
         size = size + (v @ abs(reduced.J) * v).sum(1) / 2

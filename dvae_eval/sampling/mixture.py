@@ -10,7 +10,7 @@ Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn 
 and free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π
 are theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, as π_k w_k^t.)
 
-Both h and k are summed out where potentials are compared, and k is drawn anew in every sweep: v is all the state.
+Both h and k are summed out where potentials are compared, and k is drawn again in every sweep: v is all the state.
 
     log p~_t(v) = log Σ_k exp L_k(t),
     L_k(t) = t (v'Jv/2 + b'v) + (1 - t) (log π_k - A_k + a_k'v)

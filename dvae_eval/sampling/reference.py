@@ -51,7 +51,7 @@ class Reference:
 
     @classmethod
     def uniform(cls, machine: Machine) -> Reference:
-        """Return the reference of the paper's schedule: all states alike, Z_0 = 2^n."""
+        """Return the reference of the paper's schedule: all states equally likely, Z_0 = 2^n."""
         reduced = machine.reduced()
         return cls(np.zeros_like(reduced.b), np.zeros_like(reduced.c))
 

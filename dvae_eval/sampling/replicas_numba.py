@@ -27,7 +27,7 @@ __all__ = ["CompiledReplicas"]
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-# Chains in one task: enough to share a table while it is in cache; a sparse machine's states, so many bytes, must
+# Chains in one task: enough to share a table while it is in cache; a sparse machine's states, this many bytes, must
 # fit there, too.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
 MAX_CHAINS_ALONG = 1 << 16  # where every rung has tables of its own, as many as there are
@@ -76,7 +76,7 @@ class DenseModel:
 
 
 def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
-    """Return a vector, or a matrix with so many rows, with zeros up to whole tables."""
+    """Return a vector, or a matrix with this many rows, with zeros up to whole tables."""
     filled = np.zeros((*rows, _round_up(values.shape[-1], kernels.COLUMNS)), np.float32)
     filled[tuple(slice(n) for n in values.shape)] = values
     return filled
@@ -123,7 +123,7 @@ class MixtureModel:
         (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
-        # Units that tell components apart come first: the sooner most components are left out of a sum.
+        # Units that distinguish components come first: the sooner most components are left out of a sum.
         order = np.argsort(-mixture.c.var(0), kind="stable")
         W, c, base = as_array(reduced.W)[:, order], reduced.c[order], mixture.c[:, order]
         own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
@@ -190,7 +190,7 @@ class TrajectoryModel:
 
 
 def _filled_each(W: Float, n_rows: int) -> NDArray[np.float32]:
-    """Return matrices with so many rows, with zeros up to whole tables."""
+    """Return matrices with this many rows, with zeros up to whole tables."""
     filled = np.zeros((len(W), n_rows, _round_up(W.shape[2], kernels.COLUMNS)), np.float32)
     filled[:, : W.shape[1], : W.shape[2]] = W
     return filled

@@ -93,7 +93,7 @@ class TrajectoryReference:
         return TrajectoryPath(machine, self, device, dtype)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return its length: the machines themselves are handed in again where a run is resumed."""
+        """Return its length: whoever resumes a run gives the machines themselves again."""
         return {"trajectory": np.array(float(len(self.W)))}
 
 

@@ -21,7 +21,7 @@ class StatesConfig:
     n: int = option(1000, "Number of states.", min=1, max=10**8)
     method: Literal["auto", "exact", "pt-bar"] = option(
         "auto",
-        "How: exact (independent states) if they can be had soon, else pt-bar (parallel tempering).",
+        "auto is exact (independent states) where that is quick, else pt-bar (parallel tempering).",
         choices=("auto", "exact", "pt-bar"),
     )
     precision: float = option(
@@ -32,7 +32,7 @@ class StatesConfig:
     )
     time_limit: float = option(
         0.0,
-        "End tempering within so many seconds (0 = none, but 30 without --precision and --sweeps).",
+        "End tempering within this many seconds (0 = none, but 30 without --precision and --sweeps).",
         min=0.0,
         max=1e9,
     )
@@ -50,7 +50,7 @@ class StatesConfig:
         "Reference distribution, at β = 0: as for log Z.",
         choices=("auto", "uniform", "fitted", "modes"),
     )
-    best: bool = option(False, "Also tell the most probable state, or the best that was seen.")
+    best: bool = option(False, "Also report the most probable state, or the best one seen.")
     seed: int = option(0, "Fixes the states.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def sample_states(
     """Draw samples of a Boltzmann machine: all of its units, in its own order and values, with a verdict.
 
     Where log Z can be had exactly they are independent.  Else they come from the target rung of a run of parallel
-    tempering, from all replicates alike, as far apart as their measured correlation asks for.
+    tempering, from all replicates equally, as far apart as their measured correlation asks for.
 
     Parameters
     ----------

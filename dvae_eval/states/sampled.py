@@ -224,7 +224,7 @@ def load_states(path: Path) -> SampledStates:
         raise
     except (DataError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         text = str(error).removeprefix(f"{path}: ")[:120]
-        raise ResultError(f"{path}: cannot be read as states of a machine ({text}); make them anew") from error
+        raise ResultError(f"{path}: cannot be read as states of a machine ({text}); make them again") from error
     return found
 
 

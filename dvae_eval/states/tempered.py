@@ -1,7 +1,7 @@
 """States from the target rung of a tempered run: thinned by their measured correlation time, and checked.
 
-After the run has ended, its chains go on.  All of them are looked at again and again.  How slowly the weight of a
-state, the number of units that are on and the leading principal components change tells how far apart states must
+After the run has ended, its chains continue, and are examined at regular intervals.  How slowly the weight of a
+state, the number of units that are on and the leading principal components change says how far apart states must
 be.
 """
 

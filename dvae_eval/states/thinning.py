@@ -53,7 +53,7 @@ def r_hat(values: Float) -> float:
     """Return the split, rank-normalised R-hat of chains, shape (n_steps, n_chains), for location and for scale.
 
     It is the larger of two (Vehtari et al., 2021): of the ranks, and of those of distances from the median; 1
-    where all values are alike.  Chains of k autocorrelation times have about sqrt(1 + 4 / k) by chance.
+    where all values are equal.  Chains of k autocorrelation times have about sqrt(1 + 4 / k) by chance.
     """
     half = len(values) // 2
     halves = np.concatenate((values[:half], values[len(values) - half :]), axis=1)

@@ -26,7 +26,7 @@ class DiscreteSample:
     zeta : ζ, differentiable in whatever it was drawn from (Eq. 8)
     logits : of q(z = 1 | ζ_<, x)
     nu : ν = q(z = 1 | ζ, x), an estimate of E[z] given this draw whose gradient is unbiased, too
-        Where ζ tells z, the value is z and the gradient is that of Eq. 31.
+        Where ζ determines z, the value is z and the gradient is that of Eq. 31.
     kl : KL[q(ζ|z=1,x) || p(ζ|z=1)], nats; 0 where the prior shares r(ζ|z)
     log_ratio : log p(ζ|z) - log q(ζ|z,x), nats; 0 where the prior shares r(ζ|z)
     """

@@ -1,4 +1,4 @@
-"""Transformations with a spike at ζ = 0 for z = 0, so that ζ tells z (Sections 2.1, D.2 and E.1).
+"""Transformations with a spike at ζ = 0 for z = 0, so that ζ determines z (Sections 2.1, D.2 and E.1).
 
 Of these z is a function of ρ, and Eq. 31 gives the gradient of what z does downstream.  It holds because ζ(ρ) is
 continuous: z changes where ζ = 0, with one value on both sides.
