@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, ResultError
+from dvae_core.io.files import remove_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.of_data import check_pixels, with_log_likelihood
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from dvae_eval.readers.data import Rows
     from dvae_eval.trajectory import Trajectory
 
+# What follows a result's name in that of the state from which a later command continues, and how large it may be.
+STATE, STATE_BYTES = ".state.npz", 100_000_000
+
 __all__ = [
     "check_data",
     "command_line",
@@ -39,11 +44,13 @@ __all__ = [
     "estimate_with_progress",
     "finish",
     "is_own_model",
+    "keep_state",
     "load_own_model",
     "measured_data",
     "other_data",
     "say_left_aside",
     "settle",
+    "state_path",
     "unfinished",
     "with_data",
 ]
@@ -94,9 +101,9 @@ def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
         say(f"left aside: {', '.join(names)}", quiet)
 
 
-def settle(place: Output, result: Result, quiet: bool, satellite: str = "") -> Output:
-    """Return where a result goes, so that it takes the place of nothing better; `satellite` as in `Output`."""
-    return place.settle(lambda path: _found(path, result), quiet, satellite)
+def settle(place: Output, result: Result, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
+    """Return where a result goes, so that it takes the place of nothing better; `satellites` as in `Output`."""
+    return place.settle(lambda path: _found(path, result), quiet, satellites)
 
 
 def _found(path: Path, result: Result) -> Found:
@@ -134,6 +141,26 @@ def unfinished(place: Output, config: Any) -> Path | None:
         return None
     digest = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
     return place.path.with_name(f".{place.path.name}.{digest}.partial.npz")
+
+
+def state_path(result: Path) -> Path:
+    """Return where the state of a finished estimate is kept, from which a later command continues."""
+    return result.with_suffix(STATE)
+
+
+def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
+    """Let what is left of a finished estimate's work be the state beside its result, unless it is too large."""
+    if partial is None or place.path is None:
+        return
+    state = state_path(place.path)
+    if not partial.exists():  # an exact value, say, which nothing continues
+        remove_file(state)
+    elif (size := partial.stat().st_size) <= STATE_BYTES:
+        os.replace(partial, state)
+    else:
+        say(f"the state of the run ({size >> 20} MB) is not kept: a later command cannot continue it", quiet)
+        remove_file(partial)
+        remove_file(state)
 
 
 def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataSet:
@@ -191,6 +218,7 @@ def estimate_with_progress(
     *,
     threads: int | None = None,
     partial: Path | None = None,
+    finished: Path | None = None,
     constant: float = 0.0,
     starts: Any = None,
     trajectory: Trajectory | None = None,
@@ -198,7 +226,8 @@ def estimate_with_progress(
 ) -> LogZResult:
     """Return the LogZResult of `machine` plus a constant, with progress on standard error.
 
-    `partial` is the file of an unfinished estimate, which is gone on with and left for the caller to remove.
+    `partial` is the file of an unfinished estimate, which is continued and left for the caller to keep or remove;
+    `finished` that of a finished one, see `estimate_log_z`.
     """
     with EstimateProgress("log Z", quiet) as progress:
         return estimate_log_z(
@@ -209,6 +238,7 @@ def estimate_with_progress(
             threads=threads,
             progress=progress,
             partial=partial,
+            finished=finished,
             constant=constant,
             starts=starts,
             trajectory=trajectory,

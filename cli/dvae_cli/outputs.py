@@ -92,7 +92,7 @@ class Output:
                 f"--output: another process is at work on {self.path}; wait for it, or give another --output"
             ) from error
 
-    def settle(self, judge: Judge, quiet: bool, satellite: str = "") -> Output:
+    def settle(self, judge: Judge, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
         """Return where a finished result goes, in view of what is there by now.
 
         Parameters
@@ -101,8 +101,8 @@ class Output:
             From a file that is there to what is to happen to it.
         quiet : bool
             Say nothing of it.
-        satellite : str
-            The ending of a file that belongs to the result's, such as `.images.npz`, and goes where it goes.
+        satellites : tuple of str
+            The endings of files that belong to the result's, such as `.images.npz`, and go where it goes.
         """
         if self.path is None or not self.is_default or not self.path.exists():
             return self
@@ -114,9 +114,9 @@ class Output:
             say(f"{self.path} {found.why} and stays; this goes to {other} (--force replaces it)", quiet)
             return replace(self, path=other)
         os.replace(self.path, other)
-        beside = self.path.with_suffix(satellite) if satellite else None
-        if beside is not None and beside.exists():
-            os.replace(beside, other.with_suffix(satellite))
+        for satellite in satellites:
+            if (beside := self.path.with_suffix(satellite)).exists():
+                os.replace(beside, other.with_suffix(satellite))
         say(f"{self.path} {found.why}, and is now {other}", quiet)
         return self
 

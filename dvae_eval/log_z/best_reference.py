@@ -34,6 +34,7 @@ from .methods import (
     adapt_or_resume,
     advance,
     conclude_in_full,
+    keep_end,
     reserve,
     tempered,
 )
@@ -57,10 +58,8 @@ def estimate_from_best_reference(task: LogZTask) -> Estimate:
     return tempered_from_best_reference(task)[1]
 
 
-def tempered_from_best_reference(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+def tempered_from_best_reference(task: LogZTask) -> tuple[TemperedRun, Estimate]:
     """Return a run by parallel tempering from the reference that `config.reference` names, and its estimate.
-
-    With `keep_end` the store has the end of the run, so that what follows can be done again.
 
     With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto"
     that run decides whether it pays.
@@ -72,21 +71,21 @@ def tempered_from_best_reference(task: LogZTask, keep_end: bool = False) -> tupl
     """
     config = task.config
     if config.reference not in ("auto", "modes") or task.trajectory:
-        return tempered(task, keep_end)
+        return tempered(task)
     is_open, is_second, is_final = config.reference == "auto", False, False
     first = _part(replace(task, config=replace(config, reference="uniform")), "first/")
     if is_open and not _may_have_modes(task):
-        return tempered(replace(first, store=task.store), keep_end)
+        return tempered(replace(first, store=task.store))
     if task.store and (state := task.store.load()):
         is_second, is_final = "second/betas" in state, "is_final" in state
     run = _first_run(first, is_judged=is_second or is_final)
     if is_final or (is_open and not is_second and (run.stopped or not _is_slow(run))):
-        return _first_to_its_end(run, first, keep_end)
+        return _first_to_its_end(run, first)
     second, own = _second_run(run, first)
     adapt_or_resume(second, own)
     if is_open and not is_second and _figure(second) > SMALLER * _figure(run):
-        return _first_to_its_end(run, first, keep_end)
-    estimate = _to_its_end(second, own, keep_end)
+        return _first_to_its_end(run, first)
+    estimate = _to_its_end(second, own)
     return second, _compared(estimate, run, task.n_comparisons)
 
 
@@ -124,16 +123,15 @@ def _can_be_judged(run: TemperedRun) -> bool:
     return run.sums.n_blocks > 1 and (is_long or run.clock.is_past(PROBE_TIME))
 
 
-def _first_to_its_end(run: TemperedRun, task: LogZTask, keep_end: bool) -> tuple[TemperedRun, Estimate]:
+def _first_to_its_end(run: TemperedRun, task: LogZTask) -> tuple[TemperedRun, Estimate]:
     """Return the first run and its estimate: it needs no other."""
-    return run, _to_its_end(run, _part(task, "first/", is_final=np.array(True)), keep_end)
+    return run, _to_its_end(run, _part(task, "first/", is_final=np.array(True)))
 
 
-def _to_its_end(run: TemperedRun, task: LogZTask, keep_end: bool) -> Estimate:
+def _to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
     """Bring a run to its end, and return its estimate."""
     advance(run, task, reserve(run, task))
-    if keep_end and task.store:
-        task.store.save(run.state_dict())
+    keep_end(run, task)
     return conclude_in_full(run, task)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 import math
 import time
 import warnings
@@ -33,6 +33,7 @@ from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
+from .continuing import can_continue, fixed_settings, of_more_comparisons
 from .methods import (
     Estimate,
     LogZTask,
@@ -43,6 +44,7 @@ from .methods import (
     search_seconds,
     time_limit,
 )
+from .record import packed, unpacked
 
 __all__ = ["estimate_log_z"]
 
@@ -69,6 +71,7 @@ def estimate_log_z(
     threads: int | None = None,
     progress: ProgressCallback | None = None,
     partial: Path | None = None,
+    finished: Path | None = None,
     constant: float = 0.0,
     starts: Any = None,
     units: str = "auto",
@@ -98,8 +101,11 @@ def estimate_log_z(
     progress : callable, optional
         Called with (phase, done, in all, estimate so far or None, its standard error or None).
     partial : Path, optional
-        File for what is done so far: if it holds the beginning of this very estimate, that is gone on with.  The
-        caller removes it when the result is safe.
+        File for what is done so far: if it holds the beginning of this very estimate, the estimate continues from
+        it.  At the end it has the state of the run: keep it, to continue to a smaller `precision`, more `n_sweeps`
+        or more `n_repeats`, by giving it again; or remove it when the result is safe.
+    finished : Path, optional
+        Such a file of a finished estimate, which is read where `partial` has nothing, and left as it is.
     constant : float
         Nats that are added to log Z, for a model whose log-probabilities are larger by so much.
     starts : array, Starts, or function without arguments that returns either or None, optional
@@ -169,7 +175,7 @@ def estimate_log_z(
         task, of_starts = _with_starts(task, starts)
         if final_states and path is None:
             task = dataclasses.replace(task, final_states=_for_all_units(machine, final_states, config.seed))
-        estimate = _sampled(method, _coupled(task, partial, of_starts))
+        estimate = _sampled(method, _coupled(task, method, of_starts, partial, finished))
     if config.against_exact and method != "exact":
         estimate = compared_with_exact(estimate, exact_log_z(machine) + constant)
     return LogZResult.of(
@@ -245,13 +251,16 @@ def _for_all_units(
     return lambda v: final_states(all_units(machine, v, numpy_generator(seed, "log_z", 10)))
 
 
-def _coupled(task: LogZTask, partial: Path | None, of_starts: dict[str, Any]) -> LogZTask:
+def _coupled(
+    task: LogZTask, method: str, of_starts: dict[str, Any], partial: Path | None, finished: Path | None
+) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
-    settings |= {"version": __version__, **dataclasses.asdict(task.config)}
+    settings |= {"version": __version__, **fixed_settings(task.config, method)}
     if task.trajectory:
         settings["trajectory"] = task.trajectory.sha256
-    store = ResumeFile(partial, settings) if partial else None
+    fits = functools.partial(can_continue, config=task.config)
+    store = ResumeFile(partial, settings, finished, fits) if partial else None
     if task.trajectory:  # whose machines have the same units, coupled or not
         return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
@@ -273,18 +282,21 @@ def _repeated(task: LogZTask) -> Estimate:
     They run over `task.threads` processes.  Their spread is the most conservative error bar.
     """
     n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
-    done = _load(store)
+    done, earlier = _load(store, n_repeats)
     todo = [i for i in range(n_repeats) if i not in done]
     shared = dataclasses.replace(task, threads=1, progress=None, store=None, final_states=None)
     for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:
-            store.save({"repeats": _packed(done)})
+            store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
         if progress:
             values = np.array([e.log_z for e in done.values()])
             error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
             progress("repeats", len(done), n_repeats, float(values.mean()), error)
-    return _combined([done[i] for i in range(n_repeats)])
+    if store and not todo:
+        store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
+    estimate = _combined([done[i] for i in range(n_repeats)])
+    return dataclasses.replace(estimate, diagnostics={**estimate.diagnostics, **earlier})
 
 
 def one_repeat(task: LogZTask, index: int) -> Estimate:
@@ -329,17 +341,24 @@ def _worst(checks: list[Check]) -> Check:
 
 def _packed(done: dict[int, Estimate]) -> Any:
     """Return the estimates as JSON bytes."""
-    plain = {i: dataclasses.asdict(estimate) for i, estimate in done.items()}
-    return np.frombuffer(json.dumps(plain).encode(), dtype=np.uint8)
+    return packed({i: dataclasses.asdict(estimate) for i, estimate in done.items()})
 
 
-def _load(store: ResumeFile | ResumePart | None) -> dict[int, Estimate]:
-    """Return the estimates that were finished before, by their number."""
+def _load(
+    store: ResumeFile | ResumePart | None, n_repeats: int
+) -> tuple[dict[int, Estimate], dict[str, list[dict[str, Any]]]]:
+    """Return the estimates that were finished before, by their number, and what is continued with them."""
     arrays = store.load() if store else None
-    if arrays is None or "repeats" not in arrays:  # those of an earlier version are made anew
-        return {}
-    return {
+    if arrays is None or "record" not in arrays:  # those of an earlier version are made anew
+        return {}, {}
+    record = unpacked(arrays["record"])
+    found = {
         int(i): Estimate(**{**e, "checks": [Check.of_dict(c) for c in e["checks"]]})
-        for i, e in json.loads(arrays["repeats"].tobytes().decode()).items()
-        if "lower_bound" in e["diagnostics"]
+        for i, e in unpacked(arrays["repeats"]).items()
+        if int(i) < n_repeats
     }
+    n_before, past = record["n_repeats"], record.get("continued_from", [])
+    if n_before < n_repeats:
+        past = [*past, {"n_repeats": n_before, "n_done": len(found)}]
+    found = {i: made for i, e in found.items() if (made := of_more_comparisons(e, n_before, n_repeats))}
+    return found, {"continued_from": past} if past else {}

@@ -53,6 +53,7 @@ __all__ = [
     "estimate_by_annealing",
     "estimate_exactly",
     "estimate_of_run",
+    "keep_end",
     "reserve",
     "search_seconds",
     "tempered",
@@ -186,11 +187,11 @@ def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
 # --- parallel tempering and BAR -----------------------------------------------------------------------------
 
 
-def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estimate]:
+def tempered(task: LogZTask) -> tuple[TemperedRun, Estimate]:
     """Return a run by parallel tempering and BAR that is at its end, and its estimate.
 
-    With `keep_end` the store has the end of the run, so that what follows can be done again.  "auto" is the
-    uniform reference here.
+    The store, if there is one, then has that end: what follows can be done again, and the run can be continued.
+    "auto" is the uniform reference here.
 
     Raises
     ------
@@ -208,10 +209,15 @@ def tempered(task: LogZTask, keep_end: bool = False) -> tuple[TemperedRun, Estim
         run.compile_kernels()
     adapt_or_resume(run, task)
     advance(run, task, reserve(run, task))
-    if (is_fitted or keep_end) and task.store:
-        task.store.save(run.state_dict())  # what follows may take as long again
+    keep_end(run, task)
     estimate = conclude_in_full(run, task)
     return run, _refereed(estimate, task, task.clock.left) if is_fitted else estimate
+
+
+def keep_end(run: TemperedRun, task: LogZTask) -> None:
+    """Keep the end of a run, before what follows moves its replicas on."""
+    if task.store:
+        task.store.save(run.state_dict())
 
 
 def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
@@ -219,6 +225,9 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.final_states:
         task.final_states(run.replicas.v[:, -1].copy())
+    if run.continued_from:
+        found = {**estimate.diagnostics, "continued_from": run.continued_from}
+        estimate = replace(estimate, diagnostics=found)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)
     if task.trajectory:

@@ -19,7 +19,7 @@ from dvae_core.rng import numpy_generator
 from ..config import LogZConfig
 from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
-from ..runtime.clock import Clock
+from ..runtime.clock import Clock, now_utc
 from ..runtime.memory_estimate import tempering_bytes
 from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
@@ -33,6 +33,7 @@ from ..sampling.trajectory import TrajectoryReference
 from ..starts import spread
 from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_on
 from .bar import Bridge, WorkSums, bridge_of_sums
+from .record import packed, rule_of, unpacked
 from .renewal import Renewal
 
 __all__ = ["TemperedRun"]
@@ -143,6 +144,9 @@ class TemperedRun:
         Whether the rungs were placed once more after the run had begun.
     paths : dict
         Which path was chosen, and the barriers by which; empty where there was no choice.
+    continued_from : list of dict
+        The ends of earlier runs that this one continues: their `precision`, `time_limit`, `n_sweeps` and `n_done`,
+        `std_err` in nats, and `date`.
     """
 
     def __init__(
@@ -179,7 +183,15 @@ class TemperedRun:
         self.paths: dict[str, Any] = {}
         self.foreseen: dict[str, float | None] = {"n_sweeps": None, "std_err": None}
         self.spent = _Spent()
-        self.chunk = min(CHUNK, max(1, config.n_sweeps // 40)) if config.n_sweeps else CHUNK
+        self.chunk = chunk_of(config.n_sweeps)
+        self.continued_from: list[dict[str, Any]] = []
+        self._forget_looks()
+
+    def _forget_looks(self) -> None:
+        """Begin to keep what other rules to stop would have seen: errors by iterations, and rates by chunks."""
+        self.errors: dict[int, float] = {}
+        self.next_error = MIN_ITERATIONS
+        self.least_rates: list[float] = []
 
     def find_basins(self, seed: int, share: float = 1.0, given: NDArray[np.uint8] | None = None) -> Basins:
         """Return what a search finds, from given states too, with a share of the work that it may take."""
@@ -362,12 +374,15 @@ class TemperedRun:
             of_one = bridge_of_sums(sums).std_err * math.sqrt(n / (1 - self.config.burn_in))
         except DvaeError:
             of_one = math.nan
-        planned = self._planned(of_one)
         self.of_one = of_one if math.isfinite(of_one) else math.inf
-        within_reach = of_one / math.sqrt(max(1.0, planned))
-        if not math.isfinite(within_reach):
+        return self._foreseen()
+
+    def _foreseen(self) -> dict[str, float | None]:
+        """Return the sweeps and the standard error with which the run will end, by `of_one`."""
+        if math.isinf(self.of_one):
             return {"n_sweeps": None, "std_err": None}
-        return {"n_sweeps": float(round(planned)), "std_err": within_reach}
+        planned = self._planned(self.of_one)
+        return {"n_sweeps": float(round(planned)), "std_err": self.of_one / math.sqrt(max(1.0, planned))}
 
     def _planned(self, of_one: float) -> float:
         """Return the sweeps that the run will make if `of_one` over their root is its standard error."""
@@ -413,6 +428,7 @@ class TemperedRun:
                 break
             self.sums.add(works)
             self.n_iterations += self.chunk
+            self._keep_looks()
             now = self.clock.elapsed
             if tell and now - told > TELL_SECONDS and self.sums.n_blocks > 1:
                 tell(self.n_iterations, self.next_check, self.bridge())
@@ -420,6 +436,30 @@ class TemperedRun:
             if save and now - saved > SAVE_SECONDS:
                 save()
                 saved = now
+        if self.stopped and self.n_iterations:
+            self.errors[self.n_iterations] = self._error()
+
+    def _keep_looks(self) -> None:
+        """Keep what a stricter rule would see here: a run that continues then decides as one from the start.
+
+        Far from its precision, a rule looks whenever the run has doubled.
+        """
+        if self.config.n_sweeps and self.n_iterations < MIN_ITERATIONS + self.chunk:
+            self.least_rates.append(self._least_rate() if self.sums.n_blocks > 1 else math.nan)
+        if self.n_iterations >= self.next_error:
+            self.errors[self.n_iterations] = self._error()
+            self.next_error = int(GROWTH * self.n_iterations) // self.chunk * self.chunk
+
+    def _error(self) -> float:
+        """Return the standard error so far, nats; infinite where there is no estimate yet."""
+        try:
+            return self.bridge().std_err
+        except DvaeError:
+            return math.inf
+
+    def _least_rate(self) -> float:
+        """Return the lowest exchange rate of a pair, of the second half of the run."""
+        return float(self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1)).min())
 
     def _next_works(self, reserve: float) -> Works | None:
         """Run a chunk; None if the time is over before that, and there is an estimate.
@@ -447,19 +487,21 @@ class TemperedRun:
         if not self.stopped and self.n_iterations >= self.next_check:
             self.stopped = self._reason_to_stop() if self.n_iterations else ""
             self.next_check = self._next_check()
+            if self.n_iterations and not self.config.n_sweeps:
+                self.errors[self.n_iterations] = self._error()
         return bool(self.stopped)
 
     def _is_first_look(self) -> bool:
         """Return whether the exchange rates are to be looked at, as they are once in a run."""
-        due = min(MIN_ITERATIONS, self.config.n_sweeps // FIRST_LOOK or MIN_ITERATIONS)
-        is_due = self.n_iterations >= due or self.clock.is_past((PILOT_SHARE + ANEW_SHARE) / 2)
+        due, late = first_look_of(self.config.n_sweeps), (PILOT_SHARE + ANEW_SHARE) / 2
+        is_due = self.n_iterations >= due or self.clock.is_past(late)
         return not self.looked and is_due and self.sums.n_blocks > 1 and not self.stopped
 
     def _place_anew(self) -> None:
         """Place the rungs once more, and begin again, if a pair exchanges far less often than the pilot saw."""
         rates = self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1))
         asked = self.config.exchange_rate
-        if rates.min() >= min(LEAST_RATE, LEAST_SHARE * asked) or self.clock.is_past(ANEW_SHARE):
+        if rates.min() >= least_rate_of(asked) or self.clock.is_past(ANEW_SHARE):
             return
         schedule = self.replicas.schedule.equalised(1 - rates, asked)
         start = schedule, states_on(self.replicas, schedule)
@@ -467,6 +509,7 @@ class TemperedRun:
         pilot = run_pilot(self._make, asked, **how)
         self._begin(pilot, ANEW)
         self.n_iterations, self.next_check, self.placed_anew = 0, 0, True
+        self._forget_looks()
 
     @property
     def first_block(self) -> int:
@@ -563,6 +606,11 @@ class TemperedRun:
             "looked": np.array([self.looked, self.placed_anew]),
             **{f"paths/{name}": np.array(barrier) for name, barrier in self.paths.items() if name != "chosen"},
             "foreseen": np.array(list(self.foreseen.values()), np.float64),
+            "of_one": np.array(self.of_one),
+            "errors": np.array(list(self.errors.items()), np.float64).reshape(-1, 2),
+            "next_error": np.array(self.next_error),
+            "least_rates": np.array(self.least_rates),
+            "record": packed({**rule_of(self.config), "continued_from": self.continued_from, "date": now_utc()}),
             "n_replicates": np.array(self.config.n_replicates),
             "n_iterations": np.array(self.n_iterations),
             "next_check": np.array(self.next_check),
@@ -573,7 +621,10 @@ class TemperedRun:
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go back to what `state_dict` returned, instead of adapting the schedule."""
+        """Go back to what `state_dict` returned, instead of adapting the schedule.
+
+        Where it is of a run that had another rule to stop, that run is continued.
+        """
         parameters = _below(state, "reference_")
         self._take_reference(parameters)
         barriers = {name: float(value) for name, value in _below(state, "paths/").items()}
@@ -594,6 +645,37 @@ class TemperedRun:
         if "renewal/births" in state:  # which earlier versions did not keep
             self.renewal.load_state_dict(_below(state, "renewal/"))
         self.chunk = self.sums.chunk
+        self.of_one, self.next_error = float(state["of_one"]), int(state["next_error"])
+        self.errors = {int(n): error for n, error in state["errors"].tolist()}
+        self.least_rates = state["least_rates"].tolist()
+        self._take_record(unpacked(state["record"]))
+
+    def _take_record(self, record: dict[str, Any]) -> None:
+        """Continue under the own rule to stop a run whose rule and past a record tells.
+
+        To stop by precision twice is the same optional stopping as to stop so once: the run that goes on has the
+        same samples as one that had the stricter rule from the start, and is looked at when that one would have
+        been, as far as the errors that were kept allow.
+        """
+        self.continued_from = record.pop("continued_from")
+        date, rule = record.pop("date"), rule_of(self.config)
+        if record == rule:
+            return
+        error = self.errors.get(self.n_iterations, math.nan)
+        self.continued_from.append({**record, "n_done": self.n_iterations, "std_err": error, "date": date})
+        self.stopped, self.foreseen = "", self._foreseen()
+        if self.config.n_sweeps:
+            self.looked = self.placed_anew or self.n_iterations >= first_look_of(self.config.n_sweeps)
+        self.next_check = self._replayed_check()
+
+    def _replayed_check(self) -> int:
+        """Return after how many iterations the rule looks next, as if it had been the rule from the start."""
+        if self.config.n_sweeps:
+            return self._next_check()
+        check = MIN_ITERATIONS
+        for n, error in sorted(self.errors.items()):
+            check = self._check_after(n, error) if n >= check else check
+        return check
 
     def _take_reference(self, parameters: dict[str, NDArray[Any]]) -> None:
         """Go back to the reference of these parameters."""
@@ -674,8 +756,12 @@ class TemperedRun:
             return self.config.n_sweeps // self.chunk * self.chunk
         if not self.n_iterations:
             return MIN_ITERATIONS
-        wanted = MARGIN * (self.bridge().std_err / self.precision) ** 2
-        check = math.ceil(self.n_iterations * min(GROWTH, max(MARGIN, wanted)))
+        return self._check_after(self.n_iterations, self.bridge().std_err)
+
+    def _check_after(self, n_iterations: int, std_err: float) -> int:
+        """Return the same after a look at that error, nats, at so many iterations."""
+        wanted = MARGIN * (std_err / self.precision) ** 2
+        check = math.ceil(n_iterations * min(GROWTH, max(MARGIN, wanted)))
         return min(check, self._most() or check) // self.chunk * self.chunk
 
     def _reason_to_stop(self) -> str:
@@ -686,6 +772,21 @@ class TemperedRun:
             return "precision"
         most = self._most()
         return "work" if most and self.n_iterations + self.chunk > most else ""
+
+
+def chunk_of(n_sweeps: int) -> int:
+    """Return how many iterations of a run of `n_sweeps` are added up at a time; 0 sweeps are no fixed length."""
+    return min(CHUNK, max(1, n_sweeps // 40)) if n_sweeps else CHUNK
+
+
+def first_look_of(n_sweeps: int) -> int:
+    """Return after how many iterations of such a run the exchange rates are looked at."""
+    return min(MIN_ITERATIONS, n_sweeps // FIRST_LOOK or MIN_ITERATIONS)
+
+
+def least_rate_of(exchange_rate: float) -> float:
+    """Return the exchange rate below which rungs are placed anew, where so much was asked for."""
+    return min(LEAST_RATE, LEAST_SHARE * exchange_rate)
 
 
 def shorter_path(barrier_beta: float, barrier_trajectory: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,20 @@ class ResumeFile:
     path : Path
     task : dict
         All that the numbers depend on, plain JSON values: settings, digests, versions.
+    finished : Path, optional
+        Where a finished task of the same kind was kept; read only, and only where `path` has nothing.
+    fits : callable
+        Whether the task can continue from these arrays.
     """
 
-    def __init__(self, path: Path, task: dict[str, Any]) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        task: dict[str, Any],
+        finished: Path | None = None,
+        fits: Callable[[Arrays], bool] = lambda arrays: True,
+    ) -> None:
+        self.path, self.finished, self.fits = path, finished, fits
         digest = hashlib.sha256(json.dumps(task, sort_keys=True).encode()).digest()
         self.fingerprint = np.frombuffer(digest, dtype=np.uint8)
 
@@ -45,14 +55,19 @@ class ResumeFile:
 
     def load(self) -> Arrays | None:
         """Return the arrays, or None if there are none of this task that can be read."""
+        found = self._read(self.path)
+        return self._read(self.finished) if found is None and self.finished else found
+
+    def _read(self, path: Path) -> Arrays | None:
+        """Return the arrays of a file, or None."""
         try:
-            arrays = read_npz(self.path, npz_names(self.path)) if self.path.exists() else {}
+            arrays = dict(read_npz(path, npz_names(path))) if path.exists() else {}
         except DataError:
             # What it held was computed from the start before, and can be again.
             return None
         fingerprint = arrays.pop("fingerprint", None)
         same = fingerprint is not None and np.array_equal(fingerprint, self.fingerprint)
-        return dict(arrays) if same else None
+        return arrays if same and self.fits(arrays) else None
 
     def remove(self) -> None:
         """Remove the file."""

@@ -69,7 +69,7 @@ def draw_by_tempering(task: LogZTask, n: int, clock: Clock) -> TemperedStates:
 
     The task's own clock ends the run, and `clock` the looks after it.
     """
-    run, estimate = tempered_from_best_reference(task, keep_end=True)
+    run, estimate = tempered_from_best_reference(task)
     looks = _Looks(run, -(-n // run.config.n_replicates), clock.left, task.report("taking states"))
     looks.take()
     v, effective = looks.thinned(n)

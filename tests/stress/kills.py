@@ -137,10 +137,10 @@ def count_rounds(meter: Meter) -> None:
     def begin(n: int) -> None:
         meter.set(began=n, done=n, kept=n)
 
-    def begin_repeats(done: list[object], _: object) -> None:
+    def begin_repeats(loaded: tuple[dict[int, object], object], *_: object) -> None:
         nonlocal single
         single = False
-        begin(len(done))
+        begin(len(loaded[0]))
 
     def begin_stage(*_: object) -> None:
         nonlocal stages, counted

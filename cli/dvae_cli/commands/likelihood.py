@@ -143,7 +143,7 @@ def command(
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
-    place = settle(place, result, quiet, satellite=".images.npz")
+    place = settle(place, result, quiet, satellites=(".images.npz",))
     if place.path or plot:
         pictured = picture_images(result, trained, images)
         if place.path:

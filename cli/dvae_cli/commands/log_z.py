@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
-from dvae_core.io.files import remove_file
 from dvae_core.text import decimals, error_text, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
 from dvae_eval.readers import ReadConfig, Reading, read_machine, read_trajectory
@@ -102,7 +101,8 @@ def command(
     an archive of the rbms package has its updates, and of several files the last one is measured, the others
     being earlier states, oldest first.
 
-    Work that is written to a file can be stopped at any time; the same command goes on with it.
+    Work that is written to a file can be stopped at any time; the same command goes on with it. A later command
+    with a smaller --precision, more --sweeps or more --repeats continues from the result that is there.
     """
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
@@ -113,13 +113,16 @@ def command(
 
     from ..devices import prepare_device
     from ..inputs import (
+        STATE,
         check_data,
         command_line,
         default_output,
         estimate_with_progress,
         finish,
+        keep_state,
         say_left_aside,
         settle,
+        state_path,
         unfinished,
         with_data,
     )
@@ -153,6 +156,7 @@ def command(
                 quiet,
                 threads=threads,
                 partial=partial,
+                finished=state_path(place.path) if place.path else None,
                 constant=found.constant,
                 starts=states,
                 trajectory=trajectory,
@@ -161,9 +165,10 @@ def command(
         again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
         raise CleanInterrupt(f"interrupted; {again}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
-    saved = (lambda: remove_file(partial)) if partial else (lambda: None)
-    place = settle(place, result, quiet)
-    return finish(result, place, as_json, quiet, lambda: _details(result), saved)
+    place = settle(place, result, quiet, (STATE,))
+    return finish(
+        result, place, as_json, quiet, lambda: _details(result), lambda: keep_state(partial, place, quiet)
+    )
 
 
 def _key(starts: Any) -> Any:
@@ -222,6 +227,7 @@ def _details(result: LogZResult) -> list[str]:
         )
     if starts := result.settings.get("starts"):
         lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
+    lines += [_continued(part) for part in found.get("continued_from", [])[-1:]]
     if "uniform_run" in found:
         first = found["uniform_run"]
         log_z, error = (
@@ -242,6 +248,14 @@ def _details(result: LogZResult) -> list[str]:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
         lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")
     return lines
+
+
+def _continued(part: dict[str, Any]) -> str:
+    """Say what a result continues."""
+    if "n_repeats" in part:
+        return f"continued from {part['n_done']} repeats"
+    error = "" if part["std_err"] is None else f", ± {error_text(part['std_err'])}"
+    return f"continued from {part['n_done']} sweeps{error} ({part['date'][:10]})"
 
 
 def _source(starts: dict[str, Any]) -> str:
