@@ -186,7 +186,7 @@ def test_a_reader_that_has_gone_costs_the_output_alone(rbm, tmp_path, capsys):
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "1\n"
     assert done.stderr == ""
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["rbm.npz", "z.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rbm.npz", "z.json", "z.state.npz"]
 
 
 # --- places that may not be written to ------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def test_a_result_says_all_that_belongs_to_it(args, tmp_path, capsys):
     assert "gap on 20 simulated images: " in words
     assert "50 samples are too few to estimate how far the bound lies below log p(x)" in words
     assert "bits per dimension" in words
-    assert {p.name for p in tmp_path.iterdir()} == {"ll.json", "ll.images.npz"}
+    assert {p.name for p in tmp_path.iterdir()} == {"ll.json", "ll.images.npz", "ll.state.npz"}
     result = result_of(tmp_path)
     assert result["gap"] is None
     assert result["method"] == "importance"
@@ -132,7 +132,8 @@ def test_annealing_has_a_file_of_its_own(run, tmp_path, capsys):
         (place / name).write_bytes((run / name).read_bytes())
     options = ("--samples", 100, "--limit", 3, "--ais-chains", 20, "--ais-steps", 20)
     assert status_of(dvae_eval, "ll", place / "model.pt", "--method", "ais", *options) in (0, 3)
-    assert {p.name for p in place.iterdir()} == {"model.pt", "config.json", "ll-ais.json", "ll-ais.images.npz"}
+    made = {"ll-ais.json", "ll-ais.images.npz", "ll-ais.state.npz"}
+    assert {p.name for p in place.iterdir()} == {"model.pt", "config.json", *made}
     assert "importance weighting of the same images" in capsys.readouterr().err
     assert result_of(place, "ll-ais.json")["n_samples"] == 20
 

@@ -83,7 +83,9 @@ def test_finished_images_are_not_done_again(small_shards, tmp_path, monkeypatch)
     next(place.glob("*/*.npz")).write_bytes(b"damaged")
     done, weigh = [], ImportanceTask.__call__
     monkeypatch.setattr(
-        ImportanceTask, "__call__", lambda self, x, index: done.append(index) or weigh(self, x, index)
+        ImportanceTask,
+        "__call__",
+        lambda self, x, index, *more: done.append(index) or weigh(self, x, index, *more),
     )
     plans = []
     resumed = estimate(resume=place, announce=plans.append)

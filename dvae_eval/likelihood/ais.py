@@ -60,7 +60,11 @@ class AnnealingTask:
         """Where the model is."""
         return self.model.device
 
-    def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
+    def keeping(self, n_kept: int) -> AnnealingTask:
+        """Return the task: chains are annealed together, and more of them are others."""
+        return self
+
+    def __call__(self, x: NDArray[np.uint8], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
         """Return the weights of an image's chains."""
         log_w = self.log_weights(x, index).cpu().numpy()
         return ImageWeights.of(log_w, np.array([log_w.mean()]))

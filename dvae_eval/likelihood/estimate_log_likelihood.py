@@ -11,7 +11,8 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from ..runtime.resume import PartStore, ResumeDirectory
 from ..trained import model_description
 from .ais import AnnealingTask
 from .checks import check_agreement, check_likelihood, check_simulated
+from .finished import FinishedImages, FinishedWork, WorkToKeep, earlier_work, n_to_keep
 from .folded import FoldedDVAE
-from .image_tasks import WEIGHT_FIELDS, ImageTask, digest_of, run_image_task
+from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask, digest_of, run_image_task
 from .importance import ImageWeights, ImportanceTask
 from .per_image import ImageEstimates
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
@@ -58,6 +60,7 @@ def estimate_log_likelihood(
     log_z_source: str = "estimated on the way",
     resources: Resources | None = None,
     resume: ResumeDirectory | None = None,
+    finished: Path | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: ProgressCallback | None = None,
     shards: ResumeDirectory | None = None,
@@ -85,8 +88,12 @@ def estimate_log_likelihood(
     resources : Resources, optional
         Processes, memory and threads; they do not change the result.
     resume : ResumeDirectory, optional
-        Where finished images are kept, so that a run that was killed can be continued.  The caller removes it once
-        the result is safe.
+        Where finished images are kept, so that a run that was killed can be continued.  Once the result is safe,
+        the caller removes it, or keeps its state in a file (`resume.keep`).
+    finished : Path, optional
+        Such a file, of the same model and seed: what it has is not made again.  With a larger `limit` its images
+        are among those that are used, the others being evenly spread over the rest; with more `n_samples` its
+        samples are the first ones.
     announce : callable, optional
         Called with the time and the memory that the work will take, before it starts.
     progress : callable, optional
@@ -116,14 +123,18 @@ def estimate_log_likelihood(
     if log_z is None and prior is None and not isinstance(model, TrainedModel):
         log_z, log_z_source = _normalised(description), "the model is normalised"
     log_z = _checked_log_z(log_z, log_z_source, description)
-    chosen = _evenly(len(images), config.limit)
-    work = _Work(images[chosen], chosen, log_z.log_z, resources or Resources(), resume, announce, progress)
-    task = ImportanceTask(source, config.n_samples, config.seed)
-    importance = _finite(work.do(task, _key(description, config)), chosen)
+    task, key = ImportanceTask(source, config.n_samples, config.seed), _key(description, config)
+    earlier = FinishedWork(finished)
+    chosen = _chosen(images, config.limit, earlier.of(task, _without_samples(task, key)))
+    work = _Work(
+        images[chosen], chosen, log_z.log_z, resources or Resources(), resume, announce, progress, earlier
+    )
+    importance = _finite(work.do(task, key), chosen)
     estimate = importance
     if config.method == "ais":
         estimate = _finite(work.do(*_annealing(source, description, config)), chosen)
     simulated, why_not = _simulated_gap(model, source, description, config, work)
+    continued_from = _kept(work, estimate)
     effect = _precision_effect(model, source, config, images, chosen)
     checks = check_likelihood(log_z, estimate, effect)
     checks += check_simulated(simulated) if simulated else []
@@ -138,6 +149,7 @@ def estimate_log_likelihood(
             **estimate.diagnostics(None if labels is None else labels[chosen]),
             **({} if estimate is importance else {"importance": importance.compared_with(estimate)}),
             "simulated": simulated.diagnostics() if simulated else {"not_done": why_not},
+            **({"continued_from": continued_from} if continued_from else {}),
             **({"precision_effect": effect} if effect else {}),
         },
         **_numbers(estimate, importance, source, math.prod(images.shape[1:])),
@@ -288,9 +300,40 @@ def _evenly(n: int, limit: int) -> Index:
     return np.arange(n) if limit == 0 else np.unique(np.linspace(0, n - 1, min(limit, n)).round().astype(np.int64))
 
 
-@dataclass(frozen=True, slots=True)
+def _chosen(images: NDArray[Any], limit: int, earlier: FinishedImages | None) -> Index:
+    """Return the indices of the images that are used, those of an earlier estimate among them.
+
+    The others are evenly spread over those that it has not.
+    """
+    n = len(images)
+    if earlier is None or len(earlier.index) > min(limit or n, n) or not earlier.are_of(images):
+        return _evenly(n, limit)
+    rest, n_more = np.setdiff1d(np.arange(n), earlier.index), min(limit or n, n) - len(earlier.index)
+    more = rest[_evenly(len(rest), n_more)] if n_more else rest[:0]
+    return np.sort(np.concatenate((earlier.index, more)))
+
+
+def _without_samples(task: ImageTask, key: dict[str, Any]) -> dict[str, Any]:
+    """Return what the weights of an image depend on whatever their number, and the device, which rounds."""
+    source = getattr(task, "source", None)
+    more = {"device": task.device.type, **({"tile": source.tile} if source else {})}
+    return {name: value for name, value in key.items() if name != "n_samples"} | more
+
+
+def _kept(work: _Work, estimate: ImageEstimates) -> list[dict[str, Any]]:
+    """Keep the state of an estimate that is done, if there is a place for it; return what it continued itself."""
+    before, now = work.earlier.record, {"n_images": len(work.index), "n_samples": estimate.n_samples}
+    continued_from = before.pop("continued_from", []) if work.has_earlier else []
+    if work.has_earlier and any(before[name] != value for name, value in now.items()):
+        continued_from = [*continued_from, before]
+    if work.resume:
+        work.to_keep.save(work.resume.state, {**now, "continued_from": continued_from})
+    return continued_from
+
+
+@dataclass(slots=True)
 class _Work:
-    """What all tasks share: images, log Z, resources, unfinished work, and where progress is reported."""
+    """What all tasks share: images, log Z, resources, unfinished and earlier work, and who hears of progress."""
 
     images: NDArray[np.uint8]
     index: Index
@@ -299,6 +342,9 @@ class _Work:
     resume: ResumeDirectory | None
     announce: Callable[[Plan], None] | None
     progress: ProgressCallback | None
+    earlier: FinishedWork
+    to_keep: WorkToKeep = field(default_factory=WorkToKeep)
+    has_earlier: bool = False
 
     def do(self, task: ImageTask, key: dict[str, Any]) -> ImageEstimates:
         """Return the estimates of all images by `task`, whose settings are `key`; kept ones are not made again."""
@@ -310,16 +356,29 @@ class _Work:
             if self.progress:
                 self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
 
-        with self._store(key) as store:
+        fixed = _without_samples(task, key)
+        found = self.earlier.of(task, fixed)
+        earlier = earlier_work(found, task.n_samples, self.index, self.images) if found else Earlier()
+        self.has_earlier |= bool(earlier.whole or earlier.begun)
+        n_kept = 0
+        if self.resume and "tile" in fixed:
+            n_kept = n_to_keep(len(self.images), task.n_samples, fixed["tile"], earlier)
+        if not n_kept:
+            earlier = replace(earlier, whole={i: w.without_draws() for i, w in earlier.whole.items()})
+        task = task.keeping(n_kept)
+        with self._store({**key, "n_kept": n_kept}) as store:
             weights = run_image_task(
                 task,
                 self.images,
                 self.index,
                 resources=self.resources,
                 store=store,
+                earlier=earlier,
                 announce=self.announce,
                 progress=report,
             )
+        if self.resume:
+            self.to_keep.add(task, fixed, self.index, self.images, weights)
         return ImageEstimates(weights, self.log_z, task.n_samples)
 
     def _store(self, key: dict[str, Any]) -> AbstractContextManager[PartStore | None]:
@@ -349,7 +408,8 @@ def _simulated_gap(
         return None, "the model has no methods sample_joint and log_q"
     task = SimulatedTask(source, drawn.latents, config.n_samples, config.seed)
     mine = replace(work, images=drawn.images, index=np.arange(n))
-    estimates = mine.do(task, _key(description, config, "n_samples", "n_simulated"))
+    # The images are drawn together: with another number of them, all are others.
+    estimates = mine.do(task, {**_key(description, config), "n_simulated": n})
     differences, shares = estimates.weights.parts.T
     mean = float(estimates.values.mean())
     return SimulatedGap(differences, shares, config.n_samples, estimates.gap, mean, drawn.states), ""

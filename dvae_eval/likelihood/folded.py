@@ -183,15 +183,23 @@ class FoldedDVAE:
         """Return the model given an image x, shape (n_pixels,), 0 or 1."""
         return FoldedImage(self, x.to(self.device, self.dtype))
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
+    def of_image(
+        self, x: Tensor, index: int, seed: int, purpose: str = "images", n_earlier: int = 0
+    ) -> DrawWeights:
         """Return the function that draws at most `tile` weights of an image at a time; see `WeightSource`."""
         image = self.image(x)
         uniform, normal = (swift_generator(seed, purpose, index, kind) for kind in (0, 1))
         rho, eps = (np.empty((self.tile, size), np.float32) for size in self.n_noise)
 
-        def draw(n: int) -> Tensor:
+        def make_noise(n: int) -> None:
             uniform.random(out=rho[:n], dtype=np.float32)
             normal.standard_normal(out=eps[:n], dtype=np.float32)
+
+        for _ in range(n_earlier // self.tile):
+            make_noise(self.tile)
+
+        def draw(n: int) -> Tensor:
+            make_noise(n)
             noise = (torch.from_numpy(a[:n]).to(self.device, self.dtype) for a in (rho, eps))
             with _tf32(self.precision == "tf32"):
                 return image.weight_parts(*noise)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..runtime.pool import map_unordered
 from ..runtime.resume import PartStore
 from .importance import ImageWeights, stack_images
 
-__all__ = ["WEIGHT_FIELDS", "ImageTask", "digest_of", "run_image_task"]
+__all__ = ["WEIGHT_FIELDS", "Earlier", "ImageTask", "digest_of", "run_image_task"]
 
 Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
@@ -55,8 +55,15 @@ class ImageTask(Protocol):
     @property
     def device(self) -> torch.device: ...  # noqa: D102
 
-    def __call__(self, x: Images, index: int) -> ImageWeights:
-        """Return the weights of image x, shape (n_pixels,), the one with this index in its data set."""
+    def keeping(self, n_kept: int) -> ImageTask:
+        """Return the task that keeps the first `n_kept` weights of every image, if more could be added to them."""
+        ...
+
+    def __call__(self, x: Images, index: int, earlier: ImageWeights | None = None) -> ImageWeights:
+        """Return the weights of image x, shape (n_pixels,), the one with this index in its data set.
+
+        `earlier` has the first of them, which are not drawn again.
+        """
         ...
 
     def seconds(self, x: Images, index: int) -> float:
@@ -71,6 +78,22 @@ def digest_of(settings: dict[str, Any], images: Images, index: Index) -> str:
         digest.update(f" {array.shape} {array.dtype} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a finished estimate left of some images, by position.
+
+    Attributes
+    ----------
+    whole : dict of int to ImageWeights
+        With as many samples as are wanted.
+    begun : dict of int to ImageWeights
+        With fewer, but with the weights of these.
+    """
+
+    whole: dict[int, ImageWeights] = field(default_factory=dict)
+    begun: dict[int, ImageWeights] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -99,6 +122,7 @@ def run_image_task(
     *,
     resources: Resources,
     store: PartStore | None = None,
+    earlier: Earlier | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: Callable[[int, ImageWeights], None] | None = None,
 ) -> ImageWeights:
@@ -113,6 +137,8 @@ def run_image_task(
     resources : Resources
     store : PartStore, optional
         Of `WEIGHT_FIELDS`, held by the caller.  Shards that are there are not done again.
+    earlier : Earlier, optional
+        What a finished estimate left of some of the images.
     announce : callable, optional
         Called with the plan before the work starts.
     progress : callable, optional
@@ -123,7 +149,8 @@ def run_image_task(
     ImageWeights
         In the order of the images; the same bits for any number of processes, and after any interruption.
     """
-    done = _Done([None] * len(images))
+    earlier = earlier or Earlier()
+    done = _Done([earlier.whole.get(i) for i in range(len(images))], len(earlier.whole))
     for positions, arrays in store.load() if store else ():
         done.add(positions, arrays)
     if done.n and progress:
@@ -136,7 +163,8 @@ def run_image_task(
             announce(plan)
         shards = np.array_split(order, -(-len(order) // size))
         shared = (task, images, index, resources.threads)
-        for k, shard in map_unordered(_do_shard, shared, shards, plan.n_workers):
+        todo = [(shard, [earlier.begun.get(i) for i in shard.tolist()]) for shard in shards]
+        for k, shard in map_unordered(_do_shard, shared, todo, plan.n_workers):
             arrays = {name: getattr(shard, name) for name in WEIGHT_FIELDS}
             done.add(shards[k], arrays)
             if store:
@@ -170,12 +198,14 @@ def _plan(
     return plan, max(1, min(round(SHARD_SECONDS / each), -(-len(order) // n_workers)))
 
 
-def _do_shard(shared: tuple[ImageTask, Images, Index, int], positions: Index) -> ImageWeights:
-    """Do a task for the images at some positions."""
+def _do_shard(
+    shared: tuple[ImageTask, Images, Index, int], todo: tuple[Index, list[ImageWeights | None]]
+) -> ImageWeights:
+    """Do a task for the images at some positions, each with what an earlier estimate left of it."""
     task, images, index, threads = shared
     done = []
     with torch_threads(threads):
-        for i in positions.tolist():
+        for i, earlier in zip(todo[0].tolist(), todo[1], strict=True):
             raise_if_cancelled()
-            done.append(task(images[i], int(index[i])))
+            done.append(task(images[i], int(index[i]), earlier))
     return stack_images(done)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from .pareto import pareto_k
 from .protocol import WeightSource
 
 __all__ = [
+    "DrawnWeights",
     "ImageWeights",
     "ImportanceTask",
     "bounds",
@@ -45,6 +46,11 @@ class ImageWeights:
         Jackknife estimate of what the last bound lacks in expectation, not above 0.
     ess, pareto_k : shape ()
         Effective sample size, and shape of the tail of the weights.
+    log_w : shape (n_kept,), nats
+        The weights themselves, those of whole tiles, for an estimate that continues with more samples; n_kept is 0
+        where that is not foreseen.
+    sums : shape (n_parts,), nats
+        Sums of the parts of `log_w`; empty with it.
     """
 
     bounds: Float
@@ -52,6 +58,12 @@ class ImageWeights:
     bias: Float
     ess: Float
     pareto_k: Float
+    log_w: Float = field(default_factory=lambda: np.empty(0))
+    sums: Float = field(default_factory=lambda: np.empty(0))
+
+    def without_draws(self) -> ImageWeights:
+        """Return the same without the weights themselves."""
+        return replace(self, log_w=self.log_w[..., :0], sums=self.sums[..., :0])
 
     @classmethod
     def of(cls, log_w: Float, parts: Float) -> ImageWeights:
@@ -120,11 +132,40 @@ def jackknife_bias(log_w: Float) -> float:
     return min(0.0, float((n - 1) * (rest.mean() + math.log(n / (n - 1)))))
 
 
+@dataclass(frozen=True, slots=True)
+class DrawnWeights:
+    """The weights of an image.
+
+    Attributes
+    ----------
+    log_w : float64, shape (n_samples,), nats
+        log w + log Z.
+    parts : float64, shape (n_parts,), nats
+        Means of its parts.
+    sums : float64, shape (n_parts,), nats
+        Sums of the parts over the samples of whole tiles.
+    """
+
+    log_w: Float
+    parts: Float
+    sums: Float
+
+    def kept_by(self, weights: ImageWeights, n_kept: int) -> ImageWeights:
+        """Return what follows from the weights, with the first `n_kept` of them: those of whole tiles, or none."""
+        return replace(weights, log_w=self.log_w[:n_kept].copy(), sums=self.sums) if n_kept else weights
+
+
 @torch.no_grad()
 def draw_weights(
-    source: WeightSource, x: NDArray[np.uint8], index: int, n_samples: int, seed: int, purpose: str = "images"
-) -> tuple[Float, Float]:
-    """Draw samples of an image; return log w + log Z, shape (n_samples,), and the means of its parts, float64.
+    source: WeightSource,
+    x: NDArray[np.uint8],
+    index: int,
+    n_samples: int,
+    seed: int,
+    purpose: str = "images",
+    earlier: ImageWeights | None = None,
+) -> DrawnWeights:
+    """Draw samples of an image.
 
     Parameters
     ----------
@@ -132,14 +173,22 @@ def draw_weights(
     x : uint8, shape (n_pixels,)
     index : int
         Of the image in its data set; with seed and purpose it fixes the random numbers.
+    earlier : ImageWeights, optional
+        Of the same image, with the first of these weights, which are not computed again.
     """
-    draw = source.of_image(torch.from_numpy(x), index, seed, purpose)
+    n_earlier = 0 if earlier is None else len(earlier.log_w)
+    draw = source.of_image(torch.from_numpy(x), index, seed, purpose, n_earlier)
     log_w, parts = np.empty(n_samples), np.zeros(len(source.parts))
-    for start in range(0, n_samples, source.tile):
+    if earlier is not None:
+        log_w[:n_earlier], parts[:] = earlier.log_w, earlier.sums
+    sums = parts.copy()
+    for start in range(n_earlier, n_samples, source.tile):
         tile = draw(min(source.tile, n_samples - start)).double().cpu().numpy()
         log_w[start : start + tile.shape[1]] = tile.sum(0)
         parts += tile.sum(1)
-    return log_w, parts / n_samples
+        if tile.shape[1] == source.tile:
+            sums = parts.copy()
+    return DrawnWeights(log_w, parts / n_samples, sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +200,21 @@ class ImportanceTask:
     source: WeightSource
     n_samples: int
     seed: int
+    n_kept: int = 0
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.source.device
 
-    def __call__(self, x: NDArray[np.uint8], index: int) -> ImageWeights:
-        """Return the weights of an image."""
-        return ImageWeights.of(*draw_weights(self.source, x, index, self.n_samples, self.seed))
+    def keeping(self, n_kept: int) -> ImportanceTask:
+        """Return the task that keeps so many weights of every image."""
+        return replace(self, n_kept=n_kept)
+
+    def __call__(self, x: NDArray[np.uint8], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
+        """Return the weights of an image, with those that an earlier estimate kept."""
+        drawn = draw_weights(self.source, x, index, self.n_samples, self.seed, earlier=earlier)
+        return drawn.kept_by(ImageWeights.of(drawn.log_w, drawn.parts), self.n_kept)
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
         """Return how long an image takes, estimated from its first samples."""
@@ -173,5 +228,6 @@ class ImportanceTask:
 
     def _time(self, x: NDArray[np.uint8], index: int, n_samples: int) -> float:
         started = time.perf_counter()
-        ImageWeights.of(*draw_weights(self.source, x, index, n_samples, self.seed))
+        drawn = draw_weights(self.source, x, index, n_samples, self.seed)
+        ImageWeights.of(drawn.log_w, drawn.parts)
         return time.perf_counter() - started

@@ -97,10 +97,13 @@ class WeightSource(Protocol):
     @property
     def device(self) -> torch.device: ...  # noqa: D102
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
+    def of_image(
+        self, x: Tensor, index: int, seed: int, purpose: str = "images", n_earlier: int = 0
+    ) -> DrawWeights:
         """Return the function that draws weights of image x, the one with this index in its data set.
 
         The image has its own streams of random numbers, fixed by seed, purpose (see `dvae_core.rng`) and index.
+        The first draw is the one after `n_earlier`, a multiple of `tile`.
         """
         ...
 
@@ -119,10 +122,14 @@ class ModelWeights:
     def __init__(self, model: LatentVariableModel, device: str = "cpu") -> None:
         self.model, self.device = model, torch.device(device)
 
-    def of_image(self, x: Tensor, index: int, seed: int, purpose: str = "images") -> DrawWeights:
+    def of_image(
+        self, x: Tensor, index: int, seed: int, purpose: str = "images", n_earlier: int = 0
+    ) -> DrawWeights:
         """Return the function that draws weights of an image; see `WeightSource`."""
         x = x.to(self.device)
         generator = torch_generator(seed, purpose, index, device=self.device)
+        for _ in range(n_earlier // self.tile):
+            self.model.sample_latents(x, self.tile, generator)
 
         def draw(n: int) -> Tensor:
             latents, log_q = self.model.sample_latents(x, n, generator)

@@ -27,7 +27,7 @@ Gaps that differ make γ less than their mean (Jensen); U - L is then the bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -107,18 +107,24 @@ class SimulatedTask:
     latents: Sequence[Any]
     n_samples: int
     seed: int
+    n_kept: int = 0
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.source.device
 
+    def keeping(self, n_kept: int) -> SimulatedTask:
+        """Return the task that keeps so many weights of every image."""
+        return replace(self, n_kept=n_kept)
+
     @torch.no_grad()
-    def __call__(self, x: NDArray[Any], index: int) -> ImageWeights:
-        """Return the weights of an image."""
-        log_w, _ = draw_weights(self.source, x, index, self.n_samples, self.seed, "proposals")
+    def __call__(self, x: NDArray[Any], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
+        """Return the weights of an image, with those that an earlier estimate kept."""
+        drawn = draw_weights(self.source, x, index, self.n_samples, self.seed, "proposals", earlier)
         true = self.source.log_weight(torch.from_numpy(x), self.latents[index]).double().sum()
-        return ImageWeights.of(log_w, gap_terms(float(true), log_w))
+        weights = ImageWeights.of(drawn.log_w, gap_terms(float(true), drawn.log_w))
+        return drawn.kept_by(weights, self.n_kept)
 
     def seconds(self, x: NDArray[Any], index: int) -> float:
         """Return how long an image takes, estimated from its first samples."""

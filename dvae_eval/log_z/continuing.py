@@ -10,9 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..config import LogZConfig
+from ..runtime.resume import unpacked
 from .checks import student_limit
 from .methods import Estimate
-from .record import AFTER, RULE, rule_of, unpacked
+from .record import AFTER, RULE, rule_of
 from .run import PRECISION, chunk_of, first_look_of, least_rate_of
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -28,7 +28,7 @@ from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
-from ..runtime.resume import ResumeFile, ResumePart
+from ..runtime.resume import ResumeFile, ResumePart, packed, unpacked
 from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from .best_reference import estimate_from_best_reference
@@ -44,7 +44,6 @@ from .methods import (
     search_seconds,
     time_limit,
 )
-from .record import packed, unpacked
 
 __all__ = ["estimate_log_z"]
 

@@ -21,6 +21,7 @@ from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
 from ..runtime.clock import Clock, now_utc
 from ..runtime.memory_estimate import tempering_bytes
+from ..runtime.resume import packed, unpacked
 from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference
@@ -33,7 +34,7 @@ from ..sampling.trajectory import TrajectoryReference
 from ..starts import spread
 from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_on
 from .bar import Bridge, WorkSums, bridge_of_sums
-from .record import packed, rule_of, unpacked
+from .record import rule_of
 from .renewal import Renewal
 
 __all__ = ["TemperedRun"]

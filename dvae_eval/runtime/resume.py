@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,10 +19,20 @@ from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import write_npz
 from dvae_core.training.run_directory import locked
 
-__all__ = ["PartStore", "ResumeDirectory", "ResumeFile", "ResumePart"]
+__all__ = ["PartStore", "ResumeDirectory", "ResumeFile", "ResumePart", "packed", "unpacked"]
 
 Index = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
+
+
+def packed(value: Any) -> NDArray[np.uint8]:
+    """Return a JSON value as an array."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def unpacked(array: NDArray[Any]) -> Any:
+    """Return the JSON value of an array."""
+    return json.loads(array.tobytes().decode())
 
 
 class ResumeFile:
@@ -137,6 +148,17 @@ class ResumeDirectory:
         self.directory = directory
         self.used: list[Path] = []
 
+    @property
+    def state(self) -> Path:
+        """What a finished estimate leaves for a later one, until the caller keeps or removes it."""
+        return self.directory / "state.npz"
+
+    def keep(self, path: Path) -> None:
+        """Let the state be the file `path`, and remove the rest, once the result is safe."""
+        if self.state.exists():
+            os.replace(self.state, path)
+        self.remove()
+
     @contextmanager
     def held(self, key: str, names: tuple[str, ...]) -> Iterator[PartStore]:
         """Yield the store with this key, a digest of all that its parts depend on.
@@ -154,6 +176,7 @@ class ResumeDirectory:
 
     def remove(self) -> None:
         """Remove the stores that were used, once the result is safe; those of other settings stay."""
+        self.state.unlink(missing_ok=True)
         for place in self.used:
             shutil.rmtree(place, ignore_errors=True)
         with suppress(OSError):

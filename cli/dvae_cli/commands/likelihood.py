@@ -97,7 +97,8 @@ def command(
     The estimate is a lower bound in expectation, apart from the error of log Z. Three uncertainties are reported
     separately: the error over images, the error of log Z (which shifts every image equally), and the bound's
     remaining gap. The gap is also bracketed from both sides on images simulated from the model. Finished images
-    are kept beside the result: after Ctrl-C or a crash, run the same command again to continue.
+    are kept beside the result: after Ctrl-C or a crash, run the same command again to continue. A later command
+    with a larger --limit or more --samples continues from the result that is there.
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
@@ -108,7 +109,18 @@ def command(
     from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, load_own_model, measured_data, other_data, settle
+    from ..inputs import (
+        STATE,
+        command_line,
+        default_output,
+        finish,
+        keep_state,
+        load_own_model,
+        measured_data,
+        other_data,
+        settle,
+        state_path,
+    )
     from ..outputs import find_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
@@ -138,12 +150,13 @@ def command(
                 log_z_source=source,
                 resources=resources,
                 resume=resume,
+                finished=state_path(path) if path else None,
                 announce=progress.begin,
                 progress=progress,
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
-    place = settle(place, result, quiet, satellites=(".images.npz",))
+    place = settle(place, result, quiet, (".images.npz", STATE))
     if place.path or plot:
         pictured = picture_images(result, trained, images)
         if place.path:
@@ -154,6 +167,7 @@ def command(
     def saved() -> None:
         if partial and resume:
             remove_file(partial)
+            keep_state(resume.state, place, quiet)
             resume.remove()
 
     return finish(result, place, as_json, quiet, lambda: _details(result, bits), saved)
@@ -273,6 +287,10 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         lines.append(
             f"{result.settings['precision']} shifts it by {estimate(effect['mean'], effect['std_err'])} nats "
             f"({effect['n_images']} images with the same noise, compared with float32)"
+        )
+    for part in result.diagnostics.get("continued_from", [])[-1:]:
+        lines.append(
+            f"continued from {part['n_images']} images and {part['n_samples']} samples ({part['date'][:10]})"
         )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
