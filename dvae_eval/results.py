@@ -12,7 +12,6 @@ import json
 import math
 import os
 import sys
-import time
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -20,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from dvae_core.environment import Effort
 from dvae_core.errors import ResultError
 from dvae_core.io.files import json_object, read_text, to_utf8, write_text
-from dvae_core.text import decimals, error_text, estimate, fixed, plain
+from dvae_core.text import decimals, duration, error_text, estimate, fixed, plain
 from dvae_core.versions import package_versions
 
 from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
@@ -85,6 +85,12 @@ class Result:
         The command line that made this result, empty when it came from the library.
     wall_seconds : float
         Time taken.
+    environment : dict
+        Where, when and at what cost it was made: `date` (UTC), `host`, `processor`, `gpu`, `n_threads`, `system`,
+        `cpu_seconds` of all processes, `peak_memory_mb` of the largest, and `commit` of a checkout.  Empty in
+        files of earlier versions; results are equal whatever it holds.
+    estimator_version : int
+        Raised when the same seed gives other digits; 0 in files of earlier versions.
     """
 
     kind: ClassVar[str]
@@ -98,6 +104,8 @@ class Result:
     versions: dict[str, str]
     wall_seconds: float
     command: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict, compare=False)
+    estimator_version: int = 0
 
     @property
     def checks(self) -> list[Check]:
@@ -119,6 +127,20 @@ class Result:
         """The verdict and what it rests on, in a few words."""
         rests_on = self._rests_on().get(self.verdict, "")
         return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+
+    @property
+    def making(self) -> str:
+        """When and where it was made, and at what cost, in a line; empty where it does not say."""
+        found = {name: value for name, value in self.environment.items() if isinstance(value, int | float | str)}
+        seconds, n_mb = found.get("cpu_seconds"), found.get("peak_memory_mb")
+        parts = [
+            str(found.get("date", ""))[:10],
+            str(found.get("host", "")),
+            str(found.get("gpu", found.get("processor", ""))),
+            f"{duration(seconds)} of CPU time" if isinstance(seconds, int | float) else "",
+            f"{n_mb:.0f} MB" if isinstance(n_mb, int | float) else "",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def _rests_on(self) -> dict[Level, str]:
         """Return what every verdict rests on, or means, for a result of this kind."""
@@ -173,7 +195,8 @@ class Result:
         config: DataclassInstance,
         checks: Sequence[Check],
         *,
-        started: float,
+        effort: Effort,
+        estimator_version: int,
         packages: Sequence[str],
         settings: dict[str, Any],
         diagnostics: dict[str, Any],
@@ -187,8 +210,10 @@ class Result:
             The settings, with a `seed`.
         checks : sequence of Check
             Every check that was made; one that failed, and is no mere warning, makes the result not trustworthy.
-        started : float
-            When the work began, on the clock of `time.monotonic`.
+        effort : Effort
+            The work, from its beginning.
+        estimator_version : int
+            Of the estimator.
         packages : sequence of str
             Distributions whose versions the numbers depend on.
         settings, diagnostics : dict
@@ -205,7 +230,9 @@ class Result:
             reasons=reasons,
             diagnostics={**diagnostics, "checks": [dataclasses.asdict(check) for check in checks]},
             versions=package_versions(*packages),
-            wall_seconds=time.monotonic() - started,
+            wall_seconds=effort.wall_seconds,
+            environment=effort.environment(),
+            estimator_version=estimator_version,
         )
 
     @classmethod
@@ -220,7 +247,8 @@ class Result:
         if data.get("schema") != SCHEMA:
             raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
         names = {f.name for f in dataclasses.fields(cls)}
-        needed = {f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING}
+        missing = dataclasses.MISSING
+        needed = {f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing}
         given = set(data) - {"kind", "schema", *DERIVED}
         if not needed <= given <= names:
             wrong = ", ".join(sorted((given - names) | (needed - given)))[:200]

@@ -25,6 +25,9 @@ from tests.oracles import enumerate_states, tiny_model
 IMAGES = np.tile(enumerate_states(3).astype(np.uint8), (3, 1))
 TILE = 40
 
+# Of a result: when and where it was made, and at what cost.
+TIMES = ("wall_seconds", "environment", "command")
+
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
@@ -59,7 +62,7 @@ def content(result):
     """Return all of a result but times, and of what it was made."""
     found = result.to_dict()
     diagnostics = {k: v for k, v in found["diagnostics"].items() if k != "continued_from"}
-    return {k: v for k, v in found.items() if k != "wall_seconds"} | {"diagnostics": diagnostics}
+    return {k: v for k, v in found.items() if k not in TIMES} | {"diagnostics": diagnostics}
 
 
 @pytest.fixture

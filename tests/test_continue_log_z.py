@@ -14,6 +14,9 @@ from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.checks import student_limit
 from dvae_eval.runtime.resume import ResumeFile
 
+# Of a result: when and where it was made, and at what cost.
+TIMES = ("wall_seconds", "environment", "command")
+
 
 @pytest.fixture(scope="module")
 def machine():
@@ -32,7 +35,7 @@ def content(result):
     """Return all of a result but times, and of what it was made."""
     found = result.to_dict() if hasattr(result, "to_dict") else dict(result)
     diagnostics = {k: v for k, v in found["diagnostics"].items() if k != "continued_from"}
-    return {k: v for k, v in found.items() if k not in ("wall_seconds", "command")} | {"diagnostics": diagnostics}
+    return {k: v for k, v in found.items() if k not in TIMES} | {"diagnostics": diagnostics}
 
 
 def estimate(machine, partial=None, **settings):

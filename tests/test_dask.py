@@ -57,6 +57,10 @@ def run(tmp_path_factory):
     return place
 
 
+# Of a result: when and where it was made.
+TIMES = ("wall_seconds", "environment", "command", "created")
+
+
 def machine():
     rng = np.random.default_rng(0)
     return BipartiteMachine.from_arrays(rng.normal(size=(6, 5)), rng.normal(size=6), rng.normal(size=5))
@@ -68,7 +72,7 @@ def result_of(capsys, *args):
         dvae_eval([*map(str, args), "--json", "-q"])
     assert exit.value.code in (0, 3)
     found = json.loads(capsys.readouterr().out)
-    return {name: value for name, value in found.items() if name not in ("wall_seconds", "command", "created")}
+    return {name: value for name, value in found.items() if name not in TIMES}
 
 
 def refusal_of(capsys, *args):

@@ -72,7 +72,9 @@ def lines_of(text):
 
 def numbers(result):
     """Return a result but for the time and the command that it took, and its file's place."""
-    found = {name: value for name, value in result.items() if name not in ("wall_seconds", "command")}
+    found = {
+        name: value for name, value in result.items() if name not in ("wall_seconds", "command", "environment")
+    }
     return json.dumps(_without_times(found), sort_keys=True)
 
 

@@ -21,6 +21,7 @@ from scipy.stats import chi2, norm
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.prior import annealed_log_z
@@ -59,6 +60,8 @@ PAPERS = ESTIMATORS[0]
 EXACT, AVERAGE = "exact", f"average of {PAPERS.name}"
 # Streams of random numbers.
 PILOT, REFERENCE, MEASURED, LOG_Z = range(4)
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+ESTIMATOR_VERSION = 1
 
 
 def measure_gradients(
@@ -89,7 +92,7 @@ def measure_gradients(
         If an estimate is not finite.
     """
     config = config or GradientConfig()
-    started = time.monotonic()
+    effort = Effort()
     if not isinstance(trained.model.smoothing, Spike):
         raise ConfigError(
             f"{trained.path}: trained with {trained.model.config.smoothing}; the estimators are defined for a "
@@ -112,7 +115,8 @@ def measure_gradients(
     return GradientResult.of(
         config,
         _checks(estimators),
-        started=started,
+        effort=effort,
+        estimator_version=ESTIMATOR_VERSION,
         packages=("torch", "numpy", "scipy"),
         settings={"dtype": str(x.dtype).removeprefix("torch.")},
         diagnostics={"log_z_assumed": baselines.log_z},

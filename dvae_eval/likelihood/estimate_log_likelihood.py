@@ -7,7 +7,6 @@ the process that makes it.
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core import __version__
+from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.model.dvae import DVAE, without_smoothing
 from dvae_core.training.checkpoint import TrainedModel
@@ -47,6 +47,8 @@ ProgressCallback = Callable[[str, int, int, float | None], None]
 
 # Images and samples that the effect of the precision is measured on.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+ESTIMATOR_VERSION = 1
 
 
 def estimate_log_likelihood(
@@ -114,7 +116,7 @@ def estimate_log_likelihood(
         If a log-likelihood is not finite.
     """
     config = config or LikelihoodConfig()
-    started = time.monotonic()
+    effort = Effort()
     if shards is not None:
         warnings.warn("shards is now called resume", DeprecationWarning, stacklevel=2)
         resume = shards
@@ -142,7 +144,8 @@ def estimate_log_likelihood(
     return LikelihoodResult.of(
         config,
         checks,
-        started=started,
+        effort=effort,
+        estimator_version=ESTIMATOR_VERSION,
         packages=("torch", "numpy", "scipy", "joblib"),
         settings={"dtype": f"{_dtype(source)} networks, float64 sums"},
         diagnostics={
@@ -289,7 +292,7 @@ def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> 
     """Return all that the weights of an image depend on, but the image; `names` are the task's own settings."""
     names = (*(names or ("n_samples",)), "as_trained", "precision", "seed")
     return {
-        "version": __version__,
+        "version": [__version__, ESTIMATOR_VERSION],
         "model": description["sha256"],
         **{name: getattr(config, name) for name in names},
     }

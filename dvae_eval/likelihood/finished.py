@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.environment import now_utc
 from dvae_core.errors import DataError
 from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import write_npz
 
-from ..runtime.clock import now_utc
 from ..runtime.resume import packed, unpacked
 from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask
 from .importance import ImageWeights

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core import __version__
+from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.rng import numpy_generator
 
@@ -59,6 +59,8 @@ DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
 BOUNDS = ("lower_bound", "n_basins")
 EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+ESTIMATOR_VERSION = 1
 
 
 def estimate_log_z(
@@ -152,7 +154,7 @@ def estimate_log_z(
     >>> abs(estimate.log_z - exact.log_z) < 6 * estimate.std_err
     True
     """
-    started = time.monotonic()
+    effort = Effort()
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     constant += offset
     path = _trajectory(trajectory, machine, constant)
@@ -188,7 +190,8 @@ def estimate_log_z(
         model=described,
         settings={"device": device, "dtype": DTYPES.get(method, SAMPLED), **of_starts},
         diagnostics=estimate.diagnostics,
-        started=started,
+        effort=effort,
+        estimator_version=ESTIMATOR_VERSION,
         packages=PACKAGES,
     )
 
@@ -255,7 +258,7 @@ def _coupled(
 ) -> LogZTask:
     """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
-    settings |= {"version": __version__, **fixed_settings(task.config, method)}
+    settings |= {"version": [__version__, ESTIMATOR_VERSION], **fixed_settings(task.config, method)}
     if task.trajectory:
         settings["trajectory"] = task.trajectory.sha256
     fits = functools.partial(can_continue, config=task.config)

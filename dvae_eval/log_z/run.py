@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from dvae_core.environment import now_utc
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.memory import require_memory
 from dvae_core.rng import numpy_generator
@@ -19,7 +20,7 @@ from dvae_core.rng import numpy_generator
 from ..config import LogZConfig
 from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
-from ..runtime.clock import Clock, now_utc
+from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
 from ..runtime.resume import packed, unpacked
 from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of

@@ -6,14 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
-__all__ = ["Clock", "now_utc"]
-
-
-def now_utc() -> str:
-    """Return the date and time, UTC, to the second, as ISO 8601 has them: `2026-05-01T12:00:00+00:00`."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+__all__ = ["Clock"]
 
 
 class Clock:

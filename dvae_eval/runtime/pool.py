@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.typing import NDArray
 
+from dvae_core.environment import Spent, count_worker, spent_here
 from dvae_core.errors import ConfigError, WorkerError
 
 from .dask_cluster import (
@@ -75,8 +77,15 @@ def map_unordered(
     pickled = np.frombuffer(cloudpickle.dumps((own_versions(), function, shared)), np.uint8)
     digest = hashlib.sha256(pickled.data).hexdigest()
     if client is None:
-        return _over_processes(pickled, digest, dict(enumerate(tasks)), n_workers)
-    return over_cluster(client, _call, tasks, pickled, digest)
+        return _counted(_over_processes(pickled, digest, dict(enumerate(tasks)), n_workers))
+    return _counted(over_cluster(client, _call, tasks, pickled, digest))
+
+
+def _counted(results: Iterator[tuple[int, tuple[Any, Spent]]]) -> Iterator[tuple[int, Any]]:
+    """Yield results, and count what the workers spent on them."""
+    for i, (result, spent) in results:
+        count_worker(spent)
+        yield i, result
 
 
 def _over_processes(
@@ -103,7 +112,7 @@ def _over_processes(
     )
 
 
-def _in_process(i: int, task: Any, pickled: Bytes, digest: str, leader: int) -> tuple[int, Any]:
+def _in_process(i: int, task: Any, pickled: Bytes, digest: str, leader: int) -> tuple[int, tuple[Any, Spent]]:
     """Do a task in one of this machine's processes."""
     if os.getpid() != leader and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches every process of a terminal; the leader alone decides what to do.
@@ -115,18 +124,22 @@ _one_at_a_time = threading.Lock()
 _kept: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {}
 
 
-def _call(task: Any, pickled: Bytes, digest: str) -> Any:
-    """Do a task with the pickled (versions, function, shared), which this process keeps for its next task."""
+def _call(task: Any, pickled: Bytes, digest: str) -> tuple[Any, Spent]:
+    """Do a task with the pickled (versions, function, shared), which this process keeps for its next task.
+
+    What the process has spent on it is returned with the result.
+    """
     # A worker of Dask may have several threads, but the number of torch's threads is the process's.
     with _one_at_a_time:
         raise_if_cancelled()
+        began = time.process_time()
         if digest not in _kept:
             _kept.clear()
             versions, *kept = _unpickled(pickled)
             refuse_other_versions(versions)
             _kept[digest] = tuple(kept)
         function, shared = _kept[digest]
-        return function(shared, task)
+        return function(shared, task), spent_here(began)
 
 
 def _unpickled(pickled: Bytes) -> Any:

@@ -61,7 +61,7 @@ RESUME = "train --resume --out run -q"
 LL = "ll run/model.pt --samples 2000 --limit 30 --log-z run/logz.json --workers {} --quiet"
 POINTS = ("begun", "half", "whole", "renamed")
 SAVE_SECONDS = 0.05
-TIMES = {"wall_seconds", "seconds", "images_per_s"}
+TIMES = {"wall_seconds", "environment", "seconds", "images_per_s"}
 
 
 @dataclass(frozen=True)

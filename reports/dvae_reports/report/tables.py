@@ -151,7 +151,7 @@ def provenance_of(results: Mapping[str, Result | SampledStates]) -> dict[str, An
         "commands": {name: _command(found.command) for name, found in results.items()},
         "seeds": {name: found.seed for name, found in results.items()},
         "versions": _versions({name: found.versions for name, found in results.items()}),
-        "details": [(f"time of {name}", duration(found.wall_seconds)) for name, found in results.items()],
+        "details": [row for name, found in results.items() for row in _making(name, found)],
         "settings": {
             name: [(key, value_text(value), "") for key, value in found.settings.items()]
             for name, found in results.items()
@@ -246,8 +246,15 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
         rows.append(("time of training", duration(record.epochs[-1].seconds)))
     for name, result in (("log Z", record.log_z), ("the log-likelihood", record.likelihood)):
         if result is not None:
-            rows.append((f"time of {name}", duration(result.wall_seconds)))
+            rows += _making(name, result)
     return rows
+
+
+def _making(name: str, result: Result | SampledStates) -> list[tuple[str, str]]:
+    """Return how long a result took, and when, where and at what cost it was made, if it says so."""
+    rows = [(f"time of {name}", duration(result.wall_seconds))]
+    making = result.making if isinstance(result, Result) else ""
+    return [*rows, (f"making of {name}", making)] if making else rows
 
 
 def _flat(config: dict[str, Any]) -> dict[str, str]:

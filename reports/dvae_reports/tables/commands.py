@@ -30,6 +30,8 @@ def command_table(measured: Sequence[LoadedResult]) -> Table:
     steps = ["model", NAMES["logz"], NAMES["ll"]]
     keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))
     notes = ["Directories are as they were given to the commands."]
+    makings = {f"{NAMES[one.result.kind]} of {name}": one.result.making for name, one in named(measured)}
+    notes += [f"{what}: {making}." for what, making in makings.items() if making]
     return Table(
         "The commands that made these numbers", COLUMNS, [Section("", [rows[key] for key in keys])], notes
     )
