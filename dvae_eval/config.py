@@ -21,7 +21,11 @@ class LogZConfig:
         choices=("auto", "exact", "pt-bar", "ais", "reverse-ais"),
     )
     precision: float = option(
-        0.0, "Run until this standard error, in nats (0 = 0.002, or what some 20 s reach).", min=0.0, max=1e6
+        0.0,
+        "Run until this standard error, in nats (0 = 0.002, or what some 20 s reach); a smaller one continues a "
+        "run.",
+        min=0.0,
+        max=1e6,
     )
     time_limit: float = option(
         0.0,
@@ -30,7 +34,10 @@ class LogZConfig:
         max=1e9,
     )
     n_sweeps: int = option(
-        0, "Block Gibbs sweeps of every chain, burn-in included (0 = as --precision asks).", min=0, max=10**9
+        0,
+        "Block Gibbs sweeps of every chain, burn-in included (0 = as --precision asks); more continue a run.",
+        min=0,
+        max=10**9,
     )
     burn_in: float = option(
         0.25, "Share of the sweeps that is thrown away at the start (the paper: 0.5).", min=0.0, max=0.95
@@ -67,7 +74,9 @@ class LogZConfig:
         "What lies between reference and machine: all couplings scaled, or the machines of its training.",
         choices=("beta", "trajectory"),
     )
-    n_repeats: int = option(1, "Independent estimates, the answer being their mean.", min=1, max=100_000)
+    n_repeats: int = option(
+        1, "Independent estimates, the answer being their mean; more continue those there are.", min=1, max=100_000
+    )
     n_chains: int = option(1000, "Chains of ais, reverse-ais and --sandwich.", min=16, max=10**8)
     sandwich: bool = option(False, "Bracket pt-bar by forward and reverse AIS: two stochastic bounds.")
     against_exact: bool = option(False, "Also compute the exact value, and compare the estimate with it.")
@@ -173,8 +182,15 @@ class LikelihoodConfig:
         "How: importance weighting alone, or annealing from q to the posterior as well (slow; use --limit).",
         choices=("importance", "ais"),
     )
-    n_samples: int = option(10_000, "Importance samples for every image, K.", min=1, max=10**8)
-    limit: int = option(0, "Number of images to use, evenly spread over the split (0 = all).", min=0, max=10**9)
+    n_samples: int = option(
+        10_000, "Importance samples for every image, K; more continue an earlier result.", min=1, max=10**8
+    )
+    limit: int = option(
+        0,
+        "Number of images to use, evenly spread over the split (0 = all); more continue an earlier result.",
+        min=0,
+        max=10**9,
+    )
     split: Literal["train", "valid", "test"] = option(
         "test", "Which part of the data set.", choices=("train", "valid", "test")
     )

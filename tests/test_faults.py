@@ -97,7 +97,7 @@ def contents(place):
 
 WRITERS = {
     "logz": ("logz {run}/model.pt", "logz.json"),
-    "ll": ("ll {run}/model.pt --samples 50 --limit 5", "00000000.npz"),
+    "ll": ("ll {run}/model.pt --samples 50 --limit 5 --seed 1", "00000000.npz"),
     "samples": ("samples {run}/model.pt", "samples.npz"),
     "gradients": (
         "gradients {run}/model.pt --limit 1 --samples 8 --reference 8 --pilot 8 -o {run}/gradients.json",

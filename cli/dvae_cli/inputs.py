@@ -119,9 +119,18 @@ def _found(path: Path, result: Result) -> Found:
         _without_place(result.model),
     )
     if result.supersedes(old):
-        return Found("replaced", is_repeat=same_work)
+        same = same_work and _timeless(old) == _timeless(result)
+        return Found("replaced", "holds the same result already, and is written again" if same else "", same_work)
     why = "holds a better result" if result.measures_as(old) else "is of another model, or of other images"
     return replace(judge_by_model(path, old.model, result.model, why), is_repeat=same_work)
+
+
+def _timeless(result: Result) -> dict[str, Any]:
+    """Return the numbers of a result: not how it was made, nor those of single images, which a file may round."""
+    found = json.loads(result.to_json())
+    found["diagnostics"].pop("continued_from", None)
+    others = ("wall_seconds", "environment", "versions", "command", "model", "settings", "per_image")
+    return {name: value for name, value in found.items() if name not in others}
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:

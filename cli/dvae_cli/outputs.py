@@ -108,6 +108,8 @@ class Output:
             return self
         found = judge(self.path)
         if found.fate == "replaced":
+            if found.why:
+                say(f"{self.path} {found.why}", quiet)
             return self
         other = _another_name(self.path, judge)
         if found.fate == "kept":

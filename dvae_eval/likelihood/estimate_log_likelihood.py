@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -330,7 +330,8 @@ def _kept(work: _Work, estimate: ImageEstimates) -> list[dict[str, Any]]:
     if work.has_earlier and any(before[name] != value for name, value in now.items()):
         continued_from = [*continued_from, before]
     if work.resume:
-        work.to_keep.save(work.resume.state, {**now, "continued_from": continued_from})
+        with suppress(OSError):  # a disk that is full must not cost the number
+            work.to_keep.save(work.resume.state, {**now, "continued_from": continued_from})
     return continued_from
 
 

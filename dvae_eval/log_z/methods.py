@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -217,7 +217,8 @@ def tempered(task: LogZTask) -> tuple[TemperedRun, Estimate]:
 def keep_end(run: TemperedRun, task: LogZTask) -> None:
     """Keep the end of a run, before what follows moves its replicas on."""
     if task.store:
-        task.store.save(run.state_dict())
+        with suppress(OSError):  # a disk that is full must not cost the number
+            task.store.save(run.state_dict())
 
 
 def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
