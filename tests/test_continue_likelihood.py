@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from dvae_cli.main import main as dvae_eval
+from dvae_cli.train import main as dvae_train
 from dvae_core.config import RunConfig
 from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
@@ -24,6 +26,8 @@ from tests.oracles import enumerate_states, tiny_model
 
 IMAGES = np.tile(enumerate_states(3).astype(np.uint8), (3, 1))
 TILE = 40
+SMALL = "--epochs 1 --left 6 --right 6 --groups 2 --continuous 2 --layers 1 --encoder-hidden 16 --prior-hidden 8"
+SMALL += " --decoder-hidden 16 --chains 20 --sweeps 3"
 
 # Of a result: when and where it was made, and at what cost.
 TIMES = ("wall_seconds", "environment", "command")
@@ -246,3 +250,40 @@ def test_a_kill_while_continuing_loses_neither_result_nor_state(tmp_path, monkey
     assert content(again) == content(estimate(n_samples=300))
     record = json.loads(dict(np.load(resume.state))["record"].tobytes())
     assert [part["n_samples"] for part in record["continued_from"]] == [100]
+
+
+@pytest.fixture
+def run(tmp_path):
+    main(dvae_train, "bars-and-stripes", "--out", tmp_path / "run", *SMALL.split())
+    return tmp_path / "run"
+
+
+def main(command, *args):
+    """Run a command, and return its exit status."""
+    with pytest.raises(SystemExit) as end:
+        command([*map(str, args), "-q"])
+    return end.value.code
+
+
+def read(path):
+    found = json.loads(path.read_text())
+    return {k: v for k, v in found.items() if k not in (*TIMES, "log_z_source", "model")}
+
+
+def test_the_command_continues_from_what_lies_beside_its_result(run, tmp_path):
+    import shutil
+
+    other = shutil.copytree(run, tmp_path / "other")
+    for n in (90, 210):
+        assert main(dvae_eval, "ll", run, "--samples", n) in (0, 3)
+    assert main(dvae_eval, "ll", other, "--samples", 210) in (0, 3)
+    one, plain = read(run / "ll.json"), read(other / "ll.json")
+    [part] = one["diagnostics"].pop("continued_from")
+    assert (part["n_images"], part["n_samples"]) == (one["n_images"], 90)
+    assert one == plain
+    # A better log Z is applied to what is there.
+    assert main(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 200) == 0
+    assert main(dvae_eval, "ll", run, "--samples", 210, "--log-z", run / "logz.json", "--force") in (0, 3)
+    shift = read(run / "ll.json")["log_z"] - plain["log_z"]
+    assert read(run / "ll.json")["log_likelihood"] == pytest.approx(plain["log_likelihood"] - shift, rel=1e-12)
+    assert not list(run.glob("*.shards"))
