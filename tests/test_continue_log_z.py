@@ -47,6 +47,7 @@ def estimate(machine, partial=None, **settings):
     [
         ({"precision": 0.03}, {"precision": 0.008}),
         ({"precision": 0.03}, {"precision": 0.008, "sandwich": True}),
+        ({"precision": 0.5}, {"precision": 0.4}),  # which the first run has reached as well
         ({"n_sweeps": 1500}, {"n_sweeps": 4000}),
         ({"n_sweeps": 100, "n_repeats": 2}, {"n_sweeps": 100, "n_repeats": 5}),
         ({"n_sweeps": 100, "n_repeats": 5}, {"n_sweeps": 100, "n_repeats": 2}),
@@ -111,6 +112,27 @@ def test_rungs_that_a_longer_run_would_place_anew_are_not_continued(machine, tmp
     low["least_rates"] = np.where(np.arange(len(low["least_rates"])) == 14, 0.1, 0.5)
     assert continuing.can_continue(low, longer)
     assert not continuing.can_continue({**arrays, "looked": np.array([True, True])}, longer)
+
+
+@pytest.mark.parametrize("share", [1.0001, 0.9])
+def test_a_rule_that_is_hardly_stricter_ends_soon_after(machine, tmp_path, share):
+    path = tmp_path / "state.npz"
+    first = estimate(machine, path, precision=0.008)
+    then = estimate(machine, path, precision=first.std_err * share)
+    assert then.std_err <= first.std_err
+    assert [part["n_done"] for part in then.diagnostics["continued_from"]] == [first.diagnostics["n_sweeps"]]
+    assert content(then) == content(estimate(machine, precision=first.std_err * share))
+
+
+def test_looks_that_were_not_kept_are_made_where_the_run_is(machine):
+    """A rule that would have looked between two looks of the first: it looks at the end of that, and goes on."""
+    run = tempered.TemperedRun(machine, LogZConfig(precision=0.01))
+    run.errors, run.n_iterations = {640: 0.03, 960: 0.025, 1920: 0.015}, 1920
+    assert run._replayed_check() == 3840  # from 640 to 1280, which was not kept: 1920 stands for it
+    run.errors = {640: 0.03, 1280: 0.025, 1920: 0.015}
+    assert run._replayed_check() == 2560
+    run.errors = {640: 0.03, 1280: 0.01}
+    assert run._replayed_check() == 1280  # where it would have ended
 
 
 def test_a_run_that_a_time_limit_cut_is_continued_by_a_longer_limit_alone(machine, tmp_path):

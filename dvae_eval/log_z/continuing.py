@@ -50,8 +50,9 @@ def can_continue(arrays: Arrays, config: LogZConfig) -> bool:
         return False
     if config.n_sweeps:
         return rule["n_sweeps"] <= config.n_sweeps and _is_same_start(state, int(rule["n_sweeps"]), config)
-    errors = state["errors"]  # the last of which is that of the end
-    return not len(errors) or errors[-1, 1] > (config.precision or PRECISION)
+    errors, precision = state["errors"], config.precision or PRECISION
+    # The last error is that of the end.
+    return precision <= (rule["precision"] or PRECISION) or not len(errors) or errors[-1, 1] > precision
 
 
 def of_more_comparisons(estimate: Estimate, before: int, n: int) -> Estimate | None:

@@ -226,8 +226,8 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.final_states:
         task.final_states(run.replicas.v[:, -1].copy())
-    if run.continued_from:
-        found = {**estimate.diagnostics, "continued_from": run.continued_from}
+    if parts := [part for part in run.continued_from if part["n_done"] < run.n_iterations]:
+        found = {**estimate.diagnostics, "continued_from": parts}
         estimate = replace(estimate, diagnostics=found)
     if task.n_comparisons == 1:
         estimate = _looked_into(run, estimate)

@@ -676,6 +676,8 @@ class TemperedRun:
             return self._next_check()
         check = MIN_ITERATIONS
         for n, error in sorted(self.errors.items()):
+            if n >= check and error <= self.precision:
+                return n
             check = self._check_after(n, error) if n >= check else check
         return check
 
