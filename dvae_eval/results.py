@@ -131,16 +131,7 @@ class Result:
     @property
     def making(self) -> str:
         """When and where it was made, and at what cost, in a line; empty where it does not say."""
-        found = {name: value for name, value in self.environment.items() if isinstance(value, int | float | str)}
-        seconds, n_mb = found.get("cpu_seconds"), found.get("peak_memory_mb")
-        parts = [
-            str(found.get("date", ""))[:10],
-            str(found.get("host", "")),
-            str(found.get("gpu", found.get("processor", ""))),
-            f"{duration(seconds)} of CPU time" if isinstance(seconds, int | float) else "",
-            f"{n_mb:.0f} MB" if isinstance(n_mb, int | float) else "",
-        ]
-        return ", ".join(part for part in parts if part)
+        return making_of(self.environment)
 
     def _rests_on(self) -> dict[Level, str]:
         """Return what every verdict rests on, or means, for a result of this kind."""
@@ -646,6 +637,21 @@ class ComparisonResult(Result):
         at = self.at_beta or self.at_one
         low, high = (fixed(bound, 3) for bound in at["kl"])
         return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
+
+
+def making_of(environment: dict[str, Any]) -> str:
+    """Return when and where something was made, and at what cost, in a line; see `Result.environment`."""
+    plain_ones = {name: value for name, value in environment.items() if isinstance(value, int | float | str)}
+    found = {n: v for n, v in plain_ones.items() if not isinstance(v, float) or math.isfinite(v)}
+    seconds, n_mb = found.get("cpu_seconds"), found.get("peak_memory_mb")
+    parts = [
+        str(found.get("date", ""))[:10],
+        str(found.get("host", "")),
+        str(found.get("gpu", found.get("processor", ""))),
+        f"{duration(seconds)} of CPU time" if isinstance(seconds, int | float) else "",
+        f"{n_mb:.0f} MB" if isinstance(n_mb, int | float) else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 KINDS: dict[str, type[Result]] = {

@@ -15,7 +15,7 @@ from dvae_core import environment
 from dvae_core.config import RunConfig
 from dvae_core.environment import Effort, Spent, commit_of, count_worker
 from dvae_core.training.checkpoint import TrainedModel
-from dvae_eval import compare_samples, estimate_log_likelihood, estimate_log_z, estimate_observables
+from dvae_eval import compare_samples, estimate_log_likelihood, estimate_log_z, estimate_observables, sample_states
 from dvae_eval.comparison import compare_samples as comparison_module
 from dvae_eval.config import GradientConfig, LikelihoodConfig
 from dvae_eval.gradients import comparison as gradients_module
@@ -24,6 +24,7 @@ from dvae_eval.log_z import estimate_log_z as log_z_module
 from dvae_eval.observables import estimate_observables as observables_module
 from dvae_eval.results import LogZResult
 from dvae_eval.runtime.pool import map_unordered
+from dvae_eval.states import sample_states as states_module
 from dvae_eval.trained import machine_of
 from tests.oracles import enumerate_states, tiny_model
 
@@ -54,6 +55,10 @@ def comparison():
     return compare_samples(RBM, np.random.default_rng(0).integers(0, 2, (200, 5)), seed=1)
 
 
+def states():
+    return sample_states(RBM, 20, method="pt-bar", n_sweeps=40, n_replicates=4, seed=1)
+
+
 def gradients():
     config = GradientConfig(n_samples=40, n_reference=80, n_pilot=40, limit=2)
     return gradients_module.measure_gradients(trained(), IMAGES, config)
@@ -65,6 +70,7 @@ GOLDEN = {
     "ll": (likelihood_module, likelihood, lambda r: r.log_likelihood, 1, -2.4355375233237853),
     "observables": (observables_module, observables, lambda r: r.energy, 1, -0.26536647882400294),
     "comparison": (comparison_module, comparison, lambda r: r.beta_pl, 1, -0.08272556610794445),
+    "states": (states_module, states, lambda r: float(r.log_p.sum()), 1, -64.25585589420673),
     "gradients": (
         gradients_module,
         gradients,
@@ -115,7 +121,10 @@ def test_results_are_equal_wherever_they_were_made():
     assert dataclasses.replace(result, environment={"host": "elsewhere"}) == result
 
 
-@pytest.mark.parametrize("hostile", [{"host": [1]}, {"cpu_seconds": "1"}, {"date": {}, "peak_memory_mb": None}])
+@pytest.mark.parametrize(
+    "hostile",
+    [{"host": [1]}, {"cpu_seconds": float("inf")}, {"cpu_seconds": "1"}, {"date": {}, "peak_memory_mb": None}],
+)
 def test_a_strange_environment_is_passed_over(hostile):
     assert isinstance(dataclasses.replace(log_z(), environment=hostile).making, str)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core import __version__
+from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
 from dvae_core.io.memory import available_memory
 from dvae_core.rng import numpy_generator
@@ -39,6 +39,8 @@ __all__ = ["as_reading", "sample_states"]
 
 Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+ESTIMATOR_VERSION = 1
 EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
 MEMORY_SHARE = 0.5  # of what is free, that its tables may take
 RUN_SHARE = 0.6  # of a time limit, for the run before states are taken
@@ -103,7 +105,7 @@ def sample_states(
     >>> found.states.shape, found.method, found.trustworthy
     ((100, 50), 'exact', True)
     """
-    started = time.monotonic()
+    effort = Effort()
     config = _configured(config, {"n": n, **settings})
     reading = model if isinstance(model, Reading) else as_reading(model)
     task = _Task(reading, config, device, threads or available_cores(), progress, partial)
@@ -129,7 +131,9 @@ def sample_states(
         seed=config.seed,
         diagnostics=found.diagnostics,
         versions=package_versions(*PACKAGES),
-        wall_seconds=time.monotonic() - started,
+        wall_seconds=effort.wall_seconds,
+        environment=effort.environment(),
+        estimator_version=ESTIMATOR_VERSION,
         energy_scale=float(reading.description.get("beta", 1.0)),
     )
 

@@ -20,6 +20,7 @@ from dvae_core.io.files import json_object
 from dvae_core.text import estimate, fixed, plain
 from dvae_core.types import Float
 
+from ..results import making_of
 from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 __all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of", "load_states"]
@@ -78,6 +79,8 @@ class SampledStates:
         The command line, empty when the states came from the library.
     energy_scale : float
         log p = -energy_scale · E + constant, E the energy of the file that the machine is of: its β.
+    environment, estimator_version : dict, int
+        As in the result of `estimate_log_z`.
     """
 
     states: NDArray[np.int8]
@@ -97,6 +100,8 @@ class SampledStates:
     wall_seconds: float
     command: list[str] = field(default_factory=list)
     energy_scale: float = 1.0
+    environment: dict[str, Any] = field(default_factory=dict, compare=False)
+    estimator_version: int = 0
 
     kind: ClassVar[str] = "states"
 
@@ -104,6 +109,11 @@ class SampledStates:
     def n_states(self) -> int:
         """Number of states."""
         return len(self.states)
+
+    @property
+    def making(self) -> str:
+        """When and where they were made, and at what cost, in a line; empty where they do not say."""
+        return making_of(self.environment)
 
     @property
     def reasons(self) -> list[str]:
@@ -175,6 +185,8 @@ class SampledStates:
             "versions": self.versions,
             "wall_seconds": self.wall_seconds,
             "command": self.command,
+            "environment": self.environment,
+            "estimator_version": self.estimator_version,
         } | ({"best": {"log_p": self.best.log_p, "is_exact": self.best.is_exact}} if self.best else {})
 
     def to_bytes(self, format: str) -> bytes:
@@ -254,6 +266,8 @@ def _of_arrays(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Sampled
         best=BestState(arrays["best"].astype(np.int8), best["log_p"], best["is_exact"]) if best else None,
         diagnostics=meta["diagnostics"],
         command=meta["command"],
+        environment=dict(meta.get("environment", {})),
+        estimator_version=int(meta.get("estimator_version", 0)),
         **kept,
     )
 

@@ -253,8 +253,7 @@ def _details(record: RunRecord) -> list[tuple[str, str]]:
 def _making(name: str, result: Result | SampledStates) -> list[tuple[str, str]]:
     """Return how long a result took, and when, where and at what cost it was made, if it says so."""
     rows = [(f"time of {name}", duration(result.wall_seconds))]
-    making = result.making if isinstance(result, Result) else ""
-    return [*rows, (f"making of {name}", making)] if making else rows
+    return [*rows, (f"making of {name}", result.making)] if result.making else rows
 
 
 def _flat(config: dict[str, Any]) -> dict[str, str]:
