@@ -146,3 +146,16 @@ def test_parts_of_a_file_stand_beside_each_other(tmp_path):
         assert found is not None
         assert found["n"] == n
     assert ResumePart(ResumeFile(tmp_path / "x.npz", {"a": 2}), "first/", {}).load() is None
+
+
+def test_a_run_from_modes_is_continued(strong, tmp_path):
+    """The second run alone: the first stays as it was.  |z| < 6 with 31 degrees of freedom, as above."""
+    machine, exact = strong
+    settings = {**QUICK, "seed": 1, "reference": "modes", "partial": tmp_path / "partial.npz"}
+    first = estimate_log_z(machine, **settings, precision=0.05)
+    then = estimate_log_z(machine, **settings, precision=0.7 * first.std_err)
+    assert then.std_err <= 0.7 * first.std_err
+    assert [part["n_done"] for part in then.diagnostics["continued_from"]] == [first.diagnostics["n_sweeps"]]
+    assert then.diagnostics["uniform_run"]["n_sweeps"] == first.diagnostics["uniform_run"]["n_sweeps"]
+    assert abs(then.log_z - exact) < 6 * then.std_err
+    assert then.trustworthy, then.reasons

@@ -101,6 +101,27 @@ def test_images_are_the_same_on_a_cluster(address, run, capsys, small_shards):  
     assert result_of(capsys, *args, "--scheduler", address) == here
 
 
+def test_what_was_made_here_is_continued_on_a_cluster(address, run, tmp_path, small_shards):  # noqa: F811
+    logz = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--replicates", 4, "--repeats")
+    images = ("ll", run / "model.pt", "--samples", 50, "--limit")
+    for name, args, few, more in (("z", logz, 2, 4), ("ll", images, 3, 8)):
+        results = {}
+        for place, steps in (
+            ("here", ((few, ()), (more, ()))),
+            ("there", ((few, ()), (more, ("--scheduler", address)))),
+        ):
+            path = tmp_path / f"{name}-{place}.json"
+            for n, options in steps:
+                with pytest.raises(SystemExit):
+                    dvae_eval([*map(str, (*args, n, *options, "-o", path)), "--force", "-q"])
+            results[place] = json.loads(path.read_text())
+            del results[place]["diagnostics"]["continued_from"]
+        numbers = [{k: v for k, v in found.items() if k not in TIMES} for found in results.values()]
+        assert numbers[0] == numbers[1]
+        assert numbers[1].get("n_images", len(numbers[1]["repeats"]) if name == "z" else 0) == more
+        assert results["there"]["environment"]["cpu_seconds"] > 0
+
+
 def test_a_sweep_is_the_same_on_a_cluster(address, in_process, tmp_path, monkeypatch, capsys):  # noqa: F811
     """Here in this process, there by real commands, which find their way from the directory of the sweep."""
     found = {}

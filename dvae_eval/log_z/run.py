@@ -447,7 +447,7 @@ class TemperedRun:
         Far from its precision, a rule looks whenever the run has doubled.
         """
         if self.config.n_sweeps and self.n_iterations < MIN_ITERATIONS + self.chunk:
-            self.least_rates.append(self._least_rate() if self.sums.n_blocks > 1 else math.nan)
+            self.least_rates.append(float(self._late_rates().min()) if self.sums.n_blocks > 1 else math.nan)
         if self.n_iterations >= self.next_error:
             self.errors[self.n_iterations] = self._error()
             self.next_error = int(GROWTH * self.n_iterations) // self.chunk * self.chunk
@@ -459,9 +459,10 @@ class TemperedRun:
         except DvaeError:
             return math.inf
 
-    def _least_rate(self) -> float:
-        """Return the lowest exchange rate of a pair, of the second half of the run."""
-        return float(self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1)).min())
+    def _late_rates(self) -> Float:
+        """Return the exchange rate of every pair in the second half of the run, shape (n_steps,)."""
+        rates: Float = self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1))
+        return rates
 
     def _next_works(self, reserve: float) -> Works | None:
         """Run a chunk; None if the time is over before that, and there is an estimate.
@@ -501,8 +502,7 @@ class TemperedRun:
 
     def _place_anew(self) -> None:
         """Place the rungs once more, and begin again, if a pair exchanges far less often than the pilot saw."""
-        rates = self.sums.statistic("exchange", self.sums.n_blocks // 2).mean((0, 1))
-        asked = self.config.exchange_rate
+        rates, asked = self._late_rates(), self.config.exchange_rate
         if rates.min() >= least_rate_of(asked) or self.clock.is_past(ANEW_SHARE):
             return
         schedule = self.replicas.schedule.equalised(1 - rates, asked)
