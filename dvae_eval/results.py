@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ResultError
 from dvae_core.io.files import json_object, read_text, to_utf8, write_text
-from dvae_core.text import decimals, error_text, estimate, fixed, plain
+from dvae_core.text import count, decimals, error_text, estimate, fixed, plain, short
 from dvae_core.versions import package_versions
 
+from .card_rows import COLOURS, Rows, per, rows_of_checks, rows_of_run
 from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 if TYPE_CHECKING:
@@ -63,8 +65,8 @@ DERIVED = ("verdict", "warnings")
 R = TypeVar("R", bound="Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Result(HasCard):
     """What every result carries: the model, the settings, the seed, versions, time and the verdict.
 
     Attributes
@@ -154,6 +156,23 @@ class Result:
         """Return errors, of which less is better, nats."""
         return ()
 
+    def _card(self) -> Card:
+        """Return the number, the verdict, what to do next, and of what it was made."""
+        rows = (
+            *rows_of_checks(self.checks),
+            *self._facts(),
+            *rows_of_run(self.model, self.seed, self.wall_seconds, self.settings.get("device")),
+        )
+        return Card(type(self).__name__, self._headline(), rows, self.claim, COLOURS[self.verdict])
+
+    def _headline(self) -> str:
+        """Return the number in a line."""
+        return str(self)
+
+    def _facts(self) -> Rows:
+        """Return what else the card of a result of this kind has."""
+        return ()
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the result: no nan, no infinity, `kind`, `schema` and the verdict first."""
         derived = {name: getattr(self, name) for name in DERIVED}
@@ -236,7 +255,7 @@ class Result:
         return result if "verdict" in data else _with_levels(result, checks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LogZResult(Result):
     """The log partition function of a Boltzmann machine.
 
@@ -280,6 +299,24 @@ class LogZResult(Result):
         """Return the standard error; that of a number that is not finite is infinite."""
         return (_known_error(self.std_err, self.log_z),)
 
+    def _headline(self) -> str:
+        """Return the number."""
+        return f"log Z = {estimate(self.log_z, self.std_err)} nats"
+
+    def _facts(self) -> Rows:
+        """Return how the number was had."""
+        sweeps = self.diagnostics.get("n_sweeps")
+        parts = [self.method, *([per(len(self.repeats), "replicate")] if self.repeats else [])]
+        parts += [per(sweeps, "sweep")] if isinstance(sweeps, int) else []
+        return rows_of(("method", ", ".join(parts)), ("95%", self._interval()))
+
+    def _interval(self) -> str:
+        """Return the confidence interval, nothing where the number is exact."""
+        if not self.std_err:
+            return ""
+        low, high = (fixed(end, decimals(self.std_err)) for end in self.ci95)
+        return f"{low} ... {high} nats"
+
     def __str__(self) -> str:
         """Say the number in one line, and what was assumed of a file that does not say it."""
         assumed = self.model.get("assumed")
@@ -287,7 +324,7 @@ class LogZResult(Result):
         return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method}){read}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ObservablesResult(Result):
     """Averages over a Boltzmann machine, p_β(x) ∝ exp(-β E(x)), in the model's own convention.
 
@@ -368,6 +405,25 @@ class ObservablesResult(Result):
         lines = [",".join(names), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
         return "\n".join(lines) + "\n"
 
+    def _headline(self) -> str:
+        """Return the energy."""
+        return f"<E> = {estimate(self.energy, self.energy_std_err)} nats at β = 1"
+
+    def _facts(self) -> Rows:
+        """Return the other numbers at β = 1, and where else there are some."""
+        betas = self.along_beta["beta"]
+        span = f"{per(len(betas), 'value')}, {short(betas[0])} ... {short(betas[-1])}" if len(betas) > 1 else "1"
+        parts = (("C", "specific_heat"), ("S", "entropy"), ("m", "magnetisation"), ("log Z", "log_z"))
+        numbers = (
+            f"{word} = {estimate(getattr(self, name), getattr(self, f'{name}_std_err'))}" for word, name in parts
+        )
+        return rows_of(
+            ("numbers", ", ".join(numbers)),
+            ("β", span),
+            ("lists", f"{per(len(self.unit_means), 'mean')} of units, {per(len(self.bonds), 'correlation')}"),
+            ("method", self.method),
+        )
+
     def __str__(self) -> str:
         """Say the numbers at β = 1 in one line, and what was assumed of a file that does not say it."""
         parts = [
@@ -379,7 +435,7 @@ class ObservablesResult(Result):
         return plain(f"{', '.join(parts)} at β = 1 ({self.method}){read}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LikelihoodResult(Result):
     """The importance-weighted log-likelihood of a data set under a model, a lower bound in expectation.
 
@@ -470,6 +526,22 @@ class LikelihoodResult(Result):
         per_image = short if self.n_images > FEW_IMAGES else self.per_image
         Result.save(dataclasses.replace(self, per_image=per_image), path)
 
+    def _headline(self) -> str:
+        """Return the number with both of its errors."""
+        number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
+        images, log_z = error_text(self.std_err_images), error_text(self.std_err_log_z)
+        return f"log p(x) >= {number} ± {images} (images) ± {log_z} (log Z) nats"
+
+    def _facts(self) -> Rows:
+        """Return how the number was had."""
+        what = "sample" if self.method == "importance" else "annealed chain"
+        gap = "" if self.gap is None else f"about {error_text(self.gap)} nats below the log-likelihood"
+        return rows_of(
+            ("gap", gap),
+            ("images", f"{count(self.n_images)}, {per(self.n_samples, what)} each"),
+            ("log Z", f"{estimate(self.log_z, self.std_err_log_z)} nats, {self.log_z_source}"),
+        )
+
     def __str__(self) -> str:
         """Say the number with both of its errors in one line, and how far it is thought to lie below the truth."""
         number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
@@ -482,7 +554,7 @@ class LikelihoodResult(Result):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GradientResult(Result):
     """Bias and variance of estimators of the bound's gradient in the logits of the RBM's posterior.
 
@@ -522,6 +594,11 @@ class GradientResult(Result):
         exact = self.reference["method"] == "exact"
         return (self.n_images, self.n_samples, math.inf if exact else self.reference["n_samples"])
 
+    def _facts(self) -> Rows:
+        """Return sizes."""
+        sizes = f"{per(self.n_images, 'image')}, {per(self.n_samples, 'draw')} each, {per(self.n_units, 'unit')}"
+        return rows_of(("sizes", sizes), ("reference", self.reference["method"]))
+
     def __str__(self) -> str:
         """Say how noisy each estimator is, in multiples of the first."""
         variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
@@ -530,7 +607,7 @@ class GradientResult(Result):
         return f"variance of the bound's gradient: {first} {least:.3g}; {ratios}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ComparisonResult(Result):
     """Samples that were made elsewhere, against a Boltzmann machine p_β(x) ∝ exp(-β E(x)), in its own convention.
 
@@ -606,6 +683,13 @@ class ComparisonResult(Result):
         samples = self.settings.get("samples", {})
         return (*Result._measured(self), samples.get("sha256"), self.n_reads)
 
+    def _facts(self) -> Rows:
+        """Return sizes."""
+        sizes = (
+            f"{short(self.n_reads)}, {count(self.n_distinct)} distinct states, {per(len(self.basins), 'basin')}"
+        )
+        return rows_of(("reads", sizes), ("method", self.method))
+
     def __str__(self) -> str:
         """Say both β and KL in one line."""
         betas = ", ".join(
@@ -663,7 +747,7 @@ def _result_of(path: Path, data: dict[str, Any]) -> Result:
     try:
         result = KINDS[kind].from_dict(data)
         if None not in data.values():
-            str(result)  # which looks into what has no type of its own
+            str(result), repr(result)  # which look into what has no type of its own
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
         raise ResultError(f"{path}: {reason}") from error

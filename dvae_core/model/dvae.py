@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ..cards import Card, HasCard
 from ..config import ModelConfig
 from ..errors import ConfigError
+from ..text import count
 from .boltzmann import make_prior
 from .hierarchy import ContinuousPosterior, ContinuousPrior, Gaussian
 from .networks import MLP
@@ -50,8 +52,10 @@ class Bound:
         return sum((-kl for kl in self.kl_continuous), self.reconstruction - self.kl_rbm - log_z)
 
 
-class DVAE(nn.Module):
+class DVAE(HasCard, nn.Module):
     """A discrete variational autoencoder (Rolfe, 2017), Sections 2-4.
+
+    Its `repr` is a card of its sizes; `print(model)` lists its modules, as torch does.
 
     Parameters
     ----------
@@ -78,6 +82,29 @@ class DVAE(nn.Module):
         self.register_buffer("groups", self.posterior.groups, persistent=False)
 
     groups: Tensor
+
+    def __str__(self) -> str:
+        """Return torch's list of modules."""
+        return nn.Module.__repr__(self)
+
+    def _card(self) -> Card:
+        """Return sizes."""
+        config, prior = self.config, self.prior
+        is_rbm = config.prior == "rbm"
+        title = f"discrete VAE, {config.prior} prior of {prior.n_units} units" + (
+            f" ({config.n_left} + {config.n_right})" if is_rbm else ""
+        )
+        layers = f"{config.n_layers} of {config.n_continuous} latents" if config.n_layers else "none"
+        n_weights = sum(parameter.numel() for parameter in self.parameters())
+        rows = (
+            ("pixels", count(self.n_pixels)),
+            ("posterior", f"{config.n_groups} groups, {_widths(config.encoder_hidden)}"),
+            ("smoothing", config.smoothing),
+            ("layers", f"{layers} (continuous), {_widths(config.prior_hidden)}"),
+            ("decoder", _widths(config.decoder_hidden)),
+            ("weights", f"{count(n_weights)}, {prior.W.dtype} on {prior.W.device}".replace("torch.", "")),
+        )
+        return Card(type(self).__name__, title, rows)
 
     @property
     def n_noise(self) -> tuple[int, int]:
@@ -180,6 +207,11 @@ def without_smoothing(model: DVAE) -> DVAE:
     plain = DVAE(replace(model.config, smoothing="none"), model.n_pixels).to(model.prior.W)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "smoothing." not in k})
     return plain.eval().requires_grad_(False)
+
+
+def _widths(hidden: tuple[int, ...]) -> str:
+    """Return the widths of hidden layers in words."""
+    return f"hidden layers of {', '.join(map(str, hidden))}" if hidden else "linear"
 
 
 def _last_linear(network: nn.Module) -> nn.Linear:

@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import json_object
-from dvae_core.text import estimate, fixed, plain
+from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
 
+from ..card_rows import COLOURS, per, rows_of_checks, rows_of_run
 from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 __all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of", "load_states"]
@@ -48,8 +50,8 @@ class BestState:
     is_exact: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampledStates:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SampledStates(HasCard):
     """Samples of a Boltzmann machine, and how far they can be trusted.
 
     Attributes
@@ -143,6 +145,27 @@ class SampledStates:
         n_units = self.states.shape[1]
         return plain(f"{self.n_states} states of {n_units} units ({self.method}), log Z = {log_z} nats{read}")
 
+    def _card(self) -> Card:
+        """Return what there is, the verdict and what to do next."""
+        n, n_units = self.states.shape
+        effective = self.diagnostics.get("states", {}).get("effective_states")
+        worth = "independent" if effective is None else f"worth {short(effective)} independent ones"
+        units = "-1 and +1" if self.units == "pm1" else "0 and 1"
+        rows = (
+            *rows_of_checks(self.checks),
+            *rows_of(
+                (
+                    "states",
+                    f"{self.method}, {worth}, units of {units}",
+                ),
+                ("log Z", f"{estimate(self.log_z, self.std_err)} nats"),
+                ("best", self.best_line()),
+            ),
+            *rows_of_run(self.model, self.seed, self.wall_seconds, self.settings.get("device")),
+        )
+        title = f"{per(n, 'state')} of {per(n_units, 'unit')}"
+        return Card(type(self).__name__, title, rows, self.claim, COLOURS[self.verdict])
+
     @property
     def names(self) -> list[str]:
         """Labels of the units, or their numbers."""
@@ -219,7 +242,7 @@ def load_states(path: Path) -> SampledStates:
         if meta.get("kind") != "states" or meta.get("schema") != SCHEMA:
             raise ResultError(f"{path}: no states of a machine, schema {SCHEMA}; make them with dvae-eval samples")
         found = _of_arrays(arrays, meta)
-        str(found)  # which looks into what has no type of its own
+        str(found), repr(found)  # which look into what has no type of its own
     except ResultError:
         raise
     except (DataError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
