@@ -1,13 +1,18 @@
-"""Settings of a configuration as keyword arguments that `help()` and completion show, with their defaults."""
+"""Settings of a configuration as keyword arguments: what `help()` and completion show, and what calls give."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import typing
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from .errors import ConfigError
+
+C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -66,3 +71,35 @@ def _entry(parameter: inspect.Parameter, help: str) -> str:
     kind = inspect.formatannotation(parameter.annotation)
     default = "" if parameter.default is None else f", default {parameter.default!r}"
     return f"{parameter.name} : {kind}{default}\n    {help}".rstrip()
+
+
+def configured(cls: type[C], config: C | None, settings: Mapping[str, Any], of: Callable[..., Any]) -> C:
+    """Return a configuration with the settings of a call; those that are None are not given.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass whose fields were made with `dvae_core.config.option`.
+    config : of that class, optional
+        What holds where a setting is not given; the defaults unless there is one.
+    settings : mapping of str to value
+    of : callable
+        The function that was called, made with `with_settings`: its arguments are what could have been meant.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such setting, or a value is not allowed.
+    """
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    former = {f.metadata["formerly"]: f.name for f in fields if "formerly" in f.metadata}
+    for name in sorted(former.keys() & settings.keys()):
+        warnings.warn(f"{name} is now called {former[name]}", DeprecationWarning, stacklevel=3)
+    given = {former.get(name, name): value for name, value in settings.items()}
+    names = [field.name for field in fields]
+    for name in sorted(set(given) - set(names)):
+        near = difflib.get_close_matches(name, inspect.signature(of).parameters, 1)
+        meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
+        raise ConfigError(f"{name}: no such setting; {meant}")
+    given = {name: value for name, value in given.items() if value is not None}
+    return cls(**given) if config is None else dataclasses.replace(config, **given)  # type: ignore[type-var]

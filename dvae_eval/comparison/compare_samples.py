@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from dvae_core.errors import ConfigError, DataError
+from dvae_core.errors import DataError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.types import Float
 
 from ..log_z.methods import ProgressCallback
@@ -43,6 +43,7 @@ METHODS: dict[str, Literal["auto", "exact", "pt-bar"]] = {"auto": "auto", "exact
 NO_LAW = "no Boltzmann law of this machine at any β"
 
 
+@with_settings(CompareConfig)
 def compare_samples(
     model: Any,
     states: Any,
@@ -103,7 +104,7 @@ def compare_samples(
     (True, True)
     """
     started = time.monotonic()
-    config = _configured(config, settings)
+    config = configured(CompareConfig, config, settings, compare_samples)
     reading = model if isinstance(model, Reading) else as_reading(model)
     reads = reads_of(reading, states, weights, labels)
     how = {"device": device, "threads": threads or available_cores(), "progress": progress}
@@ -127,14 +128,6 @@ def compare_samples(
         started=started,
         packages=PACKAGES,
     )
-
-
-def _configured(config: CompareConfig | None, settings: dict[str, Any]) -> CompareConfig:
-    """Return the configuration with the settings that are given."""
-    names = {own.name for own in dataclasses.fields(CompareConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    return dataclasses.replace(config or CompareConfig(), **{k: v for k, v in settings.items() if v is not None})
 
 
 def _class_rows(classes: Any, states: Any, weights: Any) -> NDArray[np.int64] | None:

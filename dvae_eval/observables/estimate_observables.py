@@ -7,7 +7,6 @@ the machine at each β.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dvae_core.errors import ConfigError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.text import duration
 
 from ..config import ObservablesConfig, betas_of
@@ -38,6 +38,7 @@ EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 
 
+@with_settings(ObservablesConfig)
 def estimate_observables(
     model: Any,
     config: ObservablesConfig | None = None,
@@ -102,7 +103,9 @@ def estimate_observables(
     True
     """
     started = time.monotonic()
-    config = _configured(config, settings)
+    if settings.get("betas") is not None:
+        settings["betas"] = _betas(settings["betas"])
+    config = configured(ObservablesConfig, config, settings, estimate_observables)
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     described = {"units": values_of_units(model, units), **(description or {}), **machine.description()}
     is_spin = described["units"] == "pm1"
@@ -124,17 +127,6 @@ def estimate_observables(
         started=started,
         packages=PACKAGES,
     )
-
-
-def _configured(config: ObservablesConfig | None, settings: dict[str, Any]) -> ObservablesConfig:
-    """Return the configuration with the settings that are given."""
-    names = {field.name for field in dataclasses.fields(ObservablesConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    if "betas" in given:
-        given["betas"] = _betas(given["betas"])
-    return dataclasses.replace(config or ObservablesConfig(), **given)
 
 
 def _betas(values: Any) -> tuple[float, ...]:
