@@ -27,6 +27,7 @@ from dvae_core.text import count, decimals, error_text, estimate, fixed, plain, 
 from dvae_core.versions import package_versions
 
 from .card_rows import COLOURS, Rows, per, rows_of_checks, rows_of_run
+from .frames import frame_of
 from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 if TYPE_CHECKING:
@@ -173,6 +174,23 @@ class Result(HasCard):
         """Return what else the card of a result of this kind has."""
         return ()
 
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each of what the result is made of.
+
+        Of log Z a row is an independent replicate (of an exact value, the value), of a likelihood an image, of
+        observables a β, of gradients an estimator and term, of a comparison a unit or pair that deviates most.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        return frame_of(self._columns())
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return the columns of the data frame."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the result: no nan, no infinity, `kind`, `schema` and the verdict first."""
         derived = {name: getattr(self, name) for name in DERIVED}
@@ -310,6 +328,11 @@ class LogZResult(Result):
         parts += [per(sweeps, "sweep")] if isinstance(sweeps, int) else []
         return rows_of(("method", ", ".join(parts)), ("95%", self._interval()))
 
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return the replicates."""
+        values = self.repeats or [self.log_z]
+        return {"replicate": range(len(values)), "log_z": values}
+
     def _interval(self) -> str:
         """Return the confidence interval, nothing where the number is exact."""
         if not self.std_err:
@@ -398,11 +421,15 @@ class ObservablesResult(Result):
         """Return the standard error of the energy."""
         return (_known_error(self.energy_std_err, self.energy),)
 
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return all that is a number at every β."""
+        return {name: values for name, values in self.along_beta.items() if not isinstance(values[0], list)}
+
     def to_csv(self) -> str:
         """Return a line for every β with all but units and bonds, after one of names."""
-        names = [name for name, values in self.along_beta.items() if not isinstance(values[0], list)]
-        rows = zip(*(self.along_beta[name] for name in names), strict=True)
-        lines = [",".join(names), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
+        columns = self._columns()
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
         return "\n".join(lines) + "\n"
 
     def _headline(self) -> str:
@@ -503,6 +530,10 @@ class LikelihoodResult(Result):
             "loose": "a lower bound that is true within its errors, but could be better",
         }
 
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return the images."""
+        return dict(self.per_image)
+
     def _measured(self) -> tuple[Any, ...]:
         """Return which images of what model are measured, and how."""
         names = ("data", "data_sha256", "split", "as_trained", "precision")
@@ -599,6 +630,15 @@ class GradientResult(Result):
         sizes = f"{per(self.n_images, 'image')}, {per(self.n_samples, 'draw')} each, {per(self.n_units, 'unit')}"
         return rows_of(("sizes", sizes), ("reference", self.reference["method"]))
 
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return every estimator with each of its terms."""
+        rows = [
+            {"estimator": name, **{k: v for k, v in found.items() if k != "terms"}, "term": term, **numbers}
+            for name, found in self.estimators.items()
+            for term, numbers in found["terms"].items()
+        ]
+        return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
+
     def __str__(self) -> str:
         """Say how noisy each estimator is, in multiples of the first."""
         variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
@@ -689,6 +729,21 @@ class ComparisonResult(Result):
             f"{short(self.n_reads)}, {count(self.n_distinct)} distinct states, {per(len(self.basins), 'basin')}"
         )
         return rows_of(("reads", sizes), ("method", self.method))
+
+    def _columns(self) -> dict[str, Sequence[Any]]:
+        """Return what deviates most at β = 1 and at the effective β."""
+        rows = [
+            {"beta": at["beta"], **deviation}
+            for at in (self.at_one, self.at_beta)
+            if at is not None
+            for deviation in at["deviations"]
+        ]
+        names = ("beta", "units", "names", "samples", "machine", "z", "p_holm")
+        columns = {name: [row[name] for row in rows] for name in names}
+        return columns | {
+            "units": [" ".join(map(str, units)) for units in columns["units"]],
+            "names": [" ".join(names) for names in columns["names"]],
+        }
 
     def __str__(self) -> str:
         """Say both β and KL in one line."""

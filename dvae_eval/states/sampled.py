@@ -22,6 +22,7 @@ from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
 
 from ..card_rows import COLOURS, per, rows_of_checks, rows_of_run
+from ..frames import frame_of
 from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 __all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of", "load_states"]
@@ -210,6 +211,17 @@ class SampledStates(HasCard):
         """
         writers: dict[str, Callable[[SampledStates], bytes]] = {"npz": _npz, "csv": _csv, "dimod": _dimod}
         return writers[format](self)
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each state: its units by name, and `log_p`, nats.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        units = dict(zip(self.names, self.states.T, strict=True))
+        return frame_of({**units, "log_p": self.log_p})
 
     def to_sample_set(self) -> Any:
         """Return the states as a SampleSet of dimod, with energies E = -log p̃ / β, log p̃ in the file's convention.
