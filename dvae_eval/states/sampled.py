@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -239,7 +240,7 @@ class SampledStates(HasCard):
         )
 
 
-def load_states(path: Path) -> SampledStates:
+def load_states(path: str | os.PathLike[str]) -> SampledStates:
     """Return the states in the NPZ file at `path` that `dvae-eval samples` made of a machine.
 
     Raises
@@ -247,6 +248,7 @@ def load_states(path: Path) -> SampledStates:
     ResultError
         If it is missing, damaged, or no such file.
     """
+    path = Path(path)
     try:
         names = [name for name in ("states", "log_p", "labels", "best", "meta") if name in npz_names(path)]
         arrays = read_npz(path, names, kinds="buifU")
@@ -289,6 +291,7 @@ def _of_arrays(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Sampled
         best=BestState(arrays["best"].astype(np.int8), best["log_p"], best["is_exact"]) if best else None,
         diagnostics=meta["diagnostics"],
         command=meta["command"],
+        energy_scale=float(kept["model"].get("beta", 1.0)),
         **kept,
     )
 
