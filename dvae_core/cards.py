@@ -19,7 +19,8 @@ COLOURS = {"good": "#1a7f37", "open": "#8a6100", "bad": "#c62828"}
 # Between digits, printed though Python calls them not printable.
 SPACES = "\u00a0\u202f"
 # Notebooks have styles of their own for tables: right-aligned and striped.
-CELL = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
+CELL = "text-align:left;vertical-align:top;padding:2px 8px"
+NAME = f"{CELL};white-space:nowrap;opacity:.75"
 BADGE = "color:#fff;padding:1px 7px;border-radius:8px;font-weight:600"
 
 
@@ -105,7 +106,7 @@ def _wrapped(text: str, first: str, further: str) -> list[str]:
 
 def _row(name: str, cell: str) -> str:
     """Return a row of the table."""
-    return f'<tr><td style="{CELL};opacity:.75">{_escaped(name)}</td><td style="{CELL}">{cell}</td></tr>'
+    return f'<tr><td style="{NAME}">{_escaped(name)}</td><td style="{CELL}">{cell}</td></tr>'
 
 
 def _escaped(text: str) -> str:

@@ -200,9 +200,9 @@ class Result(HasCard):
         """Return the result as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to `path`, whole or not at all."""
-        write_text(path, self.to_json() + "\n")
+        write_text(Path(path), self.to_json() + "\n")
 
     @classmethod
     def of(
@@ -548,7 +548,7 @@ class LikelihoodResult(Result):
         """Return the error of log Z; that over images follows from their number."""
         return (_known_error(self.std_err_log_z, self.log_likelihood),)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to `path`, whole or not at all; of many images with few digits each.
 
         All digits of every image are in the npz file beside it, see `likelihood_images`.

@@ -108,7 +108,7 @@ def test_they_are_the_figures_of_the_command(results, tmp_path):
     path = tmp_path / "observables.json"
     results["observables"].save(path)
     ours = plot_observables({"observables": results["observables"]})
-    theirs = draw("observables", [path], 9.0)
+    theirs = draw("observables", [path], 6.75)
     ours.set_facecolor(theirs.get_facecolor())
     assert figure_bytes(ours, "png") == figure_bytes(theirs, "png")
 

@@ -31,6 +31,8 @@ from .figures.registry import draw
 from .figures.samples import mosaic, samples_image
 from .figures.shown import ShownFigure
 from .figures.states import tiles_of
+from .figures.style import PALETTE
+from .names import WIDTHS
 
 __all__ = [
     "plot_comparison",
@@ -42,8 +44,8 @@ __all__ = [
     "plot_training",
 ]
 
-# Inches: of one panel, and of several beside one another.
-ONE, SEVERAL = 4.8, 9.0
+# Inches of one panel.
+ONE = 4.8
 # Images in a row of a picture.
 IMAGES_PER_ROW = 10
 
@@ -156,7 +158,7 @@ def plot_training(runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         If one holds no finished epoch.
     """
     paths = [runs] if isinstance(runs, str | os.PathLike) else runs
-    return draw("training", [Path(path) for path in paths], SEVERAL)
+    return draw("training", [Path(path) for path in paths], WIDTHS["page"])
 
 
 def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | None = None) -> Figure | Axes:
@@ -176,7 +178,8 @@ def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | 
     """
     image = _image_of(samples)
     if ax is None:
-        figure = ShownFigure(figsize=(ONE, ONE * image.shape[0] / image.shape[1]), facecolor="white")
+        # Gaps between pictures are seen beside white pixels.
+        figure = ShownFigure(figsize=(ONE, ONE * image.shape[0] / image.shape[1]), facecolor=PALETTE["faint"])
         _show(image, figure.add_axes((0.0, 0.0, 1.0, 1.0)))
         return figure
     _show(image, ax)
@@ -196,7 +199,7 @@ def _drawn(panels: Mapping[str, tuple[str, DrawPanel]], name: str | None, ax: Ax
         raise ResultError(f"panel {name!r}: the result has no such panel; there are {', '.join(panels)}")
     shown = list(panels.values()) if name is None else [panels[name]]
     if ax is None:
-        figure = panel_figure(shown, ONE if len(shown) == 1 else SEVERAL)
+        figure = panel_figure(shown, ONE if len(shown) == 1 else WIDTHS["page"])
         figure.set_facecolor("white")
         return figure
     if len(shown) > 1:

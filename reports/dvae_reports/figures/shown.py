@@ -13,12 +13,14 @@ PIXELS_PER_INCH, SHARPNESS = 100, 2
 
 
 class ShownFigure(Figure):
-    """A Figure that notebooks show once, on white, whether or not pyplot is in use; pyplot does not know it."""
+    """A Figure that notebooks show once, never see-through; pyplot does not know it."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
         """Return the picture as PNG, and the size that it has on the page."""
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=PIXELS_PER_INCH * SHARPNESS, facecolor="white")
+        ground = self.get_facecolor()
+        look: dict[str, Any] = {"facecolor": ground if ground[3] else "white"}
+        self.savefig(buffer, format="png", dpi=PIXELS_PER_INCH * SHARPNESS, **look)
         width, height = (round(inches * PIXELS_PER_INCH) for inches in self.get_size_inches())
         size = {"image/png": {"width": width, "height": height}}
         return {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": repr(self)}, size
