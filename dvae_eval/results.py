@@ -15,7 +15,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -187,7 +187,7 @@ class Result(HasCard):
         """
         return frame_of(self._columns())
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return the columns of the data frame."""
         raise NotImplementedError
 
@@ -328,7 +328,7 @@ class LogZResult(Result):
         parts += [per(sweeps, "sweep")] if isinstance(sweeps, int) else []
         return rows_of(("method", ", ".join(parts)), ("95%", self._interval()))
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return the replicates."""
         values = self.repeats or [self.log_z]
         return {"replicate": range(len(values)), "log_z": values}
@@ -421,7 +421,7 @@ class ObservablesResult(Result):
         """Return the standard error of the energy."""
         return (_known_error(self.energy_std_err, self.energy),)
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return all that is a number at every β."""
         return {name: values for name, values in self.along_beta.items() if not isinstance(values[0], list)}
 
@@ -530,7 +530,7 @@ class LikelihoodResult(Result):
             "loose": "a lower bound that is true within its errors, but could be better",
         }
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return the images."""
         return dict(self.per_image)
 
@@ -630,7 +630,7 @@ class GradientResult(Result):
         sizes = f"{per(self.n_images, 'image')}, {per(self.n_samples, 'draw')} each, {per(self.n_units, 'unit')}"
         return rows_of(("sizes", sizes), ("reference", self.reference["method"]))
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return every estimator with each of its terms."""
         rows = [
             {"estimator": name, **{k: v for k, v in found.items() if k != "terms"}, "term": term, **numbers}
@@ -730,7 +730,7 @@ class ComparisonResult(Result):
         )
         return rows_of(("reads", sizes), ("method", self.method))
 
-    def _columns(self) -> dict[str, Sequence[Any]]:
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return what deviates most at β = 1 and at the effective β."""
         rows = [
             {"beta": at["beta"], **deviation}

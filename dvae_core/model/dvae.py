@@ -341,16 +341,17 @@ class DVAE(HasCard, nn.Module):
         value = self._log_z(seed) if log_z is None else float(getattr(log_z, "log_z", log_z))
         with _evaluating(self):
             parts = [
-                self._log_mean_weight(block, n_samples, seed, i) for i, block in enumerate(images.split(BLOCK))
+                self._log_mean_weight(images[start : start + BLOCK], n_samples, seed, start)
+                for start in range(0, len(images), BLOCK)
             ]
         return torch.cat([*parts, images.new_empty(0, dtype=torch.float64)]) - value
 
-    def _log_mean_weight(self, x: Tensor, n_samples: int, seed: int, block: int) -> Tensor:
+    def _log_mean_weight(self, x: Tensor, n_samples: int, seed: int, first: int) -> Tensor:
         """Return log (1/K) Σ_k w_k + log Z of some images, float64."""
         total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
         for tile, start in enumerate(range(0, n_samples, BLOCK)):
             n = min(BLOCK, n_samples - start)
-            log_w = self.weight_parts(x, *self._noise([n, len(x)], seed, WEIGH, block, tile)).sum(0).double()
+            log_w = self.weight_parts(x, *self._noise([n, len(x)], seed, WEIGH, first, tile)).sum(0).double()
             total = torch.logaddexp(total, log_w.logsumexp(0))
         return total - math.log(n_samples)
 

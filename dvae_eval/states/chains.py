@@ -12,7 +12,7 @@ from dvae_core.errors import ConfigError
 from dvae_core.extras import extra_module
 from dvae_core.versions import __version__
 
-from ..results import LogZResult
+from ..results import LogZResult, Result
 from .sampled import SampledStates
 
 __all__ = ["netcdf_bytes", "to_arviz"]
@@ -22,7 +22,7 @@ EXACT_CHAINS = 4
 Group = dict[str, tuple[tuple[str, ...], Any]]
 
 
-def to_arviz(found: SampledStates | LogZResult) -> Any:
+def to_arviz(found: SampledStates | Result) -> Any:
     """Return samples of a machine, or the replicates of an estimate of log Z, as ArviZ takes them.
 
     Of samples the group `posterior` has `x`, the units' values, dimensions (chain, draw, unit), and `sample_stats`
