@@ -16,9 +16,7 @@ from typing import Any
 
 import click
 from latex2mathml.converter import convert
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+from mkdocs.structure.files import File
 from notebook_page import with_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,11 +27,12 @@ MODULES = re.compile(r"<!-- the modules of (\w+) -->")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, **site: Any) -> str:
     """Put the generated references where the pages ask for them, and notebooks with what they drew."""
     markdown, pictures = with_notebooks(markdown)
     for name, content in pictures.items():
-        files.append(File.generated(config, f"{posixpath.dirname(page.file.src_uri)}/{name}", content=content))
+        place = posixpath.dirname(site["page"].file.src_uri)
+        site["files"].append(File.generated(site["config"], f"{place}/{name}", content=content))
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
     markdown = INTERFACE.sub(lambda found: "\n".join(interface(found[1])), markdown)

@@ -3,15 +3,18 @@
 import dataclasses
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from dvae_core.cards import COLOURS, Card
-from dvae_core.config import ModelConfig
+from dvae_core.config import ModelConfig, RunConfig
 from dvae_core.model.dvae import DVAE
+from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval import (
+    BipartiteMachine,
     compare_samples,
     estimate_log_z,
     estimate_observables,
@@ -23,6 +26,7 @@ from dvae_eval import (
 )
 from dvae_eval.readers.write import write_machine
 from dvae_eval.results import GradientResult, LikelihoodResult, LogZResult
+from dvae_eval.trajectory import Trajectory
 
 RBM = (np.linspace(-0.5, 0.5, 12).reshape(4, 3), np.zeros(4), np.ones(3))
 HOSTILE = "<script>alert(1)</script>\x1b[31m & \n\"'"
@@ -170,7 +174,7 @@ def test_a_long_text_is_cut():
 def test_numbers_that_are_not_finite_and_files_do_no_harm(tmp_path, everything):
     path = tmp_path / "logz.json"
     broken = dataclasses.replace(everything[1], log_z=float("nan"), std_err=float("inf"), ci95=[float("nan")] * 2)
-    broken.save(path)
+    broken.save(str(path))  # a text is a path, too
     loaded = load_result(path)
     assert isinstance(loaded, LogZResult)
     assert repr(loaded).startswith("LogZResult: log Z = not finite")
@@ -183,6 +187,20 @@ def test_what_was_read_says_how(tmp_path):
     assert text.startswith("Reading: Boltzmann machine of 3 units")
     assert re.search(r"\n  file +.*rbm\.npz", text.replace("\n" + " " * 13, ""))
     assert "1.5 nats" in text
+
+
+def test_a_training_and_a_trained_model_have_cards():
+    machine = BipartiteMachine.from_arrays(*RBM)
+    assert repr(Trajectory.of([machine, machine], [10, 20])).splitlines()[:3] == [
+        "Trajectory: 2 machines of one training",
+        "  steps      10 ... 20",
+        "  last       RBM of 4 + 3 units over {0,1}",
+    ]
+    config = RunConfig("digits")
+    trained = TrainedModel(DVAE(config.model, 64), config, (8, 8), {}, Path("runs/a/model.pt"), "")
+    lines = repr(trained).splitlines()
+    assert lines[0] == "TrainedModel: discrete VAE, rbm prior of 64 units (32 + 32)"
+    assert [line.split()[0] for line in lines[1:4]] == ["file", "data", "pixels"]
 
 
 def test_print_of_a_model_is_torch_s(everything):
