@@ -60,8 +60,14 @@ def digest(notebook: Path) -> str:
 def execute(notebook: Any) -> Any:
     """Run a notebook in an empty folder, and return it with its outputs; CellExecutionError if a cell fails."""
     with tempfile.TemporaryDirectory() as folder:
-        place = {"metadata": {"path": folder}}
-        return NotebookClient(notebook, timeout=SECONDS, kernel_name="python3", resources=place).execute()
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # of its local sockets it would warn
+        )
+        return client.execute()
 
 
 def notebook_markdown(notebook: Any, name: str, pictures: dict[str, bytes]) -> str:

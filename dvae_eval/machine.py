@@ -300,7 +300,8 @@ def _card_rows(table: Table, biases: Float) -> tuple[tuple[str, str], ...]:
 
 def _range(values: Table) -> str:
     """Return the least and the largest of some numbers, nats."""
-    return f"{short(float(values.min()))} ... {short(float(values.max()))} nats"
+    low, high = (short(float(end)) for end in (values.min(), values.max()))
+    return f"{low} nats" if low == high else f"{low} ... {high} nats"
 
 
 def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
