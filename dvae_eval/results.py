@@ -177,8 +177,8 @@ class Result(HasCard):
     def to_frame(self) -> Any:
         """Return a `pandas.DataFrame` with a row for each of what the result is made of.
 
-        Of log Z a row is an independent replicate (of an exact value, the value), of a likelihood an image, of
-        observables a β, of gradients an estimator and term, of a comparison a unit or pair that deviates most.
+        For log Z a row is an independent replicate, or the exact value; for a likelihood it is an image, for
+        observables a β, for gradients an estimator and term, for a comparison a unit or pair that deviates most.
 
         Raises
         ------

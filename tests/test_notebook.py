@@ -70,3 +70,12 @@ def test_outputs_are_escaped_and_errors_end_the_build():
     assert shown.endswith('<div class="notebook-output" tabindex="0"><pre>&lt;b&gt;\n&amp;</pre></div>')
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         notebook_page.execute(made("1 / 0"))
+
+
+def test_a_plot_is_shown_once_with_and_without_pyplot():
+    start = "import matplotlib.pyplot as plt, numpy as np\nfrom dvae_reports import plot_samples"
+    alone = "plot_samples(np.zeros((2, 3, 3)))"
+    in_axes = "fig, ax = plt.subplots()\nplot_samples(np.zeros((2, 3, 3)), ax=ax)"
+    found = notebook_page.execute(made(alone.replace("plot", f"{start}\nplot", 1), alone, in_axes))
+    shown = [sum("image/png" in output.get("data", {}) for output in cell.outputs) for cell in found.cells]
+    assert shown == [1, 1, 1]

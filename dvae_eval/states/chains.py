@@ -25,16 +25,16 @@ Group = dict[str, tuple[tuple[str, ...], Any]]
 def to_arviz(found: SampledStates | Result) -> Any:
     """Return samples of a machine, or the replicates of an estimate of log Z, as ArviZ takes them.
 
-    Of samples the group `posterior` has `x`, the units' values, dimensions (chain, draw, unit), and `sample_stats`
-    the log-probability `lp` of every state, nats, and its `energy`, minus the log of its unnormalised probability
-    over β.  A chain is a replicate of the tempered run, in the order of its draws; where the last draws are not
-    of all replicates they are left out.  Independent states, drawn exactly, make four chains.
+    For samples, the group `posterior` has `x`, the units' values, with the dimensions (chain, draw, unit).  The
+    group `sample_stats` has the log-probability `lp` of every state, nats, and its `energy`: minus the log of its
+    unnormalised probability, divided by β.  A chain is a replicate of the tempered run.  The last draws are left
+    out where not all replicates have them.  Independent states, drawn exactly, make four chains.
 
-    Of an estimate, chains are replicates as well, of one draw each: `log_z` in `posterior`, and the round trips
-    of a replicate in `sample_stats`.
+    For an estimate of log Z, chains are replicates as well, each with one draw: `log_z` in `posterior`, and the
+    replicate's round trips in `sample_stats`.
 
-    The root's attributes say where it comes from: verdict, method, seed, log Z with its error, and the digest of
-    the machine.
+    The root's attributes say where the numbers come from: verdict, method, seed, log Z with its error, and the
+    digest of the machine.
 
     Parameters
     ----------

@@ -84,10 +84,10 @@ def plot_diagnostics(
     ----------
     result : LogZResult or LikelihoodResult
     panel : str, optional
-        One alone: `schedule`, `flow`, `energies`, `overlap`, `running`, `repeats` or `trajectory` of log Z;
-        `bound`, `images`, `ess`, `pareto` or `classes` of a likelihood.
+        One panel alone: `schedule`, `flow`, `energies`, `overlap`, `running`, `repeats` or `trajectory` for log Z;
+        `bound`, `images`, `ess`, `pareto` or `classes` for a likelihood.
     ax : Axes, optional
-        Of one panel.
+        For one panel alone.
 
     Raises
     ------
@@ -110,9 +110,9 @@ def plot_observables(
     ----------
     results : ObservablesResult, or mapping of names to at most four
     panel : str, optional
-        One alone: `energy`, `specific_heat`, `entropy` or `log_z`.
+        One panel alone: `energy`, `specific_heat`, `entropy` or `log_z`.
     ax : Axes, optional
-        Of one panel.
+        For one panel alone.
 
     Raises
     ------
@@ -132,9 +132,9 @@ def plot_comparison(
     ----------
     result : ComparisonResult
     panel : str, optional
-        One alone: `energies`, `means` or `beta`.
+        One panel alone: `energies`, `means` or `beta`.
     ax : Axes, optional
-        Of one panel.
+        For one panel alone.
 
     Raises
     ------
@@ -167,8 +167,8 @@ def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | 
     Parameters
     ----------
     samples : SampledStates, SampleGrid, or array of shape (n, height, width)
-        Of states, pictures of the units, or of the visible ones, where their number is a square; else a picture
-        whose rows are states.  Of an array, intensities from 0 to 1, such as `model.generate` makes.
+        States are shown as pictures of all units, or of the visible ones, where their number is a square; else as
+        one picture whose rows are states.  An array has intensities from 0 to 1, as `model.generate` makes them.
     ax : Axes, optional
 
     Raises
