@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import html
+import posixpath
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,6 +16,8 @@ from typing import Any
 
 import click
 from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+from notebook_page import with_notebooks
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
@@ -24,8 +27,12 @@ MODULES = re.compile(r"<!-- the modules of (\w+) -->")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the generated references where the pages ask for them."""
+def on_page_markdown(markdown: str, **site: Any) -> str:
+    """Put the generated references where the pages ask for them, and notebooks with what they drew."""
+    markdown, pictures = with_notebooks(markdown)
+    for name, content in pictures.items():
+        place = posixpath.dirname(site["page"].file.src_uri)
+        site["files"].append(File.generated(site["config"], f"{place}/{name}", content=content))
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
     markdown = INTERFACE.sub(lambda found: "\n".join(interface(found[1])), markdown)

@@ -26,6 +26,7 @@ __all__ = [
     "estimate_log_z",
     "estimate_observables",
     "load_result",
+    "load_states",
     "machine_from_bqm",
     "machine_from_couplings",
     "machine_from_networkx",
@@ -35,6 +36,7 @@ __all__ = [
     "read_samples",
     "read_trajectory",
     "sample_states",
+    "to_arviz",
 ]
 
 if TYPE_CHECKING:
@@ -50,8 +52,10 @@ if TYPE_CHECKING:
     from .readers.samples import read_samples
     from .results import Check, load_result
     from .runtime.dask_cluster import cluster
+    from .states.chains import to_arviz
     from .states.config import StatesConfig
     from .states.sample_states import sample_states
+    from .states.sampled import load_states
     from .trained import machine_of
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
@@ -72,6 +76,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "estimate_log_z": "log_z.estimate_log_z:estimate_log_z",
             "estimate_observables": "observables.estimate_observables:estimate_observables",
             "load_result": "results:load_result",
+            "load_states": "states.sampled:load_states",
             "machine_from_bqm": "objects:machine_from_bqm",
             "machine_from_couplings": "machine:machine_from_couplings",
             "machine_from_networkx": "objects:machine_from_networkx",
@@ -81,5 +86,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "read_samples": "readers.samples:read_samples",
             "read_trajectory": "readers:read_trajectory",
             "sample_states": "states.sample_states:sample_states",
+            "to_arviz": "states.chains:to_arviz",
         },
     )

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.graphs import bipartition, colour_classes
+from dvae_core.text import count, short
 
 from .couplings import (
     Table,
@@ -86,8 +88,8 @@ class Reduced:
         return np.concatenate((across, kept[once])), np.concatenate((values, couplings[once]))
 
 
-@dataclass(frozen=True, slots=True)
-class BipartiteMachine:
+@dataclass(frozen=True, slots=True, repr=False)
+class BipartiteMachine(HasCard):
     """An RBM over {0,1}: p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h).
 
     Attributes
@@ -207,9 +209,15 @@ class BipartiteMachine:
         """Return sizes and digest, for a result's `model`."""
         return {"prior_sha256": self.sha256, "n_left": self.n_left, "n_right": self.n_right}
 
+    def _card(self) -> Card:
+        """Return sizes and ranges."""
+        title = f"RBM of {self.n_left} + {self.n_right} units over {{0,1}}"
+        biases = np.concatenate((self.b_left, self.b_right))
+        return Card(type(self).__name__, title, _card_rows(self.W, biases))
 
-@dataclass(frozen=True, slots=True)
-class GeneralMachine:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GeneralMachine(HasCard):
     """A Boltzmann machine over {0,1}: p(z) ∝ exp(z'Jz + b'z); see `machine_from_couplings`.
 
     Attributes
@@ -274,8 +282,26 @@ class GeneralMachine:
         """Return sizes and digest, for a result's `model`."""
         return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_entries(self.J)}
 
+    def _card(self) -> Card:
+        """Return sizes and ranges."""
+        title = f"Boltzmann machine of {self.n_units} units over {{0,1}}"
+        return Card(type(self).__name__, title, _card_rows(self.J, self.b))
+
 
 Machine = BipartiteMachine | GeneralMachine
+
+
+def _card_rows(table: Table, biases: Float) -> tuple[tuple[str, str], ...]:
+    """Return what the card of a machine says of its numbers."""
+    n = n_entries(table)
+    couplings = f"{count(n)}, {_range(table)}" if n else "none"
+    return rows_of(("couplings", couplings), ("biases", _range(biases) if len(biases) else "none"))
+
+
+def _range(values: Table) -> str:
+    """Return the least and the largest of some numbers, nats."""
+    low, high = (short(float(end)) for end in (values.min(), values.max()))
+    return f"{low} nats" if low == high else f"{low} ... {high} nats"
 
 
 def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:

@@ -14,17 +14,20 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.environment import Effort
 from dvae_core.errors import ResultError
 from dvae_core.io.files import json_object, read_text, to_utf8, write_text
-from dvae_core.text import decimals, duration, error_text, estimate, fixed, plain
+from dvae_core.text import count, decimals, duration, error_text, estimate, fixed, plain, short
 from dvae_core.versions import package_versions
 
+from .card_rows import COLOURS, Rows, per, rows_of_checks, rows_of_run
+from .frames import frame_of
 from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
 if TYPE_CHECKING:
@@ -63,8 +66,8 @@ DERIVED = ("verdict", "warnings")
 R = TypeVar("R", bound="Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Result(HasCard):
     """What every result carries: the model, the settings, the seed, versions, time and the verdict.
 
     Attributes
@@ -167,6 +170,40 @@ class Result:
         """Return errors, of which less is better, nats."""
         return ()
 
+    def _card(self) -> Card:
+        """Return the number, the verdict, what to do next, and of what it was made."""
+        rows = (
+            *rows_of_checks(self.checks),
+            *self._facts(),
+            *rows_of_run(self.model, self.seed, self.wall_seconds, self.settings.get("device")),
+        )
+        return Card(type(self).__name__, self._headline(), rows, self.claim, COLOURS[self.verdict])
+
+    def _headline(self) -> str:
+        """Return the number in a line."""
+        return str(self)
+
+    def _facts(self) -> Rows:
+        """Return what else the card of a result of this kind has."""
+        return ()
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each of what the result is made of.
+
+        For log Z a row is an independent replicate, or the exact value; for a likelihood it is an image, for
+        observables a β, for gradients an estimator and term, for a comparison a unit or pair that deviates most.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        return frame_of(self._columns())
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return the columns of the data frame."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of the result: no nan, no infinity, `kind`, `schema` and the verdict first."""
         derived = {name: getattr(self, name) for name in DERIVED}
@@ -176,9 +213,9 @@ class Result:
         """Return the result as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to `path`, whole or not at all."""
-        write_text(path, self.to_json() + "\n")
+        write_text(Path(path), self.to_json() + "\n")
 
     @classmethod
     def of(
@@ -255,7 +292,7 @@ class Result:
         return result if "verdict" in data else _with_levels(result, checks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LogZResult(Result):
     """The log partition function of a Boltzmann machine.
 
@@ -299,6 +336,29 @@ class LogZResult(Result):
         """Return the standard error; that of a number that is not finite is infinite."""
         return (_known_error(self.std_err, self.log_z),)
 
+    def _headline(self) -> str:
+        """Return the number."""
+        return f"log Z = {estimate(self.log_z, self.std_err)} nats"
+
+    def _facts(self) -> Rows:
+        """Return how the number was had."""
+        sweeps = self.diagnostics.get("n_sweeps")
+        parts = [self.method, *([per(len(self.repeats), "replicate")] if self.repeats else [])]
+        parts += [per(sweeps, "sweep")] if isinstance(sweeps, int) else []
+        return rows_of(("method", ", ".join(parts)), ("95%", self._interval()))
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return the replicates."""
+        values = self.repeats or [self.log_z]
+        return {"replicate": range(len(values)), "log_z": values}
+
+    def _interval(self) -> str:
+        """Return the confidence interval, nothing where the number is exact."""
+        if not self.std_err:
+            return ""
+        low, high = (fixed(end, decimals(self.std_err)) for end in self.ci95)
+        return f"{low} ... {high} nats"
+
     def __str__(self) -> str:
         """Say the number in one line, and what was assumed of a file that does not say it."""
         assumed = self.model.get("assumed")
@@ -306,7 +366,7 @@ class LogZResult(Result):
         return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method}){read}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ObservablesResult(Result):
     """Averages over a Boltzmann machine, p_β(x) ∝ exp(-β E(x)), in the model's own convention.
 
@@ -380,12 +440,35 @@ class ObservablesResult(Result):
         """Return the standard error of the energy."""
         return (_known_error(self.energy_std_err, self.energy),)
 
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return all that is a number at every β."""
+        return {name: values for name, values in self.along_beta.items() if not isinstance(values[0], list)}
+
     def to_csv(self) -> str:
         """Return a line for every β with all but units and bonds, after one of names."""
-        names = [name for name, values in self.along_beta.items() if not isinstance(values[0], list)]
-        rows = zip(*(self.along_beta[name] for name in names), strict=True)
-        lines = [",".join(names), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
+        columns = self._columns()
+        rows = zip(*columns.values(), strict=True)
+        lines = [",".join(columns), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
         return "\n".join(lines) + "\n"
+
+    def _headline(self) -> str:
+        """Return the energy."""
+        return f"<E> = {estimate(self.energy, self.energy_std_err)} nats at β = 1"
+
+    def _facts(self) -> Rows:
+        """Return the other numbers at β = 1, and where else there are some."""
+        betas = self.along_beta["beta"]
+        span = f"{per(len(betas), 'value')}, {short(betas[0])} ... {short(betas[-1])}" if len(betas) > 1 else "1"
+        parts = (("C", "specific_heat"), ("S", "entropy"), ("m", "magnetisation"), ("log Z", "log_z"))
+        numbers = (
+            f"{word} = {estimate(getattr(self, name), getattr(self, f'{name}_std_err'))}" for word, name in parts
+        )
+        return rows_of(
+            ("numbers", ", ".join(numbers)),
+            ("β", span),
+            ("lists", f"{per(len(self.unit_means), 'mean')} of units, {per(len(self.bonds), 'correlation')}"),
+            ("method", self.method),
+        )
 
     def __str__(self) -> str:
         """Say the numbers at β = 1 in one line, and what was assumed of a file that does not say it."""
@@ -398,7 +481,7 @@ class ObservablesResult(Result):
         return plain(f"{', '.join(parts)} at β = 1 ({self.method}){read}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LikelihoodResult(Result):
     """The importance-weighted log-likelihood of a data set under a model, a lower bound in expectation.
 
@@ -466,6 +549,10 @@ class LikelihoodResult(Result):
             "loose": "a lower bound that is true within its errors, but could be better",
         }
 
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return the images."""
+        return dict(self.per_image)
+
     def _measured(self) -> tuple[Any, ...]:
         """Return which images of what model are measured, and how."""
         names = ("data", "data_sha256", "split", "as_trained", "precision")
@@ -480,7 +567,7 @@ class LikelihoodResult(Result):
         """Return the error of log Z; that over images follows from their number."""
         return (_known_error(self.std_err_log_z, self.log_likelihood),)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result to `path`, whole or not at all; of many images with few digits each.
 
         All digits of every image are in the npz file beside it, see `likelihood_images`.
@@ -488,6 +575,22 @@ class LikelihoodResult(Result):
         short = {name: [_rounded(value) for value in values] for name, values in self.per_image.items()}
         per_image = short if self.n_images > FEW_IMAGES else self.per_image
         Result.save(dataclasses.replace(self, per_image=per_image), path)
+
+    def _headline(self) -> str:
+        """Return the number with both of its errors."""
+        number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
+        images, log_z = error_text(self.std_err_images), error_text(self.std_err_log_z)
+        return f"log p(x) >= {number} ± {images} (images) ± {log_z} (log Z) nats"
+
+    def _facts(self) -> Rows:
+        """Return how the number was had."""
+        what = "sample" if self.method == "importance" else "annealed chain"
+        gap = "" if self.gap is None else f"about {error_text(self.gap)} nats below the log-likelihood"
+        return rows_of(
+            ("gap", gap),
+            ("images", f"{count(self.n_images)}, {per(self.n_samples, what)} each"),
+            ("log Z", f"{estimate(self.log_z, self.std_err_log_z)} nats, {self.log_z_source}"),
+        )
 
     def __str__(self) -> str:
         """Say the number with both of its errors in one line, and how far it is thought to lie below the truth."""
@@ -501,7 +604,7 @@ class LikelihoodResult(Result):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GradientResult(Result):
     """Bias and variance of estimators of the bound's gradient in the logits of the RBM's posterior.
 
@@ -541,6 +644,20 @@ class GradientResult(Result):
         exact = self.reference["method"] == "exact"
         return (self.n_images, self.n_samples, math.inf if exact else self.reference["n_samples"])
 
+    def _facts(self) -> Rows:
+        """Return sizes."""
+        sizes = f"{per(self.n_images, 'image')}, {per(self.n_samples, 'draw')} each, {per(self.n_units, 'unit')}"
+        return rows_of(("sizes", sizes), ("reference", self.reference["method"]))
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return every estimator with each of its terms."""
+        rows = [
+            {"estimator": name, **{k: v for k, v in found.items() if k != "terms"}, "term": term, **numbers}
+            for name, found in self.estimators.items()
+            for term, numbers in found["terms"].items()
+        ]
+        return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
+
     def __str__(self) -> str:
         """Say how noisy each estimator is, in multiples of the first."""
         variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
@@ -549,7 +666,7 @@ class GradientResult(Result):
         return f"variance of the bound's gradient: {first} {least:.3g}; {ratios}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ComparisonResult(Result):
     """Samples that were made elsewhere, against a Boltzmann machine p_β(x) ∝ exp(-β E(x)), in its own convention.
 
@@ -625,6 +742,28 @@ class ComparisonResult(Result):
         samples = self.settings.get("samples", {})
         return (*Result._measured(self), samples.get("sha256"), self.n_reads)
 
+    def _facts(self) -> Rows:
+        """Return sizes."""
+        sizes = (
+            f"{short(self.n_reads)}, {count(self.n_distinct)} distinct states, {per(len(self.basins), 'basin')}"
+        )
+        return rows_of(("reads", sizes), ("method", self.method))
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return what deviates most at β = 1 and at the effective β."""
+        rows = [
+            {"beta": at["beta"], **deviation}
+            for at in (self.at_one, self.at_beta)
+            if at is not None
+            for deviation in at["deviations"]
+        ]
+        names = ("beta", "units", "names", "samples", "machine", "z", "p_holm")
+        columns = {name: [row[name] for row in rows] for name in names}
+        return columns | {
+            "units": [" ".join(map(str, units)) for units in columns["units"]],
+            "names": [" ".join(names) for names in columns["names"]],
+        }
+
     def __str__(self) -> str:
         """Say both β and KL in one line."""
         betas = ", ".join(
@@ -697,7 +836,7 @@ def _result_of(path: Path, data: dict[str, Any]) -> Result:
     try:
         result = KINDS[kind].from_dict(data)
         if None not in data.values():
-            str(result)  # which looks into what has no type of its own
+            str(result), repr(result)  # which look into what has no type of its own
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
         raise ResultError(f"{path}: {reason}") from error

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dvae_core.cards import Card, HasCard
 from dvae_core.errors import ConfigError, DataError
 
 from .couplings import n_entries
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Trajectory"]
 
 
-@dataclass(frozen=True, slots=True)
-class Trajectory:
+@dataclass(frozen=True, slots=True, repr=False)
+class Trajectory(HasCard):
     """Machines along a training, oldest first.
 
     Attributes
@@ -70,6 +71,12 @@ class Trajectory:
             tuple(steps or range(1, n + 1)),
             tuple(constants or (0.0,) * n),
         )
+
+    def _card(self) -> Card:
+        """Return how many there are, and of what steps."""
+        last = self.machines[-1]._card()
+        rows = (("steps", f"{self.steps[0]} ... {self.steps[-1]}"), ("last", last.title), *last.rows)
+        return Card(type(self).__name__, f"{len(self.machines)} machines of one training", rows)
 
     def ending_with(self, machine: Machine, constant: float) -> Trajectory:
         """Return the trajectory with a machine at its end, if that is not there already; errors as `of`."""

@@ -101,11 +101,16 @@ class Check:
         """The limit with its direction, for a line of text."""
         return f"{'>=' if self.is_minimum else '<='} {self.threshold:.4g}"
 
-    def __str__(self) -> str:
-        """Say what was found, what was asked for and what to do."""
+    @property
+    def finding(self) -> str:
+        """What was found, and what was asked for."""
         # A result file holds null where a value was not finite.
         value = "not finite" if self.value is None else f"{self.value:.4g}"
-        return f"{self.name}: {value} (limit {self.limit}); {self.remedy}"
+        return f"{self.name}: {value} (limit {self.limit})"
+
+    def __str__(self) -> str:
+        """Say what was found, what was asked for and what to do."""
+        return f"{self.finding}; {self.remedy}"
 
 
 def _severity(warning: bool) -> Literal["failure", "warning"]:

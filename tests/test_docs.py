@@ -40,6 +40,9 @@ TINY = {
 STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
 
 
+sys.path.append(str(DOCS))  # where the site's own modules lie
+
+
 def hooks():
     """Return docs/hooks.py as a module."""
     spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")

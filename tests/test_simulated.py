@@ -8,6 +8,7 @@ import torch
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.model.boltzmann import BoltzmannMachine
+from dvae_core.model.prior_states import draw_states
 from dvae_core.model.rbm import RBM
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import image_tasks
@@ -19,7 +20,6 @@ from dvae_eval.likelihood.per_image import ImageEstimates
 from dvae_eval.likelihood.simulated import SimulatedGap, SimulatedTask, gap_terms, simulate
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.resume import ResumeDirectory
-from dvae_eval.samples.prior_states import draw_states
 from dvae_eval.trained import machine_of
 from tests.oracles import brute_log_z, dense, exact_log_p_x, tiny_model
 from tests.test_likelihood import IMAGES, float32, trained

@@ -20,6 +20,7 @@ COMMANDS = {
     "completion": "completion",
     "convert": "convert",
     "doctor": "doctor.command",
+    "export": "export",
     "figure": "figure",
     "gradients": "gradients",
     "inspect": "inspect",

@@ -7,21 +7,34 @@ evaluation.  Both leave out log Z, which neither can know.
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from ..cards import Card, HasCard
 from ..config import ModelConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..rng import torch_generator
+from ..text import count
 from .boltzmann import make_prior
 from .hierarchy import ContinuousPosterior, ContinuousPrior, Gaussian
 from .networks import MLP
 from .posterior import DiscretePosterior, expected_energy
+from .prior import annealed_log_z
+from .prior_states import BURN_IN, draw_states
 from .smoothing import DiscreteSample, make_smoothing
 
-__all__ = ["DVAE", "Bound", "Latents", "without_smoothing"]
+__all__ = ["DVAE", "Bound", "Codes", "Latents", "without_smoothing"]
+
+# Streams of random numbers of "samples", and images and samples that are weighed at a time.
+ENCODE, GENERATE, WEIGH = 10, 11, 12
+BLOCK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,28 @@ class Latents:
     discrete: DiscreteSample
     layers: list[Tensor]
     gaussians: list[Gaussian]
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """What `DVAE.encode` makes of images, with a first axis for samples where several were asked for.
+
+    Attributes
+    ----------
+    z : shape (n, n_units), 0 or 1
+        The binary units, in the order of the prior's.
+    zeta : float, shape (n, n_units)
+        The same, smoothed: what decoder and continuous layers see.
+    q : float, shape (n, n_units)
+        Probability that a unit is 1, given the image and the draw of the groups of units before its own.
+    layers : float, shape (n, n_layers, n_continuous)
+        The continuous latents.
+    """
+
+    z: Tensor
+    zeta: Tensor
+    q: Tensor
+    layers: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +85,10 @@ class Bound:
         return sum((-kl for kl in self.kl_continuous), self.reconstruction - self.kl_rbm - log_z)
 
 
-class DVAE(nn.Module):
+class DVAE(HasCard, nn.Module):
     """A discrete variational autoencoder (Rolfe, 2017), Sections 2-4.
+
+    Its `repr` is a card of its sizes; `print(model)` lists its modules, as torch does.
 
     Parameters
     ----------
@@ -78,6 +115,29 @@ class DVAE(nn.Module):
         self.register_buffer("groups", self.posterior.groups, persistent=False)
 
     groups: Tensor
+
+    def __str__(self) -> str:
+        """Return torch's list of modules."""
+        return nn.Module.__repr__(self)
+
+    def _card(self) -> Card:
+        """Return sizes."""
+        config, prior = self.config, self.prior
+        is_rbm = config.prior == "rbm"
+        title = f"discrete VAE, {config.prior} prior of {prior.n_units} units" + (
+            f" ({config.n_left} + {config.n_right})" if is_rbm else ""
+        )
+        layers = f"{config.n_layers} of {config.n_continuous} latents" if config.n_layers else "none"
+        n_weights = sum(parameter.numel() for parameter in self.parameters())
+        rows = (
+            ("pixels", count(self.n_pixels)),
+            ("posterior", f"{config.n_groups} groups, {_widths(config.encoder_hidden)}"),
+            ("smoothing", config.smoothing),
+            ("layers", f"{layers} (continuous), {_widths(config.prior_hidden)}"),
+            ("decoder", _widths(config.decoder_hidden)),
+            ("weights", f"{count(n_weights)}, {prior.W.dtype} on {prior.W.device}".replace("torch.", "")),
+        )
+        return Card(type(self).__name__, title, rows)
 
     @property
     def n_noise(self) -> tuple[int, int]:
@@ -166,6 +226,173 @@ class DVAE(nn.Module):
         logits: Tensor = self.decoder(self.continuous_prior.context(zeta, layers))
         return logits
 
+    # --- what a trained model is used for -------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, x: Any, *, n_samples: int | None = None, seed: int = 0) -> Codes:
+        """Draw the latents of images from the posterior q(z, ζ, 𝔷 | x).
+
+        Parameters
+        ----------
+        x : array or tensor, shape (n, n_pixels) or (n, height, width), 0 or 1
+        n_samples : int, optional
+            Draws of each image, along a first axis of all that is returned; one, without that axis, by default.
+        seed : int
+            Fixes the draws.
+
+        Raises
+        ------
+        DataError
+            If `x` is no binary images of this size.
+
+        Examples
+        --------
+        >>> from dvae_core import DVAE, ModelConfig
+        >>> model = DVAE(ModelConfig(), n_pixels=64)
+        >>> codes = model.encode(torch.zeros(5, 8, 8))
+        >>> codes.z.shape, codes.layers.shape
+        (torch.Size([5, 64]), torch.Size([5, 2, 16]))
+        """
+        images = self._images(x)
+        sizes = [*([] if n_samples is None else [n_samples]), len(images)]
+        with _evaluating(self):
+            latents = self.sample_posterior(images, *self._noise(sizes, seed, ENCODE))
+        found = latents.discrete
+        empty = found.zeta.new_empty((*sizes, 0, self.config.n_continuous))
+        layers = torch.stack(latents.layers, -2) if latents.layers else empty
+        return Codes(found.z, found.zeta, found.logits.sigmoid(), layers)
+
+    @torch.no_grad()
+    def generate(self, n: int, *, binary: bool = False, n_sweeps: int = BURN_IN, seed: int = 0) -> Tensor:
+        """Draw images from the model: units z from the prior, then ζ, the continuous layers and the pixels.
+
+        The units are independent draws where the smaller side of the prior has at most 16 units.  Else every
+        image has a chain of its own, which starts at random: of a prior in which chains mix slowly, `dvae-eval
+        samples` draws states with a verdict.
+
+        Parameters
+        ----------
+        n : int
+        binary : bool
+            Draw pixels of 0 and 1, in place of the probability that each is 1.
+        n_sweeps : int
+            Block Gibbs sweeps of the chains.
+        seed : int
+            Fixes the images.
+
+        Returns
+        -------
+        float, shape (n, n_pixels)
+            On the model's device.
+
+        Examples
+        --------
+        >>> from dvae_core import DVAE, ModelConfig
+        >>> DVAE(ModelConfig(), n_pixels=64).generate(3).reshape(-1, 8, 8).shape
+        torch.Size([3, 8, 8])
+        """
+        generator = torch_generator(seed, "samples", GENERATE, device=self.groups.device)
+        z, _ = draw_states(self.prior, n, generator, n_sweeps)
+        rho = z.new_empty(n, self.prior.n_units).uniform_(generator=generator)
+        eps = z.new_empty(n, self.n_noise[1]).normal_(generator=generator)
+        with _evaluating(self):
+            zeta = self.smoothing.sample(z, rho)
+            p = self.decode(zeta, self.continuous_prior.sample(zeta, eps)).sigmoid()
+        return torch.bernoulli(p, generator=generator) if binary else p
+
+    @torch.no_grad()
+    def log_likelihood(self, x: Any, log_z: Any = None, *, n_samples: int = 1000, seed: int = 0) -> Tensor:
+        """Return the importance-weighted bound log (1/K) Σ_k w_k on log p(x) of every image, nats.
+
+        It is low in expectation, and log Z shifts it; `dvae_eval.estimate_log_likelihood` adds the errors of both
+        and a verdict.
+
+        Parameters
+        ----------
+        x : array or tensor, shape (n, n_pixels) or (n, height, width), 0 or 1
+        log_z : float or LogZResult, optional
+            That of the prior, nats, as `dvae_eval.estimate_log_z` returns it.  Without it a short annealing
+            estimates it, as during training, which is coarse and low on average; a warning says so.
+        n_samples : int
+            K.
+        seed : int
+            Fixes the samples.
+
+        Returns
+        -------
+        float64, shape (n,)
+
+        Raises
+        ------
+        DataError
+            If `x` is no binary images of this size.
+
+        Examples
+        --------
+        >>> from dvae_core import DVAE, ModelConfig
+        >>> from dvae_eval import estimate_log_z
+        >>> model = DVAE(ModelConfig(n_left=8, n_right=8), n_pixels=64)
+        >>> prior = model.prior
+        >>> log_z = estimate_log_z((prior.W, prior.b_left, prior.b_right))
+        >>> model.log_likelihood(torch.zeros(5, 64), log_z).shape
+        torch.Size([5])
+        """
+        images = self._images(x)
+        value = self._log_z(seed) if log_z is None else float(getattr(log_z, "log_z", log_z))
+        with _evaluating(self):
+            parts = [
+                self._log_mean_weight(images[start : start + BLOCK], n_samples, seed, start)
+                for start in range(0, len(images), BLOCK)
+            ]
+        return torch.cat([*parts, images.new_empty(0, dtype=torch.float64)]) - value
+
+    def _log_mean_weight(self, x: Tensor, n_samples: int, seed: int, first: int) -> Tensor:
+        """Return log (1/K) Σ_k w_k + log Z of some images, float64."""
+        total = x.new_full((len(x),), -math.inf, dtype=torch.float64)
+        for tile, start in enumerate(range(0, n_samples, BLOCK)):
+            n = min(BLOCK, n_samples - start)
+            log_w = self.weight_parts(x, *self._noise([n, len(x)], seed, WEIGH, first, tile)).sum(0).double()
+            total = torch.logaddexp(total, log_w.logsumexp(0))
+        return total - math.log(n_samples)
+
+    def _log_z(self, seed: int) -> float:
+        """Return a coarse estimate of log Z, with a warning."""
+        warnings.warn(
+            "log_z: estimated by a short annealing, low on average; give that of dvae_eval.estimate_log_z",
+            stacklevel=4,
+        )
+        return annealed_log_z(self.prior, torch_generator(seed, "samples", WEIGH, device=self.groups.device))
+
+    def _images(self, x: Any) -> Tensor:
+        """Return images as floats of the model, shape (n, n_pixels)."""
+        given = torch.as_tensor(x)
+        if given.ndim not in (2, 3) or math.prod(given.shape[1:]) != self.n_pixels:
+            raise DataError(
+                f"x has shape {tuple(given.shape)}; give (n, {self.n_pixels}), "
+                "or (n, height, width) of as many pixels"
+            )
+        if not ((given == 0) | (given == 1)).all():
+            raise DataError("x holds other values than 0 and 1; make the images binary first")
+        return given.reshape(len(given), self.n_pixels).to(self.prior.W)
+
+    def _noise(self, sizes: list[int], seed: int, *key: int) -> tuple[Tensor, Tensor]:
+        """Return the noise of draws of the posterior."""
+        W, (n_uniform, n_normal) = self.prior.W, self.n_noise
+        generator = torch_generator(seed, "samples", *key, device=W.device)
+        rho = W.new_empty(*sizes, n_uniform).uniform_(generator=generator)
+        return rho, W.new_empty(*sizes, n_normal).normal_(generator=generator)
+
+
+@contextmanager
+def _evaluating(model: DVAE) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
 
 def without_smoothing(model: DVAE) -> DVAE:
     """Return a copy of a trained model with ζ = z, its limit of infinite sharpness (footnote 5), to evaluate.
@@ -180,6 +407,11 @@ def without_smoothing(model: DVAE) -> DVAE:
     plain = DVAE(replace(model.config, smoothing="none"), model.n_pixels).to(model.prior.W)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "smoothing." not in k})
     return plain.eval().requires_grad_(False)
+
+
+def _widths(hidden: tuple[int, ...]) -> str:
+    """Return the widths of hidden layers in words."""
+    return f"hidden layers of {', '.join(map(str, hidden))}" if hidden else "linear"
 
 
 def _last_linear(network: nn.Module) -> nn.Linear:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..cards import Card, HasCard
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError, DataError
 from ..io.files import check_unchanged, write_bytes
@@ -23,8 +24,8 @@ MODEL_FORMAT = "dvae-model"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
+@dataclass(frozen=True, slots=True, repr=False)
+class TrainedModel(HasCard):
     """A model read from a file, in evaluation mode, with what the file says of it."""
 
     model: DVAE
@@ -33,6 +34,14 @@ class TrainedModel:
     provenance: dict[str, Any]
     path: Path
     sha256: str
+
+    def _card(self) -> Card:
+        """Return the file, its data set and the model's sizes."""
+        of_model = self.model._card()
+        height, width = self.image_shape
+        training = f"{self.config.dataset}, images of {height} x {width} pixels"
+        rows = (("file", str(self.path)), ("data", training), *of_model.rows)
+        return Card(type(self).__name__, of_model.title, rows)
 
 
 def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from dvae_core.environment import Effort
-from dvae_core.errors import ConfigError, DataError
+from dvae_core.errors import DataError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.types import Float
 
 from ..log_z.methods import ProgressCallback
@@ -45,6 +45,7 @@ NO_LAW = "no Boltzmann law of this machine at any β"
 ESTIMATOR_VERSION = 1
 
 
+@with_settings(CompareConfig)
 def compare_samples(
     model: Any,
     states: Any,
@@ -105,7 +106,7 @@ def compare_samples(
     (True, True)
     """
     effort = Effort()
-    config = _configured(config, settings)
+    config = configured(CompareConfig, config, settings, compare_samples)
     reading = model if isinstance(model, Reading) else as_reading(model)
     reads = reads_of(reading, states, weights, labels)
     how = {"device": device, "threads": threads or available_cores(), "progress": progress}
@@ -130,14 +131,6 @@ def compare_samples(
         estimator_version=ESTIMATOR_VERSION,
         packages=PACKAGES,
     )
-
-
-def _configured(config: CompareConfig | None, settings: dict[str, Any]) -> CompareConfig:
-    """Return the configuration with the settings that are given."""
-    names = {own.name for own in dataclasses.fields(CompareConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    return dataclasses.replace(config or CompareConfig(), **{k: v for k, v in settings.items() if v is not None})
 
 
 def _class_rows(classes: Any, states: Any, weights: Any) -> NDArray[np.int64] | None:

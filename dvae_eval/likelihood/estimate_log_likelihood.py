@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.model.dvae import DVAE, without_smoothing
 from dvae_core.training.checkpoint import TrainedModel
 
@@ -51,6 +52,7 @@ EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
 ESTIMATOR_VERSION = 1
 
 
+@with_settings(LikelihoodConfig)
 def estimate_log_likelihood(
     model: TrainedModel | LatentVariableModel,
     images: NDArray[np.uint8],
@@ -66,6 +68,7 @@ def estimate_log_likelihood(
     announce: Callable[[Plan], None] | None = None,
     progress: ProgressCallback | None = None,
     shards: ResumeDirectory | None = None,
+    **settings: Any,
 ) -> LikelihoodResult:
     """Estimate the mean log-likelihood of images under a model.
 
@@ -102,6 +105,8 @@ def estimate_log_likelihood(
         Called with ("images", "annealing" or "simulated", done, in all, mean log-likelihood so far).
     shards : ResumeDirectory, optional
         The former name of `resume`.
+    **settings
+        Fields of LikelihoodConfig, such as n_samples=1000, limit=500 or seed=3.
 
     Raises
     ------
@@ -115,7 +120,7 @@ def estimate_log_likelihood(
     NumericalError
         If a log-likelihood is not finite.
     """
-    config = config or LikelihoodConfig()
+    config = configured(LikelihoodConfig, config, settings, estimate_log_likelihood)
     effort = Effort()
     if shards is not None:
         warnings.warn("shards is now called resume", DeprecationWarning, stacklevel=2)

@@ -36,11 +36,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dvae_core.model.dvae import DVAE
+from dvae_core.model.prior_states import draw_states
 from dvae_core.rng import torch_generator
 from dvae_core.types import Float
 
 from ..numbers import std_err_of_mean
-from ..samples.prior_states import draw_states
 from .importance import ImageWeights, ImportanceTask, draw_weights
 from .protocol import GenerativeModel, WeightSource
 

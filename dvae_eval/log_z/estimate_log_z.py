@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
@@ -63,6 +63,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 ESTIMATOR_VERSION = 1
 
 
+@with_settings(LogZConfig)
 def estimate_log_z(
     model: Any,
     config: LogZConfig | None = None,
@@ -158,7 +159,9 @@ def estimate_log_z(
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     constant += offset
     path = _trajectory(trajectory, machine, constant)
-    config = _configured(config, {**settings, **({"path": "trajectory"} if path else {})})
+    config = configured(
+        LogZConfig, config, {**settings, **({"path": "trajectory"} if path else {})}, estimate_log_z
+    )
     if config.path == "trajectory" and path is None:
         raise ConfigError("path: a path along a training needs its machines; give trajectory, or leave path out")
     clock = Clock(time_limit(config))
@@ -204,20 +207,6 @@ def _trajectory(given: Trajectory | Sequence[Any] | None, machine: Machine, cons
         found = [machine_from_object(model) for model in given]
         given = Trajectory.of([one for one, _ in found], constants=[offset for _, offset in found])
     return given.ending_with(machine, constant)
-
-
-def _configured(config: LogZConfig | None, settings: dict[str, Any]) -> LogZConfig:
-    """Return the configuration with the settings that are given, after making sure that it has them."""
-    fields = dataclasses.fields(LogZConfig)
-    former = {f.metadata["formerly"]: f.name for f in fields if "formerly" in f.metadata}
-    for name in sorted(former.keys() & settings.keys()):
-        warnings.warn(f"{name} is now called {former[name]}", DeprecationWarning, stacklevel=3)
-    settings = {former.get(name, name): value for name, value in settings.items()}
-    names = {field.name for field in fields}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    return dataclasses.replace(config or LogZConfig(), **given)
 
 
 def _method(machine: Machine, config: LogZConfig) -> str:

@@ -7,7 +7,6 @@ the machine at each β.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.text import duration
 
 from ..config import ObservablesConfig, betas_of
@@ -40,6 +40,7 @@ PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
 ESTIMATOR_VERSION = 1
 
 
+@with_settings(ObservablesConfig)
 def estimate_observables(
     model: Any,
     config: ObservablesConfig | None = None,
@@ -104,7 +105,9 @@ def estimate_observables(
     True
     """
     effort = Effort()
-    config = _configured(config, settings)
+    if settings.get("betas") is not None:
+        settings["betas"] = _betas(settings["betas"])
+    config = configured(ObservablesConfig, config, settings, estimate_observables)
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     described = {"units": values_of_units(model, units), **(description or {}), **machine.description()}
     is_spin = described["units"] == "pm1"
@@ -127,17 +130,6 @@ def estimate_observables(
         estimator_version=ESTIMATOR_VERSION,
         packages=PACKAGES,
     )
-
-
-def _configured(config: ObservablesConfig | None, settings: dict[str, Any]) -> ObservablesConfig:
-    """Return the configuration with the settings that are given."""
-    names = {field.name for field in dataclasses.fields(ObservablesConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    if "betas" in given:
-        given["betas"] = _betas(given["betas"])
-    return dataclasses.replace(config or ObservablesConfig(), **given)
 
 
 def _betas(values: Any) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.config import option, option_name, validate
 from dvae_core.errors import ConfigError
 
@@ -19,6 +20,8 @@ from ..machine import BipartiteMachine, GeneralMachine, Machine
 
 __all__ = ["ASSUMED_UNITS", "ReadConfig", "Reading", "from_bonds", "from_sides", "of_no_unit"]
 
+# Labels that a card names.
+SHOWN_LABELS = 5
 ASSUMED_UNITS = "units 0 and 1; --units pm1 for spins"
 
 
@@ -70,8 +73,8 @@ class ReadConfig:
                 raise ConfigError(f"{option_name(own.name)}: a file of {format} leaves no choice; leave it out")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+@dataclass(frozen=True, slots=True, repr=False)
+class Reading(HasCard):
     """A machine that was read from a file.
 
     Attributes
@@ -94,6 +97,26 @@ class Reading:
     description: dict[str, Any]
     labels: tuple[str, ...] = ()
     held: Mapping[int, int] = field(default_factory=dict)
+
+    def _card(self) -> Card:
+        """Return what was read, from where, and what was assumed."""
+        machine, said = self.machine._card(), self.description
+        units = "-1 and +1" if said.get("units") == "pm1" else "0 and 1"
+        constant = f"{self.constant:.6g} nats, added to log Z" if self.constant else ""
+        rows = (
+            *rows_of(
+                ("file", ", ".join(str(said[key]) for key in ("file", "format") if key in said)),
+                ("units", f"{units}, {len(self.held)} held" if self.held else units),
+                (
+                    "labels",
+                    ", ".join(self.labels[:SHOWN_LABELS]) + ("" if len(self.labels) <= SHOWN_LABELS else ", ..."),
+                ),
+                ("assumed", "; ".join(map(str, said.get("assumed", [])))),
+                ("constant", constant),
+            ),
+            *machine.rows,
+        )
+        return Card(type(self).__name__, machine.title, rows)
 
     @property
     def n_units(self) -> int:

@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvae_core.model.prior_states import BURN_IN
 from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 
 from ..trained import model_description
 from .grid import SampleGrid
-from .prior_states import BURN_IN
 
 __all__ = ["draw_sample_grid"]
 

@@ -41,7 +41,7 @@ u32, i32, f32, u64, f64 = np.uint32, np.int32, np.float32, np.uint64, np.float64
 
 # Factors 1 + t lie in (1, 2]: a product of this many stays below 2^128 in float32, and below 2^1024 in float64.
 SHORT_PRODUCT, LONG_PRODUCT = 64, 960
-# Tables that one pass adds rows of, and their columns: this many rows of float32 fit into the fastest cache, 32 KiB.
+# Tables that one pass adds rows of, and their columns: so few rows of float32 fit into the fastest cache, 32 KiB.
 PASS, COLUMNS = 8, 64
 
 
@@ -238,7 +238,7 @@ def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> Non
 
 @kernel()
 def add_rows(tables: Any, nibbles: Any, group: Any, start: Any, fields: Any) -> None:
-    """Add the rows of the tables that every chain's bits pick to 64 columns of its fields, from zero the first time."""
+    """Add the table rows that every chain's bits pick to 64 columns of its fields, the first ones to zero."""
     inner_loop()
     for c in range(len(fields)):
         field, n = fields[c, start : start + COLUMNS], nibbles[c, group : group + PASS]

@@ -27,8 +27,8 @@ __all__ = ["CompiledReplicas"]
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-# Chains in one task: enough to share a table while it is in cache; a sparse machine's states, this many bytes, must
-# fit there, too.
+# Chains in one task: enough to share a table while it is in cache; a sparse machine's states must fit there, too,
+# in this many bytes.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
 MAX_CHAINS_ALONG = 1 << 16  # where every rung has tables of its own, as many as there are
 # Rows of a matrix that are added in one pass.

@@ -15,6 +15,7 @@ from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
 from dvae_core.io.memory import available_memory
+from dvae_core.keywords import configured, with_settings
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 from dvae_core.versions import package_versions
@@ -47,6 +48,7 @@ RUN_SHARE = 0.6  # of a time limit, for the run before states are taken
 BLOCK_VALUES = 1 << 22  # of states whose log-probabilities are computed at a time
 
 
+@with_settings(StatesConfig)
 def sample_states(
     model: Any,
     n: int | None = None,
@@ -106,7 +108,7 @@ def sample_states(
     ((100, 50), 'exact', True)
     """
     effort = Effort()
-    config = _configured(config, {"n": n, **settings})
+    config = configured(StatesConfig, config, {"n": n, **settings}, sample_states)
     reading = model if isinstance(model, Reading) else as_reading(model)
     task = _Task(reading, config, device, threads or available_cores(), progress, partial)
     found = _exactly(task) or _tempered(task)
@@ -162,14 +164,6 @@ class _Found:
     diagnostics: dict[str, Any]
     best: Bits | None
     is_best: bool
-
-
-def _configured(config: StatesConfig | None, settings: dict[str, Any]) -> StatesConfig:
-    """Return the configuration with the settings that are given, after making sure that it has them."""
-    names = {own.name for own in dataclasses.fields(StatesConfig)}
-    if unknown := sorted(set(settings) - names):
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    return dataclasses.replace(config or StatesConfig(), **{k: v for k, v in settings.items() if v is not None})
 
 
 def as_reading(model: Any) -> Reading:

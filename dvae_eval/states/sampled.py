@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
@@ -14,12 +15,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import json_object
-from dvae_core.text import estimate, fixed, plain
+from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
 
+from ..card_rows import COLOURS, per, rows_of_checks, rows_of_run
+from ..frames import frame_of
 from ..results import making_of
 from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
@@ -49,8 +53,8 @@ class BestState:
     is_exact: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampledStates:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SampledStates(HasCard):
     """Samples of a Boltzmann machine, and how far they can be trusted.
 
     Attributes
@@ -153,6 +157,27 @@ class SampledStates:
         n_units = self.states.shape[1]
         return plain(f"{self.n_states} states of {n_units} units ({self.method}), log Z = {log_z} nats{read}")
 
+    def _card(self) -> Card:
+        """Return what there is, the verdict and what to do next."""
+        n, n_units = self.states.shape
+        effective = self.diagnostics.get("states", {}).get("effective_states")
+        worth = "independent" if effective is None else f"worth {short(effective)} independent ones"
+        units = "-1 and +1" if self.units == "pm1" else "0 and 1"
+        rows = (
+            *rows_of_checks(self.checks),
+            *rows_of(
+                (
+                    "states",
+                    f"{self.method}, {worth}, units of {units}",
+                ),
+                ("log Z", f"{estimate(self.log_z, self.std_err)} nats"),
+                ("best", self.best_line()),
+            ),
+            *rows_of_run(self.model, self.seed, self.wall_seconds, self.settings.get("device")),
+        )
+        title = f"{per(n, 'state')} of {per(n_units, 'unit')}"
+        return Card(type(self).__name__, title, rows, self.claim, COLOURS[self.verdict])
+
     @property
     def names(self) -> list[str]:
         """Labels of the units, or their numbers."""
@@ -200,6 +225,17 @@ class SampledStates:
         writers: dict[str, Callable[[SampledStates], bytes]] = {"npz": _npz, "csv": _csv, "dimod": _dimod}
         return writers[format](self)
 
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each state: its units by name, and `log_p`, nats.
+
+        Raises
+        ------
+        ConfigError
+            If pandas is not installed.
+        """
+        units = dict(zip(self.names, self.states.T, strict=True))
+        return frame_of({**units, "log_p": self.log_p})
+
     def to_sample_set(self) -> Any:
         """Return the states as a SampleSet of dimod, with energies E = -log p̃ / β, log p̃ in the file's convention.
 
@@ -216,7 +252,7 @@ class SampledStates:
         )
 
 
-def load_states(path: Path) -> SampledStates:
+def load_states(path: str | os.PathLike[str]) -> SampledStates:
     """Return the states in the NPZ file at `path` that `dvae-eval samples` made of a machine.
 
     Raises
@@ -224,6 +260,7 @@ def load_states(path: Path) -> SampledStates:
     ResultError
         If it is missing, damaged, or no such file.
     """
+    path = Path(path)
     try:
         names = [name for name in ("states", "log_p", "labels", "best", "meta") if name in npz_names(path)]
         arrays = read_npz(path, names, kinds="buifU")
@@ -231,7 +268,7 @@ def load_states(path: Path) -> SampledStates:
         if meta.get("kind") != "states" or meta.get("schema") != SCHEMA:
             raise ResultError(f"{path}: no states of a machine, schema {SCHEMA}; make them with dvae-eval samples")
         found = _of_arrays(arrays, meta)
-        str(found)  # which looks into what has no type of its own
+        str(found), repr(found)  # which look into what has no type of its own
     except ResultError:
         raise
     except (DataError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -268,6 +305,7 @@ def _of_arrays(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Sampled
         command=meta["command"],
         environment=dict(meta.get("environment", {})),
         estimator_version=int(meta.get("estimator_version", 0)),
+        energy_scale=float(kept["model"].get("beta", 1.0)),
         **kept,
     )
 

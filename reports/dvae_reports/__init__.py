@@ -9,9 +9,30 @@ from typing import TYPE_CHECKING
 
 from dvae_core.lazy import lazy_names
 
-__all__ = ["MachineRecord", "RunRecord", "render_machine_report", "render_report"]
+__all__ = [
+    "MachineRecord",
+    "RunRecord",
+    "plot_comparison",
+    "plot_diagnostics",
+    "plot_log_z",
+    "plot_observables",
+    "plot_samples",
+    "plot_schedule",
+    "plot_training",
+    "render_machine_report",
+    "render_report",
+]
 
 if TYPE_CHECKING:
+    from .plots import (
+        plot_comparison,
+        plot_diagnostics,
+        plot_log_z,
+        plot_observables,
+        plot_samples,
+        plot_schedule,
+        plot_training,
+    )
     from .report.machine import render_machine_report
     from .report.render import render_report
     from .results.machine_record import MachineRecord
@@ -22,6 +43,13 @@ else:  # hidden from type checkers, to which any name would then be one
         {
             "MachineRecord": "results.machine_record:MachineRecord",
             "RunRecord": "results.run_directory:RunRecord",
+            "plot_comparison": "plots:plot_comparison",
+            "plot_diagnostics": "plots:plot_diagnostics",
+            "plot_log_z": "plots:plot_log_z",
+            "plot_observables": "plots:plot_observables",
+            "plot_samples": "plots:plot_samples",
+            "plot_schedule": "plots:plot_schedule",
+            "plot_training": "plots:plot_training",
             "render_machine_report": "report.machine:render_machine_report",
             "render_report": "report.render:render_report",
         },

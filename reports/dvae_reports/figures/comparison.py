@@ -10,11 +10,21 @@ from matplotlib.axes import Axes
 from dvae_core.errors import ResultError
 from dvae_eval.results import ComparisonResult
 
+from .panels import DrawPanel
 from .style import PALETTE, axes, column, legend_above, styled
 
-__all__ = ["plot_betas", "plot_means", "plot_shares_of_energies"]
+__all__ = ["comparison_panels", "plot_betas", "plot_means", "plot_shares_of_energies"]
 
 BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
+
+
+def comparison_panels(result: ComparisonResult) -> dict[str, tuple[str, DrawPanel]]:
+    """Return the panels of a comparison by name: a title, and what draws in axes."""
+    return {
+        "energies": ("energies", lambda ax: plot_shares_of_energies(result, ax=ax)),
+        "means": ("means", lambda ax: plot_means(result, ax=ax)),
+        "beta": ("inverse temperature", lambda ax: plot_betas(result, ax=ax)),
+    }
 
 
 @styled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +11,10 @@ from matplotlib.axes import Axes
 from dvae_core.errors import ResultError
 from dvae_eval.results import ObservablesResult
 
+from .panels import DrawPanel
 from .style import PALETTE, axes, column, legend_above, styled
 
-__all__ = ["OBSERVABLES", "plot_observable"]
+__all__ = ["OBSERVABLES", "observables_panels", "plot_observable"]
 
 # Names in a result, and what stands beside the axis.
 OBSERVABLES = {
@@ -24,6 +26,18 @@ OBSERVABLES = {
 # Markers, colours and lines of several results, told apart without colour.
 LOOKS = (("o", "blue", "-"), ("s", "orange", "--"), ("^", "green", ":"), ("D", "violet", "-."))
 BAND = 1.96  # standard errors on either side: 95 %
+
+
+def observables_panels(results: Sequence[tuple[str, ObservablesResult]]) -> dict[str, tuple[str, DrawPanel]]:
+    """Return the panels of observables by name: a title, and what draws every result in axes."""
+    return {
+        name: ("log Z" if name == "log_z" else name.replace("_", " "), partial(_in, results, name))
+        for name in OBSERVABLES
+    }
+
+
+def _in(results: Sequence[tuple[str, ObservablesResult]], name: str, ax: Axes) -> Axes:
+    return plot_observable(results, name, ax=ax)
 
 
 @styled

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .shown import ShownFigure
 from .style import legend_above, styled
 
 __all__ = ["DPI", "DrawPanel", "grid_shape", "label_panels", "panel_figure"]
@@ -30,7 +31,7 @@ def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figur
     n_rows, n_columns = grid_shape(len(panels), width, NARROWEST)
     panel_width = width / n_columns
     height = max(LOWEST, ASPECT * min(panel_width, 1.6 * NARROWEST)) + 0.15 * (len(panels) > 1)
-    figure = Figure(figsize=(width, n_rows * height), dpi=DPI, layout="constrained")
+    figure = ShownFigure(figsize=(width, n_rows * height), dpi=DPI, layout="constrained")
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax, (_, draw) in zip(axes, panels, strict=False):
         draw(ax)

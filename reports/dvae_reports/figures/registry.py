@@ -29,10 +29,10 @@ from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
-from .comparison import plot_betas, plot_means, plot_shares_of_energies
+from .comparison import comparison_panels
 from .diagnostics import panels_of
 from .log_z import exact_log_z, plot_likelihood_curve, plot_log_z_curve
-from .observables import OBSERVABLES, plot_observable
+from .observables import observables_panels
 from .panels import DPI, DrawPanel, panel_figure
 from .samples import samples_image
 from .smoothing import smoothing_figure
@@ -164,12 +164,7 @@ def _training(paths: Paths, width: float) -> Figure:
 
 def _observables(paths: Paths, width: float) -> Figure:
     """Draw observables against β, a panel for each, every result a line."""
-    results = _of_observables(paths)
-    panels = [
-        ("log Z" if name == "log_z" else name.replace("_", " "), _in(plot_observable, results, name))
-        for name in OBSERVABLES
-    ]
-    return _panels(panels, width)
+    return _panels(list(observables_panels(_of_observables(paths)).values()), width)
 
 
 def _comparison(paths: Paths, width: float) -> Figure:
@@ -178,8 +173,7 @@ def _comparison(paths: Paths, width: float) -> Figure:
     (found,) = load_results(path)
     if not isinstance(found.result, ComparisonResult):
         raise ResultError(f"{path}: holds no comparison; make one with dvae-eval compare-samples")
-    plots = {"energies": plot_shares_of_energies, "means": plot_means, "inverse temperature": plot_betas}
-    return _panels([(title, _in(plot, found.result)) for title, plot in plots.items()], width)
+    return _panels(list(comparison_panels(found.result).values()), width)
 
 
 def _schedule(paths: Paths, width: float) -> Figure:

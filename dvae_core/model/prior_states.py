@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dvae_core.model.boltzmann import BoltzmannMachine
-from dvae_core.model.prior import Prior
-from dvae_core.model.rbm import RBM
+from .boltzmann import BoltzmannMachine
+from .prior import Prior
+from .rbm import RBM
 
 __all__ = ["BURN_IN", "draw_states"]
 
@@ -19,7 +19,7 @@ MAX_KEPT, MAX_NUMBERS = 16, 1 << 23
 
 
 @torch.no_grad()
-def draw_states(prior: Prior, n: int, generator: torch.Generator) -> tuple[Tensor, str]:
+def draw_states(prior: Prior, n: int, generator: torch.Generator, n_sweeps: int = BURN_IN) -> tuple[Tensor, str]:
     """Return n states of a prior, each from a chain of its own, and how they were drawn.
 
     Parameters
@@ -28,6 +28,8 @@ def draw_states(prior: Prior, n: int, generator: torch.Generator) -> tuple[Tenso
     n : int
     generator : torch.Generator
         On the prior's device.
+    n_sweeps : int
+        Block Gibbs sweeps of every chain, where states are not drawn exactly.
 
     Returns
     -------
@@ -38,7 +40,8 @@ def draw_states(prior: Prior, n: int, generator: torch.Generator) -> tuple[Tenso
     """
     kept, summed = _parts(prior)
     if len(kept) > MAX_KEPT or (1 << len(kept)) * max(1, len(summed)) > MAX_NUMBERS:
-        return prior.gibbs(prior.initial_state(n, generator), BURN_IN, generator), f"{BURN_IN} block Gibbs sweeps"
+        z = prior.gibbs(prior.initial_state(n, generator), n_sweeps, generator)
+        return z, f"{n_sweeps} block Gibbs sweeps"
     return _exact(prior, kept, summed, n, generator), "exact"
 
 

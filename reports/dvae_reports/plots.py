@@ -1,0 +1,232 @@
+"""Plots of results and samples, for notebooks and scripts: the figures of the reports, one call each.
+
+Without `ax` a function returns a Figure, which a notebook shows where its cell ends with it, and which pyplot does
+not know: it is shown once.  With `ax` it draws into these axes and returns them.  No setting of matplotlib is
+changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from dvae_core.errors import DataError, ResultError
+from dvae_eval.results import ComparisonResult, LikelihoodResult, LogZResult, ObservablesResult
+from dvae_eval.samples.grid import SampleGrid
+from dvae_eval.states.sampled import SampledStates
+
+from .figures.comparison import comparison_panels
+from .figures.diagnostics import panels_of
+from .figures.observables import observables_panels
+from .figures.panels import DrawPanel, panel_figure
+from .figures.registry import draw
+from .figures.samples import mosaic, samples_image
+from .figures.shown import ShownFigure
+from .figures.states import tiles_of
+from .figures.style import PALETTE
+from .names import WIDTHS
+
+__all__ = [
+    "plot_comparison",
+    "plot_diagnostics",
+    "plot_log_z",
+    "plot_observables",
+    "plot_samples",
+    "plot_schedule",
+    "plot_training",
+]
+
+# Inches of one panel.
+ONE = 4.8
+# Images in a row of a picture.
+IMAGES_PER_ROW = 10
+
+
+def plot_log_z(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axes:
+    """Plot the independent estimates of log Z with mean, standard deviation and exact value (Figure 10).
+
+    Parameters
+    ----------
+    result : LogZResult
+        With replicates; an exact value has none.
+    ax : Axes, optional
+
+    Raises
+    ------
+    ResultError
+        If there is nothing to show.
+    """
+    return plot_diagnostics(result, "repeats", ax=ax)
+
+
+def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axes:
+    """Plot exchange rates and overlaps between neighbouring rungs against their β.
+
+    Parameters and errors are those of `plot_log_z`.
+    """
+    return plot_diagnostics(result, "schedule", ax=ax)
+
+
+def plot_diagnostics(
+    result: LogZResult | LikelihoodResult, panel: str | None = None, *, ax: Axes | None = None
+) -> Figure | Axes:
+    """Plot what a result shows of its own quality.
+
+    Parameters
+    ----------
+    result : LogZResult or LikelihoodResult
+    panel : str, optional
+        One panel alone: `schedule`, `flow`, `energies`, `overlap`, `running`, `repeats` or `trajectory` for log Z;
+        `bound`, `images`, `ess`, `pareto` or `classes` for a likelihood.
+    ax : Axes, optional
+        For one panel alone.
+
+    Raises
+    ------
+    ResultError
+        If the result does not hold the panel's numbers, or `ax` is given for several panels.
+    """
+    panels = {found.name: (found.title, partial(_in, found.plot, result)) for found in panels_of(result)}
+    return _drawn(panels, panel, ax)
+
+
+def plot_observables(
+    results: ObservablesResult | Mapping[str, ObservablesResult],
+    panel: str | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Figure | Axes:
+    """Plot observables of a machine against β, each with its 95% band.
+
+    Parameters
+    ----------
+    results : ObservablesResult, or mapping of names to at most four
+    panel : str, optional
+        One panel alone: `energy`, `specific_heat`, `entropy` or `log_z`.
+    ax : Axes, optional
+        For one panel alone.
+
+    Raises
+    ------
+    ResultError
+        If there is no such panel, or `ax` is given for several.
+    """
+    named = {"": results} if isinstance(results, ObservablesResult) else results
+    return _drawn(observables_panels(list(named.items())), panel, ax)
+
+
+def plot_comparison(
+    result: ComparisonResult, panel: str | None = None, *, ax: Axes | None = None
+) -> Figure | Axes:
+    """Plot samples against a machine: energies, means of units and pairs, and both inverse temperatures.
+
+    Parameters
+    ----------
+    result : ComparisonResult
+    panel : str, optional
+        One panel alone: `energies`, `means` or `beta`.
+    ax : Axes, optional
+        For one panel alone.
+
+    Raises
+    ------
+    ResultError
+        If there is no such panel, or `ax` is given for several.
+    """
+    return _drawn(comparison_panels(result), panel, ax)
+
+
+def plot_training(runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Figure:
+    """Plot the course of training: bound and KL of one run, or the validation bounds of several.
+
+    Parameters
+    ----------
+    runs : path, or sequence of paths
+        Run directories, or their metrics.jsonl.
+
+    Raises
+    ------
+    ResultError
+        If one holds no finished epoch.
+    """
+    paths = [runs] if isinstance(runs, str | os.PathLike) else runs
+    return draw("training", [Path(path) for path in paths], WIDTHS["page"])
+
+
+def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | None = None) -> Figure | Axes:
+    """Show samples as pictures, dark where they are 1.
+
+    Parameters
+    ----------
+    samples : SampledStates, SampleGrid, or array of shape (n, height, width)
+        States are shown as pictures of all units, or of the visible ones, where their number is a square; else as
+        one picture whose rows are states.  An array has intensities from 0 to 1, as `model.generate` makes them.
+    ax : Axes, optional
+
+    Raises
+    ------
+    DataError
+        If an array is of another shape, or has other values.
+    """
+    image = _image_of(samples)
+    if ax is None:
+        # Gaps between pictures are seen beside white pixels.
+        figure = ShownFigure(figsize=(ONE, ONE * image.shape[0] / image.shape[1]), facecolor=PALETTE["faint"])
+        _show(image, figure.add_axes((0.0, 0.0, 1.0, 1.0)))
+        return figure
+    _show(image, ax)
+    return ax
+
+
+def _in(plot: Any, result: Any, ax: Axes) -> object:
+    """Draw a result in axes."""
+    return plot(result, ax=ax)
+
+
+def _drawn(panels: Mapping[str, tuple[str, DrawPanel]], name: str | None, ax: Axes | None) -> Figure | Axes:
+    """Return the figure of all panels, or of the named one; with `ax`, that one drawn into it."""
+    if not panels:
+        raise ResultError("the result holds nothing to plot; an exact value has neither replicates nor schedule")
+    if name is not None and name not in panels:
+        raise ResultError(f"panel {name!r}: the result has no such panel; there are {', '.join(panels)}")
+    shown = list(panels.values()) if name is None else [panels[name]]
+    if ax is None:
+        figure = panel_figure(shown, ONE if len(shown) == 1 else WIDTHS["page"])
+        figure.set_facecolor("white")
+        return figure
+    if len(shown) > 1:
+        raise ResultError(f"ax: one panel alone fits in; give its name, one of {', '.join(panels)}")
+    shown[0][1](ax)
+    return ax
+
+
+def _image_of(samples: SampledStates | SampleGrid | ArrayLike) -> NDArray[np.uint8]:
+    """Return samples as one picture, RGBA."""
+    if isinstance(samples, SampleGrid):
+        return samples_image(samples)
+    if isinstance(samples, SampledStates):
+        return mosaic(tiles_of(samples.states, samples.model.get("n_left")))
+    images = np.asarray(samples, dtype=np.float64)
+    if images.ndim != 3 or not images.size:
+        raise DataError(f"samples have shape {images.shape}; give (n, height, width)")
+    if not ((images >= 0) & (images <= 1)).all():
+        raise DataError("samples hold values outside 0 ... 1; give intensities")
+    n_columns = min(IMAGES_PER_ROW, len(images))
+    n_rows = -(-len(images) // n_columns)
+    tiles = np.zeros((n_rows * n_columns, *images.shape[1:]), np.uint8)
+    tiles[: len(images)] = np.round(255 * images)
+    return mosaic(tiles.reshape(n_rows, n_columns, *images.shape[1:]))
+
+
+def _show(image: NDArray[np.uint8], ax: Axes) -> None:
+    """Show a picture, every pixel sharp."""
+    ax.imshow(image, interpolation="nearest")
+    ax.set_axis_off()
