@@ -30,7 +30,7 @@ from dvae_eval.runtime.dask_cluster import is_cancelled, worker_threads
 from ...options import given
 from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
 from ...train import command as train_command
-from ...train import new_config
+from ...train import plan_of
 
 __all__ = [
     "Point",
@@ -52,6 +52,7 @@ OWN = {
     "run_directory": "--out before the data set",
     "device": "--device before the data set",
     "resume": "the same command again",
+    "end": "it to dvae-train, for one run",
     "data": "DATASET",
 }
 
@@ -118,7 +119,7 @@ def config_of(point: Point) -> RunConfig:
     """Return the settings that a point asks for; ConfigError or click's own errors if they cannot be used."""
     arguments = [*point.arguments, "--out", str(point.directory)]
     values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
-    return new_config(values.pop("dataset"), values.pop("preset"), values)
+    return plan_of(values.pop("run_directory"), values).config
 
 
 def refuse_own_options(
