@@ -192,7 +192,7 @@ def test_changes_that_cannot_be_are_refused(change):
 
 def test_a_run_that_stopped_early_is_trained_further_with_another_patience(tmp_path):
     settings = {"warmup_epochs": 0, "rbm_warmup_epochs": 0, "learning_rate": 0.5}
-    start(tmp_path / "run", small(epochs=30, patience=1, **settings)).train(Silent())
+    start(tmp_path / "run", small(epochs=12, patience=1, **settings)).train(Silent())
     stopped = resume(tmp_path / "run")
     assert stopped.stopped_early
     assert stopped.is_finished
@@ -229,6 +229,7 @@ def test_a_finished_run_says_how_it_is_trained_further(run, capsys):
 def test_the_command_changes_settings_and_writes_down_what_and_when(run, capsys):
     command = ("--resume", "--out", run, "--epochs", 4, "--learning-rate", 1e-3, "--threads", 1)
     assert status_of(dvae_train, *command) == 0
+    assert "epochs 2 → 4, learning rate 0.003 → 0.001 from epoch 3" in said(capsys).splitlines()
     stored = json.loads((run / "config.json").read_text())
     assert stored["train"]["epochs"] == 4
     assert stored["changes"] == [
@@ -245,6 +246,11 @@ def test_the_command_changes_settings_and_writes_down_what_and_when(run, capsys)
     assert "is finished after 4 epochs" in said(capsys)
     assert (run / "model.pt").read_bytes() == model
     assert len(json.loads((run / "config.json").read_text())["changes"]) == 1
+    assert status_of(dvae_eval, "report", run, "-q") == 0
+    page = (run / "report.html").read_text()
+    assert "Settings changed on the way: epochs 2 → 4, learning rate 0.003 → 0.001 from epoch 3." in page
+    assert "0.001 (0.003 before epoch 3)" in page
+    assert "training from epoch 3" in page
 
 
 def test_a_named_step_size_starts_again_even_if_it_is_the_same(run):

@@ -143,7 +143,8 @@ def command(
         for note in plan.notes:
             say(note, quiet)
         with open_run(plan, device, command=["dvae-train", *sys.argv[1:]], quiet=quiet) as trainer:
-            for note in trainer.data.notes:
+            changed = [str(change) for change in trainer.config.changes[-1:] if plan.changes]
+            for note in (*trainer.data.notes, *changed):
                 say(note, quiet)
             _train(plan, trainer, callbacks, quiet)
 

@@ -249,7 +249,8 @@ def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     names = [f.name for cls in (ModelConfig, TrainConfig) for f in dataclasses.fields(cls)]
     if unknown := [name for name in settings if name not in names]:
         raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    return {name: value for name, value in settings.items() if value is not None}
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def _with(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:

@@ -22,7 +22,7 @@ from click.core import ParameterSource
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.files import sha256_file
-from dvae_core.training.run_directory import read_config
+from dvae_core.training.run_directory import read_config, read_provenance
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.results import load_result
 from dvae_eval.runtime.dask_cluster import is_cancelled, worker_threads
@@ -212,13 +212,16 @@ class Runs:
         if is_measured(replace(point, directory=directory)):
             return ""
         model = str(point.directory / "model.pt")
-        resume = ["--resume"] if (directory / "config.json").exists() else []
+        started = (directory / "config.json").exists()
+        resume = ["--resume"] if started else []
         compute = ["--device", self.device, "--quiet"]
         steps = {
             "training": ["train", *point.arguments, "--out", str(point.directory), *resume, *compute],
             "log Z": ["main", "logz", model, *self.log_z, *compute],
             "log-likelihood": ["main", "ll", model, *self.likelihood, *compute],
         }
+        if started and "ended" in read_provenance(directory):
+            del steps["training"]  # by its user: it is measured as it is
         for step, command in steps.items():
             if self.stopped:
                 return f"{point.name}: stopped before its {step}"
