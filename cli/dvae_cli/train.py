@@ -91,7 +91,12 @@ class Logs(click.ParamType["tuple[str, ...]"]):
 @click.option("--end", is_flag=True, help="End the run in --out as it is, without further training.")
 @click.option("--data", help="With --resume or --end: where DATASET lies now, if it has moved.")
 @click.option(
-    "--log", "logs", multiple=True, type=Logs(), help="Also write a log: tensorboard, into the run directory."
+    "--log",
+    "--log-to",  # torchrun takes --log for an abbreviation of options of its own
+    "logs",
+    multiple=True,
+    type=Logs(),
+    help="Also write a log: tensorboard, into the run directory.",
 )
 @click.option(
     "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."

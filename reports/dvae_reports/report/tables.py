@@ -47,7 +47,7 @@ def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
         ("weight of the KL terms", short(last.kl_weight), "1 when the warm-up is over"),
         ("mean activation of the RBM", short(last.rbm.get("mean_activation")), "share of units that are on"),
         ("largest weight of the RBM", short(last.rbm.get("weight_max")), "in size"),
-        ("speed", count(round(last.images_per_s)), "images a second"),
+        ("speed", count(round(last.images_per_s)) if last.images_per_s else "not measured", "images a second"),
     ]
 
 
