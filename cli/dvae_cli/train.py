@@ -237,17 +237,17 @@ def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool)
             carry_out(plan, trainer, Callbacks([progress, *callbacks]))
         except Interrupted as error:
             raise CleanInterrupt(
-                f"stopped in epoch {trainer.epoch + 1} and saved; go on with: "
+                f"stopped in epoch {trainer.epoch + 1} and saved; continue with: "
                 f"dvae-train --resume --out {trainer.run}"
             ) from error
         progress.finish(trainer.epoch)
     if was_over:
-        say(_how_to_go_on(plan, trainer), quiet)
+        say(_how_to_continue(plan, trainer), quiet)
     else:
         _say_result(plan, trainer, quiet)
 
 
-def _how_to_go_on(plan: Plan, trainer: Trainer) -> str:
+def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
     """Return in words that a run is over, and how it is trained further."""
     epochs = trainer.config.train.epochs
     if plan.rests:
@@ -255,7 +255,7 @@ def _how_to_go_on(plan: Plan, trainer: Trainer) -> str:
     elif trainer.stopped_early and trainer.epoch < epochs:
         why, more = f"stopped early after epoch {trainer.epoch}", "--patience 0"
     else:
-        why, more = f"is finished after {epochs} epochs", f"--epochs {2 * epochs}"
+        why, more = f"is finished after {epochs} epoch{'s'[: epochs > 1]}", f"--epochs {2 * epochs}"
     return f"{trainer.run} {why}; train it further with: dvae-train --resume --out {trainer.run} {more}"
 
 

@@ -170,7 +170,7 @@ def plan_new(
     """Return the plan of a new run; the arguments are those of `train_model`."""
     settings = _known(settings)
     if config is not None and preset is not None:
-        raise ConfigError("--config: a run's settings leave a preset nothing to say; leave --preset out")
+        raise ConfigError("--config: takes the settings of a run; leave --preset out")
     dataset, whole, arrays = _described(data, out)
     like = None if config is None else _settings_file(Path(config))
     stored = read_provenance(like) if like else {}
