@@ -13,7 +13,7 @@ from dvae_core import Callback, flat_metrics, load_data, load_model, train_model
 from dvae_core.errors import CheckpointError, ConfigError, DataError
 from dvae_core.training.run_directory import read_config, read_provenance
 from tests.test_cli import status_of
-from tests.test_continue_training import TINY, said
+from tests.test_continue_command import TINY, said
 from tests.test_train import read_metrics
 
 SETTINGS = {"n_left": 4, "n_right": 4, "n_groups": 2, "n_layers": 1, "n_continuous": 2, "encoder_hidden": [16]}
