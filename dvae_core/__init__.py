@@ -14,14 +14,17 @@ from .versions import __version__
 
 __all__ = [
     "DVAE",
+    "Callback",
     "DvaeError",
     "ModelConfig",
     "RunConfig",
     "TrainConfig",
     "Trainer",
     "__version__",
+    "flat_metrics",
     "load_data",
     "load_model",
+    "train_model",
 ]
 
 if TYPE_CHECKING:
@@ -29,20 +32,25 @@ if TYPE_CHECKING:
     from .data import load as load_data
     from .errors import DvaeError
     from .model.dvae import DVAE
+    from .training.callbacks import Callback, flat_metrics
     from .training.checkpoint import load_model
+    from .training.train_model import train_model
     from .training.trainer import Trainer
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "Callback": "training.callbacks:Callback",
             "DVAE": "model.dvae:DVAE",
             "DvaeError": "errors:DvaeError",
             "ModelConfig": "config:ModelConfig",
             "RunConfig": "config:RunConfig",
             "TrainConfig": "config:TrainConfig",
             "Trainer": "training.trainer:Trainer",
+            "flat_metrics": "training.callbacks:flat_metrics",
             "load_data": "data:load",
             "load_model": "training.checkpoint:load_model",
+            "train_model": "training.train_model:train_model",
         },
     )
 

@@ -7,13 +7,14 @@ them, so that a run can be repeated from the file alone.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .errors import ConfigError
 from .graphs import graph_edges, read_graph
 
-__all__ = ["SMOOTHINGS", "ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
+__all__ = ["SMOOTHINGS", "Change", "ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
 
 C = TypeVar("C")
 
@@ -187,24 +188,111 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """Settings of a training that changed half-way.
+
+    Attributes
+    ----------
+    from_epoch : int
+        The first epoch with the new values, counted from 1.
+    settings : dict of str to (value before, value after)
+        By the names of TrainConfig's fields.  Where `learning_rate` is among them, the step size starts from its
+        new value, which may be the old one; elsewhere it continues from where it was.
+    """
+
+    from_epoch: int
+    settings: dict[str, tuple[Any, Any]] = field(hash=False)
+
+    def __str__(self) -> str:
+        """Return the change in words: `learning rate 0.003 → 0.001 from epoch 3`."""
+        parts = (
+            f"{name.removeprefix('n_').replace('_', ' ')} {_short(old)} → {_short(new)}"
+            for name, (old, new) in self.settings.items()
+        )
+        return f"{', '.join(parts)} from epoch {self.from_epoch}"
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Change:
+        """Return the change that `data` describes; ConfigError if it is of another form."""
+        try:
+            settings = {str(name): (old, new) for name, (old, new) in data["settings"].items()}
+            return cls(int(data["from_epoch"]), settings)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ConfigError(f"change of settings not understood: {error}") from error
+
+
+def _short(value: Any) -> str:
+    """Return a setting's value as a label has it."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
-    """All that a training run needs to be repeated: data set, model and training."""
+    """All that a training run needs to be repeated: data set, model and training.
+
+    Attributes
+    ----------
+    dataset : str
+        A name, or a path.
+    model, train : ModelConfig, TrainConfig
+        The present settings.
+    changes : tuple of Change
+        How the training's settings came to be the present ones, oldest first.
+    init : str
+        SHA-256 of the model file whose weights the run started from; empty where they were drawn.
+    """
 
     dataset: str
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    changes: tuple[Change, ...] = ()
+    init: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
-        return dataclasses.asdict(self)
+        """Return plain JSON values; `changes` and `init` only where there are any."""
+        content: dict[str, Any] = {
+            "dataset": self.dataset,
+            "model": asdict(self.model),
+            "train": asdict(self.train),
+        }
+        if self.changes:
+            content["changes"] = [asdict(change) for change in self.changes]
+        return content | ({"init": self.init} if self.init else {})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunConfig:
         """Return the configuration that `data` describes; ConfigError if a field is missing or unknown."""
         try:
-            return cls(data["dataset"], _build(ModelConfig, data["model"]), _build(TrainConfig, data["train"]))
+            return cls(
+                data["dataset"],
+                _build(ModelConfig, data["model"]),
+                _build(TrainConfig, data["train"]),
+                tuple(Change.from_dict(change) for change in data.get("changes", ())),
+                str(data.get("init", "")),
+            )
         except (AttributeError, KeyError, TypeError) as error:
             raise ConfigError(f"configuration not understood: {error}") from error
+
+    def __post_init__(self) -> None:
+        """Make sure that the changes lead to the present settings, one after the other."""
+        history = self.history()
+        for (first, train), (following, _) in pairwise(history):
+            if not first <= following <= train.epochs + 1 or (first == following > 1):
+                raise ConfigError(f"changes from epochs {first} and {following} cannot follow one another")
+
+    def history(self) -> list[tuple[int, TrainConfig]]:
+        """Return the first epoch, counted from 1, and the settings of every stretch, which changes begin."""
+        train, found = self.train, []
+        for change in reversed(self.changes):
+            before, after = ({name: pair[i] for name, pair in change.settings.items()} for i in (0, 1))
+            try:
+                if dataclasses.replace(train, **after) != train:
+                    raise ConfigError(f"the change from epoch {change.from_epoch} leads to other settings")
+                found.append((change.from_epoch, train))
+                train = dataclasses.replace(train, **before)
+            except TypeError as error:
+                raise ConfigError(f"change of settings not understood: {error}") from error
+        return [(1, train), *reversed(found)]
 
 
 def _build(cls: type[C], values: dict[str, Any]) -> C:

@@ -216,13 +216,25 @@ def test_bad_input_gives_one_line_and_status_2(run, tmp_path, capsys, args, word
         (["digits", "--out", "{tmp}/x", "--graph", "ring"], "--prior graph"),
         (["digits", "--out", "{run}"], "--resume"),
         (["--resume", "--out", "{tmp}/x"], "config.json"),
-        (["--resume", "--out", "{run}", "--epochs", "7"], "--epochs"),
+        (["--resume", "--out", "{run}", "--left", "7"], "--left: the run in {run} has 4, not 7"),
+        (["--resume", "--out", "{run}", "--seed", "7"], "with --init {run}"),
+        (
+            ["--resume", "--out", "{run}", "--sweeps", "7"],
+            "--epochs: the run in {run} has done 2 epochs; give more",
+        ),
+        (["--resume", "--out", "{run}", "--init", "{run}"], "--init: begins a new run"),
+        (["--end", "--out", "{run}", "--sweeps", "7"], "--sweeps: --end changes no settings"),
+        (["--out", "{tmp}/x", "--config", "{run}", "--preset", "demo"], "--preset out"),
+        (["--out", "{tmp}/x", "--config", "{tmp}"], "--config: {tmp}/config.json: no such file"),
+        (["--out", "{tmp}/x", "--init", "{run}", "--left", "5"], "prior.W is (4, 3) in {run}/model.pt and (5, 3)"),
+        (["digits", "--out", "{tmp}/x", "--init", "{run}"], "in the new run; give the settings and images"),
+        (["digits", "--out", "{tmp}/x", "--log", "paper"], "--log"),
         (["digits", "--resume", "--out", "{run}"], "DATASET"),
     ],
 )
 def test_bad_training_input_gives_one_line_and_makes_nothing(run, tmp_path, capsys, args, words):
     assert status_of(dvae_train, *[arg.format(tmp=tmp_path, run=run) for arg in args]) == 2
-    assert words in one_line(capsys)
+    assert words.format(tmp=tmp_path, run=run) in one_line(capsys)
     assert not (tmp_path / "x").exists()
 
 

@@ -395,7 +395,7 @@ def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, caps
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "_one_step", signalled)
         assert status_of(dvae_train, *args) == 130
-    assert f"stopped in epoch 1 and saved; go on with: dvae-train --resume --out {run}" in line_of(capsys)
+    assert f"stopped in epoch 1 and saved; continue with: dvae-train --resume --out {run}" in line_of(capsys)
     assert load_tensors(run / "checkpoint.pt", train.CHECKPOINT_FORMAT)["step"] == 4
     assert status_of(dvae_train, "--resume", "--out", run, "--quiet") == 0
     assert (run / "model.pt").read_bytes() == (trained / "model.pt").read_bytes()

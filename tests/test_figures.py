@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dvae_core.config import SMOOTHINGS
+from dvae_core.config import SMOOTHINGS, Change
 from dvae_core.errors import ResultError
 from dvae_eval.samples.smoothing_curves import smoothing_curves
 from dvae_reports import figures
@@ -81,6 +81,24 @@ def test_training_curves(record):
     # The plunge of the first epochs is out of sight, the rest is not.
     low, high = ax.get_ylim()
     assert record.epochs[0].train.elbo < low < record.epochs[10].train.elbo < high
+
+
+def test_changes_of_settings_are_marked_where_they_begin(record):
+    changes = [
+        Change(3, {"epochs": (2, 9), "n_chains": (2, 3), "batch_size": (9, 8), "learning_rate": (3e-3, 1e-3)}),
+        Change(5, {"epochs": (9, 20)}),
+    ]
+    ax = figures.plot_elbo(record.epochs, changes=changes)
+    assert [line.get_xdata()[0] for line in ax.lines[2:]] == [2.5, 4.5]
+    assert [text.get_text() for text in ax.texts] == [
+        "learning rate 0.003 → 0.001\nand 2 others\nfrom epoch 3",
+        "epochs 9 → 20\nfrom epoch 5",
+    ]
+    assert legend(ax) == ["training", "validation", "KL warm-up"]
+    ax = figures.plot_kl(record.epochs, changes=changes)
+    assert [line.get_xdata()[0] for line in ax.lines[-2:]] == [2.5, 4.5]
+    ax = figures.plot_runs({"a": record.epochs, "b": record.epochs}, changes={"b": changes})
+    assert [line.get_color() for line in ax.lines[-2:]] == [ax.lines[1].get_color()] * 2
 
 
 def test_one_epoch_can_be_seen(record):

@@ -105,6 +105,23 @@ def test_a_run_that_was_left_half_way_is_resumed(in_process, tmp_path):
     assert (out / "seed-0" / "ll.json").exists()
 
 
+def test_a_run_that_was_ended_is_measured_as_it_is(in_process, tmp_path):
+    """Its settings are those of the grid; one that was trained further by hand is refused."""
+    out = tmp_path / "sweep"
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    run = out / "seed-0"
+    (run / "ll.json").unlink()
+    config = json.loads((run / "config.json").read_text())
+    config["provenance"]["ended"] = {"epoch": 1, "step": 3, "date": "2026-01-01"}
+    (run / "config.json").write_text(json.dumps(config))
+    in_process.clear()
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert [command[:2] for command in in_process] == [["main", "logz"], ["main", "ll"]]
+    config["changes"] = [{"from_epoch": 1, "settings": {"n_sweeps": [9, config["train"]["n_sweeps"]]}}]
+    (run / "config.json").write_text(json.dumps(config))
+    assert status_of("--out", out, *LL, "-q", *TINY) == 2
+
+
 def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     assert status_of("--out", out, *LL, "-q", *TINY) == 0

@@ -232,7 +232,7 @@ def test_errors_and_commands_in_messages(shown):
     assert len(screen.lines) > 1
     again = ("bars-and-stripes", "--out", "stripes-from-here")
     status, screen = shown(dvae_train, *again, width=40, encoding="utf-8")
-    assert " ".join(screen.text().split()).endswith("give --resume to go on with it, or another directory")
+    assert " ".join(screen.text().split()).endswith("give --resume to continue it, or another directory")
 
 
 # --- processes of their own, as a shell starts them -----------------------------------------------------------

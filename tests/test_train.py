@@ -248,9 +248,9 @@ def test_nan_stops_training_and_keeps_the_last_checkpoint(tmp_path):
 
 def test_warm_up_weights_rise_linearly_to_one():
     config = small(warmup_strength=20.0, warmup_epochs=5, rbm_warmup_strength=2.0, rbm_warmup_epochs=20)
-    assert kl_weights(config, 0) == (1 / 20, 1 / 2)
-    assert kl_weights(config, 2.5) == pytest.approx(((1 + 1 / 20) / 2, 1 / 2 + 2.5 / 40))
-    assert kl_weights(config, 20) == (1.0, 1.0)
+    assert kl_weights(config.train, 0) == (1 / 20, 1 / 2)
+    assert kl_weights(config.train, 2.5) == pytest.approx(((1 + 1 / 20) / 2, 1 / 2 + 2.5 / 40))
+    assert kl_weights(config.train, 20) == (1.0, 1.0)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_does_not(tmp_path):

@@ -1,11 +1,10 @@
-"""The data set that a run was trained on, wherever it lies now: its digest says that it is the same."""
+"""The data set that a run was trained on, with what a user should be told of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvae_core.errors import DataError
+from dvae_core.data import own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,47 +15,19 @@ __all__ = ["find_data", "load_own_data"]
 
 
 def find_data(dataset: str, data: str | None, quiet: bool) -> DataSet:
-    """Return the data set called `data`, else that of the training; DataError that says --data if it is gone."""
-    from dvae_core.data import load
-
-    from .console import say
-
-    is_gone = dataset.endswith((".npz", ".npy")) and not Path(dataset).expanduser().exists()
-    if data is None and is_gone:
-        raise DataError(f"{dataset}: the data of the training are not there; give --data PATH if they have moved")
-    found = load(data or dataset, quiet=quiet)
-    for note in found.notes:
-        say(note, quiet)
-    return found
+    """Return what `dvae_core.data.own.find_data` does, and say its notes."""
+    return _told(own.find_data(dataset, data, quiet), quiet)
 
 
 def load_own_data(dataset: str, data: str | None, provenance: Mapping[str, Any], quiet: bool) -> DataSet:
-    """Return the data set of a run.
+    """Return what `dvae_core.data.own.load_own_data` does, and say its notes."""
+    return _told(own.load_own_data(dataset, data, provenance, quiet), quiet)
 
-    Parameters
-    ----------
-    dataset : str
-        Name or path as the run has it.
-    data : str or None
-        Where it lies now, if it has moved.
-    provenance : mapping
-        The run's or its model's; without `data_sha256` any data are taken for its own.
-    quiet : bool
-        Show no progress of a download.
 
-    Raises
-    ------
-    DataError
-        If the data are not there, or are others than those of the training.
-    """
-    found = find_data(dataset, data, quiet)
-    if provenance.get("data_sha256") not in (None, found.digest()):
-        if data is None:
-            raise DataError(
-                f"{dataset}: holds other images than those of the training; restore it, or give --data PATH"
-            )
-        raise DataError(
-            f"--data: {data} holds other images than those of the training on {dataset}; "
-            "give these, or leave it out"
-        )
+def _told(found: DataSet, quiet: bool) -> DataSet:
+    """Say the notes of a data set, and return it."""
+    from .console import say
+
+    for note in found.notes:
+        say(note, quiet)
     return found

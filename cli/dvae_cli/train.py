@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,21 +14,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from dvae_core import __version__
-from dvae_core.config import ModelConfig, RunConfig, TrainConfig, option_name
-from dvae_core.data import NAMES, DataSet
+from dvae_core.config import ModelConfig, RunConfig, TrainConfig
+from dvae_core.data import NAMES
 from dvae_core.errors import ConfigError
 from dvae_core.terminal import terminal_width
-from dvae_core.training.presets import PRESETS, default_preset, find_preset
+from dvae_core.training.callbacks import LOGS, Callback, new_log
+from dvae_core.training.presets import PRESETS
 
-from .options import THREADS_BY_WIDTH, common_options, compute_options, config_options, given
-from .own_data import load_own_data
+from .console import say
+from .options import THREADS_BY_WIDTH, ModelFile, Place, common_options, compute_options, config_options, given
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 
 if TYPE_CHECKING:
+    from dvae_core.training.train_model import Plan
     from dvae_core.training.trainer import Trainer
 
-__all__ = ["command", "main", "new_config"]
+__all__ = ["command", "main", "plan_of"]
 
 # Signals to stop that come within so many seconds are one.
 SAME_WISH_SECONDS = 1.0
@@ -53,6 +54,20 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     ctx.exit()
 
 
+class Logs(click.ParamType["tuple[str, ...]"]):
+    """Names of logs with commas between them."""
+
+    name = "name,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names."""
+        names = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        for name in names:
+            if name not in LOGS:
+                self.fail(f"{name!r} is not one of {', '.join(LOGS)}", param, ctx)
+        return tuple(names)
+
+
 @click.command()
 @click.argument("dataset", required=False)
 @click.option(
@@ -60,9 +75,29 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 )
 @click.option("--preset", help="Settings to start from. [default: the data set's small one]")
 @click.option(
-    "--resume", is_flag=True, help="Go on with the run in --out, to the same result as if never stopped."
+    "--config",
+    type=Place("a run directory, or its config.json", directory=True),
+    help="Repeat a run: settings and data set of its directory or config.json.",
 )
-@click.option("--data", help="With --resume: where DATASET lies now, if it has moved.")
+@click.option(
+    "--init", type=ModelFile(), help="Start from the weights of a trained model: a run, or its model.pt."
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue the run in --out, to the same result as if never stopped; with more --epochs or other "
+    "settings of the training, train it further.",
+)
+@click.option("--end", is_flag=True, help="End the run in --out as it is, without further training.")
+@click.option("--data", help="With --resume or --end: where DATASET lies now, if it has moved.")
+@click.option(
+    "--log",
+    "--log-to",  # torchrun takes --log for an abbreviation of options of its own
+    "logs",
+    multiple=True,
+    type=Logs(),
+    help="Also write a log: tensorboard, into the run directory.",
+)
 @click.option(
     "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."
 )
@@ -80,16 +115,13 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 @config_options(ModelConfig, from_preset=True)
 @click.version_option(__version__)
 def command(
-    dataset: str | None,
     run_directory: Path,
-    preset: str | None,
-    resume: bool,
-    data: str | None,
     device: str,
     threads: int | None,
+    logs: tuple[tuple[str, ...], ...],
     quiet: bool,
     debug: bool,
-    **settings: Any,
+    **asked: Any,
 ) -> None:
     """Train a discrete variational autoencoder on DATASET.
 
@@ -99,70 +131,55 @@ def command(
       dvae-train my-images.npy --out runs/mine --epochs 50
       dvae-train --preset ablation-linear-128-small --out runs/linear
       dvae-train --resume --out runs/digits
+      dvae-train --resume --out runs/digits --epochs 600 --learning-rate 1e-3
+      dvae-train --config runs/digits --seed 1 --out runs/digits-1
       torchrun --nproc-per-node 2 -m dvae_cli.train digits --out runs/digits
 
     DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
     it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
     best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
     """
-    if data is not None and not resume:
-        raise ConfigError("--data: says where the data of a run to --resume lie now; give new data as DATASET")
-    config = _stored_config(run_directory, dataset, preset, settings) if resume else None
-    if config is None:
-        config = new_config(dataset, preset, settings)
-        _refuse_existing(run_directory)
-    with _among_processes(config, device, threads) as device:
-        images = _load_own(run_directory, config, data, quiet) if resume else _load(config.dataset, quiet)
-        with _locked(run_directory):
-            trainer = _prepare(run_directory, config, images, resume, device)
-            _train(trainer, quiet)
+    from dvae_core.training.train_model import open_run
+
+    plan = plan_of(run_directory, asked)
+    with _among_processes(plan.config, device, threads) as device:
+        quiet = quiet or _rank() > 0
+        callbacks = [new_log(name, run_directory) for name in dict.fromkeys(sum(logs, ()))] if not _rank() else []
+        for note in plan.notes:
+            say(note, quiet)
+        with open_run(plan, device, command=["dvae-train", *sys.argv[1:]], quiet=quiet) as trainer:
+            changed = [str(change) for change in trainer.config.changes[-1:] if plan.changes]
+            for note in (*trainer.data.notes, *changed):
+                say(note, quiet)
+            _train(plan, trainer, callbacks, quiet)
 
 
-def new_config(dataset: str | None, preset: str | None, settings: dict[str, Any]) -> RunConfig:
-    """Return a preset's settings with those of the command line in their place."""
-    if dataset is None and preset is None:
-        raise ConfigError(f"DATASET is missing; give one of {', '.join(NAMES)}, or an .npz or .npy file")
-    base = find_preset(preset or default_preset(dataset or "")).config(dataset)
-    return dataclasses.replace(
-        base,
-        model=dataclasses.replace(base.model, **given(ModelConfig, settings)),
-        train=dataclasses.replace(base.train, **given(TrainConfig, settings)),
-    )
+def plan_of(run_directory: Path, asked: dict[str, Any]) -> Plan:
+    """Return what the command line asks for; ConfigError if its options do not go together."""
+    from dvae_core.training.train_model import plan_new, plan_resumed, refuse_start
 
-
-def _stored_config(
-    run_directory: Path, dataset: str | None, preset: str | None, settings: dict[str, Any]
-) -> RunConfig:
-    """Return the settings of the run in `run_directory`; ConfigError if the command line asks for others."""
-    from dvae_core.training.run_directory import read_config
-
-    stored = read_config(run_directory)
-    base = find_preset(preset).config(stored.dataset) if preset else stored
-    for part, cls in (("model", ModelConfig), ("train", TrainConfig)):
-        asked = dataclasses.replace(getattr(base, part), **given(cls, settings))
-        for field in dataclasses.fields(cls):
-            kept, wanted = getattr(getattr(stored, part), field.name), getattr(asked, field.name)
-            if kept != wanted:
-                name = option_name(field.name)
-                raise ConfigError(
-                    f"{name}: the run in {run_directory} has {kept}, not {wanted}; leave it out to go on"
-                )
-    if dataset not in (None, stored.dataset):
+    dataset, preset, data = asked["dataset"], asked["preset"], asked["data"]
+    config, init = asked["config"], asked["init"]
+    settings = given(ModelConfig, asked) | given(TrainConfig, asked)
+    if not (asked["resume"] or asked["end"]):
+        if data is not None:
+            raise ConfigError("--data: says where the data of a run to --resume lie now; give new data as DATASET")
+        return plan_new(dataset, run_directory, settings, preset=preset, config=config, init=init)
+    refuse_start(config, init)
+    plan = plan_resumed(run_directory, settings, preset=preset, data=data, ends=asked["end"])
+    if dataset not in (None, plan.config.dataset):
         raise ConfigError(
-            f"DATASET: the run in {run_directory} is on {stored.dataset}, not {dataset}; "
+            f"DATASET: the run in {run_directory} is on {plan.config.dataset}, not {dataset}; "
             "give that, or none (and --data PATH if it has moved)"
         )
-    return stored
+    return plan
 
 
-def _refuse_existing(run_directory: Path) -> None:
-    """Raise if a run would be written over."""
-    if (run_directory / "config.json").exists():
-        raise ConfigError(
-            f"--out: {run_directory} holds a run already; give --resume to go on with it, or another directory"
-        )
-    if run_directory.exists() and not run_directory.is_dir():
-        raise ConfigError(f"--out: {run_directory} is a file; give a directory")
+def _rank() -> int:
+    """Return this process's number among those of torchrun."""
+    from dvae_core.distributed import rank
+
+    return rank()
 
 
 @contextmanager
@@ -179,71 +196,6 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
-
-
-def _load(dataset: str, quiet: bool) -> DataSet:
-    """Return the data set; of several processes the first downloads it if need be."""
-    from dvae_core.data import load
-    from dvae_core.distributed import first_process_first, rank
-
-    from .console import say
-
-    with first_process_first():
-        data = load(dataset, quiet=quiet)
-    for note in data.notes:
-        say(note, quiet or rank() > 0)
-    return data
-
-
-def _load_own(run_directory: Path, config: RunConfig, data: str | None, quiet: bool) -> DataSet:
-    """Return the data set of a run that is resumed, from where it lies now."""
-    from dvae_core.distributed import first_process_first
-    from dvae_core.training.run_directory import read_provenance
-
-    with first_process_first():
-        return load_own_data(config.dataset, data, read_provenance(run_directory), quiet)
-
-
-def _locked(run_directory: Path) -> AbstractContextManager[None]:
-    """Return a context that holds the run directory, in the first process."""
-    from dvae_core.distributed import rank
-    from dvae_core.training.run_directory import locked
-
-    return locked(run_directory) if rank() == 0 else nullcontext()
-
-
-def _prepare(run_directory: Path, config: RunConfig, data: DataSet, resume: bool, device: str) -> Trainer:
-    """Make or restore the trainer and its run directory."""
-    from dvae_core.distributed import first_process_first
-    from dvae_core.training.trainer import Trainer
-
-    with first_process_first():
-        trainer = Trainer(run_directory, config, data, device)
-        if resume:
-            trainer.restore()
-        else:
-            _begin(trainer)
-    return trainer
-
-
-def _begin(trainer: Trainer) -> None:
-    """Write the first files of a run."""
-    from dvae_core.distributed import rank
-    from dvae_core.training.run_directory import write_config
-    from dvae_core.versions import package_versions
-
-    if rank() == 0:
-        _refuse_existing(trainer.run)  # again: another process may have made a run while the data were loaded
-    # The checkpoint first: a directory with settings can always be resumed.
-    trainer.save()
-    provenance = {
-        "command": ["dvae-train", *sys.argv[1:]],
-        "data": trainer.data.provenance,
-        "data_sha256": trainer.data.digest(),
-        "versions": package_versions("torch", "numpy"),
-    }
-    if rank() == 0:
-        write_config(trainer.run, trainer.config, provenance)
 
 
 @contextmanager
@@ -271,31 +223,53 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def _train(trainer: Trainer, quiet: bool) -> None:
+def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool) -> None:
     """Train with progress; the first Ctrl-C, or signal of its kind, ends the current step and saves."""
-    from dvae_core.distributed import rank
+    from dvae_core.training.callbacks import Callbacks
+    from dvae_core.training.train_model import carry_out
     from dvae_core.training.trainer import Interrupted
 
-    from .console import TrainingProgress, say
+    from .console import TrainingProgress
 
-    quiet = quiet or rank() > 0
-
+    was_over = plan.rests or trainer.is_finished
     with _stopping(trainer), TrainingProgress(trainer.config.train.epochs, quiet) as progress:
         try:
-            trainer.train(progress)
+            carry_out(plan, trainer, Callbacks([progress, *callbacks]))
         except Interrupted as error:
             raise CleanInterrupt(
-                f"stopped in epoch {trainer.epoch + 1} and saved; go on with: "
+                f"stopped in epoch {trainer.epoch + 1} and saved; continue with: "
                 f"dvae-train --resume --out {trainer.run}"
             ) from error
         progress.finish(trainer.epoch)
-    best = trainer.best
-    if trainer.stopped_early:
-        n = trainer.config.train.patience
+    if was_over:
+        say(_how_to_continue(plan, trainer), quiet)
+    else:
+        _say_result(plan, trainer, quiet)
+
+
+def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
+    """Return in words that a run is over, and how it is trained further."""
+    epochs = trainer.config.train.epochs
+    if plan.rests:
+        why, more = f"was ended in epoch {plan.provenance['ended']['epoch']}", f"--epochs {epochs}"
+    elif trainer.stopped_early and trainer.epoch < epochs:
+        why, more = f"stopped early after epoch {trainer.epoch}", "--patience 0"
+    else:
+        why, more = f"is finished after {epochs} epoch{'s'[: epochs > 1]}", f"--epochs {2 * epochs}"
+    return f"{trainer.run} {why}; train it further with: dvae-train --resume --out {trainer.run} {more}"
+
+
+def _say_result(plan: Plan, trainer: Trainer, quiet: bool) -> None:
+    """Say what the training has made, and what comes next."""
+    if plan.ends:
+        say(f"ended in epoch {trainer.epoch + (trainer.step > 0)} of {trainer.config.train.epochs}", quiet)
+    elif trainer.stopped_early:
+        n = trainer.settings.patience
         say(
             f"stopped early after epoch {trainer.epoch}: no better validation bound in {n} epoch{'s'[: n > 1]}",
             quiet,
         )
+    best = trainer.best
     say(
         f"made {trainer.run}/model.pt: best of epoch {best['epoch']}, "
         f"validation bound about {best['elbo']:.2f} nats (log Z tracked roughly)",

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ..cards import Card, HasCard
-from ..config import RunConfig
+from ..config import ModelConfig, RunConfig
 from ..errors import CheckpointError, ConfigError, DataError
 from ..io.files import check_unchanged, write_bytes
 from ..io.torch_files import read_torch
 from ..model.dvae import DVAE
 
-__all__ = ["TrainedModel", "load_model", "load_tensors", "save_model", "save_tensors"]
+__all__ = ["TrainedModel", "expected_shapes", "load_model", "load_tensors", "save_model", "save_tensors"]
 
 MODEL_FORMAT = "dvae-model"
 VERSION = 1
@@ -78,7 +78,7 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         other = found if isinstance(found, str) else "another"
         raise CheckpointError(f"{path}: no {format} file but {other}; give that of a training run")
     if not isinstance(version, int) or version != VERSION:
-        raise CheckpointError(f"{path}: of another version than {VERSION}; train the model anew")
+        raise CheckpointError(f"{path}: of another version than {VERSION}; train the model again")
     return dict(content)
 
 
@@ -95,8 +95,14 @@ def save_model(
     save_tensors(path, MODEL_FORMAT, content)
 
 
+def expected_shapes(config: ModelConfig, n_pixels: int) -> dict[str, torch.Size]:
+    """Return the shapes of a model's state by their names, without its memory: a file may claim any size."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in DVAE(config, n_pixels).state_dict().items()}
+
+
 def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu") -> TrainedModel:
-    """Read the model at `path` onto `device`, in evaluation mode.
+    """Read the model at `path`, a file or the directory of a run, onto `device`, in evaluation mode.
 
     Raises
     ------
@@ -106,15 +112,13 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         If the file changes while it is read.
     """
     path = Path(path)
+    path = path / "model.pt" if path.is_dir() else path
     with check_unchanged(path) as digest:
         content = load_tensors(path, MODEL_FORMAT)
     try:
         config = RunConfig.from_dict(content["config"])
         height, width = content["image_shape"]
-        with torch.device("meta"):  # shapes without memory: a file may claim any size
-            expected = {
-                name: tensor.shape for name, tensor in DVAE(config.model, height * width).state_dict().items()
-            }
+        expected = expected_shapes(config.model, height * width)
         if {name: tensor.shape for name, tensor in content["state_dict"].items()} != expected:
             raise ValueError("weights of other shapes than its settings say")
         model = DVAE(config.model, height * width)
@@ -122,8 +126,8 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         provenance = dict(content["provenance"])
     except (AttributeError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: its parts do not fit together ({first}); train the model anew") from error
+        raise CheckpointError(f"{path}: its parts do not fit together ({first}); train the model again") from error
     if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
-        raise CheckpointError(f"{path}: a weight is nan or infinite; train the model anew")
+        raise CheckpointError(f"{path}: a weight is nan or infinite; train the model again")
     model.to(device).eval().requires_grad_(False)
     return TrainedModel(model, config, (height, width), provenance, path, digest)

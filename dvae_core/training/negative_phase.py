@@ -37,11 +37,24 @@ class PersistentChains:
     """
 
     def __init__(self, prior: Prior, config: TrainConfig, generator: torch.Generator) -> None:
-        n_rungs = config.n_rungs if config.sampler == "tempering" else 1
+        n_rungs = _n_rungs(config)
         self.n_sweeps = config.n_sweeps
         self.z = prior.initial_state(n_rungs * config.n_chains, generator).view(n_rungs, config.n_chains, -1)
-        self.betas = torch.linspace(0, 1, n_rungs).to(self.z) if n_rungs > 1 else self.z.new_ones(1)
+        self.betas = _betas(n_rungs, self.z)
         self.n_exchanges = 0
+
+    def adapt(self, config: TrainConfig) -> None:
+        """Continue with other settings: rungs take the states of the nearest ones, new chains copies of others.
+
+        Copies part within a few sweeps, since every place among the chains has random numbers of its own.
+        """
+        n_rungs, n_before = _n_rungs(config), len(self.z)
+        # Counted from β = 1, the rung that a single one is.
+        steps_down = torch.arange(n_rungs) * (n_before - 1) / max(1, n_rungs - 1)
+        rungs = (n_before - 1 - steps_down.round().long()).flip(0)
+        chains = torch.arange(config.n_chains) % self.z.shape[1]
+        self.z = self.z[rungs.to(self.z.device)][:, chains.to(self.z.device)]
+        self.n_sweeps, self.betas = config.n_sweeps, _betas(n_rungs, self.z)
 
     @property
     def negative_samples(self) -> Tensor:
@@ -102,3 +115,13 @@ class PersistentChains:
         (z_l, z_u), (beta_l, beta_u) = ((x[lower], x[upper]) for x in (self.z, self.betas[:, None, None]))
         own = prior.free_energy(z_l, beta_l) + prior.free_energy(z_u, beta_u)
         return own - prior.free_energy(z_u, beta_l) - prior.free_energy(z_l, beta_u)
+
+
+def _n_rungs(config: TrainConfig) -> int:
+    """Return the number of inverse temperatures."""
+    return config.n_rungs if config.sampler == "tempering" else 1
+
+
+def _betas(n_rungs: int, like: Tensor) -> Tensor:
+    """Return the schedule, shape (n_rungs,), on the device of `like`."""
+    return torch.linspace(0, 1, n_rungs).to(like) if n_rungs > 1 else like.new_ones(1)

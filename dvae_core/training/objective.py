@@ -7,20 +7,19 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..config import RunConfig
+from ..config import TrainConfig
 from ..model.dvae import DVAE, Bound
 
 __all__ = ["Objective", "kl_weights", "noise_of"]
 
 
-def kl_weights(config: RunConfig, epoch: float) -> tuple[float, float]:
+def kl_weights(t: TrainConfig, epoch: float) -> tuple[float, float]:
     """Return the weight of all KL terms, and the further weight of the RBM's, at a moment of training.
 
     The paper leaves the formula of its warm-up open ("strength 20 for 5 epochs, and additional warm-up of
     strength 2 on the RBM alone for 20 epochs", App. H).  Here a weight starts at 1/strength and rises linearly
     to 1 over the given epochs.
     """
-    t = config.train
 
     def weight(strength: float, epochs: int) -> float:
         return 1.0 if epoch >= epochs else 1 / strength + (1 - 1 / strength) * epoch / epochs

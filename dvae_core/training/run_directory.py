@@ -52,7 +52,7 @@ def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> No
 
 
 def read_config(run: Path) -> RunConfig:
-    """Read the settings of a run from its directory; CheckpointError if it holds none that can be read."""
+    """Read the settings of a run from its directory or config.json; CheckpointError if none can be read."""
     return _read(run, RunConfig.from_dict)
 
 
@@ -63,7 +63,7 @@ def read_provenance(run: Path) -> dict[str, Any]:
 
 def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
     """Return a part of the run's config.json."""
-    path = run / "config.json"
+    path = run if run.is_file() else run / "config.json"
     try:
         return part(json_object(read_text(path)))
     except FileNotFoundError as error:
@@ -71,7 +71,7 @@ def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
             f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
         ) from error
     except (OSError, ValueError, TypeError) as error:  # ConfigError, too
-        raise CheckpointError(f"{path}: cannot be read as settings ({error}); train anew") from error
+        raise CheckpointError(f"{path}: cannot be read as settings ({error}); train again") from error
 
 
 def append_metrics(run: Path, metrics: dict[str, Any]) -> None:

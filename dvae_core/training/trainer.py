@@ -5,22 +5,25 @@ from), `model.pt` (the best model by the validation bound) and `prior-trajectory
 random numbers derive from the seed and a counter, so a run that is stopped and resumed ends where an uninterrupted
 one ends; and what an image or a chain gets of them depends on its place in the minibatch, so that any number of
 processes learns the same.
+
+Settings may change at the beginning of an epoch, see `stretches`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import distributed
-from ..config import RunConfig
+from ..config import Change, RunConfig, TrainConfig
 from ..data import DataSet
 from ..errors import CheckpointError, ConfigError, NumericalError
 from ..io.files import write_npz
@@ -30,15 +33,17 @@ from ..model.prior import annealed_log_z
 from ..rng import numpy_generator, torch_generator
 from ..versions import package_versions
 from .average import WeightAverage
-from .checkpoint import load_tensors, save_model, save_tensors
+from .callbacks import Callback
+from .checkpoint import TrainedModel, load_tensors, save_model, save_tensors
 from .memory_estimate import refuse_too_large
 from .negative_phase import PersistentChains
 from .non_finite import NonFiniteMonitor, is_finite, locate_non_finite
 from .objective import Objective, kl_weights, noise_of
 from .run_directory import TRAJECTORY, append_metrics, truncate_metrics
+from .stretches import agree_until, stretch_at, stretches
 from .trajectory import PriorTrajectory
 
-__all__ = ["Interrupted", "Progress", "Trainer"]
+__all__ = ["Interrupted", "Trainer"]
 
 CHECKPOINT_FORMAT = "dvae-training"
 CHECKPOINT_SECONDS = 20.0
@@ -51,16 +56,6 @@ LOG_Z_SHARE, LOG_Z_CHAINS, LOG_Z_BETAS = 0.2, 200, (50, 500)
 
 class Interrupted(Exception):
     """Training was asked to stop; the run directory is complete and can be resumed."""
-
-
-class Progress(Protocol):
-    """What a trainer tells while it works."""
-
-    def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
-        """Hear of a step within an epoch, with a smoothed bound of the minibatches."""
-
-    def epoch(self, metrics: dict[str, Any]) -> None:
-        """Hear of a finished epoch: the line that goes to metrics.jsonl."""
 
 
 class Trainer:
@@ -91,7 +86,8 @@ class Trainer:
         self.run, self.config, self.data, self.device = run, config, data, torch.device(device)
         if self.device.type == "cpu":
             refuse_too_large(config, data.n_pixels, len(data.train))
-        seed, t = config.train.seed, config.train
+        self.stretches, self.at = stretches(config, len(data.train)), 0
+        seed, t = config.train.seed, self.settings
         self.model = DVAE(config.model, data.n_pixels)
         self.model.initialise(torch_generator(seed, "weights"), torch.from_numpy(data.pixel_means()).float())
         self.model.to(self.device)
@@ -102,7 +98,6 @@ class Trainer:
         chains = torch_generator(seed, "chains", device=self.device)
         self.chains = PersistentChains(self.model.prior, t, chains)
         self.trajectory, self._marks_written = PriorTrajectory() if t.trajectory else None, 0
-        self.n_steps = -(-len(data.train) // t.batch_size)
         self.epoch, self.step = 0, 0
         self.sums: Tensor | None = None
         self.seconds = 0.0
@@ -113,16 +108,26 @@ class Trainer:
         self._saved_at = time.monotonic()
 
     @property
+    def settings(self) -> TrainConfig:
+        """The settings of the stretch that the run is in."""
+        return self.stretches[self.at].train
+
+    @property
+    def n_steps(self) -> int:
+        """Steps per epoch."""
+        return self.stretches[self.at].n_steps
+
+    @property
     def kept_model(self) -> DVAE:
         """The model that is validated and kept: the average of the weights, if there is one."""
         return self.average.model if self.average else self.model
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the validation bound has not risen for `patience` epochs since the warm-ups ended."""
-        t = self.config.train
+        """Whether the bound has not risen for `patience` epochs since the warm-ups, and the last change, ended."""
+        t, first = self.settings, self.stretches[self.at].first
         # While KL terms are weighted up, the validation bound, with its full weights, may well fall first.
-        since = max(self.best.get("epoch", 0), t.warmup_epochs, t.rbm_warmup_epochs)
+        since = max(self.best.get("epoch", 0), t.warmup_epochs, t.rbm_warmup_epochs, first)
         return bool(t.patience) and self.epoch - since >= t.patience
 
     def _prepare_networks(self, mixed_precision: bool) -> None:
@@ -132,9 +137,67 @@ class Trainer:
                 module.mixed_precision = mixed_precision
                 module.freeze_redundant_biases()
 
+    def start_from(self, trained: TrainedModel) -> None:
+        """Take over weights of the same shapes; the optimiser and the chains start as in any new run."""
+        for model in {self.model, self.kept_model}:
+            model.load_state_dict(trained.model.state_dict())
+
+    # --- changes of settings --------------------------------------------------------------------------------
+
+    def change(self, settings: dict[str, Any]) -> None:
+        """Let other settings hold from the next epoch on; an epoch that has begun is finished with its own.
+
+        Parameters
+        ----------
+        settings : dict
+            Fields of TrainConfig; with `learning_rate` among them, the step size starts from there.
+
+        Raises
+        ------
+        ConfigError
+            If they leave nothing to train, or may not change.
+        """
+        first = self.epoch + (self.step > 0)
+        before, changes = self.config.train, self.config.changes
+        pairs = {name: (getattr(before, name), value) for name, value in settings.items()}
+        if changes and changes[-1].from_epoch == first + 1:  # of which no step was taken yet
+            pairs, changes = _joined(changes[-1].settings, pairs), changes[:-1]
+        train = dataclasses.replace(before, **settings)
+        self._refuse_past(train.epochs, first)
+        changes = (*changes, Change(first + 1, pairs)) if pairs else changes
+        self.config = dataclasses.replace(self.config, train=train, changes=changes)
+        self.stretches = stretches(self.config, len(self.data.train))
+
+    def _refuse_past(self, epochs: int, first: int) -> None:
+        """Raise if training would end before the epoch `first`, counted from 0, or with it done already."""
+        if epochs < first or (epochs == first and not self.step):
+            done = f"is in epoch {first}; give that or" if self.step else f"has done {first} epochs; give"
+            other = "" if self.is_finished else ", or --end to end it as it is"
+            raise ConfigError(f"--epochs: the run in {self.run} {done} more{other}")
+
+    @property
+    def _begins_stretch(self) -> bool:
+        """Whether the present epoch, of which no step is taken yet, is the first one of another stretch."""
+        following = self.stretches[self.at + 1 : self.at + 2]
+        return not self.step and bool(following) and following[0].first == self.epoch
+
+    def _enter(self, index: int) -> None:
+        """Adapt all that hangs on the settings to those of a stretch."""
+        self.at = index
+        t = self.settings
+        self._prepare_networks(t.amp)
+        if not t.ema_decay:
+            self.average = None
+        elif self.average is None:
+            self.average = WeightAverage(self.model, t.ema_decay)
+        else:
+            self.average.decay = t.ema_decay
+        self.objective = Objective(self.model, t.n_importance, t.compile)
+        self.chains.adapt(t)
+
     # --- the loop -------------------------------------------------------------------------------------------
 
-    def train(self, progress: Progress) -> None:
+    def train(self, callback: Callback) -> None:
         """Train to the last epoch, or until `stopped_early`; save every `CHECKPOINT_SECONDS` and at the end.
 
         Raises
@@ -144,27 +207,49 @@ class Trainer:
         NumericalError
             If the bound, a gradient or a weight is not finite; the last good checkpoint stays.
         """
-        while self.epoch < self.config.train.epochs and not self.stopped_early:
-            self._one_epoch(progress)
+        while not self.is_finished:
+            if self._begins_stretch:
+                self._enter(self.at + 1)
+            self._one_epoch(callback)
         self.save()
 
-    def _one_epoch(self, progress: Progress) -> None:
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last epoch is done, or training has stopped early."""
+        stopped = self.stopped_early and not self._begins_stretch
+        return self.epoch >= self.config.train.epochs or stopped
+
+    def end(self, callback: Callback) -> None:
+        """End the training where it is: validate what an epoch has come to, and save the best model.
+
+        Raises
+        ------
+        ConfigError
+            If no step was taken.
+        """
+        if not self._count:
+            raise ConfigError(f"--end: the run in {self.run} has taken no step yet; train it first")
+        if self.step:
+            self._record(self._validate(0.0), callback)
+        self.save()
+
+    def _one_epoch(self, callback: Callback) -> None:
         """Go through the rest of the current epoch, validate, and log."""
         for model in {self.model, self.kept_model}:
             model.smoothing.set_epoch(self.epoch)
         started, steps_before = time.monotonic(), self.step
         for x, n_images in self._minibatches():
             if self.trajectory:
-                self.trajectory.look(self.model.prior, self.chains.negative_samples, self._count)
+                self.trajectory.look(self.model.prior, self.chains.negative_samples, self._even_count)
             parts = self._one_step(x, n_images)
             self.sums = parts if self.sums is None else self.sums + parts
             self.step += 1
             if self._time_to_look():
                 self._look()
-            progress.step(self.epoch, self.step, self.n_steps, self._running_elbo)
+            callback.step(self.epoch, self.step, self.n_steps, self._running_elbo)
         seconds = time.monotonic() - started
         self.seconds += seconds
-        self._finish_epoch(progress, (self.step - steps_before) * self.config.train.batch_size / seconds)
+        self._finish_epoch(callback, (self.step - steps_before) * self.settings.batch_size / seconds)
 
     def _time_to_look(self) -> bool:
         """Return whether the host may wait for the device now; at the same steps in every process."""
@@ -187,7 +272,7 @@ class Trainer:
 
         The order and the pixels depend on seed and epoch alone.  All pixels go to the device at once.
         """
-        seed, size = self.config.train.seed, self.config.train.batch_size
+        seed, size = self.settings.seed, self.settings.batch_size
         order = self._to_device(numpy_generator(seed, "order", self.epoch).permutation(len(self.data.train)))
         pixels = self._to_device(self.data.binary("train", numpy_generator(seed, "pixels", self.epoch)))
         for start in range(self.step * size, len(order), size):
@@ -210,7 +295,7 @@ class Trainer:
         self._move_chains()
         self.optimiser.zero_grad(set_to_none=True)
         sums = distributed.all_reduce(_stack(self._backward(x, n_images)))
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
         self.optimiser.found_inf = self.non_finite.record(self._count, norm, sums)  # type: ignore[attr-defined]
         self._set_learning_rate()
         self.optimiser.step()
@@ -221,7 +306,13 @@ class Trainer:
     @property
     def _count(self) -> int:
         """Steps since the first epoch began."""
-        return self.epoch * self.n_steps + self.step
+        return self.stretches[self.at].count(self.epoch) + self.step
+
+    @property
+    def _even_count(self) -> int:
+        """Steps as they would be counted if every epoch had as many as the first one."""
+        n_steps = self.stretches[0].n_steps
+        return self.epoch * n_steps + self.step * n_steps // self.n_steps
 
     def _move_chains(self) -> None:
         """Move the persistent chains: all of them, and the same way, in every process."""
@@ -233,7 +324,7 @@ class Trainer:
         generator = torch_generator(self.config.train.seed, "noise", self.epoch, self.step, device=self.device)
         images = distributed.shard_of(n_images)
         rho, eps = (noise[..., images, :] for noise in self.objective.noise(n_images, generator))
-        weights = kl_weights(self.config, self.epoch + self.step / self.n_steps)
+        weights = kl_weights(self.settings, self.epoch + self.step / self.n_steps)
         # Every process has the whole negative phase of Eq. 11, and gradients are summed over processes.
         log_z = self.model.prior.log_z_gradient_term(self.chains.negative_samples) / distributed.size()
         bound = self.objective.backward(x, (rho, eps), log_z, weights, n_images)
@@ -241,16 +332,14 @@ class Trainer:
         return bound
 
     def _set_learning_rate(self) -> None:
-        """Decay the step size geometrically over the whole run."""
-        t = self.config.train
-        share = self._count / (t.epochs * self.n_steps)
+        """Decay the step size geometrically over the stretch."""
         for group in self.optimiser.param_groups:
-            group["lr"] = t.learning_rate * t.learning_rate_decay**share
+            group["lr"] = self.stretches[self.at].learning_rate(self._count)
 
     def _explain(self, bad: int) -> None:
         """Go through the first bad step again, its weights having been kept, and raise what tells the cause."""
-        self.epoch, self.step = divmod(bad, self.n_steps)
-        self.objective = Objective(self.model, self.config.train.n_importance)
+        self.step = bad - self.stretches[self.at].count(self.epoch)
+        self.objective = Objective(self.model, self.settings.n_importance)
         self.optimiser.zero_grad(set_to_none=True)
         x, n_images = next(self._minibatches())
         bounds: list[Bound] = []
@@ -269,38 +358,46 @@ class Trainer:
         """Return the error that says so."""
         return NumericalError(
             f"{self.run}: {what} is not finite at epoch {self.epoch + 1}, step {self.step + 1}{where}; the "
-            "last good checkpoint is kept; lower --learning-rate or --gradient-clip and train anew"
+            "last good checkpoint is kept; lower --learning-rate or --gradient-clip and train again"
         )
 
     # --- an epoch's end -------------------------------------------------------------------------------------
 
-    def _finish_epoch(self, progress: Progress, images_per_s: float) -> None:
+    def _finish_epoch(self, callback: Callback, images_per_s: float) -> None:
         """Validate, keep the best model, log, and begin the next epoch."""
+        metrics = self._validate(images_per_s)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
+        self._record(metrics, callback)
+
+    def _record(self, metrics: dict[str, Any], callback: Callback) -> None:
+        """Keep the model if it is the best, and log."""
+        self._keep_best(metrics)
+        if distributed.rank() == 0:
+            append_metrics(self.run, metrics)
+        callback.epoch(metrics)
+
+    def _validate(self, images_per_s: float) -> dict[str, Any]:
+        """Return the line for metrics.jsonl on the present epoch, done or not."""
         assert self.sums is not None  # an epoch has at least one step
         generator = torch_generator(self.config.train.seed, "log_z", self.epoch, device=self.device)
         log_z = annealed_log_z(self.kept_model.prior, generator, LOG_Z_CHAINS, self._log_z_betas())
-        metrics = {
+        return {
             "epoch": self.epoch + 1,
-            "step": (self.epoch + 1) * self.n_steps,
+            "step": self._count,
             "seconds": round(self.seconds, 3),
             "images_per_s": round(images_per_s, 1),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "kl_weight": kl_weights(self.config, self.epoch + 1)[0],
+            "kl_weight": kl_weights(self.settings, self.epoch + 1)[0],
             **self._smoothing_metrics(),
             "log_z": log_z,
             "train": _parts(self.sums, log_z),
             "valid": _parts(self._validation_sums(), log_z),
             "rbm": self._prior_metrics(),
         }
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, None
-        self._keep_best(metrics)
-        if distributed.rank() == 0:
-            append_metrics(self.run, metrics)
-        progress.epoch(metrics)
 
     def _log_z_betas(self) -> int:
         """Return the length of the annealing that tracks log Z, in proportion to the epoch's sweeps."""
-        t, (least, most) = self.config.train, LOG_Z_BETAS
+        t, (least, most) = self.settings, LOG_Z_BETAS
         sweeps = self.n_steps * t.n_sweeps * t.n_chains / LOG_Z_CHAINS
         return max(least, min(most, round(LOG_Z_SHARE * sweeps)))
 
@@ -342,7 +439,7 @@ class Trainer:
         elbo = metrics["valid"]["elbo"]
         if not self.best or elbo > self.best["elbo"]:
             state = {name: value.detach().cpu().clone() for name, value in self.kept_model.state_dict().items()}
-            self.best = {"elbo": elbo, "epoch": self.epoch, "log_z": metrics["log_z"], "state_dict": state}
+            self.best = {"elbo": elbo, "epoch": metrics["epoch"], "log_z": metrics["log_z"], "state_dict": state}
 
     # --- files ----------------------------------------------------------------------------------------------
 
@@ -376,7 +473,7 @@ class Trainer:
         }
         save_tensors(self.run / "checkpoint.pt", CHECKPOINT_FORMAT, content)
         if self.trajectory and self.trajectory.n_marks > self._marks_written:
-            write_npz(self.run / TRAJECTORY, self.trajectory.arrays(self.n_steps))
+            write_npz(self.run / TRAJECTORY, self.trajectory.arrays(self.stretches[0].n_steps))
             self._marks_written = self.trajectory.n_marks
         if self.best:
             provenance = {
@@ -402,33 +499,42 @@ class Trainer:
         path = self.run / "checkpoint.pt"
         content = load_tensors(path, CHECKPOINT_FORMAT)
         if not self._has_settings_of(content):
-            raise CheckpointError(f"{path}: made with other settings than config.json beside it; train anew")
+            raise CheckpointError(f"{path}: made with other settings than config.json beside it; train again")
         try:
             self._restore(content)
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             first = str(error).splitlines()[0]
-            raise CheckpointError(f"{path}: its parts do not fit together ({first}); train anew") from error
+            raise CheckpointError(f"{path}: its parts do not fit together ({first}); train again") from error
         if distributed.rank() == 0:
             self.seconds = truncate_metrics(self.run, self.epoch)
 
     def _has_settings_of(self, content: dict[str, Any]) -> bool:
-        """Say whether a checkpoint is of these settings; those that it does not know have their defaults."""
+        """Say whether a checkpoint is of these settings so far; what it does not know has its default."""
         try:
-            return RunConfig.from_dict(content["config"]) == self.config
-        except (ConfigError, KeyError):
+            saved = RunConfig.from_dict(content["config"])
+            return agree_until(saved, self.config, int(content["epoch"]), int(content["step"]))
+        except (ConfigError, KeyError, TypeError, ValueError):
             return False
 
     def _restore(self, content: dict[str, Any]) -> None:
         """Take over all that a checkpoint holds."""
+        self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
+        if (index := stretch_at(self.stretches, self.epoch, self.step)) != self.at:
+            self._enter(index)
         self.model.load_state_dict(content["model"])
-        if self.average:
+        if self.average and content["average"] is not None:
             self.average.model.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.chains.load_state_dict(content["chains"])
         if self.trajectory and content.get("trajectory"):  # which earlier versions did not keep
             self.trajectory.load_state_dict(content["trajectory"])
-        self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
+
+
+def _joined(earlier: dict[str, tuple[Any, Any]], later: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Return two changes that hold from the same epoch as one; without what is as it was before both."""
+    joined = earlier | {name: (earlier.get(name, pair)[0], pair[1]) for name, pair in later.items()}
+    return {name: pair for name, pair in joined.items() if pair[0] != pair[1] or name == "learning_rate"}
 
 
 def _stack(bound: Bound) -> Tensor:

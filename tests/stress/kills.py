@@ -57,6 +57,7 @@ from dvae_reports.results.metrics import read_metrics  # noqa: E402
 SMALL = "--left 6 --right 6 --groups 2 --continuous 2 --layers 1 --encoder-hidden 16 --prior-hidden 8 "
 SMALL += "--decoder-hidden 16 --chains 20 --sweeps 3 --seed 1 --quiet"
 TRAIN = f"train bars-and-stripes --out run --epochs 2 {SMALL}"
+FURTHER = "train --resume --out run --epochs 4 --batch-size 60 --chains 15 --learning-rate 1e-3 -q"
 RESUME = "train --resume --out run -q"
 LL = "ll run/model.pt --samples 2000 --limit 30 --log-z run/logz.json --workers {} --quiet"
 POINTS = ("begun", "half", "whole", "renamed")
@@ -80,6 +81,7 @@ PT_BAR = "logz rbm.npz --method pt-bar -o z.json --force -q "
 RESULTS = ("run/ll.json", "run/ll.images.npz")
 TASKS = [
     Task("train", TRAIN, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 30, RESUME),
+    Task("train further", FURTHER, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 10, "", ("run",)),
     Task("logz", PT_BAR + "--precision 0.004 --threads 1", ("z.json",), 20),
     Task("logz from modes", PT_BAR + "--reference modes --precision 0.002 --threads 1", ("z.json",), 10),
     Task("logz --repeats", PT_BAR + "--sweeps 400 --repeats 12 --threads 1", ("z.json",), 15),

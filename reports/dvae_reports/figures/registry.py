@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dvae_core.config import SMOOTHINGS
+from dvae_core.config import SMOOTHINGS, Change
 from dvae_core.errors import ResultError
 from dvae_eval.results import ComparisonResult, LogZResult, ObservablesResult
 from dvae_eval.samples.grid import SampleGrid
@@ -27,6 +28,7 @@ from ..names import WIDTHS
 from ..results.loaded import IGNORED_SETTINGS, LoadedResult, group_runs, load_results, named
 from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
+from ..results.run_directory import read_settings
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
 from .comparison import comparison_panels
@@ -156,10 +158,14 @@ def _training(paths: Paths, width: float) -> Figure:
     """Draw bound and KL of one run, or the validation bounds of several."""
     names = distinct_names([[(path if path.is_dir() else path.parent).resolve()] for path in paths])
     runs = {name: _epochs(path) for name, path in zip(names, paths, strict=True)}
+    changes = {name: _changes(path) for name, path in zip(names, paths, strict=True)}
     if len(runs) > 1:
-        return _panels([("", _in(plot_runs, runs))], width)
-    (epochs,) = runs.values()
-    return _panels([("bound", _in(figures.plot_elbo, epochs)), ("KL", _in(figures.plot_kl, epochs))], width)
+        return _panels([("", _in(partial(plot_runs, changes=changes), runs))], width)
+    ((name, epochs),) = runs.items()
+    plots = {"bound": figures.plot_elbo, "KL": figures.plot_kl}
+    return _panels(
+        [(title, _in(partial(plot, changes=changes[name]), epochs)) for title, plot in plots.items()], width
+    )
 
 
 def _observables(paths: Paths, width: float) -> Figure:
@@ -308,6 +314,12 @@ def _epochs(path: Path) -> list[Epoch]:
     if not epochs:
         raise ResultError(f"{file}: holds no epoch; give a run directory in which dvae-train has finished one")
     return epochs
+
+
+def _changes(path: Path) -> tuple[Change, ...]:
+    """Return the changes of settings of the run that a path belongs to; none where its settings are not there."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    return read_settings(file)[0].changes if file.exists() else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dvae_core.config import Change
+
 from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
 __all__ = ["plot_elbo", "plot_kl", "plot_runs"]
 
 MAX_LAYERS = 3
+# Settings that a change of several names.
+MAX_SETTINGS = 2
 # Colour and dashes of the first, second, ... run; told apart without colour.
 LINE_STYLES = (
     ("blue", "-"),
@@ -30,8 +34,11 @@ MARKS = ("", "o", "s", "^", "D", "v")
 
 
 @styled
-def plot_elbo(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
-    """Plot the bound on the training and the validation set against epochs, nats an image."""
+def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
+    """Plot the bound on the training and the validation set against epochs, in nats per image.
+
+    A thin line marks each of `changes`, the settings that changed half-way, and says which they are.
+    """
     ax = axes(ax)
     numbers = _numbers(epochs)
     train = np.array([e.train.elbo for e in epochs], dtype=float)
@@ -42,13 +49,18 @@ def plot_elbo(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     _shade_warmup(ax, epochs)
     _focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
     _dress(ax, "ELBO (nats an image)")
+    _mark(ax, changes, PALETTE["muted"])
+    _name(ax, changes)
     legend_above(ax, 3)
     return ax
 
 
 @styled
-def plot_kl(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
-    """Plot the KL of the Boltzmann machine and of the continuous layers on the validation set, nats an image."""
+def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
+    """Plot the KL of the Boltzmann machine and of the continuous layers on validation images, in nats per image.
+
+    A thin line marks each of `changes`, the settings that changed half-way.
+    """
     ax = axes(ax)
     numbers = _numbers(epochs)
     marker = "o" if len(epochs) == 1 else ""
@@ -63,13 +75,22 @@ def plot_kl(epochs: Sequence[Epoch], *, ax: Axes | None = None) -> Axes:
     ax.autoscale_view()
     ax.set_ylim(bottom=0)
     _dress(ax, "KL (nats an image)")
+    _mark(ax, changes, PALETTE["muted"])
     legend_above(ax, 2)
     return ax
 
 
 @styled
-def plot_runs(runs: Mapping[str, Sequence[Epoch]], *, ax: Axes | None = None) -> Axes:
-    """Plot the validation bounds of several runs, by their names, against epochs, nats an image."""
+def plot_runs(
+    runs: Mapping[str, Sequence[Epoch]],
+    *,
+    changes: Mapping[str, Sequence[Change]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Plot the validation bounds of several runs, by their names, against epochs, in nats per image.
+
+    A thin line in a run's colour marks each of its `changes`, the settings that changed half-way.
+    """
     ax = axes(ax)
     settled = []
     for i, (name, epochs) in enumerate(runs.items()):
@@ -79,6 +100,7 @@ def plot_runs(runs: Mapping[str, Sequence[Epoch]], *, ax: Axes | None = None) ->
         values = np.array([e.valid.elbo for e in epochs], dtype=float)
         ax.plot(_numbers(epochs), values, linestyle=line, color=PALETTE[color], label=name, **marks)
         settled.append(values[len(values) // 10 :])
+        _mark(ax, (changes or {}).get(name, ()), PALETTE[color])
     _focus(ax, np.concatenate(settled))
     _dress(ax, "validation ELBO (nats an image)")
     legend_above(ax, 2)
@@ -106,6 +128,43 @@ def _shade_warmup(ax: Axes, epochs: Sequence[Epoch]) -> None:
         ax.axvspan(
             warm[0] - 0.5, warm[-1] + 0.5, color=PALETTE["faint"], alpha=0.45, linewidth=0, label="KL warm-up"
         )
+
+
+def _mark(ax: Axes, changes: Sequence[Change], color: str) -> None:
+    """Draw a thin line before the first epoch of each change."""
+    for change in changes:
+        ax.axvline(change.from_epoch - 0.5, color=color, linewidth=0.7, linestyle=(0, (2, 2)))
+
+
+def _name(ax: Axes, changes: Sequence[Change]) -> None:
+    """Say along the lines which settings changed: below on the right, where a bound that rises leaves room."""
+    low, high = ax.get_xlim()
+    for change in changes:
+        x = change.from_epoch - 0.5
+        is_at_edge = x > low + 0.88 * (high - low)
+        ax.annotate(
+            "\n".join(_words(change)),
+            (x, 0.03),
+            xycoords=ax.get_xaxis_transform(),
+            xytext=(-2 if is_at_edge else 2, 0),
+            textcoords="offset points",
+            rotation=90,
+            ha="right" if is_at_edge else "left",
+            va="bottom",
+            fontsize=6,
+            color=PALETTE["muted"],
+        )
+
+
+def _words(change: Change) -> list[str]:
+    """Return a change in lines: at most `MAX_SETTINGS` of its settings, and from which epoch they hold."""
+    settings = str(change).rpartition(" from ")[0].split(", ")
+    # More epochs are seen on the axis; the step size is what the curves follow first.
+    settings = [words for words in settings if not words.startswith("epochs ")] or settings
+    settings.sort(key=lambda words: not words.startswith("learning rate"))
+    more = len(settings) - MAX_SETTINGS
+    shown = settings if more <= 0 else [*settings[: MAX_SETTINGS - 1], f"and {more + 1} others"]
+    return [*shown, f"from epoch {change.from_epoch}"]
 
 
 def _focus(ax: Axes, settled: NDArray[np.float64]) -> None:

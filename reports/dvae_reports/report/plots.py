@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dvae_core.config import Change
 from dvae_core.text import count, estimate, fixed, short
 from dvae_core.types import Float
 from dvae_eval.likelihood.images import LikelihoodImages
@@ -65,21 +66,23 @@ class Picture:
     width: int
 
 
-def training_plots(epochs: list[Epoch], prefix: str) -> list[Plot]:
+def training_plots(record: RunRecord, prefix: str) -> list[Plot]:
     """Return the bound and its KL parts over the epochs; none before the first epoch."""
+    epochs, changes = record.epochs, record.config.changes
     if not epochs:
         return []
     last = epochs[-1]
+    said = "".join(f" Line at a change: {change}." for change in changes)
     return [
         _plot(
-            lambda: figures.plot_elbo(epochs),
+            lambda: figures.plot_elbo(epochs, changes=changes),
             f"{prefix}-elbo",
             f"Line chart of the ELBO over {count(len(epochs))} epochs; at the last, "
-            f"{fixed(last.train.elbo, 2)} nats in training and {fixed(last.valid.elbo, 2)} in validation.",
-            "The evidence lower bound. Validation falling away from training means overfitting.",
+            f"{fixed(last.train.elbo, 2)} nats in training and {fixed(last.valid.elbo, 2)} in validation.{said}",
+            f"The evidence lower bound. Validation falling away from training means overfitting.{said}",
         ),
         _plot(
-            lambda: figures.plot_kl(epochs),
+            lambda: figures.plot_kl(epochs, changes=changes),
             f"{prefix}-kl",
             f"Line chart of the KL parts over the epochs; at the last, {fixed(last.valid.kl_rbm, 2)} nats for the "
             f"Boltzmann machine and {fixed(sum(last.valid.kl_continuous), 2)} for the continuous layers.",
@@ -97,7 +100,8 @@ def side_by_side_plots(records: Mapping[str, RunRecord], prefix: str) -> list[Pl
         plots.append(_likelihoods(measured, prefix))
     trained = {name: record.epochs for name, record in records.items() if record.epochs}
     if len(trained) > 1:
-        plots.append(_validation(trained, prefix))
+        changes = {name: record.config.changes for name, record in records.items()}
+        plots.append(_validation(trained, changes, prefix))
     return plots
 
 
@@ -113,10 +117,10 @@ def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
     )
 
 
-def _validation(trained: Mapping[str, list[Epoch]], prefix: str) -> Plot:
+def _validation(trained: Mapping[str, list[Epoch]], changes: Mapping[str, Sequence[Change]], prefix: str) -> Plot:
     said = "; ".join(f"{name} {fixed(epochs[-1].valid.elbo, 2)}" for name, epochs in trained.items())
     return _plot(
-        lambda: figures.plot_runs(trained),
+        lambda: figures.plot_runs(trained, changes=changes),
         f"{prefix}-validation",
         f"Validation bounds over the epochs, at the last: {said} nats.",
         "The evidence lower bound on the validation set while the runs were trained, with training's rough log Z.",

@@ -117,7 +117,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "samples": plots.sample_pictures(record.samples) if record.samples else [],
         "reconstructions": plots.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),
-        "training": plots.training_plots(record.epochs, prefix),
+        "training": plots.training_plots(record, prefix),
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dvae_core.config import ModelConfig, TrainConfig, option_name
+from dvae_core.config import Change, ModelConfig, RunConfig, TrainConfig, option_name
 from dvae_core.text import count, decimals, duration, estimate, fixed, short
 from dvae_eval.results import LikelihoodResult, LogZResult, ObservablesResult, Result
 from dvae_eval.states.sampled import SampledStates
@@ -47,7 +47,7 @@ def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
         ("weight of the KL terms", short(last.kl_weight), "1 when the warm-up is over"),
         ("mean activation of the RBM", short(last.rbm.get("mean_activation")), "share of units that are on"),
         ("largest weight of the RBM", short(last.rbm.get("weight_max")), "in size"),
-        ("speed", count(round(last.images_per_s)), "images a second"),
+        ("speed", count(round(last.images_per_s)) if last.images_per_s else "not measured", "images a second"),
     ]
 
 
@@ -126,11 +126,24 @@ def along_beta(result: ObservablesResult) -> dict[str, Any]:
 
 def settings(record: RunRecord) -> dict[str, list[Row]]:
     """Return one table of settings for the model, for its training and for each measurement."""
-    tables = {"Model": _fields(record.config.model), "Training": _fields(record.config.train)}
+    training = _with_history(_fields(record.config.train), record.config.changes)
+    tables = {"Model": _fields(record.config.model), "Training": training}
     for name, result in (("log Z", record.log_z), ("Log-likelihood", record.likelihood)):
         if result is not None:
             tables[name] = [(key, value_text(value), "") for key, value in result.settings.items()]
     return tables
+
+
+def _with_history(rows: list[Row], changes: Sequence[Change]) -> list[Row]:
+    """Return rows of settings, their values followed by those that they had before they changed."""
+    past: dict[str, list[str]] = {}
+    for change in changes:
+        for name, (old, _) in change.settings.items():
+            past.setdefault(option_name(name), []).append(f"{value_text(old)} before epoch {change.from_epoch}")
+    return [
+        (name, f"{value} ({', '.join(past[name])})" if name in past else value, meaning)
+        for name, value, meaning in rows
+    ]
 
 
 def bound_parts(result: LikelihoodResult) -> str:
@@ -163,6 +176,8 @@ def provenance(record: RunRecord) -> dict[str, Any]:
     """Return what repeats the run: commands, seeds, versions and digests, each with the name of its part."""
     meta = record.samples.meta if record.samples else {}
     parts: dict[str, dict[str, Any]] = {"training": {"seed": record.config.train.seed, **record.provenance}}
+    for entry in record.provenance.get("changes", []):
+        parts[f"training from epoch {entry['from_epoch']}"] = entry
     for name, result in (("log Z", record.log_z), ("log-likelihood", record.likelihood)):
         if result is not None:
             parts[name] = {"seed": result.seed, "versions": result.versions, "command": result.command}
@@ -179,12 +194,19 @@ def provenance(record: RunRecord) -> dict[str, Any]:
 
 def differences(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     """Return the settings in which runs differ, with each run's value."""
-    tables = [_flat(record.config.to_dict()) for record in records]
+    tables = [_flat(_comparable(record.config)) for record in records]
     return [
         (_words(name), [table[name] for table in tables])
         for name in tables[0]
         if len({table[name] for table in tables}) > 1
     ]
+
+
+def _comparable(config: RunConfig) -> dict[str, Any]:
+    """Return a run's settings with the same names for every run."""
+    changes = "; ".join(map(str, config.changes)) or "none"
+    content = {"changes on the way": changes, "initial weights": config.init[:12] or "drawn"}
+    return content | {name: value for name, value in config.to_dict().items() if name not in ("changes", "init")}
 
 
 def _fields(config: ModelConfig | TrainConfig) -> list[Row]:
@@ -239,9 +261,11 @@ def _digests(record: RunRecord) -> list[tuple[str, str]]:
 
 def _details(record: RunRecord) -> list[tuple[str, str]]:
     """Return what else is known of how the run came about: plain values of the provenance, and times."""
-    known = {"seed", "versions", "command"}
+    known = {"seed", "versions", "command", "changes"}
     others = {key: value for key, value in record.provenance.items() if key not in known and DIGEST not in key}
     rows = [(_words(key), value_text(value)) for key, value in others.items()]
+    changes = record.provenance.get("changes", [])
+    rows += [(f"settings changed from epoch {entry['from_epoch']}", str(entry["date"])) for entry in changes]
     if record.epochs:
         rows.append(("time of training", duration(record.epochs[-1].seconds)))
     for name, result in (("log Z", record.log_z), ("the log-likelihood", record.likelihood)):

@@ -85,6 +85,7 @@ class RunRecord:
             likelihood = on_best_log_z(likelihood, log_z, directory / "logz.json")
             images = images.shifted(shift_of(likelihood)) if images else None
             notes += log_z_notes(likelihood, log_z)
+        notes += [f"Settings changed on the way: {change}." for change in config.changes]
         return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
 
 

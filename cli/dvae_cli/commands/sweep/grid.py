@@ -22,7 +22,7 @@ from click.core import ParameterSource
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.files import sha256_file
-from dvae_core.training.run_directory import read_config
+from dvae_core.training.run_directory import read_config, read_provenance
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.results import load_result
 from dvae_eval.runtime.dask_cluster import is_cancelled, worker_threads
@@ -30,7 +30,7 @@ from dvae_eval.runtime.dask_cluster import is_cancelled, worker_threads
 from ...options import given
 from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
 from ...train import command as train_command
-from ...train import new_config
+from ...train import plan_of
 
 __all__ = [
     "Point",
@@ -52,6 +52,7 @@ OWN = {
     "run_directory": "--out before the data set",
     "device": "--device before the data set",
     "resume": "the same command again",
+    "end": "it to dvae-train, for one run",
     "data": "DATASET",
 }
 
@@ -118,7 +119,7 @@ def config_of(point: Point) -> RunConfig:
     """Return the settings that a point asks for; ConfigError or click's own errors if they cannot be used."""
     arguments = [*point.arguments, "--out", str(point.directory)]
     values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
-    return new_config(values.pop("dataset"), values.pop("preset"), values)
+    return plan_of(values.pop("run_directory"), values).config
 
 
 def refuse_own_options(
@@ -211,13 +212,16 @@ class Runs:
         if is_measured(replace(point, directory=directory)):
             return ""
         model = str(point.directory / "model.pt")
-        resume = ["--resume"] if (directory / "config.json").exists() else []
+        started = (directory / "config.json").exists()
+        resume = ["--resume"] if started else []
         compute = ["--device", self.device, "--quiet"]
         steps = {
             "training": ["train", *point.arguments, "--out", str(point.directory), *resume, *compute],
             "log Z": ["main", "logz", model, *self.log_z, *compute],
             "log-likelihood": ["main", "ll", model, *self.likelihood, *compute],
         }
+        if started and "ended" in read_provenance(directory):
+            del steps["training"]  # by its user: it is measured as it is
         for step, command in steps.items():
             if self.stopped:
                 return f"{point.name}: stopped before its {step}"
