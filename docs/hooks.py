@@ -16,6 +16,8 @@ from typing import Any
 import click
 from latex2mathml.converter import convert
 
+from dvae_cli.sections import sections
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
 COMMANDS = "<!-- the commands -->"
@@ -80,9 +82,9 @@ def command_section(name: str, command: click.Command) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     yield from (f"## `{name}`", "", "```text", f"{name} {usage}".rstrip(), "```", "")
     yield from description(command.help or "")
-    for param in command.get_params(context):
-        option, meaning = param.get_help_record(context) or ("", "")
-        if meaning:
+    for heading, options in sections(command, context):
+        yield from (f"**{heading}**", "")
+        for option, meaning in options:
             yield from (f"`{option}`", f":   {literal(meaning)}", "")
     if command.epilog:
         yield from description(command.epilog)

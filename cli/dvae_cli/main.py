@@ -36,6 +36,8 @@ COMMANDS = {
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names."""
         return sorted(COMMANDS)
@@ -45,7 +47,6 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
-        command.context_class = HelpContext
         return command
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -25,6 +25,7 @@ from .options import THREADS_BY_WIDTH, common_options, compute_options, config_o
 from .own_data import load_own_data
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
+from .sections import Command
 
 if TYPE_CHECKING:
     from dvae_core.training.trainer import Trainer
@@ -53,7 +54,15 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     ctx.exit()
 
 
-@click.command()
+def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return the preset that the help shows, with its settings: the one that the command line asks for."""
+    name = words.get("preset") or default_preset(words.get("dataset", ""))
+    preset = find_preset(name)
+    parts = (preset.model, preset.train)
+    return name, {f.name: getattr(part, f.name) for part in parts for f in dataclasses.fields(part)}
+
+
+@click.command("dvae-train", cls=Command, preset_of=_settings_shown)
 @click.argument("dataset", required=False)
 @click.option(
     "--out", "-o", "run_directory", required=True, type=click.Path(path_type=Path), help="Run directory."
@@ -102,8 +111,9 @@ def command(
       torchrun --nproc-per-node 2 -m dvae_cli.train digits --out runs/digits
 
     DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
-    it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
-    best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
+    it, the preset's own. Settings that are not given come from the preset: below are those of the preset of
+    DATASET, or of --preset, if given beside --help, else those of mnist-small. The run directory gets model.pt
+    (the best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
     """
     if data is not None and not resume:
         raise ConfigError("--data: says where the data of a run to --resume lie now; give new data as DATASET")

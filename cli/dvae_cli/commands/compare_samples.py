@@ -15,6 +15,7 @@ from dvae_eval.readers import ReadConfig, read_machine
 
 from ..options import ModelFile, Place, common_options, compute_options, config_options, given, output_options
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ComparisonResult
@@ -24,7 +25,7 @@ __all__ = ["command"]
 FEW = 3  # deviations, and basins, that are told to people
 
 
-@click.command("compare-samples")
+@click.command("compare-samples", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.argument("samples", type=Place("a file of samples", directory=False))
 @click.option(

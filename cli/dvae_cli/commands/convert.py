@@ -10,11 +10,12 @@ import click
 from dvae_eval.readers import ReadConfig
 
 from ..options import OUTPUT, ModelFile, common_options, config_options, given
+from ..sections import Command
 
 __all__ = ["command"]
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("source", type=ModelFile())
 @click.argument("target", type=OUTPUT)
 @config_options(ReadConfig)

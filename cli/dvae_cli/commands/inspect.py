@@ -12,13 +12,14 @@ import click
 from dvae_eval.readers import ReadConfig
 
 from ..options import common_options, config_options, given
+from ..sections import Command
 
 __all__ = ["command"]
 
 LISTS = {"assumed": "assumed", "left_aside": "left aside", "masks": "masks", "notes": "notes"}
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument("file", type=click.Path(path_type=Path, exists=True))
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known as one JSON object.")
 @config_options(ReadConfig)

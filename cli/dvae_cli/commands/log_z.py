@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from ..options import (
     scheduler_option,
 )
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.readers.data import Rows
@@ -36,7 +38,12 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("logz")
+def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return the preset that the help shows, with its settings: none unless the command line names one."""
+    return words.get("preset", ""), LOG_Z_PRESETS.get(words.get("preset", ""), {})
+
+
+@click.command("logz", cls=Command, preset_of=_settings_shown)
 @click.argument("models", metavar="MODEL...", type=ModelFile(), nargs=-1, required=True)
 @click.option(
     "--preset",

@@ -24,6 +24,7 @@ from ..options import (
     output_options,
 )
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ObservablesResult
@@ -34,7 +35,7 @@ __all__ = ["command"]
 MOST_LINES = 40
 
 
-@click.command("observables")
+@click.command("observables", cls=Command)
 @click.argument("model", type=ModelFile())
 @config_options(ObservablesConfig)
 @config_options(ReadConfig)

@@ -10,6 +10,7 @@ import click
 from dvae_core.errors import ConfigError, DataError
 
 from ..options import FORCE, OUTPUT, Place, common_options
+from ..sections import Command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ __all__ = ["command"]
 PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument(
     "runs",
     nargs=-1,

@@ -17,6 +17,7 @@ from dvae_eval.states.config import FORMATS, StatesConfig
 
 from ..options import FORCE, OUTPUT, ModelFile, common_options, compute_options, config_options
 from ..own_data import load_own_data
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.samples.grid import SampleGrid
@@ -30,7 +31,7 @@ PICTURES = ("image_rows", "chains", "draws", "reconstructions", "data")
 SHARED = ("n", "seed")  # by states and pictures
 
 
-@click.command("samples")
+@click.command("samples", cls=Command)
 @click.argument("model", type=ModelFile())
 @config_options(StatesConfig)
 @config_options(ReadConfig)

@@ -14,6 +14,7 @@ import click
 from dvae_core.errors import ConfigError
 
 from ...options import common_options, refuse_both, scheduler_option
+from ...sections import Command
 
 if TYPE_CHECKING:
     from .grid import Point, Runs
@@ -56,7 +57,7 @@ class Part(click.ParamType["tuple[int, int]"]):
 
 
 # What stands behind the first word that is no option of ours is dvae-train's.
-@click.command("sweep", context_settings={"allow_interspersed_args": False})
+@click.command("sweep", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.argument(
     "training", nargs=-1, required=True, type=click.UNPROCESSED, metavar="DATASET [TRAINING OPTIONS]..."
 )
