@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from dvae_core.terminal import cell_width, fold, fold_parts, terminal_width
 from dvae_core.text import decimals, duration, estimate, fixed, plain
 
+from .standard_input import as_named
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -28,12 +30,12 @@ def say(text: str, quiet: bool = False) -> None:
     """Print a line for people on standard error, in several lines if its terminal is narrower."""
     if not quiet:
         # Not by click: it would write past a live bar, into its line.
-        print("\n".join(_message(text, terminal_width(sys.stderr))), file=sys.stderr, flush=True)
+        print("\n".join(_message(as_named(text), terminal_width(sys.stderr))), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
     """Print a line of a result on standard output, in several lines if its terminal is narrower."""
-    print("\n".join(_message(text, terminal_width(sys.stdout))), flush=True)
+    print("\n".join(_message(as_named(text), terminal_width(sys.stdout))), flush=True)
 
 
 def _message(text: str, width: int | None) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,12 @@ from dvae_eval.results import LogZResult, Result, load_result
 from .console import EstimateProgress, say, show
 from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
+from .standard_input import as_named, named
 
 if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
-    from dvae_eval.readers import Reading
+    from dvae_eval.readers import ReadConfig, Reading
     from dvae_eval.readers.data import Rows
     from dvae_eval.trajectory import Trajectory
 
@@ -42,6 +43,7 @@ __all__ = [
     "load_own_model",
     "measured_data",
     "other_data",
+    "read_model",
     "say_left_aside",
     "settle",
     "unfinished",
@@ -86,6 +88,15 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     """Return RUN/name if `model` lies in a run directory and the result does not go to standard output."""
     in_run = (model.parent / "config.json").exists()
     return model.parent / name if in_run and not as_json else None
+
+
+def read_model(path: Path, how: ReadConfig) -> Reading:
+    """Return the machine in a file, as `read_machine` does; where it came on standard input, it is called so."""
+    from dvae_eval.readers import read_machine
+
+    found = read_machine(path, how)
+    found.description["file"] = as_named(found.description["file"])
+    return found
 
 
 def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
@@ -228,6 +239,7 @@ def finish(
 
     `saved` is called once the result is safe, to remove what was kept to go on with.
     """
+    result = _with_names(result)
     try:
         if place.path:
             result.save(place.path)
@@ -246,3 +258,9 @@ def finish(
     if place and place.stream != STANDARD_OUTPUT:
         say(f"saved: {place}", quiet)
     return 0 if result.trustworthy else NOT_TRUSTWORTHY
+
+
+def _with_names(result: Result) -> Result:
+    """Return a result that calls what came on standard input by that name, not by its temporary file."""
+    parts = {field.name: getattr(result, field.name) for field in fields(result)}
+    return replace(result, **{name: named(part) for name, part in parts.items() if isinstance(part, dict)})

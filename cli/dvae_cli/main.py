@@ -61,6 +61,9 @@ def group() -> None:
       dvae-eval ll runs/digits/model.pt
       dvae-eval report runs/digits
 
+    Where a command reads a file, - stands for standard input: dvae-eval logz rbm.npz -o - | dvae-eval table
+    --kind results -
+
     Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted
     (Ctrl-C, SIGTERM, SIGHUP) and resumable.
     """

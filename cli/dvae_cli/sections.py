@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from .help_text import HelpContext
+from .standard_input import named_errors
 
 __all__ = ["OTHER", "Command", "section_of", "sections"]
 
@@ -114,7 +115,16 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Keep the words of the command line for the help, which is made before they are read."""
         ctx.meta[__name__] = list(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except BaseException:
+            ctx.close()  # which removes what was kept of standard input
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its errors call standard input by its name."""
+        with named_errors():
+            return super().invoke(ctx)
 
     def preset(self, ctx: click.Context) -> tuple[str, Mapping[str, Any]]:
         """Return name and settings of the preset that the help shows."""

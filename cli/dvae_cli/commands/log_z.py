@@ -15,10 +15,11 @@ from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
 from dvae_core.text import decimals, error_text, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
-from dvae_eval.readers import ReadConfig, Reading, read_machine, read_trajectory
+from dvae_eval.readers import ReadConfig, Reading, read_trajectory
 
 from ..options import (
     WIDE,
+    FileOrName,
     ModelFile,
     common_options,
     compute_options,
@@ -55,12 +56,14 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--starts",
     metavar="FILE",
+    type=FileOrName(),
     help="States that some replicates start from, 0/1 or -1/+1, of all units or one side, or images; none for "
     "none. [default: codes of training images of a run's model.pt]",
 )
 @click.option(
     "--data",
     metavar="FILE|NAME",
+    type=FileOrName(),
     help="Also the mean log-likelihood of these data under an RBM over pixels: images, or states of one side.",
 )
 @click.option("--all-updates", is_flag=True, help="Measure an archive of updates at each of them, up to --update.")
@@ -98,7 +101,8 @@ def command(
 
     MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
-    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
+    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model; or
+    - for one of these on standard input.
     log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
 
     Of several files, or with --all-updates of an archive, each machine is measured: a table, with --json a line
@@ -180,9 +184,11 @@ def _key(starts: Any) -> Any:
 
 def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading, Trajectory | None]:
     """Return the machine that is measured, and its training if the path is to go along that."""
+    from ..inputs import read_model
+
     if path == "trajectory":
         return read_trajectory(models, how)
-    return read_machine(models[0], how), None
+    return read_model(models[0], how), None
 
 
 def _rows(data: str | None) -> Rows | None:
