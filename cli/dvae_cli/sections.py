@@ -17,7 +17,7 @@ OTHER = "Other"
 # Headings in the order of the help, with the names of the parameters below them.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What to show": ("kind", "with_later", "references", "commands"),
-    "What to train": ("training", "vary", "seeds", "part"),
+    "What to train": ("training", "vary", "seeds", "part", "dry_run"),
     "How to measure": ("sweep.log_z", "sweep.likelihood"),
     "What to measure": (
         *("data", "all_updates", "split", "limit", "as_trained", "log_z", "bits", "classes", "n", "best"),

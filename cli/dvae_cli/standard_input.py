@@ -99,8 +99,6 @@ def named_errors() -> Iterator[None]:
     """Let errors within the block call the file of standard input by its name."""
     try:
         yield
-    except (DvaeError, click.ClickException) as error:
+    except DvaeError as error:
         error.args = tuple(as_named(part) if isinstance(part, str) else part for part in error.args)
-        if isinstance(error, click.ClickException):
-            error.message = as_named(error.message)
         raise
