@@ -19,6 +19,8 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 from notebook_page import with_notebooks
 
+from dvae_cli.sections import sections
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
 COMMANDS = "<!-- the commands -->"
@@ -87,9 +89,9 @@ def command_section(name: str, command: click.Command) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
     yield from (f"## `{name}`", "", "```text", f"{name} {usage}".rstrip(), "```", "")
     yield from description(command.help or "")
-    for param in command.get_params(context):
-        option, meaning = param.get_help_record(context) or ("", "")
-        if meaning:
+    for heading, options in sections(command, context):
+        yield from (f"**{heading}**", "")
+        for option, meaning in options:
             yield from (f"`{option}`", f":   {literal(meaning)}", "")
     if command.epilog:
         yield from description(command.epilog)

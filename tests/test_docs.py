@@ -2,6 +2,7 @@
 
 import glob
 import importlib.util
+import io
 import os
 import re
 import shlex
@@ -86,14 +87,44 @@ def test_every_block_of_code_runs(page, tmp_path, monkeypatch, in_process):  # n
 
 
 def execute(line):
-    """Run a command line of the documentation with tiny settings; it must end well, or with a verdict."""
-    program, *arguments = expanded(shlex.split(line))
+    """Run a line of the documentation as a shell does, with pipes and an output file, with tiny settings."""
+    words, _, file = line.partition(" > ")
+    *before, last = piped(shlex.split(words))
+    content = b""
+    for command in before:
+        content = run_piped(command, content)
+    if file:
+        Path(file).write_bytes(run_piped(last, content))
+    else:
+        run_piped(last, content, is_shown=True)
+
+
+def piped(words):
+    """Return the commands of a line with pipes."""
+    commands = [[]]
+    for word in words:
+        if word in ("|", "||"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    return commands
+
+
+def run_piped(words, content, is_shown=False):
+    """Run a command with `content` on standard input; it must end well, or with a verdict. Return its output."""
+    program, *arguments = expanded(words)
     assert program in PROGRAMS, f"a block to be executed holds {program!r}; make it a console or bash block"
     main = dvae_train if program == "dvae-train" else dvae_eval
-    arguments = tiny(program, arguments)
-    with pytest.raises(SystemExit) as exit:
-        main(arguments)
-    assert exit.value.code in (0, None, 3), f"{line}: exit status {exit.value.code}"
+    arguments, out = tiny(program, arguments), io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        if not is_shown:
+            patch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+    assert exit.value.code in (0, None, 3), f"{words}: exit status {exit.value.code}"
+    out.flush()
+    return out.buffer.getvalue()
 
 
 def expanded(words):
@@ -129,7 +160,12 @@ def tiny_training(arguments):
 
 def parse(line):
     """Make sure that a command that is shown but not run here could be run: its options exist."""
-    words = [part for word in shlex.split(line.partition("#")[0]) for part in in_tree(word)]
+    for command in piped(shlex.split(line.partition("#")[0])):
+        parse_command([part for word in command for part in in_tree(word)])
+
+
+def parse_command(words):
+    """Parse the first program of the toolkit among the words of a command."""
     for i, word in enumerate(words):
         if word in PROGRAMS or word == "dvae_cli.train":
             return parse_arguments("dvae-train" if word == "dvae_cli.train" else word, words[i + 1 :])
@@ -148,8 +184,8 @@ def parse_arguments(program, arguments):
         name, *arguments = arguments
         group = hooks().import_module("dvae_cli.main").group
         command = group.get_command(click.Context(group), name)
-    # Neither files nor the environment's variables are there.
-    arguments = [re.sub(r"\$\w+", "1", word) for word in arguments]
+    # Neither files, standard input nor the environment's variables are there.
+    arguments = [__file__ if word == "-" else re.sub(r"\$\w+", "1", word) for word in arguments]
     if not any(word.startswith("--list-") for word in arguments):
         command.make_context(program, arguments)
 

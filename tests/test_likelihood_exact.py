@@ -243,7 +243,8 @@ def test_a_finer_rule_changes_little(tmp_path):
 
 def test_another_models_value_is_rejected(tmp_path):
     """The same test fails by far if one bias of the prior changes by 2, or one of the decoder's."""
-    path = write_model(tmp_path / "model.pt", seed=1, n_right=2, scale=0.8)
+    # In the model of seed 1 the unit is nearly always on, and its bias matters little.
+    path = write_model(tmp_path / "model.pt", seed=2, n_right=2, scale=0.8)
     result, images = measured(path, n_samples=4000)
     for name in ("prior.b_left", "decoder.bias"):
         content = torch.load(path, weights_only=True)

@@ -3,15 +3,18 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dvae_cli.commands.sweep.grid import Point, Runs, config_of, grid
+from dvae_cli.commands.sweep.progress import STARTING_SECONDS, RunState, foretold, seconds_left
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError
 
@@ -178,6 +181,89 @@ def test_a_number_that_is_not_to_be_trusted_is_the_exit_status(in_process, tmp_p
     path = out / "seed-0" / "ll.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"trustworthy": False}))
     assert status_of("--out", out, *LL, "-q", *TINY) == 3
+
+
+def test_each_number_is_shown_as_it_comes_and_the_cost_beforehand(in_process, tmp_path, capsys):
+    args = ("--out", tmp_path / "sweep", "--vary", "groups=1 2", *LL)
+    assert status_of(*args, *TINY) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("2 runs: 2 epochs to train, then log Z and log-likelihood of each; how long")
+    first, last = (line for line in said.splitlines() if " of 2 done" in line)
+    number = r"log p\(x\) >= -\d+\.\d+ ± \S+ \(images\) ± 0 \(log Z\), checked; log Z = \d+\.\d+, exact"
+    assert re.fullmatch(rf"1 of 2 done; about .* left; groups-1_seed-0: {number}", first)
+    assert re.fullmatch(rf"2 of 2 done; groups-2_seed-0: {number}", last)
+    likelihood = json.loads((tmp_path / "sweep" / "groups-2_seed-0" / "ll.json").read_text())["log_likelihood"]
+    assert f">= {likelihood:.2f}" in last
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(in_process, tmp_path, capsys):
+    out = tmp_path / "sweep"
+    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    in_process.clear()
+    capsys.readouterr()
+    assert status_of("--out", out, "--seeds", 3, *LL, "--dry-run", *TINY) == 0
+    first, *points = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "2 runs: 2 epochs to train, then log Z and log-likelihood of each, 1 of 3 done before; about"
+    )
+    assert points == ["seed-0: done", "seed-1: pending", "seed-2: pending"]
+    assert status_of("--out", out, "--ll", "--samples 30", "--dry-run", *TINY) == 2
+    assert status_of("--out", tmp_path / "other", "--dry-run", *TINY) == 0
+    assert not (tmp_path / "other").exists()
+    assert in_process == []
+
+
+def test_json_has_a_line_for_every_run(in_process, tmp_path, capsys, monkeypatch):
+    out, right = tmp_path / "sweep", Runs._run
+
+    def run(self, arguments, log):
+        if "groups-2_seed-0" in " ".join(arguments) and arguments[:2] == ["main", "ll"]:
+            return 1
+        return right(self, arguments, log)
+
+    monkeypatch.setattr(Runs, "_run", run)
+    args = ("--out", out, "--vary", "groups=1 2 3", *LL, "--json", *TINY)
+    assert status_of(*args[: -len(TINY)], "--dry-run", *TINY) == 0
+    pending = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["status"] for one in pending] == ["pending"] * 3
+    assert pending[1]["settings"] == {"groups": "2"}
+    assert status_of(*args) == 1
+    # Commands that run in this process print as well.
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('{"kind": "sweep-run"')]
+    found = [json.loads(line) for line in lines]
+    assert [one["status"] for one in found] == ["done", "failed", "done"]
+    assert found[1]["failure"] == "log-likelihood failed"
+    assert found[1]["ll"] is None
+    log_z = json.loads((out / "groups-3_seed-0" / "logz.json").read_text())
+    assert found[2]["logz"] == {name: log_z[name] for name in ("log_z", "std_err", "verdict", "trustworthy")}
+    assert found[2]["directory"] == str(out / "groups-3_seed-0")
+    assert found[2]["seed"] == 0
+
+
+def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
+    new = RunState(10)
+    assert seconds_left([new, new], 1) is None
+    half = RunState(10, n_done=5, seconds=20.0)
+    # 15 epochs of 4 s; nothing has been measured.
+    assert seconds_left([half, new], 1) == 60
+    assert seconds_left([half, new], 2) == 30
+    assert foretold([half, new], 1).endswith("about 1 min 0 s left of training, without measuring")
+    done = RunState(10, n_done=10, seconds=40.0, measuring=7.0)
+    assert seconds_left([done, half, new], 1) == 60 + 2 * 7
+    assert seconds_left([done, half, new], 8) == (60 + 2 * 7) / 2
+    # What was timed here, with the starts of processes, counts for what is left here.
+    timed = RunState(10, n_done=10, seconds=40.0, measuring=13.0, begun=0.0)
+    assert seconds_left([done, timed, half], 1) == 20 + 13
+    assert seconds_left([done, timed], 1) == 0
+    assert foretold([done, timed], 1) == "all 2 runs are done"
+
+
+def test_training_that_stopped_early_has_no_epochs_left(in_process, tmp_path):
+    assert status_of("--out", tmp_path / "s", *LL, "-q", *TINY) == 0
+    [point] = grid(tmp_path / "s", TINY, {}, [0])
+    state = RunState.of(replace(point, arguments=(*TINY[:-6], "--epochs", "9", *TINY[-4:])))
+    assert (state.epochs, state.n_done) == (1, 1)
+    assert state.measuring > STARTING_SECONDS
 
 
 @pytest.mark.slow

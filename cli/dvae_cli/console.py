@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any, Self
 from dvae_core.terminal import cell_width, fold, fold_parts, terminal_width
 from dvae_core.text import decimals, duration, estimate, fixed, plain
 
+from .standard_input import as_named
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["EstimateProgress", "LikelihoodProgress", "TrainingProgress", "bar_lines", "say", "show"]
+__all__ = [
+    "EstimateProgress",
+    "LikelihoodProgress",
+    "SweepProgress",
+    "TrainingProgress",
+    "bar_lines",
+    "say",
+    "show",
+]
 
 LOG_SECONDS = 5.0
 # A bar that is shorter says little; one that is longer says no more.
@@ -28,12 +38,12 @@ def say(text: str, quiet: bool = False) -> None:
     """Print a line for people on standard error, in several lines if its terminal is narrower."""
     if not quiet:
         # Not by click: it would write past a live bar, into its line.
-        print("\n".join(_message(text, terminal_width(sys.stderr))), file=sys.stderr, flush=True)
+        print("\n".join(_message(as_named(text), terminal_width(sys.stderr))), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
     """Print a line of a result on standard output, in several lines if its terminal is narrower."""
-    print("\n".join(_message(text, terminal_width(sys.stdout))), flush=True)
+    print("\n".join(_message(as_named(text), terminal_width(sys.stdout))), flush=True)
 
 
 def _message(text: str, width: int | None) -> list[str]:
@@ -56,9 +66,12 @@ class _Phase:
     is_over: bool = False
     started: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
+    foretold: float | None = None
 
     def left(self) -> float | None:
-        """Return how many seconds are left at the pace so far; None if there is none yet."""
+        """Return how many seconds are left, as foretold or at the pace so far; None if there is none yet."""
+        if self.foretold is not None:
+            return self.foretold
         since = self.done - self.n_before
         return (self.last - self.started) * (self.total - self.done) / since if since > 0 else None
 
@@ -201,6 +214,20 @@ class LikelihoodProgress(EstimateProgress):
             left = "" if self.terminal else f", {duration((total - done) / rate)} left"
             parts.append(f"{rate:.3g} images/s{left}")
         self.update(phase, done, total, parts)
+
+
+class SweepProgress(_Live):
+    """Progress of a sweep, as a bar on a terminal; a log gets a line of every run instead."""
+
+    def runs(
+        self, n_done: int, n_runs: int, epochs: tuple[int, int], left: float | None, parts: Sequence[str]
+    ) -> None:
+        """Show how many runs are done, and of `epochs` how many of how many, with the seconds left."""
+        if self.terminal and not self.quiet:
+            done, total = epochs
+            # Measuring goes on when the last epoch is done.
+            self.update("runs", min(done, total - (n_done < n_runs)), total, parts, f"{n_done} of {n_runs} runs")
+            self.phases["runs"].foretold = left
 
 
 class TrainingProgress(_Live):

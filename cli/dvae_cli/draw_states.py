@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
-from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers import ReadConfig
 from dvae_eval.states.config import StatesConfig
 from dvae_eval.states.sample_states import sample_states
 from dvae_eval.states.sampled import SampledStates, dimod_module, format_of
 
 from .console import EstimateProgress, say, show
 from .devices import prepare_device
-from .inputs import command_line, say_left_aside, unfinished
+from .inputs import command_line, read_model, say_left_aside, unfinished
 from .options import given
 from .outputs import STANDARD_OUTPUT, find_output
 from .runner import NOT_TRUSTWORTHY, CleanInterrupt
@@ -45,7 +45,7 @@ def draw_states(
     place = find_output(output, force, text=kind != "npz")
     place.hold()
     config = StatesConfig(**given(StatesConfig, settings))
-    reading = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(reading.description, quiet)
     prepare_device(device, threads, len(reading.machine.reduced().b))
     partial = unfinished(place, config)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,12 @@ from dvae_eval.results import LogZResult, Result, load_result
 from .console import EstimateProgress, say, show
 from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
+from .standard_input import as_named, named
 
 if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
-    from dvae_eval.readers import Reading
+    from dvae_eval.readers import ReadConfig, Reading
     from dvae_eval.readers.data import Rows
     from dvae_eval.trajectory import Trajectory
 
@@ -48,6 +49,7 @@ __all__ = [
     "load_own_model",
     "measured_data",
     "other_data",
+    "read_model",
     "say_left_aside",
     "settle",
     "state_path",
@@ -93,6 +95,15 @@ def default_output(model: Path, name: str, as_json: bool) -> Path | None:
     """Return RUN/name if `model` lies in a run directory and the result does not go to standard output."""
     in_run = (model.parent / "config.json").exists()
     return model.parent / name if in_run and not as_json else None
+
+
+def read_model(path: Path, how: ReadConfig) -> Reading:
+    """Return the machine in a file, as `read_machine` does; where it came on standard input, it is called so."""
+    from dvae_eval.readers import read_machine
+
+    found = read_machine(path, how)
+    found.description["file"] = as_named(found.description["file"])
+    return found
 
 
 def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
@@ -267,6 +278,7 @@ def finish(
 
     `saved` is called once the result is safe, to remove what was kept to go on with.
     """
+    result = _with_names(result)
     try:
         if place.path:
             result.save(place.path)
@@ -285,3 +297,9 @@ def finish(
     if place and place.stream != STANDARD_OUTPUT:
         say(f"saved: {place}", quiet)
     return 0 if result.trustworthy else NOT_TRUSTWORTHY
+
+
+def _with_names(result: Result) -> Result:
+    """Return a result that calls what came on standard input by that name, not by its temporary file."""
+    parts = {field.name: getattr(result, field.name) for field in fields(result)}
+    return replace(result, **{name: named(part) for name, part in parts.items() if isinstance(part, dict)})

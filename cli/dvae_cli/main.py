@@ -37,6 +37,8 @@ COMMANDS = {
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they are needed."""
 
+    context_class = HelpContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names."""
         return sorted(COMMANDS)
@@ -46,7 +48,6 @@ class _LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
-        command.context_class = HelpContext
         return command
 
 
@@ -60,6 +61,9 @@ def group() -> None:
       dvae-eval logz runs/digits/model.pt
       dvae-eval ll runs/digits/model.pt
       dvae-eval report runs/digits
+
+    Where a command reads a file, - stands for standard input: dvae-eval logz rbm.npz -o - | dvae-eval table
+    --kind results -
 
     Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted
     (Ctrl-C, SIGTERM, SIGHUP) and resumable.

@@ -19,7 +19,7 @@ from dvae_core import __version__
 from dvae_core.errors import DvaeError
 from dvae_core.io.files import remove_file
 from dvae_eval.config import LogZConfig
-from dvae_eval.readers import ReadConfig, Reading, read_machine
+from dvae_eval.readers import ReadConfig, Reading
 from dvae_eval.readers.data import Rows
 from dvae_eval.readers.trajectories import read_updates
 from dvae_eval.results import LogZResult
@@ -32,6 +32,7 @@ from .inputs import (
     command_line,
     default_output,
     estimate_with_progress,
+    read_model,
     say_left_aside,
     settle,
     unfinished,
@@ -131,7 +132,7 @@ def _jobs(models: Sequence[Path], how: ReadConfig, all_updates: bool) -> Iterato
     """Yield the machines of files, of every file one or, of an archive, all of its updates."""
     for path in models:
         if not all_updates:
-            yield _Job(str(path), path, lambda path=path: read_machine(path, how))  # type: ignore[misc]
+            yield _Job(str(path), path, lambda path=path: read_model(path, how))  # type: ignore[misc]
             continue
         try:
             found = read_updates(path, how)

@@ -14,11 +14,15 @@ import click
 from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
 
+from .standard_input import DASH, spool
+
 __all__ = [
     "FORCE",
     "OUTPUT",
+    "RESULT",
     "THREADS_BY_WIDTH",
     "WIDE",
+    "FileOrName",
     "IntList",
     "ModelFile",
     "Place",
@@ -43,7 +47,10 @@ FORCE = "Overwrite the file that --output names, or a better result in the defau
 
 
 class Place(click.Path):
-    """A file, or a directory, or either; a message says what is wrong with one that is there."""
+    """A file, or a directory, or either; a message says what is wrong with one that is there.
+
+    Of those that are read, `-` is standard input.
+    """
 
     def __init__(self, wanted: str, *, file: bool = True, directory: bool = False, exists: bool = True) -> None:
         """`wanted` says what to give instead."""
@@ -52,6 +59,8 @@ class Place(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
+        if self.exists and self.file_okay and value == DASH:
+            return spool(ctx or click.get_current_context())
         path = Path(os.fsdecode(value))
         if path.is_dir() and not self.dir_okay:
             self.fail(f"{path} is a directory; give {self.wanted}", param, ctx)
@@ -76,7 +85,18 @@ class ModelFile(Place):
         return path / "model.pt"
 
 
+class FileOrName(click.ParamType[str]):
+    """A file, `-` for standard input, or the name of a data set: told apart where it is read."""
+
+    name = "file|name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or where standard input is kept."""
+        return str(spool(ctx or click.get_current_context())) if value == DASH else str(value)
+
+
 OUTPUT = Place("the name of a file", exists=False)
+RESULT = Place("a result or a run", directory=True)
 
 
 class IntList(click.ParamType["tuple[int, ...]"]):

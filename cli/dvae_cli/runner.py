@@ -18,7 +18,6 @@ from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerErro
 
 from .console import say
 from .encoding import adapt_streams
-from .help_text import HelpContext
 
 __all__ = ["FAILED", "INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run", "status_of"]
 
@@ -61,7 +60,6 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
     adapt_streams()
     # It warns of a home that cannot be written to, which is nothing to a command that makes a figure or two.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    command.context_class = HelpContext
     with _all_like_ctrl_c():
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.

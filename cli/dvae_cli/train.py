@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,12 +20,13 @@ from dvae_core.data import NAMES
 from dvae_core.errors import ConfigError
 from dvae_core.terminal import terminal_width
 from dvae_core.training.callbacks import LOGS, Callback, new_log
-from dvae_core.training.presets import PRESETS
+from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 from .console import say
 from .options import THREADS_BY_WIDTH, ModelFile, Place, common_options, compute_options, config_options, given
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
+from .sections import Command
 
 if TYPE_CHECKING:
     from dvae_core.training.train_model import Plan
@@ -68,7 +70,15 @@ class Logs(click.ParamType["tuple[str, ...]"]):
         return tuple(names)
 
 
-@click.command()
+def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return the preset that the help shows, with its settings: the one that the command line asks for."""
+    name = words.get("preset") or default_preset(words.get("dataset", ""))
+    preset = find_preset(name)
+    parts = (preset.model, preset.train)
+    return name, {f.name: getattr(part, f.name) for part in parts for f in dataclasses.fields(part)}
+
+
+@click.command("dvae-train", cls=Command, preset_of=_settings_shown)
 @click.argument("dataset", required=False)
 @click.option(
     "--out", "-o", "run_directory", required=True, type=click.Path(path_type=Path), help="Run directory."
@@ -136,8 +146,9 @@ def command(
       torchrun --nproc-per-node 2 -m dvae_cli.train digits --out runs/digits
 
     DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
-    it, the preset's own. Settings that are not given come from the preset. The run directory gets model.pt (the
-    best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
+    it, the preset's own. Settings that are not given come from the preset: below are those of the preset of
+    DATASET, or of --preset, if given beside --help, else those of mnist-small. The run directory gets model.pt
+    (the best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
     """
     from dvae_core.training.train_model import open_run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,25 @@ class DiscretePosterior(nn.Module):
         self, n_pixels: int, n_units: int, n_groups: int, hidden: Sequence[int], smoothing: Smoothing
     ) -> None:
         super().__init__()
-        self.smoothing = smoothing
+        # In a tuple, it is no part of this module: its weights are the model's, and are saved there, once.
+        self._shared = (smoothing,)
         self.sizes = [len(part) for part in torch.arange(n_units).tensor_split(n_groups)]
         earlier = [sum(self.sizes[:j]) for j in range(n_groups)]
         self.networks = nn.ModuleList(
             MLP((n_pixels, before), hidden, size, bounded_norm=True, n_free=(smoothing.n_outputs - 1) * size)
             for before, size in zip(earlier, self.sizes, strict=True)
         )
+
+    @property
+    def smoothing(self) -> Smoothing:
+        """The transformation from z to ζ."""
+        return self._shared[0]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
+        """Leave out the smoothing, of which earlier versions saved a second copy here."""
+        for name in [name for name in state_dict if name.startswith(f"{prefix}smoothing.")]:
+            del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *more)  # type: ignore[no-untyped-call]
 
     @property
     def groups(self) -> Tensor:

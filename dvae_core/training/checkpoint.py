@@ -118,11 +118,14 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     try:
         config = RunConfig.from_dict(content["config"])
         height, width = content["image_shape"]
-        expected = expected_shapes(config.model, height * width)
-        if {name: tensor.shape for name, tensor in content["state_dict"].items()} != expected:
+        # Earlier versions saved a second copy of the smoothing.
+        weights = {k: v for k, v in content["state_dict"].items() if not k.startswith("posterior.smoothing.")}
+        if {name: tensor.shape for name, tensor in weights.items()} != expected_shapes(
+            config.model, height * width
+        ):
             raise ValueError("weights of other shapes than its settings say")
         model = DVAE(config.model, height * width)
-        model.load_state_dict(content["state_dict"])
+        model.load_state_dict(weights)
         provenance = dict(content["provenance"])
     except (AttributeError, ConfigError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]

@@ -11,10 +11,11 @@ import click
 from dvae_core.errors import DataError
 from dvae_core.text import estimate, fixed, plain
 from dvae_eval.comparison.config import CompareConfig
-from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers import ReadConfig
 
 from ..options import ModelFile, Place, common_options, compute_options, config_options, given, output_options
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ComparisonResult
@@ -24,7 +25,7 @@ __all__ = ["command"]
 FEW = 3  # deviations, and basins, that are told to people
 
 
-@click.command("compare-samples")
+@click.command("compare-samples", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.argument("samples", type=Place("a file of samples", directory=False))
 @click.option(
@@ -72,12 +73,12 @@ def command(
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
-    from ..inputs import command_line, finish, say_left_aside, settle
+    from ..inputs import command_line, finish, read_model, say_left_aside, settle
     from ..outputs import find_output
 
     place = find_output(output, force)
     place.hold()
-    reading = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(reading.description, quiet)
     found = read_samples(samples)
     classes_of = None if classes is None else read_classes(classes, len(found.states))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..options import common_options
+from ..sections import Command
 
 __all__ = ["PROGRAMS", "command"]
 
@@ -12,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 PROGRAMS = ("dvae-eval", "dvae-train")
 
 
-@click.command("completion")
+@click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS))
 @common_options
 def command(shell: str, quiet: bool, debug: bool) -> None:

@@ -10,11 +10,12 @@ import click
 from dvae_eval.readers import ReadConfig
 
 from ..options import OUTPUT, ModelFile, common_options, config_options, given
+from ..sections import Command
 
 __all__ = ["command"]
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument("source", type=ModelFile())
 @click.argument("target", type=OUTPUT)
 @config_options(ReadConfig)
@@ -31,15 +32,14 @@ def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, *
     SOURCE is whatever dvae-eval logz reads. TARGET has units 0 and 1, and the constant that keeps log Z what it
     is in SOURCE's own convention.
     """
-    from dvae_eval.readers import read_machine
     from dvae_eval.readers.write import write_machine
 
     from ..console import say
-    from ..inputs import say_left_aside
+    from ..inputs import read_model, say_left_aside
     from ..outputs import find_output
 
     place = find_output(target, force, option="TARGET", text=False)
-    found = read_machine(source, ReadConfig(**given(ReadConfig, settings)))
+    found = read_model(source, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
     for assumed in found.description.get("assumed", []):
         say(f"read with {assumed}", quiet)

@@ -10,7 +10,8 @@ import click
 from dvae_core.errors import ConfigError
 from dvae_reports.names import FIGURE_FORMATS, FIGURES, FORMER_FIGURES, WIDTHS
 
-from ..options import FORCE, OUTPUT, common_options
+from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..sections import Command
 
 __all__ = ["command"]
 
@@ -41,9 +42,11 @@ class Width(click.ParamType["float"]):
         return width
 
 
-@click.command("figure", epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in FIGURES.items()))
+@click.command(
+    "figure", cls=Command, epilog="Figures:\n\n\b\n" + "\n".join(f"  {n:17} {text}" for n, text in FIGURES.items())
+)
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
-@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILE]...")
+@click.argument("files", nargs=-1, type=RESULT, metavar="[FILE]...")
 @click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf.")
 @click.option(
     "--width",

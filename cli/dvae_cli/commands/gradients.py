@@ -20,6 +20,7 @@ from ..options import (
     config_options,
     output_options,
 )
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import GradientResult
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("gradients")
+@click.command("gradients", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
 @click.option(

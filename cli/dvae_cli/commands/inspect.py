@@ -11,15 +11,17 @@ import click
 
 from dvae_eval.readers import ReadConfig
 
-from ..options import common_options, config_options, given
+from ..options import RESULT, common_options, config_options, given
+from ..sections import Command
+from ..standard_input import as_named
 
 __all__ = ["command"]
 
 LISTS = {"assumed": "assumed", "left_aside": "left aside", "masks": "masks", "notes": "notes"}
 
 
-@click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path, exists=True))
+@click.command("inspect", cls=Command)
+@click.argument("file", type=RESULT)
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known as one JSON object.")
 @config_options(ReadConfig)
 @common_options
@@ -34,6 +36,7 @@ def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any
     from dvae_eval.readers.inspection import inspect_file
 
     facts = inspect_file(file, ReadConfig(**given(ReadConfig, settings)))
+    facts["file"] = as_named(facts["file"])
     if as_json:
         click.echo(json.dumps(facts, allow_nan=False, ensure_ascii=False))
     else:

@@ -27,6 +27,7 @@ from ..options import (
     scheduler_option,
 )
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_core.training.checkpoint import TrainedModel
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("ll")
+@click.command("ll", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.option(
     "--log-z",

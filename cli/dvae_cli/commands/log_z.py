@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from click.core import ParameterSource
 from dvae_core.errors import ConfigError
 from dvae_core.text import decimals, error_text, fixed, plain, signed
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
-from dvae_eval.readers import ReadConfig, Reading, read_machine, read_trajectory
+from dvae_eval.readers import ReadConfig, Reading, read_trajectory
 
 from ..options import (
     WIDE,
+    FileOrName,
     ModelFile,
     common_options,
     compute_options,
@@ -26,6 +28,7 @@ from ..options import (
     scheduler_option,
 )
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.readers.data import Rows
@@ -35,7 +38,12 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("logz")
+def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Return the preset that the help shows, with its settings: none unless the command line names one."""
+    return words.get("preset", ""), LOG_Z_PRESETS.get(words.get("preset", ""), {})
+
+
+@click.command("logz", cls=Command, preset_of=_settings_shown)
 @click.argument("models", metavar="MODEL...", type=ModelFile(), nargs=-1, required=True)
 @click.option(
     "--preset",
@@ -47,12 +55,14 @@ __all__ = ["command"]
 @click.option(
     "--starts",
     metavar="FILE",
+    type=FileOrName(),
     help="States that some replicates start from, 0/1 or -1/+1, of all units or one side, or images; none for "
     "none. [default: codes of training images of a run's model.pt]",
 )
 @click.option(
     "--data",
     metavar="FILE|NAME",
+    type=FileOrName(),
     help="Also the mean log-likelihood of these data under an RBM over pixels: images, or states of one side.",
 )
 @click.option("--all-updates", is_flag=True, help="Measure an archive of updates at each of them, up to --update.")
@@ -90,7 +100,8 @@ def command(
 
     MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
     b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
-    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model.
+    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model; or
+    - for one of these on standard input.
     log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
 
     Of several files, or with --all-updates of an archive, each machine is measured: a table, with --json a line
@@ -178,9 +189,11 @@ def _key(starts: Any) -> Any:
 
 def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading, Trajectory | None]:
     """Return the machine that is measured, and its training if the path is to go along that."""
+    from ..inputs import read_model
+
     if path == "trajectory":
         return read_trajectory(models, how)
-    return read_machine(models[0], how), None
+    return read_model(models[0], how), None
 
 
 def _rows(data: str | None) -> Rows | None:

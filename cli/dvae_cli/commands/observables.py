@@ -12,7 +12,7 @@ from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
 from dvae_core.text import estimate, plain
 from dvae_eval.config import ObservablesConfig
-from dvae_eval.readers import ReadConfig, read_machine
+from dvae_eval.readers import ReadConfig
 
 from ..options import (
     OUTPUT,
@@ -24,6 +24,7 @@ from ..options import (
     output_options,
 )
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ObservablesResult
@@ -34,7 +35,7 @@ __all__ = ["command"]
 MOST_LINES = 40
 
 
-@click.command("observables")
+@click.command("observables", cls=Command)
 @click.argument("model", type=ModelFile())
 @config_options(ObservablesConfig)
 @config_options(ReadConfig)
@@ -75,7 +76,7 @@ def command(
 
     from ..console import EstimateProgress
     from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, say_left_aside, settle, unfinished
+    from ..inputs import command_line, default_output, finish, read_model, say_left_aside, settle, unfinished
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "observables.json", as_json))
@@ -83,7 +84,7 @@ def command(
     if table.stream is not None:
         raise ConfigError(f"--csv: {csv} is no file; give the name of one (--json prints the whole result)")
     place.hold()
-    found = read_machine(model, ReadConfig(**given(ReadConfig, settings)))
+    found = read_model(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, config)

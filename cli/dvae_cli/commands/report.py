@@ -10,6 +10,8 @@ import click
 from dvae_core.errors import ConfigError, DataError
 
 from ..options import FORCE, OUTPUT, Place, common_options
+from ..sections import Command
+from ..standard_input import beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +23,7 @@ __all__ = ["command"]
 PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @click.argument(
     "runs",
     nargs=-1,
@@ -83,7 +85,7 @@ def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: 
     for file in files:
         if file.name in PARTS_OF_RUNS and (file.parent / "config.json").exists():
             raise ConfigError(f"{file}: is a part of a run; give the run, {file.parent}")
-    place = find_output(output, force, files[0].with_suffix(".html"))
+    place = find_output(output, force, None if output else beside(files[0], f"{files[0].stem}.html"))
     _write(render_machine_report(MachineRecord.load(files)), place, quiet)
 
 

@@ -17,6 +17,8 @@ from dvae_eval.states.config import FORMATS, StatesConfig
 
 from ..options import FORCE, OUTPUT, ModelFile, common_options, compute_options, config_options
 from ..own_data import load_own_data
+from ..sections import Command
+from ..standard_input import beside
 
 if TYPE_CHECKING:
     from dvae_eval.samples.grid import SampleGrid
@@ -30,7 +32,7 @@ PICTURES = ("image_rows", "chains", "draws", "reconstructions", "data")
 SHARED = ("n", "seed")  # by states and pictures
 
 
-@click.command("samples")
+@click.command("samples", cls=Command)
 @click.argument("model", type=ModelFile())
 @config_options(StatesConfig)
 @config_options(ReadConfig)
@@ -98,7 +100,7 @@ def command(
         _refuse_given(
             [*settings, "format"], "is for states; give --n for those of the run's prior, or leave it out"
         )
-        place = find_output(output, force, model.with_name("samples.npz"), text=False)
+        place = find_output(output, force, None if output else beside(model, "samples.npz"), text=False)
         prepare_device(device, threads, 0)
         sizes = {"n_rows": image_rows, "n_chains": chains, "n_draws": draws}
         path = make_samples(model, place, settings["seed"], device, quiet, data, reconstructions, sizes)

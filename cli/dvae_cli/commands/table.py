@@ -13,7 +13,8 @@ import click
 from dvae_core.errors import ConfigError, ResultError
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
-from ..options import FORCE, OUTPUT, common_options
+from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_reports.results.loaded import LoadedResult
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["command", "print_tables"]
 
 
-@click.command("table", epilog="Kinds:\n\n\b\n" + "\n".join(f"  {kind:9} {text}" for kind, text in TABLES.items()))
-@click.argument("results", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[RESULT]...")
+@click.command(
+    "table",
+    cls=Command,
+    epilog="Kinds:\n\n\b\n" + "\n".join(f"  {kind:9} {text}" for kind, text in TABLES.items()),
+)
+@click.argument("results", nargs=-1, type=RESULT, metavar="[RESULT]...")
 @click.option("--kind", type=click.Choice(list(TABLES)), default="table1", show_default=True, help="Which table.")
 @click.option(
     "--format",

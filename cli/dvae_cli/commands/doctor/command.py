@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ...options import common_options
+from ...sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import Check
@@ -18,7 +19,7 @@ __all__ = ["command"]
 FAILED = 1
 
 
-@click.command("doctor")
+@click.command("doctor", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @common_options
 def command(as_json: bool, quiet: bool, debug: bool) -> int:

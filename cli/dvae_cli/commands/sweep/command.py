@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,11 @@ import click
 from dvae_core.errors import ConfigError
 
 from ...options import common_options, refuse_both, scheduler_option
+from ...sections import Command
 
 if TYPE_CHECKING:
     from .grid import Point, Runs
+    from .progress import Watch
 
 __all__ = ["command"]
 
@@ -56,7 +59,7 @@ class Part(click.ParamType["tuple[int, int]"]):
 
 
 # What stands behind the first word that is no option of ours is dvae-train's.
-@click.command("sweep", context_settings={"allow_interspersed_args": False})
+@click.command("sweep", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.argument(
     "training", nargs=-1, required=True, type=click.UNPROCESSED, metavar="DATASET [TRAINING OPTIONS]..."
 )
@@ -76,6 +79,10 @@ class Part(click.ParamType["tuple[int, int]"]):
 @click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Further options of dvae-eval ll.")
 @click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
 @scheduler_option("runs")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and how long it takes if that is known.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object of every run, a line each, in place of the table."
+)
 @common_options
 def command(
     training: tuple[str, ...],
@@ -88,6 +95,8 @@ def command(
     likelihood: str,
     device: str,
     scheduler: str | None,
+    dry_run: bool,
+    as_json: bool,
     quiet: bool,
     debug: bool,
 ) -> int:
@@ -100,17 +109,18 @@ def command(
       dvae-eval sweep --out sweeps/widths --vary "prior-hidden=100 400 100,100 400,400" mnist-static
       dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --part 2/4 digits
       dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --scheduler tcp://head:8786 digits
+      dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --json digits > runs.jsonl
       dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.pdf
 
     Arguments after the data set are passed to dvae-train. Run the same command again to continue, or with more
     values or seeds to extend the sweep; completed runs are skipped. Each run's output is in a hidden .log file
     beside its directory.
     """
-    from dvae_eval.runtime.dask_cluster import cluster
+    from dvae_eval.runtime.dask_cluster import cluster, cluster_size
 
-    from ...console import say
     from ...runner import CleanInterrupt
     from .grid import Runs, grid, measuring, refuse_other_settings, refuse_own_options
+    from .progress import Watch
 
     refuse_both(workers, scheduler)
     varied = dict(vary)
@@ -121,65 +131,110 @@ def command(
     for point in points:
         refuse_other_settings(point)
     options = {"logz": measuring("logz", log_z), "ll": measuring("ll", likelihood)}
-    _remember(out, options)
+    _refuse_other_measuring(out, options)
     chosen = points if part is None else points[part[0] :: part[1]]
     new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())
-    try:
-        with cluster(scheduler):
-            if scheduler:
-                failures = _make_there(new_runs, chosen, quiet)
-            else:
-                failures = _make(new_runs, chosen, workers or 1, quiet)
-    except KeyboardInterrupt as error:
-        raise CleanInterrupt(
-            "stopped, and what was done is saved; run the same command again to continue"
-        ) from error
-    for failure in failures:
-        say(f"{failure}; see {out}/.{failure.partition(':')[0]}.log", quiet)
-    distrusted = _show(chosen, quiet)
-    return FAILED if failures else distrusted
+    with cluster(scheduler):
+        watch = Watch(chosen, workers or (cluster_size() if scheduler else 1), quiet)
+        if dry_run:
+            return _print_plan(watch, as_json)
+        _remember(out, options)
+        try:
+            _follow(_make_there(new_runs, watch) if scheduler else _make(new_runs, watch), watch)
+        except KeyboardInterrupt as error:
+            if as_json:
+                _print_lines(watch)
+            raise CleanInterrupt(
+                "stopped, and what was done is saved; run the same command again to continue"
+            ) from error
+    distrusted = _show(chosen, as_json)
+    if as_json:
+        _print_lines(watch)
+    return FAILED if watch.failures else distrusted
+
+
+def _follow(made: Generator[tuple[int, str]], watch: Watch) -> None:
+    """Make the runs, and show how far they are."""
+    with watch.looking(), closing(made):
+        for i, failure in made:
+            watch.ended(i, failure)
+
+
+def _refuse_other_measuring(out: Path, options: dict[str, list[str]]) -> None:
+    """Raise ConfigError if other runs there were measured in another way."""
+    path = out / MANIFEST
+    if path.exists() and path.read_text(encoding="utf-8") != _manifest(options):
+        raise ConfigError(f"--logz, --ll: {out} was measured with other ones; give the same, or another --out")
 
 
 def _remember(out: Path, options: dict[str, list[str]]) -> None:
-    """Write how the runs are measured, or refuse to measure some in another way than the others."""
+    """Write how the runs are measured."""
     from dvae_core.io.files import write_text
 
-    path = out / MANIFEST
-    text = json.dumps(options) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ConfigError(f"--logz, --ll: {out} was measured with other ones; give the same, or another --out")
     out.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+    write_text(out / MANIFEST, _manifest(options))
 
 
-def _make(new_runs: Callable[..., Runs], points: list[Point], workers: int, quiet: bool) -> list[str]:
-    """Make the points, `workers` at a time; return what failed."""
+def _manifest(options: dict[str, list[str]]) -> str:
+    return json.dumps(options) + "\n"
+
+
+def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, str]]:
+    """Make the runs that are not done, some at a time; yield the number of each as it ends, and what failed."""
     from joblib import Parallel, delayed
 
     from ...console import say
 
-    runs = new_runs(threads=max(1, (os.cpu_count() or 1) // workers))
+    runs = new_runs(threads=max(1, (os.cpu_count() or 1) // watch.n_workers))
+
+    def make(i: int) -> tuple[int, str]:
+        watch.begun(i)
+        return i, runs.make(watch.points[i], lambda words: say(words, watch.quiet))
+
     # Threads suffice: each waits for processes of its own.
-    jobs = Parallel(n_jobs=workers, backend="threading")
+    jobs = Parallel(n_jobs=watch.n_workers, backend="threading", return_as="generator_unordered")
     try:
-        failures = jobs(delayed(runs.make)(point, lambda words: say(words, quiet)) for point in points)
+        yield from jobs(delayed(make)(i) for i in watch.pending)
     finally:
         runs.stop()
-    return [failure for failure in failures if failure]
 
 
-def _make_there(new_runs: Callable[..., Runs], points: list[Point], quiet: bool) -> list[str]:
-    """Make the points on the workers of the cluster; return what failed."""
+def _make_there(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, str]]:
+    """Make the runs that are not done on the workers of the cluster; yield as `_make` does."""
     from dvae_eval.runtime.pool import map_unordered
 
     from .grid import make_on_worker
 
-    failures = dict(map_unordered(make_on_worker, (new_runs, quiet), points))
-    return [failures[i] for i in sorted(failures) if failures[i]]
+    pending = watch.pending
+    points = [watch.points[i] for i in pending]
+    for i, failure in map_unordered(make_on_worker, (new_runs, watch.quiet), points):
+        yield pending[i], failure
 
 
-def _show(points: list[Point], quiet: bool) -> int:
-    """Print the table of what has been measured; return the exit status that its verdicts ask for."""
+def _print_plan(watch: Watch, as_json: bool) -> int:
+    """Print what would be done."""
+    from .progress import foretold, run_object
+
+    if as_json:
+        _print_lines(watch)
+        return 0
+    click.echo(foretold(watch.states, watch.n_workers))
+    for point in watch.points:
+        click.echo(f"{point.name}: {run_object(point)['status']}")
+    return 0
+
+
+def _print_lines(watch: Watch) -> None:
+    """Print a JSON object of every run, a line each."""
+    from .progress import run_object
+
+    for i, point in enumerate(watch.points):
+        failure = watch.failures.get(i, "").removeprefix(f"{point.name}: ")
+        click.echo(json.dumps(run_object(point, failure), allow_nan=False))
+
+
+def _show(points: list[Point], as_json: bool) -> int:
+    """Print the table of what has been measured, unless JSON is; return the exit status of its verdicts."""
     from dvae_reports.results.loaded import load_results
     from dvae_reports.tables import make_tables
 
@@ -189,6 +244,6 @@ def _show(points: list[Point], quiet: bool) -> int:
 
     measured = [one for point in points if is_measured(point) for one in load_results(point.directory)]
     likelihoods = [one for one in measured if one.result.kind == "ll"]
-    if likelihoods:
+    if likelihoods and not as_json:
         print_tables(make_tables("results", likelihoods), "text")
     return 0 if all(one.result.trustworthy for one in measured) else NOT_TRUSTWORTHY

@@ -64,15 +64,29 @@ Varied = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run of the grid: its directory, and what `dvae-train` is given beside --out."""
+    """One run of the grid: its directory, and what `dvae-train` is given beside --out.
+
+    Attributes
+    ----------
+    varied : tuple of (str, str)
+        The settings that differ between runs, with this one's values, as they are typed.
+    seed : int
+    """
 
     directory: Path
     arguments: tuple[str, ...]
+    varied: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    seed: int = field(default=0, compare=False)
 
     @property
     def name(self) -> str:
         """The directory's own name."""
         return self.directory.name
+
+    @property
+    def log(self) -> Path:
+        """The file beside the directory that has what the run's commands said."""
+        return self.directory.with_name(f".{self.name}.log")
 
 
 def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int]) -> list[Point]:
@@ -102,7 +116,8 @@ def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int
         parts = [f"{names.replace(',', '+')}-{_plain(value)}" for names, value in chosen.items()]
         for seed in seeds:
             name = "_".join([*parts, f"seed-{seed}"])
-            points.append(Point(out / name, (*training, *options, "--seed", str(seed))))
+            arguments = (*training, *options, "--seed", str(seed))
+            points.append(Point(out / name, arguments, tuple(pairs), seed))
     names = [point.name for point in points]
     for name in names:
         if names.count(name) > 1:
@@ -226,7 +241,7 @@ class Runs:
             if self.stopped:
                 return f"{point.name}: stopped before its {step}"
             say(f"{point.name}: {step}")
-            status = self._run(command, directory.with_name(f".{point.name}.log"))
+            status = self._run(command, self.place / point.log)
             if status not in (0, NOT_TRUSTWORTHY):
                 return f"{point.name}: {step} {'was stopped' if status == INTERRUPTED else 'failed'}"
         return ""

@@ -1,0 +1,140 @@
+"""Under which heading of the help an option stands: the same one in every command that has the option."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from .help_text import HelpContext
+from .standard_input import named_errors
+
+__all__ = ["OTHER", "Command", "section_of", "sections"]
+
+OTHER = "Other"
+# Headings in the order of the help, with the names of the parameters below them.
+HEADINGS: dict[str, tuple[str, ...]] = {
+    "What to show": ("kind", "with_later", "references", "commands"),
+    "What to train": ("training", "vary", "seeds", "part", "dry_run"),
+    "How to measure": ("sweep.log_z", "sweep.likelihood"),
+    "What to measure": (
+        *("data", "all_updates", "split", "limit", "as_trained", "log_z", "bits", "classes", "n", "best"),
+        *("betas", "correlations", "basins", "n_worst"),
+    ),
+    "Pictures of a run": ("image_rows", "chains", "draws", "reconstructions"),
+    "Method": (
+        *("preset", "method", "path", "starts", "n_repeats", "sandwich", "against_exact", "seed", "n_samples"),
+        *("log_z_error", "n_simulated", "n_ais_chains", "n_ais_steps", "n_reference", "n_pilot"),
+    ),
+    "How long": ("precision", "time_limit", "n_sweeps", "burn_in"),
+    "Sampler": ("n_replicates", "n_chains", "exchange_rate", "exchange", "energies", "reference"),
+    "Reading the file": ("units", "rows", "beta", "evidence", "clamp", "graph", "update"),
+    # Of dvae-train.
+    "Run": ("dvae-train.run_directory", "dvae-train.preset", "resume", "dvae-train.data"),
+    "Binary units": (
+        *("prior", "dvae-train.graph", "n_left", "n_right", "n_groups"),
+        *("smoothing", "sharpness", "sharpness_growth", "sharpness_max"),
+    ),
+    "Continuous layers and networks": (
+        *("n_layers", "n_continuous", "encoder_hidden", "prior_hidden", "n_sharing_groups", "decoder_hidden"),
+    ),
+    "Training": (
+        *("epochs", "batch_size", "learning_rate", "learning_rate_decay", "gradient_clip", "n_importance"),
+        *("ema_decay", "patience", "dvae-train.seed"),
+    ),
+    "Warm-up": ("warmup_strength", "warmup_epochs", "rbm_warmup_strength", "rbm_warmup_epochs"),
+    "Negative phase": ("dvae-train.n_chains", "dvae-train.n_sweeps", "sampler", "n_rungs"),
+    "Output": (
+        *("out", "output", "force", "as_json", "format", "format_name", "csv", "plot", "width", "trajectory"),
+    ),
+    "Compute": (
+        *("device", "threads", "ll.precision", "n_workers", "workers", "memory", "scheduler", "amp", "compile"),
+    ),
+    OTHER: ("quiet", "debug", "list_presets", "list_datasets", "version"),
+}
+_HEADING_OF = {name: heading for heading, names in HEADINGS.items() for name in names}
+_DEFAULT = re.compile(r"\[default: [^\]]*\]")
+
+# From what the command line says (its raw words, by parameter) to a preset's name and its settings.
+PresetOf = Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
+
+
+def section_of(command: click.Command, param: click.Parameter) -> str:
+    """Return the heading below which a parameter stands, `OTHER` if none names it."""
+    own = f"{command.name}.{param.name}"
+    return _HEADING_OF.get(own) or _HEADING_OF.get(str(param.name), OTHER)
+
+
+def sections(command: click.Command, context: click.Context) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the headings of a command's help with the options below them, as (how to type it, what it does)."""
+    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+    preset, settings = command.preset(context) if isinstance(command, Command) else ("", {})
+    for param in command.get_params(context):
+        record = param.get_help_record(context)
+        if record is not None and isinstance(param, click.Option):
+            meaning = _with_default(param, record[1], preset, settings)
+            found[section_of(command, param)].append((record[0], meaning))
+    return [(heading, records) for heading, records in found.items() if records]
+
+
+def _with_default(option: click.Option, meaning: str, preset: str, settings: Mapping[str, Any]) -> str:
+    """Return what an option does, with its default, or the value that a preset gives it."""
+    meaning = meaning.replace('[default: ""]', "[default: none]")
+    if option.name in settings:
+        value = f"[{preset}: {_as_typed(option, settings[option.name])}]"
+        return _DEFAULT.sub(value, meaning) if _DEFAULT.search(meaning) else f"{meaning} {value}"
+    is_plain_flag = option.is_flag and not option.secondary_opts
+    if is_plain_flag or option.required or re.search(r"\bdefault: ", meaning):
+        return meaning
+    return f"{meaning} [default: none]"
+
+
+def _as_typed(option: click.Option, value: Any) -> str:
+    """Return a setting's value as it is typed on the command line."""
+    if isinstance(value, bool):
+        return (option.opts if value else option.secondary_opts)[0].lstrip("-")
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
+    return str(value) or "none"
+
+
+class Command(click.Command):
+    """A command whose help has its options in sections, with their defaults.
+
+    With `preset_of`, the help shows the settings of the preset that stands on the command line beside --help.
+    """
+
+    context_class = HelpContext
+
+    def __init__(self, *args: Any, preset_of: PresetOf | None = None, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.preset_of = preset_of
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words of the command line for the help, which is made before they are read."""
+        ctx.meta[__name__] = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except BaseException:
+            ctx.close()  # which removes what was kept of standard input
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its errors call standard input by its name."""
+        with named_errors():
+            return super().invoke(ctx)
+
+    def preset(self, ctx: click.Context) -> tuple[str, Mapping[str, Any]]:
+        """Return name and settings of the preset that the help shows."""
+        if self.preset_of is None:
+            return "", {}
+        words, _, _ = self.make_parser(ctx).parse_args(list(ctx.meta.get(__name__, [])))
+        return self.preset_of({name: value for name, value in words.items() if isinstance(value, str)})
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in their sections."""
+        for heading, records in sections(self, ctx):
+            with formatter.section(heading):
+                formatter.write_dl(records)

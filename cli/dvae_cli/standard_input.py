@@ -1,0 +1,104 @@
+"""`-` in place of a file: standard input, kept in a private file that is removed when the command ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+import click
+
+from dvae_core.errors import ConfigError, DvaeError
+
+__all__ = ["DASH", "NAME", "as_named", "beside", "is_spooled", "named", "named_errors", "spool"]
+
+DASH = "-"
+NAME = "standard input"
+LIMIT_BYTES = 2**32  # of what is kept of it: more than any file that can be read unpacks to
+PIECE = 2**20
+
+
+def spool(context: click.Context) -> Path:
+    """Return a file with all that comes on standard input; it is removed when the context closes.
+
+    Its name ends with .jsonl where it holds JSON objects, a line each, since such files are known by their names.
+
+    Raises
+    ------
+    ConfigError
+        If it was read before, is a terminal, closed, empty, or longer than `LIMIT_BYTES`.
+    """
+    if __name__ in context.meta:
+        raise ConfigError("-: standard input can be read once; give the other one as a file")
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise ConfigError("-: nothing is piped into standard input; give a file, or pipe one into this command")
+    directory = context.with_resource(TemporaryDirectory(prefix="dvae-", ignore_cleanup_errors=True))
+    path = Path(directory) / NAME
+    context.meta[__name__] = path
+    with path.open("xb") as file:
+        _copy(sys.stdin.buffer, file)
+    if not path.stat().st_size:
+        raise ConfigError("-: standard input is empty; see whether the command before the pipe failed")
+    return _by_content(path, context)
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy a stream, up to `LIMIT_BYTES`."""
+    copied = 0
+    while piece := source.read(PIECE):
+        copied += len(piece)
+        if copied > LIMIT_BYTES:
+            raise ConfigError(f"-: more than {LIMIT_BYTES} bytes come on standard input; give less, or a file")
+        target.write(piece)
+
+
+def _by_content(path: Path, context: click.Context) -> Path:
+    """Return the file, under a name that ends with .jsonl if it holds lines of JSON objects."""
+    with path.open("rb") as file:
+        first, second = file.readline(PIECE), file.read(1)
+    if not (first.startswith(b"{") and first.rstrip().endswith(b"}") and second == b"{"):
+        return path
+    context.meta[__name__] = path.rename(path.with_suffix(".jsonl"))
+    return Path(context.meta[__name__])
+
+
+def is_spooled(path: Path) -> bool:
+    """Return whether a file is what came on standard input, so that nothing is to be put beside it."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(__name__) == path
+
+
+def beside(path: Path, name: str) -> Path:
+    """Return the file called `name` beside another; ConfigError if that came on standard input."""
+    if is_spooled(path):
+        raise ConfigError("--output: what comes on standard input lies beside nothing; give the name of a file")
+    return path.with_name(name)
+
+
+def as_named(text: str) -> str:
+    """Return a text with the file of standard input, if there is one, under the name that people know it by."""
+    context = click.get_current_context(silent=True)
+    path = context.meta.get(__name__) if context else None
+    return text.replace(str(path), NAME) if path else text
+
+
+def named(value: Any) -> Any:
+    """Return JSON values with every text in them as `as_named` has it."""
+    if isinstance(value, dict):
+        return {key: named(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [named(inner) for inner in value]
+    return as_named(value) if isinstance(value, str) else value
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """Let errors within the block call the file of standard input by its name."""
+    try:
+        yield
+    except DvaeError as error:
+        error.args = tuple(as_named(part) if isinstance(part, str) else part for part in error.args)
+        raise
