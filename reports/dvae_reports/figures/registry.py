@@ -24,11 +24,12 @@ from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..names import WIDTHS
-from ..results.loaded import IGNORED_SETTINGS, LoadedResult, group_runs, load_results, named
+from ..results.groups import error_name, group_runs
+from ..results.loaded import IGNORED_SETTINGS, LoadedResult, load_results, named
 from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
-from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from ..results.sweep_axes import AXES, sweep_lines, width_panels
 from .comparison import plot_betas, plot_means, plot_shares_of_energies
 from .diagnostics import panels_of
 from .log_z import exact_log_z, plot_likelihood_curve, plot_log_z_curve

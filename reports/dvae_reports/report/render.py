@@ -19,7 +19,8 @@ from dvae_eval.results import LikelihoodResult, LogZResult
 
 from ..figures.log_z import exact_log_z
 from ..results import published
-from ..results.loaded import LoadedResult, group_runs
+from ..results.groups import group_runs
+from ..results.loaded import LoadedResult
 from ..results.paired import differences_from_first
 from ..results.run_directory import RunRecord
 from ..results.run_names import distinct_names

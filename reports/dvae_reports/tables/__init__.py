@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results.loaded import LoadedResult, group_runs
+from ..results.groups import group_runs
+from ..results.loaded import LoadedResult
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
 from .commands import command_table

@@ -10,7 +10,7 @@ from dvae_core.text import decimals, signed
 from dvae_eval.verdict import worst
 
 from ..results import published
-from ..results.loaded import Group
+from ..results.groups import Group
 from ..results.paired import Difference, mean_difference
 from ..results.published import Number
 from .architectures import widths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..results import published
-from ..results.loaded import Group
+from ..results.groups import Group
 from ..results.published import Published
 from .formats import Cell, Column, Table
 from .rows import (

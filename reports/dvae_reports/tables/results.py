@@ -9,7 +9,8 @@ from dvae_eval.results import LogZResult
 from dvae_eval.verdict import WORDS
 
 from ..figures.log_z import exact_log_z
-from ..results.loaded import Group, LoadedResult, named
+from ..results.groups import Group
+from ..results.loaded import LoadedResult, named
 from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,

@@ -14,7 +14,7 @@ from dvae_core.text import count, decimals, error_text, fixed, signed
 from dvae_eval.results import LikelihoodResult, Result
 from dvae_eval.verdict import WORDS, Level
 
-from ..results.loaded import Group
+from ..results.groups import Group
 from ..results.log_z_in_use import applied_note
 from ..results.published import Number
 from .formats import Cell, Column, Section
