@@ -29,8 +29,9 @@ from dvae_reports.results.paired import difference
 from dvae_reports.results.run_names import distinct_names
 from dvae_reports.tables import command_table, contribution_table, make_tables
 from dvae_reports.tables.ablations import _variant
-from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table
+from dvae_reports.tables.formats import FORMATS, write_table
 from dvae_reports.tables.rows import Row, ranked_section
+from dvae_reports.tables.table import Cell, Column, Section, Table
 from tests.test_report_run import edit, write_run
 
 
@@ -620,23 +621,26 @@ def test_latex_is_well_formed(every_table):
     for table in every_table:
         text = write_table(table, "latex")
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-        for name in ("table", "tabular"):
-            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+        assert len(re.findall(r"\\begin\{table\*?\}", text)) == len(re.findall(r"\\end\{table\*?\}", text)) == 1
+        assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}")
+        assert not re.findall(r"\\(tiny|scriptsize|footnotesize|resizebox)", text)
+        assert {*map(int, re.findall(r"\\fontsize\{(\d+)\}", text))} <= {8, 9}
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
         rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {shown(table) - 1}
+        missing = sum(name.count(",") + 1 for name in re.findall(r"% left out.*: (.*);", text))
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {shown(table) - missing - 1}
         bare = re.sub(r"\\[\\&%$#_{}]|\$\^\\\w+\$", "", text)
         assert not re.findall(r"[#~^]", bare)
-        assert set(re.findall(r"%.*", bare)) == {
-            "% \\usepackage{booktabs,graphicx} in the preamble",
-            "%",
-        }
+        packages = "booktabs,array" if r"\arraybackslash" in text else "booktabs"
+        comments = re.findall(r"%.*", bare)
+        assert comments[0] == rf"% \usepackage{{{packages}}} in the preamble"
+        assert all("--columns" in comment for comment in comments[1:])
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on the path")
 def test_latex_compiles(every_table, tmp_path):
     body = "\n".join(write_table(table, "latex") for table in every_table)
-    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    preamble = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,array}\n\\begin{document}\n"
     (tmp_path / "t.tex").write_text(f"{preamble}{body}\n\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)

@@ -30,4 +30,11 @@ TABLES = {
     "results": "any log-likelihoods, and any estimates of log Z",
 }
 # Formats of tables, and what the name of a file in each of them ends in.
-TABLE_SUFFIXES = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
+TABLE_SUFFIXES = {
+    "text": ".txt",
+    "markdown": ".md",
+    "latex": ".tex",
+    "csv": ".csv",
+    "json": ".json",
+    "html": ".html",
+}

@@ -17,7 +17,7 @@ from ..options import FORCE, OUTPUT, common_options
 
 if TYPE_CHECKING:
     from dvae_reports.results.loaded import LoadedResult
-    from dvae_reports.tables.formats import Table
+    from dvae_reports.tables.table import Table
 
 __all__ = ["command", "print_tables"]
 
@@ -123,7 +123,8 @@ def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[
 def print_tables(tables: Sequence[Table], format_name: str) -> None:
     """Print tables on standard output, as wide as its terminal and with its type if it is one."""
     from dvae_core.terminal import terminal_width
-    from dvae_reports.tables.formats import map_texts, write_tables
+    from dvae_reports.tables.formats import write_tables
+    from dvae_reports.tables.table import map_texts
 
     from ..encoding import encodable
 

@@ -85,7 +85,7 @@ class LoadedResult:
 
 
 def load_results(path: Path) -> list[LoadedResult]:
-    """Return the results at `path`: one for a file, those of its lines for a .jsonl, both kinds of a run directory.
+    """Return the results at `path`: of a file one, of a .jsonl its lines, of a run log Z and log-likelihood.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _on_log_z_beside(path: Path, result: Result) -> Result:
 
 
 def named(measured: Sequence[LoadedResult]) -> list[tuple[str, LoadedResult]]:
-    """Return results with their names: the user's, else the run's with the directories that it takes to tell it."""
+    """Return results with their names: the user's, else the run's with as many directories as tell it apart."""
     names = distinct_names([[one.place] for one in measured])
     places: dict[str, set[Path]] = {}
     for one in measured:

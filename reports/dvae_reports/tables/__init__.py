@@ -9,9 +9,9 @@ from ..results.loaded import LoadedResult
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
 from .commands import command_table
-from .formats import Table
 from .paper import paper_table
 from .results import results_tables
+from .table import Table
 
 __all__ = [
     "ablation_table",

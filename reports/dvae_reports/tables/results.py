@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dvae_core.text import count, decimals, fixed
+from dvae_core.text import count, decimals
 from dvae_eval.results import LogZResult
 from dvae_eval.verdict import WORDS
 
 from ..figures.log_z import exact_log_z
 from ..results.groups import Group
 from ..results.loaded import LoadedResult, named
-from .formats import Cell, Column, Section, Table
 from .rows import (
     ELBO,
-    LEGEND,
-    NUMBERS,
     PART,
     VERDICT,
     Row,
@@ -24,11 +21,13 @@ from .rows import (
     group_cells,
     log_z_cell,
     mark_notes,
+    number_columns,
     ranked_section,
     verdict_cell,
     verdict_mark,
     why_of,
 )
+from .table import Cell, Column, Section, Table, number_cell
 
 __all__ = ["log_z_table", "results_tables"]
 
@@ -46,10 +45,10 @@ def _likelihoods(groups: Sequence[Group]) -> Table:
         part = "" if group.is_whole_split else ", a part of all"
         images.setdefault(f"{group.dataset}: {count(group.n_images)} {group.split} images{part}", []).append(group)
     sections = [ranked_section(title, [_row(group) for group in members]) for title, members in images.items()]
-    columns = [Column("run", "run", is_number=False), ELBO, *NUMBERS]
-    columns += [Column("samples", "n_samples"), Column("log Z", "log_z"), VERDICT]
-    notes = [LEGEND, *(note for note in mark_notes(groups) if not note.startswith(PART))]
-    return Table("Log-likelihoods", columns, sections, notes)
+    columns = [Column("run", "run", is_number=False), ELBO, *number_columns(groups)]
+    columns += [Column("samples", "n_samples"), Column("log Z", "log_z", errors=("std_err_log_z",)), VERDICT]
+    notes = [note for note in mark_notes(groups) if not note.startswith(PART)]
+    return Table("Log-likelihoods", columns, sections, notes, name="log-likelihoods")
 
 
 def _row(group: Group) -> Row:
@@ -66,9 +65,9 @@ def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
     """Return a table of estimates of log Z, each with its run's name."""
     columns = [
         Column("model", "model", is_number=False),
-        Column("log Z", "log_z"),
-        Column("±", "std_err"),
-        Column("LL", "log_likelihood"),
+        Column("log Z", "log_z", meaning="of the prior, nats", errors=("std_err",), error_name="standard error"),
+        Column("±", "std_err", meaning="standard error"),
+        Column("LL", "log_likelihood", meaning=_likelihood_meaning(estimates), latex=r"$\log p(x)$"),
         Column("exact", "exact"),
         Column("method", "method", is_number=False),
         Column("replicates", "n_repeats"),
@@ -80,15 +79,14 @@ def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
         if (sign := verdict_mark(result.verdict))
     ]
     rows = [_log_z_row(name, result) for name, result in estimates]
-    return Table("log Z", columns, [Section("", rows)], [_legend(estimates), *notes])
+    return Table("log Z", columns, [Section("", rows)], notes, name="log-z")
 
 
-def _legend(estimates: Sequence[tuple[str, LogZResult]]) -> str:
-    """Return what the columns are."""
+def _likelihood_meaning(estimates: Sequence[tuple[str, LogZResult]]) -> str:
+    """Return what the log-likelihoods are of."""
     splits = {name for _, result in estimates if (name := _shown_split(result))}
     which = " or ".join(f"{name} images" if name != "all" else "data" for name in sorted(splits))
-    of_data = f"; LL: mean log-likelihood of the {which}, nats" if splits else ""
-    return f"log Z of the prior, nats; ±: standard error{of_data}."
+    return f"mean log-likelihood of the {which}, nats" if splits else ""
 
 
 def _shown_split(result: LogZResult) -> str:
@@ -101,7 +99,7 @@ def _likelihood_cell(result: LogZResult) -> Cell:
     if not (split := _shown_split(result)):
         return Cell()
     found = result.diagnostics["log_likelihood"]["splits"][split]
-    return Cell(fixed(found["mean"], decimals(found["std_err_images"], found["std_err_log_z"])), found["mean"])
+    return number_cell(found["mean"], decimals(found["std_err_images"], found["std_err_log_z"]))
 
 
 def _log_z_row(name: str, result: LogZResult) -> list[Cell]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dvae_core.terminal import cell_width, fold, fold_command, fold_parts
 
 if TYPE_CHECKING:
-    from .formats import Cell, Column, Table
+    from .table import Cell, Column, Table
 
 __all__ = ["BEST", "lay_out"]
 
@@ -29,6 +29,7 @@ GIVE_WAY = (
     "n_runs",
     "paper",
     "in_errors",
+    "std_err_gain",
     "std_dev",
     "elbo",
     "gap_to_paper",
@@ -87,7 +88,7 @@ def _is_marked(table: Table, i: int) -> bool:
 def _left_out(table: Table, kept: Sequence[int]) -> str:
     """Return which columns gave way, and how to see them."""
     names = [column.heading for i, column in enumerate(table.columns) if i not in kept]
-    return f"Left out for want of room: {', '.join(names)}; to see them, widen the window or pipe into less -S."
+    return f"Left out for lack of room: {', '.join(names)}; to see them, widen the window or pipe into less -S."
 
 
 def _widths(table: Table, i: int) -> tuple[int, int]:
