@@ -123,6 +123,11 @@ class Group:
         return self.runs[0].dataset
 
     @property
+    def data(self) -> tuple[str, str]:
+        """What tells one data set from another."""
+        return self.dataset, self.runs[0].data_sha256
+
+    @property
     def trained_on(self) -> str | None:
         """What the models were trained on, if they were measured on other data."""
         first = self.runs[0]
@@ -181,8 +186,9 @@ def group_runs(measured: Sequence[LoadedResult]) -> list[Group]:
     for runs in groups.values():
         _refuse_repeated_models(runs)
     names = distinct_names([[run.place for run in runs] for runs in groups.values()])
-    paired = paired_errors([result for runs in groups.values() for result in likelihoods(runs)])
-    found = iter(paired)
+    everything = [run for runs in groups.values() for run in runs]
+    data = [(run.dataset, run.data_sha256) for run in everything]
+    found = iter(paired_errors(likelihoods(everything), data))
     return [
         Group(runs[0].label or name, runs, _largest_known([next(found) for _ in runs]))
         for name, runs in zip(names, groups.values(), strict=True)

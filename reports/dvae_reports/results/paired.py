@@ -101,16 +101,17 @@ def paired_std_errs(results: Sequence[LikelihoodResult]) -> list[float] | None:
     ]
 
 
-def paired_errors(results: Sequence[LikelihoodResult]) -> list[float | None]:
+def paired_errors(results: Sequence[LikelihoodResult], data: Sequence[object]) -> list[float | None]:
     """Return `paired_std_errs` of each among those of the same images; None where there are no others.
 
+    `data` tells of each result on which data it was measured.
     Numbers that agree on every image say nothing of how well they are known: their error is None, too.
     """
     sets: list[list[int]] = []
     for i, result in enumerate(results):
         if result.std_err_log_z is None:
             continue
-        home = next((members for members in sets if _same_images(results[members[0]], result)), None)
+        home = next((s for s in sets if data[s[0]] == data[i] and _same_images(results[s[0]], result)), None)
         if home is None:
             sets.append([i])
         else:

@@ -218,7 +218,7 @@ def _paper_row(
     n_units: int, number: Number | None, std_dev: Number | None, n_runs: int | None, where: str
 ) -> list[Cell]:
     """Return one of the paper's numbers as a row."""
-    cells = [Cell("Rolfe 2017"), Cell(DATASET), Cell(str(n_units), n_units), Cell("2000, 2000")]
+    cells = [Cell("Rolfe 2017", cite="rolfe2017"), Cell(DATASET), Cell(str(n_units), n_units), Cell("2000, 2000")]
     runs = Cell() if n_runs is None else Cell(str(n_runs), n_runs)
     return [*cells, printed(number, std_dev), printed(std_dev), runs, Cell(), Cell(), Cell(), Cell(where)]
 
@@ -255,18 +255,13 @@ def _steps(groups: Sequence[Group]) -> Iterator[Step]:
             (richer, poorer)
             for richer in _of_variant(groups, above)
             for poorer in _of_variant(groups, below)
-            if _data(richer) == _data(poorer)
+            if richer.data == poorer.data
         ]
         # Runs that have a neighbour of their own size are compared with no other.
         matched = {id(group) for pair in pairs if len({*map(_n_units, pair)}) == 1 for group in pair}
         for richer, poorer in pairs:
             if _n_units(richer) == _n_units(poorer) or not matched & {id(richer), id(poorer)}:
                 yield Step(part, richer, poorer)
-
-
-def _data(group: Group) -> tuple[str, str]:
-    """Return what tells one data set from another."""
-    return group.dataset, group.runs[0].data_sha256
 
 
 def _step_row(step: Step, gain: Difference) -> list[Cell]:

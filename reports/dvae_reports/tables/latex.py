@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from unicodedata import lookup
 
-from .table import Cell, Column, Section, Table, table_legend
+from .table import Cell, Column, Section, Table, table_legend, without_empty_columns
 from .text_layout import GIVE_WAY
 
 __all__ = ["left_out", "write_latex"]
@@ -26,6 +26,7 @@ TEX = {
     "−": r"$-$",
     "±": r"$\pm$",
     "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "…": r"\ldots{}",
     "\u202f": r"\,",
     "†": r"$^\dagger$",
@@ -98,6 +99,7 @@ def write_latex(table: Table) -> str:
 
 def left_out(table: Table) -> list[str]:
     """Return which columns do not fit the page, and what to do; empty where all do."""
+    table = without_empty_columns(table)
     layout = _layout(table)
     names = [column.name for i, column in enumerate(table.columns) if i not in layout.places]
     if names:
@@ -253,5 +255,5 @@ def _prose(text: str) -> str:
 
 def _tex(text: str) -> str:
     """Return `text` with TeX's own characters as they are; a letter that it lacks becomes a question mark."""
-    letters = "".join(TEX.get(c, c if c < LATIN else "?") for c in text.replace("--", "-\0-"))
+    letters = "".join(TEX.get(c, c if c < LATIN else "?") for c in text.replace("--", "-\0-").replace("<=", "≤"))
     return letters.replace("\0", "{}")  # TeX makes a dash of two hyphens

@@ -11,6 +11,7 @@ from dvae_eval.verdict import WORDS
 from ..figures.log_z import exact_log_z
 from ..results.groups import Group
 from ..results.loaded import LoadedResult, named
+from .gains import gain_cells, gain_columns, gain_notes
 from .rows import (
     ELBO,
     PART,
@@ -32,32 +33,45 @@ from .table import Cell, Column, Section, Table, number_cell
 __all__ = ["log_z_table", "results_tables"]
 
 
-def results_tables(measured: Sequence[LoadedResult], groups: Sequence[Group]) -> list[Table]:
-    """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any."""
+def results_tables(
+    measured: Sequence[LoadedResult], groups: Sequence[Group], baseline: Group | None = None
+) -> list[Table]:
+    """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any.
+
+    With a baseline, log-likelihoods have their gain over it, image by image.
+    """
     estimates = [(name, one.result) for name, one in named(measured) if isinstance(one.result, LogZResult)]
-    return [*([_likelihoods(groups)] if groups else []), *([log_z_table(estimates)] if estimates else [])]
+    return [
+        *([_likelihoods(groups, baseline)] if groups else []),
+        *([log_z_table(estimates)] if estimates else []),
+    ]
 
 
-def _likelihoods(groups: Sequence[Group]) -> Table:
+def _likelihoods(groups: Sequence[Group], baseline: Group | None) -> Table:
     """Return a table of log-likelihoods, a section for every set of images, in which they can be compared."""
     images: dict[str, list[Group]] = {}
     for group in groups:
         part = "" if group.is_whole_split else ", a part of all"
         images.setdefault(f"{group.dataset}: {count(group.n_images)} {group.split} images{part}", []).append(group)
-    sections = [ranked_section(title, [_row(group) for group in members]) for title, members in images.items()]
+    sections = [
+        ranked_section(title, [_row(group, baseline) for group in members]) for title, members in images.items()
+    ]
     columns = [Column("run", "run", is_number=False), ELBO, *number_columns(groups)]
+    columns += gain_columns(baseline) if baseline else []
     columns += [Column("samples", "n_samples"), Column("log Z", "log_z", errors=("std_err_log_z",)), VERDICT]
     notes = [note for note in mark_notes(groups) if not note.startswith(PART)]
+    notes += gain_notes(groups, baseline) if baseline else []
     return Table("Log-likelihoods", columns, sections, notes, name="log-likelihoods")
 
 
-def _row(group: Group) -> Row:
+def _row(group: Group, baseline: Group | None) -> Row:
     """Return a group of runs as a row."""
     first = group.results[0]
     log_z = Cell() if len(group.runs) > 1 else log_z_cell(first.log_z, first.std_err_log_z)
     name = Cell(group.name, mark=verdict_mark(group.verdict))
-    cells = [name, elbo_cell(group), *group_cells(group), Cell(count(first.n_samples), first.n_samples), log_z]
-    cells.append(verdict_cell(group.verdict))
+    cells = [name, elbo_cell(group), *group_cells(group)]
+    cells += gain_cells(group, baseline) if baseline else []
+    cells += [Cell(count(first.n_samples), first.n_samples), log_z, verdict_cell(group.verdict)]
     return Row(cells, group.elbo, group.log_likelihood) if group.trustworthy else Row(cells, None, None)
 
 

@@ -105,11 +105,14 @@ def _rank(cell: Cell) -> tuple[bool, float, str]:
 
 
 def _with_errors(table: Table, chosen: Sequence[str]) -> Table:
-    """Return a table whose numbers have their errors beside them, without the columns of these errors."""
+    """Return a table whose numbers have their errors beside them, without the columns of these errors.
+
+    An error whose column was chosen stays there.
+    """
     with_error = {
         column.name
         for i, column in enumerate(table.columns)
-        if column.errors and any(row[i].error_text for row in table.rows)
+        if column.errors and not {*column.errors} & {*chosen} and any(row[i].error_text for row in table.rows)
     }
     replaced = {name for column in table.columns if column.name in with_error for name in column.errors}
 
@@ -123,8 +126,7 @@ def _with_errors(table: Table, chosen: Sequence[str]) -> Table:
         return replace(column, meaning=f"{column.meaning}, ± {column.error_name}".removeprefix(", "))
 
     table = replace(map_cells(table, changed), columns=[*map(explained, table.columns)])
-    kept = [c.name not in replaced or c.name in chosen for c in table.columns]
-    return table.keeping([i for i, is_kept in enumerate(kept) if is_kept])
+    return table.keeping([i for i, column in enumerate(table.columns) if column.name not in replaced])
 
 
 def _chosen(table: Table, names: Sequence[str]) -> Table:

@@ -55,8 +55,9 @@ def lay_out(table: Table, notes: Sequence[str], width: int | None, color: bool) 
     """
     kept = _columns_that_fit(table, width)
     lines = [_styled(line, "bold", color) for line in fold(table.title, width, "")]
-    lines += ["", *(_grid(table, kept, width, color) if kept else _paragraphs(table, width, color)), ""]
+    lines += ["", *(_grid(table, kept, width, color) if kept else _paragraphs(table, width, color))]
     said = [*([_left_out(table, kept)] if kept and len(kept) < len(table.columns) else []), *notes]
+    lines += [""] if said else []
     lines += [_styled(line, "faint", color) for note in said for line in fold(note, width)]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
