@@ -209,6 +209,16 @@ def test_other_images_have_no_gain_and_a_doubtful_baseline_is_said(runs):
     assert row_of(table_of(runs[:4:3], baseline=str(runs[0])), "groups-4_seed-1")["gain"].text == ""
 
 
+def test_a_baseline_may_be_called_by_its_name_or_its_label(runs, capsys):
+    outs = []
+    for name in ("groups-1", "ours", str(runs[0])):
+        options = ["--kind", "results", "--label", "groups-1=ours", "--baseline", name]
+        assert status_of(*runs, *options) == 0
+        outs.append(capsys.readouterr().out)
+    assert "less that of ours" in outs[0]
+    assert outs[0] == outs[1] == outs[2]
+
+
 def test_a_baseline_that_is_not_there_is_refused(runs, capsys):
     assert status_of(*runs, "--kind", "results", "--baseline", "nobody") == 2
     said = "--baseline: nobody is none of the results; give one of their paths, or groups-1, groups-4"

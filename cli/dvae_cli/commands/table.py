@@ -100,6 +100,8 @@ def command(
     entries = find_output(bib, force, option="--bib")
     found = labelled(_read(results, kind), labels)
     measured = [one for one in found if _is_wanted(one, kind)]
+    # Named as it is called without its label, too.
+    baseline = dict(labels).get(baseline, baseline)
     tables = make_tables(kind, measured, with_later=with_later, references=references, baseline=baseline)
     if commands and found:
         tables.append(command_table(found))
