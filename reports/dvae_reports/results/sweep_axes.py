@@ -141,7 +141,7 @@ def _width(group: Group, model: ModelConfig, field: str) -> int:
 def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[SweepPoint]:
     """Return groups' means with the errors that they are compared by."""
     return [
-        SweepPoint(x, group.log_likelihood, group.error or 0.0, group.trustworthy)
+        SweepPoint(x, group.log_likelihood, group.error or 0.0, group.trustworthy, len(group.runs))
         for x, group in zip(xs, groups, strict=True)
     ]
 
