@@ -27,12 +27,12 @@ def log_z_results(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[t
     """Return the estimates of log Z at these paths with their names; ResultError for a path that holds none."""
     found = []
     for path in paths:
-        results = [one for one in load_results(path) if isinstance(one.result, LogZResult)]
-        if not results:
+        results = load_results(path)
+        if not any(isinstance(one.result, LogZResult) for one in results):
             raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
         found += results
-    named_ones = named(labelled(found, labels))
-    return [(name, one.result) for name, one in named_ones if isinstance(one.result, LogZResult)]
+    ones = [one for one in labelled(found, labels) if isinstance(one.result, LogZResult)]
+    return [(name, one.result) for name, one in named(ones) if isinstance(one.result, LogZResult)]
 
 
 def observables_of(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[tuple[str, ObservablesResult]]:
@@ -61,9 +61,9 @@ def pooled(found: Sequence[tuple[str, LogZResult]]) -> list[tuple[str, LogZResul
             settings = {key: value for key, value in result.settings.items() if key not in IGNORED_SETTINGS}
             key = (prior_of(result), json.dumps([result.method, settings], sort_keys=True))
             groups.setdefault(key, []).append((name, result))
-    pooled = [_pool(members, exact.get(prior)) for (prior, _), members in groups.items()]
+    one_each = [_pool(members, exact.get(prior)) for (prior, _), members in groups.items()]
     titles = [_title(members, groups) for members in groups.values()]
-    return list(zip(titles, pooled, strict=True))
+    return list(zip(titles, one_each, strict=True))
 
 
 def _pool(members: Sequence[tuple[str, LogZResult]], exact: float | None) -> LogZResult:

@@ -206,7 +206,9 @@ def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot MBAR's overlap matrix: how likely a sample of one rung could as well be one of another."""
     ax = axes(ax)
     matrix = column(result.diagnostics, "overlap_matrix")
-    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
+    # Many rungs share each row's 1 among them, and none has much of it.
+    highest = 1.0 if len(matrix) <= MAX_NUMBERED else float(np.nanmax(matrix))
+    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=highest, origin="lower")
     if len(matrix) > MAX_NUMBERED:
         # Above, where it takes no width from the panels below and above this one.
         ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", location="top", fraction=0.06)

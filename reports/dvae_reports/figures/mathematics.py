@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 __all__ = ["set_mathematics", "with_mathematics"]
 
 SIGNS = {
-    "d log p̃/dβ": r"$\mathrm{d}\log\tilde{p}\,/\,\mathrm{d}\beta$",
+    "d log p̃/dβ": r"$\mathrm{d}\,\log\tilde{p}\,/\,\mathrm{d}\beta$",
     "log p(x) ≥": r"$\log p(x) \geq$",
     "log p(x)": r"$\log p(x)$",
     "log Z": r"$\log Z$",
