@@ -335,6 +335,8 @@ def test_the_gap_to_the_papers_number_is_that_of_the_files(ladder):
     assert (row["run"].mark, row["gap_to_paper"].text) == ("§", rows["full"]["gap_to_paper"].text)
     edit(ladder["full"] / "ll.json", settings={"split": "valid"})
     assert row_of(table_of(*ladder.values(), kind="ablation"), "full_seed-0")["gap_to_paper"].text == ""
+    # It has no more decimals than the paper's number has.
+    assert {row["gap_to_paper"].digits for row in rows.values() if row["gap_to_paper"].text} == {1, 2}
     # Table 1 has the same gap, and the full model of another data set its own number.
     table = table_of(write_run(ladder["full"].parent / "omni", dataset="omniglot"))
     row = row_of(table, "omni")

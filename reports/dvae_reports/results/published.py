@@ -48,6 +48,11 @@ class Number:
         """The number to compute with."""
         return float(self.text)
 
+    @property
+    def decimals(self) -> int:
+        """How many decimals were printed."""
+        return len(self.text.partition(".")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -197,7 +197,7 @@ def _paper_gain(step: Step) -> Cell:
     richer, poorer = _paper_number(step.richer), _paper_number(step.poorer)
     if richer is None or poorer is None:
         return Cell()
-    digits = min(len(number.text.partition(".")[2]) for number in (richer, poorer))
+    digits = min(number.decimals for number in (richer, poorer))
     gain = round(richer.value - poorer.value, 6)
     return Cell(signed(gain, digits), gain)
 

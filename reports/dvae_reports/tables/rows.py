@@ -134,7 +134,7 @@ def gap_cell(group: Group, number: Number | None) -> Cell:
     if number is None or group.split != "test":
         return Cell()
     gap = group.log_likelihood - number.value
-    return number_cell(gap, group.decimals, is_signed=True)
+    return number_cell(gap, min(group.decimals, number.decimals), is_signed=True)
 
 
 def log_z_cell(log_z: float, std_err: float | None) -> Cell:
