@@ -54,6 +54,7 @@ def style_options(function: F) -> F:
             default="given",
             show_default=True,
             metavar="given|name|COLUMN",
+            callback=lambda ctx, param, value: value.replace("-", "_"),
             help="Order of the rows: as given, by name, or by a column, the largest number first.",
         ),
         click.option(

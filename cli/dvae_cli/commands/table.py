@@ -82,6 +82,7 @@ def command(
     """
     from dvae_reports.results.labels import labelled
     from dvae_reports.tables import command_table, make_tables
+    from dvae_reports.tables.bibtex import write_bib
     from dvae_reports.tables.style import TableStyle, styled_tables
 
     from ..console import say
@@ -107,7 +108,7 @@ def command(
         tables.append(command_table(found))
     tables = styled_tables(tables, TableStyle(**look, cite=bool(entries)), chosen)
     contents = _contents(tables, chosen, place, force) if place and place.stream != STANDARD_OUTPUT else []
-    contents += [(entries, _entries(tables))] if entries else []
+    contents += [(entries, write_bib(tables))] if entries else []
     for file, content in contents:
         file.write(content)
         say(f"saved: {file}", quiet)
@@ -132,15 +133,6 @@ def _contents(tables: Sequence[Table], format_name: str, place: Output, force: b
     path = place.path
     beside = [find_output(path.with_name(f"{path.stem}-{t.name}{path.suffix}"), force) for t in tables[1:]]
     return [(file, write_table(table, "csv")) for file, table in zip([place, *beside], tables, strict=True)]
-
-
-def _entries(tables: Sequence[Table]) -> str:
-    """Return the .bib file of the tables; ConfigError if they cite nothing."""
-    from dvae_reports.tables.bibtex import write_bib
-
-    if not (entries := write_bib(tables)):
-        raise ConfigError("--bib: the table cites no publication; leave it out")
-    return entries
 
 
 def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool) -> None:

@@ -19,7 +19,8 @@ def write_bib(tables: Sequence[Table]) -> str:
     cited = {cell.cite for table in tables for row in table.rows for cell in row if cell.cite}
     rows = [*published.table_1(), *published.later()]
     keys = cited | {row.source for row in rows if row.reported_by in cited}
-    return "\n".join(_entry(key, source) for key, source in published.bibliography().items() if key in keys)
+    entries = [_entry(key, source) for key, source in published.bibliography().items() if key in keys]
+    return "\n".join(entries) or "% The tables cite no publication.\n"
 
 
 def _entry(key: str, source: Source) -> str:

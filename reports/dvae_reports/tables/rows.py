@@ -49,7 +49,10 @@ ELBO = Column("ELBO", "elbo")
 GAP = Column("gap to paper", "gap_to_paper", meaning="the log-likelihood less that of the paper's discrete VAE")
 SOURCE = Column("source", "source", is_number=False)
 VERDICT = Column("verdict", "verdict", is_number=False)
-ERRORS_OF_IMAGES = "standard errors of the mean over images and of log Z, the largest of the runs'"
+ERRORS_OF_IMAGES = (
+    "standard errors of the mean over images, whose choice moves all rows alike, and of log Z, "
+    "the largest of the runs'"
+)
 
 
 def number_columns(groups: Sequence[Group]) -> list[Column]:
