@@ -229,7 +229,7 @@ def test_smoothing_curves_have_a_line_for_every_noise_and_a_key():
     curves = [smoothing_curves(name, rho=(0.5, 0.8)) for name in SMOOTHINGS if name != "none"]
     figure = smoothing_figure(curves, 6.75)
     key = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert {"ρ = 0.5", "ρ = 0.8"} <= key
+    assert {r"$\rho$ = 0.5", r"$\rho$ = 0.8"} <= key
     for one, ax in zip(curves, figure.axes, strict=False):
         drawn = [line for line in ax.get_lines() if len(line.get_xdata())]
         assert len(drawn) == 2 * len(one.sharpness)

@@ -16,9 +16,10 @@ from dvae_reports import names
 from dvae_reports.figures import sweeps, training
 from dvae_reports.figures.registry import FIGURES, FORMATS, draw, figure_bytes
 from dvae_reports.names import WIDTHS
-from dvae_reports.results.loaded import group_runs, load_results
+from dvae_reports.results.groups import error_name, group_runs
+from dvae_reports.results.loaded import load_results
 from dvae_reports.results.paired import paired_std_errs
-from dvae_reports.results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from dvae_reports.results.sweep_axes import AXES, sweep_lines, width_panels
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
 
@@ -213,14 +214,16 @@ def test_single_runs_have_the_error_over_images_without_what_they_share(folder, 
     assert error_name(groups) == "paired error over images"
     (line,) = sweep_lines(groups, AXES["sweeps"])
     assert [point.error for point in line.points] == paired_std_errs([group.results[0] for group in groups])
-    # Of other images nothing is known to be shared.
+    # With a run on other images nothing is known to be shared.
     other = shutil.copytree(runs[2], tmp_path / runs[2].name)
     per_image = json.loads((other / "ll.json").read_text())["per_image"]
     edit(other / "ll.json", per_image=per_image | {"index": list(range(len(per_image["log_likelihood"])))})
     groups = groups_of([*runs[:2], other])
-    assert error_name(groups) == "error over images"
+    assert error_name(groups) == "paired error over images or error over images and log Z"
     (line,) = sweep_lines(groups, AXES["sweeps"])
-    assert [point.error for point in line.points] == [group.std_err_images for group in groups]
+    of_two = paired_std_errs([group.results[0] for group in groups[:2]])
+    assert [point.error for point in line.points] == [*of_two, groups[2].std_err]
+    assert groups[2].std_err == np.hypot(groups[2].std_err_images, groups[2].std_err_log_z)
 
 
 def test_runs_that_differ_in_more_are_refused(folder, tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,17 +19,19 @@ from hypothesis import strategies as st
 from dvae_cli.main import main as dvae_eval
 from dvae_core.config import ModelConfig
 from dvae_core.errors import ResultError
-from dvae_core.text import decimals, signed
+from dvae_core.text import decimals, fixed, signed
 from dvae_eval.results import load_result
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 from dvae_reports.results import published
-from dvae_reports.results.loaded import group_runs, load_results
+from dvae_reports.results.groups import group_runs
+from dvae_reports.results.loaded import load_results
 from dvae_reports.results.paired import difference
 from dvae_reports.results.run_names import distinct_names
 from dvae_reports.tables import command_table, contribution_table, make_tables
 from dvae_reports.tables.ablations import _variant
-from dvae_reports.tables.formats import FORMATS, Cell, Column, Section, Table, write_table
+from dvae_reports.tables.formats import FORMATS, write_table
 from dvae_reports.tables.rows import Row, ranked_section
+from dvae_reports.tables.table import Cell, Column, Section, Table
 from tests.test_report_run import edit, write_run
 
 
@@ -122,11 +125,40 @@ def test_seeds_become_one_row_with_their_mean_and_spread(seeds):
     assert row["std_err_images"].value == max(load_result(run / "ll.json").std_err_images for run in seeds)
 
 
-def test_seeds_that_agree_do_not_make_few_images_many(seeds):
+def test_digits_are_those_that_differences_on_the_same_images_allow(seeds, tmp_path):
+    """Images of very different likelihood: each mean is known to 2 nats, the differences of the runs to 0.01."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(-90, 60, 899)
+    for i, run in enumerate(seeds[:2]):
+        values = common + 0.5 * i + rng.normal(0, 0.3, 899)
+        images = {"per_image": {"log_likelihood": values.tolist()}, "std_err_log_z": 0.001}
+        edit(run / "ll.json", log_likelihood=values.mean(), std_err_images=2.0, elbo=values.mean() - 1, **images)
+        model_edit(run, "model", n_groups=1 + i)
+    one, other = seeds[:2]
+    texts = {name: row_of(table_of(one, other), name)["log_likelihood"].text for name in (one.name, other.name)}
+    assert all(re.fullmatch(r"−\d\d\.\d\d\d", text) for text in texts.values())
+    # Alone, or beside a run on other images, there is nothing to compare it with.
+    assert re.fullmatch(r"−\d\d\.\d", row_of(table_of(one), one.name)["log_likelihood"].text)
+    elsewhere = json.loads((other / "ll.json").read_text())["per_image"] | {"index": list(range(899))}
+    edit(other / "ll.json", per_image=elsewhere)
+    assert re.fullmatch(r"−\d\d\.\d", row_of(table_of(one, other), one.name)["log_likelihood"].text)
+
+
+def test_seeds_that_agree_by_chance_add_no_digits(seeds):
+    """Nor do few images take some away: what counts is how well the runs' differences are known, here to 0.1."""
     for i, run in enumerate(seeds):
         edit(run / "ll.json", log_likelihood=-88.81 - i / 1000, std_err_images=1.0)
+    (group,) = group_runs(read(*seeds))
+    assert 0.05 < group.paired_std_err < 0.1
     row = row_of(table_of(*seeds), "mine")
-    assert (row["log_likelihood"].text, row["std_dev"].text) == ("−88.8", "0.0013")
+    assert (row["log_likelihood"].text, row["std_dev"].text) == (fixed(group.log_likelihood, 3), "0.0013")
+
+
+def test_numbers_that_agree_on_every_image_add_no_digits(run, tmp_path):
+    """One model measured twice: no error of its difference, which says nothing of either."""
+    again = tmp_path / "again.json"
+    shutil.copy(run / "ll.json", again)
+    assert [group.paired_std_err for group in group_runs(read(run, again))] == [None, None]
 
 
 def test_what_was_measured_on_other_data_stands_with_those_and_is_never_the_best(seeds):
@@ -303,6 +335,8 @@ def test_the_gap_to_the_papers_number_is_that_of_the_files(ladder):
     assert (row["run"].mark, row["gap_to_paper"].text) == ("§", rows["full"]["gap_to_paper"].text)
     edit(ladder["full"] / "ll.json", settings={"split": "valid"})
     assert row_of(table_of(*ladder.values(), kind="ablation"), "full_seed-0")["gap_to_paper"].text == ""
+    # It has no more decimals than the paper's number has.
+    assert {row["gap_to_paper"].digits for row in rows.values() if row["gap_to_paper"].text} == {1, 2}
     # Table 1 has the same gap, and the full model of another data set its own number.
     table = table_of(write_run(ladder["full"].parent / "omni", dataset="omniglot"))
     row = row_of(table, "omni")
@@ -589,23 +623,26 @@ def test_latex_is_well_formed(every_table):
     for table in every_table:
         text = write_table(table, "latex")
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-        for name in ("table", "tabular"):
-            assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+        assert len(re.findall(r"\\begin\{table\*?\}", text)) == len(re.findall(r"\\end\{table\*?\}", text)) == 1
+        assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}")
+        assert not re.findall(r"\\(tiny|scriptsize|footnotesize|resizebox)", text)
+        assert {*map(int, re.findall(r"\\fontsize\{(\d+)\}", text))} <= {8, 9}
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
         rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
-        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {shown(table) - 1}
+        missing = sum(name.count(",") + 1 for name in re.findall(r"% left out.*: (.*);", text))
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {shown(table) - missing - 1}
         bare = re.sub(r"\\[\\&%$#_{}]|\$\^\\\w+\$", "", text)
         assert not re.findall(r"[#~^]", bare)
-        assert set(re.findall(r"%.*", bare)) == {
-            "% \\usepackage{booktabs,graphicx} in the preamble",
-            "%",
-        }
+        packages = "booktabs,array" if r"\arraybackslash" in text else "booktabs"
+        comments = re.findall(r"%.*", bare)
+        assert comments[0] == rf"% \usepackage{{{packages}}} in the preamble"
+        assert all("--columns" in comment for comment in comments[1:])
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on the path")
 def test_latex_compiles(every_table, tmp_path):
     body = "\n".join(write_table(table, "latex") for table in every_table)
-    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    preamble = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,array}\n\\begin{document}\n"
     (tmp_path / "t.tex").write_text(f"{preamble}{body}\n\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)

@@ -21,7 +21,8 @@ from dvae_core.terminal import cell_width, fold, fold_command, fold_parts
 from dvae_core.training.presets import PRESETS
 from dvae_reports.names import TABLES
 from dvae_reports.tables import make_tables
-from dvae_reports.tables.formats import Cell, Column, Section, Table, map_texts, write_table
+from dvae_reports.tables.formats import write_table
+from dvae_reports.tables.table import Cell, Column, Section, Table, map_texts
 from tests.screens import Screen, screen_of, screen_of_process
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
@@ -175,7 +176,7 @@ def test_a_mark_of_distrust_is_never_cut_and_what_is_left_out_is_named(width):
     assert "a-run-of-a-long-name-on-mnist†§" in text
     assert "another-run†§" in text
     said = " ".join(text.split())
-    left_out = re.search(r"Left out for want of room: (.*?);", said)
+    left_out = re.search(r"Left out for lack of room: (.*?);", said)
     missing = set(left_out.group(1).split(", ")) if left_out else set()
     # Every column is there, or is named as left out.
     body, _, _ = said.partition("Left out")

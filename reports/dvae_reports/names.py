@@ -1,6 +1,6 @@
 """The names that users type, each with what it stands for; imports nothing, so that `--help` answers at once."""
 
-__all__ = ["FIGURES", "FIGURE_FORMATS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
+__all__ = ["FIGURES", "FIGURE_FORMATS", "FONTS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
 
 FIGURES = {
     "comparison": "samples against a machine: energies, means of units, and both inverse temperatures",
@@ -20,6 +20,7 @@ FIGURES = {
 # Names of earlier versions, which still work.
 FORMER_FIGURES = {"ladder": "schedule"}
 FIGURE_FORMATS = ("png", "svg", "pdf")
+FONTS = ("sans", "serif")
 # Inches: a column and the full text width of a two-column paper.
 WIDTHS = {"column": 3.25, "page": 6.75}
 
@@ -30,4 +31,11 @@ TABLES = {
     "results": "any log-likelihoods, and any estimates of log Z",
 }
 # Formats of tables, and what the name of a file in each of them ends in.
-TABLE_SUFFIXES = {"text": ".txt", "markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}
+TABLE_SUFFIXES = {
+    "text": ".txt",
+    "markdown": ".md",
+    "latex": ".tex",
+    "csv": ".csv",
+    "json": ".json",
+    "html": ".html",
+}

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from dvae_core.errors import ConfigError
-from dvae_reports.names import FIGURE_FORMATS, FIGURES, FORMER_FIGURES, WIDTHS
+from dvae_reports.names import FIGURE_FORMATS, FIGURES, FONTS, FORMER_FIGURES, WIDTHS
 
+from ..labels import label_option
 from ..options import FORCE, OUTPUT, RESULT, common_options
 from ..sections import Command
 
@@ -55,10 +56,26 @@ class Width(click.ParamType["float"]):
     show_default=True,
     help=f"column ({WIDTHS['column']}), page ({WIDTHS['page']}), or inches.",
 )
+@click.option(
+    "--font",
+    type=click.Choice(FONTS),
+    default="sans",
+    show_default=True,
+    help="Of letters and mathematics; serif: that of Times.",
+)
+@label_option
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
-    name: str, files: tuple[Path, ...], output: Path, width: float, force: bool, quiet: bool, debug: bool
+    name: str,
+    files: tuple[Path, ...],
+    output: Path,
+    width: float,
+    font: str,
+    labels: tuple[tuple[str, str], ...],
+    force: bool,
+    quiet: bool,
+    debug: bool,
 ) -> None:
     """Draw the figure NAME from result files or run directories.
 
@@ -67,9 +84,11 @@ def command(
       dvae-eval figure logz runs/mnist runs/omniglot -o figure10.pdf --width page
       dvae-eval figure samples runs/mnist -o samples.png
       dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.svg
+      dvae-eval figure training runs/a runs/b -o training.pdf --label runs/a=ours --font serif
       dvae-eval figure smoothing -o figure2.pdf --width page
 
-    The same files give the same bytes. Lines and marks are told apart without colour.
+    Runs that differ in their seeds alone are one line, with a band as wide as their standard deviation. The same
+    files give the same bytes. Lines and marks are told apart without colour.
     """
     if output.suffix[1:] not in FIGURE_FORMATS:
         raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
@@ -79,8 +98,8 @@ def command(
     from ..outputs import find_output
 
     place = find_output(output, force, text=False)
-    content = figure_bytes(draw(name, files, width), output.suffix[1:])
+    content = figure_bytes(draw(name, files, width, font=font, labels=labels), output.suffix[1:])
     place.write(content)
-    for line in left_out(name, files):
+    for line in left_out(name, files, labels):
         say(line, quiet)
     say(f"saved: {place}", quiet)

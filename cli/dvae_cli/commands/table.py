@@ -6,19 +6,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dvae_core.errors import ConfigError, ResultError
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
+from ..labels import label_option
 from ..options import FORCE, OUTPUT, RESULT, common_options
 from ..sections import Command
+from ..table_options import style_options
 
 if TYPE_CHECKING:
     from dvae_reports.results.loaded import LoadedResult
-    from dvae_reports.tables.formats import Table
+    from dvae_reports.tables.table import Table
+
+    from ..outputs import Output
 
 __all__ = ["command", "print_tables"]
 
@@ -38,8 +42,16 @@ __all__ = ["command", "print_tables"]
 )
 @click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
 @click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
+@click.option("--baseline", default="", metavar="RUN", help="Add every run's gain over this one (results).")
 @click.option("--commands", is_flag=True, help="Add a table of the commands that made every result.")
-@click.option("--output", "-o", type=OUTPUT, help="[default: standard output]")
+@label_option
+@style_options
+@click.option(
+    "--bib", type=OUTPUT, help="Cite published rows by \\cite (LaTeX), and write their entries to this .bib file."
+)
+@click.option(
+    "--output", "-o", type=OUTPUT, help="[default: standard output] In CSV, further tables go to files beside it."
+)
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
@@ -48,51 +60,95 @@ def command(
     format_name: str | None,
     with_later: bool,
     references: bool,
+    baseline: str,
     commands: bool,
+    labels: tuple[tuple[str, str], ...],
+    bib: Path | None,
     output: Path | None,
     force: bool,
     quiet: bool,
     debug: bool,
+    **look: Any,
 ) -> int:
     """Show results as a table, beside the paper's.
 
     \b
     Example:
       dvae-eval table runs/mnist-*
-      dvae-eval table runs/mnist-* -o table1.tex
+      dvae-eval table runs/mnist-* -o table1.tex --bib table1.bib
       dvae-eval table --kind ablation ablation/* --commands -o ablation.md
       dvae-eval table --kind results runs/*/ll.json --format csv
+      dvae-eval table --kind results runs/a runs/b --baseline runs/a --label runs/b=ours
 
-    RESULT is a run directory or a result file. Runs that differ in their seeds alone become one row, mean and
-    standard deviation. What is best is bold; a result that may be wrong is marked with † and never the best, and
-    makes the exit status 3; one that could be better is marked with ¶. Without RESULT, the paper's table alone.
+    RESULT is a run directory, a result file or a .jsonl of several results. Runs that differ in their seeds alone
+    become one row, mean and standard deviation. What is best is bold; a result that may be wrong is marked with †
+    and never the best, and makes the exit status 3; one that could be better is marked with ¶. Without RESULT, the
+    paper's table alone.
     """
+    from dvae_reports.results.labels import labelled
     from dvae_reports.tables import command_table, make_tables
-    from dvae_reports.tables.formats import write_tables
+    from dvae_reports.tables.bibtex import write_bib
+    from dvae_reports.tables.style import TableStyle, styled_tables
 
     from ..console import say
     from ..outputs import STANDARD_OUTPUT, find_output
     from ..runner import NOT_TRUSTWORTHY
 
-    for option, given in (("--with-later", with_later), ("--references", references)):
-        if given and kind != "table1":
-            raise ConfigError(f"{option}: goes with --kind table1, not {kind}; leave it out")
+    of_kind = {"--with-later": (with_later, "table1"), "--references": (references, "table1")}
+    for option, (given, its_kind) in {**of_kind, "--baseline": (baseline, "results")}.items():
+        if given and kind != its_kind:
+            raise ConfigError(f"{option}: goes with --kind {its_kind}, not {kind}; leave it out")
     place = find_output(output, force)
     chosen = format_name or _format_of(place.path)
-    found, measured = _read(results, kind)
-    tables = make_tables(kind, measured, with_later=with_later, references=references)
+    for option, given in {"--bib": bib, "--latex-label": look["label"]}.items():
+        if given and chosen != "latex":
+            raise ConfigError(f"{option}: goes with LaTeX, not {chosen}; give --format latex, or leave it out")
+    entries = find_output(bib, force, option="--bib")
+    found = labelled(_read(results, kind), labels)
+    measured = [one for one in found if _is_wanted(one, kind)]
+    # Named as it is called without its label, too.
+    baseline = dict(labels).get(baseline, baseline)
+    tables = make_tables(kind, measured, with_later=with_later, references=references, baseline=baseline)
     if commands and found:
         tables.append(command_table(found))
-    if place and place.stream != STANDARD_OUTPUT:
-        place.write(write_tables(tables, chosen))
-        say(f"saved: {place}", quiet)
-    else:
+    tables = styled_tables(tables, TableStyle(**look, cite=bool(entries)), chosen)
+    contents = _contents(tables, chosen, place, force) if place and place.stream != STANDARD_OUTPUT else []
+    contents += [(entries, write_bib(tables))] if entries else []
+    for file, content in contents:
+        file.write(content)
+        say(f"saved: {file}", quiet)
+    if not place or place.stream == STANDARD_OUTPUT:
         print_tables(tables, chosen)
+    _say_what_is_left_out(tables, chosen, quiet)
     # Architectures do not hang on any measurement.
     distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
         say(f"may be wrong: {one.path}", quiet)
     return NOT_TRUSTWORTHY if distrusted else 0
+
+
+def _contents(tables: Sequence[Table], format_name: str, place: Output, force: bool) -> list[tuple[Output, str]]:
+    """Return what goes where: all tables into one file, but in CSV, which holds one, each into its own."""
+    from dvae_reports.tables.formats import write_table, write_tables
+
+    from ..outputs import find_output
+
+    if format_name != "csv" or place.path is None:
+        return [(place, write_tables(tables, format_name))]
+    path = place.path
+    beside = [find_output(path.with_name(f"{path.stem}-{t.name}{path.suffix}"), force) for t in tables[1:]]
+    return [(file, write_table(table, "csv")) for file, table in zip([place, *beside], tables, strict=True)]
+
+
+def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool) -> None:
+    """Say which columns of a LaTeX table did not fit the page."""
+    from dvae_reports.tables.latex import left_out
+
+    from ..console import say
+
+    for table in tables if format_name == "latex" else ():
+        for line in left_out(table):
+            say(f"{table.title}: {line}", quiet)
 
 
 def _format_of(path: Path | None) -> str:
@@ -106,29 +162,37 @@ def _format_of(path: Path | None) -> str:
     return formats.get(suffix, "text")
 
 
-def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[LoadedResult]]:
-    """Return all results at `paths`, and those that a kind of table is made of; ResultError for a path without."""
+# Kinds of results that a table is made of, where that is not the log-likelihood alone.
+WANTED = {"results": ("ll", "logz"), "table2": ()}
+
+
+def _read(paths: tuple[Path, ...], kind: str) -> list[LoadedResult]:
+    """Return all results at `paths`; ResultError for a path without any that the table is made of."""
     from dvae_reports.results.loaded import load_results
 
-    wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
     everything: list[LoadedResult] = []
-    measured: list[LoadedResult] = []
     for path in paths:
         found = load_results(path)
-        chosen = [one for one in found if kind == "table2" or one.result.kind in wanted]
-        if not chosen:
-            raise ResultError(f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval ll")
+        if not any(_is_wanted(one, kind) for one in found):
+            kinds = " or ".join(WANTED.get(kind, ("ll",)))
+            raise ResultError(f"{path}: holds no result of kind {kinds}; make one with dvae-eval ll")
         everything += found
-        measured += chosen
-    if kind == "results" and not measured:
+    if kind == "results" and not everything:
         raise ResultError("RESULT: none given; give run directories or result files")
-    return everything, measured
+    return everything
+
+
+def _is_wanted(one: LoadedResult, kind: str) -> bool:
+    """Return whether a kind of table is made of this result; Table 2 is made of the run of any."""
+    wanted = WANTED.get(kind, ("ll",))
+    return not wanted or one.result.kind in wanted
 
 
 def print_tables(tables: Sequence[Table], format_name: str) -> None:
     """Print tables on standard output, as wide as its terminal and with its type if it is one."""
     from dvae_core.terminal import terminal_width
-    from dvae_reports.tables.formats import map_texts, write_tables
+    from dvae_reports.tables.formats import write_tables
+    from dvae_reports.tables.table import map_texts
 
     from ..encoding import encodable
 

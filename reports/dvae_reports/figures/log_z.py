@@ -33,6 +33,8 @@ LINES = (("o-", "blue"), ("s--", "orange"), ("^:", "ink"))
 EXCHANGE_RATE = 0.5
 # Matrices up to this size have their numbers written into them.
 MAX_NUMBERED = 12
+# More histograms than this are a map.
+MAX_HISTOGRAMS = 20
 # Colours of those numbers: not of the palette, since the cells below them stay as they are in a dark theme.
 ON_DARK, ON_LIGHT = "#ffffff", "#1e242a"
 
@@ -176,10 +178,20 @@ def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot histograms of d log p̃/dβ on every rung: neighbours must overlap for exchanges and BAR."""
+    """Plot histograms of d log p̃/dβ on every rung: neighbours must overlap for exchanges and BAR.
+
+    Many rungs are rows of a map, each as dark as its share of the rung's highest bin: drawn one behind the other
+    they would hide one another.
+    """
     ax = axes(ax)
     found = result.diagnostics.get("energy_histograms", {})
     edges, counts = column(found, "edges"), column(found, "counts")
+    if len(counts) > MAX_HISTOGRAMS:
+        shares = counts / np.maximum(1, counts.max(axis=1, keepdims=True))
+        rungs = np.arange(len(counts) + 1) - 0.5
+        ax.pcolormesh(edges, rungs, shares, cmap="Blues", vmin=0, vmax=1, rasterized=True)
+        ax.grid(False)
+        counts = counts[:0]
     for k, rung in enumerate(counts):
         heights = k + 1.4 * rung / max(1.0, rung.max())
         ax.stairs(heights, edges, baseline=k, fill=True, color=PALETTE["blue"], alpha=0.25, zorder=2 * (50 - k))
@@ -194,7 +206,9 @@ def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot MBAR's overlap matrix: how likely a sample of one rung could as well be one of another."""
     ax = axes(ax)
     matrix = column(result.diagnostics, "overlap_matrix")
-    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=1, origin="lower")
+    # Many rungs share each row's 1 among them, and none has much of it.
+    highest = 1.0 if len(matrix) <= MAX_NUMBERED else float(np.nanmax(matrix))
+    image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=highest, origin="lower")
     if len(matrix) > MAX_NUMBERED:
         # Above, where it takes no width from the panels below and above this one.
         ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", location="top", fraction=0.06)

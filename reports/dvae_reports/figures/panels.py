@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .mathematics import set_mathematics, with_mathematics
 from .shown import ShownFigure
 from .style import legend_above, styled
 
@@ -35,10 +36,11 @@ def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figur
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax, (_, draw) in zip(axes, panels, strict=False):
         draw(ax)
+        set_mathematics(ax)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     if len(panels) > 1:
-        label_panels(axes, [title for title, _ in panels])
+        label_panels(axes, [with_mathematics(title) for title, _ in panels])
     _fit_legends(figure, axes, n_columns)
     return figure
 

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from dvae_eval.samples.smoothing_curves import SmoothingCurves
 
+from .mathematics import with_mathematics
 from .panels import DPI, grid_shape, label_panels
 from .style import PALETTE, styled
 
@@ -37,7 +38,7 @@ def smoothing_figure(curves: Sequence[SmoothingCurves], width: float) -> Figure:
     for ax, one in zip(panels.ravel(), curves, strict=False):
         _draw(one, ax)
     for ax in panels[:, 0]:
-        ax.set_ylabel("ζ")
+        ax.set_ylabel(with_mathematics("ζ"))
     for ax in panels.ravel()[len(curves) :]:
         ax.set_axis_off()
     label_panels(list(panels.ravel()), [one.smoothing for one in curves])
@@ -49,7 +50,7 @@ def _key(curves: Sequence[SmoothingCurves]) -> list[Line2D]:
     """Return a line for every ρ and for every sharpness of all transformations."""
     rho = curves[0].rho
     colors = [
-        Line2D([], [], color=color, marker=marker, markersize=MARK_SIZE, label=f"ρ = {r:g}")
+        Line2D([], [], color=color, marker=marker, markersize=MARK_SIZE, label=with_mathematics(f"ρ = {r:g}"))
         for r, color, marker in zip(rho, _colors(), MARKERS, strict=False)
     ]
     sharpness = sorted({s for one in curves for s in one.sharpness if s is not None})
@@ -75,4 +76,4 @@ def _draw(curves: SmoothingCurves, ax: Axes) -> None:
         for zeta, color, marker in zip(row, COLORS, MARKERS, strict=False):
             marks: dict[str, Any] = {"marker": marker, "markevery": marked, "markersize": MARK_SIZE}
             ax.plot(curves.q, zeta, linestyle=line, color=PALETTE[color], **marks)
-    ax.set(xlabel="q(z = 1)", xlim=(0, 1))
+    ax.set(xlabel=with_mathematics("q(z = 1)"), xlim=(0, 1))

@@ -35,12 +35,15 @@ class SweepPoint:
         Mean, and standard deviation over runs, or the standard error over images of a single run.
     trustworthy : bool
         Drawn as a cross where it is not.
+    n_runs : int
+        How many seeds the mean is of.
     """
 
     x: float
     log_likelihood: float
     error: float
     trustworthy: bool = True
+    n_runs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class SweepLine:
 def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes | None = None) -> Axes:
     """Plot log-likelihoods with their errors against a setting, whose values are the ticks.
 
+    A line whose points are all means over seeds has a band as wide as their spread.
+
     Parameters
     ----------
     lines : sequence of SweepLine
@@ -71,6 +76,8 @@ def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes
         marker, color = MARKERS[line.style % len(MARKERS)]
         points = sorted(line.points, key=lambda point: point.x)
         x, y, error = np.array([(p.x, p.log_likelihood, p.error) for p in points], dtype=float).T
+        if all(point.n_runs > 1 for point in points):
+            ax.fill_between(x, y - error, y + error, color=PALETTE[color], alpha=0.15, linewidth=0)
         ax.errorbar(
             x,
             y,

@@ -47,8 +47,8 @@ def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Ax
     ax.plot(numbers, train, "--", marker=marker, color=PALETTE["orange"], label="training")
     ax.plot(numbers, valid, "-", marker=marker, color=PALETTE["blue"], label="validation")
     _shade_warmup(ax, epochs)
-    _focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
-    _dress(ax, "ELBO (nats an image)")
+    focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
+    dress(ax, "ELBO (nats an image)")
     _mark(ax, changes, PALETTE["muted"])
     _name(ax, changes)
     legend_above(ax, 3)
@@ -74,7 +74,7 @@ def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes
     ax.update_datalim([(0, 0)], updatex=False)
     ax.autoscale_view()
     ax.set_ylim(bottom=0)
-    _dress(ax, "KL (nats an image)")
+    dress(ax, "KL (nats an image)")
     _mark(ax, changes, PALETTE["muted"])
     legend_above(ax, 2)
     return ax
@@ -101,8 +101,8 @@ def plot_runs(
         ax.plot(_numbers(epochs), values, linestyle=line, color=PALETTE[color], label=name, **marks)
         settled.append(values[len(values) // 10 :])
         _mark(ax, (changes or {}).get(name, ()), PALETTE[color])
-    _focus(ax, np.concatenate(settled))
-    _dress(ax, "validation ELBO (nats an image)")
+    focus(ax, np.concatenate(settled))
+    dress(ax, "validation ELBO (nats an image)")
     legend_above(ax, 2)
     return ax
 
@@ -167,7 +167,7 @@ def _words(change: Change) -> list[str]:
     return [*shown, f"from epoch {change.from_epoch}"]
 
 
-def _focus(ax: Axes, settled: NDArray[np.float64]) -> None:
+def focus(ax: Axes, settled: NDArray[np.float64]) -> None:
     """Let the y range be that of the bounds after the first tenth: its plunge would flatten all that follows."""
     settled = settled[np.isfinite(settled)]
     if settled.size and settled.min() < settled.max():
@@ -175,7 +175,7 @@ def _focus(ax: Axes, settled: NDArray[np.float64]) -> None:
         ax.set_ylim(settled.min() - margin, settled.max() + margin)
 
 
-def _dress(ax: Axes, label: str) -> None:
+def dress(ax: Axes, label: str) -> None:
     """Label the axes: whole epochs against `label`."""
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)

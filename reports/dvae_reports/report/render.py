@@ -19,12 +19,13 @@ from dvae_eval.results import LikelihoodResult, LogZResult
 
 from ..figures.log_z import exact_log_z
 from ..results import published
-from ..results.loaded import LoadedResult, group_runs
+from ..results.groups import group_runs
+from ..results.loaded import LoadedResult
 from ..results.paired import differences_from_first
 from ..results.run_directory import RunRecord
 from ..results.run_names import distinct_names
 from ..tables import paper_table
-from ..tables.formats import table_notes, without_empty_columns
+from ..tables.table import table_notes, without_empty_columns
 from . import plots, tables
 from .contents import contents
 from .verdict import certificate, command_for, distance_from_exact, exact_route, summary, verdict_of

@@ -8,8 +8,10 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from dvae_core.errors import ResultError
-from dvae_eval.results import LogZResult, ObservablesResult, Result, load_result
+from dvae_eval.results import LogZResult, ObservablesResult, Result, load_result, load_result_lines
 from dvae_eval.states.sampled import SampledStates, load_states
+
+from .loaded import LINES
 
 __all__ = ["MachineRecord"]
 
@@ -32,16 +34,20 @@ class MachineRecord:
     def load(cls, paths: Sequence[Path]) -> MachineRecord:
         """Read files of `dvae-eval logz`, `observables` and `samples`, one of each at most, all of one machine.
 
+        A .jsonl holds several of them, a line each.
+
         Raises
         ------
         ResultError
             If one is missing, damaged or of another kind, if there are two of a kind, or of different machines.
         """
         found: dict[str, tuple[Path, Result | SampledStates]] = {}
-        for path in paths:
-            result = _load(path)
+        for path, result in ((place, one) for place in paths for one in _load(place)):
             if result.kind in found:
-                raise ResultError(f"{path}: as {found[result.kind][0]}, of kind {result.kind!r}; give one of them")
+                raise ResultError(
+                    f"{path}: as {found[result.kind][0]}, of kind {result.kind!r}; give one of them; "
+                    "dvae-eval table shows several"
+                )
             found[result.kind] = (path, result)
         _check_machines([(path, result.model) for path, result in found.values()])
         kept: dict[str, Any] = {kind: result for kind, (_, result) in found.items()}
@@ -63,19 +69,20 @@ class MachineRecord:
         return PureWindowsPath(str(self.model.get("file", ""))).name or "a machine of the library"
 
 
-def _load(path: Path) -> Result | SampledStates:
-    """Return the result in a file, by its content."""
+def _load(path: Path) -> Sequence[Result | SampledStates]:
+    """Return the result in a file by its content, or the results in its lines."""
     try:
         with path.open("rb") as stream:
             is_archive = stream.read(2) == b"PK"
     except OSError as error:
         raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
     if is_archive:
-        return load_states(path)
-    result = load_result(path)
-    if not isinstance(result, LogZResult | ObservablesResult):
-        raise ResultError(f"{path}: of kind {result.kind!r}, a result of a run; give the directory of the run")
-    return result
+        return [load_states(path)]
+    results = load_result_lines(path) if path.suffix == LINES else [load_result(path)]
+    for result in results:
+        if not isinstance(result, LogZResult | ObservablesResult):
+            raise ResultError(f"{path}: of kind {result.kind!r}, a result of a run; give the directory of the run")
+    return results
 
 
 def _check_machines(models: Sequence[tuple[Path, dict[str, Any]]]) -> None:

@@ -18,7 +18,14 @@ from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
 
-__all__ = ["Difference", "difference", "differences_from_first", "mean_difference", "paired_std_errs"]
+__all__ = [
+    "Difference",
+    "difference",
+    "differences_from_first",
+    "mean_difference",
+    "paired_errors",
+    "paired_std_errs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,28 @@ def paired_std_errs(results: Sequence[LikelihoodResult]) -> list[float] | None:
     return [
         math.hypot(error, result.std_err_log_z) for error, result in zip(spread.tolist(), results, strict=True)
     ]
+
+
+def paired_errors(results: Sequence[LikelihoodResult], data: Sequence[object]) -> list[float | None]:
+    """Return `paired_std_errs` of each among those of the same images; None where there are no others.
+
+    `data` tells of each result on which data it was measured.
+    Numbers that agree on every image say nothing of how well they are known: their error is None, too.
+    """
+    sets: list[list[int]] = []
+    for i, result in enumerate(results):
+        if result.std_err_log_z is None:
+            continue
+        home = next((s for s in sets if data[s[0]] == data[i] and _same_images(results[s[0]], result)), None)
+        if home is None:
+            sets.append([i])
+        else:
+            home.append(i)
+    errors: list[float | None] = [None] * len(results)
+    for members in sets:
+        for i, error in zip(members, paired_std_errs([results[i] for i in members]) or [], strict=False):
+            errors[i] = error if error > results[i].std_err_log_z else None
+    return errors
 
 
 def _std_err_log_z(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float:

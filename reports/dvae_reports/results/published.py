@@ -48,13 +48,40 @@ class Number:
         """The number to compute with."""
         return float(self.text)
 
+    @property
+    def decimals(self) -> int:
+        """How many decimals were printed."""
+        return len(self.text.partition(".")[2])
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A publication: how it is cited in a table, and its full reference."""
+    """A publication: how it is cited in a table, and where it stands; `arxiv` is its number there, or empty."""
 
     cite: str
-    reference: str
+    authors: list[str]
+    title: str
+    year: int
+    journal: str = ""
+    booktitle: str = ""
+    volume: int | None = None
+    number: int | None = None
+    pages: str = ""
+    arxiv: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The full reference in one line, without the last full stop."""
+        *others, last = self.authors
+        authors = f"{', '.join(others)} and {last}" if others else last
+        volume = "" if self.volume is None else f" {self.volume}"
+        volume += f"({self.number})" if self.number is not None else ""
+        pages = f":{self.pages}" if self.pages else ""
+        place = f"{self.journal or self.booktitle}{volume}{pages}{',' if volume else ''}".strip()
+        where = (
+            [f"{place} {self.year}", f"arXiv:{self.arxiv}"] if place else [f"arXiv:{self.arxiv}", str(self.year)]
+        )
+        return f"{authors}. {self.title}. {', '.join(where if self.arxiv else where[:1])}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,9 @@ from dvae_core.config import ModelConfig, RunConfig, option_name
 from dvae_core.errors import ResultError
 
 from ..figures.sweeps import SweepLine, SweepPoint
-from .loaded import Group
-from .paired import paired_std_errs
+from .groups import Group
 
-__all__ = ["AXES", "SweepAxis", "error_name", "sweep_lines", "width_panels"]
+__all__ = ["AXES", "SweepAxis", "sweep_lines", "width_panels"]
 
 
 GIBBS = "block Gibbs"
@@ -119,14 +118,6 @@ def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[SweepLine]]]:
     return panels
 
 
-def error_name(groups: Sequence[Group]) -> str:
-    """Return what the error bars of these groups are."""
-    repeated = {len(group.runs) > 1 for group in groups}
-    single = "error over images" if _paired(groups) is None else "paired error over images"
-    names = {True: "sd of runs", False: single}
-    return " or ".join(names[several] for several in sorted(repeated, reverse=True))
-
-
 def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[SweepLine]:
     """Return a line for each number of hidden layers, and of the decoder's."""
     lines: dict[tuple[int, int], list[SweepPoint]] = {}
@@ -148,17 +139,11 @@ def _width(group: Group, model: ModelConfig, field: str) -> int:
 
 
 def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[SweepPoint]:
-    """Return groups' means with their spread, or with a single run's error over images, paired where it can be."""
-    single = _paired(groups) or [group.std_err_images or 0.0 for group in groups]
+    """Return groups' means with the errors that they are compared by."""
     return [
-        SweepPoint(x, group.log_likelihood, error if group.std_dev is None else group.std_dev, group.trustworthy)
-        for x, group, error in zip(xs, groups, single, strict=True)
+        SweepPoint(x, group.log_likelihood, group.error or 0.0, group.trustworthy, len(group.runs))
+        for x, group in zip(xs, groups, strict=True)
     ]
-
-
-def _paired(groups: Sequence[Group]) -> list[float] | None:
-    """Return the errors of single runs without what all images have in common, None if that is unknown."""
-    return paired_std_errs([group.results[0] for group in groups])
 
 
 def _configs(groups: Sequence[Group]) -> list[RunConfig]:

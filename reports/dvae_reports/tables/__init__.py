@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..results.loaded import LoadedResult, group_runs
+from ..results.groups import group_runs
+from ..results.labels import group_of
+from ..results.loaded import LoadedResult
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
 from .commands import command_table
-from .formats import Table
 from .paper import paper_table
 from .results import results_tables
+from .table import Table
 
 __all__ = [
     "ablation_table",
@@ -24,14 +26,23 @@ __all__ = [
 
 
 def make_tables(
-    kind: str, measured: Sequence[LoadedResult], *, with_later: bool = False, references: bool = False
+    kind: str,
+    measured: Sequence[LoadedResult],
+    *,
+    with_later: bool = False,
+    references: bool = False,
+    baseline: str = "",
 ) -> list[Table]:
-    """Return the tables of a kind of `dvae_reports.names.TABLES`; `with_later` and `references` are for `table1`.
+    """Return the tables of a kind of `dvae_reports.names.TABLES`.
+
+    `with_later` and `references` are for `table1`; `baseline`, a run that others are compared with, for `results`.
 
     Raises
     ------
     ResultError
         If one model was measured twice under the same settings.
+    ConfigError
+        If `baseline` is none of the results.
     """
     if kind == "table2":
         return [architecture_table(measured)]
@@ -40,5 +51,5 @@ def make_tables(
         contributions = contribution_table(groups)
         return [ablation_table(groups), *([contributions] if contributions.sections[0].rows else [])]
     if kind == "results":
-        return results_tables(measured, groups)
+        return results_tables(measured, groups, group_of(groups, baseline, "--baseline") if baseline else None)
     return [paper_table(groups, with_later=with_later, references=references)]

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dvae_core.config import ModelConfig
 from dvae_core.text import decimals, signed
 from dvae_eval.verdict import worst
 
 from ..results import published
-from ..results.loaded import Group
+from ..results.groups import Group
 from ..results.paired import Difference, mean_difference
 from ..results.published import Number
 from .architectures import widths
-from .formats import Cell, Column, Section, Table
 from .rows import (
     GAP,
-    LEGEND,
     LOOSE,
     NOT_TRUSTED,
-    NUMBERS,
     SOURCE,
     error_cell,
     gap_cell,
     group_cells,
     mark,
     mark_notes,
+    number_columns,
     printed,
     verdict_mark,
 )
+from .table import Cell, Column, Section, Table, number_cell
 
 __all__ = ["ablation_table", "contribution_table"]
 
@@ -48,17 +47,35 @@ PARTS = (
     ("hierarchical posterior", "sbn", "flat"),
     ("lateral connections of the full model", FULL, UNLINKED),
 )
-GAP_NOTE = (
-    "gap to paper: the log-likelihood less the paper's of that variant, for as many RBM units where it gives "
-    "several; of a full model, less Table 1's on that data set."
+GAP_MEANING = (
+    "the log-likelihood less the paper's of that variant, for as many RBM units where it gives several; of a full "
+    "model, less Table 1's on that data set"
 )
-CONTRIBUTION_NOTES = (
-    "gain: log-likelihood with the part less that without it, nats an image; ± images, ± log Z, ± runs: standard "
-    "errors of the gain from the choice of images (compared image by image), from both estimates of log Z, and "
-    "from training anew (where both have several runs); in errors: gain over all of them together.",
-    "paper: the same difference of the paper's numbers, where it gives both; for the full model without lateral "
-    "connections, what it says in Section 5.",
+OF_THE_GAIN = (
+    "standard errors of the gain from the choice of images (compared image by image), from both estimates of "
+    "log Z, and from other seeds (where both have several runs)"
 )
+PAPER_MEANING = (
+    "the same difference of the paper's numbers, where it gives both; for the full model without lateral "
+    "connections, what it says in Section 5"
+)
+CONTRIBUTIONS = [
+    Column("part", "part", is_number=False),
+    Column("with", "with", is_number=False),
+    Column("without", "without", is_number=False),
+    Column(
+        "gain",
+        "gain",
+        meaning="log-likelihood with the part less that without it, nats per image",
+        errors=("std_err_images", "std_err_log_z", "std_err_runs"),
+        error_name="all its known errors together",
+    ),
+    Column("± images", "std_err_images", meaning=OF_THE_GAIN),
+    Column("± log Z", "std_err_log_z", meaning=OF_THE_GAIN),
+    Column("± runs", "std_err_runs", meaning=OF_THE_GAIN),
+    Column("in errors", "in_errors", meaning="gain over all its errors together"),
+    Column("paper", "paper", meaning=PAPER_MEANING),
+]
 
 
 def ablation_table(groups: Sequence[Group]) -> Table:
@@ -75,16 +92,16 @@ def ablation_table(groups: Sequence[Group]) -> Table:
         Column("data", "dataset", is_number=False),
         Column("RBM units", "n_units"),
         Column("posterior networks", "encoder_hidden"),
-        *NUMBERS,
-        GAP,
+        *number_columns(groups),
+        replace(GAP, meaning=GAP_MEANING),
         SOURCE,
     ]
-    notes = [LEGEND, *([GAP_NOTE] if groups else []), *mark_notes(groups)]
+    notes = mark_notes(groups)
     outside = [group.name for group in groups if _variant_of(group) is None]
     if outside:
         notes.append(f"No variant of App. J, or of unknown architecture: {', '.join(outside)}.")
     sections = [section for section in sections if section.rows]
-    return Table("The contributions of the model's parts (App. J)", columns, sections, notes)
+    return Table("The contributions of the model's parts (App. J)", columns, sections, notes, name="variants")
 
 
 def contribution_table(groups: Sequence[Group]) -> Table:
@@ -92,17 +109,6 @@ def contribution_table(groups: Sequence[Group]) -> Table:
 
     Runs of one data set are compared, with equally many RBM units if the neighbouring variant has such.
     """
-    columns = [
-        Column("part", "part", is_number=False),
-        Column("with", "with", is_number=False),
-        Column("without", "without", is_number=False),
-        Column("gain", "gain"),
-        Column("± images", "std_err_images"),
-        Column("± log Z", "std_err_log_z"),
-        Column("± runs", "std_err_runs"),
-        Column("in errors", "in_errors"),
-        Column("paper", "paper"),
-    ]
     rows, strangers = [], []
     for step in _steps(groups):
         gain = mean_difference(step.richer.results, step.poorer.results)
@@ -110,7 +116,7 @@ def contribution_table(groups: Sequence[Group]) -> Table:
             strangers.append(f"{step.richer.name} and {step.poorer.name}")
         else:
             rows.append(_step_row(step, gain))
-    notes = [*CONTRIBUTION_NOTES]
+    notes = []
     if any(not row[STD_ERR_RUNS].text for row in rows):
         notes.append(
             "Seeds differ by chance, too: without ± runs, the errors lack what another training would give."
@@ -119,7 +125,7 @@ def contribution_table(groups: Sequence[Group]) -> Table:
     notes += [f"{sign} {meaning}, see the table of runs." for sign, meaning in RESTS_ON.items() if sign in marks]
     if strangers:
         notes.append(f"Measured on different images, and so not compared: {'; '.join(strangers)}.")
-    return Table("What each part gains", columns, [Section("", rows)], notes)
+    return Table("What each part gains", CONTRIBUTIONS, [Section("", rows)], notes, name="gains")
 
 
 # --- variants -------------------------------------------------------------------------------------------------
@@ -191,7 +197,7 @@ def _paper_gain(step: Step) -> Cell:
     richer, poorer = _paper_number(step.richer), _paper_number(step.poorer)
     if richer is None or poorer is None:
         return Cell()
-    digits = min(len(number.text.partition(".")[2]) for number in (richer, poorer))
+    digits = min(number.decimals for number in (richer, poorer))
     gain = round(richer.value - poorer.value, 6)
     return Cell(signed(gain, digits), gain)
 
@@ -212,9 +218,9 @@ def _paper_row(
     n_units: int, number: Number | None, std_dev: Number | None, n_runs: int | None, where: str
 ) -> list[Cell]:
     """Return one of the paper's numbers as a row."""
-    cells = [Cell("Rolfe 2017"), Cell(DATASET), Cell(str(n_units), n_units), Cell("2000, 2000"), printed(number)]
+    cells = [Cell("Rolfe 2017", cite="rolfe2017"), Cell(DATASET), Cell(str(n_units), n_units), Cell("2000, 2000")]
     runs = Cell() if n_runs is None else Cell(str(n_runs), n_runs)
-    return [*cells, printed(std_dev), runs, Cell(), Cell(), Cell(), Cell(where)]
+    return [*cells, printed(number, std_dev), printed(std_dev), runs, Cell(), Cell(), Cell(), Cell(where)]
 
 
 # --- the user's -----------------------------------------------------------------------------------------------
@@ -249,18 +255,13 @@ def _steps(groups: Sequence[Group]) -> Iterator[Step]:
             (richer, poorer)
             for richer in _of_variant(groups, above)
             for poorer in _of_variant(groups, below)
-            if _data(richer) == _data(poorer)
+            if richer.data == poorer.data
         ]
         # Runs that have a neighbour of their own size are compared with no other.
         matched = {id(group) for pair in pairs if len({*map(_n_units, pair)}) == 1 for group in pair}
         for richer, poorer in pairs:
             if _n_units(richer) == _n_units(poorer) or not matched & {id(richer), id(poorer)}:
                 yield Step(part, richer, poorer)
-
-
-def _data(group: Group) -> tuple[str, str]:
-    """Return what tells one data set from another."""
-    return group.dataset, group.runs[0].data_sha256
 
 
 def _step_row(step: Step, gain: Difference) -> list[Cell]:
@@ -271,7 +272,7 @@ def _step_row(step: Step, gain: Difference) -> list[Cell]:
         Cell(step.part, mark=verdict_mark(verdict)),
         Cell(step.richer.name),
         Cell(step.poorer.name),
-        Cell(signed(gain.log_likelihood, decimals(gain.std_err)), gain.log_likelihood),
+        number_cell(gain.log_likelihood, decimals(gain.std_err), error=gain.std_err, is_signed=True),
         error_cell(gain.std_err_images),
         error_cell(gain.std_err_log_z),
         Cell() if gain.std_err_runs is None else error_cell(gain.std_err_runs),

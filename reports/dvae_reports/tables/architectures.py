@@ -9,26 +9,22 @@ from dvae_core.config import ModelConfig
 from ..results import published
 from ..results.loaded import LoadedResult, named
 from ..results.published import Architecture
-from .formats import Cell, Column, Section, Table
+from .table import Cell, Column, Section, Table
 
 __all__ = ["architecture_table", "widths"]
 
+CONTINUOUS, HIDDEN = "of continuous latent variables", "hidden units of every network"
 COLUMNS = [
     Column("model", "model", is_number=False),
-    Column("layers", "n_layers"),
-    Column("variables a layer", "n_continuous"),
-    Column("prior networks", "prior_hidden"),
-    Column("sharing", "sharing", is_number=False),
-    Column("RBM", "rbm"),
-    Column("groups", "n_groups"),
-    Column("posterior networks", "encoder_hidden"),
-    Column("decoder", "decoder_hidden", is_number=False),
+    Column("layers", "n_layers", meaning=CONTINUOUS),
+    Column("variables per layer", "n_continuous", meaning=CONTINUOUS),
+    Column("prior networks", "prior_hidden", meaning=HIDDEN),
+    Column("sharing", "sharing", is_number=False, meaning="of parameters among the prior's networks"),
+    Column("RBM", "rbm", meaning="units on either side"),
+    Column("groups", "n_groups", meaning="of the hierarchical posterior over them"),
+    Column("posterior networks", "encoder_hidden", meaning=HIDDEN),
+    Column("decoder", "decoder_hidden", is_number=False, meaning=HIDDEN),
 ]
-LEGEND = (
-    "layers, variables a layer: of continuous latent variables; prior networks, posterior networks, decoder: "
-    "hidden units of every network; sharing: of parameters among the prior's networks; RBM: units on either side; "
-    "groups: of the hierarchical posterior over them."
-)
 
 
 def architecture_table(measured: Sequence[LoadedResult]) -> Table:
@@ -45,7 +41,8 @@ def architecture_table(measured: Sequence[LoadedResult]) -> Table:
     strangers = list(dict.fromkeys(str(one.path) for one in measured if one.config is None))
     left_out = f"Left out, since they lie in no run directory: {', '.join(strangers)}."
     sections = [Section(title, rows) for title, rows in titled.items() if rows]
-    return Table("Architectures (Table 2)", COLUMNS, sections, [LEGEND, *([left_out] if strangers else [])])
+    notes = [left_out] if strangers else []
+    return Table("Architectures (Table 2)", COLUMNS, sections, notes, name="architectures")
 
 
 def _row(name: str, model: Architecture | ModelConfig, sharing: str, decoder: str) -> list[Cell]:

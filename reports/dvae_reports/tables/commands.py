@@ -1,4 +1,4 @@
-"""The command lines that made the numbers of a table, so that a page of results can be made anew."""
+"""The command lines that made the numbers of a table, so that a page of results can be made again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from ..results.loaded import LoadedResult, named
-from .formats import Cell, Column, Section, Table
+from .table import Cell, Column, Section, Table
 
 __all__ = ["command_table"]
 
@@ -32,6 +32,5 @@ def command_table(measured: Sequence[LoadedResult]) -> Table:
     notes = ["Directories are as they were given to the commands."]
     makings = {f"{NAMES[one.result.kind]} of {name}": one.result.making for name, one in named(measured)}
     notes += [f"{what}: {making}." for what, making in makings.items() if making]
-    return Table(
-        "The commands that made these numbers", COLUMNS, [Section("", [rows[key] for key in keys])], notes
-    )
+    sections = [Section("", [rows[key] for key in keys])]
+    return Table("The commands that made these numbers", COLUMNS, sections, notes, name="commands")

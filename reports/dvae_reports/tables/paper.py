@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..results import published
-from ..results.loaded import Group
+from ..results.groups import Group
 from ..results.published import Published
-from .formats import Cell, Column, Table
 from .rows import (
     ELBO,
     GAP,
-    LEGEND,
-    NUMBERS,
-    PAPER_LEGEND,
     SOURCE,
     Row,
     elbo_cell,
@@ -21,14 +17,15 @@ from .rows import (
     group_cells,
     mark,
     mark_notes,
+    number_columns,
     printed,
     ranked_section,
 )
+from .table import Cell, Column, Table
 
 __all__ = ["paper_table"]
 
 UNVERIFIED = "‡"
-GAP_NOTE = "gap to paper: the log-likelihood less that of the paper's discrete VAE."
 
 
 def paper_table(groups: Sequence[Group], *, with_later: bool = False, references: bool = False) -> Table:
@@ -57,13 +54,11 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
         )
         for dataset in sorted(datasets, key=_paper_order)
     ]
-    legend = LEGEND if groups else PAPER_LEGEND
-    compared = any(published.discrete_vae(group.dataset) for group in groups if group.split == "test")
-    notes = [legend, *([GAP_NOTE] if compared else []), *mark_notes(groups), *_unverified(listed)]
+    notes = [*mark_notes(groups), *_unverified(listed)]
     notes += _absent() if with_later else []
     notes += _references(listed) if references else []
-    columns = [Column("model", "model", is_number=False), ELBO, *NUMBERS, GAP, SOURCE]
-    return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes)
+    columns = [Column("model", "model", is_number=False), ELBO, *number_columns(groups), GAP, SOURCE]
+    return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes, name="table-1")
 
 
 def _published_row(row: Published) -> Row:
@@ -71,10 +66,10 @@ def _published_row(row: Published) -> Row:
     cells = [
         Cell(row.model, mark=UNVERIFIED if row.unverified else ""),
         printed(row.elbo),
-        printed(row.log_likelihood),
+        printed(row.log_likelihood, row.std_dev),
         printed(row.std_dev),
         Cell(str(row.n_runs), row.n_runs) if row.std_dev else Cell(),
-        *(Cell(), Cell(), Cell(), Cell(row.cite)),
+        *(Cell(), Cell(), Cell(), Cell(row.cite, cite=row.reported_by)),
     ]
     if row.unverified:
         return Row(cells, None, None)

@@ -10,23 +10,20 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dvae_core.text import count, decimals, error_text, fixed, signed
+from dvae_core.text import count, decimals, error_text
 from dvae_eval.results import LikelihoodResult, Result
 from dvae_eval.verdict import WORDS, Level
 
-from ..results.loaded import Group
+from ..results.groups import Group, error_name
 from ..results.log_z_in_use import applied_note
 from ..results.published import Number
-from .formats import Cell, Column, Section
+from .table import Cell, Column, Section, number_cell
 
 __all__ = [
     "ELBO",
     "GAP",
-    "LEGEND",
     "LOOSE",
     "NOT_TRUSTED",
-    "NUMBERS",
-    "PAPER_LEGEND",
     "PART",
     "SOURCE",
     "VERDICT",
@@ -38,6 +35,7 @@ __all__ = [
     "log_z_cell",
     "mark",
     "mark_notes",
+    "number_columns",
     "printed",
     "ranked_section",
     "verdict_cell",
@@ -48,21 +46,32 @@ __all__ = [
 NOT_TRUSTED, LOOSE, PART = "†", "¶", "§"
 
 ELBO = Column("ELBO", "elbo")
-NUMBERS = [
-    Column("LL", "log_likelihood"),
-    Column("sd", "std_dev"),
-    Column("runs", "n_runs"),
-    Column("± images", "std_err_images"),
-    Column("± log Z", "std_err_log_z"),
-]
-GAP = Column("gap to paper", "gap_to_paper")
+GAP = Column("gap to paper", "gap_to_paper", meaning="the log-likelihood less that of the paper's discrete VAE")
 SOURCE = Column("source", "source", is_number=False)
 VERDICT = Column("verdict", "verdict", is_number=False)
-PAPER_LEGEND = "LL: log-likelihood, nats an image, a lower bound in expectation; sd: standard deviation over runs."
-LEGEND = (
-    f"{PAPER_LEGEND[:-1]} that differ in their seeds alone; ± images, ± log Z: standard errors of the mean over "
-    "images and of log Z, the largest of the runs'."
+ERRORS_OF_IMAGES = (
+    "standard errors of the mean over images, whose choice moves all rows alike, and of log Z, "
+    "the largest of the runs'"
 )
+
+
+def number_columns(groups: Sequence[Group]) -> list[Column]:
+    """Return the columns of `group_cells`: a log-likelihood, its spread over runs, its errors."""
+    likelihood = Column(
+        "LL",
+        "log_likelihood",
+        meaning="log-likelihood, nats per image, a lower bound in expectation",
+        latex=r"$\log p(x)$",
+        errors=("std_dev", "std_err_images", "std_err_log_z"),
+        error_name=error_name(groups) or "sd of runs",
+    )
+    return [
+        likelihood,
+        Column("sd", "std_dev", meaning="standard deviation over runs that differ in their seeds alone"),
+        Column("runs", "n_runs"),
+        Column("± images", "std_err_images", meaning=ERRORS_OF_IMAGES),
+        Column("± log Z", "std_err_log_z", meaning=ERRORS_OF_IMAGES),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +109,14 @@ def _emphasised(row: Row, best: Sequence[float | None]) -> list[Cell]:
 
 def elbo_cell(group: Group) -> Cell:
     """Return the bound at one sample."""
-    return Cell(fixed(group.elbo, group.decimals), group.elbo)
+    return number_cell(group.elbo, group.decimals)
 
 
 def group_cells(group: Group) -> list[Cell]:
-    """Return the cells under `NUMBERS`."""
+    """Return the cells under `number_columns`."""
     n = len(group.runs)
     return [
-        Cell(fixed(group.log_likelihood, group.decimals), group.log_likelihood),
+        number_cell(group.log_likelihood, group.decimals, error=group.error),
         Cell() if group.std_dev is None else error_cell(group.std_dev),
         Cell(str(n), n),
         error_cell(group.std_err_images),
@@ -117,7 +126,7 @@ def group_cells(group: Group) -> list[Cell]:
 
 def error_cell(std_err: float | None) -> Cell:
     """Return a standard error."""
-    return Cell(error_text(std_err), std_err)
+    return Cell(error_text(std_err), std_err, digits=decimals(std_err))
 
 
 def gap_cell(group: Group, number: Number | None) -> Cell:
@@ -128,17 +137,19 @@ def gap_cell(group: Group, number: Number | None) -> Cell:
     if number is None or group.split != "test":
         return Cell()
     gap = group.log_likelihood - number.value
-    return Cell(signed(gap, group.decimals), gap)
+    return number_cell(gap, min(group.decimals, number.decimals), is_signed=True)
 
 
 def log_z_cell(log_z: float, std_err: float | None) -> Cell:
     """Return a log Z with the digits that its error allows."""
-    return Cell(fixed(log_z, decimals(std_err)), log_z)
+    return number_cell(log_z, decimals(std_err), error=std_err or None)
 
 
-def printed(number: Number | None) -> Cell:
-    """Return a published number as it was printed."""
-    return Cell() if number is None else Cell(number.text.replace("-", "−"), number.text)
+def printed(number: Number | None, error: Number | None = None) -> Cell:
+    """Return a published number as it was printed, with its error if there is one."""
+    if number is None:
+        return Cell()
+    return Cell(number.text.replace("-", "−"), number.text, error=error.text if error else None)
 
 
 def mark(group: Group) -> str:

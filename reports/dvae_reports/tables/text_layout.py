@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from dvae_core.terminal import cell_width, fold, fold_command, fold_parts
 
 if TYPE_CHECKING:
-    from .formats import Cell, Column, Table
+    from .table import Cell, Column, Table
 
 __all__ = ["BEST", "lay_out"]
 
@@ -29,6 +29,7 @@ GIVE_WAY = (
     "n_runs",
     "paper",
     "in_errors",
+    "std_err_gain",
     "std_dev",
     "elbo",
     "gap_to_paper",
@@ -54,8 +55,9 @@ def lay_out(table: Table, notes: Sequence[str], width: int | None, color: bool) 
     """
     kept = _columns_that_fit(table, width)
     lines = [_styled(line, "bold", color) for line in fold(table.title, width, "")]
-    lines += ["", *(_grid(table, kept, width, color) if kept else _paragraphs(table, width, color)), ""]
+    lines += ["", *(_grid(table, kept, width, color) if kept else _paragraphs(table, width, color))]
     said = [*([_left_out(table, kept)] if kept and len(kept) < len(table.columns) else []), *notes]
+    lines += [""] if said else []
     lines += [_styled(line, "faint", color) for note in said for line in fold(note, width)]
     return "".join(f"{line.rstrip()}\n" for line in lines)
 
@@ -87,7 +89,7 @@ def _is_marked(table: Table, i: int) -> bool:
 def _left_out(table: Table, kept: Sequence[int]) -> str:
     """Return which columns gave way, and how to see them."""
     names = [column.heading for i, column in enumerate(table.columns) if i not in kept]
-    return f"Left out for want of room: {', '.join(names)}; to see them, widen the window or pipe into less -S."
+    return f"Left out for lack of room: {', '.join(names)}; to see them, widen the window or pipe into less -S."
 
 
 def _widths(table: Table, i: int) -> tuple[int, int]:

@@ -1,0 +1,35 @@
+"""Mathematics in the texts of a figure: set as such, in the font of its letters."""
+
+from __future__ import annotations
+
+import re
+
+from matplotlib.axes import Axes
+
+__all__ = ["set_mathematics", "with_mathematics"]
+
+SIGNS = {
+    "d log p̃/dβ": r"$\mathrm{d}\,\log\tilde{p}\,/\,\mathrm{d}\beta$",
+    "log p(x) ≥": r"$\log p(x) \geq$",
+    "log p(x)": r"$\log p(x)$",
+    "log Z": r"$\log Z$",
+    "q(z = 1)": r"$q(z = 1)$",
+    "β = 0": r"$\beta = 0$",
+    "β": r"$\beta$",
+    "ζ": r"$\zeta$",
+    "ρ": r"$\rho$",
+}
+SIGN = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SIGNS))})(?!\w)")
+
+
+def with_mathematics(text: str) -> str:
+    """Return a text with what is mathematics in it; one that has some of its own stays as it is."""
+    return text if "$" in text else SIGN.sub(lambda found: SIGNS[found[0]], text)
+
+
+def set_mathematics(ax: Axes) -> None:
+    """Set the mathematics in the labels of axes and of what is drawn in them, which later legends take over."""
+    ax.set_xlabel(with_mathematics(ax.get_xlabel()))
+    ax.set_ylabel(with_mathematics(ax.get_ylabel()))
+    for artist in ax.get_legend_handles_labels()[0]:
+        artist.set_label(with_mathematics(str(artist.get_label())))

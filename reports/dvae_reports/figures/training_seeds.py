@@ -1,0 +1,53 @@
+"""The course of training over several seeds of a setting: their mean, and a band as wide as their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from ..results.metrics import Epoch
+from .style import PALETTE, axes, legend_above, styled
+from .training import LINE_STYLES, dress, focus
+
+__all__ = ["plot_seeds"]
+
+
+@styled
+def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | None = None) -> Axes:
+    """Plot the mean validation bound of every setting's runs against epochs, nats per image.
+
+    The band is a standard deviation of the runs on either side.  A setting's line ends where its first run does.
+
+    Parameters
+    ----------
+    settings : mapping from str to sequence of sequence of Epoch
+        The runs of every setting by its name, one for each seed.
+    """
+    ax = axes(ax)
+    settled = []
+    for (name, runs), (color, line) in zip(settings.items(), cycle(LINE_STYLES), strict=False):
+        numbers, values = _bounds(runs)
+        mean = values.mean(0)
+        spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros_like(mean)
+        ax.fill_between(numbers, mean - spread, mean + spread, color=PALETTE[color], alpha=0.2, linewidth=0)
+        marker = "o" if len(numbers) == 1 else ""
+        dashes: Any = line
+        ax.plot(numbers, mean, linestyle=dashes, marker=marker, color=PALETTE[color], label=name)
+        settled += [(mean + sign * spread)[len(mean) // 10 :] for sign in (-1, 1)]
+    focus(ax, np.concatenate(settled))
+    dress(ax, "validation ELBO (nats per image)\nmean ± sd of seeds")
+    if len(settings) > 1:
+        legend_above(ax, 2)
+    return ax
+
+
+def _bounds(runs: Sequence[Sequence[Epoch]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the epochs that all runs have, and their bounds then, a row for each run."""
+    tables = [{epoch.epoch: epoch.valid.elbo for epoch in run} for run in runs]
+    numbers = sorted(set.intersection(*(set(table) for table in tables)))
+    return np.array(numbers), np.array([[table[n] for n in numbers] for table in tables], dtype=float)

@@ -1,0 +1,48 @@
+r"""The publications of a table as a .bib file, with the keys that its `\\cite` commands name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..results import published
+from ..results.published import Source
+from .table import Table
+
+__all__ = ["write_bib"]
+
+
+def write_bib(tables: Sequence[Table]) -> str:
+    """Return an entry for every publication that the rows of the tables cite, and for who proposed their models.
+
+    Names are in UTF-8, as LaTeX reads them since 2018.
+    """
+    cited = {cell.cite for table in tables for row in table.rows for cell in row if cell.cite}
+    rows = [*published.table_1(), *published.later()]
+    keys = cited | {row.source for row in rows if row.reported_by in cited}
+    entries = [_entry(key, source) for key, source in published.bibliography().items() if key in keys]
+    return "\n".join(entries) or "% The tables cite no publication.\n"
+
+
+def _entry(key: str, source: Source) -> str:
+    """Return one entry; capital letters of its title stay capital."""
+    kind = "article" if source.journal else "inproceedings" if source.booktitle else "misc"
+    lines = "".join(f"  {name} = {{{value}}},\n" for name, value in _fields(source))
+    return f"@{kind}{{{key},\n{lines}}}\n"
+
+
+def _fields(source: Source) -> Iterator[tuple[str, str]]:
+    """Yield the fields that are known."""
+    yield "author", " and ".join(source.authors)
+    yield "title", f"{{{source.title}}}"
+    for name in ("journal", "booktitle", "volume", "number"):
+        if value := getattr(source, name):
+            yield name, str(value)
+    if source.pages:
+        yield "pages", source.pages.replace("-", "--")
+    yield "year", str(source.year)
+    if source.arxiv:
+        yield "eprint", source.arxiv
+        yield "archiveprefix", "arXiv"
+        if not (source.journal or source.booktitle):
+            # Styles that know no eprint would show nothing of where it is.
+            yield "note", f"arXiv:{source.arxiv}"
