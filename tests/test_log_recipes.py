@@ -18,7 +18,9 @@ SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encodi
 def code(*sections):
     """Return the Python of these sections, in their order."""
     return "\n".join(
-        block for name in sections for block in re.findall(r"^```python\n(.*?)^```$", SECTIONS[name], re.S | re.M)
+        block
+        for name in sections
+        for block in re.findall(r"^```py(?:thon)?\n(.*?)^```$", SECTIONS[name], re.S | re.M)
     )
 
 
