@@ -1,4 +1,4 @@
-"""Runs that are trained further, with other settings, from other weights, or ended: what they equal."""
+"""Runs that are trained further, with other settings: what they equal, to the last bit."""
 
 import dataclasses
 import json

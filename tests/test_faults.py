@@ -328,16 +328,16 @@ def test_a_second_process_on_the_same_result_is_refused(run, capsys, name):
 
 
 def test_a_run_that_another_process_has_made_meanwhile_is_not_written_over(run, capsys, monkeypatch):
-    from dvae_cli import train as command
+    from dvae_core.training import train_model as module
 
-    refuse, asked = command._refuse_existing, []
+    refuse, asked = module.refuse_existing, []
 
     def first_unseen(path):
         asked.append(path)
         if len(asked) > 1:
             refuse(path)
 
-    monkeypatch.setattr(command, "_refuse_existing", first_unseen)
+    monkeypatch.setattr(module, "refuse_existing", first_unseen)
     before = contents(run)
     assert status_of(dvae_train, "bars-and-stripes", "--out", run, "--quiet", *SMALL) == 2
     assert "holds a run already" in line_of(capsys)

@@ -1,5 +1,7 @@
 """Training from Python: a run like the command's; and the callbacks and logs that hear of it."""
 
+import dataclasses
+import inspect
 import json
 import shutil
 import sys
@@ -9,7 +11,15 @@ import pytest
 
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
-from dvae_core import Callback, flat_metrics, load_data, load_model, train_model
+from dvae_core import (
+    Callback,
+    ModelConfig,
+    TrainConfig,
+    flat_metrics,
+    load_data,
+    load_model,
+    train_model,
+)
 from dvae_core.errors import CheckpointError, ConfigError, DataError
 from dvae_core.training.run_directory import read_config, read_provenance
 from tests.test_cli import status_of
@@ -98,6 +108,15 @@ def test_a_model_is_read_from_its_run_and_starts_another(tmp_path):
     shutil.rmtree(first)
     with pytest.raises(ConfigError, match="which is not there any more; give --init"):
         train_model(out=tmp_path / "fourth", config=second)
+
+
+def test_a_graph_is_a_name_or_a_file_of_edges(tmp_path):
+    (tmp_path / "edges.txt").write_text("0 1\n1 2\n3 7\n")
+    settings = SETTINGS | {"epochs": 1, "prior": "graph"}
+    run = train_model("bars-and-stripes", out=tmp_path / "run", graph=tmp_path / "edges.txt", **settings)
+    assert read_config(run).model.graph == "0-1,1-2,3-7"
+    with pytest.raises(ConfigError, match=r"prior of .* has another graph"):
+        train_model(out=tmp_path / "x", init=run, graph="1-2,3-4,5-6")
 
 
 @pytest.mark.parametrize(
@@ -189,3 +208,11 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
 def test_nothing_of_tensorboard_is_imported_unless_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     train_model("bars-and-stripes", out=tmp_path / "run", **SETTINGS | {"epochs": 1})
+
+
+def test_help_and_completion_show_every_setting():
+    shown = inspect.signature(train_model).parameters
+    names = {field.name for cls in (ModelConfig, TrainConfig) for field in dataclasses.fields(cls)}
+    assert names <= set(shown)
+    assert "settings" not in shown
+    assert "batch_size : int | None\n    Images in a minibatch." in inspect.getdoc(train_model)

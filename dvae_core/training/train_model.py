@@ -208,8 +208,9 @@ def plan_resumed(
     """
     stored, provenance = read_config(out), read_provenance(out)
     settings = _known(settings)
-    if ends and settings:
-        raise ConfigError(f"{option_name(next(iter(settings)))}: --end changes no settings; leave it out")
+    if ends and (settings or preset):
+        name = next(iter(settings), "preset")
+        raise ConfigError(f"{option_name(name)}: --end changes no settings; leave it out")
     base = find_preset(preset).config(stored.dataset) if preset else stored
     wanted = _with(dataclasses.replace(base, changes=(), init=stored.init), settings)
     changes = _differences(stored.train, wanted.train)
@@ -246,11 +247,15 @@ def refuse_existing(out: Path) -> None:
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given; ConfigError for one that there is not."""
-    names = [f.name for cls in (ModelConfig, TrainConfig) for f in dataclasses.fields(cls)]
-    if unknown := [name for name in settings if name not in names]:
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(names))}")
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return {name: value for name, value in plain.items() if value is not None}
+    fields = {f.name: f for cls in (ModelConfig, TrainConfig) for f in dataclasses.fields(cls)}
+    if unknown := [name for name in settings if name not in fields]:
+        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(fields))}")
+    known = {}
+    for name, value in settings.items():
+        if value is not None:
+            value = tuple(value) if isinstance(value, list) else value
+            known[name] = parse(str(value)) if (parse := fields[name].metadata.get("parse")) else value
+    return known
 
 
 def _with(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
