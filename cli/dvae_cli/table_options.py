@@ -60,6 +60,7 @@ def style_options(function: F) -> F:
         click.option(
             "--digits",
             type=Digits(),
+            metavar="N|auto",
             default="auto",
             show_default=True,
             help="Decimals of measured numbers; auto: as many as their errors allow.",
@@ -74,7 +75,11 @@ def style_options(function: F) -> F:
         ),
         click.option("--caption", default="", help="[default: what the table shows]"),
         click.option(
-            "--latex-label", "label", default="", metavar="LABEL", help="Of \\label, such as tab:results."
+            "--latex-label",
+            "label",
+            default="",
+            metavar="LABEL",
+            help="What \\ref refers to, such as tab:results.",
         ),
         click.option(
             "--notes/--no-notes", default=True, show_default=True, help="Legend and notes below the table."

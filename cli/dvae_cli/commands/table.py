@@ -78,7 +78,7 @@ def command(
       dvae-eval table runs/mnist-* -o table1.tex --bib table1.bib
       dvae-eval table --kind ablation ablation/* --commands -o ablation.md
       dvae-eval table --kind results runs/*/ll.json --format csv
-      dvae-eval table --kind results runs/a runs/b --baseline runs/a --label runs/b=ours
+      dvae-eval table --kind results runs/a runs/b --baseline runs/a
 
     RESULT is a run directory, a result file or a .jsonl of several results. Runs that differ in their seeds alone
     become one row, mean and standard deviation. What is best is bold; a result that may be wrong is marked with †
