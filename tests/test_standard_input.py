@@ -7,11 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from dvae_cli import standard_input
 from dvae_cli.commands.figure import command as figure
 from dvae_cli.main import main as dvae_eval
+from dvae_core import DVAE, ModelConfig, RunConfig
+from dvae_core.training.checkpoint import save_model
 from dvae_eval import estimate_log_z, read_machine
+from dvae_eval.samples.grid import SampleGrid
 
 
 class Pipe(io.TextIOWrapper):
@@ -104,6 +108,26 @@ def test_lines_of_results_are_recognised(machine, piped, tmp_path):
     assert lines.count("\n") == 2
     assert piped(lines.encode(), "figure", "trajectory", "-", "-o", "course.png")[0] == 0
     assert (tmp_path / "course.png").stat().st_size > 1000
+
+
+def test_a_model_of_ones_own_is_measured_and_drawn(piped, tmp_path):
+    settings = ModelConfig(n_left=3, n_right=2, n_groups=1, n_layers=0, encoder_hidden=(8,))
+    model = DVAE(settings, 4)
+    model.initialise(torch.Generator().manual_seed(0), torch.full((4,), 0.5))
+    save_model(tmp_path / "model.pt", model.state_dict(), RunConfig("bars-and-stripes-2x2", settings), (2, 2), {})
+    content = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").unlink()
+    _, out, _ = piped(content, "ll", "-", "--samples", 20, "--limit", 10, "--json")
+    found = json.loads(out)
+    assert found["model"]["file"] == "standard input"
+    assert found["log_z"] == json.loads(piped(content, "logz", "-", "--json")[1])["log_z"]
+    status, _, err = piped(content, "samples", "-")
+    assert status == 2
+    assert "--output: what comes on standard input lies beside nothing" in err
+    assert piped(content, "samples", "-", "-o", "pictures.npz")[0] == 0
+    pictures = (tmp_path / "pictures.npz").read_bytes()
+    assert SampleGrid.load(tmp_path / "pictures.npz").meta["model"]["file"] == "standard input"
+    assert piped(pictures, "figure", "samples", "-", "-o", "pictures.png")[0] == 0
 
 
 def test_data_and_starts_of_log_z(machine, piped, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvae_cli.commands.sweep import progress
 from dvae_cli.console import _Phase, bar_lines
 from dvae_cli.encoding import encodable
 from dvae_cli.main import COMMANDS
@@ -24,6 +25,7 @@ from dvae_reports.tables import make_tables
 from dvae_reports.tables.formats import write_table
 from dvae_reports.tables.table import Cell, Column, Section, Table, map_texts
 from tests.screens import Screen, screen_of, screen_of_process
+from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 WIDTHS, ENCODINGS = (40, 80, 120), ("utf-8", "latin-1")
@@ -122,6 +124,22 @@ def test_a_likelihoods_lines_stand_below_one_another(shown, width, encoding):
         assert re.match(rf"{phase} 50/50 {bar_of(encoding)} \d:\d\d:\d\d", line)
     assert len(re.findall(r"log p\(x\) -\d+\.\d\d \S+ images/s", text)) == 2
     assert screen.lines[-1] == "saved: ll-out.json"
+
+
+@at_every_width
+def test_a_sweep_shows_runs_time_left_and_numbers(shown, in_process, width, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.02)
+    args = ["sweep", "--out", "s", "--vary", "chains=20 21", "--ll", "--samples 20 --limit 30"]
+    training = ["bars-and-stripes-2x2", *SMALL]
+    status, screen = shown(dvae_eval, *args, *training, width=width, encoding="utf-8")
+    assert status == 0
+    assert re.search(rf"^1 of 2 runs\s+{bar_of('utf-8')}.*{LEFT}", seen(screen), re.MULTILINE)
+    text = " ".join(screen.text().split())
+    assert re.search(rf"2 of 2 runs {bar_of('utf-8')} \d:\d\d:\d\d", text)
+    assert not re.search(LEFT, text)
+    assert re.search(r"1 of 2 done; about \S+ s left; chains-20_seed-0: log p\(x\) >= -\d+\.\d+ ± ", text)
+    assert "2 of 2 done; chains-21_seed-0: log p(x) >= " in text
 
 
 @terminals

@@ -56,7 +56,7 @@ class DiscretePosterior(nn.Module):
         """Leave out the smoothing, of which earlier versions saved a second copy here."""
         for name in [name for name in state_dict if name.startswith(f"{prefix}smoothing.")]:
             del state_dict[name]
-        super()._load_from_state_dict(state_dict, prefix, *more)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     @property
     def groups(self) -> Tensor:

@@ -18,7 +18,7 @@ from dvae_eval.states.config import FORMATS, StatesConfig
 from ..options import FORCE, OUTPUT, ModelFile, common_options, compute_options, config_options
 from ..own_data import load_own_data
 from ..sections import Command
-from ..standard_input import beside
+from ..standard_input import beside, named
 
 if TYPE_CHECKING:
     from dvae_eval.samples.grid import SampleGrid
@@ -148,7 +148,7 @@ def make_samples(
     # Evenly spread, since test sets may be sorted by class.
     spread = [i * len(images) // n_images for i in range(n_images)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed, **(sizes or {}))
-    grid = replace(grid, meta={**grid.meta, "command": command_line()})
+    grid = replace(grid, meta=named({**grid.meta, "command": command_line()}))
     path = place.settle(lambda path: _found(path, grid), quiet).path
     assert path is not None  # there is a default
     grid.save(path)
