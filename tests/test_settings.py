@@ -31,7 +31,8 @@ ESTIMATORS = {
     estimate_log_likelihood: (LikelihoodConfig, (None, READS)),
 }
 CASES = pytest.mark.parametrize(
-    ("estimator", "config", "arguments"), [(f, *rest) for f, rest in ESTIMATORS.items()], ids=lambda v: str(v)[:40]
+    ("estimator", "config", "arguments"),
+    [pytest.param(f, *rest, id=f.__name__) for f, rest in ESTIMATORS.items()],
 )
 
 
