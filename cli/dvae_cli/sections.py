@@ -16,7 +16,10 @@ __all__ = ["OTHER", "Command", "section_of", "sections"]
 OTHER = "Other"
 # Headings in the order of the help, with the names of the parameters below them.
 HEADINGS: dict[str, tuple[str, ...]] = {
-    "What to show": ("kind", "with_later", "references", "commands"),
+    "What to show": (
+        *("kind", "labels", "columns", "order", "baseline", "with_later", "references", "commands"),
+        *("digits", "with_errors", "caption", "label", "notes"),
+    ),
     "What to train": ("training", "vary", "seeds", "part", "dry_run"),
     "How to measure": ("sweep.log_z", "sweep.likelihood"),
     "What to measure": (
@@ -32,7 +35,10 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Sampler": ("n_replicates", "n_chains", "exchange_rate", "exchange", "energies", "reference"),
     "Reading the file": ("units", "rows", "beta", "evidence", "clamp", "graph", "update"),
     # Of dvae-train.
-    "Run": ("dvae-train.run_directory", "dvae-train.preset", "resume", "dvae-train.data"),
+    "Run": (
+        *("dvae-train.run_directory", "dvae-train.preset", "config", "init"),
+        *("resume", "end", "dvae-train.data"),
+    ),
     "Binary units": (
         *("prior", "dvae-train.graph", "n_left", "n_right", "n_groups"),
         *("smoothing", "sharpness", "sharpness_growth", "sharpness_max"),
@@ -47,7 +53,8 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "Warm-up": ("warmup_strength", "warmup_epochs", "rbm_warmup_strength", "rbm_warmup_epochs"),
     "Negative phase": ("dvae-train.n_chains", "dvae-train.n_sweeps", "sampler", "n_rungs"),
     "Output": (
-        *("out", "output", "force", "as_json", "format", "format_name", "csv", "plot", "width", "trajectory"),
+        *("out", "output", "force", "as_json", "format", "format_name", "bib", "csv", "plot", "width", "font"),
+        *("trajectory", "logs"),
     ),
     "Compute": (
         *("device", "threads", "ll.precision", "n_workers", "workers", "memory", "scheduler", "amp", "compile"),

@@ -11,6 +11,7 @@ import click
 from dvae_core.errors import ConfigError
 
 from ..options import OUTPUT, Place, common_options
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import Result
@@ -21,7 +22,7 @@ __all__ = ["command"]
 SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 
 
-@click.command("export")
+@click.command("export", cls=Command)
 @click.argument("file", type=Place("a result file or samples"))
 @click.option("--output", "-o", required=True, type=OUTPUT, help="A .nc or .csv; - prints CSV.")
 @click.option("--format", type=click.Choice(("netcdf", "csv")), help="[default: as --output ends]")
