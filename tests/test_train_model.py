@@ -116,7 +116,7 @@ def test_a_graph_is_a_name_or_a_file_of_edges(tmp_path):
     run = train_model("bars-and-stripes", out=tmp_path / "run", graph=tmp_path / "edges.txt", **settings)
     assert read_config(run).model.graph == "0-1,1-2,3-7"
     with pytest.raises(ConfigError, match=r"prior of .* has another graph"):
-        train_model(out=tmp_path / "x", init=run, graph="1-2,3-4,5-6")
+        train_model(out=tmp_path / "x", init=run, graph="1-2,3-4,5-7")
 
 
 @pytest.mark.parametrize(
