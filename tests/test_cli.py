@@ -49,7 +49,7 @@ def test_from_a_data_set_to_a_report(run):
     assert f"{log_z['log_z']:.4f}"[:6] in page
     assert {p.name for p in run.iterdir() if p.name != ".lock"} == {
         *("checkpoint.pt", "config.json", "metrics.jsonl", "model.pt", "prior-trajectory.npz"),
-        *("ll.json", "ll.images.npz", "logz.json", "report.html", "samples.npz"),
+        *("ll.json", "ll.images.npz", "ll.state.npz", "logz.json", "report.html", "samples.npz"),
     }
 
 
