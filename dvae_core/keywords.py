@@ -7,7 +7,7 @@ import difflib
 import inspect
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -96,10 +96,14 @@ def configured(cls: type[C], config: C | None, settings: Mapping[str, Any], of: 
     for name in sorted(former.keys() & settings.keys()):
         warnings.warn(f"{name} is now called {former[name]}", DeprecationWarning, stacklevel=3)
     given = {former.get(name, name): value for name, value in settings.items()}
-    names = [field.name for field in fields]
-    for name in sorted(set(given) - set(names)):
+    refuse_unknown(given, [field.name for field in fields], of)
+    given = {name: value for name, value in given.items() if value is not None}
+    return cls(**given) if config is None else dataclasses.replace(config, **given)  # type: ignore[type-var]
+
+
+def refuse_unknown(settings: Mapping[str, Any], names: Collection[str], of: Callable[..., Any]) -> None:
+    """Raise ConfigError for a setting that is none of `names`, with the nearest argument of the function `of`."""
+    for name in sorted(settings.keys() - set(names)):
         near = difflib.get_close_matches(name, inspect.signature(of).parameters, 1)
         meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
         raise ConfigError(f"{name}: no such setting; {meant}")
-    given = {name: value for name, value in given.items() if value is not None}
-    return cls(**given) if config is None else dataclasses.replace(config, **given)  # type: ignore[type-var]

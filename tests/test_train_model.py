@@ -122,7 +122,7 @@ def test_a_graph_is_a_name_or_a_file_of_edges(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"epoch": 3}, ConfigError, "epoch: no such setting; there are amp, "),
+        ({"epoch": 3}, ConfigError, r"epoch: no such setting; did you mean epochs\?"),
         ({"epochs": 0}, ConfigError, "--epochs: 0 is not allowed"),
         ({"preset": "huge"}, ConfigError, "huge"),
         ({"resume": True}, CheckpointError, "holds no run that could be resumed"),

@@ -21,7 +21,7 @@ from ..data.own import load_own_data
 from ..data.user import from_arrays
 from ..errors import ConfigError, DataError
 from ..io.files import write_npz
-from ..keywords import with_settings
+from ..keywords import refuse_unknown, with_settings
 from .callbacks import Callback, Callbacks, new_log
 from .presets import default_preset, find_preset
 from .run_directory import locked, read_config, read_provenance, write_config
@@ -248,8 +248,7 @@ def refuse_existing(out: Path) -> None:
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are given; ConfigError for one that there is not."""
     fields = {f.name: f for cls in (ModelConfig, TrainConfig) for f in dataclasses.fields(cls)}
-    if unknown := [name for name in settings if name not in fields]:
-        raise ConfigError(f"{unknown[0]}: no such setting; there are {', '.join(sorted(fields))}")
+    refuse_unknown(settings, fields, train_model)
     known = {}
     for name, value in settings.items():
         if value is not None:
