@@ -101,7 +101,7 @@ build: $(STAMP) ## build the wheel and the source distribution into dist/
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove build products and caches
-	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site .docs_cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find dvae_core dvae_eval reports cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the demo as well

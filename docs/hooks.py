@@ -1,12 +1,13 @@
-"""What the site makes of its pages: the references of commands and library, and equations as MathML.
+"""What the site makes of its pages: outputs of commands, references of commands and library, equations as MathML.
 
 All of it is made from the code when the site is built, so none of it can fall behind.
 """
 
 from __future__ import annotations
 
-import ast
 import html
+import os
+import posixpath
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,21 +16,66 @@ from typing import Any
 
 import click
 from latex2mathml.converter import convert
+from library_reference import REFERENCE, referred_to
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from outputs import run_pages, with_outputs
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = {"dvae_core": ROOT, "dvae_eval": ROOT, "dvae_reports": ROOT / "reports", "dvae_cli": ROOT / "cli"}
+from dvae_reports.names import FIGURES
+
 COMMANDS = "<!-- the commands -->"
-INTERFACE = re.compile(r"<!-- the interface of (\w+) -->")
-MODULES = re.compile(r"<!-- the modules of (\w+) -->")
+CAPTION = re.compile(r"<!-- the figure (\S+) -->")
+# Where the outputs of each page are kept, by its address; made anew for every build.
+folders: dict[str, Path] = {}
+# Where the theme has from what its search needs in pages that are opened from files.
+SHIM = "https://unpkg.com/iframe-worker/shim"
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the generated references where the pages ask for them."""
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Run the code of all pages, and add to the site what it drew."""
+    pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
+    check_gallery(pages.get("gallery.md", ""))
+    folders.clear()
+    if os.environ.get("DVAE_DOCS_OUTPUT") != "off":  # as the tests build it, which run every page anyway
+        folders.update(run_pages(pages))
+    for page, folder in folders.items():
+        for path in sorted(folder.glob("*[!n]")):
+            files.append(File.generated(config, f"{address_of(page)}/{path.name}", abs_src_path=str(path)))
+    return files
+
+
+def address_of(page: str) -> str:
+    """Return where on the site the pictures and reports lie that a page's commands made."""
+    return "outputs/" + page.removesuffix(".md")
+
+
+def check_gallery(text: str) -> None:
+    """Raise PluginError unless the gallery has a section for every figure."""
+    shown = set(CAPTION.findall(text)) & set(re.findall(r"^dvae-eval figure (\S+)", text, re.M))
+    if missing := sorted(set(FIGURES) - shown):
+        raise PluginError(
+            f"gallery.md: no section for {', '.join(missing)}; give each its caption and its command"
+        )
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Put outputs below what was run, and the generated references where the page asks for them."""
+    here = page.file.src_uri
+    if here in folders:
+        base = posixpath.relpath(address_of(here), posixpath.dirname(here))
+        markdown = with_outputs(markdown, folders[here], base)
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
-    markdown = INTERFACE.sub(lambda found: "\n".join(interface(found[1])), markdown)
-    return MODULES.sub(lambda found: "\n\n".join(f"::: {name}" for name in modules(found[1])), markdown)
+    markdown = CAPTION.sub(lambda found: sentence(FIGURES[found[1]]), markdown)
+    return REFERENCE.sub(lambda found: "\n".join(referred_to(found[1], found[2])), markdown)
+
+
+def sentence(text: str) -> str:
+    """Return a caption as a sentence."""
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def on_page_content(content: str, **_: Any) -> str:
@@ -38,9 +84,18 @@ def on_page_content(content: str, **_: Any) -> str:
     return content.replace("<pre><", '<pre tabindex="0"><')
 
 
-def on_post_page(output: str, **_: Any) -> str:
-    """Leave the contents one landmark: the theme makes one of every level, and on a reference names recur."""
-    return re.sub(r'<nav class="md-nav" aria-label="[^"]*">', '<nav class="md-nav" role="presentation">', output)
+def on_post_page(output: str, page: Page, **_: Any) -> str:
+    """Leave the contents one landmark, and let the search ask nothing of the network.
+
+    The theme makes a landmark of every level of the contents, and on a reference names recur.
+    """
+    output = re.sub(r'<nav class="md-nav" aria-label="[^"]*">', '<nav class="md-nav" role="presentation">', output)
+    return output.replace(SHIM, posixpath.relpath("scripts/iframe-worker.js", posixpath.dirname(page.url)))
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same for the page of addresses that do not exist."""
+    return output_content.replace(SHIM, "scripts/iframe-worker.js")
 
 
 def mathml(latex: str, display: bool) -> str:
@@ -105,48 +160,3 @@ def description(text: str) -> Iterator[str]:
 def literal(text: str) -> str:
     """Return words as Markdown that says just them."""
     return re.sub(r"([\\`*_<>|#$])", r"\\\1", text)
-
-
-# --- the library ----------------------------------------------------------------------------------------------
-
-
-def interface(package: str) -> Iterator[str]:
-    """Yield the lines of a table of the names that a package offers, each linked to its description."""
-    offered = import_module(package)
-    yield from ("| name | what it is |", "| --- | --- |")
-    for name in sorted(set(offered.__all__) - {"__version__"}, key=str.casefold):
-        value = getattr(offered, name)
-        summary = (value.__doc__ or "").strip().partition("\n")[0]
-        yield f"| [`{name}`][{value.__module__}.{value.__qualname__}] | {summary.replace('|', chr(92) + '|')} |"
-
-
-def modules(package: str) -> list[str]:
-    """Return what a package's page describes: its modules that offer something, in alphabetical order.
-
-    Of an `__init__` these are its own functions and classes alone; what it only hands on is described where it is.
-    """
-    folder = PACKAGES[package] / package
-    found: list[str] = []
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(PACKAGES[package]).with_suffix("").parts
-        if path.name == "__init__.py":
-            found += [".".join((*parts[:-1], name)) for name in own_names(path)]
-        elif public_names(path):
-            found.append(".".join(parts))
-    return found
-
-
-def own_names(path: Path) -> list[str]:
-    """Return the public functions and classes that a module defines itself."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    defined = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-    return [name for name in defined if name in public_names(path)]
-
-
-def public_names(path: Path) -> list[str]:
-    """Return what a module offers, read without importing it: its `__all__`, else all that has no underscore."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    for node in body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["__all__"]:
-            return list(ast.literal_eval(node.value))
-    return [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")]

@@ -1,7 +1,6 @@
 """The documentation: it builds without a warning, it is complete, and every block of code in it runs."""
 
-import glob
-import importlib.util
+import importlib
 import os
 import re
 import shlex
@@ -22,41 +21,18 @@ from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
-# What is executed, what is only looked at, and what is neither.
-EXECUTED, SCRIPTS, SHOWN = ("python", "sh"), ("bash", "console"), ("text",)
-PROGRAMS = ("dvae-train", "dvae-eval")
 
-# Settings that make every command of a page a matter of a second; the last word on an option counts.
-TINY = {
-    "dvae-train": "--epochs 1 --chains 10 --sweeps 1 --encoder-hidden 8 --continuous 2 --left 4 --right 4 -q",
-    "logz": "--sweeps 200 -q",
-    "compare-samples": "-q",
-    "observables": "--sweeps 200 -q",
-    "ll": "--samples 10 --limit 20 -q",
-    "gradients": "--samples 100 --reference 100 --pilot 50 --limit 2 -q",
-}
-# A data set that ships with the package stands for those that do not.
-STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
+sys.path.append(str(DOCS))  # where the site's own modules lie
+
+import run_page as site_pages  # noqa: E402
+
+# Python that is shown but needs what the tests do not have is compiled alone.
+LANGUAGES = (*site_pages.EXECUTED, *site_pages.SCRIPTS, *site_pages.SHOWN, "py")
 
 
 def hooks():
     """Return docs/hooks.py as a module."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def blocks(page):
-    """Return the language and the text of every fenced block of a page."""
-    return BLOCK.findall(page.read_text(encoding="utf-8"))
-
-
-def commands(text):
-    """Return the command lines of a block, without prompts and comments, continued lines joined."""
-    lines = text.replace("\\\n", " ").splitlines()
-    return [line.removeprefix("$ ") for line in lines if line.strip() and not line.startswith("#")]
+    return importlib.import_module("hooks")
 
 
 # --- the code -------------------------------------------------------------------------------------------------
@@ -66,66 +42,22 @@ def commands(text):
 def test_every_block_of_code_runs(page, tmp_path, monkeypatch, in_process):  # noqa: F811
     """In the order of the page, in one directory and one namespace: as a reader would who types it."""
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for language, text in blocks(page):
-        assert language in (*EXECUTED, *SCRIPTS, *SHOWN), f"{page}: say how a block of {language!r} is checked"
-        if language == "python":
-            exec(compile(text, str(page), "exec"), names)
-        elif language == "sh":
-            for line in commands(text):
-                execute(line)
-        elif language in SCRIPTS:
-            for line in commands(text):
-                parse(line)
-
-
-def execute(line):
-    """Run a command line of the documentation with tiny settings; it must end well, or with a verdict."""
-    program, *arguments = expanded(shlex.split(line))
-    assert program in PROGRAMS, f"a block to be executed holds {program!r}; make it a console or bash block"
-    main = dvae_train if program == "dvae-train" else dvae_eval
-    arguments = tiny(program, arguments)
-    with pytest.raises(SystemExit) as exit:
-        main(arguments)
-    assert exit.value.code in (0, None, 3), f"{line}: exit status {exit.value.code}"
-
-
-def expanded(words):
-    """Return words with file name patterns replaced by the files, as a shell does."""
-    found = []
-    for word in words:
-        names = sorted(glob.glob(word)) if "*" in word else []
-        found += names or [word]
-    return found
-
-
-def tiny(program, arguments):
-    """Return a command's arguments with settings that make it quick."""
-    if program == "dvae-train":
-        return tiny_training(arguments)
-    if arguments[0] == "sweep":
-        # What follows the data set is training's; ours goes before it.
-        start = next(i for i, word in enumerate(arguments) if word in STAND_IN | {"digits"})
-        ours = ["--ll", TINY["ll"], "--logz", TINY["logz"], "--workers", "1", "-q"]
-        return [*arguments[:start], *ours, *tiny_training(arguments[start:])]
-    return arguments + shlex.split(TINY.get(arguments[0], ""))
-
-
-def tiny_training(arguments):
-    """Return arguments of dvae-train with a small data set and a small model."""
-    arguments = ["digits" if word in STAND_IN else word for word in arguments]
-    if "--resume" in arguments or "--list-presets" in arguments or "--list-datasets" in arguments:
-        return arguments
-    if "--preset" in arguments and "digits" not in arguments:
-        arguments = ["digits", *arguments]
-    return [*arguments, *shlex.split(TINY["dvae-train"])]
+    text = page.read_text(encoding="utf-8")
+    for language, code in site_pages.blocks(text):
+        assert language in LANGUAGES, f"{page}: say how a block of {language!r} is checked"
+        for line in site_pages.commands(code) if language in site_pages.SCRIPTS else ():
+            parse(line)
+        if language == "py":
+            compile(code, str(page), "exec")
+    Path("reproduce").symlink_to(ROOT / "reproduce")
+    site_pages.run_page(text, site_pages.TINY)
 
 
 def parse(line):
     """Make sure that a command that is shown but not run here could be run: its options exist."""
     words = [part for word in shlex.split(line.partition("#")[0]) for part in in_tree(word)]
     for i, word in enumerate(words):
-        if word in PROGRAMS or word == "dvae_cli.train":
+        if word in site_pages.PROGRAMS or word == "dvae_cli.train":
             return parse_arguments("dvae-train" if word == "dvae_cli.train" else word, words[i + 1 :])
     return None
 
@@ -140,7 +72,7 @@ def parse_arguments(program, arguments):
     command = train_command
     if program == "dvae-eval":
         name, *arguments = arguments
-        group = hooks().import_module("dvae_cli.main").group
+        group = importlib.import_module("dvae_cli.main").group
         command = group.get_command(click.Context(group), name)
     # Neither files nor the environment's variables are there.
     arguments = [re.sub(r"\$\w+", "1", word) for word in arguments]
@@ -159,8 +91,8 @@ def parse_arguments(program, arguments):
 )
 def test_a_wrong_command_would_be_found(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises((AssertionError, click.ClickException)):
-        execute(line)
+    with pytest.raises(site_pages.PageError):
+        site_pages.execute(line, site_pages.TINY)
     if "missing" not in line and "make" not in line:
         with pytest.raises(click.ClickException):
             parse(line)
@@ -226,14 +158,36 @@ def test_the_reference_of_the_commands_is_complete():
 
 
 def test_the_reference_of_the_library_is_complete():
-    """Every module that offers something is on its package's page."""
-    for package in ("dvae_core", "dvae_eval", "dvae_reports"):
-        page = (DOCS / "reference" / f"{package}.md").read_text()
-        made = hooks().on_page_markdown(page)
-        assert f"<!-- the modules of {package} -->" in page
-        assert made.count("\n::: ") == len(hooks().modules(package)) > 5
-    assert "dvae_eval.log_z.estimate_log_z" in hooks().modules("dvae_eval")
-    assert "dvae_core.model.smoothing.spikes" in hooks().modules("dvae_core")
+    """Every name that a package offers is on its page, settings with each of their fields, and nothing else is."""
+    reference = importlib.import_module("library_reference")
+    for name in reference.PACKAGES:
+        package = importlib.import_module(name)
+        page = (DOCS / "reference" / f"{name}.md").read_text()
+        made = reference.REFERENCE.sub(lambda found: "\n".join(reference.referred_to(found[1], found[2])), page)
+        described = set(re.findall(r"^::: (\S+)$", made, re.M))
+        offered = reference.offered(package)
+        assert set(offered) == set(package.__all__) - {"__version__"}
+        extra = described - {reference.path_of(value) for value in offered.values()}
+        assert {reference.path_of(value) for value in offered.values()} <= described
+        assert all(path.startswith(("dvae_eval.results.", *reference.RETURNED)) for path in extra)
+        assert f"<!-- the names of {name} -->" in page
+    table = "\n".join(reference.settings(importlib.import_module("dvae_eval").LogZConfig))
+    for row in (
+        "| `precision` | `--precision` | `0.0` | Run until this standard error, in nats",
+        "| `n_sweeps` | `--sweeps` | `0` |",
+        "| `sandwich` | `--sandwich/--no-sandwich` | `False` |",
+    ):
+        assert row in table
+    assert "| 2 to 100000 |" in table
+    assert "`auto`, `exact`, `pt-bar`, `ais`, `reverse-ais` |" in table
+
+
+def test_what_theory_links_to_is_described():
+    reference = importlib.import_module("library_reference")
+    made = "\n".join(reference.code_behind((DOCS / "theory.md").read_text()))
+    assert "::: dvae_core.model.rbm.RBM\n" in made
+    assert "::: dvae_eval.log_z.estimate_log_z" not in made  # it is on dvae_eval's own page
+    assert "::: dvae_core.model.dvae.DVAE" not in made.replace("DVAE.", "")
 
 
 def test_every_command_is_met_outside_the_reference():
@@ -263,6 +217,82 @@ def test_the_picture_of_the_smoothing_is_what_the_command_draws(tmp_path):
     assert sum(numbers(made)) == pytest.approx(sum(numbers(kept)), rel=0.05)
 
 
+# --- outputs of commands --------------------------------------------------------------------------------------
+
+PAGE = """# A page
+
+```python
+import numpy as np
+np.savez("rbm.npz", W=np.ones((2, 2)), b_left=np.zeros(2), b_right=np.zeros(2))
+print("<made>")
+```
+
+```sh
+dvae-eval logz rbm.npz
+dvae-eval figure smoothing -o smoothing.svg
+```
+
+```bash
+dvae-eval logz another.npz
+```
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """The module that makes outputs, with a cache of its own."""
+    pytest.importorskip("mkdocs", reason="the docs extra is not installed")
+    module = importlib.import_module("outputs")
+    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    return module
+
+
+def test_outputs_stand_below_what_made_them(outputs, monkeypatch):
+    (folder,) = outputs.run_pages({"page.md": PAGE, "words.md": "# No code"}).values()
+    assert (folder / "smoothing.svg").is_file()
+    made = outputs.with_outputs(PAGE, folder, "../outputs/page")
+    parts = re.split(r"^```$", made, flags=re.M)
+    assert "&lt;made&gt;" in parts[1]
+    assert "log Z = 3.7" in parts[2]
+    assert "verdict: exact" in parts[2]
+    assert "](../outputs/page/smoothing.svg)" in parts[2]
+    assert parts[3].strip() == ""  # of what is only shown there is no output
+    assert re.sub(r"\n*(<details.*|!\[.*)\n", "", made) == PAGE
+    # A second build runs nothing; words may change without a further run, code may not.
+    monkeypatch.setattr(outputs, "_run", lambda *_: pytest.fail("was run again"))
+    assert outputs.run_pages({"page.md": PAGE.replace("# A page", "# The page")}) == {"page.md": folder}
+    with pytest.raises(pytest.fail.Exception, match="again"):
+        outputs.run_pages({"page.md": PAGE.replace("np.ones", "np.zeros")})
+
+
+def test_a_page_whose_code_fails_fails_the_build(outputs, tmp_path):
+    error = importlib.import_module("mkdocs.exceptions").PluginError
+    with pytest.raises(error, match=r"page\.md: .*(\n.*)*no\.npz"):
+        outputs.run_pages({"page.md": "```sh\ndvae-eval logz no.npz\n```\n"})
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_a_figure_that_the_gallery_lacks_fails_the_build():
+    text = (DOCS / "gallery.md").read_text()
+    hooks().check_gallery(text)
+    error = importlib.import_module("mkdocs.exceptions").PluginError
+    with pytest.raises(error, match="no section for schedule"):
+        hooks().check_gallery(text.replace("<!-- the figure schedule -->", ""))
+    with pytest.raises(error, match="no section for schedule"):
+        hooks().check_gallery(text.replace("dvae-eval figure schedule", "dvae-eval figure logz"))
+
+
+def test_the_tables_of_the_results_are_what_their_commands_print(tmp_path, monkeypatch):
+    """To mend it: paste what the command prints."""
+    monkeypatch.chdir(tmp_path)
+    Path("reproduce").symlink_to(ROOT / "reproduce")
+    text = (DOCS / "results.md").read_text()
+    found = [line for _, code in site_pages.blocks(text) for line in site_pages.commands(code)]
+    printed = [line for line in found if line.startswith("dvae-eval table")]
+    assert len(printed) > 3
+    assert [line for line in printed if site_pages.execute(line, {}).text.strip() not in text] == []
+
+
 # --- the site -------------------------------------------------------------------------------------------------
 
 
@@ -277,10 +307,10 @@ def copy(tmp_path_factory):
 
 
 def build(folder):
-    """Build the site in `folder` as `make docs` does."""
+    """Build the site in `folder` as `make docs` does, but for the outputs: every page is run above."""
     pytest.importorskip("mkdocs", reason="the docs extra is not installed")
     roots = os.pathsep.join(str(folder / part) for part in (".", "cli", "reports"))
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": roots}
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": roots, "DVAE_DOCS_OUTPUT": "off"}
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
@@ -292,7 +322,13 @@ def test_the_site_builds_without_a_warning_and_asks_nothing_of_the_network(copy)
     pages = {
         path.relative_to(copy / "site").as_posix(): path.read_text() for path in (copy / "site").rglob("*.html")
     }
-    assert set(pages) >= {"index.html", "tutorial.html", "reference/command-line.html", "theory.html"}
+    assert set(pages) >= {
+        "index.html",
+        "tutorial.html",
+        "reference/command-line.html",
+        "theory.html",
+        "gallery.html",
+    }
     for name, page in pages.items():
         sources = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="([^"]*)"', page)
         sources += re.findall(r'<link[^>]*rel="(?:stylesheet|preconnect|icon)"[^>]*href="([^"]*)"', page)

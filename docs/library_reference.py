@@ -1,0 +1,142 @@
+"""The reference of the library: the names that the packages offer, and their settings as tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dvae_core.config import option_name
+
+PACKAGES = ("dvae_core", "dvae_eval", "dvae_reports")
+# What a page asks for, and of which package or page.
+REFERENCE = re.compile(r"<!-- the (table|names|results|code) of (\S+) -->")
+# What functions of the package return, beside the kinds of results that files hold.
+RETURNED = (
+    "dvae_eval.results.Result",
+    "dvae_eval.states.sampled.SampledStates",
+    "dvae_eval.readers.options.Reading",
+)
+LINK = re.compile(r"\]\[(dvae_[\w.]+)\]")
+
+
+def referred_to(what: str, name: str) -> Iterator[str]:
+    """Yield the Markdown that a page asks for: a package's names as a table or in full, or the code behind a page."""
+    if what == "code":
+        return code_behind(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return {"table": table, "names": described, "results": results}[what](import_module(name))
+
+
+def offered(package: ModuleType) -> dict[str, Any]:
+    """Return what a package offers, in alphabetical order."""
+    names = sorted(set(package.__all__) - {"__version__"}, key=str.casefold)
+    return {name: getattr(package, name) for name in names}
+
+
+def table(package: ModuleType) -> Iterator[str]:
+    """Yield a table of the names that a package offers, each linked to its description."""
+    yield from ("| name | what it is |", "| --- | --- |")
+    for name, value in offered(package).items():
+        yield f"| [`{name}`][{path_of(value)}] | {cell((value.__doc__ or '').strip().partition(chr(10))[0])} |"
+
+
+def described(package: ModuleType) -> Iterator[str]:
+    """Yield the descriptions of a package's names: functions, classes, and settings as tables."""
+    values = list(offered(package).values())
+    kinds = {
+        "Functions": [value for value in values if inspect.isroutine(value)],
+        "Classes": [value for value in values if inspect.isclass(value) and not is_settings(value)],
+        "Settings": [value for value in values if is_settings(value)],
+    }
+    for title, members in kinds.items():
+        if members:
+            yield from (f"## {title}", "")
+        for value in members:
+            yield from settings(value) if is_settings(value) else directive(path_of(value))
+
+
+def results(package: ModuleType) -> Iterator[str]:
+    """Yield the descriptions of what a package's functions return."""
+    kinds = import_module(f"{package.__name__}.results").Result.__subclasses__()
+    for path in [*RETURNED, *sorted(path_of(kind) for kind in kinds)]:
+        yield from directive(path)
+
+
+def code_behind(text: str) -> Iterator[str]:
+    """Yield the descriptions of what a page links to and no package offers."""
+    packages = [import_module(package) for package in PACKAGES]
+    public = {path_of(value) for package in packages for value in offered(package).values()}
+    done: list[str] = sorted(public)
+    for path in sorted(set(LINK.findall(text)) - public):
+        # A method of a class that is described is described with it.
+        if not any(path.startswith(f"{other}.") for other in done):
+            done.append(path)
+            yield from directive(path, show_root_full_path=True)
+
+
+def directive(path: str, **options: Any) -> Iterator[str]:
+    """Yield what mkdocstrings describes an object by."""
+    given = {"heading_level": 3, "show_root_full_path": False, **options}
+    lines = [f"      {key}: {str(value).lower()}" for key, value in given.items()]
+    yield from (f"::: {path}", "    options:", *lines, "")
+
+
+def path_of(value: Any) -> str:
+    """Return where an object is defined."""
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+def is_settings(value: Any) -> bool:
+    """Return whether these are settings, made of options."""
+    return dataclasses.is_dataclass(value) and any("help" in field.metadata for field in dataclasses.fields(value))
+
+
+def settings(config: Any) -> Iterator[str]:
+    """Yield the table of a configuration's fields."""
+    yield from directive(path_of(config), members=False, show_signature=False, merge_init_into_class=False)
+    yield from ("| name | option | default | meaning | allowed |", "| --- | --- | --- | --- | --- |")
+    for field in dataclasses.fields(config):
+        cells = (field.name, option_of(field), default_of(field.default))
+        shown = " | ".join(f"`{text}`" if text else "" for text in cells)
+        yield f"| {shown} | {cell(field.metadata['help'])} | {allowed(field)} |"
+    yield ""
+
+
+def option_of(field: dataclasses.Field[Any]) -> str:
+    """Return a setting's option on the command line; an option that is either on or off has two."""
+    name = field.metadata.get("flag") or option_name(field.name)
+    return f"{name}/--no-{name[2:]}" if isinstance(field.default, bool) else name
+
+
+def default_of(value: Any) -> str:
+    """Return a default as it is written."""
+    return "()" if value == () else repr(value)
+
+
+def allowed(field: dataclasses.Field[Any]) -> str:
+    """Return which values a setting may have."""
+    choices, low, high = (field.metadata.get(key) for key in ("choices", "min", "max"))
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    return "" if low is None else f"{number(low)} to {number(high)}"
+
+
+def number(value: float) -> str:
+    """Return a limit in few letters: 10^9 for 1000000000."""
+    exponent = len(str(value)) - 1
+    if isinstance(value, int) and value == 10**exponent and exponent > 5:
+        return f"10<sup>{exponent}</sup>"
+    return "2<sup>63</sup> - 1" if value == 2**63 - 1 else f"{value:g}" if value < 1e6 else f"{value:.0e}"
+
+
+def cell(text: str) -> str:
+    """Return words for a cell of a table."""
+    return re.sub(r"([|*_<$])", r"\\\1", text)

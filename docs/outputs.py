@@ -1,0 +1,162 @@
+"""What the commands of a page print, and what they draw, below the blocks that hold them.
+
+Every page is run when the site is built (`run_page.py`), in a directory and a process of its own. What it printed and
+drew is kept in `.docs_cache/`, by a digest of the page's code and of the packages, so that another build is quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import logging
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from run_page import BLOCK, EXECUTED, ROOT, Output, blocks, site_settings
+
+LOG = logging.getLogger("mkdocs.plugins.outputs")
+CACHE = Path(os.environ.get("DVAE_DOCS_CACHE", ROOT / ".docs_cache"))
+SOURCES = ("dvae_core", "dvae_eval", "reports", "cli")
+# What a command says that it saved and a browser can show.
+SAVED = re.compile(r"^(?:saved|made): (\S+\.(?:png|svg|html))$", re.M)
+LONG = 12  # lines, beyond which an output is closed at first
+HIDDEN = "<!-- no output -->"  # before a block whose output is not shown
+
+
+def run_pages(pages: dict[str, str]) -> dict[str, Path]:
+    """Return the folder of each page's outputs, running those that are not kept, two at a time.
+
+    Parameters
+    ----------
+    pages : dict
+        The Markdown of every page by its address; those without code to run are left out.
+
+    Raises
+    ------
+    PluginError
+        If something on a page fails.
+    """
+    wanted = {
+        name: CACHE / digest(text) for name, text in pages.items() if any(b[0] in EXECUTED for b in blocks(text))
+    }
+    missing = {folder: name for name, folder in wanted.items() if not (folder / "outputs.json").exists()}
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
+        list(pool.map(lambda folder: _run(missing[folder], pages[missing[folder]], folder), missing))
+    return wanted
+
+
+def _run(name: str, text: str, folder: Path) -> None:
+    """Run a page in a temporary directory, and keep its outputs in `folder`."""
+    with tempfile.TemporaryDirectory() as work:
+        (page := Path(work, "page.md")).write_text(text, encoding="utf-8")
+        (place := Path(work, "work")).mkdir()
+        roots = [str(ROOT / part) for part in ("", *SOURCES[2:])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(roots), "OMP_WAIT_POLICY": "PASSIVE"}
+        started = time.monotonic()
+        script = [sys.executable, str(Path(__file__).with_name("run_page.py")), str(page), str(place)]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise PluginError(f"{name}: its code does not run\n{done.stderr.strip()}")
+        _keep(place, folder)
+        LOG.info("Ran %s in %.0f s", name, time.monotonic() - started)
+
+
+def _keep(place: Path, folder: Path) -> None:
+    """Keep what a page printed, and the pictures and reports that it saved."""
+    outputs = [Output(**output) for output in json.loads((place / "outputs.json").read_text(encoding="utf-8"))]
+    making = folder.with_name(f"{folder.name}.{os.getpid()}")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    for path in {path for output in outputs for path in saved(output)}:
+        shutil.copy(place / path, making / _flat(path))
+    shutil.copy(place / "outputs.json", making)
+    making.rename(folder)
+
+
+def saved(output: Output) -> list[str]:
+    """Return the pictures and pages that a command says it saved."""
+    return SAVED.findall(output.text)
+
+
+def _flat(path: str) -> str:
+    """Return the name that a saved file is kept by."""
+    return path.replace("/", "-")
+
+
+def digest(text: str) -> str:
+    """Return what the outputs of a page depend on: its code, the settings, and all that runs it."""
+    code = [block for block in blocks(text) if block[0] in EXECUTED]
+    parts: list[Any] = [code, site_settings(text), _sources()]
+    if "reproduce/" in text:
+        parts.append(_digest((ROOT / "reproduce").rglob("*")))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+@cache
+def _sources() -> str:
+    """Return a digest of the packages and of what runs a page."""
+    paths = [path for source in SOURCES for path in (ROOT / source).rglob("*") if "__pycache__" not in path.parts]
+    return _digest([*paths, ROOT / "docs" / "run_page.py"])
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Return a digest of files."""
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        if path.is_file():
+            found.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+# --- on the page ----------------------------------------------------------------------------------------------
+
+
+def with_outputs(markdown: str, folder: Path, base: str) -> str:
+    """Return a page with the outputs below its blocks; `base` is the address of the saved files from there."""
+    outputs = [Output(**output) for output in json.loads((folder / "outputs.json").read_text(encoding="utf-8"))]
+    made, end = [], 0
+    for i, found in enumerate(BLOCK.finditer(markdown)):
+        made.append(markdown[end : found.end()])
+        end = found.end()
+        if not markdown[: found.start()].rstrip().endswith(HIDDEN):
+            made += [part for output in outputs if output.block == i for part in shown(output, base)]
+    return "".join([*made, markdown[end:]])
+
+
+def shown(output: Output, base: str) -> Iterator[str]:
+    """Yield the Markdown of an output: a table as one, other text as a terminal has it, then what was drawn."""
+    if "--format markdown" in output.typed and not saved(output):
+        yield f"\n\n{output.text.strip()}\n"
+    elif output.text.strip():
+        yield f"\n\n{terminal(output)}\n"
+    for path in saved(output):
+        address = f"{base}/{_flat(path)}"
+        if path.endswith(".html"):
+            yield f"\n\n[Open `{path}`]({address}){{ .md-button }}\n"
+        else:
+            yield f"\n\n![{html.escape(f'{path}: what the command draws, {output.typed}')}]({address})\n"
+
+
+def terminal(output: Output) -> str:
+    """Return an output as HTML, closed at first if it is long."""
+    text = output.text.rstrip()
+    is_open = "" if text.count("\n") >= LONG else " open"
+    # Settings of the site change nothing about an exact value.
+    is_as_typed = output.typed == output.run or "(exact)" in text
+    title = "prints" if is_as_typed else f"prints, here as <code>{html.escape(output.run)}</code>"
+    if output.status:
+        title += f", with exit status {output.status}"
+    body = html.escape(text).replace("\n", "&#10;")
+    return f'<details class="output"{is_open}><summary>{title}</summary><pre><code>{body}</code></pre></details>'

@@ -1,0 +1,212 @@
+"""Runs the code of a page as a reader would who types it: in the page's order, in one directory and one namespace.
+
+The tests run every page with settings that make it quick; the site runs it with settings that are less so, as
+`python docs/run_page.py PAGE.md FOLDER`, and shows what the commands print.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import json
+import os
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
+# What is executed, what is only looked at, and what is neither.
+EXECUTED, SCRIPTS, SHOWN = ("python", "sh"), ("bash", "console"), ("text",)
+PROGRAMS = {"dvae-train": "dvae_cli.train", "dvae-eval": "dvae_cli.main"}
+WIDTH = 80  # of the terminal that outputs are made for
+# How far work is, and how long it takes, which differs from machine to machine.
+PROGRESS = re.compile(r"^(?:\S.*? [\d ]+/\d+ |.* x \d+ samples: about ).*(?:\bs| process)\n", re.M)
+
+# Options that are added to commands by name; the last word on an option counts.  For the tests: seconds a page.
+TINY = {
+    "dvae-train": "--epochs 1 --chains 10 --sweeps 1 --encoder-hidden 8 --continuous 2 --left 4 --right 4 -q",
+    "logz": "--sweeps 200 -q",
+    "compare-samples": "-q",
+    "observables": "--sweeps 200 -q",
+    "ll": "--samples 10 --limit 20 -q",
+    "gradients": "--samples 100 --reference 100 --pilot 50 --limit 2 -q",
+}
+# For the site: numbers that look like those of real work, and depend on no clock.
+QUICK = {
+    "dvae-train": "--epochs 10",
+    "logz": "--sweeps 4000",
+    "ll": "--samples 1000 --limit 100",
+}
+# A page says by such a comment that the site runs it with other settings than QUICK: `none` as it stands, or `tiny`.
+CHOICE = re.compile(r"<!-- the site's settings: (none|tiny) -->")
+# A data set that ships with the package stands for those that do not.
+STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
+
+Settings = Mapping[str, str]
+
+
+class PageError(Exception):
+    """A command or a block of code of a page failed, or its like cannot be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command or a block of Python printed.
+
+    Attributes
+    ----------
+    block : int
+        Number of the block on its page, from 0.
+    typed, run : str
+        The command as the page has it, and as it was run; both empty for a block of Python.
+    text : str
+        Standard output and standard error together, as a terminal shows them.
+    status : int
+        Exit status.
+    """
+
+    block: int
+    typed: str
+    run: str
+    text: str
+    status: int
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Return the language and the text of every fenced block of a page."""
+    return BLOCK.findall(text)
+
+
+def commands(text: str) -> list[str]:
+    """Return the command lines of a block, without prompts and comments, continued lines joined."""
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line.removeprefix("$ ") for line in lines if line.strip() and not line.startswith("#")]
+
+
+def run_page(text: str, settings: Settings, show: Callable[[Output], None] = lambda output: None) -> None:
+    """Run the executed blocks of a page in the working directory; `show` gets what each command prints.
+
+    Raises
+    ------
+    PageError
+        If a command fails.  What a block of Python raises is passed on.
+    """
+    names: dict[str, Any] = {}
+    for i, (language, code) in enumerate(blocks(text)):
+        if language == "python":
+            printed, _ = captured(lambda code=code: exec(compile(code, f"block {i}", "exec"), names))  # noqa: S102
+            show(Output(i, "", "", printed, 0))
+        elif language == "sh":
+            for line in commands(code):
+                show(execute(line, settings, i))
+
+
+def execute(line: str, settings: Settings, block: int = 0) -> Output:
+    """Run a command line with settings added; PageError unless it ends well, or with a verdict."""
+    program, *arguments = expanded(shlex.split(line))
+    if program not in PROGRAMS:
+        raise PageError(f"a block to be executed holds {program!r}; make it a console or bash block")
+    arguments = with_settings(program, arguments, settings)
+    main = import_module(PROGRAMS[program]).main
+    printed, status = captured(lambda: main(arguments))
+    if status not in (0, 3):
+        raise PageError(f"{line}: exit status {status}\n{printed}")
+    if program != "dvae-train":
+        printed = PROGRESS.sub("", printed)
+    typed = shlex.join(expanded(shlex.split(line)))
+    run = shlex.join([program, *arguments])
+    return Output(block, line, line if run == typed else run, printed, status)
+
+
+def captured(call: Callable[[], Any]) -> tuple[str, int]:
+    """Return what a call prints, and the status that it exits with."""
+    stream, status = Terminal(io.BytesIO(), encoding="utf-8", write_through=True), 0
+    with redirect_stdout(stream), redirect_stderr(stream):
+        try:
+            call()
+        except SystemExit as exit:
+            status = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
+    stream.seek(0)
+    return stream.read(), status
+
+
+class Terminal(io.TextIOWrapper):
+    """What a command takes for a terminal, and folds its lines for."""
+
+    def isatty(self) -> bool:
+        """Return True."""
+        return True
+
+
+def expanded(words: list[str]) -> list[str]:
+    """Return words with file name patterns replaced by the files, as a shell does."""
+    found = []
+    for word in words:
+        names = sorted(glob.glob(word)) if "*" in word else []
+        found += names or [word]
+    return found
+
+
+def with_settings(program: str, arguments: list[str], settings: Settings) -> list[str]:
+    """Return a command's arguments with settings added that make it quick."""
+    if program == "dvae-train":
+        return training(arguments, settings)
+    if arguments[0] == "sweep":
+        # What follows the data set is training's; ours goes before it.
+        start = next(i for i, word in enumerate(arguments) if word in STAND_IN | {"digits"})
+        ours = ["--ll", settings.get("ll", ""), "--logz", settings.get("logz", ""), "--workers", "1", "-q"]
+        return [*arguments[:start], *ours, *training(arguments[start:], settings)] if settings else arguments
+    return arguments + shlex.split(settings.get(arguments[0], ""))
+
+
+def training(arguments: list[str], settings: Settings) -> list[str]:
+    """Return arguments of dvae-train with a data set that is there, and settings added."""
+    arguments = ["digits" if word in STAND_IN else word for word in arguments]
+    if "--resume" in arguments or "--list-presets" in arguments or "--list-datasets" in arguments:
+        return arguments
+    if "--preset" in arguments and "digits" not in arguments:
+        arguments = ["digits", *arguments]
+    return [*arguments, *shlex.split(settings.get("dvae-train", ""))]
+
+
+def site_settings(text: str) -> Settings:
+    """Return the settings that the site runs a page with."""
+    chosen = CHOICE.search(text)
+    if not chosen:
+        return QUICK
+    return {} if chosen[1] == "none" else {name: added.replace("-q", "") for name, added in TINY.items()}
+
+
+def in_this_process(runs: Any, arguments: list[str], log: Any) -> int:
+    """Stand in for `Runs._run`: run a command of a sweep here, which spares the start of a process; say its status."""
+    module, *rest = arguments
+    return captured(lambda: import_module(f"dvae_cli.{module}").main(rest))[1]
+
+
+def main(page: str, folder: str) -> None:
+    """Run a page in a folder, and leave what it prints there as outputs.json."""
+    text = Path(page).read_text(encoding="utf-8")
+    os.chdir(folder)
+    # A terminal without colours, on which progress is lines.
+    os.environ |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
+    Path("reproduce").symlink_to(ROOT / "reproduce")
+    import_module("dvae_cli.commands.sweep.grid").Runs._run = in_this_process
+    outputs: list[dict[str, Any]] = []
+    run_page(text, site_settings(text), lambda output: outputs.append(asdict(output)))
+    Path("outputs.json").write_text(json.dumps(outputs), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
