@@ -1,15 +1,15 @@
 """What the commands of a page print, and what they draw, below the blocks that hold them.
 
-Every page is run when the site is built (`run_page.py`), in a directory and a process of its own. What it printed and
-drew is kept in `.docs_cache/`, by a digest of the page's code and of the packages, so that another build is quick.
+Every page is run when the site is built (`run_page.py`), in a directory and a process of its own. What it printed
+and drew is kept in `.docs_cache/`, by a digest of the page's code and of the packages: another build is quick.
 """
 
 from __future__ import annotations
 
 import hashlib
 import html
-import logging
 import json
+import logging
 import os
 import re
 import shutil

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ QUICK = {
     "logz": "--sweeps 4000",
     "ll": "--samples 1000 --limit 100",
 }
-# A page says by such a comment that the site runs it with other settings than QUICK: `none` as it stands, or `tiny`.
+# By such a comment a page chooses other settings than QUICK for the site: `none`, as it stands, or `tiny`.
 CHOICE = re.compile(r"<!-- the site's settings: (none|tiny) -->")
 # A data set that ships with the package stands for those that do not.
 STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
@@ -102,7 +103,7 @@ def run_page(text: str, settings: Settings, show: Callable[[Output], None] = lam
     names: dict[str, Any] = {}
     for i, (language, code) in enumerate(blocks(text)):
         if language == "python":
-            printed, _ = captured(lambda code=code: exec(compile(code, f"block {i}", "exec"), names))  # noqa: S102
+            printed, _ = captured(partial(exec, compile(code, f"block {i}", "exec"), names))
             show(Output(i, "", "", printed, 0))
         elif language == "sh":
             for line in commands(code):
@@ -186,7 +187,7 @@ def site_settings(text: str) -> Settings:
 
 
 def in_this_process(runs: Any, arguments: list[str], log: Any) -> int:
-    """Stand in for `Runs._run`: run a command of a sweep here, which spares the start of a process; say its status."""
+    """Stand in for `Runs._run`: run a command of a sweep without a process of its own; return its exit status."""
     module, *rest = arguments
     return captured(lambda: import_module(f"dvae_cli.{module}").main(rest))[1]
 

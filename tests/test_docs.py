@@ -15,7 +15,6 @@ import pytest
 from dvae_cli.main import COMMANDS
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import command as train_command
-from dvae_cli.train import main as dvae_train
 from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
