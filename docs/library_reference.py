@@ -26,7 +26,7 @@ LINK = re.compile(r"\]\[(dvae_[\w.]+)\]")
 
 
 def referred_to(what: str, name: str) -> Iterator[str]:
-    """Yield what a page asks for: a package's names as a table or in full, its results, or the code behind a page."""
+    """Yield what a page asks for: a package's names in a table or in full, its results, or code it links to."""
     if what == "code":
         return code_behind(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return {"table": table, "names": described, "results": results}[what](import_module(name))

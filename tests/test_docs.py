@@ -252,7 +252,7 @@ def test_outputs_stand_below_what_made_them(outputs, monkeypatch):
     made = outputs.with_outputs(PAGE, folder, "../outputs/page")
     parts = re.split(r"^```$", made, flags=re.M)
     assert "&lt;made&gt;" in parts[1]
-    assert "log Z = 3.7" in parts[2]
+    assert "log Z = 4.6252" in parts[2]  # 4 + 2 (1 + e)² + (1 + e²)²
     assert "verdict: exact" in parts[2]
     assert "](../outputs/page/smoothing.svg)" in parts[2]
     assert parts[3].strip() == ""  # of what is only shown there is no output
