@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from importlib import import_module
@@ -47,23 +48,26 @@ def table(package: ModuleType) -> Iterator[str]:
 
 def described(package: ModuleType) -> Iterator[str]:
     """Yield the descriptions of a package's names: functions, classes, and settings as tables."""
-    values = list(offered(package).values())
+    names = offered(package)
     kinds = {
-        "Functions": [value for value in values if inspect.isroutine(value)],
-        "Classes": [value for value in values if inspect.isclass(value) and not is_settings(value)],
-        "Settings": [value for value in values if is_settings(value)],
+        "Functions": [name for name, value in names.items() if inspect.isroutine(value)],
+        "Classes": [name for name, value in names.items() if inspect.isclass(value) and not is_settings(value)],
+        "Settings": [name for name, value in names.items() if is_settings(value)],
     }
     for title, members in kinds.items():
         if members:
             yield from (f"## {title}", "")
-        for value in members:
-            yield from settings(value) if is_settings(value) else directive(path_of(value))
+        for name in members:
+            value = names[name]
+            yield from (
+                settings(value) if is_settings(value) else directive(path_of(value), heading=name, toc_label=name)
+            )
 
 
 def results(package: ModuleType) -> Iterator[str]:
     """Yield the descriptions of what a package's functions return."""
     kinds = import_module(f"{package.__name__}.results").Result.__subclasses__()
-    for path in [*RETURNED, *sorted(path_of(kind) for kind in kinds)]:
+    for path in [*RETURNED, *sorted({path_of(kind) for kind in kinds})]:
         yield from directive(path)
 
 
@@ -82,7 +86,7 @@ def code_behind(text: str) -> Iterator[str]:
 def directive(path: str, **options: Any) -> Iterator[str]:
     """Yield what mkdocstrings describes an object by."""
     given = {"heading_level": 3, "show_root_full_path": False, **options}
-    lines = [f"      {key}: {str(value).lower()}" for key, value in given.items()]
+    lines = [f"      {key}: {json.dumps(value)}" for key, value in given.items()]
     yield from (f"::: {path}", "    options:", *lines, "")
 
 
@@ -130,13 +134,16 @@ def allowed(field: dataclasses.Field[Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a limit in few letters: 10^9 for 1000000000."""
-    exponent = len(str(value)) - 1
-    if isinstance(value, int) and value == 10**exponent and exponent > 5:
-        return f"10<sup>{exponent}</sup>"
-    return "2<sup>63</sup> - 1" if value == 2**63 - 1 else f"{value:g}" if value < 1e6 else f"{value:.0e}"
+    """Return a limit in few letters: 10⁹ for 1000000000."""
+    if value == 2**63 - 1:
+        return "2<sup>63</sup> - 1"
+    digits = f"{value:.0f}"
+    if value >= 1e6 and float(digits) == 10 ** (len(digits) - 1):
+        return f"10<sup>{len(digits) - 1}</sup>"
+    return f"{value:g}"
 
 
 def cell(text: str) -> str:
-    """Return words for a cell of a table."""
-    return re.sub(r"([|*_<$])", r"\\\1", text)
+    """Return words for a cell of a table, code among them as it is."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([|*<$])", r"\\\1", part) for part in parts)
