@@ -21,7 +21,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from outputs import run_pages, with_outputs
+from outputs import HIDDEN, run_pages, with_outputs
+from run_page import CHOICE
 
 from dvae_reports.names import FIGURES
 
@@ -67,6 +68,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     if here in folders:
         base = posixpath.relpath(address_of(here), posixpath.dirname(here))
         markdown = with_outputs(markdown, folders[here], base)
+    markdown = CHOICE.sub("", markdown.replace(f"{HIDDEN}\n", ""))
     if COMMANDS in markdown:
         markdown = markdown.replace(COMMANDS, "\n".join(command_reference()))
     markdown = CAPTION.sub(lambda found: sentence(FIGURES[found[1]]), markdown)

@@ -31,7 +31,7 @@ CACHE = Path(os.environ.get("DVAE_DOCS_CACHE", ROOT / ".docs_cache"))
 SOURCES = ("dvae_core", "dvae_eval", "reports", "cli")
 # What a command says that it saved and a browser can show.
 SAVED = re.compile(r"^(?:saved|made): (\S+\.(?:png|svg|html))$", re.M)
-LONG = 12  # lines, beyond which an output is closed at first
+LONG = 16  # lines, beyond which an output is closed at first
 HIDDEN = "<!-- no output -->"  # before a block whose output is not shown
 
 
@@ -131,17 +131,19 @@ def with_outputs(markdown: str, folder: Path, base: str) -> str:
         made.append(markdown[end : found.end()])
         end = found.end()
         if not markdown[: found.start()].rstrip().endswith(HIDDEN):
-            made += [part for output in outputs if output.block == i for part in shown(output, base)]
+            here = [output for output in outputs if output.block == i]
+            made += [part for output in here for part in shown(output, base, is_only=len(here) == 1)]
     return "".join([*made, markdown[end:]])
 
 
-def shown(output: Output, base: str) -> Iterator[str]:
+def shown(output: Output, base: str, is_only: bool) -> Iterator[str]:
     """Yield the Markdown of an output: a table as one, other text as a terminal has it, then what was drawn."""
-    if "--format markdown" in output.typed and not saved(output):
+    paths = saved(output)
+    if "--format markdown" in output.typed and not paths:
         yield f"\n\n{output.text.strip()}\n"
-    elif output.text.strip():
-        yield f"\n\n{terminal(output)}\n"
-    for path in saved(output):
+    elif SAVED.sub("", output.text).strip():
+        yield f"\n\n{terminal(output, is_only)}\n"
+    for path in paths:
         address = f"{base}/{_flat(path)}"
         if path.endswith(".html"):
             yield f"\n\n[Open `{path}`]({address}){{ .md-button }}\n"
@@ -149,13 +151,16 @@ def shown(output: Output, base: str) -> Iterator[str]:
             yield f"\n\n![{html.escape(f'{path}: what the command draws, {output.typed}')}]({address})\n"
 
 
-def terminal(output: Output) -> str:
-    """Return an output as HTML, closed at first if it is long."""
+def terminal(output: Output, is_only: bool) -> str:
+    """Return an output as HTML, closed at first if it is long; one of several says what printed it."""
     text = output.text.rstrip()
     is_open = "" if text.count("\n") >= LONG else " open"
     # Settings of the site change nothing about an exact value.
     is_as_typed = output.typed == output.run or "(exact)" in text
-    title = "prints" if is_as_typed else f"prints, here as <code>{html.escape(output.run)}</code>"
+    if is_as_typed:
+        title = "prints" if is_only else f"<code>{html.escape(output.typed)}</code> prints"
+    else:
+        title = f"prints, when run as <code>{html.escape(output.run)}</code>"
     if output.status:
         title += f", with exit status {output.status}"
     body = html.escape(text).replace("\n", "&#10;")
