@@ -42,14 +42,15 @@ def test_every_block_of_code_runs(page, tmp_path, monkeypatch, in_process):  # n
     """In the order of the page, in one directory and one namespace: as a reader would who types it."""
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
+    Path("reproduce").symlink_to(ROOT / "reproduce")
+    site_pages.run_page(text, site_pages.TINY)
+    # Commands that are only shown name files that those above have made.
     for language, code in site_pages.blocks(text):
         assert language in LANGUAGES, f"{page}: say how a block of {language!r} is checked"
         for line in site_pages.commands(code) if language in site_pages.SCRIPTS else ():
             parse(line)
         if language == "py":
             compile(code, str(page), "exec")
-    Path("reproduce").symlink_to(ROOT / "reproduce")
-    site_pages.run_page(text, site_pages.TINY)
 
 
 def parse(line):
