@@ -108,8 +108,7 @@ def settings(config: Any) -> Iterator[str]:
     yield from directive(path_of(config), members=False, show_signature=False, merge_init_into_class=False)
     yield from ("| name | option | default | meaning | allowed |", "| --- | --- | --- | --- | --- |")
     for field in dataclasses.fields(config):
-        cells = (field.name, option_of(field), default_of(field.default))
-        shown = " | ".join(f"`{text}`" if text else "" for text in cells)
+        shown = f"`{field.name}` | {option_of(field)} | `{default_of(field.default)}`"
         yield f"| {shown} | {cell(field.metadata['help'])} | {allowed(field)} |"
     yield ""
 
@@ -117,7 +116,7 @@ def settings(config: Any) -> Iterator[str]:
 def option_of(field: dataclasses.Field[Any]) -> str:
     """Return a setting's option on the command line; an option that is either on or off has two."""
     name = field.metadata.get("flag") or option_name(field.name)
-    return f"{name}/--no-{name[2:]}" if isinstance(field.default, bool) else name
+    return f"`{name}`, `--no-{name[2:]}`" if isinstance(field.default, bool) else f"`{name}`"
 
 
 def default_of(value: Any) -> str:

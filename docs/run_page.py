@@ -29,7 +29,7 @@ EXECUTED, SCRIPTS, SHOWN = ("python", "sh"), ("bash", "console"), ("text",)
 PROGRAMS = {"dvae-train": "dvae_cli.train", "dvae-eval": "dvae_cli.main"}
 WIDTH = 80  # of the terminal that outputs are made for
 # How far work is, and how long it takes, which differs from machine to machine.
-PROGRESS = re.compile(r"^(?:\S.*? [\d ]+/\d+ |.* x \d+ samples: about ).*(?:\bs| process)\n", re.M)
+PROGRESS = re.compile(r"^(?:\S.*? [\d ]+/\d+ |.* x \d+ samples: about ).*(?:\bs| process(?:es)?)\n", re.M)
 
 # Options that are added to commands by name; the last word on an option counts.  For the tests: seconds a page.
 TINY = {

@@ -175,7 +175,7 @@ def test_the_reference_of_the_library_is_complete():
     for row in (
         "| `precision` | `--precision` | `0.0` | Run until this standard error, in nats",
         "| `n_sweeps` | `--sweeps` | `0` |",
-        "| `sandwich` | `--sandwich/--no-sandwich` | `False` |",
+        "| `sandwich` | `--sandwich`, `--no-sandwich` | `False` |",
     ):
         assert row in table
     assert "| 2 to 100000 |" in table
