@@ -197,6 +197,16 @@ def test_a_damaged_state_is_nothing(tmp_path):
     assert content(estimate(tmp_path)) == content(estimate())
 
 
+@pytest.mark.parametrize("name", ["images/bounds", "images/index", "images/n_samples", "images/key"])
+def test_a_state_that_lacks_a_part_is_nothing(tmp_path, name):
+    estimate(tmp_path, limit=5)
+    path = tmp_path / "ll.state.npz"
+    arrays = dict(np.load(path))
+    del arrays[name]
+    np.savez(path, **arrays)
+    assert content(estimate(tmp_path, limit=7)) == content(estimate(limit=7))
+
+
 class OfUser(torch.nn.Module):
     """Two fair coins that an image does not depend on."""
 

@@ -332,7 +332,7 @@ def _kept(work: _Work, estimate: ImageEstimates) -> list[dict[str, Any]]:
     """Keep the state of an estimate that is done, if there is a place for it; return what it continued itself."""
     before, now = work.earlier.record, {"n_images": len(work.index), "n_samples": estimate.n_samples}
     continued_from = before.pop("continued_from", []) if work.has_earlier else []
-    if work.has_earlier and any(before[name] != value for name, value in now.items()):
+    if work.has_earlier and any(before.get(name) != value for name, value in now.items()):
         continued_from = [*continued_from, before]
     if work.resume:
         with suppress(OSError):  # a disk that is full must not cost the number

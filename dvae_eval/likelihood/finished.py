@@ -84,8 +84,11 @@ class FinishedWork:
         part = {n.removeprefix(prefix): a for n, a in self.arrays.items() if n.startswith(prefix)}
         if not np.array_equal(part.get("key", ()), _digest_of(key)):
             return None
-        weights = ImageWeights(*(part[name] for name in WEIGHT_FIELDS))
-        return FinishedImages(int(part["n_samples"]), part["index"], part["digests"], weights)
+        columns = [part.get(name, np.empty(0)) for name in ("index", "digests", *WEIGHT_FIELDS)]
+        if "n_samples" not in part or columns[0].ndim != 1 or {len(c) for c in columns} != {len(columns[0])}:
+            return None  # no file of ours
+        index, digests, *weights = columns
+        return FinishedImages(int(part["n_samples"]), index, digests, ImageWeights(*weights))
 
 
 class WorkToKeep:
