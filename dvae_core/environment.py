@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import socket
 import sys
 import time
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ def spent_here(since: float = 0.0) -> Spent:
     """Return what this process has spent since its CPU time was `since`, in seconds."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     n_bytes = peak if sys.platform == "darwin" else 1024 * peak
-    return Spent((socket.gethostname(), os.getpid()), time.process_time() - since, n_bytes)
+    return Spent((platform.node(), os.getpid()), time.process_time() - since, n_bytes)
 
 
 class _Workers:
@@ -44,7 +43,7 @@ class _Workers:
 
 def count_worker(spent: Spent) -> None:
     """Count what a task of another process has spent; this process's own is counted anyway."""
-    if spent.process != (socket.gethostname(), os.getpid()):
+    if spent.process != (platform.node(), os.getpid()):
         _Workers.cpu_seconds += spent.cpu_seconds
         _Workers.peak_memory = max(_Workers.peak_memory, spent.peak_memory)
 
@@ -69,7 +68,7 @@ class Effort:
         own = spent_here()
         return {
             "date": now_utc(),
-            "host": None if os.environ.get(NO_HOST) else socket.gethostname(),
+            "host": None if os.environ.get(NO_HOST) else platform.node(),
             "processor": _processor(),
             "gpu": _gpu(),
             "n_threads": _n_threads(),

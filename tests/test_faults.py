@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvae_cli.commands import log_z
+from dvae_cli import inputs
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
@@ -433,13 +433,13 @@ def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, cap
 
 
 def test_what_nohup_ignores_stays_ignored(rbm, monkeypatch):
-    read = log_z.read_machine
+    read = inputs.read_model
 
     def hung_up(*args):
         signal.raise_signal(signal.SIGHUP)
         return read(*args)
 
-    monkeypatch.setattr(log_z, "read_machine", hung_up)
+    monkeypatch.setattr(inputs, "read_model", hung_up)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert status_of(dvae_eval, "logz", rbm, "--quiet") == 0
@@ -546,7 +546,7 @@ def test_memory_that_runs_out_all_the_same_is_one_line(rbm, capsys, monkeypatch,
     def full(*_):
         raise error
 
-    monkeypatch.setattr(log_z, "read_machine", full)
+    monkeypatch.setattr(inputs, "read_model", full)
     assert status_of(dvae_eval, "logz", rbm) == 1
     assert "out of memory; what was done before is kept; give fewer" in line_of(capsys)
 

@@ -268,7 +268,7 @@ def test_a_machine_is_no_model_of_this_project(tmp_path, capsys):
 
 def test_a_table_of_an_unknown_format_is_refused(tmp_path, capsys):
     assert status_of(dvae_eval, "table", "-o", tmp_path / "t.xlsx") == 2
-    assert "no format is called .xlsx; give .txt, .md, .tex, .csv, .html" in capsys.readouterr().err
+    assert "no format is called .xlsx; give .txt, .md, .tex, .csv, .json, .html" in capsys.readouterr().err
     assert status_of(dvae_eval, "table", "-o", tmp_path / "t.xlsx", "--format", "csv", "-q") == 0
     assert status_of(dvae_eval, "table", "-o", tmp_path / "T.CSV", "-q") == 0
     assert (tmp_path / "T.CSV").read_text() == (tmp_path / "t.xlsx").read_text()

@@ -10,6 +10,7 @@ from dvae_core.data import NAMES, load
 from dvae_core.errors import ConfigError
 from dvae_core.model.dvae import DVAE
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
+from dvae_core.training.train_model import plan_new
 
 # Table 2: layers, variables in each, hidden units in each prior network, groups that share parameters.
 TABLE_2 = {
@@ -86,6 +87,6 @@ def test_the_table_fits_its_columns():
 
 def test_a_preset_brings_its_data_set(tmp_path):
     """A data set on the command line goes before the preset's."""
-    config = train_cli.new_config(None, "ablation-linear-128-small", {})
-    assert config.dataset == "mnist-static"
-    assert train_cli.new_config("mnist", "ablation-linear-128-small", {}).dataset == "mnist"
+    preset = "ablation-linear-128-small"
+    assert plan_new(None, tmp_path / "run", {}, preset=preset).config.dataset == "mnist-static"
+    assert plan_new("mnist", tmp_path / "run", {}, preset=preset).config.dataset == "mnist"

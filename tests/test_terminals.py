@@ -90,6 +90,7 @@ def test_training_shows_epoch_bar_and_time_left(shown, width, encoding, tmp_path
 
 @terminals
 def test_log_z_shows_its_phase_and_time_left(shown, width, encoding):
+    Path("out.state.npz").unlink(missing_ok=True)  # else the run would be at its end
     args = (
         "logz",
         "stripes-from-here/model.pt",
@@ -112,6 +113,7 @@ def test_log_z_shows_its_phase_and_time_left(shown, width, encoding):
 
 @terminals
 def test_a_likelihoods_lines_stand_below_one_another(shown, width, encoding):
+    Path("ll-out.state.npz").unlink(missing_ok=True)
     args = ("ll", "stripes-from-here/model.pt", "--samples", 20, "--limit", 50, "-o", "ll-out.json", "--force")
     status, screen = shown(dvae_eval, *args, width=width, encoding=encoding)
     assert status == 0
