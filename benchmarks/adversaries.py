@@ -40,7 +40,7 @@ from dvae_eval.machine import Machine
 from dvae_eval.readers import read_machine
 from dvae_eval.sampling.basins import Basins, find_basins, with_basins_of
 from dvae_eval.sampling.lower_bound import LowerBound
-from tests.solved import golf_hole, unequal_patterns
+from dvae_eval.test_machines.solved import golf_hole, unequal_patterns
 
 WRONG = 4.5  # standard errors
 TRAINED = ("digits01-784x20", "populations-800x20-late", "mnist-784x20-late", "clusters-80x10", "clusters-120x11")

@@ -221,7 +221,7 @@ def bucket_bound(machine: Machine, iterations: int, width: int) -> float:
 def cases(quick: bool) -> Iterator[tuple[str, Machine, float]]:
     """Yield (name, machine, exact log Z)."""
     sys.path.append(str(Path(__file__).resolve().parent.parent))
-    solved = importlib.import_module("tests.solved")
+    solved = importlib.import_module("dvae_eval.test_machines.solved")
     for scale in (0.3, 4.0) if quick else (0.3, 1.0, 2.0, 4.0, 8.0):
         shape = (12, 8) if quick else (64, 16)
         yield f"random {shape[0]}x{shape[1]}, {scale}", *solved.random_rbm(int(scale * 10), shape, scale)

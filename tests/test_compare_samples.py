@@ -15,8 +15,8 @@ from dvae_eval.comparison.law import TemperedLaw, law_of
 from dvae_eval.comparison.moments import deviations_of, holm, p_values
 from dvae_eval.comparison.reads import reads_of
 from dvae_eval.readers import Reading
+from dvae_eval.test_machines.solved import clusters
 from tests.oracles import enumerate_states
-from tests.solved import clusters
 from tests.state_oracles import log_probabilities, planted
 
 N_SETS = 200

@@ -18,8 +18,17 @@ from dvae_eval.sampling.lower_bound import LowerBound
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
+from dvae_eval.test_machines.solved import (
+    blocks,
+    clusters,
+    complete,
+    curie_weiss,
+    golf_hole,
+    planted,
+    random_rbm,
+    torus,
+)
 from tests.oracles import enumerate_states
-from tests.solved import blocks, clusters, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
 

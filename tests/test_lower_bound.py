@@ -16,8 +16,8 @@ from dvae_eval.sampling.lower_bound import (
     sum_over_basins,
     weight_of_states,
 )
+from dvae_eval.test_machines.solved import clusters, golf_hole
 from tests.oracles import enumerate_states
-from tests.solved import clusters, golf_hole
 
 
 def drawn_machine(rng):

@@ -22,7 +22,7 @@ from dvae_eval.sampling.mixture import MixturePath, MixtureReference
 from dvae_eval.sampling.modes import mixture_of_modes, mixture_of_states
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
-from tests.solved import complete, enumerated, planted, random_rbm, torus
+from dvae_eval.test_machines.solved import complete, enumerated, planted, random_rbm, torus
 
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
 

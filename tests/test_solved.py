@@ -3,7 +3,7 @@
 import pytest
 
 from dvae_eval import estimate_log_z
-from tests.solved import odd_models, star
+from dvae_eval.test_machines.solved import odd_models, star
 
 ODD = list(odd_models())
 

@@ -94,7 +94,7 @@ def golf_hole(n_visible=20, n_hidden=40, depth=3.0, threshold=0.85, seed=0):
 
 def clusters():
     """An RBM of 80x10 trained by exact gradient on five tight clusters, whose basins are apart."""
-    with np.load(Path(__file__).parent / "data" / "clusters_80x10.npz") as arrays:
+    with np.load(Path(__file__).parent / "data" / "clusters-80x10.npz") as arrays:
         W, a, b = (arrays[name] for name in ("W", "b_visible", "c_hidden"))
     return rbm(W, a, b), enumerated(W, a, b)
 
