@@ -1,7 +1,7 @@
 """Estimators: log Z of Boltzmann machines and log-likelihoods of models, each with its error and a verdict.
 
 These names are the package's interface; all else is private by convention.  They are imported when they are first
-used: `dvae-eval --help` needs neither torch nor scipy.
+used: `dvae-eval --help` needs neither torch nor scipy.  `dvae_eval.test_machines` is of the interface, too.
 """
 
 from __future__ import annotations
@@ -81,5 +81,6 @@ else:  # hidden from type checkers, to which any name would then be one
             "read_samples": "readers.samples:read_samples",
             "read_trajectory": "readers:read_trajectory",
             "sample_states": "states.sample_states:sample_states",
+            "test_machines": "test_machines",
         },
     )
