@@ -87,7 +87,7 @@ def checkup(say: Callable[[str], None]) -> list[Check]:
 
 
 def _tiny() -> tuple[BipartiteMachine, float]:
-    """Return an RBM of 4 + 3 units with couplings of order one, and its log Z by a code apart from the estimators."""
+    """Return an RBM of 4 + 3 units with couplings of order one, and its log Z by brute force."""
     return random_rbm(0, (4, 3), math.sqrt(3))
 
 
