@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "BenchmarkResult",
     "Check",
     "ComparisonResult",
     "GradientResult",
@@ -620,12 +621,50 @@ class ComparisonResult(Result):
         return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkResult(Result):
+    """Runs of estimators of log Z on test machines, beside the exact values.
+
+    It is trustworthy if no run is missing; how far the estimators can be trusted is in `runs`.
+
+    Attributes
+    ----------
+    runs : list of dict
+        One for every `method`, `machine` and `seed`: what the estimator said, `log_z` and `std_err`, nats, and
+        `trusted`; `exact`, `error` and `z`, the error in standard errors; `verdict`, see
+        `dvae_eval.benchmark.rules`; `cpu_seconds` and `peak_memory` of its process, bytes; and a `note` where it
+        failed.  What is not known is null.
+    """
+
+    kind: ClassVar[str] = "benchmark"
+
+    runs: list[dict[str, Any]]
+
+    @property
+    def methods(self) -> list[str]:
+        """The estimators, in the order of the runs."""
+        return list(dict.fromkeys(run["method"] for run in self.runs))
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines, in the order of the runs."""
+        return list(dict.fromkeys(run["machine"] for run in self.runs))
+
+    def __str__(self) -> str:
+        """Count the verdicts in one line."""
+        verdicts = [run["verdict"] for run in self.runs]
+        words = {"right": "right", "declined": "declined", "wrong": "wrong and trusted", "failed": "failed"}
+        counts = ", ".join(f"{verdicts.count(name)} {word}" for name, word in words.items())
+        return f"{len(verdicts)} runs of {len(self.methods)} methods on {len(self.machines)} machines: {counts}"
+
+
 KINDS: dict[str, type[Result]] = {
     "logz": LogZResult,
     "ll": LikelihoodResult,
     "gradients": GradientResult,
     "observables": ObservablesResult,
     "comparison": ComparisonResult,
+    "benchmark": BenchmarkResult,
 }
 
 

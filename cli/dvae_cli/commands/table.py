@@ -105,17 +105,19 @@ def _read(paths: tuple[Path, ...], kind: str) -> tuple[list[LoadedResult], list[
     """Return all results at `paths`, and those that a kind of table is made of; ResultError for a path without."""
     from dvae_reports.results.loaded import load_results
 
-    wanted = {"results": ("ll", "logz")}.get(kind, ("ll",))
+    wanted = {"results": ("ll", "logz"), "benchmark": ("benchmark",)}.get(kind, ("ll",))
     everything: list[LoadedResult] = []
     measured: list[LoadedResult] = []
     for path in paths:
         found = load_results(path)
         chosen = [one for one in found if kind == "table2" or one.result.kind in wanted]
         if not chosen:
-            raise ResultError(f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval ll")
+            raise ResultError(
+                f"{path}: holds no result of kind {' or '.join(wanted)}; make one with dvae-eval {wanted[0]}"
+            )
         everything += found
         measured += chosen
-    if kind == "results" and not measured:
+    if kind in ("results", "benchmark") and not measured:
         raise ResultError("RESULT: none given; give run directories or result files")
     return everything, measured
 

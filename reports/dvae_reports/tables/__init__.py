@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dvae_eval.results import BenchmarkResult
+
 from ..results.loaded import LoadedResult, group_runs
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
+from .benchmark import benchmark_tables
 from .commands import command_table
 from .formats import Table
 from .paper import paper_table
@@ -15,6 +18,7 @@ from .results import results_tables
 __all__ = [
     "ablation_table",
     "architecture_table",
+    "benchmark_tables",
     "command_table",
     "contribution_table",
     "make_tables",
@@ -35,6 +39,8 @@ def make_tables(
     """
     if kind == "table2":
         return [architecture_table(measured)]
+    if kind == "benchmark":
+        return benchmark_tables([one.result for one in measured if isinstance(one.result, BenchmarkResult)])
     groups = group_runs(measured)
     if kind == "ablation":
         contributions = contribution_table(groups)
