@@ -19,16 +19,18 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ResultError
-from dvae_eval.results import ComparisonResult, LogZResult, ObservablesResult
+from dvae_eval.results import BenchmarkResult, ComparisonResult, LogZResult, ObservablesResult, load_result
 from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..names import WIDTHS
+from ..results.benchmarks import by_suite
 from ..results.loaded import IGNORED_SETTINGS, LoadedResult, group_runs, load_results, named
 from ..results.many import curve_of, read_log_zs
 from ..results.metrics import Epoch, read_metrics
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, error_name, sweep_lines, width_panels
+from .benchmark import benchmark_figure
 from .comparison import plot_betas, plot_means, plot_shares_of_energies
 from .diagnostics import panels_of
 from .log_z import exact_log_z, plot_likelihood_curve, plot_log_z_curve
@@ -182,6 +184,18 @@ def _comparison(paths: Paths, width: float) -> Figure:
     return _panels([(title, _in(plot, found.result)) for title, plot in plots.items()], width)
 
 
+def _benchmark(paths: Paths, width: float) -> Figure:
+    """Draw errors, calibration and verdicts of the runs of one suite and budget."""
+    found = [load_result(path) for path in paths]
+    for path, result in zip(paths, found, strict=True):
+        if not isinstance(result, BenchmarkResult):
+            raise ResultError(f"{path}: holds no benchmark; make one with dvae-eval benchmark")
+    suites = by_suite([result for result in found if isinstance(result, BenchmarkResult)])
+    if len(suites) > 1:
+        raise ResultError(f"{paths[-1]}: the files are of {' and of '.join(suites)}; give those of one")
+    return benchmark_figure(next(iter(suites.values())), width)
+
+
 def _schedule(paths: Paths, width: float) -> Figure:
     """Draw the schedule of every estimate."""
     return _panels([(name, _in(figures.plot_schedule, result)) for name, result in _log_z_results(paths)], width)
@@ -325,6 +339,7 @@ class FigureKind:
 
 
 FIGURES = {
+    "benchmark": FigureKind("benchmark results", _benchmark),
     "comparison": FigureKind("a comparison.json", _comparison),
     "diagnostics": FigureKind("result files or runs", _diagnostics),
     "logz": FigureKind("logz results or runs", _log_z),
