@@ -33,7 +33,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "reverse-ais": {"method": "reverse-ais"},
 }
 ARGUMENTS = {"W", "b_left", "b_right", "J", "b", "seed", "budget"}
-TRIALS = (20, 80)  # sweeps of annealing from which the seconds of each are known
+# Sweeps of the first run of annealing, and how many times more the next one may have, at most and at least.
+FIRST_SWEEPS, GROWTH, WORTH = 20, 8.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,19 @@ def _timed(name: str) -> Estimator:
 
 
 def _annealed(name: str) -> Estimator:
-    """Return annealing in as many sweeps as the budget allows, which two short trials tell."""
+    """Return annealing in as many sweeps as the budget allows, by shorter runs before the one that counts."""
     from ..log_z.estimate_log_z import estimate_log_z
 
     def estimate(machine: Machine, seed: int, budget: float) -> Answer:
-        def run(n_sweeps: int) -> tuple[Answer, float]:
-            started = time.process_time()
+        started, n_sweeps = time.process_time(), FIRST_SWEEPS
+        while True:
+            before = time.process_time()
             found = estimate_log_z(machine, seed=seed, n_sweeps=n_sweeps, threads=1, **METHODS[name])
-            return Answer(found.log_z, found.std_err, found.trustworthy), time.process_time() - started
-
-        (_, few), (answer, more) = (run(n) for n in TRIALS)
-        per_sweep = max((more - few) / (TRIALS[1] - TRIALS[0]), 1e-6)
-        n_sweeps = TRIALS[1] + math.floor((budget - few - 2 * more) / per_sweep)
-        return run(n_sweeps)[0] if n_sweeps > TRIALS[1] else answer
+            seconds = time.process_time() - before
+            affordable = n_sweeps * (budget - (before + seconds - started)) / seconds
+            if affordable < WORTH * n_sweeps:
+                return Answer(found.log_z, found.std_err, found.trustworthy)
+            n_sweeps = math.floor(min(affordable, GROWTH * n_sweeps))
 
     return estimate
 

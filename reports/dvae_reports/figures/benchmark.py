@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..results.benchmarks import Run, Score, scores, symbol, trusted_z, worst
+from ..results.benchmarks import Run, Score, scores, short_names, symbol, trusted_z, worst
 from .panels import DPI, label_panels
 from .style import PALETTE, axes, legend_above, styled
 
@@ -37,7 +37,7 @@ ROW = 0.165  # inches of a machine's row in a matrix
 @styled
 def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
     """Plot |error| of every run against its CPU seconds, and the medians of every method as large marks."""
-    ax = axes(ax)
+    ax, names = axes(ax), _names(methods)
     for score, mark in zip(methods, _marks(methods), strict=True):
         answered = [run for run in score.runs if run["error"] is not None]
         if not answered:
@@ -45,7 +45,7 @@ def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
         seconds = np.array([max(run["cpu_seconds"], 1e-3) for run in answered])
         errors = np.array([max(abs(run["error"]), LEAST_ERROR) for run in answered])
         ax.plot(seconds, errors, **mark, ls="", ms=2.2, alpha=0.35)
-        ax.plot(np.median(seconds), np.median(errors), **mark, ls="", ms=6.5, label=score.method)
+        ax.plot(np.median(seconds), np.median(errors), **mark, ls="", ms=6.5, label=names[score.method])
     ax.set(xscale="log", yscale="log", xlabel="CPU seconds", ylabel="|error| of log Z (nats)")
     _legend(ax)
     return ax
@@ -60,7 +60,7 @@ def plot_calibration(methods: Sequence[Score], *, ax: Axes | None = None) -> Axe
     """
     from scipy.stats import beta, norm
 
-    ax = axes(ax)
+    ax, names = axes(ax), _names(methods)
     ax.axline((0, 0), slope=1, color=PALETTE["muted"], lw=0.8)
     found = [
         (score, mark, np.sort(trusted_z(score.runs))) for score, mark in zip(methods, _marks(methods), strict=True)
@@ -73,7 +73,7 @@ def plot_calibration(methods: Sequence[Score], *, ax: Axes | None = None) -> Axe
         ax.fill_between(norm.ppf((k - 0.5) / n), low, high, color=PALETTE["wash"], alpha=0.5, lw=0)
     for score, mark, z in found:
         normal = norm.ppf((np.arange(len(z)) + 0.5) / len(z))
-        ax.plot(normal, np.clip(z, -MOST_Z, MOST_Z), **mark, ls="", ms=3, label=score.method)
+        ax.plot(normal, np.clip(z, -MOST_Z, MOST_Z), **mark, ls="", ms=3, label=names[score.method])
     ax.set(ylim=(-MOST_Z - 0.3, MOST_Z + 0.3), xlabel="quantile of a normal distribution")
     ax.set_ylabel(f"error / claimed error\n(at the edge: beyond {MOST_Z:g})")
     _legend(ax)
@@ -84,7 +84,7 @@ def plot_calibration(methods: Sequence[Score], *, ax: Axes | None = None) -> Axe
 def plot_verdicts(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
     """Draw the worst verdict of every method on every machine as a coloured cell, with the signs of all seeds."""
     ax = axes(ax)
-    methods = list(dict.fromkeys(run["method"] for run in runs))
+    methods = short_names(runs)
     machines = list(dict.fromkeys(run["machine"] for run in runs))
     for i, machine in enumerate(machines):
         for j, method in enumerate(methods):
@@ -95,13 +95,15 @@ def plot_verdicts(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
                 color = PALETTE["paper"] if verdict == "wrong" else PALETTE["ink"]
                 ax.text(j + 0.5, i + 0.52, symbol(there), ha="center", va="center", color=color, fontsize=6.5)
     ax.set(xlim=(0, len(methods)), ylim=(len(machines), 0))
-    ax.set_xticks(np.arange(len(methods)) + 0.5, methods, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_xticks(
+        np.arange(len(methods)) + 0.5, list(methods.values()), rotation=40, ha="right", rotation_mode="anchor"
+    )
     ax.set_yticks(np.arange(len(machines)) + 0.5, machines)
     ax.tick_params(length=0, labelsize=7)
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.set_xlabel("✓ right  – declined  ✗ wrong and trusted  ! failed", fontsize=7)
+    ax.set_xlabel("✓ right   – declined\n✗ wrong and trusted   ! failed", fontsize=7)
     return ax
 
 
@@ -122,6 +124,10 @@ def benchmark_figure(runs: Sequence[Run], width: float) -> Figure:
     plot_verdicts(runs, ax=panels[2])
     label_panels(panels, ["errors", "calibration of trusted answers", "verdicts"])
     return figure
+
+
+def _names(methods: Sequence[Score]) -> dict[str, str]:
+    return short_names([run for score in methods for run in score.runs])
 
 
 def _legend(ax: Axes) -> None:

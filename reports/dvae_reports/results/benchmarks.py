@@ -84,6 +84,13 @@ def scores(runs: Sequence[Run]) -> list[Score]:
     return [Score(name, [run for run in runs if run["method"] == name]) for name in methods]
 
 
+def short_names(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the name of every method for where there is little room: that of its function alone, if only it has it."""
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    functions = [name.rpartition(":")[2] for name in methods]
+    return {m: f if functions.count(f) == 1 else m for m, f in zip(methods, functions, strict=True)}
+
+
 def symbol(runs: Sequence[Run]) -> str:
     """Return the verdicts of runs as signs, each with its count where there are several."""
     verdicts = [run["verdict"] for run in runs]

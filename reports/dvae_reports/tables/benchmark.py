@@ -8,7 +8,7 @@ from dvae_core.text import byte_size, count, short
 from dvae_eval.benchmark.rules import EXACT, FLOOR, MAX_Z
 from dvae_eval.results import BenchmarkResult
 
-from ..results.benchmarks import SYMBOLS, Run, Score, by_suite, scores, symbol
+from ..results.benchmarks import SYMBOLS, Run, Score, by_suite, scores, short_names, symbol
 from .formats import Cell, Column, Section, Table
 
 COLUMNS = [
@@ -66,7 +66,7 @@ def _number(value: float | None) -> Cell:
 
 def _matrix(title: str, runs: Sequence[Run]) -> Table:
     """Return the verdicts of all methods on all machines as signs."""
-    methods = list(dict.fromkeys(run["method"] for run in runs))
+    methods = short_names(runs)
     rows = [
         [
             Cell(machine),
@@ -74,7 +74,10 @@ def _matrix(title: str, runs: Sequence[Run]) -> Table:
         ]
         for machine in dict.fromkeys(run["machine"] for run in runs)
     ]
-    columns = [Column("machine", "machine", is_number=False), *(Column(m, m, is_number=False) for m in methods)]
+    columns = [
+        Column("machine", "machine", is_number=False),
+        *(Column(text, name, is_number=False) for name, text in methods.items()),
+    ]
     return Table(f"Verdicts: {title}", columns, [Section("", rows)], [f"{SIGNS}; numbers: of seeds."])
 
 
