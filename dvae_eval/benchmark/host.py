@@ -117,13 +117,15 @@ def _forked(task: Task) -> dict[str, Any]:
     with contextlib.suppress(OSError):  # the run does the same, and one of the two comes first
         os.setpgid(child, child)
     with os.fdopen(receiver, "rb") as pipe:
-        ready, _, _ = select.select([pipe, 0], [], [], task["wall"])
-        if pipe not in ready:
+        ready, _, _ = select.select([receiver, 0], [], [], task["wall"])
+        if receiver not in ready:
             os.killpg(child, signal.SIGKILL)
         if 0 in ready:  # closed: whoever asked is gone
             sys.exit()
         said = pipe.read() if ready else b""
     _, status, usage = os.wait4(child, 0)
+    with contextlib.suppress(OSError):
+        os.killpg(child, signal.SIGKILL)  # what the run started and left behind
     found: dict[str, Any] = json.loads(said) if said else {"note": _how_it_ended(status, task, bool(ready))}
     unit = 1 if sys.platform == "darwin" else 1024
     found.setdefault("cpu_seconds", usage.ru_utime + usage.ru_stime)

@@ -94,7 +94,7 @@ def make(name: str, seed: int = 0) -> TestMachine:
         raise ConfigError(f"test machine {name!r} is not known; give one of {', '.join(MACHINES)}")
     entry = MACHINES[name]
     machine, log_z = entry.make(seed)
-    return TestMachine(name, machine, log_z, entry.how, entry.why_hard)
+    return TestMachine(name, machine, float(log_z), entry.how, entry.why_hard)
 
 
 def suite(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -136,7 +137,7 @@ def _legend(ax: Axes) -> None:
         legend_above(ax, 2)
 
 
-def _marks(methods: Sequence[Score]) -> list[dict[str, object]]:
+def _marks(methods: Sequence[Score]) -> list[dict[str, Any]]:
     """Return how every method is marked."""
     return [
         {"marker": marker, "color": PALETTE[color], "mfc": PALETTE[color] if is_filled else PALETTE["paper"]}

@@ -85,7 +85,7 @@ def scores(runs: Sequence[Run]) -> list[Score]:
 
 
 def short_names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return the name of every method for where there is little room: that of its function alone, if only it has it."""
+    """Return a name of every method for where there is little room: of its function alone, if only one has it."""
     methods = list(dict.fromkeys(run["method"] for run in runs))
     functions = [name.rpartition(":")[2] for name in methods]
     return {m: f if functions.count(f) == 1 else m for m, f in zip(methods, functions, strict=True)}
