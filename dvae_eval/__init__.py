@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dvae_core.lazy import lazy_names
 
 __all__ = [
+    "BenchmarkConfig",
     "BipartiteMachine",
     "Check",
     "CompareConfig",
@@ -34,10 +35,13 @@ __all__ = [
     "read_machine",
     "read_samples",
     "read_trajectory",
+    "run_benchmark",
     "sample_states",
 ]
 
 if TYPE_CHECKING:
+    from .benchmark.config import BenchmarkConfig
+    from .benchmark.run_benchmark import run_benchmark
     from .comparison.compare_samples import compare_samples
     from .comparison.config import CompareConfig
     from .config import LikelihoodConfig, LogZConfig, ObservablesConfig
@@ -57,6 +61,7 @@ else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "BenchmarkConfig": "benchmark.config:BenchmarkConfig",
             "BipartiteMachine": "machine:BipartiteMachine",
             "Check": "results:Check",
             "CompareConfig": "comparison.config:CompareConfig",
@@ -80,6 +85,7 @@ else:  # hidden from type checkers, to which any name would then be one
             "read_machine": "readers:read_machine",
             "read_samples": "readers.samples:read_samples",
             "read_trajectory": "readers:read_trajectory",
+            "run_benchmark": "benchmark.run_benchmark:run_benchmark",
             "sample_states": "states.sample_states:sample_states",
             "test_machines": "test_machines",
         },

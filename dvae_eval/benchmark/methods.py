@@ -84,7 +84,7 @@ def _annealed(name: str) -> Estimator:
             found = estimate_log_z(machine, seed=seed, n_sweeps=n_sweeps, threads=1, **METHODS[name])
             seconds = time.process_time() - before
             affordable = n_sweeps * (budget - (before + seconds - started)) / seconds
-            if affordable < WORTH * n_sweeps:
+            if affordable < WORTH * n_sweeps or found.std_err == 0:  # nothing is left to anneal
                 return Answer(found.log_z, found.std_err, found.trustworthy)
             n_sweeps = math.floor(min(affordable, GROWTH * n_sweeps))
 
