@@ -22,7 +22,7 @@ from dvae_eval.benchmark.run_benchmark import run_benchmark
 from dvae_eval.test_machines import catalogue
 from dvae_reports.figures.benchmark import COLORS, MOST_Z, benchmark_figure, plot_calibration, plot_verdicts
 from dvae_reports.names import FIGURE_FORMATS, TABLE_SUFFIXES, WIDTHS
-from dvae_reports.results.benchmarks import scores, symbol
+from dvae_reports.results.benchmarks import scores, short_names, symbol
 from dvae_reports.tables.benchmark import benchmark_tables
 from dvae_reports.tables.formats import write_tables
 
@@ -119,6 +119,18 @@ def test_signs_of_several_seeds():
 )
 def test_the_rule(log_z, std_err, trusted, verdict):
     assert judged({"log_z": log_z, "std_err": std_err, "trusted": trusted}, 100.0)["verdict"] == verdict
+
+
+def test_names_are_as_short_as_they_can_be():
+    methods = ["ais", "my.module:ais", "other:ais", "other.mod:run", "x.mod:run", "y.mod:run"]
+    assert list(short_names([{"method": method} for method in methods]).values()) == [
+        "ais",
+        "module:ais",
+        "other:ais",
+        "run",
+        "mod:run",
+        "y.mod:run",
+    ]
 
 
 # --- processes ------------------------------------------------------------------------------------------------

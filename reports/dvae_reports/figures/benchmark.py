@@ -83,7 +83,10 @@ def plot_calibration(methods: Sequence[Score], *, ax: Axes | None = None) -> Axe
 
 @styled
 def plot_verdicts(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
-    """Draw the worst verdict of every method on every machine as a coloured cell, with the signs of all seeds."""
+    """Draw the worst verdict of every method on every machine as a coloured cell with its sign.
+
+    Where seeds differ a number says how many of them have that verdict.
+    """
     ax = axes(ax)
     methods = short_names(runs)
     machines = list(dict.fromkeys(run["machine"] for run in runs))
@@ -94,7 +97,15 @@ def plot_verdicts(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
                 verdict = worst(there)
                 ax.add_patch(Rectangle((j, i), 1, 1, fc=COLORS[verdict], ec=PALETTE["paper"], lw=1))
                 color = PALETTE["paper"] if verdict == "wrong" else PALETTE["ink"]
-                ax.text(j + 0.5, i + 0.52, symbol(there), ha="center", va="center", color=color, fontsize=6.5)
+                ax.text(
+                    j + 0.5,
+                    i + 0.52,
+                    symbol(there).split()[0],
+                    ha="center",
+                    va="center",
+                    color=color,
+                    fontsize=6.5,
+                )
     ax.set(xlim=(0, len(methods)), ylim=(len(machines), 0))
     ax.set_xticks(
         np.arange(len(methods)) + 0.5, list(methods.values()), rotation=40, ha="right", rotation_mode="anchor"
@@ -124,6 +135,12 @@ def benchmark_figure(runs: Sequence[Run], width: float) -> Figure:
     plot_calibration(methods, ax=panels[1])
     plot_verdicts(runs, ax=panels[2])
     label_panels(panels, ["errors", "calibration of trusted answers", "verdicts"])
+    entries = panels[0].get_legend_handles_labels()
+    for ax in panels[:2]:  # one legend for both
+        if legend := ax.get_legend():
+            legend.remove()
+    if entries[1]:
+        figure.legend(*entries, loc="outside upper left", ncols=4 if is_wide else 2, markerscale=0.8)
     return figure
 
 

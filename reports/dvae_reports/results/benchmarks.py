@@ -85,10 +85,14 @@ def scores(runs: Sequence[Run]) -> list[Score]:
 
 
 def short_names(runs: Sequence[Run]) -> dict[str, str]:
-    """Return a name of every method for where there is little room: of its function alone, if only one has it."""
+    """Return a name of every method for where there is little room: its last words, as many as only it has."""
     methods = list(dict.fromkeys(run["method"] for run in runs))
-    functions = [name.rpartition(":")[2] for name in methods]
-    return {m: f if functions.count(f) == 1 else m for m, f in zip(methods, functions, strict=True)}
+    taken = {method: method for method in methods if ":" not in method}
+    for method in methods:
+        module, _, function = method.rpartition(":")
+        words = (function, f"{module.rpartition('.')[2]}:{function}", method)
+        taken.setdefault(method, next(name for name in words if name not in taken.values()))
+    return {method: taken[method] for method in methods}
 
 
 def symbol(runs: Sequence[Run]) -> str:
