@@ -213,11 +213,11 @@ def test_what_is_there_is_kept_and_added_to(tmp_path):
         [MINE + "honest", MINE + "halved"],
         n_seeds=3,
         previous=part,
-        progress=lambda result, run, n: made.append((run and run["method"], len(result.runs), n)),
+        progress=lambda result, run, n, m: made.append((run and run["method"], len(result.runs), n, m)),
     )
     assert numbers(more) == numbers(whole)
     assert more.trustworthy
-    assert made[0] == (None, 6, 18)
+    assert made[0] == (None, 6, 6, 18)
     assert len(made) == 13
     with pytest.raises(ConfigError, match="was made with budget 1"):
         run_benchmark([MINE + "halved"], previous=part, budget=2.0)

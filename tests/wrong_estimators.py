@@ -69,7 +69,7 @@ def takes_something_else(weights):
     return 0.0, 1.0
 
 
-def slow(W, b_left, b_right, seed):
+def slow(W, seed):
     """Takes long enough to be interrupted."""
     time.sleep(0.2)
-    return honest(W, b_left, b_right, seed)
+    return float(seed), 1.0

@@ -11,7 +11,7 @@ from pymbar import MBAR
 from dvae_eval import sample_states
 
 BETAS = np.linspace(0, 1, 16)
-N_STATES = 150  # of each β; independent of the budget, which they do not use up
+N_STATES = 150  # of each β, whatever the budget
 
 
 def mbar(J, b, seed):

@@ -33,7 +33,7 @@ def run_benchmark(
     *,
     n_workers: int = 1,
     previous: BenchmarkResult | None = None,
-    progress: Callable[[BenchmarkResult, Run | None, int], None] | None = None,
+    progress: Callable[[BenchmarkResult, Run | None, int, int], None] | None = None,
     **settings: Any,
 ) -> BenchmarkResult:
     """Run estimators of log Z on the machines of a suite and compare their answers with the exact values.
@@ -52,7 +52,8 @@ def run_benchmark(
     previous : BenchmarkResult, optional
         What there is already: its runs are kept, and only others made.
     progress : callable, optional
-        Called with the result so far, the run that has finished (None at the beginning), and the runs in all.
+        Called with the result so far, the run that has finished (None at the beginning), and how many are done,
+        of how many.
 
     Raises
     ------
@@ -71,11 +72,11 @@ def run_benchmark(
             return _result(config, keys, runs, started, previous)
 
         if progress:
-            progress(result(), None, len(keys))
-        for _, run in map_unordered(_run, config, todo, n_workers):
+            progress(result(), None, len(keys) - len(todo), len(keys))
+        for n, (_, run) in enumerate(map_unordered(_run, config, todo, n_workers), 1):
             runs[_key(run)] = run
             if progress:
-                progress(result(), run, len(keys))
+                progress(result(), run, len(keys) - len(todo) + n, len(keys))
         return result()
     finally:
         _close_hosts()
@@ -149,13 +150,9 @@ def _result(
     previous: BenchmarkResult | None,
 ) -> BenchmarkResult:
     """Return the result of what is finished, in an order that does not depend on which run finished first."""
-    ordered = [
-        *(runs[key] for key in keys if key in runs),
-        *(run for key, run in runs.items() if key not in set(keys)),
-    ]
-    order = {name: i for i, name in enumerate(test_machines.suite(config.suite))}
-    names = {name: i for i, name in enumerate(dict.fromkeys([*METHODS, *(run["method"] for run in ordered)]))}
-    ordered.sort(key=lambda run: (run["seed"], order.get(run["machine"], 0), names[run["method"]]))
+    machines = test_machines.suite(config.suite)
+    methods = list(dict.fromkeys([*METHODS, *(key[0] for key in (*keys, *runs))]))
+    ordered = sorted(runs, key=lambda key: (key[2], machines.index(key[1]), methods.index(key[0])))
     before = previous.wall_seconds if previous else 0.0
     found = BenchmarkResult.of(
         config,
@@ -165,7 +162,7 @@ def _result(
         settings={"n_planned": len(keys)},
         diagnostics={},
         model={},
-        runs=ordered,
+        runs=[runs[key] for key in ordered],
     )
     missing = sum(key not in runs for key in keys)
     reasons = [f"{missing} of {len(keys)} runs are missing"] if missing else []

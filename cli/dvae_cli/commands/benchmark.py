@@ -130,26 +130,21 @@ class _Teller:
         self.n_done = self.n_before = 0
         self.started = time.monotonic()
 
-    def __call__(self, result: BenchmarkResult, run: dict[str, Any] | None, n_planned: int) -> None:
+    def __call__(self, result: BenchmarkResult, run: dict[str, Any] | None, n_done: int, n_planned: int) -> None:
         """Write the result so far, and say what finished."""
         from ..console import say
         from ..inputs import command_line
 
-        self.n_done = n_planned - _n_missing(result)
+        self.n_done = n_done
         if run is None:
-            self.n_before, self.started = self.n_done, time.monotonic()
-            if self.n_done:
-                say(f"{self.n_done} of {n_planned} runs were done before", self.quiet)
+            self.n_before, self.started = n_done, time.monotonic()
+            if n_done:
+                say(f"{n_done} of {n_planned} runs were done before", self.quiet)
             return
         if self.place.path:
             dataclasses.replace(result, command=command_line()).save(self.place.path)
-        pace = (time.monotonic() - self.started) / (self.n_done - self.n_before)
-        left = f"{duration(pace * (n_planned - self.n_done))} left"
-        say(f"{self.n_done} of {n_planned}, {left}: {_line(run)}", self.quiet)
-
-
-def _n_missing(result: BenchmarkResult) -> int:
-    return int(result.reasons[0].split()[0]) if result.reasons else 0
+        pace = (time.monotonic() - self.started) / (n_done - self.n_before)
+        say(f"{n_done} of {n_planned}, {duration(pace * (n_planned - n_done))} left: {_line(run)}", self.quiet)
 
 
 def _line(run: dict[str, Any]) -> str:
