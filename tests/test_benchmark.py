@@ -97,6 +97,19 @@ def test_tables_count_verdicts(found):
         benchmark_tables([found, found])
 
 
+def test_the_page_shows_the_results_that_are_kept():
+    kept = [load_result(ROOT / f"benchmarks/results/{name}.json") for name in ("quick", "adapters")]
+    page = (ROOT / "docs/benchmark.md").read_text(encoding="utf-8")
+    assert write_tables(benchmark_tables(kept), "markdown") in page
+    runs = kept[0].runs
+    count = [sum(run["verdict"] == name for run in runs) for name in ("wrong", "declined")]
+    assert (len(runs), *count) == (400, 0, 72)
+    assert round(sum(run["cpu_seconds"] for run in runs)) == 260
+    for run in (*runs, *kept[1].runs):
+        assert run["exact"] == pytest.approx(test_machines.make(run["machine"]).log_z, rel=1e-12)
+        assert judged(run, run["exact"])["verdict"] == run["verdict"]
+
+
 def test_signs_of_several_seeds():
     runs = [{"verdict": verdict} for verdict in ("right", "wrong", "right", "failed")]
     assert symbol(runs) == "✗1 !1 ✓2"
