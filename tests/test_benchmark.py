@@ -114,6 +114,7 @@ def test_the_page_shows_the_results_that_are_kept():
     standard = load_result(ROOT / "benchmarks/results/standard.json").runs
     verdicts = [run["verdict"] for run in standard]
     assert (len(verdicts), verdicts.count("right"), verdicts.count("declined")) == (352, 298, 54)
+    assert round(sum(run["cpu_seconds"] for run in standard)) == 246
     for run in (*runs, *kept[1].runs, *standard):
         assert run["exact"] == pytest.approx(exact_log_z(run["machine"]), rel=1e-12)
         assert judged(run, run["exact"])["verdict"] == run["verdict"]
@@ -215,6 +216,17 @@ def test_own_methods_keep_to_the_budget(host, method):
     assert found["cpu_seconds"] < 4 * 0.5
     assert found["peak_memory"] > 1e7
     assert (found["std_err"] == 0) == (method == "auto")
+
+
+@pytest.mark.parametrize("adapter", ["pymbar_mbar:mbar", "rbms_ais:ais"])
+def test_adapters_of_other_packages(host, adapter):
+    found = judged(
+        host.run(task(f"benchmarks.adapters.{adapter}", "random-64x16-0.3", budget=2.0)), 68.389517936511
+    )
+    if "No module named 'rbms'" in found.get("note", ""):
+        pytest.skip(found["note"])
+    assert found["verdict"] == "right", found
+    assert 0 < found["std_err"] < 0.2
 
 
 # --- going on -------------------------------------------------------------------------------------------------
