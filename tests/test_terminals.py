@@ -24,6 +24,7 @@ from dvae_reports.tables import make_tables
 from dvae_reports.tables.formats import Cell, Column, Section, Table, map_texts, write_table
 from tests.screens import Screen, screen_of, screen_of_process
 
+BENCHMARK = str(Path(__file__).parents[1] / "benchmarks/results/quick.json")
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 WIDTHS, ENCODINGS = (40, 80, 120), ("utf-8", "latin-1")
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
@@ -126,12 +127,11 @@ def test_a_likelihoods_lines_stand_below_one_another(shown, width, encoding):
 @terminals
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables_keep_names_and_marks_whole(shown, run, width, encoding, kind):
-    status, screen = shown(
-        dvae_eval, "table", "--kind", kind, run.name, "--commands", width=width, encoding=encoding
-    )
+    given, name = (run.name, "stripes-from-here") if kind != "benchmark" else (BENCHMARK, "clusters-80x10")
+    status, screen = shown(dvae_eval, "table", "--kind", kind, given, "--commands", width=width, encoding=encoding)
     assert status == 0
     text = " ".join(screen.text().split())
-    assert "stripes-from-here" in text
+    assert name in text
     if kind == "table1":
         assert "stripes-from-here§" in text  # measured on a part of the images
     assert "…" not in text

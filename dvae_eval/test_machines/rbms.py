@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, gammaln, logsumexp
 
+from dvae_core.io.containers import read_npz
 from dvae_core.types import Float
 
 from ..machine import BipartiteMachine
@@ -231,6 +232,7 @@ def trained(name: str, seed: int = 0) -> Solved:
 
     The file holds its log Z, too, by a sum over the states of its hidden units, 2^20 at the most.
     """
-    with np.load(DATA / f"{name}.npz", allow_pickle=False) as arrays:
-        W, a, b, log_z = (arrays[key] for key in ("W", "b_left", "b_right", "log_z"))
+    names = ("W", "b_left", "b_right", "log_z")
+    arrays = read_npz(DATA / f"{name}.npz", names)
+    W, a, b, log_z = (arrays[key] for key in names)
     return rbm(W, a, b), float(log_z)
