@@ -621,6 +621,16 @@ class ComparisonResult(Result):
         return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
 
 
+# What a run of a benchmark has, whatever else.
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("method", "machine"), str),
+    "seed": int,
+    "verdict": typing.Literal["right", "wrong", "declined", "failed", "skipped"],
+    **dict.fromkeys(("exact", "cpu_seconds"), float),
+    **dict.fromkeys(("error", "z", "peak_memory"), float | None),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkResult(Result):
     """Runs of estimators of log Z on test machines, beside the exact values.
@@ -639,6 +649,12 @@ class BenchmarkResult(Result):
     kind: ClassVar[str] = "benchmark"
 
     runs: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        """Refuse runs that lack what tables and figures are made of; ResultError."""
+        for run in self.runs:
+            if not all(_fits(run.get(name), hint) for name, hint in RUN.items()):
+                raise ResultError(f"runs: {str(run)[:60]} is none; make the result anew")
 
     @property
     def methods(self) -> list[str]:
@@ -735,6 +751,8 @@ def _fits(value: Any, hint: Any) -> bool:
     """Say whether a JSON value is of a field's type; null within lists stands for what could not be computed."""
     inner = typing.get_args(hint)
     match typing.get_origin(hint):
+        case typing.Literal:
+            return value in inner
         case typing.Union | types.UnionType:
             return any(_fits(value, option) for option in inner)
         case builtins.list:

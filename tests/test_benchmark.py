@@ -192,6 +192,13 @@ def test_what_fails_costs_its_run_alone(host, name, note):
     assert host.run(task(MINE + "honest"))["std_err"] == 0.05
 
 
+def test_one_that_kills_the_process_of_all_costs_its_run_alone():
+    found = run_benchmark([MINE + "kills_its_parent", MINE + "honest"])
+    verdicts = [run["verdict"] for run in found.runs]
+    assert verdicts == ["failed", "right"] * 3
+    assert found.runs[0]["note"] == "the process that runs estimators ended"
+
+
 def test_functions_get_what_they_ask_for(host):
     """J of a two-sided machine is its W; one of W is not asked about a general graph."""
     for machine in ("complete-16", "one-unit-1x300"):
@@ -371,6 +378,18 @@ def test_bad_input_is_one_line(args, message, capsys):
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "change", [{"verdict": "fine"}, {"seed": "0"}, {"error": "1"}, {"method": None}, {"exact": []}]
+)
+def test_a_damaged_run_is_refused(change, tmp_path, capsys):
+    data = json.loads((ROOT / "benchmarks/results/quick.json").read_text())
+    data["runs"][3] |= change
+    (tmp_path / "bad.json").write_text(json.dumps(data))
+    status, out, err = run(capsys, "table", "--kind", "benchmark", tmp_path / "bad.json")
+    assert (status, out) == (2, "")
+    assert "is none; make the result anew" in err
 
 
 def test_another_file_is_not_overwritten(tmp_path, capsys):

@@ -44,6 +44,10 @@ def crashes(W):
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def kills_its_parent(W):
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
 def burns(W):
     while True:
         pass

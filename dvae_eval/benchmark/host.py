@@ -78,7 +78,8 @@ class Host:
             self.process.stdin.write(json.dumps(task) + "\n")
             self.process.stdin.flush()
         line = self.process.stdout.readline()
-        found: dict[str, Any] = json.loads(line) if line else {"note": "the process that runs estimators ended"}
+        ended = {"note": "the process that runs estimators ended", "cpu_seconds": 0.0}
+        found: dict[str, Any] = json.loads(line) if line else ended
         return found
 
 
