@@ -78,8 +78,10 @@ class Host:
             self.process.stdin.write(json.dumps(task) + "\n")
             self.process.stdin.flush()
         line = self.process.stdout.readline()
-        ended = {"note": "the process that runs estimators ended", "cpu_seconds": 0.0}
-        found: dict[str, Any] = json.loads(line) if line else ended
+        if not line:
+            self.process.wait()
+            return {"note": "the process that runs estimators ended", "cpu_seconds": 0.0}
+        found: dict[str, Any] = json.loads(line)
         return found
 
 
@@ -161,9 +163,11 @@ def _run(task: Task, case: TestMachine | None, sender: int) -> NoReturn:
         found = _estimated(task, case)
     except BaseException as error:  # whatever it is: the estimator failed
         found = {"note": " ".join(f"{type(error).__name__}: {error}".split())[:MAX_NOTE]}
-    with os.fdopen(sender, "w") as pipe:
-        json.dump(found, pipe)
-    os._exit(0)
+    try:
+        with os.fdopen(sender, "w") as pipe:
+            json.dump(found, pipe)
+    finally:
+        os._exit(0)
 
 
 def _estimated(task: Task, case: TestMachine | None) -> dict[str, Any]:
