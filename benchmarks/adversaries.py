@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,8 +25,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import pooch
@@ -40,7 +37,7 @@ from dvae_eval.machine import Machine
 from dvae_eval.readers import read_machine
 from dvae_eval.sampling.basins import Basins, find_basins, with_basins_of
 from dvae_eval.sampling.lower_bound import LowerBound
-from tests.solved import golf_hole, unequal_patterns
+from dvae_eval.test_machines.rbms import golf_hole, unequal_patterns
 
 WRONG = 4.5  # standard errors
 TRAINED = ("digits01-784x20", "populations-800x20-late", "mnist-784x20-late", "clusters-80x10", "clusters-120x11")

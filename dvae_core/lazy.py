@@ -18,14 +18,15 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], 
     package : str
         The package's `__name__`.
     homes : mapping of str to str
-        For every name "module:attribute", the module relative to the package.
+        For every name "module:attribute", the module relative to the package; "module" for the module itself.
     """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module, _, attribute = homes[name].partition(":")
-        return getattr(import_module(f".{module}", package), attribute)
+        found = import_module(f".{module}", package)
+        return getattr(found, attribute) if attribute else found
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

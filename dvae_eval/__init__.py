@@ -1,7 +1,7 @@
 """Estimators: log Z of Boltzmann machines and log-likelihoods of models, each with its error and a verdict.
 
 These names are the package's interface; all else is private by convention.  They are imported when they are first
-used: `dvae-eval --help` needs neither torch nor scipy.
+used: `dvae-eval --help` needs neither torch nor scipy.  `dvae_eval.test_machines` is of the interface, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dvae_core.lazy import lazy_names
 
 __all__ = [
+    "BenchmarkConfig",
     "BipartiteMachine",
     "Check",
     "CompareConfig",
@@ -35,11 +36,14 @@ __all__ = [
     "read_machine",
     "read_samples",
     "read_trajectory",
+    "run_benchmark",
     "sample_states",
     "to_arviz",
 ]
 
 if TYPE_CHECKING:
+    from .benchmark.config import BenchmarkConfig
+    from .benchmark.run_benchmark import run_benchmark
     from .comparison.compare_samples import compare_samples
     from .comparison.config import CompareConfig
     from .config import LikelihoodConfig, LogZConfig, ObservablesConfig
@@ -61,6 +65,7 @@ else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "BenchmarkConfig": "benchmark.config:BenchmarkConfig",
             "BipartiteMachine": "machine:BipartiteMachine",
             "Check": "results:Check",
             "CompareConfig": "comparison.config:CompareConfig",
@@ -85,7 +90,9 @@ else:  # hidden from type checkers, to which any name would then be one
             "read_machine": "readers:read_machine",
             "read_samples": "readers.samples:read_samples",
             "read_trajectory": "readers:read_trajectory",
+            "run_benchmark": "benchmark.run_benchmark:run_benchmark",
             "sample_states": "states.sample_states:sample_states",
+            "test_machines": "test_machines",
             "to_arviz": "states.chains:to_arviz",
         },
     )

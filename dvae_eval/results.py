@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "BenchmarkResult",
     "Check",
     "ComparisonResult",
     "GradientResult",
@@ -778,6 +779,59 @@ class ComparisonResult(Result):
         return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
 
 
+# What a run of a benchmark has, whatever else.
+RUN: dict[str, Any] = {
+    **dict.fromkeys(("method", "machine"), str),
+    "seed": int,
+    "verdict": typing.Literal["right", "wrong", "declined", "failed", "skipped"],
+    **dict.fromkeys(("exact", "cpu_seconds"), float),
+    **dict.fromkeys(("error", "z", "peak_memory"), float | None),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkResult(Result):
+    """Runs of estimators of log Z on test machines, beside the exact values.
+
+    It is trustworthy if no run is missing; how far the estimators can be trusted is in `runs`.
+
+    Attributes
+    ----------
+    runs : list of dict
+        One for every `method`, `machine` and `seed`: what the estimator said, `log_z` and `std_err`, nats, and
+        `trusted`; `exact`, `error` and `z`, the error in standard errors; `verdict`, see
+        `dvae_eval.benchmark.rules`; `cpu_seconds` and `peak_memory` of its process, bytes; and a `note` where it
+        failed.  What is not known is null.
+    """
+
+    kind: ClassVar[str] = "benchmark"
+
+    runs: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        """Refuse runs that lack what tables and figures are made of; ResultError."""
+        for run in self.runs:
+            if not all(_fits(run.get(name), hint) for name, hint in RUN.items()):
+                raise ResultError(f"runs: {str(run)[:60]} is none; make the result anew")
+
+    @property
+    def methods(self) -> list[str]:
+        """The estimators, in the order of the runs."""
+        return list(dict.fromkeys(run["method"] for run in self.runs))
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines, in the order of the runs."""
+        return list(dict.fromkeys(run["machine"] for run in self.runs))
+
+    def __str__(self) -> str:
+        """Count the verdicts in one line."""
+        verdicts = [run["verdict"] for run in self.runs]
+        words = {"right": "right", "declined": "declined", "wrong": "wrong and trusted", "failed": "failed"}
+        counts = ", ".join(f"{verdicts.count(name)} {word}" for name, word in words.items())
+        return f"{len(verdicts)} runs of {len(self.methods)} methods on {len(self.machines)} machines: {counts}"
+
+
 def making_of(environment: dict[str, Any]) -> str:
     """Return when and where something was made, and at what cost, in a line; see `Result.environment`."""
     plain_ones = {name: value for name, value in environment.items() if isinstance(value, int | float | str)}
@@ -799,6 +853,7 @@ KINDS: dict[str, type[Result]] = {
     "gradients": GradientResult,
     "observables": ObservablesResult,
     "comparison": ComparisonResult,
+    "benchmark": BenchmarkResult,
 }
 
 
@@ -869,6 +924,8 @@ def _fits(value: Any, hint: Any) -> bool:
     """Say whether a JSON value is of a field's type; null within lists stands for what could not be computed."""
     inner = typing.get_args(hint)
     match typing.get_origin(hint):
+        case typing.Literal:
+            return value in inner
         case typing.Union | types.UnionType:
             return any(_fits(value, option) for option in inner)
         case builtins.list:

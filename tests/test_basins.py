@@ -6,7 +6,8 @@ import pytest
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling import basins as basins_module
 from dvae_eval.sampling.basins import find_basins
-from tests.solved import complete, curie_weiss, golf_hole, planted, random_rbm, torus
+from dvae_eval.test_machines.graphs import complete, torus
+from dvae_eval.test_machines.rbms import curie_weiss, golf_hole, planted, random_rbm
 
 MODELS = {
     "random": lambda: random_rbm(0, (12, 30), 1.0),

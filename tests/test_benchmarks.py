@@ -17,7 +17,7 @@ from dvae_core.training.presets import PRESETS
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers import read_machine
-from tests.solved import chain
+from dvae_eval.test_machines.graphs import chain
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,7 +7,7 @@ from dvae_eval.log_z import best_reference, methods
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.resume import ResumeFile, ResumePart
-from tests.solved import planted, random_rbm
+from dvae_eval.test_machines.rbms import planted, random_rbm
 
 QUICK = {"method": "pt-bar", "threads": 1}
 

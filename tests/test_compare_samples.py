@@ -15,8 +15,8 @@ from dvae_eval.comparison.law import TemperedLaw, law_of
 from dvae_eval.comparison.moments import deviations_of, holm, p_values
 from dvae_eval.comparison.reads import reads_of
 from dvae_eval.readers import Reading
+from dvae_eval.test_machines.rbms import trained
 from tests.oracles import enumerate_states
-from tests.solved import clusters
 from tests.state_oracles import log_probabilities, planted
 
 N_SETS = 200
@@ -158,7 +158,7 @@ def test_a_mixture_of_two_temperatures_is_no_boltzmann_law(small):
 
 def test_reads_of_deep_basins_are_a_boltzmann_law():
     """Both estimates of β are nearly one there: 12 sets of the machine itself, two checks with limits of 1e-4."""
-    machine, _ = clusters()
+    machine, _ = trained("clusters-80x10")
     for seed in range(12):
         states = sample_states(machine, 200, seed=seed).states
         found = compare_samples(machine, states)

@@ -20,6 +20,7 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.errors import ConfigError, WorkerError
+from dvae_eval.benchmark.run_benchmark import run_benchmark
 from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import estimate_log_z as log_z_module
 from dvae_eval.log_z.estimate_log_z import estimate_log_z, one_repeat
@@ -85,6 +86,14 @@ def refusal_of(capsys, *args):
 
 
 # --- the same numbers -----------------------------------------------------------------------------------------
+
+
+def test_a_benchmark_runs_on_a_cluster(address):
+    """Exact answers, each by a process that a worker of the cluster started."""
+    with cluster(address):
+        found = run_benchmark(["auto"], suite="trained")
+    assert [run["verdict"] for run in found.runs] == ["right"] * 6
+    assert all(run["std_err"] == 0 for run in found.runs)
 
 
 def test_repeats_are_the_same_on_a_cluster(address, run, capsys):

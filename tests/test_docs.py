@@ -69,7 +69,9 @@ def parse_command(words):
 
 def in_tree(word):
     """Return the files of the repository that a pattern stands for; any other word as it is."""
-    return sorted(map(str, ROOT.glob(word))) or [word] if word.startswith("reproduce/") else [word]
+    return (
+        sorted(map(str, ROOT.glob(word))) or [word] if word.startswith(("benchmarks/", "reproduce/")) else [word]
+    )
 
 
 def parse_arguments(program, arguments):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,8 @@ from dvae_reports.results.paired import paired_std_errs
 from dvae_reports.results.sweep_axes import AXES, sweep_lines, width_panels
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
+
+BENCHMARK = Path(__file__).resolve().parent.parent / "benchmarks/results/quick.json"
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 SWEPT = {
@@ -91,6 +94,8 @@ def comparison_of(folder):
 
 
 def paths_of(name, folder):
+    if name == "benchmark":
+        return [BENCHMARK]
     if name == "comparison":
         return comparison_of(folder)
     if name == "observables":

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from dvae_core.errors import ResultError
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.results import LogZResult, load_result
+from dvae_eval.test_machines.rbms import planted
 from dvae_reports.figures import log_z as figures
 from dvae_reports.figures.diagnostics import panels_of
 from dvae_reports.figures.registry import draw
@@ -20,7 +21,6 @@ from dvae_reports.figures.style import PALETTE
 from dvae_reports.names import WIDTHS
 from dvae_reports.report.render import render_report
 from dvae_reports.results.run_directory import RunRecord
-from tests.solved import planted
 from tests.test_report_run import write_run
 
 

@@ -18,8 +18,9 @@ from dvae_eval.sampling.lower_bound import LowerBound
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
+from dvae_eval.test_machines.graphs import complete, torus
+from dvae_eval.test_machines.rbms import blocks, curie_weiss, golf_hole, planted, random_rbm, trained
 from tests.oracles import enumerate_states
-from tests.solved import blocks, clusters, complete, curie_weiss, golf_hole, planted, random_rbm, torus
 
 QUICK = {"method": "pt-bar", "n_sweeps": 800, "threads": 1}
 
@@ -151,7 +152,7 @@ def test_a_fitted_reference_that_misses_a_cluster_is_refused(seed):
     The bound of the deepest basin is 0.96 nats below the exact value and says nothing; that of all basins is exact
     to a thousandth.  Seed 1 has too few independent blocks, and was not trusted before.
     """
-    machine, exact = clusters()
+    machine, exact = trained("clusters-80x10")
     result = estimate_log_z(machine, method="pt-bar", reference="fitted", n_sweeps=32_000, seed=seed)
     assert exact - 1e-3 < result.diagnostics["lower_bound"] < exact
     assert result.log_z < exact - 0.25

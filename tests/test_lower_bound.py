@@ -16,8 +16,8 @@ from dvae_eval.sampling.lower_bound import (
     sum_over_basins,
     weight_of_states,
 )
+from dvae_eval.test_machines.rbms import golf_hole, trained
 from tests.oracles import enumerate_states
-from tests.solved import clusters, golf_hole
 
 
 def drawn_machine(rng):
@@ -115,7 +115,7 @@ def test_the_constant_is_the_maximum():
 
 def test_five_clusters_are_bounded_to_a_thousandth():
     """An estimate from a fitted reference was 129.18 ± 0.06, and trusted; the best basin alone lets it pass."""
-    machine, exact = clusters()
+    machine, exact = trained("clusters-80x10")
     basins = find_basins(machine.reduced(), seed=0)
     assert exact - 1e-3 < basins.lower_bound.value < exact
     for log_z, std_err in ((129.184, 0.059), (129.150, 0.061), (129.229, 0.050)):
@@ -153,7 +153,7 @@ def test_known_states_weigh_no_more_than_all():
 
 
 def test_an_estimate_below_the_weight_of_known_states_is_refused():
-    machine, exact = clusters()
+    machine, exact = trained("clusters-80x10")
     states = (find_basins(machine.reduced(), 0).means > 0.5).astype(np.uint8)
     weight = weight_of_states(machine.reduced(), states)
     assert exact - 1e-3 < weight < exact

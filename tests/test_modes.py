@@ -22,7 +22,8 @@ from dvae_eval.sampling.mixture import MixturePath, MixtureReference
 from dvae_eval.sampling.modes import mixture_of_modes, mixture_of_states
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
-from tests.solved import complete, enumerated, planted, random_rbm, torus
+from dvae_eval.test_machines.graphs import complete, torus
+from dvae_eval.test_machines.rbms import enumerated, planted, random_rbm, trained
 
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
 
@@ -294,7 +295,7 @@ def clusters(n_visible=60, n_hidden=12, weights=(0.4, 0.3, 0.2, 0.1), seed=3, n_
 
 @pytest.fixture(scope="module")
 def clustered():
-    return clusters()
+    return trained("clusters-80x10")
 
 
 def check_mixture(mixture, machine):

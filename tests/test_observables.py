@@ -27,8 +27,8 @@ from dvae_eval.observables import tempered as tempered_module
 from dvae_eval.observables.checks import check_energies
 from dvae_eval.observables.jackknife import jackknife
 from dvae_eval.sampling import tempering as tempering_module
+from dvae_eval.test_machines.graphs import torus
 from dvae_reports.figures.registry import draw
-from tests.ising import ising, torus
 
 RNG = np.random.default_rng(18)
 NAMES = ("log_z", "energy", "specific_heat", "entropy", "magnetisation", "unit_means", "correlations")
@@ -218,9 +218,9 @@ def kaufman(n, K):
 
 @pytest.mark.parametrize("K", [0.2, 0.4406868, 0.7])
 def test_the_finite_torus_of_kaufman(K):
-    machine, constant = ising(torus(6, 6), 36, K)
+    machine, _ = torus(6, 6, K)
     assert moments_plan(machine).route == "elimination"
-    result = estimate_observables(machine, constant=constant, description={"units": "pm1"})
+    result = estimate_observables(machine, constant=72 * K, description={"units": "pm1"})
     log_z, energy, heat = kaufman(6, K)
     assert np.allclose((result.log_z, result.energy, result.specific_heat), (log_z, energy, heat), rtol=1e-11)
     assert abs(result.magnetisation) < 1e-12
@@ -244,7 +244,7 @@ def test_entropies_lie_between_none_and_that_of_all_states():
 
 
 def test_moments_do_not_hang_on_threads():
-    machine, _ = ising(torus(5, 5), 25, 0.4)
+    machine, _ = torus(5, 5, 0.4)
     one, two = (moments_plan(machine).moments(1.0, threads=n) for n in (1, 2))
     assert one.mean == two.mean
     assert np.array_equal(one.pairs, two.pairs)

@@ -11,7 +11,7 @@ from dvae_cli.main import main as dvae_eval
 from dvae_core.renamed import MODULES
 from dvae_eval import estimate_log_z
 from dvae_eval.results import load_result
-from tests.solved import random_rbm
+from dvae_eval.test_machines.rbms import random_rbm
 
 SHORT = ("--method", "pt-bar", "--sweeps", "40", "-q")
 

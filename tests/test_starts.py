@@ -20,8 +20,9 @@ from dvae_eval.sampling.basins import find_basins
 from dvae_eval.sampling.lower_bound import mean_field_bounds, weight_of_states
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.starts import MOST, Starts, coupled_kept_states
+from dvae_eval.test_machines.graphs import complete
+from dvae_eval.test_machines.rbms import from_spins, random_rbm
 from tests.oracles import enumerate_states
-from tests.solved import complete, from_spins, random_rbm
 from tests.test_basins import detectors
 from tests.test_log_z import interrupted, without_exchange
 

@@ -27,7 +27,7 @@ from dvae_reports.results.groups import group_runs
 from dvae_reports.results.loaded import load_results
 from dvae_reports.results.paired import difference
 from dvae_reports.results.run_names import distinct_names
-from dvae_reports.tables import command_table, contribution_table, make_tables
+from dvae_reports.tables import benchmark_tables, command_table, contribution_table, make_tables
 from dvae_reports.tables.ablations import _variant
 from dvae_reports.tables.formats import FORMATS, write_table
 from dvae_reports.tables.rows import Row, ranked_section
@@ -572,8 +572,10 @@ def every_table(tmp_path):
     measured = read(*runs)
     others = [write_run(tmp_path / f"s_{i}%", dataset=NASTY, seed=i) for i in range(2)]
     steps = group_runs(read(others[0], model_edit(others[1], "model", prior="independent")))
-    tables = [table for kind in TABLES for table in make_tables(kind, measured, with_later=True, references=True)]
-    return [*tables, contribution_table(steps), command_table(measured)]
+    kinds = [kind for kind in TABLES if kind != "benchmark"]
+    tables = [table for kind in kinds for table in make_tables(kind, measured, with_later=True, references=True)]
+    own = load_result(Path(__file__).resolve().parent.parent / "benchmarks/results/quick.json")
+    return [*tables, contribution_table(steps), command_table(measured), *benchmark_tables([own])]
 
 
 def shown(table):

@@ -27,6 +27,7 @@ from dvae_reports.tables.table import Cell, Column, Section, Table, map_texts
 from tests.screens import Screen, screen_of, screen_of_process
 from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
+BENCHMARK = str(Path(__file__).parents[1] / "benchmarks/results/quick.json")
 ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
 WIDTHS, ENCODINGS = (40, 80, 120), ("utf-8", "latin-1")
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
@@ -147,12 +148,11 @@ def test_a_sweep_shows_runs_time_left_and_numbers(shown, in_process, width, tmp_
 @terminals
 @pytest.mark.parametrize("kind", TABLES)
 def test_tables_keep_names_and_marks_whole(shown, run, width, encoding, kind):
-    status, screen = shown(
-        dvae_eval, "table", "--kind", kind, run.name, "--commands", width=width, encoding=encoding
-    )
+    given, name = (run.name, "stripes-from-here") if kind != "benchmark" else (BENCHMARK, "clusters-80x10")
+    status, screen = shown(dvae_eval, "table", "--kind", kind, given, "--commands", width=width, encoding=encoding)
     assert status == 0
     text = " ".join(screen.text().split())
-    assert "stripes-from-here" in text
+    assert name in text
     if kind == "table1":
         assert "stripes-from-here§" in text  # measured on a part of the images
     assert "…" not in text

@@ -20,7 +20,7 @@ from dvae_eval.sampling.reference import Path
 from dvae_eval.sampling.replicas import Works
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
-from tests.solved import random_rbm
+from dvae_eval.test_machines.rbms import random_rbm
 
 
 class Sweeps:

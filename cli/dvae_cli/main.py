@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
+    "benchmark": "benchmark",
     "compare-samples": "compare_samples",
     "completion": "completion",
     "convert": "convert",

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 __all__ = ["Clock"]
 
@@ -17,13 +18,20 @@ class Clock:
     ----------
     limit : float
         Seconds that there are in all; infinite unless given.
-    now : callable
-        Tells the time, in seconds.
+    now : callable, optional
+        Tells the time, in seconds; `Clock.usual` unless given.
+
+    Attributes
+    ----------
+    usual : callable
+        The wall clock.  A process of a benchmark, in which only one estimate is made, sets it to its CPU time.
     """
 
-    def __init__(self, limit: float = math.inf, now: Callable[[], float] = time.monotonic) -> None:
-        self.limit, self.now = limit, now
-        self._started = now()
+    usual: ClassVar[Callable[[], float]] = staticmethod(time.monotonic)
+
+    def __init__(self, limit: float = math.inf, now: Callable[[], float] | None = None) -> None:
+        self.limit, self.now = limit, now or Clock.usual
+        self._started = self.now()
 
     @property
     def elapsed(self) -> float:

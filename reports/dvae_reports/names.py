@@ -3,6 +3,7 @@
 __all__ = ["FIGURES", "FIGURE_FORMATS", "FONTS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
 
 FIGURES = {
+    "benchmark": "estimators of log Z on machines with known answers: errors, calibration, verdicts",
     "comparison": "samples against a machine: energies, means of units, and both inverse temperatures",
     "diagnostics": "what results show of their own quality",
     "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
@@ -29,6 +30,7 @@ TABLES = {
     "table2": "architectures (Table 2)",
     "ablation": "the contributions of the model's parts (App. J)",
     "results": "any log-likelihoods, and any estimates of log Z",
+    "benchmark": "estimators of log Z on machines with known answers",
 }
 # Formats of tables, and what the name of a file in each of them ends in.
 TABLE_SUFFIXES = {

@@ -163,7 +163,7 @@ def _format_of(path: Path | None) -> str:
 
 
 # Kinds of results that a table is made of, where that is not the log-likelihood alone.
-WANTED = {"results": ("ll", "logz"), "table2": ()}
+WANTED = {"results": ("ll", "logz"), "table2": (), "benchmark": ("benchmark",)}
 
 
 def _read(paths: tuple[Path, ...], kind: str) -> list[LoadedResult]:
@@ -174,10 +174,12 @@ def _read(paths: tuple[Path, ...], kind: str) -> list[LoadedResult]:
     for path in paths:
         found = load_results(path)
         if not any(_is_wanted(one, kind) for one in found):
-            kinds = " or ".join(WANTED.get(kind, ("ll",)))
-            raise ResultError(f"{path}: holds no result of kind {kinds}; make one with dvae-eval ll")
+            kinds = WANTED.get(kind, ("ll",))
+            raise ResultError(
+                f"{path}: holds no result of kind {' or '.join(kinds)}; make one with dvae-eval {kinds[0]}"
+            )
         everything += found
-    if kind == "results" and not everything:
+    if kind in ("results", "benchmark") and not everything:
         raise ResultError("RESULT: none given; give run directories or result files")
     return everything
 

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
 from dvae_core.errors import ConfigError, ResultError
-from dvae_eval.results import ComparisonResult
+from dvae_eval.results import BenchmarkResult, ComparisonResult, load_result
 from dvae_eval.samples.grid import SampleGrid
 
 from .. import figures
 from ..names import WIDTHS
+from ..results.benchmarks import by_suite
 from ..results.groups import error_name, group_runs
 from ..results.labels import Label
 from ..results.loaded import LINES, load_results, named
@@ -31,6 +32,7 @@ from ..results.many import curve_of, read_log_zs
 from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, sweep_lines, width_panels
 from ..results.training_runs import read_courses
+from .benchmark import benchmark_figure
 from .comparison import comparison_panels
 from .diagnostics import panels_of
 from .inputs import log_z_results, observables_of, pooled, prior_of, read_results
@@ -226,6 +228,18 @@ def _comparison(paths: Paths, look: FigureStyle) -> Figure:
     return _panels(list(comparison_panels(found.result).values()), look.width)
 
 
+def _benchmark(paths: Paths, look: FigureStyle) -> Figure:
+    """Draw errors, calibration and verdicts of the runs of one suite and budget."""
+    found = [load_result(path) for path in paths]
+    for path, result in zip(paths, found, strict=True):
+        if not isinstance(result, BenchmarkResult):
+            raise ResultError(f"{path}: holds no benchmark; make one with dvae-eval benchmark")
+    suites = by_suite([result for result in found if isinstance(result, BenchmarkResult)])
+    if len(suites) > 1:
+        raise ResultError(f"{paths[-1]}: the files are of {' and of '.join(suites)}; give those of one")
+    return benchmark_figure(next(iter(suites.values())), look.width)
+
+
 def _schedule(paths: Paths, look: FigureStyle) -> Figure:
     """Draw the schedule of every estimate."""
     return _panels(
@@ -296,6 +310,7 @@ class FigureKind:
 
 
 FIGURES = {
+    "benchmark": FigureKind("benchmark results", _benchmark, has_names=False),
     "comparison": FigureKind("a comparison.json", _comparison, has_names=False),
     "diagnostics": FigureKind("result files or runs", _diagnostics),
     "logz": FigureKind("logz results or runs", _log_z),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dvae_eval.results import BenchmarkResult
+
 from ..results.groups import group_runs
 from ..results.labels import group_of
 from ..results.loaded import LoadedResult
 from .ablations import ablation_table, contribution_table
 from .architectures import architecture_table
+from .benchmark import benchmark_tables
 from .commands import command_table
 from .paper import paper_table
 from .results import results_tables
@@ -17,6 +20,7 @@ from .table import Table
 __all__ = [
     "ablation_table",
     "architecture_table",
+    "benchmark_tables",
     "command_table",
     "contribution_table",
     "make_tables",
@@ -46,6 +50,8 @@ def make_tables(
     """
     if kind == "table2":
         return [architecture_table(measured)]
+    if kind == "benchmark":
+        return benchmark_tables([one.result for one in measured if isinstance(one.result, BenchmarkResult)])
     groups = group_runs(measured)
     if kind == "ablation":
         contributions = contribution_table(groups)

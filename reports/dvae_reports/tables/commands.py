@@ -10,7 +10,7 @@ from .table import Cell, Column, Section, Table
 
 __all__ = ["command_table"]
 
-NAMES = {"ll": "log-likelihood", "logz": "log Z"}
+NAMES = {"ll": "log-likelihood", "logz": "log Z", "benchmark": "benchmark"}
 COLUMNS = [
     Column("run", "run", is_number=False),
     Column("made", "made", is_number=False),
@@ -22,12 +22,13 @@ def command_table(measured: Sequence[LoadedResult]) -> Table:
     """Return the commands that trained every model and measured it, in the order in which they are to be given."""
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for name, one in sorted(named(measured), key=lambda pair: pair[1].result.kind, reverse=True):
-        parts = {"model": list(one.training), NAMES[one.result.kind]: one.result.command}
+        parts = {"model": list(one.training)} if one.result.kind != "benchmark" else {}
+        parts[NAMES[one.result.kind]] = one.result.command
         for made, command in parts.items():
             text = shlex.join(command) or "made from the library, not by a command"
             rows[str(one.path), made, text] = [Cell(name), Cell(made), Cell(text, is_code=bool(command))]
     order = list(dict.fromkeys(str(one.path) for one in measured))
-    steps = ["model", NAMES["logz"], NAMES["ll"]]
+    steps = ["model", NAMES["logz"], NAMES["ll"], NAMES["benchmark"]]
     keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))
     notes = ["Directories are as they were given to the commands."]
     makings = {f"{NAMES[one.result.kind]} of {name}": one.result.making for name, one in named(measured)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import math
 import os
 import platform
@@ -14,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from dvae_core import __version__
@@ -25,6 +23,7 @@ from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.results import Check
+from dvae_eval.test_machines.rbms import random_rbm
 from dvae_eval.trained import machine_of, model_description
 
 __all__ = ["checkup", "environment"]
@@ -87,35 +86,21 @@ def checkup(say: Callable[[str], None]) -> list[Check]:
     return checks
 
 
-def _tiny_machine() -> BipartiteMachine:
-    """Return an RBM of 4 + 3 units with couplings of order one."""
-    rng = np.random.default_rng(0)
-    return BipartiteMachine.from_arrays(*(rng.normal(0, 1, shape) for shape in ((4, 3), 4, 3)))
-
-
-def _brute_force(machine: BipartiteMachine) -> float:
-    """Return log Z by visiting all states, in Python floats, by a code that shares nothing with the estimators."""
-    W, b, c = (array.tolist() for array in (machine.W, machine.b_left, machine.b_right))
-    weights = []
-    for v in itertools.product((0, 1), repeat=len(b)):
-        for h in itertools.product((0, 1), repeat=len(c)):
-            bonds = sum(W[i][j] for i in range(len(b)) for j in range(len(c)) if v[i] and h[j])
-            biases = sum(x for x, on in zip((*b, *c), (*v, *h), strict=True) if on)
-            weights.append(math.exp(bonds + biases))
-    return math.log(math.fsum(weights))
+def _tiny() -> tuple[BipartiteMachine, float]:
+    """Return an RBM of 4 + 3 units with couplings of order one, and its log Z by brute force."""
+    return random_rbm(0, (4, 3), math.sqrt(3))
 
 
 def _exact() -> list[Check]:
-    """Hold the enumerated log Z against brute force."""
-    machine = _tiny_machine()
-    gap = abs(estimate_log_z(machine).log_z - _brute_force(machine))
+    """Compare the enumerated log Z with brute force."""
+    machine, exact = _tiny()
+    gap = abs(estimate_log_z(machine).log_z - exact)
     return [Check("exact log Z from brute force, nats", gap, 1e-9, gap < 1e-9, REINSTALL)]
 
 
 def _tempered() -> list[Check]:
-    """Hold parallel tempering on every device against brute force."""
-    machine = _tiny_machine()
-    exact, checks = _brute_force(machine), []
+    """Compare parallel tempering on every device with brute force."""
+    (machine, exact), checks = _tiny(), []
     for device in ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]:
         config = LogZConfig(method="pt-bar", n_sweeps=1000, seed=1)
         found = [estimate_log_z(machine, config, device=device) for _ in range(2)]

@@ -1,0 +1,178 @@
+"""dvae-eval benchmark: estimators of log Z, anybody's, on machines whose log Z is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dvae_core.errors import ConfigError
+from dvae_core.text import duration, error_text, plain, signed
+from dvae_eval.benchmark.config import BenchmarkConfig
+
+from ..options import common_options, config_options, given, output_options, refuse_both, scheduler_option
+from ..runner import CleanInterrupt
+
+if TYPE_CHECKING:
+    from dvae_eval.results import BenchmarkResult
+
+    from ..outputs import Output
+
+
+@click.command("benchmark")
+@config_options(BenchmarkConfig)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="auto, pt-bar, pt-bar-uniform, pt-bar-fitted, pt-bar-modes, paper, ais or reverse-ais; may be repeated. "
+    "[default: all of them, unless --estimator is given]",
+)
+@click.option(
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="A function of your own, importable from here; may be repeated.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time, each on one core. [default: all cores]")
+@scheduler_option("the runs")
+@output_options("none")
+@common_options
+def command(
+    methods: tuple[str, ...],
+    estimators: tuple[str, ...],
+    workers: int | None,
+    scheduler: str | None,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    quiet: bool,
+    debug: bool,
+    **settings: Any,
+) -> int:
+    """Run estimators of log Z on test machines whose log Z is known, and judge their answers.
+
+    \b
+    Example:
+      dvae-eval benchmark -o quick.json
+      dvae-eval benchmark --suite standard --seeds 5 --budget 10 --method pt-bar --method ais -o standard.json
+      dvae-eval benchmark --estimator mine:annealed --seeds 5 -o mine.json
+      dvae-eval table --kind benchmark quick.json mine.json
+      dvae-eval figure benchmark quick.json mine.json -o benchmark.pdf --width page
+
+    FUNCTION takes (W, b_left, b_right, seed, budget), or (J, b, seed, budget) for any graph, or fewer of these,
+    and returns (log_z, std_err) in nats, or (log_z, std_err, trusted). Units are 0 and 1; J has each pair once,
+    above its diagonal. Every run has a process of its own, with one thread. It is ended at 4 times its budget of
+    CPU seconds.
+
+    A trusted answer is wrong if its error is beyond 4 of its own standard errors and 0.01 nats; one with an error
+    of 0 must be right to 1e-6 of log Z. Runs are kept in the file of --output as they finish: run the same command
+    again to continue, or with more methods or seeds to add to it.
+    """
+    refuse_both(workers, scheduler)
+    config = BenchmarkConfig(**given(BenchmarkConfig, settings))
+    from dvae_eval.benchmark.methods import METHODS
+    from dvae_eval.benchmark.run_benchmark import run_benchmark
+    from dvae_eval.runtime.compute import available_cores
+    from dvae_eval.runtime.dask_cluster import cluster
+
+    from ..outputs import STANDARD_OUTPUT, find_output
+
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ConfigError(f"--method: {unknown[0]!r} is none of {', '.join(METHODS)}; --estimator takes functions")
+    if unnamed := [name for name in estimators if ":" not in name]:
+        raise ConfigError(f"--estimator: {unnamed[0]!r} names no function; give MODULE:FUNCTION")
+    chosen = [*methods, *estimators] or list(METHODS)
+    place = find_output(output, force=True)
+    place.hold()
+    teller = _Teller(place, quiet)
+    try:
+        with cluster(scheduler):
+            result = run_benchmark(
+                chosen,
+                config,
+                n_workers=workers or available_cores(),
+                previous=None if force else _previous(place),
+                progress=teller,
+            )
+    except KeyboardInterrupt:
+        again = "run the same command again to continue" if place.path else "nothing was kept; -o FILE keeps it"
+        raise CleanInterrupt(f"interrupted, {teller.n_done} runs done; {again}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}" if str(error).startswith("was made") else str(error)) from error
+    return _finish(result, place, as_json or place.stream == STANDARD_OUTPUT, quiet)
+
+
+def _previous(place: Output) -> BenchmarkResult | None:
+    """Return the result that is in the file already; ConfigError if something else is."""
+    from dvae_eval.results import BenchmarkResult, load_result
+
+    if place.path is None or not place.path.exists():
+        return None
+    found = load_result(place.path)
+    if not isinstance(found, BenchmarkResult):
+        raise ConfigError(
+            f"--output: {place.path} holds no benchmark; give another name, or --force to overwrite it"
+        )
+    return found
+
+
+class _Teller:
+    """Keeps every finished run and says a line about it."""
+
+    def __init__(self, place: Output, quiet: bool) -> None:
+        self.place, self.quiet = place, quiet
+        self.n_done = self.n_before = 0
+        self.started = time.monotonic()
+
+    def __call__(self, result: BenchmarkResult, run: dict[str, Any] | None, n_done: int, n_planned: int) -> None:
+        """Write the result so far, and say what finished."""
+        from ..console import say
+        from ..inputs import command_line
+
+        self.n_done = n_done
+        if run is None:
+            self.n_before, self.started = n_done, time.monotonic()
+            if n_done:
+                say(f"{n_done} of {n_planned} runs were done before", self.quiet)
+            return
+        if self.place.path:
+            dataclasses.replace(result, command=command_line()).save(self.place.path)
+        pace = (time.monotonic() - self.started) / (n_done - self.n_before)
+        say(f"{n_done} of {n_planned}, {duration(pace * (n_planned - n_done))} left: {_line(run)}", self.quiet)
+
+
+def _line(run: dict[str, Any]) -> str:
+    """Return a finished run in a line."""
+    what = f"{run['method']} on {run['machine']}, seed {run['seed']}"
+    if run["error"] is None:
+        return f"{what}: {run['verdict']}, {run['note']}"
+    verdict = {"wrong": "WRONG AND TRUSTED"}.get(run["verdict"], run["verdict"])
+    error = plain(signed(run["error"], 4))
+    return f"{what}: {verdict}, error {error} ± {error_text(run['std_err'])}, {run['cpu_seconds']:.1f} CPU s"
+
+
+def _finish(result: BenchmarkResult, place: Output, as_json: bool, quiet: bool) -> int:
+    """Save the result, and print it or its tables."""
+    from dvae_reports.tables.benchmark import benchmark_tables
+
+    from ..console import say
+    from ..inputs import command_line
+    from .table import print_tables
+
+    result = dataclasses.replace(result, command=command_line())
+    if place.path:
+        result.save(place.path)
+    if as_json:
+        click.echo(result.to_json())
+    else:
+        print_tables(benchmark_tables([result]), "text")
+    say(str(result), quiet)
+    if place.path:
+        say(f"saved: {place}", quiet)
+    return 0

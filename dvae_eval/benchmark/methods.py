@@ -1,0 +1,162 @@
+"""The methods that a benchmark can run: this package's by name, and anybody's function as `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from dvae_core.errors import ConfigError
+
+from ..config import LOG_Z_PRESETS
+from ..couplings import entries
+from ..machine import BipartiteMachine, Machine
+from ..test_machines.graphs import complete
+from ..test_machines.rbms import random_rbm
+
+# Settings of `dvae_eval.config.LogZConfig`.  Annealing knows no time limit: its sweeps are made to fit.
+METHODS: dict[str, dict[str, Any]] = {
+    "auto": {"method": "auto"},
+    "pt-bar": {"method": "pt-bar"},
+    "pt-bar-uniform": {"method": "pt-bar", "reference": "uniform"},
+    "pt-bar-fitted": {"method": "pt-bar", "reference": "fitted"},
+    "pt-bar-modes": {"method": "pt-bar", "reference": "modes"},
+    "paper": {"method": "pt-bar", **LOG_Z_PRESETS["paper"]},
+    "ais": {"method": "ais"},
+    "reverse-ais": {"method": "reverse-ais"},
+}
+ARGUMENTS = {"W", "b_left", "b_right", "J", "b", "seed", "budget"}
+# Sweeps of the first run of annealing, and how many times more the next one may have, at most and at least.
+FIRST_SWEEPS, GROWTH, WORTH = 20, 8.0, 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an estimator says: log Z and its standard error, nats, and whether to trust them."""
+
+    log_z: float
+    std_err: float
+    trusted: bool = True
+
+
+Estimator = Callable[[Machine, int, float], Answer]
+
+
+def find_estimator(name: str) -> Estimator:
+    """Return the estimator of a name: of `METHODS`, or a function of a module that can be imported.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such module or function, or the function takes other arguments.
+    """
+    if name not in METHODS:
+        return _of_function(name)
+    return _annealed(name) if name.endswith("ais") else _timed(name)
+
+
+def _timed(name: str) -> Estimator:
+    """Return a method that keeps to a time limit by itself."""
+    from ..log_z.estimate_log_z import estimate_log_z
+
+    def estimate(machine: Machine, seed: int, budget: float) -> Answer:
+        found = estimate_log_z(machine, seed=seed, time_limit=budget, threads=1, **METHODS[name])
+        return Answer(found.log_z, found.std_err, found.trustworthy)
+
+    return estimate
+
+
+def _annealed(name: str) -> Estimator:
+    """Return annealing in as many sweeps as the budget allows, by shorter runs before the one that counts."""
+    from ..log_z.estimate_log_z import estimate_log_z
+
+    def estimate(machine: Machine, seed: int, budget: float) -> Answer:
+        started, n_sweeps = time.process_time(), FIRST_SWEEPS
+        while True:
+            before = time.process_time()
+            found = estimate_log_z(machine, seed=seed, n_sweeps=n_sweeps, threads=1, **METHODS[name])
+            seconds = time.process_time() - before
+            affordable = n_sweeps * (budget - (before + seconds - started)) / seconds
+            if affordable < WORTH * n_sweeps or found.std_err == 0:  # nothing is left to anneal
+                return Answer(found.log_z, found.std_err, found.trustworthy)
+            n_sweeps = math.floor(min(affordable, GROWTH * n_sweeps))
+
+    return estimate
+
+
+@cache
+def warm_up(name: str) -> None:
+    """Let a method of this package load its compiled kernels, which is no part of anybody's budget."""
+    from ..log_z.estimate_log_z import estimate_log_z
+
+    for machine, _ in (random_rbm(0, (4, 3), 1.0), complete(0, 5, 1.0)):
+        estimate_log_z(machine, n_sweeps=40, threads=1, **METHODS[name])
+
+
+# --- anybody's function ---------------------------------------------------------------------------------------
+
+
+def _of_function(name: str) -> Estimator:
+    """Return the estimator that `module:function` names."""
+    module, _, attribute = name.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        methods = ", ".join(METHODS)
+        raise ConfigError(
+            f"estimator {name!r}: {error}; give module:function, importable from here, or one of {methods}"
+        ) from error
+    takes = set(inspect.signature(function).parameters)
+    if not takes <= ARGUMENTS or not takes & {"W", "J"}:
+        raise ConfigError(
+            f"estimator {name!r} takes {', '.join(sorted(takes)) or 'nothing'}; "
+            "give one of (W, b_left, b_right, seed, budget) or (J, b, seed, budget), or fewer of these"
+        )
+    return lambda machine, seed, budget: _answer(
+        function(**{key: value for key, value in _arguments(machine, seed, budget).items() if key in takes})
+    )
+
+
+def _arguments(machine: Machine, seed: int, budget: float) -> dict[str, Any]:
+    """Return all that a function may ask for; W and its biases only where the machine has two sides."""
+    found: dict[str, Any] = {"seed": seed, "budget": budget}
+    if isinstance(machine, BipartiteMachine):
+        W = machine.W if isinstance(machine.W, np.ndarray) else machine.W.toarray()
+        found |= {"W": np.array(W), "b_left": machine.b_left.copy(), "b_right": machine.b_right.copy()}
+        n = machine.n_left
+        found["J"] = np.zeros((machine.n_units, machine.n_units))
+        found["J"][:n, n:] = W
+        found["b"] = np.concatenate((machine.b_left, machine.b_right))
+        return found
+    ends, values = entries(machine.J)
+    J = np.zeros((machine.n_units, machine.n_units))
+    J[ends[:, 0], ends[:, 1]] = values
+    return found | {"J": J, "b": machine.b.copy()}
+
+
+def _answer(returned: Any) -> Answer:
+    """Return what a function returned; TypeError or ValueError for anything but (log_z, std_err[, trusted])."""
+    if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
+        raise TypeError(f"returned {str(returned)[:60]}; (log_z, std_err) or (log_z, std_err, trusted) is wanted")
+    log_z, std_err = (float(value) for value in returned[:2])
+    if not (math.isfinite(log_z) and math.isfinite(std_err) and std_err >= 0):
+        raise ValueError(
+            f"returned log Z = {log_z} ± {std_err}, which are no finite numbers of which one is an error"
+        )
+    return Answer(log_z, std_err, bool(returned[2]) if len(returned) == 3 else True)
+
+
+def applies(name: str, machine: Machine) -> bool:
+    """Return whether an estimator can be asked about a machine: one of two-sided machines only about these."""
+    if isinstance(machine, BipartiteMachine) or name in METHODS:
+        return True
+    module, _, attribute = name.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    return "J" in inspect.signature(function).parameters

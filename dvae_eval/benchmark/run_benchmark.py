@@ -1,0 +1,169 @@
+"""Run estimators on test machines, each in a process of its own, over workers, and keep what they said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from dvae_core.errors import ConfigError
+from dvae_core.versions import __version__
+
+from .. import test_machines
+from ..results import BenchmarkResult
+from ..runtime.pool import map_unordered
+from .config import BenchmarkConfig
+from .host import GRACE_WALL, KILL_WALL, Host, Task
+from .methods import METHODS
+from .rules import judged
+
+Run = dict[str, Any]
+Key = tuple[str, str, int]
+PACKAGES = ("numpy", "scipy", "numba", "torch", "pymbar")
+
+# The process that this worker asks, kept for its next run.
+_hosts: list[Host] = []
+
+
+def run_benchmark(
+    methods: Sequence[str] = tuple(METHODS),
+    config: BenchmarkConfig | None = None,
+    *,
+    n_workers: int = 1,
+    previous: BenchmarkResult | None = None,
+    progress: Callable[[BenchmarkResult, Run | None, int, int], None] | None = None,
+    **settings: Any,
+) -> BenchmarkResult:
+    """Run estimators of log Z on the machines of a suite and compare their answers with the exact values.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        Of `dvae_eval.benchmark.methods.METHODS`, or `module:function`: a function of (W, b_left, b_right, seed,
+        budget) or (J, b, seed, budget), or fewer of these, that returns (log_z, std_err) or (log_z, std_err,
+        trusted), nats.  Units are 0 and 1, J has each pair once, above its diagonal.  W has shape (n_left,
+        n_right); a function that takes it is asked about two-sided machines alone.
+    config : BenchmarkConfig, optional
+        Or its fields as keywords.
+    n_workers : int
+        Processes on this machine; in a `dvae_eval.cluster`, its workers are used.
+    previous : BenchmarkResult, optional
+        What there is already: its runs are kept, and only others made.
+    progress : callable, optional
+        Called with the result so far, the run that has finished (None at the beginning), and how many are done,
+        of how many.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such method, or `previous` had another suite, budget or version.
+    """
+    config = replace(config or BenchmarkConfig(), **settings)
+    started = time.monotonic()
+    runs = {_key(run): run for run in _kept(previous, config)}
+    try:
+        _refuse_unknown(methods)
+        keys = list(_keys(methods, config))
+        todo = [key for key in keys if key not in runs]
+
+        def result() -> BenchmarkResult:
+            return _result(config, keys, runs, started, previous)
+
+        if progress:
+            progress(result(), None, len(keys) - len(todo), len(keys))
+        for n, (_, run) in enumerate(map_unordered(_run, config, todo, n_workers), 1):
+            runs[_key(run)] = run
+            if progress:
+                progress(result(), run, len(keys) - len(todo) + n, len(keys))
+        return result()
+    finally:
+        _close_hosts()
+
+
+def _keys(methods: Sequence[str], config: BenchmarkConfig) -> Iterator[Key]:
+    """Yield all that is to be run; a machine's runs follow one another."""
+    for seed in range(config.seed, config.seed + config.n_seeds):
+        for machine in test_machines.suite(config.suite):
+            for method in dict.fromkeys(methods):
+                yield method, machine, seed
+
+
+def _key(run: Run) -> Key:
+    return run["method"], run["machine"], run["seed"]
+
+
+def _kept(previous: BenchmarkResult | None, config: BenchmarkConfig) -> list[Run]:
+    """Return the runs of an earlier result; ConfigError unless they can be compared with those to come."""
+    if previous is None:
+        return []
+    for name in ("suite", "budget"):
+        if previous.settings.get(name) != getattr(config, name):
+            raise ConfigError(
+                f"was made with {name} {previous.settings.get(name)}; give the same, or another file"
+            )
+    if previous.versions.get("dvae-toolkit") != __version__:
+        raise ConfigError("was made with another version of dvae-toolkit; give another file")
+    return list(previous.runs)
+
+
+def _refuse_unknown(methods: Sequence[str]) -> None:
+    """Raise ConfigError for a method that is not there; it is imported by the process that will run it."""
+    for name in methods:
+        if name not in METHODS and (note := _host().check(name)):
+            raise ConfigError(note)
+
+
+def _run(config: BenchmarkConfig, key: Key) -> Run:
+    """Return a finished run."""
+    method, machine, seed = key
+    wall = KILL_WALL * config.budget + GRACE_WALL
+    found = _host().run(Task(method=method, machine=machine, seed=seed, budget=config.budget, wall=wall))
+    return {"method": method, "machine": machine, "seed": seed, **judged(found, _exact(machine))}
+
+
+@cache
+def _exact(machine: str) -> float:
+    return test_machines.make(machine).log_z
+
+
+def _host() -> Host:
+    """Return the process that this one asks, a new one if the last has ended."""
+    if _hosts and not _hosts[0].is_alive:
+        _close_hosts()
+    if not _hosts:
+        _hosts.append(Host().__enter__())
+    return _hosts[0]
+
+
+def _close_hosts() -> None:
+    while _hosts:
+        _hosts.pop().__exit__()
+
+
+def _result(
+    config: BenchmarkConfig,
+    keys: Sequence[Key],
+    runs: dict[Key, Run],
+    started: float,
+    previous: BenchmarkResult | None,
+) -> BenchmarkResult:
+    """Return the result of what is finished, in an order that does not depend on which run finished first."""
+    machines = test_machines.suite(config.suite)
+    methods = list(dict.fromkeys([*METHODS, *(key[0] for key in (*keys, *runs))]))
+    ordered = sorted(runs, key=lambda key: (key[2], machines.index(key[1]), methods.index(key[0])))
+    before = previous.wall_seconds if previous else 0.0
+    found = BenchmarkResult.of(
+        config,
+        [],
+        started=started - before,
+        packages=PACKAGES,
+        settings={"n_planned": len(keys)},
+        diagnostics={},
+        model={},
+        runs=[runs[key] for key in ordered],
+    )
+    missing = sum(key not in runs for key in keys)
+    reasons = [f"{missing} of {len(keys)} runs are missing"] if missing else []
+    return replace(found, trustworthy=not missing, reasons=reasons)

@@ -1,0 +1,86 @@
+"""Tables of a benchmark: what every method comes to, and its verdicts machine by machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dvae_core.text import byte_size, count, short
+from dvae_eval.benchmark.rules import EXACT, FLOOR, MAX_Z
+from dvae_eval.results import BenchmarkResult
+
+from ..results.benchmarks import SYMBOLS, Run, Score, by_suite, scores, short_names, symbol
+from .table import Cell, Column, Section, Table
+
+COLUMNS = [
+    Column("method", "method", is_number=False),
+    Column("runs", "n_runs"),
+    Column("right", "n_right"),
+    Column("declined", "n_declined"),
+    Column("wrong", "n_wrong"),
+    Column("failed", "n_failed"),
+    Column("|error|", "median_error"),
+    Column("spread of z", "z_rms"),
+    Column("CPU s", "cpu_seconds"),
+    Column("memory", "peak_memory"),
+]
+RULE = (
+    f"wrong: trusted, and the error is beyond {MAX_Z:g} claimed standard errors and {FLOOR:g} nats (an answer "
+    f"that claims to be exact: beyond {EXACT:g} of log Z); declined: not trusted by the method itself."
+)
+LEGEND = (
+    "|error|: median, nats; spread of z: root mean square of error / claimed error of trusted answers, 1 where "
+    "claimed errors are true; CPU s: median; memory: the largest of a run's process."
+)
+SIGNS = ", ".join(f"{sign} {name}" for name, sign in SYMBOLS.items())
+
+
+def benchmark_tables(results: Sequence[BenchmarkResult]) -> list[Table]:
+    """Return a table of methods, and one of machines and methods for each suite and budget.
+
+    Raises
+    ------
+    ResultError
+        If two results hold the same run.
+    """
+    suites = by_suite(results)
+    sections = [Section(title, [_row(score) for score in scores(runs)]) for title, runs in suites.items()]
+    summary = Table("Estimators of log Z on machines whose log Z is known", COLUMNS, sections, [LEGEND, RULE])
+    return [summary, *(_matrix(title, runs) for title, runs in suites.items())]
+
+
+def _row(score: Score) -> list[Cell]:
+    """Return what a method comes to."""
+    counts = [len(score.runs), *(score.count(name) for name in ("right", "declined", "wrong", "failed"))]
+    memory = score.peak_memory
+    return [
+        Cell(score.method),
+        *(Cell(count(n), n) for n in counts),
+        *map(_number, (score.median_error, score.spread, score.cpu_seconds)),
+        Cell() if memory is None else Cell(byte_size(memory), memory),
+    ]
+
+
+def _number(value: float | None) -> Cell:
+    return Cell() if value is None else Cell(short(float(f"{value:.2g}")), value)
+
+
+def _matrix(title: str, runs: Sequence[Run]) -> Table:
+    """Return the verdicts of all methods on all machines as signs."""
+    methods = short_names(runs)
+    rows = [
+        [
+            Cell(machine),
+            *(_verdicts([r for r in runs if (r["machine"], r["method"]) == (machine, m)]) for m in methods),
+        ]
+        for machine in dict.fromkeys(run["machine"] for run in runs)
+    ]
+    columns = [
+        Column("machine", "machine", is_number=False),
+        *(Column(text, name, is_number=False) for name, text in methods.items()),
+    ]
+    return Table(f"Verdicts: {title}", columns, [Section("", rows)], [f"{SIGNS}; numbers: of seeds."])
+
+
+def _verdicts(runs: Sequence[Run]) -> Cell:
+    text = symbol(runs)
+    return Cell(text, text)
