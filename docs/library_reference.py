@@ -14,7 +14,7 @@ from typing import Any
 
 from dvae_core.config import option_name
 
-PACKAGES = ("dvae_core", "dvae_eval", "dvae_reports")
+PACKAGES = ("dvae_core", "dvae_eval", "dvae_eval.test_machines", "dvae_reports")
 # What a page asks for, and of which package or page.
 REFERENCE = re.compile(r"<!-- the (table|names|results|code) of (\S+) -->")
 # What functions of the package return, beside the kinds of results that files hold.

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
-from run_page import BLOCK, EXECUTED, ROOT, Output, blocks, site_settings
+from run_page import BLOCK, EXECUTED, KEPT, ROOT, Output, blocks, site_settings
 
 LOG = logging.getLogger("mkdocs.plugins.outputs")
 CACHE = Path(os.environ.get("DVAE_DOCS_CACHE", ROOT / ".docs_cache"))
@@ -99,8 +99,7 @@ def digest(text: str) -> str:
     """Return what the outputs of a page depend on: its code, the settings, and all that runs it."""
     code = [block for block in blocks(text) if block[0] in EXECUTED]
     parts: list[Any] = [code, site_settings(text), _sources()]
-    if "reproduce/" in text:
-        parts.append(_digest((ROOT / "reproduce").rglob("*")))
+    parts += [_digest((ROOT / name).rglob("*.json*")) for name in KEPT if f"{name}/" in text]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

@@ -51,6 +51,9 @@ CHOICE = re.compile(r"<!-- the site's settings: (none|tiny) -->")
 # A data set that ships with the package stands for those that do not.
 STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
 
+# Where the repository keeps results that pages show.
+KEPT = ("benchmarks", "reproduce")
+
 Settings = Mapping[str, str]
 
 
@@ -221,6 +224,12 @@ def site_settings(text: str) -> Settings:
     return {} if chosen[1] == "none" else {name: added.replace("-q", "") for name, added in TINY.items()}
 
 
+def link_results() -> None:
+    """Let the working directory have the results that the repository keeps."""
+    for name in KEPT:
+        Path(name).symlink_to(ROOT / name)
+
+
 def in_this_process(runs: Any, arguments: list[str], log: Any) -> int:
     """Stand in for `Runs._run`: run a command of a sweep without a process of its own; return its exit status."""
     module, *rest = arguments
@@ -233,7 +242,7 @@ def main(page: str, folder: str) -> None:
     os.chdir(folder)
     # A terminal without colours, on which progress is lines.
     os.environ |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1", "TERM": "dumb"}
-    Path("reproduce").symlink_to(ROOT / "reproduce")
+    link_results()
     import_module("dvae_cli.commands.sweep.grid").Runs._run = in_this_process
     outputs: list[dict[str, Any]] = []
     run_page(text, site_settings(text), lambda output: outputs.append(asdict(output)))

@@ -789,7 +789,7 @@ RUN: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BenchmarkResult(Result):
     """Runs of estimators of log Z on test machines, beside the exact values.
 
@@ -823,6 +823,10 @@ class BenchmarkResult(Result):
     def machines(self) -> list[str]:
         """The machines, in the order of the runs."""
         return list(dict.fromkeys(run["machine"] for run in self.runs))
+
+    def _columns(self) -> Mapping[str, Sequence[Any]]:
+        """Return every run."""
+        return {name: [run.get(name) for run in self.runs] for name in (self.runs[0] if self.runs else ())}
 
     def __str__(self) -> str:
         """Count the verdicts in one line."""

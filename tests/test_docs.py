@@ -42,7 +42,7 @@ def test_every_block_of_code_runs(page, tmp_path, monkeypatch, in_process):  # n
     """In the order of the page, in one directory and one namespace: as a reader would who types it."""
     monkeypatch.chdir(tmp_path)
     text = page.read_text(encoding="utf-8")
-    Path("reproduce").symlink_to(ROOT / "reproduce")
+    site_pages.link_results()
     site_pages.run_page(text, site_pages.TINY)
     # Commands that are only shown name files that those above have made.
     for language, code in site_pages.blocks(text):

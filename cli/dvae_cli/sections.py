@@ -20,6 +20,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         *("kind", "labels", "columns", "order", "baseline", "with_later", "references", "commands"),
         *("digits", "with_errors", "caption", "label", "notes"),
     ),
+    "What to run": ("suite", "budget", "benchmark.n_seeds", "benchmark.seed"),
     "What to train": ("training", "vary", "seeds", "part", "dry_run"),
     "How to measure": ("sweep.log_z", "sweep.likelihood"),
     "What to measure": (
@@ -28,7 +29,19 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     ),
     "Pictures of a run": ("image_rows", "chains", "draws", "reconstructions"),
     "Method": (
-        *("preset", "method", "path", "starts", "n_repeats", "sandwich", "against_exact", "seed", "n_samples"),
+        *(
+            "methods",
+            "estimators",
+            "preset",
+            "method",
+            "path",
+            "starts",
+            "n_repeats",
+            "sandwich",
+            "against_exact",
+            "seed",
+            "n_samples",
+        ),
         *("log_z_error", "n_simulated", "n_ais_chains", "n_ais_steps", "n_reference", "n_pilot"),
     ),
     "How long": ("precision", "time_limit", "n_sweeps", "burn_in"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
+from dvae_core.keywords import configured, with_settings
 from dvae_core.versions import __version__
 
 from .. import test_machines
@@ -22,11 +23,14 @@ from .rules import judged
 Run = dict[str, Any]
 Key = tuple[str, str, int]
 PACKAGES = ("numpy", "scipy", "numba", "torch", "pymbar")
+# Raise it when the same settings and seed give other runs than before, whatever the estimators do.
+ESTIMATOR_VERSION = 1
 
 # The process that this worker asks, kept for its next run.
 _hosts: list[Host] = []
 
 
+@with_settings(BenchmarkConfig)
 def run_benchmark(
     methods: Sequence[str] = tuple(METHODS),
     config: BenchmarkConfig | None = None,
@@ -60,8 +64,8 @@ def run_benchmark(
     ConfigError
         If there is no such method, or `previous` had another suite, budget or version.
     """
-    config = replace(config or BenchmarkConfig(), **settings)
-    started = time.monotonic()
+    config = configured(BenchmarkConfig, config, settings, run_benchmark)
+    effort = Effort()
     runs = {_key(run): run for run in _kept(previous, config)}
     try:
         _refuse_unknown(methods)
@@ -69,7 +73,7 @@ def run_benchmark(
         todo = [key for key in keys if key not in runs]
 
         def result() -> BenchmarkResult:
-            return _result(config, keys, runs, started, previous)
+            return _result(config, keys, runs, effort, previous)
 
         if progress:
             progress(result(), None, len(keys) - len(todo), len(keys))
@@ -146,18 +150,18 @@ def _result(
     config: BenchmarkConfig,
     keys: Sequence[Key],
     runs: dict[Key, Run],
-    started: float,
+    effort: Effort,
     previous: BenchmarkResult | None,
 ) -> BenchmarkResult:
     """Return the result of what is finished, in an order that does not depend on which run finished first."""
     machines = test_machines.suite(config.suite)
     methods = list(dict.fromkeys([*METHODS, *(key[0] for key in (*keys, *runs))]))
     ordered = sorted(runs, key=lambda key: (key[2], machines.index(key[1]), methods.index(key[0])))
-    before = previous.wall_seconds if previous else 0.0
     found = BenchmarkResult.of(
         config,
         [],
-        started=started - before,
+        effort=effort,
+        estimator_version=ESTIMATOR_VERSION,
         packages=PACKAGES,
         settings={"n_planned": len(keys)},
         diagnostics={},
@@ -166,4 +170,5 @@ def _result(
     )
     missing = sum(key not in runs for key in keys)
     reasons = [f"{missing} of {len(keys)} runs are missing"] if missing else []
-    return replace(found, trustworthy=not missing, reasons=reasons)
+    seconds = found.wall_seconds + (previous.wall_seconds if previous else 0.0)
+    return replace(found, trustworthy=not missing, reasons=reasons, wall_seconds=seconds)

@@ -15,6 +15,7 @@ from dvae_eval.benchmark.config import BenchmarkConfig
 
 from ..options import common_options, config_options, given, output_options, refuse_both, scheduler_option
 from ..runner import CleanInterrupt
+from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import BenchmarkResult
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..outputs import Output
 
 
-@click.command("benchmark")
+@click.command("benchmark", cls=Command)
 @config_options(BenchmarkConfig)
 @click.option(
     "--method",
