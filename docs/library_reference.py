@@ -145,4 +145,9 @@ def number(value: float) -> str:
 def cell(text: str) -> str:
     """Return words for a cell of a table, code among them as it is."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([|*<$])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else _literal(part) for part in parts)
+
+
+def _literal(text: str) -> str:
+    """Return words as Markdown that says just them; of a sign for less it would show the backslash."""
+    return re.sub(r"([|*$])", r"\\\1", text).replace("<", "&lt;")
