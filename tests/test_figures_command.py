@@ -333,6 +333,10 @@ def test_the_same_estimates_are_not_counted_twice(folder):
         (["logz", "{run}/ll.json", "-o", "{tmp}/x.png"], "holds no logz result"),
         (["samples", "{run}", "{run}", "-o", "{tmp}/x.png"], "give one"),
         (["samples", "{run}/ll.json", "-o", "{tmp}/x.png"], "ll.json"),
+        (
+            ["samples", "{tmp}", "-o", "{tmp}/x.png"],
+            "samples.npz: no such file; make it with dvae-eval samples RUN",
+        ),
         (["training", "{run}/ll.json", "-o", "{tmp}/x.png"], "line 1"),
         (["training", "{tmp}", "-o", "{tmp}/x.png"], "holds no epoch"),
         (["training", "{run}", "-o", "{tmp}/x.gif"], ".pdf"),

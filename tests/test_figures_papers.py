@@ -153,10 +153,18 @@ def test_every_figure_in_a_serif_font_is_all_of_it_with_its_mathematics(name, fo
         ("rung (0: β = 0)", r"rung (0: $\beta = 0$)"),
         ("catalog Zebra", "catalog Zebra"),
         ("$K = 4$, log Z", "$K = 4$, log Z"),
+        (r"a$\foo$b", r"a\$\foo\$b"),
+        ("5$", r"5\$"),
     ],
 )
 def test_what_is_mathematics(text, mathematics):
     assert with_mathematics(text) == mathematics
+
+
+def test_names_with_dollar_signs_that_are_no_mathematics_are_drawn_as_they_are(folder):  # noqa: F811
+    runs = paths_of("posterior-layers", folder)
+    figure = draw("training", runs, labels=[(str(runs[0]), r"a$\foo$b"), (str(runs[-1]), "5$")])
+    assert {r"a\$\foo\$b", r"5\$"} <= {text.get_text() for text in texts_of(figure)}
 
 
 def test_fonts_that_have_a_name_can_be_drawn_with():

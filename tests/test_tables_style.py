@@ -75,6 +75,17 @@ def test_labels_stand_in_notes_too(runs):
 
 
 @pytest.mark.parametrize(
+    ("labels", "name", "first", "second"),
+    [((), "groups-4", "groups-4_seed-0", "groups-4_seed-1"), ([("groups-4", "four")], "four", "seed 0", "seed 1")],
+)
+def test_a_note_on_several_seeds_says_what_helps_once(runs, labels, name, first, second):
+    for run, gap in zip(runs[2:], (2.2, 2.4), strict=True):
+        edit(run / "ll.json", trustworthy=False, reasons=[f"gap: {gap}; more", "half: 3; more", "odd"])
+    said = f"{first}: gap: 2.2; half: 3; {second}: gap: 2.4; half: 3; more; {first}: odd; {second}: odd"
+    assert f"† {name}: may be wrong: {said}." in table_of(runs, labels=labels).notes
+
+
+@pytest.mark.parametrize(
     ("labels", "words"),
     [
         (
@@ -102,6 +113,10 @@ def test_columns_are_those_that_were_chosen_in_their_order(runs):
     tables = make_tables("results", read(*runs))
     assert [t.name for t in styled(tables, columns=("elbo", "std_err"))] == ["log-likelihoods", "log-z"]
     assert [t.name for t in styled(tables, columns=("elbo",))] == ["log-likelihoods"]
+    # That of log Z has a column of log-likelihoods, but here nothing in it.
+    for format in ("text", "latex", "csv"):
+        assert [t.name for t in styled(tables, format, columns=("log_likelihood",))] == ["log-likelihoods"]
+    assert [t.name for t in styled(tables[1:], columns=("log_likelihood",))] == ["log-z"]
 
 
 @pytest.mark.parametrize(("option", "style"), [("--columns", {"columns": ("LL",)}), ("--order", {"order": "LL"})])
@@ -271,6 +286,16 @@ def test_numbers_and_heads_are_mathematics(runs):
     assert "\nlog Z \\\\" in text
 
 
+def test_names_and_captions_are_letters_but_for_their_mathematics():
+    name = "a_b & 5% #1 ~^{}\\ η=1 Δ → “x” $\\beta_1$ 中文 5$"
+    table = Table("$K=4$ 文", [Column("a", "a", is_number=False)], [Section("", [[Cell(name)]])])
+    text = write_table(table, "latex")
+    assert r"\caption{$K=4$ ?}" in text
+    assert r"a\_b \& 5\% \#1 \textasciitilde{}\textasciicircum{}\{\}\textbackslash{} " in text
+    assert r"$\eta$=1 $\Delta$ $\to$ ``x'' $\beta_1$ ?? 5\$ \\" in text
+    assert left_out(table) == ["printed as ?: 文中; spell them in other letters with --label or --caption"]
+
+
 def wide_table(n, text="0.123456"):
     columns = [Column("name", "name", is_number=False), *(Column(f"c {i}", f"c{i}") for i in range(n))]
     return Table("t", columns, [Section("", [[Cell("x" * 12), *(Cell(text) for _ in range(n))]])])
@@ -349,6 +374,24 @@ def test_the_command_writes_the_table_and_its_bib(runs, tmp_path, capsys):
     assert r"IWAE &  & $-82.90$ &" in table.read_text(encoding="utf-8")
     assert r"\cite{burda2016}" in table.read_text(encoding="utf-8")
     assert "@inproceedings{burda2016," in bib.read_text(encoding="utf-8")
+
+
+def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_path, capsys):
+    bib = tmp_path / "refs.bib"
+    own = "% ours\n@book{own,\n  title = {B},\n}\n\n@misc{ rolfe2017 ,\n}\n"
+    bib.write_text(own, encoding="utf-8")
+    for i, kind in enumerate(("ablation", "table1", "ablation")):
+        assert status_of(*runs, "--kind", kind, "-o", tmp_path / f"{i}.tex", "--bib", bib) == 0
+    text = bib.read_text(encoding="utf-8")
+    assert text.startswith(own)
+    keys = re.findall(r"^@\w+\{ ?(\w+)", text, re.M)
+    assert len(keys) == len(set(keys)) > 5
+    assert {"own", "rolfe2017", "burda2016"} <= set(keys)
+    bib.write_bytes(b"@misc{x, author={Jos\xe9}}")
+    capsys.readouterr()
+    assert status_of(*runs, "-o", tmp_path / "x.tex", "--bib", bib) == 2
+    assert f"--bib: {bib}: cannot be read as UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "x.tex").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,5 +35,6 @@ def label_option(function: F) -> F:
         type=LabelType(),
         multiple=True,
         metavar="RUN=NAME",
-        help="Call a run with its seeds NAME; RUN: its directory, a result, or its name as shown. Repeatable.",
+        help="Call a run with its seeds NAME; RUN: its directory, a result, or its name as shown. "
+        "$...$ is mathematics in LaTeX and figures. Repeatable.",
     )(function)

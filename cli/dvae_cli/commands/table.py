@@ -47,7 +47,9 @@ __all__ = ["command", "print_tables"]
 @label_option
 @style_options
 @click.option(
-    "--bib", type=OUTPUT, help="Cite published rows by \\cite (LaTeX), and write their entries to this .bib file."
+    "--bib",
+    type=OUTPUT,
+    help="Cite published rows by \\cite (LaTeX), and add the entries that this .bib file lacks; others stay.",
 )
 @click.option(
     "--output", "-o", type=OUTPUT, help="[default: standard output] In CSV, further tables go to files beside it."
@@ -103,7 +105,8 @@ def command(
     for option, given in {"--bib": bib, "--latex-label": look["label"]}.items():
         if given and chosen != "latex":
             raise ConfigError(f"{option}: goes with LaTeX, not {chosen}; give --format latex, or leave it out")
-    entries = find_output(bib, force, option="--bib")
+    entries = find_output(bib, force=True, option="--bib")  # nothing in it is lost
+    known = _bib_before(entries)
     found = labelled(_read(results, kind), labels)
     measured = [one for one in found if _is_wanted(one, kind)]
     # Named as it is called without its label, too.
@@ -113,7 +116,7 @@ def command(
         tables.append(command_table(found))
     tables = styled_tables(tables, TableStyle(**look, cite=bool(entries)), chosen)
     contents = _contents(tables, chosen, place, force) if place and place.stream != STANDARD_OUTPUT else []
-    contents += [(entries, write_bib(tables))] if entries else []
+    contents += [(entries, write_bib(tables, known))] if entries else []
     for file, content in contents:
         file.write(content)
         say(f"saved: {file}", quiet)
@@ -138,6 +141,18 @@ def _contents(tables: Sequence[Table], format_name: str, place: Output, force: b
     path = place.path
     beside = [find_output(path.with_name(f"{path.stem}-{t.name}{path.suffix}"), force) for t in tables[1:]]
     return [(file, write_table(table, "csv")) for file, table in zip([place, *beside], tables, strict=True)]
+
+
+def _bib_before(entries: Output) -> str:
+    """Return what a .bib file holds; ConfigError if it is no text."""
+    if entries.path is None or not entries.path.exists():
+        return ""
+    try:
+        return entries.path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--bib: {entries.path}: cannot be read as UTF-8 ({error}); save it so, or give another name"
+        ) from error
 
 
 def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool) -> None:

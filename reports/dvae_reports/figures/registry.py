@@ -153,6 +153,8 @@ def _smoothing(paths: Paths, look: FigureStyle) -> Figure:
 def _samples(paths: Paths, look: FigureStyle) -> Figure:
     """Draw Figure 5, and Figures 11 to 13: every pixel a whole number of the file's."""
     (path,) = _one(paths, "samples.npz")
+    if not path.exists():
+        raise ResultError(f"{path}: no such file; make it with dvae-eval samples RUN")
     image = samples_image(SampleGrid.load(path))
     scale = math.ceil(DPI * look.width / image.shape[1])
     figure = Figure(

@@ -2,6 +2,7 @@ r"""The publications of a table as a .bib file, with the keys that its `\\cite` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from ..results import published
@@ -10,16 +11,23 @@ from .table import Table
 
 __all__ = ["write_bib"]
 
+# The start of an entry, with its key.
+ENTRY = re.compile(r"^\s*@\w+\s*[{(]\s*([^\s,]+)\s*,", re.MULTILINE)
 
-def write_bib(tables: Sequence[Table]) -> str:
+
+def write_bib(tables: Sequence[Table], before: str = "") -> str:
     """Return an entry for every publication that the rows of the tables cite, and for who proposed their models.
 
-    Names are in UTF-8, as LaTeX reads them since 2018.
+    They come after the file `before`, which keeps its own entries as they are.  Names are in UTF-8, as LaTeX reads
+    them since 2018.
     """
     cited = {cell.cite for table in tables for row in table.rows for cell in row if cell.cite}
     rows = [*published.table_1(), *published.later()]
     keys = cited | {row.source for row in rows if row.reported_by in cited}
+    keys -= {*ENTRY.findall(before)}
     entries = [_entry(key, source) for key, source in published.bibliography().items() if key in keys]
+    if before:
+        entries = [before.rstrip("\n") + "\n", *entries]
     return "\n".join(entries) or "% The tables cite no publication.\n"
 
 

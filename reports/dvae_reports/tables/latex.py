@@ -15,10 +15,18 @@ from .text_layout import GIVE_WAY
 
 __all__ = ["left_out", "write_latex"]
 
-GREEK = "alpha beta gamma delta epsilon zeta theta lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
+GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+    "psi omega"
+).split()
+GREEK_CAPITALS = "gamma delta theta lambda xi pi sigma upsilon phi psi omega".split()
 # What TeX reads otherwise, and what its fonts may lack.
 TEX = {
     **{lookup(f"GREEK SMALL LETTER {name}".upper().replace("LAMBDA", "LAMDA")): f"$\\{name}$" for name in GREEK},
+    **{
+        lookup(f"GREEK CAPITAL LETTER {name}".upper().replace("LAMBDA", "LAMDA")): f"$\\{name.title()}$"
+        for name in GREEK_CAPITALS
+    },
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -38,13 +46,23 @@ TEX = {
     "✗": r"$\times$",
     "–": "--",
     "—": "---",
-    "Λ": r"$\Lambda$",
-    "Σ": r"$\Sigma$",
+    "“": "``",
+    "”": "''",
+    "‘": "`",
+    "’": "'",
+    "→": r"$\to$",
+    "←": r"$\leftarrow$",
+    "∞": r"$\infty$",
+    "≈": r"$\approx$",
+    "≠": r"$\neq$",
+    "√": r"$\surd$",
     "<": r"$<$",
     ">": r"$>$",
     "|": r"$|$",
     "\n": " ",
 }
+# Mathematics that a name or a caption has of its own.
+OWN_MATH = re.compile(r"(\$[^$]+\$)")
 # The end of the Latin letters that every TeX knows how to compose.
 LATIN = "\u0180"
 # Words of headings and notes that are mathematics.
@@ -54,6 +72,8 @@ NUMBER = re.compile(r"[−+]?[\d\u202f.]+( ± [\d\u202f.]+)?")
 # Points: a column and the text width of a two-column article on letter paper, and the space between columns.
 COLUMN, PAGE, GAP = 229.0, 469.0, 8.0
 SIZES = {9: 11, 8: 9.5}  # of letters, and from line to line
+# Between the caption and the rule below it, of which many classes leave none.
+ABOVE = 3
 # A column of texts wider than this may be broken into lines, down to the second width.
 LONG, NARROWEST = 130.0, 100.0
 # Widths of letters as shares of their size: Computer Modern's, at 8 and 9 pt a little wider than at 10.
@@ -98,6 +118,7 @@ def write_latex(table: Table) -> str:
         "\\centering",
         f"\\caption{{{_prose(table.title)}}}" + (f"\\label{{{table.label}}}" if table.label else ""),
         f"{_font(layout.size)}\\setlength{{\\tabcolsep}}{{{GAP / 2:g}pt}}",
+        f"\\setlength{{\\abovetopsep}}{{{ABOVE}pt}}",
         f"\\begin{{tabular}}{{@{{}}{''.join(aligned)}@{{}}}}",
         "\\toprule",
         f"{' & '.join(map(_head, shown.columns, _contents(shown, layout.size)))} \\\\",
@@ -111,8 +132,20 @@ def write_latex(table: Table) -> str:
 
 
 def left_out(table: Table) -> list[str]:
-    """Return which columns do not fit the page, and what to do; empty where all do."""
-    table = without_empty_columns(table)
+    """Return what a page cannot show, columns and letters, and what to do; empty where it shows all."""
+    return [*_columns_left_out(without_empty_columns(table)), *_letters_left_out(table)]
+
+
+def _letters_left_out(table: Table) -> list[str]:
+    """Return which letters have become question marks."""
+    texts = [table.title, *(section.title for section in table.sections), *table.notes]
+    texts += [cell.text for row in table.rows for cell in row]
+    letters = "".join(dict.fromkeys(c for c in "".join(texts) if not (c in TEX or c < LATIN)))
+    return [f"printed as ?: {letters}; spell them in other letters with --label or --caption"] if letters else []
+
+
+def _columns_left_out(table: Table) -> list[str]:
+    """Return which columns do not fit the page."""
     layout = _layout(table)
     names = [column.name for i, column in enumerate(table.columns) if i not in layout.places]
     if names:
@@ -267,6 +300,14 @@ def _prose(text: str) -> str:
 
 
 def _tex(text: str) -> str:
-    """Return `text` with TeX's own characters as they are; a letter that it lacks becomes a question mark."""
+    """Return `text` with TeX's own characters as they are, but for mathematics between dollar signs.
+
+    A letter that TeX lacks becomes a question mark.
+    """
+    return "".join(part if OWN_MATH.fullmatch(part) else _letters(part) for part in OWN_MATH.split(text))
+
+
+def _letters(text: str) -> str:
+    """Return `text` with all of TeX's own characters as they are."""
     letters = "".join(TEX.get(c, c if c < LATIN else "?") for c in text.replace("--", "-\0-").replace("<=", "≤"))
     return letters.replace("\0", "{}")  # TeX makes a dash of two hyphens

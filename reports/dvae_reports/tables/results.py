@@ -88,7 +88,7 @@ def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
         VERDICT,
     ]
     notes = [
-        f"{sign} {name}: {WORDS[result.verdict]}: {'; '.join(why_of(result))}"
+        f"{sign} {name}: {WORDS[result.verdict]}: {why_of({'': result})}."
         for name, result in estimates
         if (sign := verdict_mark(result.verdict))
     ]

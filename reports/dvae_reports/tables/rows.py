@@ -7,7 +7,7 @@ is not to be trusted is marked, and neither it nor a number that is not comparab
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dvae_core.text import count, decimals, error_text
@@ -15,6 +15,7 @@ from dvae_eval.results import LikelihoodResult, Result
 from dvae_eval.verdict import WORDS, Level
 
 from ..results.groups import Group, error_name
+from ..results.loaded import LoadedResult
 from ..results.log_z_in_use import applied_note
 from ..results.published import Number
 from .table import Cell, Column, Section, number_cell
@@ -200,15 +201,29 @@ def _marked(group: Group) -> list[tuple[str, str]]:
 def _reasons(group: Group) -> str:
     """Return why a row's number has its verdict; where it is of several runs, with their names."""
     runs = [run for run in group.runs if run.result.verdict == group.verdict]
-    said = [("; ".join(why_of(run.result)), run.place.name) for run in runs]
-    if len(group.runs) == 1:
-        return said[0][0]
-    return "; ".join(f"{name}: {why}" for why, name in said)
+    return why_of({"" if len(group.runs) == 1 else _short_name(run): run.result for run in runs})
 
 
-def why_of(result: Result) -> list[str]:
-    """Return why a result is no better than its verdict says."""
-    return result.reasons or result.warnings or ["no reason given"]
+def _short_name(run: LoadedResult) -> str:
+    """Return what tells a run from others of its row: its seed where the row has the user's name."""
+    return f"seed {run.config.train.seed}" if run.label and run.config else run.place.name
+
+
+def why_of(results: Mapping[str, Result]) -> str:
+    """Return why results are no better than their verdicts say: what helps once, after all that it helps against.
+
+    Each has a name, which is empty for a single one.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, result in results.items():
+        for reason in result.reasons or result.warnings or ["no reason given"]:
+            finding, _, remedy = reason.partition("; ")
+            found.setdefault(remedy, {}).setdefault(name, []).append(finding)
+    parts = []
+    for remedy, findings in found.items():
+        parts += [f"{name}: {'; '.join(said)}".removeprefix(": ") for name, said in findings.items()]
+        parts += [remedy] if remedy else []
+    return "; ".join(parts)
 
 
 def _rank(said: tuple[tuple[str, str], list[str]]) -> int:

@@ -52,7 +52,7 @@ class TableStyle:
 def styled_tables(tables: Sequence[Table], style: TableStyle, format: str) -> list[Table]:
     """Return the tables as `style` wants them in a format of `dvae_reports.names.TABLE_SUFFIXES`.
 
-    A table that has none of the chosen columns is left out.
+    A table that has nothing in the chosen columns is left out, unless none has.
 
     Raises
     ------
@@ -66,8 +66,13 @@ def styled_tables(tables: Sequence[Table], style: TableStyle, format: str) -> li
         if name not in names:
             raise ConfigError(f"{option}: no column is called {name}; give some of {', '.join(names)}")
     found = [_styled(table, style, format) for table in tables]
-    kept = [table for table in found if len(table.columns) > 1 or not style.columns]
+    kept = [table for table in found if _says_anything(table) or not style.columns] or found[:1]
     return [_captioned(table, style, is_first=not i) for i, table in enumerate(kept)]
+
+
+def _says_anything(table: Table) -> bool:
+    """Return whether a table says anything of the rows that its first column names."""
+    return any(cell.text for row in table.rows for cell in row[1:])
 
 
 def _styled(table: Table, style: TableStyle, format: str) -> Table:
