@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from dvae_core.config import Change, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import load_model
-from dvae_core.training.run_directory import read_config, write_config
+from dvae_core.training.run_directory import read_config, truncate_metrics, write_config
 from dvae_core.training.stretches import stretch_at, stretches
 from dvae_core.training.trainer import Interrupted
 from tests.test_train import Silent, read_metrics, resume, small, start
@@ -187,3 +188,13 @@ def test_a_run_that_stopped_early_is_trained_further_with_another_patience(tmp_p
     assert stopped.is_finished
     continued(tmp_path / "run", {"patience": 2, "learning_rate": 1e-3}).train(Silent())
     assert resume(tmp_path / "run").epoch >= stopped.epoch + 2
+
+
+def test_metrics_are_written_only_where_lines_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"seconds": 1.5}\n{"seconds": 2.5}\n')
+    os.utime(path, (0, 0))
+    assert truncate_metrics(tmp_path, 2) == 2.5
+    assert path.stat().st_mtime == 0
+    assert truncate_metrics(tmp_path, 1) == 1.5
+    assert path.read_text() == '{"seconds": 1.5}\n'

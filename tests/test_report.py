@@ -197,6 +197,16 @@ def test_what_was_not_measured_is_said_with_its_command(tmp_path):
     assert page.all("img") == page.all("svg") == []
 
 
+def test_without_a_likelihood_the_bound_is_that_of_the_weights_in_the_model(tmp_path):
+    run = write_run(tmp_path / "run")
+    (run / "ll.json").unlink()
+    path = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[2]["valid"]["elbo"] = -7.125  # better than all later ones, as in a warm-up of the KL terms
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "−7.12 nats an image, on the validation set after epoch 3, whose weights" in page_of(run).text
+
+
 def test_exact_log_z_has_no_error(tmp_path):
     run = write_run(tmp_path / "run")
     exact = dict(method="exact", std_err=0.0, log_z=44.3621301, ci95=[44.3621301] * 2, repeats=[])

@@ -15,6 +15,7 @@ import pytest
 
 from dvae_cli.commands.sweep.grid import Point, Runs, config_of, grid
 from dvae_cli.commands.sweep.progress import STARTING_SECONDS, RunState, foretold, seconds_left
+from dvae_cli.console import SweepProgress
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError
 
@@ -256,6 +257,20 @@ def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
     assert seconds_left([done, timed, half], 1) == 20 + 13
     assert seconds_left([done, timed], 1) == 0
     assert foretold([done, timed], 1) == "all 2 runs are done"
+
+
+def test_the_bar_claims_no_time_left_while_the_first_runs_are_measured():
+    progress = SweepProgress(quiet=False)
+    progress.terminal = True
+
+    def left(n_done, seconds):
+        progress.runs(n_done, 2, (10, 20), seconds, [])
+        return progress.phases["runs"].left()
+
+    assert left(0, None) is None
+    assert left(0, 0.0) is None
+    assert left(1, 30.0) == 30.0
+    assert left(2, 0.0) == 0.0
 
 
 def test_training_that_stopped_early_has_no_epochs_left(in_process, tmp_path):

@@ -125,7 +125,7 @@ def test_a_graph_is_a_name_or_a_file_of_edges(tmp_path):
         ({"epoch": 3}, ConfigError, r"epoch: no such setting; did you mean epochs\?"),
         ({"epochs": 0}, ConfigError, "--epochs: 0 is not allowed"),
         ({"preset": "huge"}, ConfigError, "huge"),
-        ({"resume": True}, CheckpointError, "holds no run that could be resumed"),
+        ({"resume": True}, CheckpointError, r"holds no run that could be resumed or ended .*; check the path"),
         ({"resume": True, "init": "x"}, ConfigError, "--init: begins a new run"),
         ({"log": "paper"}, ConfigError, "--log: 'paper' is not known"),
         ({"init": "nowhere.pt"}, CheckpointError, "nowhere.pt"),

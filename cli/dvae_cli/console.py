@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ class _Phase:
     def left(self) -> float | None:
         """Return how many seconds are left, as foretold or at the pace so far; None if there is none yet."""
         if self.foretold is not None:
-            return self.foretold
+            return self.foretold if math.isfinite(self.foretold) else None
         since = self.done - self.n_before
         return (self.last - self.started) * (self.total - self.done) / since if since > 0 else None
 
@@ -227,7 +228,8 @@ class SweepProgress(_Live):
             done, total = epochs
             # Measuring goes on when the last epoch is done.
             self.update("runs", min(done, total - (n_done < n_runs)), total, parts, f"{n_done} of {n_runs} runs")
-            self.phases["runs"].foretold = left
+            # None or 0 before all are done: how long a run takes to be measured is not known yet.
+            self.phases["runs"].foretold = left if left or n_done == n_runs else math.inf
 
 
 class TrainingProgress(_Live):

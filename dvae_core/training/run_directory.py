@@ -68,7 +68,7 @@ def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
         return part(json_object(read_text(path)))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{run}: holds no run that could be resumed (no config.json); leave --resume out"
+            f"{run}: holds no run that could be resumed or ended (no config.json); check the path"
         ) from error
     except (OSError, ValueError, TypeError) as error:  # ConfigError, too
         raise CheckpointError(f"{path}: cannot be read as settings ({error}); train again") from error
@@ -88,7 +88,8 @@ def truncate_metrics(run: Path, n_epochs: int) -> float:
     """
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    write_text(path, "".join(lines[:n_epochs]))
+    if len(lines) > n_epochs or not path.exists():
+        write_text(path, "".join(lines[:n_epochs]))
     try:
         return float(json.loads(lines[:n_epochs][-1])["seconds"])
     except (IndexError, KeyError, TypeError, ValueError):

@@ -153,6 +153,8 @@ def _name(ax: Axes, changes: Sequence[Change]) -> None:
             va="bottom",
             fontsize=6,
             color=PALETTE["muted"],
+            # Curves that cross the words stay behind them.
+            bbox={"facecolor": PALETTE["paper"], "alpha": 0.65, "edgecolor": "none", "pad": 0.6},
         )
 
 
