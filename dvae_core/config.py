@@ -7,8 +7,10 @@ them, so that a run can be repeated from the file alone.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from .errors import ConfigError
@@ -32,6 +34,7 @@ SMOOTHINGS = (
 def option(default: Any, help: str, **limits: Any) -> Any:
     """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value.
 
+    Limits that are whole numbers are those of a whole number.
     A function `parse` among them makes the field's value of what the command line says; `formerly` is a name that
     the field had in an earlier version, which the command line still knows.
     """
@@ -48,12 +51,24 @@ def validate(config: Any) -> None:
     for f in dataclasses.fields(config):
         values = getattr(config, f.name)
         for value in values if isinstance(values, tuple) else (values,):
-            low, high, choices = (f.metadata.get(key) for key in ("min", "max", "choices"))
-            too_low = low is not None and not value >= low  # NaN is neither above nor below
-            too_high = high is not None and value > high
-            if too_low or too_high or (choices and value not in choices):
-                allowed = ", ".join(choices) if choices else f"between {low} and {high}"
+            allowed = _allowed_instead(value, f.metadata, f.default)
+            if allowed:
                 raise ConfigError(f"{option_name(f.name)}: {value!r} is not allowed; give {allowed}")
+
+
+def _allowed_instead(value: Any, limits: Mapping[str, Any], default: Any) -> str:
+    """Return what a setting may be if `value`, of any type, is not allowed; else nothing."""
+    low, high, choices = (limits.get(key) for key in ("min", "max", "choices"))
+    if choices:
+        return "" if value in choices else ", ".join(choices)
+    if isinstance(default, bool):
+        return "" if value in (True, False) else "True or False"
+    if low is None:
+        return ""
+    if isinstance(low, int) and not isinstance(value, Integral):
+        return f"a whole number between {low} and {high}"
+    is_inside = isinstance(value, Real) and low <= value <= high  # NaN is not
+    return "" if is_inside else f"between {low} and {high}"
 
 
 @dataclass(frozen=True, slots=True)

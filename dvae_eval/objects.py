@@ -168,7 +168,7 @@ def machine_from_object(
         return _from_quadratic_model(model, -factor)
     if all(hasattr(model, name) for name in ("nodes", "edges", "is_directed")):
         return _from_graph(model, known, factor)
-    raise ConfigError(f"model: give {MODELS}")
+    raise ConfigError(f"model: give {MODELS}; read_machine reads a file, machine_of takes a trained model's prior")
 
 
 def units_of_object(model: Any) -> tuple[str, tuple[str, ...]]:

@@ -274,22 +274,22 @@ class Result(HasCard):
             If a field is missing, unknown, or the schema is not the one this version reads.
         """
         if data.get("schema") != SCHEMA:
-            raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result anew")
+            raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result again")
         names = {f.name for f in dataclasses.fields(cls)}
         missing = dataclasses.MISSING
         needed = {f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing}
         given = set(data) - {"kind", "schema", *DERIVED}
         if not needed <= given <= names:
             wrong = ", ".join(sorted((given - names) | (needed - given)))[:200]
-            raise ResultError(f"fields missing or unknown: {wrong}; make the result anew")
+            raise ResultError(f"fields missing or unknown: {wrong}; make the result again")
         for name, hint in typing.get_type_hints(cls).items():
             if name in given and not (_fits(data[name], hint) or (hint is float and data[name] is None)):
-                raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result anew")
+                raise ResultError(f"{name} is {str(data[name])[:40]!r}; make the result again")
         result = cls(**{name: _renamed(data[name], name) for name in given})
         try:
             checks = result.checks
         except TypeError as error:
-            raise ResultError(f"checks not understood ({error}); make the result anew") from error
+            raise ResultError(f"checks not understood ({error}); make the result again") from error
         return result if "verdict" in data else _with_levels(result, checks)
 
 
@@ -881,8 +881,10 @@ def _results(path: Path, parts: Callable[[str], list[str]]) -> list[Result]:
     """Return the results in the parts of a file's text."""
     try:
         found = [json_object(part) for part in parts(read_text(path))]
+    except FileNotFoundError as error:
+        raise ResultError(f"{path}: no such file; give a result of dvae-eval") from error
     except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result anew") from error
+        raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result again") from error
     return [_result_of(path, data) for data in found]
 
 
@@ -897,7 +899,7 @@ def _result_of(path: Path, data: dict[str, Any]) -> Result:
         if None not in data.values():
             str(result), repr(result)  # which look into what has no type of its own
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result anew"
+        reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result again"
         raise ResultError(f"{path}: {reason}") from error
     return result
 

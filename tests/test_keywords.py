@@ -5,7 +5,11 @@ import inspect
 import pydoc
 from typing import Any
 
-from dvae_core.config import TrainConfig
+import numpy as np
+import pytest
+
+from dvae_core.config import ModelConfig, TrainConfig
+from dvae_core.errors import ConfigError
 from dvae_core.keywords import with_settings
 
 
@@ -35,3 +39,28 @@ def test_defaults_of_a_preset_are_not_shown():
     shown = with_settings(TrainConfig, from_preset=True)(example)
     assert {p.default for p in inspect.signature(shown).parameters.values()} == {None}
     assert "epochs : int | None\n    Passes over the training set." in shown.__doc__
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 1.5}, "--seed: 1.5 is not allowed; give a whole number between 0 and"),
+        ({"epochs": "5"}, "--epochs: '5' is not allowed; give a whole number"),
+        ({"n_chains": 8.0}, "--chains: 8.0 is not allowed; give a whole number"),
+        ({"n_sweeps": 0}, "--sweeps: 0 is not allowed; give between 1"),
+        ({"learning_rate": "0.1"}, "--learning-rate: '0.1' is not allowed; give between"),
+        ({"learning_rate": float("nan")}, "--learning-rate: nan is not allowed"),
+        ({"amp": "no"}, "--amp: 'no' is not allowed; give True or False"),
+        ({"sampler": 3}, "--sampler: 3 is not allowed; give gibbs, tempering"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(**settings)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrainConfig(seed=np.int64(3), learning_rate=np.float32(0.1), warmup_strength=2, amp=np.True_)
+    assert (config.seed, config.warmup_strength) == (3, 2)
+    with pytest.raises(ConfigError, match=r"--encoder-hidden: 3.5 is not allowed"):
+        ModelConfig(encoder_hidden=(10, 3.5))

@@ -303,5 +303,5 @@ def test_a_result_of_an_earlier_version_is_read(args, tmp_path):
     assert isinstance(old, LikelihoodResult)
     assert (old.gap, old.method) == (None, "importance")
     (tmp_path / "new.json").write_text(json.dumps({**data, "wonder": 1}))
-    with pytest.raises(ResultError, match="wonder; make the result anew"):
+    with pytest.raises(ResultError, match="wonder; make the result again"):
         load_result(tmp_path / "new.json")

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from dvae_core.config import ModelConfig
-from dvae_core.errors import DataError
+from dvae_core.errors import ConfigError, DataError
 from dvae_core.model import dvae
 from dvae_core.model.dvae import DVAE
 from dvae_eval import estimate_log_z
@@ -140,6 +140,20 @@ def test_images_of_another_kind_are_refused(x, message):
     for method in (model_of().encode, lambda x: model_of().log_likelihood(x, 0.0)):
         with pytest.raises(DataError, match=message):
             method(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda model: model.generate(0), "n"),
+        (lambda model: model.generate(2, n_sweeps=0), "n_sweeps"),
+        (lambda model: model.encode(np.zeros((2, 6)), n_samples=0), "n_samples"),
+        (lambda model: model.log_likelihood(np.zeros((2, 6)), 0.0, n_samples=0), "n_samples"),
+    ],
+)
+def test_no_draws_are_refused(call, name):
+    with pytest.raises(ConfigError, match=f"^{name}: 0 is not allowed; give at least 1$"):
+        call(model_of())
 
 
 def test_the_examples_hold():

@@ -96,7 +96,7 @@ def test_graphs_with_weights():
 
 @pytest.mark.parametrize("model", [3, "model.pt", {"W": W}, (W,), None])
 def test_what_is_no_machine(model):
-    with pytest.raises(ConfigError, match="BinaryQuadraticModel"):
+    with pytest.raises(ConfigError, match=r"BinaryQuadraticModel.*; read_machine reads a file, machine_of takes"):
         estimate_log_z(model)
 
 
@@ -117,6 +117,8 @@ def test_paths_of_any_type(tmp_path, kind):
     result = estimate_log_z(found.machine)
     result.save(tmp_path / "r.json")
     assert load_result(kind(tmp_path / "r.json")).log_z == result.log_z
+    with pytest.raises(DvaeError, match=r"none.json: no such file; give a result"):
+        load_result(kind(tmp_path / "none.json"))
     with (tmp_path / "UP.NPY").open("wb") as file:
         np.save(file, np.eye(36, dtype=np.uint8)[:20])
     assert load_data(kind(tmp_path / "UP.NPY")).image_shape == (6, 6)

@@ -127,6 +127,15 @@ def test_samples_of_a_file_of_pictures():
     assert plot_samples(grid).axes[0].images
 
 
+def test_a_place_without_a_picture_is_open():
+    """11 pictures of white pixels make two rows of six; the place of the twelfth shows the page's colour."""
+    image = plot_samples(np.zeros((11, 4, 4))).axes[0].images[0].get_array()
+    assert image.shape == (9, 29, 4)
+    assert (image[5:, 20:24, 3] == 255).all()
+    assert (image[5:, 24:] == 0).all()
+    assert (image[:4, 25:, 3] == 255).all()
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -105,6 +105,7 @@ def test_figures_pictures_and_words_for_them(html):
     drawn = [attrs for attrs in page.all("div") if attrs.get("role") == "img"]
     # Four observables along beta, the means of units by each result, and the energies of the samples.
     assert len(drawn) == len(page.all("svg")) == 7
+    assert "Energy against inverse temperature." in page.text  # exact numbers have no bands
     assert all(attrs["aria-label"] for attrs in drawn)
     (picture,) = page.all("img")
     assert picture["src"].startswith("data:image/png")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from dvae_core.errors import ConfigError
-from dvae_eval import ReadConfig, read_machine, sample_states, starts
+from dvae_core.errors import ConfigError, ResultError
+from dvae_eval import ReadConfig, load_states, read_machine, sample_states, starts
 from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers.write import SUFFIXES, write_machine
 from dvae_eval.states import tempered
@@ -397,3 +397,22 @@ def test_leading_components_are_those_of_the_singular_values():
     found = leading_components(centred, 3)
     assert np.allclose(np.abs((found * expected).sum(1)), 1, atol=1e-3)
     assert leading_components(centred[:, :2], 3).shape == (2, 2)
+
+
+def test_states_are_saved_and_read_again(tmp_path):
+    found = sample_states(RBM, 30, best=True)
+    found.save(tmp_path / "s.npz")
+    again = load_states(tmp_path / "s.npz")
+    assert np.array_equal(again.states, found.states)
+    assert repr(again) == repr(found)
+    found.save(str(tmp_path / "s.csv"))
+    assert np.array_equal(np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1), found.states)
+    with pytest.raises(ConfigError, match=r"does not say its format; end it with \.npz"):
+        found.save(tmp_path / "s.txt")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_files_are_no_states(tmp_path):
+    np.savez(tmp_path / "other.npz", states=np.zeros((2, 3)))
+    with pytest.raises(ResultError, match="no array meta"):
+        load_states(tmp_path / "other.npz")

@@ -244,6 +244,8 @@ class DVAE(HasCard, nn.Module):
         ------
         DataError
             If `x` is no binary images of this size.
+        ConfigError
+            If `n_samples` is below 1.
 
         Examples
         --------
@@ -254,6 +256,7 @@ class DVAE(HasCard, nn.Module):
         (torch.Size([5, 64]), torch.Size([5, 2, 16]))
         """
         images = self._images(x)
+        _at_least_one(n_samples=1 if n_samples is None else n_samples)
         sizes = [*([] if n_samples is None else [n_samples]), len(images)]
         with _evaluating(self):
             latents = self.sample_posterior(images, *self._noise(sizes, seed, ENCODE))
@@ -285,12 +288,18 @@ class DVAE(HasCard, nn.Module):
         float, shape (n, n_pixels)
             On the model's device.
 
+        Raises
+        ------
+        ConfigError
+            If `n` or `n_sweeps` is below 1.
+
         Examples
         --------
         >>> from dvae_core import DVAE, ModelConfig
         >>> DVAE(ModelConfig(), n_pixels=64).generate(3).reshape(-1, 8, 8).shape
         torch.Size([3, 8, 8])
         """
+        _at_least_one(n=n, n_sweeps=n_sweeps)
         generator = torch_generator(seed, "samples", GENERATE, device=self.groups.device)
         z, _ = draw_states(self.prior, n, generator, n_sweeps)
         rho = z.new_empty(n, self.prior.n_units).uniform_(generator=generator)
@@ -326,6 +335,8 @@ class DVAE(HasCard, nn.Module):
         ------
         DataError
             If `x` is no binary images of this size.
+        ConfigError
+            If `n_samples` is below 1.
 
         Examples
         --------
@@ -338,6 +349,7 @@ class DVAE(HasCard, nn.Module):
         torch.Size([5])
         """
         images = self._images(x)
+        _at_least_one(n_samples=n_samples)
         value = self._log_z(seed) if log_z is None else float(getattr(log_z, "log_z", log_z))
         with _evaluating(self):
             parts = [
@@ -381,6 +393,13 @@ class DVAE(HasCard, nn.Module):
         generator = torch_generator(seed, "samples", *key, device=W.device)
         rho = W.new_empty(*sizes, n_uniform).uniform_(generator=generator)
         return rho, W.new_empty(*sizes, n_normal).normal_(generator=generator)
+
+
+def _at_least_one(**counts: int) -> None:
+    """Raise ConfigError for the first number that is below 1."""
+    for name, n in counts.items():
+        if n < 1:
+            raise ConfigError(f"{name}: {n} is not allowed; give at least 1")
 
 
 @contextmanager

@@ -40,7 +40,11 @@ PACKAGES = ("numpy", "scipy", "numba", "torch")
 FALSE_ALARM = 1e-4
 N_STATES, N_BINS = 4000, 40
 METHODS: dict[str, Literal["auto", "exact", "pt-bar"]] = {"auto": "auto", "exact": "exact", "pt": "pt-bar"}
-NO_LAW = "no Boltzmann law of this machine at any β"
+# What to look at where reads are of no Boltzmann law of the machine.
+TEMPERATURES = "a mixture of temperatures, for example: give classes of the reads, to compare them"
+SIGN = "the sign of the energies is wrong, or all reads are the ground state"
+DEVIATIONS = "see the units and pairs that deviate most"
+BASINS = "see the shares of the basins"
 # Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
 ESTIMATOR_VERSION = 1
 
@@ -210,20 +214,22 @@ class _Found:
     def law_checks(self, drawn: _Drawn | None) -> list[Check]:
         """Return the checks that reads of any p_β pass, each with probability 1 - FALSE_ALARM."""
         apart = abs(difference(self.task.reads, self.pl, self.energy))
-        found = [("β by pseudo-likelihood and by energy differ, in standard errors", apart)]
+        found = [("β by pseudo-likelihood and by energy differ, in standard errors", apart, TEMPERATURES)]
         point = self.at_beta
         if point is None:
             below = -self.energy.value / self.energy.std_err if math.isfinite(self.energy.value) else math.inf
-            found.append(("effective β is below 0 or not finite, in standard errors", below))
+            found.append(("effective β is below 0 or not finite, in standard errors", below, SIGN))
         else:
             spread = spread_of_energies(self.task.reads, point.variance, point.variance_std_err)
-            found.append(("spread of energies differs from that at β, in standard errors", abs(spread)))
+            found.append(
+                ("spread of energies differs from that at β, in standard errors", abs(spread), TEMPERATURES)
+            )
             least = max(self.deviations(point).least, 1e-300)
-            largest = float(norm.isf(least / 2))
-            found.append(("largest deviation of a unit or pair at β, all counted, in standard errors", largest))
+            name = "largest deviation of a unit or pair at β, all counted, in standard errors"
+            found.append((name, float(norm.isf(least / 2)), DEVIATIONS))
         if drawn is not None:
-            found.append(("weights of basins differ at β, in standard errors", drawn.weights.z))
-        return [Check.at_most(name, value, self.limit, NO_LAW) for name, value in found]
+            found.append(("weights of basins differ at β, in standard errors", drawn.weights.z, BASINS))
+        return [Check.at_most(name, value, self.limit, remedy) for name, value, remedy in found]
 
     @property
     def limit(self) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_core.io.containers import npz_names, read_npz
-from dvae_core.io.files import json_object
+from dvae_core.io.files import json_object, write_bytes
 from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
 
@@ -225,6 +225,18 @@ class SampledStates(HasCard):
         writers: dict[str, Callable[[SampledStates], bytes]] = {"npz": _npz, "csv": _csv, "dimod": _dimod}
         return writers[format](self)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the states to `path`, whole or not at all; npz, csv or json in its name says as what.
+
+        `load_states` reads the npz file, which alone has all that is known of them.
+
+        Raises
+        ------
+        ConfigError
+            If the name ends otherwise, or dimod is asked for (json) and not installed.
+        """
+        write_bytes(Path(path), self.to_bytes(format_of(Path(path))))
+
     def to_frame(self) -> Any:
         """Return a `pandas.DataFrame` with a row for each state: its units by name, and `log_p`, nats.
 
@@ -263,6 +275,8 @@ def load_states(path: str | os.PathLike[str]) -> SampledStates:
     path = Path(path)
     try:
         names = [name for name in ("states", "log_p", "labels", "best", "meta") if name in npz_names(path)]
+        if "meta" not in names:
+            raise DataError("no array meta, which dvae-eval samples writes")
         arrays = read_npz(path, names, kinds="buifU")
         meta = json_object(arrays["meta"].astype(np.uint8).tobytes())
         if meta.get("kind") != "states" or meta.get("schema") != SCHEMA:
@@ -327,7 +341,7 @@ def _variable(label: str) -> Any:
     return tuple(found) if isinstance(found, list) else found
 
 
-def format_of(path: Path | None, format: str | None) -> str:
+def format_of(path: Path | None, format: str | None = None) -> str:
     """Return the format that was asked for, or that a file's name says; ConfigError if it says none."""
     if format:
         return format

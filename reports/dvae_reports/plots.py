@@ -219,11 +219,14 @@ def _image_of(samples: SampledStates | SampleGrid | ArrayLike) -> NDArray[np.uin
         raise DataError(f"samples have shape {images.shape}; give (n, height, width)")
     if not ((images >= 0) & (images <= 1)).all():
         raise DataError("samples hold values outside 0 ... 1; give intensities")
-    n_columns = min(IMAGES_PER_ROW, len(images))
-    n_rows = -(-len(images) // n_columns)
+    n_rows = -(-len(images) // IMAGES_PER_ROW)
+    n_columns = -(-len(images) // n_rows)
     tiles = np.zeros((n_rows * n_columns, *images.shape[1:]), np.uint8)
     tiles[: len(images)] = np.round(255 * images)
-    return mosaic(tiles.reshape(n_rows, n_columns, *images.shape[1:]))
+    page = mosaic(tiles.reshape(n_rows, n_columns, *images.shape[1:]))
+    n_last = len(images) - (n_rows - 1) * n_columns
+    page[-images.shape[1] :, n_last * page.shape[1] // n_columns :] = 0  # open, as gaps are: white is a picture
+    return page
 
 
 def _show(image: NDArray[np.uint8], ax: Axes) -> None:

@@ -139,13 +139,14 @@ def observables_plots(result: ObservablesResult, prefix: str) -> list[Plot]:
     """Return the averages along β, where there is more than one, and the means of all units at β = 1."""
     betas = result.along_beta["beta"]
     words = {name: "log Z" if name == "log_z" else name.replace("_", " ") for name in figures.OBSERVABLES}
+    bands = "" if result.method == "exact" else ", with 95% bands"
     ends = f"from {short(min(betas))} to {short(max(betas))}"
     plots = [
         _plot(
             partial(figures.plot_observable, [("", result)], name),
             f"{prefix}-{name}",
             f"Line chart of {said} against inverse temperature, {ends}.",
-            f"{said[0].upper()}{said[1:]} against inverse temperature, with 95% bands.".replace("Log Z", "log Z"),
+            f"{said[0].upper()}{said[1:]} against inverse temperature{bands}.".replace("Log Z", "log Z"),
         )
         for name, said in words.items()
         if len(betas) > 1
