@@ -648,7 +648,7 @@ class GradientResult(Result):
     def _facts(self) -> Rows:
         """Return sizes."""
         sizes = f"{per(self.n_images, 'image')}, {per(self.n_samples, 'draw')} each, {per(self.n_units, 'unit')}"
-        return rows_of(("sizes", sizes), ("reference", self.reference["method"]))
+        return rows_of(("sizes", sizes), ("reference", self.reference.get("method")))
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
         """Return every estimator with each of its terms."""

@@ -82,7 +82,7 @@ def test_figures_show_it(found):
     for j, verdict in ((0, "right"), (2, "wrong"), (3, "declined")):
         assert all(colours[j, i] == to_rgba(COLORS[verdict]) for i in range(3))
     # Each cell has a sign as well.
-    assert {text.get_text() for text in ax.texts} >= {"✓", "✗", "–"}
+    assert {text.get_text() for text in ax.texts} >= {"✓", "×", "–"}
     lines = {line.get_label(): line.get_ydata() for line in plot_calibration(scores(found.runs)).lines}
     assert np.all(np.diff(lines["honest"]) >= 0)
     assert np.all(lines["one_mode"] == -MOST_Z)
@@ -96,7 +96,7 @@ def test_tables_count_verdicts(found):
     rows = {row[0].text: row for row in summary.sections[0].rows}
     assert [cell.value for cell in rows[MINE + "one_mode"][1:6]] == [75, 0, 0, 75, 0]
     assert [row[0].text for row in verdicts.sections[0].rows] == list(FEW)
-    assert [cell.text for cell in verdicts.sections[0].rows[0][3:]] == ["✗", "–"]
+    assert [cell.text for cell in verdicts.sections[0].rows[0][3:]] == ["×", "–"]
     for format in TABLE_SUFFIXES:
         assert "declined" in write_tables([summary, verdicts], format)
     with pytest.raises(ResultError, match="is in two files"):
@@ -122,7 +122,7 @@ def test_the_page_shows_the_results_that_are_kept():
 
 def test_signs_of_several_seeds():
     runs = [{"verdict": verdict} for verdict in ("right", "wrong", "right", "failed")]
-    assert symbol(runs) == "✗1 !1 ✓2"
+    assert symbol(runs) == "×1 !1 ✓2"
     assert symbol(runs[:1]) == "✓"
     assert symbol([]) == ""
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..results.benchmarks import Run, Score, scores, short_names, symbol, trusted_z, worst
+from .mathematics import set_mathematics
 from .panels import DPI, label_panels
 from .style import PALETTE, axes, legend_above, styled
 
@@ -115,7 +116,7 @@ def plot_verdicts(runs: Sequence[Run], *, ax: Axes | None = None) -> Axes:
     ax.grid(False)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    ax.set_xlabel("✓ right   – declined\n✗ wrong and trusted   ! failed", fontsize=7)
+    ax.set_xlabel("✓ right   – declined\n× wrong and trusted   ! failed", fontsize=7)
     return ax
 
 
@@ -134,6 +135,8 @@ def benchmark_figure(runs: Sequence[Run], width: float) -> Figure:
     plot_errors(methods, ax=panels[0])
     plot_calibration(methods, ax=panels[1])
     plot_verdicts(runs, ax=panels[2])
+    for ax in panels:
+        set_mathematics(ax)
     label_panels(panels, ["errors", "calibration of trusted answers", "verdicts"])
     entries = panels[0].get_legend_handles_labels()
     for ax in panels[:2]:  # one legend for both

@@ -13,7 +13,7 @@ from dvae_eval.results import BenchmarkResult
 
 Run = dict[str, Any]
 # What stands in a cell, so that it can be read without colour, from the worst verdict on.
-SYMBOLS = {"wrong": "✗", "failed": "!", "declined": "–", "right": "✓"}
+SYMBOLS = {"wrong": "×", "failed": "!", "declined": "–", "right": "✓"}
 
 
 @dataclass(frozen=True, slots=True)
