@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 from .errors import ConfigError
 from .graphs import graph_edges, read_graph
 
-__all__ = ["SMOOTHINGS", "Change", "ModelConfig", "RunConfig", "TrainConfig", "option", "option_name", "validate"]
-
 C = TypeVar("C")
 
 SMOOTHINGS = (

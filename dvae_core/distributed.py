@@ -17,20 +17,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = [
-    "all_reduce",
-    "any_process",
-    "barrier",
-    "destroy_process_group",
-    "first_process_first",
-    "init_process_group",
-    "launched",
-    "rank",
-    "shard_of",
-    "size",
-    "sum_gradients",
-]
-
 
 def launched() -> bool:
     """Return whether this process is one of those that `torchrun` started."""

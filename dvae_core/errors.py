@@ -4,17 +4,6 @@ Every message is one line: what is wrong, where, and what to do. The command lin
 status 2; anything else is a defect of ours.
 """
 
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "DataError",
-    "DvaeError",
-    "NumericalError",
-    "OverlapError",
-    "ResultError",
-    "WorkerError",
-]
-
 
 class DvaeError(Exception):
     """Base of all errors that carry a message for the user."""

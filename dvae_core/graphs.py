@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from .errors import ConfigError, DataError
 from .io.files import read_text
 
-__all__ = ["bipartition", "colour_classes", "graph_edges", "read_graph"]
-
 Edge = tuple[int, int]
 Edges = Iterable[Edge] | NDArray[np.integer[Any]]
 

@@ -9,8 +9,6 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-__all__ = ["MODULES", "follow_former_names"]
-
 # Former module: (today's module, {name: where it is today, if not there under that name}).
 MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "dvae_core.checkpoint": ("dvae_core.training.checkpoint", {}),

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-__all__ = ["numpy_generator", "swift_generator", "torch_generator"]
-
 # The first word of a key names the purpose; two purposes never share a stream.
 PURPOSES = (
     "weights",

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 from unicodedata import combining, east_asian_width
 
-__all__ = ["cell_width", "fold", "fold_command", "fold_parts", "terminal_width"]
-
 # What a terminal that does not tell its width is taken for, and the narrowest that lines are folded for.
 USUAL_WIDTH, LEAST_WIDTH = 80, 20
 

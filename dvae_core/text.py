@@ -8,19 +8,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = [
-    "byte_size",
-    "count",
-    "decimals",
-    "duration",
-    "error_text",
-    "estimate",
-    "fixed",
-    "plain",
-    "short",
-    "signed",
-]
-
 NOT_FINITE, UNKNOWN = "not finite", "unknown"
 EXACT_DECIMALS, UNKNOWN_DECIMALS = 4, 2
 # A number of some hundred nats has no more decimals in float64.

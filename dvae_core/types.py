@@ -5,7 +5,5 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Float", "Index"]
-
 Float = NDArray[np.float64]
 Index = NDArray[np.int64]

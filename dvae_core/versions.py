@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 
-__all__ = ["__version__", "package_versions"]
-
 __version__ = "0.1.0"
 
 

@@ -54,20 +54,21 @@ if TYPE_CHECKING:
     from .observables.estimate_observables import estimate_observables
     from .readers import ReadConfig, read_machine, read_trajectory
     from .readers.samples import read_samples
-    from .results import Check, load_result
+    from .results import load_result
     from .runtime.dask_cluster import cluster
     from .states.chains import to_arviz
     from .states.config import StatesConfig
     from .states.sample_states import sample_states
     from .states.sampled import load_states
     from .trained import machine_of
+    from .verdict import Check
 else:  # hidden from type checkers, to which any name would then be one
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
             "BenchmarkConfig": "benchmark.config:BenchmarkConfig",
             "BipartiteMachine": "machine:BipartiteMachine",
-            "Check": "results:Check",
+            "Check": "verdict:Check",
             "CompareConfig": "comparison.config:CompareConfig",
             "GeneralMachine": "machine:GeneralMachine",
             "LikelihoodConfig": "config:LikelihoodConfig",

@@ -12,8 +12,6 @@ from dvae_core.errors import DataError
 
 from .machine import Machine, machine_from_bonds, real_array
 
-__all__ = ["finite", "machine_of_bonds"]
-
 
 def machine_of_bonds(
     ends: NDArray[np.integer[Any]], J: ArrayLike, b: ArrayLike, constant: float, units: str

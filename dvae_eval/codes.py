@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
 
-__all__ = ["codes_of_images"]
-
 
 @torch.no_grad()
 def codes_of_images(model: DVAE, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:

@@ -8,8 +8,6 @@ from typing import Any, Literal
 from dvae_core.config import option, validate
 from dvae_core.errors import ConfigError
 
-__all__ = ["LOG_Z_PRESETS", "GradientConfig", "LikelihoodConfig", "LogZConfig", "ObservablesConfig", "betas_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class LogZConfig:

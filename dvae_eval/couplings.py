@@ -13,24 +13,6 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SPARSE_FILL",
-    "Table",
-    "add_to_digest",
-    "as_array",
-    "compact",
-    "entries",
-    "is_dense",
-    "is_full",
-    "n_bytes",
-    "n_entries",
-    "needs_rows",
-    "part_of",
-    "table_of",
-    "transposed",
-    "used",
-]
-
 Float = NDArray[np.float64]
 Table = Any  # a float64 array or a scipy.sparse.csr_array, which has no types
 

@@ -31,18 +31,6 @@ from .couplings import (
     used,
 )
 
-__all__ = [
-    "BipartiteMachine",
-    "GeneralMachine",
-    "Machine",
-    "Reduced",
-    "check_units",
-    "machine_from_bonds",
-    "machine_from_couplings",
-    "pairs_once",
-    "real_array",
-]
-
 Float = NDArray[np.float64]
 Index = NDArray[np.integer[Any]]
 MAX_COUPLINGS = 1 << 28  # a table of 2 GiB

@@ -8,8 +8,6 @@ import numpy as np
 
 from dvae_core.types import Float
 
-__all__ = ["effective_sample_size", "log_mean_exp", "std_err_of_mean"]
-
 
 def log_mean_exp(values: Float) -> float:
     """Return the logarithm of the mean of exp(values)."""

@@ -27,16 +27,6 @@ from .machine import (
     real_array,
 )
 
-__all__ = [
-    "as_labels",
-    "machine_from_bqm",
-    "machine_from_networkx",
-    "machine_from_object",
-    "machine_from_spins",
-    "units_of_object",
-    "values_of_units",
-]
-
 MODELS = (
     "a BipartiteMachine, a GeneralMachine, (W, b_left, b_right) or (J, b), a BinaryQuadraticModel of dimod, or a "
     "graph of networkx with a weight on each edge"

@@ -33,19 +33,6 @@ from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = [
-    "BenchmarkResult",
-    "Check",
-    "ComparisonResult",
-    "GradientResult",
-    "LikelihoodResult",
-    "LogZResult",
-    "ObservablesResult",
-    "Result",
-    "load_result",
-    "load_result_lines",
-]
-
 SCHEMA = 1
 # A result of more images than this is written with a few digits of each.
 FEW_IMAGES = 1000

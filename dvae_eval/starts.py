@@ -21,17 +21,6 @@ from dvae_core.rng import numpy_generator
 from .couplings import n_entries, used
 from .machine import BipartiteMachine, Machine, real_array
 
-__all__ = [
-    "Starts",
-    "all_units",
-    "are_of_one_training",
-    "binary_states",
-    "check_units",
-    "coupled_kept_states",
-    "kept_units",
-    "spread",
-]
-
 Bits = NDArray[np.uint8]
 # Cosine of the couplings of two machines of one training, at least: those of unrelated ones are at right angles.
 ALIKE = 0.5

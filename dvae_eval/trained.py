@@ -12,8 +12,6 @@ from dvae_core.types import Float
 
 from .machine import BipartiteMachine, Machine, machine_from_couplings
 
-__all__ = ["machine_of", "model_description"]
-
 
 def machine_of(trained: TrainedModel) -> Machine:
     """Return the prior of a trained model as arrays."""

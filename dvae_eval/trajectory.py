@@ -16,8 +16,6 @@ from .machine import BipartiteMachine, Machine
 if TYPE_CHECKING:
     from .sampling.trajectory import TrajectoryReference
 
-__all__ = ["Trajectory"]
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Trajectory(HasCard):

@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-__all__ = ["LEVELS", "WORDS", "Check", "Level", "checks_of", "failures_of", "level_of", "worst"]
-
 Level = Literal["exact", "bracketed", "checked", "loose", "doubtful"]
 
 # From the best to the worst.

@@ -13,9 +13,9 @@ from dvae_eval import estimate_log_z
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.on_log_z import is_better, on_log_z
-from dvae_eval.results import Check, LikelihoodResult, LogZResult, load_result
+from dvae_eval.results import LikelihoodResult, LogZResult, load_result
 from dvae_eval.trained import machine_of
-from dvae_eval.verdict import LEVELS, level_of, worst
+from dvae_eval.verdict import LEVELS, Check, level_of, worst
 from dvae_reports.report.render import render_report
 from dvae_reports.results.loaded import load_results
 from dvae_reports.results.run_directory import RunRecord

@@ -18,16 +18,6 @@ from .standard_input import as_named
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = [
-    "EstimateProgress",
-    "LikelihoodProgress",
-    "SweepProgress",
-    "TrainingProgress",
-    "bar_lines",
-    "say",
-    "show",
-]
-
 LOG_SECONDS = 5.0
 # A bar that is shorter says little; one that is longer says no more.
 LEAST_BAR, MOST_BAR = 8, 40

@@ -8,8 +8,6 @@ from dvae_core.errors import ConfigError
 
 from .options import WIDE
 
-__all__ = ["prepare_device"]
-
 
 def prepare_device(device: str, threads: int | None, width: int) -> None:
     """Set the number of CPU threads, and make sure that `device` can be used.

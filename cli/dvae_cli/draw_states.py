@@ -23,8 +23,6 @@ from .runner import NOT_TRUSTWORTHY, CleanInterrupt
 if TYPE_CHECKING:
     from .outputs import Output
 
-__all__ = ["draw_states"]
-
 
 def draw_states(
     model: Path,

@@ -7,8 +7,6 @@ import json
 import sys
 from io import TextIOWrapper
 
-__all__ = ["adapt_streams", "encodable"]
-
 ERRORS = "dvae-plain"
 PLAIN = {
     "\u202f": " ",

@@ -10,8 +10,6 @@ import click
 
 from dvae_core.terminal import cell_width, fold, fold_command, terminal_width
 
-__all__ = ["HelpContext"]
-
 PAGE = 80
 # Where there are fewer columns, what an option does stands below its name and not beside it.
 NARROW = 60

@@ -38,25 +38,6 @@ if TYPE_CHECKING:
 # What follows a result's name in that of the state from which a later command continues, and how large it may be.
 STATE, STATE_BYTES = ".state.npz", 100_000_000
 
-__all__ = [
-    "check_data",
-    "command_line",
-    "default_output",
-    "estimate_with_progress",
-    "finish",
-    "is_own_model",
-    "keep_state",
-    "load_own_model",
-    "measured_data",
-    "other_data",
-    "read_model",
-    "say_left_aside",
-    "settle",
-    "state_path",
-    "unfinished",
-    "with_data",
-]
-
 
 def command_line() -> list[str]:
     """Return the command line of this process, for the result."""

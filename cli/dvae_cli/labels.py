@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["label_option"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -12,8 +12,6 @@ from dvae_core import __version__
 from .help_text import HelpContext
 from .runner import run
 
-__all__ = ["main"]
-
 # name: module; a command's module is imported only when the command is asked for.
 COMMANDS = {
     "benchmark": "benchmark",

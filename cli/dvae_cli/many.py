@@ -45,8 +45,6 @@ from .starts import find_starts
 if TYPE_CHECKING:
     from dvae_eval.machine import Machine
 
-__all__ = ["Measurement", "measure_all"]
-
 Bits = NDArray[np.uint8]
 
 

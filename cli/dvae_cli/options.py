@@ -16,25 +16,6 @@ from dvae_core.errors import ConfigError
 
 from .standard_input import DASH, spool
 
-__all__ = [
-    "FORCE",
-    "OUTPUT",
-    "RESULT",
-    "THREADS_BY_WIDTH",
-    "WIDE",
-    "FileOrName",
-    "IntList",
-    "ModelFile",
-    "Place",
-    "common_options",
-    "compute_options",
-    "config_options",
-    "given",
-    "output_options",
-    "refuse_both",
-    "scheduler_option",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Products of smaller matrices than this are faster on one thread than on two (measured: a training step with

@@ -22,8 +22,6 @@ from dvae_core.io.files import lock_file, name_os_errors, write_bytes
 
 from .console import say
 
-__all__ = ["STANDARD_OUTPUT", "Found", "Output", "find_output", "judge_by_model"]
-
 STANDARD_OUTPUT = Path("-")
 # Names of streams of this process, whatever they lead to.
 OWN_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")

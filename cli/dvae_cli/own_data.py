@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from dvae_core.data.dataset import DataSet
 
-__all__ = ["find_data", "load_own_data"]
-
 
 def find_data(dataset: str, data: str | None, quiet: bool) -> DataSet:
     """Return what `dvae_core.data.own.find_data` does, and say its notes."""

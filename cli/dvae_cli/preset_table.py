@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dvae_core.terminal import cell_width, fold, fold_parts
 from dvae_core.training.presets import Preset
 
-__all__ = ["dataset_list", "preset_table"]
-
 HEADINGS = tuple("preset,data set,RBM,groups,layers,q hidden,p hidden,sharing,decoder,epochs".split(","))
 SHARING = ("none", "complete")
 NAMES_WIDTH, NARROW = 24, 60

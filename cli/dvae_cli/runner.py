@@ -19,8 +19,6 @@ from dvae_core.errors import DvaeError, NumericalError, OverlapError, WorkerErro
 from .console import say
 from .encoding import adapt_streams
 
-__all__ = ["FAILED", "INTERRUPTED", "NOT_TRUSTWORTHY", "SIGNALS", "CleanInterrupt", "run", "status_of"]
-
 FAILED, BAD_INPUT, NOT_TRUSTWORTHY, INTERRUPTED = 1, 2, 3, 130
 # Ctrl-C, what schedulers send before they kill, and what a terminal sends when it is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

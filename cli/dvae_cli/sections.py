@@ -11,8 +11,6 @@ import click
 from .help_text import HelpContext
 from .standard_input import named_errors
 
-__all__ = ["OTHER", "Command", "section_of", "sections"]
-
 OTHER = "Other"
 # Headings in the order of the help, with the names of the parameters below them.
 HEADINGS: dict[str, tuple[str, ...]] = {

@@ -13,8 +13,6 @@ import click
 
 from dvae_core.errors import ConfigError, DvaeError
 
-__all__ = ["DASH", "NAME", "as_named", "beside", "is_spooled", "named", "named_errors", "spool"]
-
 DASH = "-"
 NAME = "standard input"
 LIMIT_BYTES = 2**32  # of what is kept of it: more than any file that can be read unpacks to

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from dvae_core.data.dataset import DataSet
     from dvae_core.training.checkpoint import TrainedModel
 
-__all__ = ["find_starts"]
-
 NONE = "none"
 N_CODES = 256
 

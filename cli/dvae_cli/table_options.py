@@ -7,8 +7,6 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["style_options"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_DIGITS = 9
 

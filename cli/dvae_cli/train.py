@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dvae_core.training.train_model import Plan
     from dvae_core.training.trainer import Trainer
 
-__all__ = ["command", "main", "plan_of"]
-
 # Signals to stop that come within so many seconds are one.
 SAME_WISH_SECONDS = 1.0
 

@@ -20,8 +20,6 @@ from ..types import Float, Index
 from . import stable
 from .dataset import DataSet, Split
 
-__all__ = ["bars_and_stripes", "log_prob_bars_and_stripes", "parse_size", "sample"]
-
 NAME = "bars-and-stripes"
 DEFAULT_SIZE = (4, 4)
 MAX_SIDE = 12

@@ -9,8 +9,6 @@ from .dataset import SPLITS, DataSet
 from .fetch import Remote
 from .public import Bytes, Public, read_mat, read_packed, square_split, upright, verified
 
-__all__ = ["CALTECH101"]
-
 CALTECH_SHA256 = {
     "train": "4e667900732526e6c757b385151c31812ec071b1e833dcad1f10cbe9c12e9a96",
     "train_labels": "ceea4e4868a5be4e79438fa7a7e3379fa03bb0aebc9753af708a9aeb3c35d44a",

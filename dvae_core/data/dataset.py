@@ -13,8 +13,6 @@ from ..errors import DataError
 from ..types import Float, Index
 from . import stable
 
-__all__ = ["SPLITS", "DataSet", "Split", "SplitName"]
-
 SplitName = Literal["train", "valid", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 

@@ -10,8 +10,6 @@ from ..errors import DataError
 from ..io.containers import read_npz
 from .dataset import SPLITS, DataSet, Split
 
-__all__ = ["load_digits"]
-
 LEVELS = 16
 SHA256 = "f3300f86e4b2f5eb5592a1cfbe46ed2af35c25cd3e6416a499c27cc1ff7264c9"
 

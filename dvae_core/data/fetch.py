@@ -13,8 +13,6 @@ from typing import BinaryIO
 from ..errors import DataError
 from ..io.files import atomic_write
 
-__all__ = ["Remote", "data_folder", "fetch"]
-
 VARIABLE = "DVAE_DATA_DIR"
 CHUNK_BYTES = 2**16
 LIMIT_BYTES = 2**30  # of a file whose size was not published

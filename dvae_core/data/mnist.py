@@ -13,8 +13,6 @@ from .dataset import DataSet
 from .fetch import Remote
 from .public import GREY, SIDE, Bytes, Public, read_packed, square_split, verified
 
-__all__ = ["MNIST", "MNIST_STATIC"]
-
 MNIST_SHA256 = {
     "train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
     "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",

@@ -14,8 +14,6 @@ from .dataset import DataSet
 from .fetch import Remote
 from .public import GREY, Bytes, Public, read_mat, read_packed, square_split, upright
 
-__all__ = ["OMNIGLOT"]
-
 OMNIGLOT_SHA256 = {
     "train": "cb3d89800234cdf1fee99ea3756afdbe14a7ac7e63fee2bc2017e86bb5a8c867",
     "train_labels": "1278a48cf5f62e9db7d463c30a53b86d0f1e4bfc88f78ee47818854cf7b470ba",

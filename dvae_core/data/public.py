@@ -21,20 +21,6 @@ from ..io.containers import hint, read_npz
 from .dataset import DataSet, Split
 from .fetch import VARIABLE, Remote, data_folder, fetch
 
-__all__ = [
-    "GREY",
-    "SIDE",
-    "Bytes",
-    "Public",
-    "load_public",
-    "locate",
-    "read_mat",
-    "read_packed",
-    "square_split",
-    "upright",
-    "verified",
-]
-
 Bytes = NDArray[np.uint8]
 SIDE = 28
 GREY = 255

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bernoulli", "permutation", "words"]
-
 
 def words(key: str, n: int) -> NDArray[np.uint64]:
     """Return n uniform 64-bit words, shape (n,), that belong to `key`."""

@@ -18,8 +18,6 @@ from ..types import Index
 from . import stable
 from .dataset import SPLITS, DataSet, Split, SplitName
 
-__all__ = ["from_arrays", "load_file", "splits_of"]
-
 Arrays = dict[SplitName, NDArray[Any]]
 
 # What a split, its images and its labels are called, in small letters: train, x_train, train_images, images_train.

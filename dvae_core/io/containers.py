@@ -25,23 +25,6 @@ from ..errors import DataError, DvaeError
 from ..text import byte_size
 from .memory import available_memory
 
-__all__ = [
-    "LIMIT_BYTES",
-    "check_count",
-    "check_size",
-    "hint",
-    "npz_names",
-    "npz_shapes",
-    "open_archive",
-    "open_binary",
-    "read_amat",
-    "read_array",
-    "read_idx",
-    "read_npy",
-    "read_npz",
-    "reading",
-]
-
 LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
 LIMIT_VALUES = 2**28  # in one array: what is stored in bytes, or packed, may have to become float64
 BLOCK_BYTES = 1 << 20

@@ -17,22 +17,6 @@ from typing import Any, BinaryIO, cast
 
 from ..errors import DataError
 
-__all__ = [
-    "atomic_write",
-    "check_unchanged",
-    "json_object",
-    "lock_file",
-    "name_os_errors",
-    "read_text",
-    "remove_file",
-    "sha256_file",
-    "to_utf8",
-    "utf8_path",
-    "write_bytes",
-    "write_npz",
-    "write_text",
-]
-
 LIMIT_BYTES = 1 << 26  # of text that a program reads; results of 60 000 images take a tenth of it
 
 

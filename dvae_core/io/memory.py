@@ -10,8 +10,6 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..text import byte_size
 
-__all__ = ["available_memory", "require_memory"]
-
 # Files of a control group's memory: limit, use, and what of the use is cache; of version 2 and 1.
 CGROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),

@@ -18,8 +18,6 @@ from ..errors import DataError
 from .containers import open_archive, reading
 from .files import utf8_path
 
-__all__ = ["is_torch_archive", "read_torch"]
-
 PICKLE_BYTES = 1 << 24  # a thousand tensors take a hundredth of it
 
 

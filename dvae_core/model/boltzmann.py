@@ -18,8 +18,6 @@ from ..graphs import colour_classes, graph_edges
 from .prior import Prior, scaled
 from .rbm import RBM
 
-__all__ = ["BoltzmannMachine", "make_prior"]
-
 
 def make_prior(config: ModelConfig) -> Prior:
     """Return the prior that a configuration asks for."""

@@ -30,8 +30,6 @@ from .prior import annealed_log_z
 from .prior_states import BURN_IN, draw_states
 from .smoothing import DiscreteSample, make_smoothing
 
-__all__ = ["DVAE", "Bound", "Codes", "Latents", "without_smoothing"]
-
 # Streams of random numbers of "samples", and images and samples that are weighed at a time.
 ENCODE, GENERATE, WEIGH = 10, 11, 12
 BLOCK = 100

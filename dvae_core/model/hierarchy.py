@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from .networks import MLP
 
-__all__ = ["ContinuousPosterior", "ContinuousPrior", "Gaussian"]
-
 # Beyond e^±6 a standard deviation is a numerical accident, not a model.
 LOG_STD_LIMIT = 6.0
 

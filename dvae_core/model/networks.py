@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from .. import distributed
 
-__all__ = ["MLP", "L1BatchNorm"]
-
 
 class L1BatchNorm(nn.Module):
     """Batch normalisation by the mean absolute deviation: y = x - mean(x); y / (mean|y| + ε) s + o (App. H.2).

@@ -13,8 +13,6 @@ from .networks import MLP
 from .prior import Prior
 from .smoothing import DiscreteSample, Smoothing
 
-__all__ = ["DiscretePosterior", "DiscreteSample", "expected_energy"]
-
 
 class DiscretePosterior(nn.Module):
     """q(z_1, ζ_1, ..., z_k, ζ_k | x) = Π_j r(ζ_j|z_j) q(z_j | ζ_<j, x) (Eq. 10).

@@ -12,8 +12,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Prior", "annealed_log_z", "scaled"]
-
 
 class Prior(nn.Module, ABC):
     """A Boltzmann machine whose units divide into a kept part and an independent part, which can be summed out.

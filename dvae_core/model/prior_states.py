@@ -10,8 +10,6 @@ from .boltzmann import BoltzmannMachine
 from .prior import Prior
 from .rbm import RBM
 
-__all__ = ["BURN_IN", "draw_states"]
-
 # Block Gibbs sweeps from a random state.
 BURN_IN = 1000
 # Kept units whose states are enumerated, and numbers that this may take.

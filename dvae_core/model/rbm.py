@@ -11,8 +11,6 @@ from torch.nn.functional import softplus
 
 from .prior import Prior, scaled
 
-__all__ = ["RBM"]
-
 
 class RBM(Prior):
     """A bipartite Boltzmann machine over {0,1}, all of whose units are latent.

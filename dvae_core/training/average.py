@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from ..model.dvae import DVAE
 
-__all__ = ["WeightAverage"]
-
 
 class WeightAverage:
     """A model whose weights follow those of another with a delay: often better, and always smoother.

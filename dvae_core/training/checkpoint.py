@@ -18,8 +18,6 @@ from ..io.files import check_unchanged, write_bytes
 from ..io.torch_files import read_torch
 from ..model.dvae import DVAE
 
-__all__ = ["TrainedModel", "expected_shapes", "load_model", "load_tensors", "save_model", "save_tensors"]
-
 MODEL_FORMAT = "dvae-model"
 VERSION = 1
 

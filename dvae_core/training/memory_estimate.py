@@ -10,8 +10,6 @@ from ..io.memory import require_memory
 from ..model.dvae import DVAE
 from ..text import byte_size
 
-__all__ = ["refuse_too_large", "training_bytes"]
-
 # Bytes for every weight: itself, its gradient, Adam's two moments and the best model so far, float32; and while a
 # checkpoint is written, all but the gradient again.
 WEIGHT, AVERAGED_WEIGHT = 36, 12

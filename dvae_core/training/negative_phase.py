@@ -10,8 +10,6 @@ from torch import Tensor
 from ..config import TrainConfig
 from ..model.prior import Prior
 
-__all__ = ["PersistentChains"]
-
 SWEEPS_BETWEEN_EXCHANGES = 2
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NonFiniteMonitor", "is_finite", "locate_non_finite"]
-
 NEVER = 2**62
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from ..config import TrainConfig
 from ..model.dvae import DVAE, Bound
 
-__all__ = ["Objective", "kl_weights", "noise_of"]
-
 
 def kl_weights(t: TrainConfig, epoch: float) -> tuple[float, float]:
     """Return the weight of all KL terms, and the further weight of the RBM's, at a moment of training.

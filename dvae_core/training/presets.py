@@ -12,8 +12,6 @@ from typing import Any
 from ..config import ModelConfig, RunConfig, TrainConfig
 from ..errors import ConfigError
 
-__all__ = ["PRESETS", "Preset", "default_preset", "find_preset"]
-
 
 @dataclass(frozen=True, slots=True)
 class Preset:

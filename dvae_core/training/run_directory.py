@@ -12,16 +12,6 @@ from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError
 from ..io.files import json_object, lock_file, name_os_errors, read_text, write_text
 
-__all__ = [
-    "TRAJECTORY",
-    "append_metrics",
-    "locked",
-    "read_config",
-    "read_provenance",
-    "truncate_metrics",
-    "write_config",
-]
-
 T = TypeVar("T")
 
 TRAJECTORY = "prior-trajectory.npz"  # priors on the way

@@ -43,8 +43,6 @@ from .run_directory import TRAJECTORY, append_metrics, truncate_metrics
 from .stretches import agree_until, stretch_at, stretches
 from .trajectory import PriorTrajectory
 
-__all__ = ["Interrupted", "Trainer"]
-
 CHECKPOINT_FORMAT = "dvae-training"
 CHECKPOINT_SECONDS = 20.0
 EVALUATION_BATCH = 500

@@ -17,8 +17,6 @@ from torch import Tensor
 
 from ..model.prior import Prior
 
-__all__ = ["PriorTrajectory"]
-
 # Updates between two looks, the acceptance below which a prior is kept, and the states that are kept with it.
 LOOK_EVERY, ACCEPTANCE, N_STATES = 10, 0.5, 64
 # Of all priors that are kept, and how many there may be, however small they are, and are at least, however large.

@@ -21,8 +21,6 @@ from ..sampling.basins import find_basins, nearest_basin
 from ..starts import spread
 from .reads import Reads
 
-__all__ = ["BasinWeights", "basin_weights"]
-
 Bits = NDArray[np.uint8]
 # Reads and states that are settled, each; products of the search; basins that are distinguished.
 MOST, WORK, MOST_BASINS = 4000, 5e9, 16

@@ -20,8 +20,6 @@ from ..machine import Machine
 from .law import Law
 from .reads import Reads
 
-__all__ = ["Beta", "by_energy", "by_pseudo_likelihood", "difference", "spread_of_energies"]
-
 STEPS = 100
 
 

@@ -21,10 +21,11 @@ from ..log_z.methods import ProgressCallback
 from ..machine import real_array
 from ..observables.run import scaled
 from ..readers import Reading
-from ..results import Check, ComparisonResult
+from ..results import ComparisonResult
 from ..runtime.compute import available_cores
 from ..states.config import StatesConfig
 from ..states.sample_states import as_reading, sample_states
+from ..verdict import Check
 from .basins import BasinWeights, basin_weights
 from .beta import Beta, by_energy, by_pseudo_likelihood, difference, spread_of_energies
 from .config import CompareConfig
@@ -32,8 +33,6 @@ from .entropy import Entropy, entropy_of
 from .law import ExactLaw, Law, LawPoint, law_of
 from .moments import Deviations, deviations_of
 from .reads import Reads, reads_of
-
-__all__ = ["FALSE_ALARM", "compare_samples"]
 
 PACKAGES = ("numpy", "scipy", "numba", "torch")
 # Probability that sound reads fail one of the checks.

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from dvae_core.config import option, validate
 from dvae_core.errors import ConfigError
 
-__all__ = ["CompareConfig"]
-
 
 @dataclass(frozen=True, slots=True)
 class CompareConfig:

@@ -19,8 +19,6 @@ from dvae_core.types import Float, Index
 from .law import LawPoint
 from .reads import Reads
 
-__all__ = ["Entropy", "entropy_of"]
-
 FOLDS, NORMAL = 4, 1.96
 BLOCK = 1 << 22  # values of bonds that are worked on at once
 

@@ -19,10 +19,8 @@ from ..exact.moments_plan import MomentsPlan, moments_plan
 from ..machine import Machine
 from ..observables.convention import View
 from ..observables.estimate_observables import estimate_observables
-from ..results import Check
+from ..verdict import Check
 from .config import CompareConfig
-
-__all__ = ["ExactLaw", "Law", "LawPoint", "TemperedLaw", "law_of"]
 
 # Predicted seconds of one β up to which the exact way is taken by itself, or may be asked for.
 AUTO_SECONDS, EXACT_SECONDS = 12.0, 180.0

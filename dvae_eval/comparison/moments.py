@@ -20,8 +20,6 @@ from dvae_core.types import Float, Index
 from .law import LawPoint
 from .reads import Reads
 
-__all__ = ["Deviations", "deviations_of", "holm", "p_values"]
-
 BLOCK = 1 << 22
 LEAST_P = 1e-300
 

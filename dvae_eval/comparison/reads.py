@@ -21,8 +21,6 @@ from ..machine import Machine, real_array
 from ..readers import Reading
 from ..starts import binary_states
 
-__all__ = ["FEWEST", "Reads", "reads_of"]
-
 Bits = NDArray[np.uint8]
 FEWEST = 20  # reads that errors can be had from
 ARRAYS = 5  # of all reads and units, in float64

@@ -22,8 +22,6 @@ from dvae_core.types import Float, Index
 from .groups import alike_units
 from .moments import Moments, WeightedSums
 
-__all__ = ["AlikeMoments"]
-
 Tick = Callable[[int, int], None]
 MAX_STATES = 1 << 26
 ROUNDING = 1e-12  # of the largest bias: sums of many couplings in another order differ by so much

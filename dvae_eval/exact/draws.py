@@ -19,8 +19,6 @@ from .enumeration import Enumeration
 from .enumeration_draws import best_enumerated, draw_enumerated, enumeration_draw_bytes
 from .plan import ExactPlan, Part
 
-__all__ = ["best_exactly", "draw_bytes", "draw_exactly"]
-
 Bits = NDArray[np.uint8]
 Tick = Callable[[int, int], None]
 MEMORY_SHARE = 0.5  # of what is free, for tables

@@ -23,22 +23,6 @@ from dvae_core.types import Float
 from ..runtime.compute import available_cores
 from .elimination_orders import cheapest_order
 
-__all__ = [
-    "BLOCK_UNITS",
-    "MAX_SECONDS",
-    "Add",
-    "Elimination",
-    "Meter",
-    "Scope",
-    "Step",
-    "Term",
-    "affordable_bytes",
-    "block_sum",
-    "elimination",
-    "steps_of",
-    "table_of_step",
-]
-
 Bonds = NDArray[np.intp]
 Scope = tuple[int, ...]
 Term = tuple[Scope, Float]

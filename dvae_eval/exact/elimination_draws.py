@@ -20,8 +20,6 @@ from dvae_core.types import Float
 from ..runtime.compute import available_cores
 from .elimination import Add, Elimination, Step, table_of_step
 
-__all__ = ["best_eliminated", "draw_eliminated", "elimination_draw_bytes"]
-
 Bits = NDArray[np.uint8]
 Tick = Callable[[int, int], None]
 Tables = dict[int, Float]

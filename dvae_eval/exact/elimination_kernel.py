@@ -16,8 +16,6 @@ from dvae_core.types import Float, Index
 
 from .enumeration_kernel import compiled
 
-__all__ = ["improve"]
-
 Words = NDArray[np.uint64]
 ONE = np.uint64(1)
 

@@ -23,8 +23,6 @@ from ..runtime.compute import available_cores
 from .elimination import BLOCK_UNITS, Elimination, Meter, Scope, Step, Term, affordable_bytes, block_sum, steps_of
 from .moments import Moments, mixture_of
 
-__all__ = ["eliminated_moments", "is_affordable", "seconds_of_moments"]
-
 Tick = Callable[[int, int], None]
 # How much longer than log Z alone this takes (measured on a lattice of 20 x 20: 4.3 times).
 SLOWER = 4.5

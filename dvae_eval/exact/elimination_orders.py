@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
 
-__all__ = ["cheapest_order"]
-
 Graph = list[int]
 Key = Callable[[Graph, int], int]
 Found = tuple[list[int], int]

@@ -27,8 +27,6 @@ from .groups import Grouped
 if TYPE_CHECKING:
     from .enumeration_kernel import High, Low
 
-__all__ = ["Enumeration", "enumeration", "high_states", "log_weights_of", "low_states", "states_of"]
-
 Tick = Callable[[int, int], None]
 
 # Below this many factors, plain NumPy is done before a compiled kernel is loaded.

@@ -19,8 +19,6 @@ from ..runtime.compute import available_cores
 from .enumeration import Enumeration, high_states, log_weights_of, low_states, states_of
 from .groups import Grouped
 
-__all__ = ["best_enumerated", "draw_enumerated", "enumeration_draw_bytes"]
-
 Tick = Callable[[int, int], None]
 Bits = NDArray[np.uint8]
 

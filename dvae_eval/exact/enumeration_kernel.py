@@ -14,8 +14,6 @@ from numba import njit
 
 from dvae_core.types import Float, Index
 
-__all__ = ["High", "Low", "log_sum", "split"]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_2 = math.log(2)

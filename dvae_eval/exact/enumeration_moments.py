@@ -18,8 +18,6 @@ from dvae_core.types import Float, Index
 from ..runtime.compute import available_cores
 from .moments import Moments, WeightedSums
 
-__all__ = ["MAX_KEPT", "EnumeratedMoments"]
-
 Tick = Callable[[int, int], None]
 # Up to this many values plain NumPy is done before a compiled kernel is loaded.
 PLAIN_VALUES = 1 << 17

@@ -17,8 +17,6 @@ from dvae_core.types import Float, Index
 from ..couplings import Table, as_array, is_full
 from ..machine import Reduced
 
-__all__ = ["MAX_GROUPS", "Grouped", "alike_units", "grouped"]
-
 # Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
 MAX_GROUPS = 64
 MAX_TABLE = 1 << 28  # entries

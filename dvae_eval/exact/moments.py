@@ -10,8 +10,6 @@ import numpy as np
 
 from dvae_core.types import Float
 
-__all__ = ["Moments", "WeightedSums", "mixture_of", "of_independent"]
-
 
 @dataclass(frozen=True, slots=True)
 class Moments:

@@ -8,8 +8,6 @@ from dvae_core.types import Float
 
 from .enumeration_kernel import compiled
 
-__all__ = ["add_states"]
-
 
 @compiled
 def _set_fields(number: int, W: Float, c: Float, state: Float, x: Float) -> None:

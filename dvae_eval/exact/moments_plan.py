@@ -22,8 +22,6 @@ from .enumeration_moments import MAX_KEPT, EnumeratedMoments
 from .moments import Moments, of_independent
 from .plan import INDEPENDENT_SET_UNITS, QUICK, grouped_by, independent_set
 
-__all__ = ["MomentsPlan", "moments_plan"]
-
 Progress = Callable[[int, int], None]
 MAX_TABLE = 1 << 22  # entries, in which units that act alike are looked for
 

@@ -30,20 +30,6 @@ from .elimination import Elimination, elimination
 from .enumeration import Enumeration, enumeration
 from .groups import grouped
 
-__all__ = [
-    "AUTO_SECONDS",
-    "EXACT_SECONDS",
-    "INDEPENDENT_SET_UNITS",
-    "MAX_ENUMERATED",
-    "QUICK",
-    "ExactPlan",
-    "exact_log_z",
-    "exact_plan",
-    "exact_route",
-    "grouped_by",
-    "independent_set",
-]
-
 Progress = Callable[[int, int], None]
 
 # Predicted seconds up to which the exact value is chosen by itself, and up to which it can be asked for.

@@ -30,8 +30,9 @@ from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 
 from ..config import GradientConfig
-from ..results import Check, GradientResult
+from ..results import GradientResult
 from ..trained import model_description
+from ..verdict import Check
 from .estimators import (
     ESTIMATORS,
     PARTS,
@@ -43,8 +44,6 @@ from .estimators import (
     offset_logits,
     rest_of_bound,
 )
-
-__all__ = ["Z_LIMIT", "Moments", "Reference", "compare", "exact_gradient", "measure_gradients"]
 
 ProgressCallback = Callable[[str, int, int, float | None], None]
 

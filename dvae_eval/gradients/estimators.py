@@ -36,18 +36,6 @@ from torch.nn.functional import softplus
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.posterior import DiscretePosterior
 
-__all__ = [
-    "ESTIMATORS",
-    "PARTS",
-    "Baselines",
-    "Draw",
-    "Estimator",
-    "fit_baselines",
-    "gradients",
-    "offset_logits",
-    "rest_of_bound",
-]
-
 PARTS = ("rbm", "rest")
 # Of the ridge regression, against features of variance at most 1/4.
 RIDGE = 1e-2

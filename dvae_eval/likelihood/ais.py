@@ -28,8 +28,6 @@ from dvae_core.rng import torch_generator
 from .folded import FoldedDVAE
 from .importance import ImageWeights
 
-__all__ = ["AnnealingTask", "anneal"]
-
 # Least size of the proposals' steps.  Sizes are drawn for every proposal, so that some suit any β.
 SMALLEST_STEP = 0.03
 

@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 
-from ..results import Check, LogZResult
+from ..results import LogZResult
+from ..verdict import Check
 from .on_log_z import LOG_Z_LIMIT, check_log_z
 from .per_image import ImageEstimates
 from .simulated import SimulatedGap
-
-__all__ = ["check_agreement", "check_likelihood", "check_simulated"]
 
 # A bound holds however far below the log-likelihood it lies, as long as the gap is reported beside it.  For
 # weights with known log p(x), log-normal ones and those of Gaussians that are too narrow or too wide, the gap was

@@ -41,8 +41,6 @@ from .per_image import ImageEstimates
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
 
-__all__ = ["estimate_log_likelihood"]
-
 Index = NDArray[np.int64]
 ProgressCallback = Callable[[str, int, int, float | None], None]
 

@@ -30,8 +30,6 @@ from dvae_core.rng import swift_generator
 
 from .protocol import DrawWeights
 
-__all__ = ["Draws", "FoldedDVAE", "FoldedImage"]
-
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 # Products of so many numbers from [1/2, 1) stay above the smallest float32.
 FACTORS = 112

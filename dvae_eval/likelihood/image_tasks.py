@@ -24,8 +24,6 @@ from ..runtime.pool import map_unordered
 from ..runtime.resume import PartStore
 from .importance import ImageWeights, stack_images
 
-__all__ = ["WEIGHT_FIELDS", "Earlier", "ImageTask", "digest_of", "run_image_task"]
-
 Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
 # How long a shard should take: what a kill may cost, and how often progress is reported.

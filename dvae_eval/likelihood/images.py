@@ -20,8 +20,6 @@ from .on_log_z import SHIFTED_COLUMNS
 if TYPE_CHECKING:
     from dvae_core.training.checkpoint import TrainedModel
 
-__all__ = ["LikelihoodImages", "images_path", "picture_images"]
-
 SCHEMA = 1
 PICTURES = ("originals", "draws", "means")
 N_WORST, N_TYPICAL = 20, 20

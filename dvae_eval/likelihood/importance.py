@@ -17,17 +17,6 @@ from ..numbers import effective_sample_size
 from .pareto import pareto_k
 from .protocol import WeightSource
 
-__all__ = [
-    "DrawnWeights",
-    "ImageWeights",
-    "ImportanceTask",
-    "bounds",
-    "draw_weights",
-    "jackknife_bias",
-    "milestones",
-    "stack_images",
-]
-
 # Tiles that are drawn to see how long an image takes; one is enough if it takes SLOW_TILE seconds.
 PROBE_TILES, SLOW_TILE = 4, 0.5
 

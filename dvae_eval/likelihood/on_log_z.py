@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..results import Check, LikelihoodResult, LogZResult
-from ..verdict import failures_of
-
-__all__ = ["APPLIED", "LOG_Z_LIMIT", "SHIFTED_COLUMNS", "check_log_z", "is_better", "on_log_z"]
+from ..results import LikelihoodResult, LogZResult
+from ..verdict import Check, failures_of
 
 # An error of log Z beyond this would decide between models; the paper's own was about 0.05.
 LOG_Z_LIMIT = 0.05

@@ -12,8 +12,6 @@ import numpy as np
 
 from dvae_core.types import Float
 
-__all__ = ["fit_generalised_pareto", "pareto_k", "pareto_limit"]
-
 # Fewer values of a tail say nothing about its shape.
 MIN_TAIL = 5
 

@@ -15,8 +15,6 @@ from ..numbers import std_err_of_mean
 from .importance import ImageWeights, milestones
 from .pareto import pareto_limit
 
-__all__ = ["ImageEstimates"]
-
 Index = NDArray[np.int64]
 
 # With fewer samples than this the gap cannot be estimated.

@@ -14,8 +14,6 @@ from torch import Tensor
 from dvae_core.errors import ConfigError
 from dvae_core.rng import torch_generator
 
-__all__ = ["DrawWeights", "GenerativeModel", "LatentVariableModel", "ModelWeights", "WeightSource", "model_digest"]
-
 # Draws the next n samples of an image, n <= tile: parts of log w + log Z, float, shape (n_parts, n), nats.
 DrawWeights = Callable[[int], Tensor]
 

@@ -44,8 +44,6 @@ from ..numbers import std_err_of_mean
 from .importance import ImageWeights, ImportanceTask, draw_weights
 from .protocol import GenerativeModel, WeightSource
 
-__all__ = ["Simulated", "SimulatedGap", "SimulatedTask", "gap_terms", "simulate", "simulate_own"]
-
 
 @dataclass(frozen=True, slots=True)
 class Simulated:

@@ -14,8 +14,6 @@ from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from .with_pymbar import bar
 
-__all__ = ["LONGER_ROUNDS", "MakeReplicas", "Pilot", "run_pilot", "states_on"]
-
 Float = NDArray[np.float64]
 MakeReplicas = Callable[[Schedule, int, NDArray[np.uint8] | None], Replicas]
 

@@ -17,8 +17,6 @@ from ..trajectory import Trajectory
 from .bar import influence_up_to
 from .run import TemperedRun
 
-__all__ = ["along_training_seconds", "log_z_along_training"]
-
 # Samples of every rung and iterations before each; and how many of the machines are looked at, at most.
 N_SAMPLES, EVERY, MOST_POINTS = 8, 8, 100
 # Seconds of one core that the potential of a state takes for a coupling.

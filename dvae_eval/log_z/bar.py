@@ -23,8 +23,6 @@ from dvae_core.errors import NumericalError, OverlapError
 from ..numbers import std_err_of_mean
 from ..sampling.replicas import Works
 
-__all__ = ["CROOKS_SHIFT", "STATISTICS", "Bridge", "WorkSums", "bridge_of_sums", "influence_up_to"]
-
 Float = NDArray[np.float64]
 MAX_BLOCKS = 64
 CROOKS_SHIFT = 2.0  # nats

@@ -21,11 +21,11 @@ from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
 from ..couplings import is_dense
-from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.resume import ResumePart
 from ..sampling.basins import Basins
 from ..sampling.lower_bound import mean_field_bounds
+from ..verdict import Check
 from .checks import check_bridge, check_lower_bound, check_other_run, student_limit
 from .methods import (
     Estimate,

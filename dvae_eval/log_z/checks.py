@@ -9,29 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..results import Check
+from ..verdict import Check
 from .bar import CROOKS_SHIFT, Bridge, WorkSums
-
-__all__ = [
-    "FALSE_ALARM",
-    "ORDERED",
-    "check_abrupt",
-    "check_bridge",
-    "check_exact",
-    "check_gap",
-    "check_given_starts",
-    "check_inside",
-    "check_known_states",
-    "check_lower_bound",
-    "check_mean_of_repeats",
-    "check_other_run",
-    "check_renewal",
-    "check_repeats",
-    "check_replicates",
-    "check_weights",
-    "groups_of_starts",
-    "student_limit",
-]
 
 Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.

@@ -22,7 +22,7 @@ from ..config import LogZConfig
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_log_z, exact_plan
 from ..machine import Machine
 from ..objects import machine_from_object, values_of_units
-from ..results import Check, LogZResult
+from ..results import LogZResult
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
@@ -31,6 +31,7 @@ from ..runtime.pool import map_unordered
 from ..runtime.resume import ResumeFile, ResumePart, packed, unpacked
 from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
+from ..verdict import Check
 from .best_reference import estimate_from_best_reference
 from .checks import check_mean_of_repeats, check_repeats, student_limit
 from .continuing import can_continue, fixed_settings, of_more_comparisons
@@ -44,8 +45,6 @@ from .methods import (
     search_seconds,
     time_limit,
 )
-
-__all__ = ["estimate_log_z"]
 
 ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
     "exact": estimate_exactly,

@@ -18,10 +18,10 @@ from ..config import LogZConfig
 from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
 from ..numbers import std_err_of_mean
-from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.resume import ResumeFile, ResumePart
 from ..trajectory import Trajectory
+from ..verdict import Check
 from .along_training import along_training_seconds, log_z_along_training
 from .bar import Bridge
 from .checks import (
@@ -41,24 +41,6 @@ from .referee import REFEREE_SHARE, referee_checks, referee_config, referee_deta
 from .renewal import promised_share
 from .run import FEWEST_REPLICATES, HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich, sandwich_seconds
-
-__all__ = [
-    "Estimate",
-    "LogZTask",
-    "ProgressCallback",
-    "adapt_or_resume",
-    "advance",
-    "compared_with_exact",
-    "conclude_in_full",
-    "estimate_by_annealing",
-    "estimate_exactly",
-    "estimate_of_run",
-    "keep_end",
-    "reserve",
-    "search_seconds",
-    "tempered",
-    "time_limit",
-]
 
 # What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]

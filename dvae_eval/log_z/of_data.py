@@ -21,8 +21,6 @@ from ..numbers import std_err_of_mean
 from ..results import LogZResult
 from ..trajectory import Trajectory
 
-__all__ = ["check_pixels", "log_p_of_rows", "with_log_likelihood"]
-
 Splits = Mapping[str, NDArray[np.uint8]]
 BLOCK_VALUES = 1 << 22  # of fields of summed-out units at once
 

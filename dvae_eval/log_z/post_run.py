@@ -21,14 +21,6 @@ from ..sampling.replicas import Works
 from .run import TemperedRun
 from .with_pymbar import mbar
 
-__all__ = [
-    "Integral",
-    "post_run_diagnostics",
-    "post_run_seconds",
-    "reduced_potentials",
-    "thermodynamic_integration",
-]
-
 Float = NDArray[np.float64]
 # Samples, and iterations before each: enough values of every rung for a histogram, few enough for MBAR.
 N_SAMPLES, EVERY = 8, 8

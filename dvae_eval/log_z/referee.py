@@ -14,10 +14,8 @@ from typing import Any
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
-from ..results import Check
+from ..verdict import Check
 from .checks import student_limit
-
-__all__ = ["REFEREE_SHARE", "referee_checks", "referee_config", "referee_details"]
 
 # Share of the time limit that is kept for it, and the standard error that it needs no more than.
 REFEREE_SHARE, REFEREE_PRECISION = 0.5, 0.03

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from ..sampling.replicas import Replicas
 
-__all__ = ["Renewal", "promised_share"]
-
 Integers = NDArray[np.int64]
 # Of a share of replicates: standard errors of a binomial above which it is no accident (false alarm below 1e-4).
 N_ERRORS = 4.5

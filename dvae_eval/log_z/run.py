@@ -38,8 +38,6 @@ from .bar import Bridge, WorkSums, bridge_of_sums
 from .record import rule_of
 from .renewal import Renewal
 
-__all__ = ["TemperedRun"]
-
 Float = NDArray[np.float64]
 
 # Where no precision is asked for: the standard error that ends the run, and the core-seconds that it may take,

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..results import Check
 from ..sampling.annealing import Annealing, annealed_importance_sampling, betas_along, reverse_ais
+from ..verdict import Check
 from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
 from .run import TemperedRun
-
-__all__ = ["N_GROUPS", "N_STEPS", "Sandwich", "sandwich", "sandwich_seconds"]
 
 Tell = Callable[[str, int, int], None]
 N_GROUPS, N_STEPS = 16, 1000

@@ -18,8 +18,6 @@ from dvae_core.errors import ConfigError, NumericalError, OverlapError
 
 from ..numbers import log_mean_exp
 
-__all__ = ["Mbar", "bar", "mbar"]
-
 Float = NDArray[np.float64]
 # Less overlap than this cannot be told from none: no estimate would mean anything.
 MIN_OVERLAP = 1e-8

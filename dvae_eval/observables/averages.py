@@ -16,8 +16,6 @@ from dvae_core.types import Float
 
 from ..machine import Reduced
 
-__all__ = ["Averages", "averages_bytes"]
-
 Bits = NDArray[np.uint8]
 # States of every replicate that are worked on at once, at the most, and values of these.
 TOGETHER, VALUES = 16, 1 << 24

@@ -9,9 +9,7 @@ import numpy as np
 from dvae_core.types import Float
 
 from ..log_z.checks import ORDERED, student_limit
-from ..results import Check
-
-__all__ = ["check_energies"]
+from ..verdict import Check
 
 MORE = "use more --sweeps, or a longer --time-limit"
 LEAST = 1e-12

@@ -14,8 +14,6 @@ from dvae_core.types import Float, Index
 
 from ..exact.moments import Moments
 
-__all__ = ["Point", "View", "fields_of"]
-
 SCALARS = ("log_z", "energy", "specific_heat", "entropy", "magnetisation")
 ARRAYS = ("unit_means", "correlations")
 

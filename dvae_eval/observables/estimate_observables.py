@@ -30,8 +30,6 @@ from ..runtime.compute import available_cores
 from .convention import View, fields_of
 from .tempered import Found, Work, by_tempering, log_z_config_of
 
-__all__ = ["estimate_observables"]
-
 # Predicted seconds, for all β together, up to which the exact route is taken by itself, or may be asked for.
 AUTO_SECONDS, EXACT_SECONDS = 240.0, 3600.0
 EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit

@@ -9,8 +9,6 @@ import numpy as np
 
 from dvae_core.types import Float
 
-__all__ = ["jackknife", "std_errs"]
-
 
 def jackknife(function: Callable[..., Float], *means: Float) -> tuple[Float, Float]:
     """Return a function of the means over all replicates, its bias of first order removed, and its standard error.

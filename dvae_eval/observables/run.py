@@ -26,8 +26,6 @@ from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from .averages import Averages
 
-__all__ = ["ObservingRun", "scaled"]
-
 # Iterations between two looks at the states; the fewest looks, and those that are made after a time limit, too.
 EVERY, FEWEST_LOOKS, LEAST_LOOKS = 4, 32, 4
 # No error is ever this small, so that the work ends a run.

@@ -21,17 +21,15 @@ from ..exact.moments import Moments, of_independent
 from ..log_z.bar import influence_up_to
 from ..log_z.methods import LogZTask, ProgressCallback, estimate_of_run
 from ..machine import BipartiteMachine, Machine
-from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.resume import ResumeFile
+from ..verdict import Check
 from .averages import Averages, averages_bytes
 from .checks import check_energies
 from .convention import Point, View
 from .jackknife import jackknife, std_errs
 from .run import ObservingRun
-
-__all__ = ["Found", "Work", "by_tempering", "log_z_config_of"]
 
 FROZEN = 1e-13  # a spread that is rounding alone
 

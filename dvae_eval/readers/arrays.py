@@ -16,12 +16,10 @@ from dvae_core.io.files import to_utf8
 from dvae_core.types import Float
 
 from ..machine import MAX_COUPLINGS, check_units, pairs_once, real_array
-from .names import PAIRS, WEIGHTS, Role, plain, role
+from .names import PAIRS, Role, plain, role
 from .options import ASSUMED_UNITS, ReadConfig, Reading, from_bonds, from_sides
 from .sparse import Coordinates
 from .units import Units
-
-__all__ = ["PAIRS", "WEIGHTS", "Array", "Arrays", "is_machine", "left_aside", "read_arrays"]
 
 Array = NDArray[Any] | Coordinates
 # Values may be read when they are asked for: what plays no part is never loaded.

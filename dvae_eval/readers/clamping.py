@@ -22,8 +22,6 @@ from dvae_core.io.files import json_object, sha256_file, to_utf8
 from .options import Reading
 from .text import decode, read_text
 
-__all__ = ["read_clamps", "with_clamped"]
-
 VALUES = {"01": {0: 0, 1: 1}, "pm1": {-1: 0, 1: 1}}
 ADVICE = "give a line 'unit value' for each unit that is held"
 _LINE = re.compile(r"\s*(\S.*?)(?:\s*[=:,;]\s*|\s+)(\S+)\s*")

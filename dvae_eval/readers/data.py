@@ -17,8 +17,6 @@ from dvae_core.io.containers import npz_names, read_npy
 from ..starts import binary_states
 from .starts import read_starts
 
-__all__ = ["Rows", "read_rows"]
-
 ALL = "all"
 
 

@@ -23,8 +23,6 @@ from .options import ReadConfig, Reading, from_bonds
 from .sparse import from_compressed
 from .text import read_text
 
-__all__ = ["MAGIC", "is_coo", "read_bqm", "read_coo", "read_serializable"]
-
 MAGIC, VERSIONS, LABELS = b"DIMODBQM", (b"\1\0", b"\2\0"), b"VARS"
 UNITS = {"BINARY": "01", "SPIN": "pm1"}
 FLOATS, INTEGERS = ("float32", "float64"), ("int16", "int32", "int64", "uint16", "uint32", "uint64")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from dvae_core.errors import ConfigError
 
-__all__ = ["needs"]
-
 
 @contextmanager
 def needs(library: str, path: Path) -> Iterator[None]:

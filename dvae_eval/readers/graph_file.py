@@ -25,8 +25,6 @@ from dvae_core.io.files import json_object, to_utf8
 
 from .text import decode, read_text
 
-__all__ = ["EdgeList", "read_edges"]
-
 ADVICE = "give a line 'i j' for every edge, in the order of the couplings"
 # The first line of a table of edges, and what networkx writes behind an edge.
 HEADERS = {("i", "j"), ("u", "v"), ("source", "target"), ("from", "to")}

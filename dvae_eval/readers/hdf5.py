@@ -32,8 +32,6 @@ from .tree import MAX_NAMES, Lazy, read_tree
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read", "read_updates"]
-
 UPDATE = re.compile(r"(update|epoch)_([0-9]{1,12})")
 FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf
 UNITS_OF = {"BBRBM": "01", "IIRBM": "pm1"}

@@ -11,8 +11,6 @@ import mmap
 import struct
 from typing import BinaryIO
 
-__all__ = ["are_sound"]
-
 SIGNATURE, HEADER, OBJECT = b"GCOL\1", 16, 16
 
 

@@ -31,8 +31,6 @@ from .json_file import is_result
 from .options import ReadConfig
 from .registry import FORMATS, read_machine, recognise
 
-__all__ = ["inspect_file"]
-
 Facts = dict[str, Any]
 # What dvae-eval samples and ll write beside a model, by what stands in the file.
 PICTURES = {

@@ -16,8 +16,6 @@ from .arrays import Array
 from .options import ReadConfig, Reading
 from .tree import MAX_NAMES, read_tree
 
-__all__ = ["is_result", "read"]
-
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a JSON file."""

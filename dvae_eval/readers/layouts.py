@@ -25,8 +25,6 @@ from .names import role
 from .options import ReadConfig, Reading, from_bonds, from_sides
 from .sparse import Coordinates
 
-__all__ = ["LAYOUTS", "Layout"]
-
 TypeOf = Callable[[str], str] | None
 
 

@@ -24,8 +24,6 @@ from .options import ReadConfig, Reading
 from .sparse import Coordinates, added, whole_numbers
 from .tree import MAX_NAMES, read_tree
 
-__all__ = ["is_mat", "read", "read_variables"]
-
 HEADER, LONGEST_NAME = 20, 64
 STORED = {0: "f8", 1: "f4", 2: "i4", 3: "i2", 4: "u2", 5: "u1"}
 FULL, TEXT, SPARSE = 0, 1, 2

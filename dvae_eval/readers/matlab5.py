@@ -26,8 +26,6 @@ from .options import ReadConfig, Reading
 from .sparse import Coordinates, each_once, from_compressed
 from .tree import MAX_NAMES, read_tree
 
-__all__ = ["is_mat", "read", "read_variables"]
-
 HEADER, NAME_BYTES = 128, 4096
 MATRIX, COMPRESSED, INT8, INT32, UINT32, UTF8 = 14, 15, 1, 5, 6, 16
 STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}

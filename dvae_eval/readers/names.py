@@ -10,8 +10,6 @@ from __future__ import annotations
 import itertools
 import re
 
-__all__ = ["PAIRS", "WEIGHTS", "Role", "plain", "role"]
-
 Role = str
 
 WEIGHTS = ("W", "w", "weights", "weight", "weight_matrix", "components_", "vishid")

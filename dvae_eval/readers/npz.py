@@ -19,8 +19,6 @@ from .options import ReadConfig, Reading
 from .sparse import Coordinates, added, check_entries, from_compressed, whole_numbers
 from .tree import Lazy, read_tree
 
-__all__ = ["read"]
-
 ADVICE = "save W, b_left and b_right, or J and b, with numpy.savez"
 PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col", "_is_array")
 

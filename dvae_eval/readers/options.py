@@ -18,8 +18,6 @@ from ..bonds import finite, machine_of_bonds
 from ..couplings import as_array
 from ..machine import BipartiteMachine, GeneralMachine, Machine
 
-__all__ = ["ASSUMED_UNITS", "ReadConfig", "Reading", "from_bonds", "from_sides", "of_no_unit"]
-
 # Labels that a card names.
 SHOWN_LABELS = 5
 ASSUMED_UNITS = "units 0 and 1; --units pm1 for spins"

@@ -24,8 +24,6 @@ from .clamping import with_clamped
 from .options import ReadConfig, Reading
 from .text import decode
 
-__all__ = ["FORMATS", "Format", "named_errors", "read_machine", "recognise"]
-
 START_BYTES = 4096
 AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
 HDF5 = b"\x89HDF\r\n\x1a\n"

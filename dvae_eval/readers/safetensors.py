@@ -11,8 +11,6 @@ from .extras import needs
 from .options import ReadConfig, Reading
 from .tensors import read_tensors
 
-__all__ = ["read"]
-
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a safetensors file; its metadata may say what the units are."""

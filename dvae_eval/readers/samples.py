@@ -25,8 +25,6 @@ from .names import plain
 from .starts import VALUES, states_of_sides
 from .text import decode, read_text
 
-__all__ = ["GivenSamples", "read_classes", "read_samples"]
-
 Bits = NDArray[np.uint8]
 WEIGHTS = ("occurrences", "numoccurrences", "numoccurrence", "weights", "weight", "counts", "count")
 STATES = ("states", "samples", "sample")

@@ -16,8 +16,6 @@ from dvae_core.io.containers import open_archive, read_array
 from .arrays import read_arrays
 from .options import ReadConfig, Reading
 
-__all__ = ["SCHEMA", "read"]
-
 SCHEMA = "schema.json"
 SCHEMA_BYTES = 1 << 24
 NAMES = ("components_", "intercept_visible_", "intercept_hidden_")

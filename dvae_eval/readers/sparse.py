@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from dvae_core.errors import DataError
 from dvae_core.types import Index
 
-__all__ = ["Coordinates", "added", "check_entries", "each_once", "from_compressed", "whole_numbers"]
-
 LIMIT_ENTRIES = 1 << 26  # of a sparse matrix; they are sorted, and take more room than they have in the file
 
 

@@ -23,8 +23,6 @@ from ..starts import MOST, Starts, binary_states, spread
 from .names import SIDES, plain
 from .text import read_text
 
-__all__ = ["BLANKS", "VALUES", "few_images", "read_starts", "states_of_sides"]
-
 # What a value is called, beside the side of its units: v_samples, hidden_states.
 SUFFIXES = ("", "samples", "states", "chains", "units")
 BLANKS = re.compile(r"[\s,;]+")

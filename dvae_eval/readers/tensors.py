@@ -13,8 +13,6 @@ from dvae_core.errors import DataError
 from .options import ReadConfig, Reading
 from .tree import MAX_NAMES, Lazy, read_tree
 
-__all__ = ["NESTED", "read_tensors"]
-
 # Where a checkpoint has its state dict; a machine in the first of them goes before one elsewhere.
 NESTED = ("state_dict", "model_state_dict", "model", "params", "rbm", "net", "weights")
 DEEPEST = 20

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from dvae_core.errors import DataError
 
-__all__ = ["LIMIT_BYTES", "decode", "read_text"]
-
 LIMIT_BYTES = 1 << 25  # a million factors of four numbers
 
 

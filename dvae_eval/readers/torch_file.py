@@ -9,8 +9,6 @@ from dvae_core.errors import DataError
 from .options import ReadConfig, Reading
 from .tensors import read_tensors
 
-__all__ = ["read"]
-
 
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of a PyTorch file; of a model of this project, its prior."""

@@ -21,8 +21,6 @@ from .clamping import with_clamped
 from .options import ReadConfig, Reading
 from .registry import named_errors, read_machine
 
-__all__ = ["read_priors", "read_trajectory", "read_updates"]
-
 ARRAYS = ("steps", "steps_per_epoch", "W", "b_left", "b_right")
 
 

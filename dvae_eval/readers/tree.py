@@ -17,8 +17,6 @@ from .layouts import LAYOUTS
 from .names import role
 from .options import ReadConfig, Reading
 
-__all__ = ["MAX_NAMES", "Lazy", "read_tree"]
-
 MAX_NAMES = 100_000
 SETTINGS = re.compile(r"(hyper.*|config|cfg|args|options|settings|hparams|meta.*|attrs)", re.IGNORECASE)
 # Of QuCumber's two machines of a wave function, the one of the amplitudes is normalised; the other is of phases.

@@ -28,8 +28,6 @@ from dvae_core.io.files import to_utf8
 from .options import ReadConfig, Reading, from_bonds, of_no_unit
 from .text import read_text
 
-__all__ = ["KINDS", "read", "without_remarks"]
-
 KINDS = ("MARKOV", "BAYES")
 MOST_VARIABLES = 20  # of a factor, most of them observed
 

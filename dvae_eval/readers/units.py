@@ -9,8 +9,6 @@ from typing import Any
 from dvae_core.errors import DataError
 from dvae_core.io.files import to_utf8
 
-__all__ = ["Units"]
-
 BINARY = re.compile(
     r"binary|bernoulli|logistic|sigmoid|boolean|bool|01|0/1|\{?0,1\}?|bb(rbm)?|bernoullibernoulli|brbm"
 )

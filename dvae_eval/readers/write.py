@@ -18,8 +18,6 @@ from ..couplings import as_array, entries
 from ..machine import BipartiteMachine, Machine
 from .extras import needs
 
-__all__ = ["SUFFIXES", "write_machine"]
-
 Arrays = dict[str, Float]
 # A UAI file has exp(parameter) in it, which must be neither infinite nor zero.
 LARGEST_EXPONENT = 600.0

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-__all__ = ["Clock"]
-
 
 class Clock:
     """Seconds since it was made, less those while it was paused.

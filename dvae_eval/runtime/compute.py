@@ -17,16 +17,6 @@ from dvae_core.errors import ConfigError
 from dvae_core.io.memory import available_memory
 from dvae_core.text import byte_size, duration
 
-__all__ = [
-    "Plan",
-    "Resources",
-    "available_cores",
-    "available_memory",
-    "parse_memory",
-    "process_memory",
-    "torch_threads",
-]
-
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # Below this many seconds, processes may take longer to start than they save.
 WORTH_WORKERS = 60.0

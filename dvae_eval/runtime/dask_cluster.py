@@ -21,19 +21,6 @@ from numpy.typing import NDArray
 from dvae_core.errors import ConfigError, WorkerError
 from dvae_core.versions import package_versions
 
-__all__ = [
-    "cluster",
-    "cluster_size",
-    "current_client",
-    "is_cancelled",
-    "over_cluster",
-    "own_versions",
-    "raise_if_cancelled",
-    "refuse_other_versions",
-    "worker_name",
-    "worker_threads",
-]
-
 Bytes = NDArray[np.uint8]
 
 # How long a scheduler may take to answer, and to have a worker.

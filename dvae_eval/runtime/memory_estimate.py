@@ -14,8 +14,6 @@ from ..couplings import n_bytes, n_entries
 from ..machine import BipartiteMachine, Machine
 from .compute import process_memory
 
-__all__ = ["annealing_bytes", "machine_bytes", "refuse_too_large", "tempering_bytes"]
-
 # What compiled kernels and libraries take in a process that has not used them.
 LOADED = 110_000_000
 # Tables of couplings that are alive at a time; of every bond its ends, twice; starts of the search for basins.

@@ -32,8 +32,6 @@ from .dask_cluster import (
     worker_name,
 )
 
-__all__ = ["map_unordered"]
-
 Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")

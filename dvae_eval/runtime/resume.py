@@ -19,8 +19,6 @@ from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import write_npz
 from dvae_core.training.run_directory import locked
 
-__all__ = ["PartStore", "ResumeDirectory", "ResumeFile", "ResumePart", "packed", "unpacked"]
-
 Index = NDArray[np.int64]
 Arrays = dict[str, NDArray[Any]]
 

@@ -14,8 +14,6 @@ from dvae_core.training.checkpoint import TrainedModel
 from ..trained import model_description
 from .grid import SampleGrid
 
-__all__ = ["draw_sample_grid"]
-
 
 @torch.no_grad()
 def draw_sample_grid(

@@ -14,8 +14,6 @@ from dvae_core.errors import DataError, ResultError
 from dvae_core.io.containers import npz_names, read_npz
 from dvae_core.io.files import json_object, write_npz
 
-__all__ = ["SampleGrid", "names_model"]
-
 ARRAYS = ("samples", "originals", "reconstructions")
 LATENTS = ("z", "zeta", "continuous")
 SCHEMA = 1

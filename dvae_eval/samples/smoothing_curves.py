@@ -13,8 +13,6 @@ from dvae_core.types import Float
 if TYPE_CHECKING:
     from dvae_core.model.smoothing import Smoothing
 
-__all__ = ["SmoothingCurves", "smoothing_curves"]
-
 
 @dataclass(frozen=True, slots=True)
 class SmoothingCurves:

@@ -33,14 +33,6 @@ from .mixture import AnyReference
 from .reference import Path, Reference, binary_states
 from .schedule import Schedule
 
-__all__ = [
-    "Annealing",
-    "annealed_importance_sampling",
-    "betas_along",
-    "reverse_ais",
-    "uniform_schedule",
-]
-
 Float = NDArray[np.float64]
 # Called with steps done and steps in all, of all chains together.
 Progress = Callable[[int, int], None]

@@ -25,8 +25,6 @@ from ..machine import Reduced
 from ..starts import spread
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
-__all__ = ["Basins", "drawn_in_turn", "find_basins", "nearest_basin", "with_basins_of"]
-
 Float = NDArray[np.float64]
 N_RANDOM = 64
 N_SINGLE_UNITS = 256

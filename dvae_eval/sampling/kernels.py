@@ -22,16 +22,6 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = [
-    "EVEN_ODD",
-    "GIBBS_ONLY",
-    "RANDOM",
-    "temper_dense",
-    "temper_mixture",
-    "temper_sparse",
-    "temper_trajectory",
-]
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 # What follows a sweep: nothing, or works and exchanges of alternating or of tossed parity.

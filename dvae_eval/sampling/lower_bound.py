@@ -38,16 +38,6 @@ from scipy.special import entr, expit, logsumexp
 
 from ..machine import Reduced
 
-__all__ = [
-    "LIGHT",
-    "LowerBound",
-    "mean_field_bounds",
-    "mixture_bound",
-    "overlaps",
-    "sum_over_basins",
-    "weight_of_states",
-]
-
 Float = NDArray[np.float64]
 # Not below the maximum of log(1 + r) / √r, 0.804743 at r = 3.92.
 C = 0.80475

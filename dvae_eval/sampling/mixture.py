@@ -34,8 +34,6 @@ from ..machine import Machine
 from .reference import Path, Reference, bernoulli
 from .trajectory import TrajectoryReference
 
-__all__ = ["AnyReference", "MixturePath", "MixtureReference"]
-
 Float = NDArray[np.float64]
 
 

@@ -20,8 +20,6 @@ from .basins import Basins
 from .mixture import MixtureReference
 from .reference import binary_states
 
-__all__ = ["mixture_of_modes", "mixture_of_states"]
-
 Float = NDArray[np.float64]
 
 # Share of a component that covers everything, the least of every other one, and of one that was fitted.

@@ -23,16 +23,6 @@ from dvae_core.errors import ConfigError, DataError
 from ..couplings import Table, entries, is_full
 from ..machine import Machine, Reduced
 
-__all__ = [
-    "Path",
-    "Reference",
-    "as_tensor",
-    "bernoulli",
-    "binary_states",
-    "fitted_reference",
-    "times_columns",
-]
-
 Float = NDArray[np.float64]
 
 

@@ -28,8 +28,6 @@ from dvae_core.errors import ConfigError
 
 from .schedule import Schedule
 
-__all__ = ["Replicas", "Works"]
-
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 

@@ -22,8 +22,6 @@ from .replicas import Replicas, Works
 from .schedule import Schedule
 from .trajectory import TrajectoryReference
 
-__all__ = ["CompiledReplicas"]
-
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 

@@ -20,8 +20,6 @@ from .replicas import Replicas, Works
 from .schedule import Schedule
 from .trajectory import TrajectoryReference
 
-__all__ = ["MixtureTorchReplicas", "TorchReplicas", "TrajectoryTorchReplicas"]
-
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 

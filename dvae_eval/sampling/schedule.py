@@ -11,8 +11,6 @@ from scipy.interpolate import PchipInterpolator
 
 from dvae_core.errors import ConfigError
 
-__all__ = ["Schedule"]
-
 Float = NDArray[np.float64]
 
 

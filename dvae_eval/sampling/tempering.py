@@ -20,8 +20,6 @@ from .replicas_torch import MixtureTorchReplicas, TorchReplicas, TrajectoryTorch
 from .schedule import Schedule
 from .trajectory import TrajectoryReference
 
-__all__ = ["make_replicas"]
-
 Bits = NDArray[np.uint8]
 
 

@@ -28,8 +28,6 @@ from ..couplings import as_array
 from ..machine import BipartiteMachine, Machine, Reduced
 from .reference import Path, bernoulli
 
-__all__ = ["TrajectoryPath", "TrajectoryReference"]
-
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryReference:

@@ -15,8 +15,6 @@ from dvae_core.versions import __version__
 from ..results import LogZResult, Result
 from .sampled import SampledStates
 
-__all__ = ["netcdf_bytes", "to_arviz"]
-
 # Chains that independent states are divided into: ArviZ compares several.
 EXACT_CHAINS = 4
 Group = dict[str, tuple[tuple[str, ...], Any]]

@@ -9,8 +9,6 @@ from dvae_core.config import option, validate
 
 from ..config import LogZConfig
 
-__all__ = ["FORMATS", "StatesConfig"]
-
 FORMATS = ("npz", "csv", "dimod")  # of files of states
 
 

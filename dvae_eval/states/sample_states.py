@@ -26,17 +26,15 @@ from ..log_z.methods import LogZTask, ProgressCallback, search_seconds, time_lim
 from ..machine import Machine
 from ..objects import machine_from_object, units_of_object
 from ..readers import Reading
-from ..results import Check
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.resume import ResumeFile
 from ..starts import all_units, kept_units
+from ..verdict import Check
 from .config import StatesConfig
 from .sampled import BestState, SampledStates
 from .tempered import draw_by_tempering, log_weights, settled
-
-__all__ = ["as_reading", "sample_states"]
 
 Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")

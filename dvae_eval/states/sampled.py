@@ -27,8 +27,6 @@ from ..frames import frame_of
 from ..results import making_of
 from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
 
-__all__ = ["SUFFIXES", "BestState", "SampledStates", "dimod_module", "format_of", "load_states"]
-
 SCHEMA = 1
 VARTYPES = {"01": "BINARY", "pm1": "SPIN"}
 SUFFIXES = {".npz": "npz", ".csv": "csv", ".json": "dimod"}

@@ -21,11 +21,9 @@ from ..log_z.best_reference import tempered_from_best_reference
 from ..log_z.methods import Estimate, LogZTask
 from ..log_z.run import TemperedRun
 from ..machine import Reduced
-from ..results import Check
 from ..runtime.clock import Clock
+from ..verdict import Check
 from .thinning import autocorrelation_time, leading_components, r_hat
-
-__all__ = ["TemperedStates", "draw_by_tempering", "log_weights", "settled"]
 
 Bits = NDArray[np.uint8]
 # Looks at each replicate, at least; and how often as long a stretch of looks as the time is measured over.

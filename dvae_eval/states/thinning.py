@@ -8,8 +8,6 @@ from scipy import special, stats
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
-__all__ = ["autocorrelation_time", "leading_components", "r_hat"]
-
 SUBSPACE_STEPS = 20
 WINDOW = 5.0  # of the sum over lags, in autocorrelation times (Sokal, 1997)
 

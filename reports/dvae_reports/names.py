@@ -1,7 +1,5 @@
 """The names that users type, each with what it stands for; imports nothing, so that `--help` answers at once."""
 
-__all__ = ["FIGURES", "FIGURE_FORMATS", "FONTS", "FORMER_FIGURES", "TABLES", "TABLE_SUFFIXES", "WIDTHS"]
-
 FIGURES = {
     "benchmark": "estimators of log Z on machines with known answers: errors, calibration, verdicts",
     "comparison": "samples against a machine: energies, means of units, and both inverse temperatures",

@@ -34,16 +34,6 @@ from .figures.states import tiles_of
 from .figures.style import PALETTE
 from .names import WIDTHS
 
-__all__ = [
-    "plot_comparison",
-    "plot_diagnostics",
-    "plot_log_z",
-    "plot_observables",
-    "plot_samples",
-    "plot_schedule",
-    "plot_training",
-]
-
 # Inches of one panel.
 ONE = 4.8
 # Images in a row of a picture.

@@ -20,8 +20,6 @@ from ..sections import Command
 if TYPE_CHECKING:
     from dvae_eval.results import ComparisonResult
 
-__all__ = ["command"]
-
 FEW = 3  # deviations, and basins, that are told to people
 
 

@@ -7,8 +7,6 @@ import click
 from ..options import common_options
 from ..sections import Command
 
-__all__ = ["PROGRAMS", "command"]
-
 SHELLS = ("bash", "zsh", "fish")
 PROGRAMS = ("dvae-eval", "dvae-train")
 

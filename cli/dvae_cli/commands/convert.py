@@ -12,8 +12,6 @@ from dvae_eval.readers import ReadConfig
 from ..options import OUTPUT, ModelFile, common_options, config_options, given
 from ..sections import Command
 
-__all__ = ["command"]
-
 
 @click.command("convert", cls=Command)
 @click.argument("source", type=ModelFile())

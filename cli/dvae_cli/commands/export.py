@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from dvae_eval.results import Result
     from dvae_eval.states.sampled import SampledStates
 
-__all__ = ["command"]
-
 SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 
 

@@ -14,8 +14,6 @@ from ..labels import label_option
 from ..options import FORCE, OUTPUT, RESULT, common_options
 from ..sections import Command
 
-__all__ = ["command"]
-
 
 class FigureName(click.Choice[str]):
     """The name of a figure; one of an earlier version is understood, and the new one said."""

@@ -25,8 +25,6 @@ from ..sections import Command
 if TYPE_CHECKING:
     from dvae_eval.results import GradientResult
 
-__all__ = ["command"]
-
 
 @click.command("gradients", cls=Command)
 @click.argument("model", type=ModelFile())

@@ -15,8 +15,6 @@ from ..options import RESULT, common_options, config_options, given
 from ..sections import Command
 from ..standard_input import as_named
 
-__all__ = ["command"]
-
 LISTS = {"assumed": "assumed", "left_aside": "left aside", "masks": "masks", "notes": "notes"}
 
 

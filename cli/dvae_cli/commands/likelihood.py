@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from ..console import LikelihoodProgress
 
-__all__ = ["command"]
-
 
 @click.command("ll", cls=Command)
 @click.argument("model", type=ModelFile())

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from dvae_eval.results import LogZResult
     from dvae_eval.trajectory import Trajectory
 
-__all__ = ["command"]
-
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """Return the preset that the help shows, with its settings: none unless the command line names one."""

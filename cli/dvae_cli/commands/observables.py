@@ -29,8 +29,6 @@ from ..sections import Command
 if TYPE_CHECKING:
     from dvae_eval.results import ObservablesResult
 
-__all__ = ["command"]
-
 # Lines for people, of this many inverse temperatures at the most.
 MOST_LINES = 40
 

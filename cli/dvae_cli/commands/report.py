@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from ..outputs import Found, Output
 
-__all__ = ["command"]
-
 PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
 
 

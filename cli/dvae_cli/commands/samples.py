@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ..outputs import Found, Output
 
-__all__ = ["command", "make_samples"]
-
 N_RECONSTRUCTIONS = 20
 PICTURES = ("image_rows", "chains", "draws", "reconstructions", "data")
 SHARED = ("n", "seed")  # by states and pictures

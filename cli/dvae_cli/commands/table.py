@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from ..outputs import Output
 
-__all__ = ["command", "print_tables"]
-
 
 @click.command(
     "table",

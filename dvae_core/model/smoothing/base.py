@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-__all__ = ["DiscreteSample", "Smoothing", "TrainableSharpness", "bounded_logits", "shared"]
-
 # σ(±12) is 6e-6 from 0 or 1: far enough for 1/(1 - q) and for float32, near enough to forbid nothing.
 LOGIT_LIMIT = 12.0
 

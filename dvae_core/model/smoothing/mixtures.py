@@ -20,8 +20,6 @@ from torch.nn.functional import logsigmoid, softplus
 
 from .base import DiscreteSample, Smoothing, TrainableSharpness, bounded_logits, shared
 
-__all__ = ["MixtureOfRamps", "OverlappingExponential", "PowerFunction", "SymmetricMixture"]
-
 
 class SymmetricMixture(Smoothing):
     """Two overlapping densities that mirror each other.

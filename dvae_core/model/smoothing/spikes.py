@@ -14,8 +14,6 @@ from torch import Tensor
 from ..hierarchy import LOG_STD_LIMIT
 from .base import DiscreteSample, Smoothing, TrainableSharpness, bounded_logits, shared
 
-__all__ = ["NoSmoothing", "Spike", "SpikeAndExponential", "SpikeAndGaussian", "SpikeAndSlab"]
-
 
 class Spike(Smoothing):
     """A spike at 0 for z = 0, and for z = 1 a density on [0, 1] given by its inverse CDF."""

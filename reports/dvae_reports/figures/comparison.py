@@ -13,8 +13,6 @@ from dvae_eval.results import ComparisonResult
 from .panels import DrawPanel
 from .style import PALETTE, axes, column, legend_above, styled
 
-__all__ = ["comparison_panels", "plot_betas", "plot_means", "plot_shares_of_energies"]
-
 BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
 
 

@@ -35,8 +35,6 @@ from .log_z import (
     plot_trajectory,
 )
 
-__all__ = ["LIKELIHOOD_PANELS", "LOG_Z_PANELS", "Panel", "panels_of"]
-
 R = TypeVar("R", bound=Result)
 
 

@@ -11,8 +11,6 @@ from dvae_eval.results import GradientResult
 
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["plot_gradient_variance"]
-
 # Marker, colour and filling of every term; told apart without colour.
 TERMS = {
     "elbo": ("o", "ink", True, "bound"),

@@ -15,8 +15,6 @@ from ..results.labels import Label, labelled
 from ..results.loaded import IGNORED_SETTINGS, LoadedResult, load_results, named
 from .log_z import exact_log_z
 
-__all__ = ["log_z_results", "observables_of", "pooled", "prior_of", "read_results"]
-
 
 def read_results(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[LoadedResult]:
     """Return all results at these paths, under the user's names."""

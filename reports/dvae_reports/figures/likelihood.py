@@ -15,17 +15,6 @@ from dvae_eval.results import LikelihoodResult
 from .samples import mosaic
 from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
 
-__all__ = [
-    "has_tails",
-    "plot_bound_curve",
-    "plot_classes",
-    "plot_ess",
-    "plot_log_likelihoods",
-    "plot_pareto_k",
-    "plot_typical_images",
-    "plot_worst_images",
-]
-
 MAX_BINS = 40
 # Images in a row of a picture.
 IMAGES_PER_ROW = 10

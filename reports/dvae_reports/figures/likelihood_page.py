@@ -11,8 +11,6 @@ from .diagnostics import panels_of
 from .likelihood import plot_typical_images, plot_worst_images
 from .style import PALETTE, styled
 
-__all__ = ["plot_likelihood"]
-
 
 @styled
 def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figure:

@@ -14,19 +14,6 @@ from dvae_eval.results import LogZResult
 
 from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
 
-__all__ = [
-    "exact_log_z",
-    "plot_energies",
-    "plot_flow",
-    "plot_likelihood_curve",
-    "plot_log_z_curve",
-    "plot_overlap",
-    "plot_repeats",
-    "plot_running",
-    "plot_schedule",
-    "plot_trajectory",
-]
-
 # Lines of splits: mark and stroke, and colour.
 LINES = (("o-", "blue"), ("s--", "orange"), ("^:", "ink"))
 # What the paper's schedule aims at, and a result that does not say otherwise.

@@ -7,8 +7,6 @@ import re
 from matplotlib.axes import Axes
 from matplotlib.mathtext import MathTextParser
 
-__all__ = ["set_mathematics", "with_mathematics"]
-
 SIGNS = {
     "d log p̃/dβ": r"$\mathrm{d}\,\log\tilde{p}\,/\,\mathrm{d}\beta$",
     "log p(x) ≥": r"$\log p(x) \geq$",

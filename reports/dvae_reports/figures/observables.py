@@ -14,8 +14,6 @@ from dvae_eval.results import ObservablesResult
 from .panels import DrawPanel
 from .style import PALETTE, axes, column, legend_above, styled
 
-__all__ = ["OBSERVABLES", "observables_panels", "plot_observable"]
-
 # Names in a result, and what stands beside the axis.
 OBSERVABLES = {
     "energy": "energy ⟨E⟩ (nats)",

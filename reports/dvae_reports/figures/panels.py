@@ -12,8 +12,6 @@ from .mathematics import set_mathematics, with_mathematics
 from .shown import ShownFigure
 from .style import legend_above, styled
 
-__all__ = ["DPI", "DrawPanel", "grid_shape", "label_panels", "panel_figure"]
-
 DrawPanel = Callable[[Axes], object]
 
 DPI = 300

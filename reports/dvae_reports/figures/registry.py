@@ -45,8 +45,6 @@ from .sweeps import plot_sweep
 from .training import plot_runs
 from .training_seeds import plot_seeds
 
-__all__ = ["FIGURES", "FORMATS", "draw", "figure_bytes", "left_out"]
-
 
 @dataclass(frozen=True, slots=True)
 class FigureStyle:

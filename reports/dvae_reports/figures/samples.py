@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from dvae_eval.samples.grid import SampleGrid
 
-__all__ = ["PAIRS_PER_STRIP", "mosaic", "pair_mosaic", "samples_image"]
-
 Images = NDArray[np.uint8]
 
 PAIRS_PER_STRIP = 10

@@ -10,8 +10,6 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["plot_side_by_side"]
-
 MAX_NAME = 18
 # By whether a number is to be trusted: marker, colour and words.
 MARKERS = {True: ("o", "blue", "checked or loose"), False: ("X", "orange", "may be wrong")}

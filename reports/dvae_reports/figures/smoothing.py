@@ -16,8 +16,6 @@ from .mathematics import with_mathematics
 from .panels import DPI, grid_shape, label_panels
 from .style import PALETTE, styled
 
-__all__ = ["smoothing_figure"]
-
 COLORS = ("blue", "orange", "green", "violet")
 # Told apart without colour by marks at these q, where the curves of most transformations lie apart.
 MARKERS, MARKED = "osD^", (0.3, 0.62, 0.94)

@@ -12,8 +12,6 @@ from dvae_core.types import Float
 
 from .style import PALETTE, axes, histogram, styled
 
-__all__ = ["plot_state_energies", "plot_unit_means", "tiles_of"]
-
 N_BINS = 40
 SMALLEST_SIDE = 4  # of a picture, in units
 MAX_ROWS, MAX_COLUMNS = 32, 1024

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from dvae_core.errors import ResultError
 from dvae_core.text import count
 
-__all__ = ["PALETTE", "axes", "column", "count_axis", "histogram", "legend_above", "styled"]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

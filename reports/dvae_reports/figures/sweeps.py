@@ -13,8 +13,6 @@ from dvae_core.text import count
 
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["SweepLine", "SweepPoint", "plot_sweep"]
-
 # Marker and colour of the first, second, ... line; told apart without colour.
 MARKERS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
 

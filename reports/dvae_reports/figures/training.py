@@ -15,8 +15,6 @@ from dvae_core.config import Change
 from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
-__all__ = ["plot_elbo", "plot_kl", "plot_runs"]
-
 MAX_LAYERS = 3
 # Settings that a change of several names.
 MAX_SETTINGS = 2

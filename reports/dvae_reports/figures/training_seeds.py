@@ -14,8 +14,6 @@ from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 from .training import LINE_STYLES, dress, focus
 
-__all__ = ["plot_seeds"]
-
 
 @styled
 def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | None = None) -> Axes:

@@ -13,8 +13,6 @@ from dvae_core.io.files import read_text
 from ..results.machine_record import MachineRecord
 from ..results.run_directory import RunRecord
 
-__all__ = ["contents", "machine_contents", "read_contents", "shows_as_much"]
-
 META = re.compile(r'<meta name="dvae-contents" content="([^"]*)">')
 TITLE = re.compile(r"<title>(.*?) · discrete VAE report</title>")
 

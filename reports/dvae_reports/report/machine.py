@@ -17,8 +17,6 @@ from .contents import machine_contents
 from .render import log_z_of, page_template
 from .verdict import LABELS, Judged, Reason, command_on, judge
 
-__all__ = ["render_machine_report"]
-
 COMMANDS = {"logz": "logz", "observables": "observables", "states": "samples"}
 UNITS = {"01": "0 and 1", "pm1": "-1 and +1"}
 # Facts of a file whose keys are no words, in the order in which they are told; the rest follows.

@@ -28,20 +28,6 @@ from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 from .svg import figure_svg, png_uri
 
-__all__ = [
-    "Picture",
-    "Plot",
-    "diagnostic_plots",
-    "observables_plots",
-    "reconstruction_pictures",
-    "sample_pictures",
-    "side_by_side_plots",
-    "states_pictures",
-    "states_plots",
-    "training_plots",
-    "worst_pictures",
-]
-
 # On the screen, in pixels: tiles are shown at whole multiples of their own size, which keeps every pixel square.
 SMALLEST_TILE, LARGEST_TILE = 24, 36
 PAGE_WIDTH, GAP = 992, 20

@@ -30,8 +30,6 @@ from . import plots, tables
 from .contents import contents
 from .verdict import certificate, command_for, distance_from_exact, exact_route, summary, verdict_of
 
-__all__ = ["log_z_of", "page_template", "render_report"]
-
 METHODS = {
     "pt-bar": "parallel tempering + Bennett's acceptance ratio",
     "ais": "annealed importance sampling",

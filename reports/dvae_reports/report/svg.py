@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ..figures.style import PALETTE
 
-__all__ = ["figure_svg", "png_uri"]
-
 # No date, no maker: the same figure gives the same bytes.
 NO_SVG_METADATA: dict[Any, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 NO_PNG_METADATA: dict[Any, Any] = {"Software": None}

@@ -15,20 +15,6 @@ from dvae_eval.states.sampled import SampledStates
 from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 
-__all__ = [
-    "along_beta",
-    "bound_parts",
-    "differences",
-    "last_epoch",
-    "observables",
-    "provenance",
-    "provenance_of",
-    "route",
-    "schedule",
-    "settings",
-    "value_text",
-]
-
 Row = tuple[str, str, str]
 
 # What names a digest ends with, in a run's provenance.

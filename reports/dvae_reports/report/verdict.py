@@ -21,21 +21,6 @@ from dvae_eval.verdict import WORDS, failures_of, worst
 from ..figures.log_z import exact_log_z
 from ..results.run_directory import COMMANDS_OF_FILES, RunRecord
 
-__all__ = [
-    "LABELS",
-    "Judged",
-    "Reason",
-    "Verdict",
-    "certificate",
-    "command_for",
-    "command_on",
-    "distance_from_exact",
-    "exact_route",
-    "judge",
-    "summary",
-    "verdict_of",
-]
-
 LABELS = {"logz": "log Z", "ll": "log-likelihood", "observables": "observables", "states": "samples"}
 
 

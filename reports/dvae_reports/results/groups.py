@@ -24,8 +24,6 @@ from .loaded import IGNORED_SETTINGS, LoadedResult
 from .paired import paired_errors
 from .run_names import distinct_names
 
-__all__ = ["Group", "error_name", "group_runs", "likelihoods"]
-
 
 @dataclass(frozen=True, slots=True)
 class Group:

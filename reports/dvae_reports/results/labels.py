@@ -12,8 +12,6 @@ from .groups import Group, group_runs
 from .loaded import LoadedResult, named
 from .run_directory import COMMANDS_OF_FILES
 
-__all__ = ["Label", "group_of", "labelled"]
-
 # What the user calls a run by (a directory, a file, or its name in tables), and how it is to be named.
 Label = tuple[str, str]
 

@@ -17,8 +17,6 @@ from .log_z_in_use import on_best_log_z
 from .run_directory import COMMANDS_OF_FILES, RunRecord, read_settings
 from .run_names import distinct_names
 
-__all__ = ["LINES", "LoadedResult", "load_results", "named"]
-
 # What the name of a file of several results, a line each, ends in.
 LINES = ".jsonl"
 

@@ -9,8 +9,6 @@ from dvae_core.text import error_text, estimate, signed
 from dvae_eval.likelihood.on_log_z import APPLIED, is_better, on_log_z
 from dvae_eval.results import LikelihoodResult, LogZResult
 
-__all__ = ["applied_note", "log_z_notes", "on_best_log_z", "shift_of"]
-
 
 def on_best_log_z(likelihood: LikelihoodResult, log_z: LogZResult | None, source: Path) -> LikelihoodResult:
     """Return the likelihood on the log Z in the file `source` if that is the better one, else on its own.

@@ -13,8 +13,6 @@ from dvae_eval.states.sampled import SampledStates, load_states
 
 from .loaded import LINES
 
-__all__ = ["MachineRecord"]
-
 
 @dataclass(frozen=True, slots=True)
 class MachineRecord:

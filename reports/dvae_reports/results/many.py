@@ -10,8 +10,6 @@ from typing import Any
 from dvae_core.errors import ResultError
 from dvae_eval.results import LogZResult, load_result_lines
 
-__all__ = ["curve_of", "read_log_zs"]
-
 NUMBER = re.compile(r"\d+")
 
 

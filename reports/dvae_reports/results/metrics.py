@@ -9,8 +9,6 @@ from typing import Any
 
 from dvae_core.errors import ResultError
 
-__all__ = ["BoundParts", "Epoch", "read_metrics"]
-
 LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
 
 

@@ -18,15 +18,6 @@ from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
 
-__all__ = [
-    "Difference",
-    "difference",
-    "differences_from_first",
-    "mean_difference",
-    "paired_errors",
-    "paired_std_errs",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -11,23 +11,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = [
-    "DATASETS",
-    "Architecture",
-    "Number",
-    "Published",
-    "Source",
-    "Variant",
-    "ablations",
-    "absent",
-    "architectures",
-    "bibliography",
-    "discrete_vae",
-    "later",
-    "table_1",
-    "without_rbm",
-]
-
 # The paper's data sets in the order of its Table 1, by this project's names, with the paper's.
 DATASETS = {
     "mnist": "MNIST (dynamic binarization)",

@@ -17,8 +17,6 @@ from dvae_eval.samples.grid import SampleGrid
 from .log_z_in_use import log_z_notes, on_best_log_z, shift_of
 from .metrics import Epoch, read_metrics
 
-__all__ = ["COMMANDS_OF_FILES", "RunRecord", "read_settings"]
-
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 

@@ -6,8 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["distinct_names"]
-
 
 def distinct_names(groups: Sequence[Sequence[Path]]) -> list[str]:
     """Return a name for every group of paths, no two alike unless their paths are.

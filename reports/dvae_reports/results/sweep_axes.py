@@ -18,9 +18,6 @@ from dvae_core.errors import ResultError
 from ..figures.sweeps import SweepLine, SweepPoint
 from .groups import Group
 
-__all__ = ["AXES", "SweepAxis", "sweep_lines", "width_panels"]
-
-
 GIBBS = "block Gibbs"
 
 

@@ -15,8 +15,6 @@ from .metrics import Epoch, read_metrics
 from .run_directory import read_settings
 from .run_names import distinct_names
 
-__all__ = ["Course", "read_courses"]
-
 
 @dataclass(frozen=True, slots=True)
 class Course:

@@ -30,8 +30,6 @@ from .rows import (
 )
 from .table import Cell, Column, Section, Table, number_cell
 
-__all__ = ["ablation_table", "contribution_table"]
-
 # What the paper's rows are: App. J is about statically binarized MNIST, with App. H's networks.
 DATASET, FULL_UNITS = "mnist-static", 128
 FULL, UNLINKED = "full", "unlinked"

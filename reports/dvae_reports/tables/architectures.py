@@ -11,8 +11,6 @@ from ..results.loaded import LoadedResult, named
 from ..results.published import Architecture
 from .table import Cell, Column, Section, Table
 
-__all__ = ["architecture_table", "widths"]
-
 CONTINUOUS, HIDDEN = "of continuous latent variables", "hidden units of every network"
 COLUMNS = [
     Column("model", "model", is_number=False),

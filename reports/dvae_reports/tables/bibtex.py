@@ -9,8 +9,6 @@ from ..results import published
 from ..results.published import Source
 from .table import Table
 
-__all__ = ["write_bib"]
-
 # The start of an entry, with its key.
 ENTRY = re.compile(r"^\s*@\w+\s*[{(]\s*([^\s,]+)\s*,", re.MULTILINE)
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from ..results.loaded import LoadedResult, named
 from .table import Cell, Column, Section, Table
 
-__all__ = ["command_table"]
-
 NAMES = {"ll": "log-likelihood", "logz": "log Z", "benchmark": "benchmark"}
 COLUMNS = [
     Column("run", "run", is_number=False),

@@ -19,8 +19,6 @@ from .latex import write_latex
 from .table import Cell, Column, Table, table_notes, without_empty_columns
 from .text_layout import BEST, lay_out
 
-__all__ = ["FORMATS", "write_table", "write_tables"]
-
 
 def write_table(table: Table, format: str, *, width: int | None = None, color: bool = False) -> str:
     """Return the table in a format of `FORMATS`, ending with a line break.

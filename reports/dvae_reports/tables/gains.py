@@ -11,8 +11,6 @@ from ..results.paired import Difference, mean_difference
 from .rows import error_cell
 from .table import Cell, Column, number_cell
 
-__all__ = ["gain_cells", "gain_columns", "gain_notes"]
-
 
 def gain_columns(baseline: Group) -> list[Column]:
     """Return the columns of `gain_cells`."""

@@ -13,8 +13,6 @@ from unicodedata import lookup
 from .table import Cell, Column, Section, Table, table_legend, without_empty_columns
 from .text_layout import GIVE_WAY
 
-__all__ = ["left_out", "write_latex"]
-
 GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
     "psi omega"

@@ -23,8 +23,6 @@ from .rows import (
 )
 from .table import Cell, Column, Table
 
-__all__ = ["paper_table"]
-
 UNVERIFIED = "‡"
 
 

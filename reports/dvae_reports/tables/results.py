@@ -30,8 +30,6 @@ from .rows import (
 )
 from .table import Cell, Column, Section, Table, number_cell
 
-__all__ = ["log_z_table", "results_tables"]
-
 
 def results_tables(
     measured: Sequence[LoadedResult], groups: Sequence[Group], baseline: Group | None = None

@@ -20,30 +20,6 @@ from ..results.log_z_in_use import applied_note
 from ..results.published import Number
 from .table import Cell, Column, Section, number_cell
 
-__all__ = [
-    "ELBO",
-    "GAP",
-    "LOOSE",
-    "NOT_TRUSTED",
-    "PART",
-    "SOURCE",
-    "VERDICT",
-    "Row",
-    "elbo_cell",
-    "error_cell",
-    "gap_cell",
-    "group_cells",
-    "log_z_cell",
-    "mark",
-    "mark_notes",
-    "number_columns",
-    "printed",
-    "ranked_section",
-    "verdict_cell",
-    "verdict_mark",
-    "why_of",
-]
-
 NOT_TRUSTED, LOOSE, PART = "†", "¶", "§"
 
 ELBO = Column("ELBO", "elbo")

@@ -10,8 +10,6 @@ from dvae_core.errors import ConfigError
 from .formats import FOR_PROGRAMS
 from .table import Cell, Column, Section, Table, map_cells
 
-__all__ = ["BY_NAME", "GIVEN", "TableStyle", "styled_tables"]
-
 GIVEN, BY_NAME = "given", "name"
 
 

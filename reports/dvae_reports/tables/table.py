@@ -7,19 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from dvae_core.text import error_text, fixed, signed
 
-__all__ = [
-    "Cell",
-    "Column",
-    "Section",
-    "Table",
-    "map_cells",
-    "map_texts",
-    "number_cell",
-    "table_legend",
-    "table_notes",
-    "without_empty_columns",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Cell:

@@ -14,8 +14,6 @@ from dvae_core.terminal import cell_width, fold, fold_command, fold_parts
 if TYPE_CHECKING:
     from .table import Cell, Column, Table
 
-__all__ = ["BEST", "lay_out"]
-
 BEST = "*"
 GAP, RULE = "  ", "─"
 # The columns that may give way, the first to go first, and how many do before rows become paragraphs instead.

@@ -12,9 +12,7 @@ from ...options import common_options
 from ...sections import Command
 
 if TYPE_CHECKING:
-    from dvae_eval.results import Check
-
-__all__ = ["command"]
+    from dvae_eval.verdict import Check
 
 FAILED = 1
 

@@ -22,11 +22,9 @@ from dvae_eval.config import LikelihoodConfig, LogZConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
-from dvae_eval.results import Check
 from dvae_eval.test_machines.rbms import random_rbm
 from dvae_eval.trained import machine_of, model_description
-
-__all__ = ["checkup", "environment"]
+from dvae_eval.verdict import Check
 
 PACKAGES = (
     "torch",

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .grid import Point, Runs
     from .progress import Watch
 
-__all__ = ["command"]
-
 FAILED = 1
 MANIFEST = ".sweep.json"
 

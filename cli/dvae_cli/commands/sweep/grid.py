@@ -32,18 +32,6 @@ from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
 from ...train import command as train_command
 from ...train import plan_of
 
-__all__ = [
-    "Point",
-    "Runs",
-    "config_of",
-    "grid",
-    "is_measured",
-    "make_on_worker",
-    "measuring",
-    "refuse_other_settings",
-    "refuse_own_options",
-]
-
 # Seconds between looks at whether a process has ended, and whether its task was cancelled.
 LOOK_SECONDS = 1.0
 # Options of dvae-train that every run is given, and what to give a sweep in their place.

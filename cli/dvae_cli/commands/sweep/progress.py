@@ -19,8 +19,6 @@ from dvae_eval.verdict import WORDS
 from ...console import SweepProgress, say
 from .grid import Point, config_of, is_measured
 
-__all__ = ["RunState", "Watch", "foretold", "result_line", "run_object", "seconds_left"]
-
 # Seconds between looks at the files.
 LOOK_SECONDS = 1.0
 # What the starts of three processes take at least, where they were not timed.
