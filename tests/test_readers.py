@@ -16,7 +16,8 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.readers import ReadConfig, Reading, read_machine, recognise
-from dvae_eval.readers.arrays import PAIRS, WEIGHTS, read_arrays
+from dvae_eval.readers.arrays import read_arrays
+from dvae_eval.readers.names import PAIRS, WEIGHTS
 from dvae_eval.readers.write import SUFFIXES, write_machine
 from tests.oracles import enumerate_states
 
