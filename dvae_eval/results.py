@@ -778,17 +778,18 @@ RUN: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BenchmarkResult(Result):
-    """Runs of estimators of log Z on test machines, beside the exact values.
+    """Runs of estimators of log Z on test machines, or of log p(x) on test models, beside the exact values.
 
     It is trustworthy if no run is missing; how far the estimators can be trusted is in `runs`.
 
     Attributes
     ----------
     runs : list of dict
-        One for every `method`, `machine` and `seed`: what the estimator said, `log_z` and `std_err`, nats, and
-        `trusted`; `exact`, `error` and `z`, the error in standard errors; `verdict`, see
-        `dvae_eval.benchmark.rules`; `cpu_seconds` and `peak_memory` of its process, bytes; and a `note` where it
-        failed.  What is not known is null.
+        One for every `method`, `machine` (or model) and `seed`: what the estimator said, `log_z` (or `log_p_x`,
+        the mean over images, and the `gap` of a bound) and `std_err`, nats, and `trusted`; `exact`, `error` and
+        `z`, the error beyond the gap in standard errors; `verdict`, see `dvae_eval.benchmark.rules`;
+        `cpu_seconds` and `peak_memory` of its process, bytes; and a `note` where it failed.  What is not known is
+        null.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -818,9 +819,10 @@ class BenchmarkResult(Result):
     def __str__(self) -> str:
         """Count the verdicts in one line."""
         verdicts = [run["verdict"] for run in self.runs]
+        cases = "models" if self.settings.get("kind") == "likelihood" else "machines"
         words = {"right": "right", "declined": "declined", "wrong": "wrong and trusted", "failed": "failed"}
         counts = ", ".join(f"{verdicts.count(name)} {word}" for name, word in words.items())
-        return f"{len(verdicts)} runs of {len(self.methods)} methods on {len(self.machines)} machines: {counts}"
+        return f"{len(verdicts)} runs of {len(self.methods)} methods on {len(self.machines)} {cases}: {counts}"
 
 
 def making_of(environment: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """`dvae-eval benchmark`: a wrong estimator stands out, a broken one costs its run alone, and nothing is lost."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -17,11 +18,19 @@ from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, ResultError
 from dvae_eval import load_result, test_machines
 from dvae_eval.benchmark.host import Host, Task
+from dvae_eval.benchmark.kinds import KINDS
 from dvae_eval.benchmark.methods import METHODS
 from dvae_eval.benchmark.rules import judged
 from dvae_eval.benchmark.run_benchmark import run_benchmark
 from dvae_eval.test_machines import catalogue
-from dvae_reports.figures.benchmark import COLORS, MOST_Z, benchmark_figure, plot_calibration, plot_verdicts
+from dvae_reports.figures.benchmark import (
+    COLORS,
+    MOST_Z,
+    benchmark_figure,
+    plot_calibration,
+    plot_errors,
+    plot_verdicts,
+)
 from dvae_reports.names import FIGURE_FORMATS, TABLE_SUFFIXES, WIDTHS
 from dvae_reports.results.benchmarks import scores, short_names, symbol
 from dvae_reports.tables.benchmark import benchmark_tables
@@ -120,6 +129,19 @@ def test_the_page_shows_the_results_that_are_kept():
         assert judged(run, run["exact"])["verdict"] == run["verdict"]
 
 
+def test_the_page_shows_the_likelihoods_that_are_kept():
+    kept = load_result(ROOT / "benchmarks/results/likelihood.json")
+    page = (ROOT / "docs/benchmark.md").read_text(encoding="utf-8")
+    assert write_tables(benchmark_tables([kept]), "markdown").rstrip() in page
+    verdicts = [run["verdict"] for run in kept.runs]
+    assert [len(verdicts), *map(verdicts.count, ("right", "declined", "wrong"))] == [96, 77, 17, 2]
+    assert {run["machine"] for run in kept.runs if run["verdict"] == "wrong"} == {"wide-layers-2"}
+    assert round(sum(run["cpu_seconds"] for run in kept.runs)) == 28
+    for run in kept.runs:
+        assert run["exact"] == pytest.approx(test_machines.make_model(run["machine"]).log_p_x.mean(), abs=1e-9)
+        assert judged(run, run["exact"])["verdict"] == run["verdict"]
+
+
 def test_signs_of_several_seeds():
     runs = [{"verdict": verdict} for verdict in ("right", "wrong", "right", "failed")]
     assert symbol(runs) == "×1 !1 ✓2"
@@ -156,6 +178,94 @@ def test_names_are_as_short_as_they_can_be():
     ]
 
 
+# --- likelihoods ----------------------------------------------------------------------------------------------
+
+
+OF_MODELS = "tests.wrong_likelihoods:"
+WRONG_BOUNDS = [OF_MODELS + name for name in ("honest", "low_and_says_so", "low", "too_high", "doubtful")]
+
+
+@pytest.fixture(scope="module")
+def likelihoods():
+    """Five estimators of log p(x), two seeds on all models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        return run_benchmark(WRONG_BOUNDS, kind="likelihood", n_seeds=2)
+
+
+def test_a_bound_that_states_its_gap_is_right_and_others_stand_out(likelihoods):
+    """Of 16 normal z the root mean square is within 0.4 and 1.6 but for 2 in 1000; the seeds are fixed."""
+    n = 2 * len(test_machines.model_names())
+    scored = {score.method.removeprefix(OF_MODELS): score for score in scores(likelihoods.runs)}
+    verdicts = {"honest": "right", "low_and_says_so": "right", "low": "wrong", "too_high": "wrong"}
+    for name, verdict in {**verdicts, "doubtful": "declined"}.items():
+        assert scored[name].count(verdict) == n
+    assert 0.4 < scored["honest"].spread < 1.6
+    assert scored["low"].spread > 15
+    assert str(likelihoods).startswith("80 runs of 5 methods on 8 models: ")
+    run = next(run for run in likelihoods.runs if run["method"].endswith("says_so"))
+    case = test_machines.make_model(run["machine"])
+    assert run["exact"] == pytest.approx(case.log_p_x.mean(), abs=1e-12)
+    assert (run["gap"], "log_z" in run) == (1.5, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "gap", "verdict"),
+    [
+        (-1.0, 0.0, "wrong"),
+        (-1.0, 0.7, "right"),  # -0.3 beyond the gap, 0.4 allowed
+        (-1.0, 0.5, "wrong"),
+        (0.5, 9.0, "wrong"),  # no gap excuses what is too high
+        (0.3, 0.0, "right"),
+    ],
+)
+def test_the_rule_of_a_bound(error, gap, verdict):
+    found = judged({"log_p_x": error - 5.0, "std_err": 0.1, "trusted": True, "gap": gap}, -5.0)
+    assert (found["verdict"], found["error"]) == (verdict, pytest.approx(error))
+
+
+def test_own_methods_on_models(host):
+    """Each is right where the posterior fits, with fixed seeds, and within its budget."""
+    for method in KINDS["likelihood"].methods:
+        for machine in ("discrete-8", "layers-2", "gaussian-layer-2"):
+            found = judged(
+                host.run(task(method, machine, kind="likelihood", budget=0.5)),
+                test_machines.make_model(machine).log_p_x.mean(),
+            )
+            assert found["verdict"] == "right", found
+            assert found["cpu_seconds"] < 4 * 0.5
+
+
+def test_functions_of_models(host):
+    exact = test_machines.make_model("layers-2").log_p_x.mean()
+    found = host.run(task(OF_MODELS + "weighted", "layers-2", kind="likelihood", budget=1.0))
+    assert judged(found, exact)["verdict"] == "right"
+    found = host.run(task(OF_MODELS + "one_too_many", "layers-2", kind="likelihood"))
+    assert found["note"].startswith("ValueError: returned log p(x) of shape (21,)")
+    assert "takes W; give (model, images" in host.check(OF_MODELS + "takes_W", "likelihood")
+    assert "takes images, model, seed; give one of (W" in host.check(OF_MODELS + "honest")
+
+
+def test_tables_and_figures_of_likelihoods(likelihoods, found):
+    titles = [table.title for table in benchmark_tables([likelihoods, found])]
+    assert titles == [
+        "Estimators of log Z on machines whose log Z is known",
+        "Verdicts: quick machines, 1 CPU s for each run",
+        "Estimators of log p(x) on models whose log p(x) is known",
+        "Verdicts: quick models, 1 CPU s for each run",
+    ]
+    assert plot_errors(scores(likelihoods.runs)).get_ylabel() == "|error| of log p(x) (nats)"
+    assert plot_errors(scores(found.runs)).get_ylabel() == "|error| of log Z (nats)"
+
+
+def test_a_file_of_before_there_were_kinds_continues_as_log_z():
+    first = run_benchmark([MINE + "honest"])
+    old = dataclasses.replace(first, settings={k: v for k, v in first.settings.items() if k != "kind"})
+    assert numbers(run_benchmark([MINE + "honest"], previous=old)) == numbers(first)
+    with pytest.raises(ConfigError, match="was made with kind logz"):
+        run_benchmark([OF_MODELS + "honest"], kind="likelihood", previous=old)
+
+
 # --- processes ------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +278,9 @@ def host():
 
 
 def task(method, machine="digits-64x8", **how):
-    return Task(**{"method": method, "machine": machine, "seed": 0, "budget": 0.1, "wall": 30.0, **how})
+    return Task(
+        **{"kind": "logz", "method": method, "machine": machine, "seed": 0, "budget": 0.1, "wall": 30.0, **how}
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,7 +423,7 @@ sys.path.insert(0, {str(ROOT)!r})
 from dvae_eval.benchmark.host import Host, Task
 host = Host().__enter__()
 print(host.process.pid, flush=True)
-host.run(Task(method="{MINE}sleeps", machine="digits-64x8", seed=0, budget=1.0, wall=50.0))
+host.run(Task(kind="logz", method="{MINE}sleeps", machine="digits-64x8", seed=0, budget=1.0, wall=50.0))
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         host = int(process.stdout.readline())
@@ -359,6 +471,10 @@ def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
         assert run(capsys, "figure", "benchmark", path, "-o", tmp_path / f"x.{format}", "-q")[0] == 0
     status, out, _ = run(capsys, *args[:3], "-q", "--workers", 1, "-o", "-")
     assert json.loads(out)["kind"] == "benchmark"
+    more = (*args[:1], "--kind", "likelihood", "--estimator", OF_MODELS + "low", "-q", "--workers", 1)
+    status, out, _ = run(capsys, *more, "-o", tmp_path / "likelihood.json")
+    assert (status, "Estimators of log p(x) on models" in out) == (0, True)
+    assert run(capsys, *more, "-o", path)[2].startswith(f"dvae-eval: {path}: was made with kind logz")
     assert run(capsys, "table", "--kind", "table1", path)[0] == 2
     assert run(capsys, "figure", "logz", path, "-o", tmp_path / "y.png")[0] == 2
 
@@ -370,6 +486,8 @@ def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
         (("--estimator", "magic"), "--estimator: 'magic' names no function; give MODULE:FUNCTION"),
         (("--estimator", "no_such_module:f"), "estimator 'no_such_module:f': No module named 'no_such_module'"),
         (("--budget", "0"), "--budget"),
+        (("--kind", "likelihood", "--suite", "trained"), "--suite trained: is of machines"),
+        (("--kind", "likelihood", "--method", "auto"), "--method: 'auto' is none of importance-100"),
         (("--workers", 2, "--scheduler", "tcp://x"), "--workers: the scheduler has workers of its own"),
     ],
 )

@@ -18,7 +18,7 @@ from dvae_core.training.average import WeightAverage
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.objective import Objective
 from dvae_core.training.trainer import Interrupted, Trainer
-from tests.oracles import _energy, _log_p_x, exact_bound, grid, tiny_model
+from tests.oracles import energy, exact_bound, grid, log_p_x_given, tiny_model
 from tests.test_train import ROOTS, Silent, read_metrics, resume, small, start
 
 X = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
@@ -32,7 +32,7 @@ def exact_two_sample_bound(model):
         logits = network(X.expand(len(g.z), -1), g.zeta[:, :j])
         z = g.z[:, j : j + 1]
         log_q = log_q + (z * logsigmoid(logits) + (1 - z) * logsigmoid(-logits)).sum(-1)
-    log_w = _log_p_x(model, X, g.zeta, []) - _energy(model, g.z) - log_q
+    log_w = log_p_x_given(model, X, g.zeta, []) - energy(model, g.z) - log_q
     p = log_q.exp() * g.r
     pairs = torch.logaddexp(log_w[:, None], log_w[None]) - np.log(2)
     return (p[:, None] * p[None] * pairs).sum()

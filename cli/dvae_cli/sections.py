@@ -18,7 +18,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         *("kind", "labels", "columns", "order", "baseline", "with_later", "references", "commands"),
         *("digits", "with_errors", "caption", "label", "notes"),
     ),
-    "What to run": ("suite", "budget", "benchmark.n_seeds", "benchmark.seed"),
+    "What to run": ("benchmark.kind", "suite", "budget", "benchmark.n_seeds", "benchmark.seed"),
     "What to train": ("training", "vary", "seeds", "part", "dry_run"),
     "How to measure": ("sweep.log_z", "sweep.likelihood"),
     "What to measure": (

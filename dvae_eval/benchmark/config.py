@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dvae_core.config import option, validate
+from dvae_core.errors import ConfigError
 
+KINDS = ("logz", "likelihood")
 SUITES = ("quick", "standard", "trained", "large")
 
 
@@ -13,6 +15,11 @@ SUITES = ("quick", "standard", "trained", "large")
 class BenchmarkConfig:
     """Settings of a benchmark."""
 
+    kind: str = option(
+        "logz",
+        "Of what: log Z of Boltzmann machines, or log p(x) of small discrete VAEs (suite quick).",
+        choices=KINDS,
+    )
     suite: str = option("quick", "Which of dvae_eval.test_machines.", choices=SUITES)
     budget: float = option(1.0, "CPU seconds for each run.", min=0.05, max=1e6)
     n_seeds: int = option(
@@ -23,3 +30,5 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)
+        if self.kind == "likelihood" and self.suite != "quick":
+            raise ConfigError(f"--suite {self.suite}: is of machines; --kind likelihood has the suite quick alone")

@@ -20,8 +20,7 @@ import time
 from functools import lru_cache
 from typing import Any, NoReturn, Self, TypedDict
 
-from ..test_machines import TestMachine, make
-from .methods import METHODS, applies, find_estimator, warm_up
+from .kinds import KINDS, Case
 
 # A run is ended at so many times its budget of CPU seconds, and of wall seconds, to which a busy machine adds.
 KILL_CPU, KILL_WALL, GRACE_WALL = 4.0, 20.0, 60.0
@@ -31,8 +30,9 @@ MAX_NOTE = 200  # letters
 
 
 class Task(TypedDict):
-    """One run: of which method, on which machine, with which seed, and its budget in CPU and wall seconds."""
+    """One run: which method, on which machine or model, with which seed, its budget in CPU and wall seconds."""
 
+    kind: str
     method: str
     machine: str
     seed: int
@@ -65,13 +65,13 @@ class Host:
         """Whether the process is there."""
         return self.process.poll() is None
 
-    def check(self, method: str) -> str:
+    def check(self, method: str, kind: str = "logz") -> str:
         """Return why there is no such method; nothing if there is."""
-        found = self.run(Task(method=method, machine="", seed=0, budget=60.0, wall=600.0))
+        found = self.run(Task(kind=kind, method=method, machine="", seed=0, budget=60.0, wall=600.0))
         return str(found.get("note", "")).removeprefix("ConfigError: ")
 
     def run(self, task: Task) -> dict[str, Any]:
-        """Return what became of a run: `log_z`, `std_err`, `trusted` and `cpu_seconds`, or a `note` why not."""
+        """Return what became of a run: `log_z` or `log_p_x`, `std_err`, `trusted`, `cpu_seconds`, or a `note`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -102,15 +102,16 @@ def _next_line() -> str:
 
 
 @lru_cache(maxsize=2)
-def _machine(name: str) -> TestMachine:
-    return make(name)
+def _case(kind: str, name: str) -> Case:
+    return KINDS[kind].make(name)
 
 
 def _forked(task: Task) -> dict[str, Any]:
     """Do a task in a fork of this process, and return what it said or how it ended."""
-    if task["method"] in METHODS:
-        warm_up(task["method"])
-    case = _machine(task["machine"]) if task["machine"] else None
+    kind = KINDS[task["kind"]]
+    if task["method"] in kind.methods:
+        kind.warm_up(task["method"])
+    case = _case(task["kind"], task["machine"]) if task["machine"] else None
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
@@ -150,7 +151,7 @@ def _how_it_ended(status: int, task: Task, in_time: bool) -> str:
 # --- in the fork ----------------------------------------------------------------------------------------------
 
 
-def _run(task: Task, case: TestMachine | None, sender: int) -> NoReturn:
+def _run(task: Task, case: Case | None, sender: int) -> NoReturn:
     """Run the estimator, write its answer, and end this process without anything of the host's."""
     from ..runtime.clock import Clock
 
@@ -170,20 +171,22 @@ def _run(task: Task, case: TestMachine | None, sender: int) -> NoReturn:
         os._exit(0)
 
 
-def _estimated(task: Task, case: TestMachine | None) -> dict[str, Any]:
+def _estimated(task: Task, case: Case | None) -> dict[str, Any]:
     """Return an estimator's answer and its CPU seconds; what it imports and compiles first is not counted."""
-    estimator = find_estimator(task["method"])
+    kind = KINDS[task["kind"]]
+    estimator = kind.find(task["method"])
     if case is None:
         return {}
-    if not applies(task["method"], case.machine):
-        return {"skipped": True, "note": "takes W, and this machine has not two sides"}
+    if why_not := kind.why_not(task["method"], case):
+        return {"skipped": True, "note": why_not}
     started = _cpu_seconds()
     limit = int(started + KILL_CPU * task["budget"]) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answer = estimator(case.machine, task["seed"], task["budget"])
+    answer = estimator(case, task["seed"], task["budget"])
     return {
-        "log_z": answer.log_z,
+        kind.quantity: answer.value,
+        **({"gap": answer.gap} if kind.quantity == "log_p_x" else {}),
         "std_err": answer.std_err,
         "trusted": answer.trusted,
         "cpu_seconds": _cpu_seconds() - started,

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -39,11 +39,23 @@ FIRST_SWEEPS, GROWTH, WORTH = 20, 8.0, 1.5
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an estimator says: log Z and its standard error, nats, and whether to trust them."""
+    """What an estimator says, nats.
 
-    log_z: float
+    Attributes
+    ----------
+    value : float
+        log Z, or the mean of log p(x) over images.
+    std_err : float
+        Its standard error.
+    trusted : bool
+    gap : float
+        How far a lower bound lies below the truth in expectation.
+    """
+
+    value: float
     std_err: float
     trusted: bool = True
+    gap: float = 0.0
 
 
 Estimator = Callable[[Machine, int, float], Answer]
@@ -103,17 +115,22 @@ def warm_up(name: str) -> None:
 # --- anybody's function ---------------------------------------------------------------------------------------
 
 
-def _of_function(name: str) -> Estimator:
-    """Return the estimator that `module:function` names."""
+def function_of(name: str, methods: Iterable[str]) -> tuple[Callable[..., Any], set[str]]:
+    """Return the function that `module:function` names, and the arguments that it takes; ConfigError if none."""
     module, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        methods = ", ".join(METHODS)
+        known = ", ".join(methods)
         raise ConfigError(
-            f"estimator {name!r}: {error}; give module:function, importable from here, or one of {methods}"
+            f"estimator {name!r}: {error}; give module:function, importable from here, or one of {known}"
         ) from error
-    takes = set(inspect.signature(function).parameters)
+    return function, set(inspect.signature(function).parameters)
+
+
+def _of_function(name: str) -> Estimator:
+    """Return the estimator that `module:function` names."""
+    function, takes = function_of(name, METHODS)
     if not takes <= ARGUMENTS or not takes & {"W", "J"}:
         raise ConfigError(
             f"estimator {name!r} takes {', '.join(sorted(takes)) or 'nothing'}; "
@@ -157,6 +174,4 @@ def applies(name: str, machine: Machine) -> bool:
     """Return whether an estimator can be asked about a machine: one of two-sided machines only about these."""
     if isinstance(machine, BipartiteMachine) or name in METHODS:
         return True
-    module, _, attribute = name.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
-    return "J" in inspect.signature(function).parameters
+    return "J" in function_of(name, METHODS)[1]

@@ -14,19 +14,31 @@ EXACT = 1e-6
 def judged(found: dict[str, Any], exact: float) -> dict[str, Any]:
     """Return what a run said with `exact`, `error`, `z` and `verdict`.
 
+    A lower bound may say how far it lies below the truth, its `gap`: z is then of the error beyond it.
+
     The verdict is `right`, `wrong` (trusted all the same), `declined` (by the estimator itself), `failed` (no
     finite number) or `skipped` (an estimator of two-sided machines, on another graph).
     """
-    log_z, std_err = found.get("log_z"), found.get("std_err")
-    if log_z is None or std_err is None:
+    value, std_err = found.get("log_z", found.get("log_p_x")), found.get("std_err")
+    if value is None or std_err is None:
         verdict = "skipped" if found.get("skipped") else "failed"
         return {**found, "exact": exact, "error": None, "z": None, "verdict": verdict}
-    error = log_z - exact
+    error = value - exact
+    unexplained = beyond_gap(error, found.get("gap", 0.0))
     if not found["trusted"]:
         verdict = "declined"
     else:
-        verdict = "wrong" if is_wrong(error, std_err, exact) else "right"
-    return {**found, "exact": exact, "error": error, "z": error / std_err if std_err else None, "verdict": verdict}
+        verdict = "wrong" if is_wrong(unexplained, std_err, exact) else "right"
+    z = unexplained / std_err if std_err else None
+    return {**found, "exact": exact, "error": error, "z": z, "verdict": verdict}
+
+
+def beyond_gap(error: float, gap: float) -> float:
+    """Return the part of an error that a lower bound's stated gap does not explain, nats.
+
+    It is the whole error if the answer is too high: no gap excuses that.
+    """
+    return error if error > 0 else min(0.0, error + gap)
 
 
 def is_wrong(error: float, std_err: float, exact: float) -> bool:

@@ -12,12 +12,11 @@ from dvae_core.errors import ConfigError
 from dvae_core.keywords import configured, with_settings
 from dvae_core.versions import __version__
 
-from .. import test_machines
 from ..results import BenchmarkResult
 from ..runtime.pool import map_unordered
 from .config import BenchmarkConfig
 from .host import GRACE_WALL, KILL_WALL, Host, Task
-from .methods import METHODS
+from .kinds import KINDS
 from .rules import judged
 
 Run = dict[str, Any]
@@ -32,7 +31,7 @@ _hosts: list[Host] = []
 
 @with_settings(BenchmarkConfig)
 def run_benchmark(
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     config: BenchmarkConfig | None = None,
     *,
     n_workers: int = 1,
@@ -40,15 +39,17 @@ def run_benchmark(
     progress: Callable[[BenchmarkResult, Run | None, int, int], None] | None = None,
     **settings: Any,
 ) -> BenchmarkResult:
-    """Run estimators of log Z on the machines of a suite and compare their answers with the exact values.
+    """Run estimators on machines or models that are solved, and compare their answers with the exact values.
 
     Parameters
     ----------
-    methods : sequence of str
-        Of `dvae_eval.benchmark.methods.METHODS`, or `module:function`: a function of (W, b_left, b_right, seed,
-        budget) or (J, b, seed, budget), or fewer of these, that returns (log_z, std_err) or (log_z, std_err,
-        trusted), nats.  Units are 0 and 1, J has each pair once, above its diagonal.  W has shape (n_left,
-        n_right); a function that takes it is asked about two-sided machines alone.
+    methods : sequence of str, optional
+        Of `dvae_eval.benchmark.kinds.KINDS`, all of them by default, or `module:function`: a function of (W,
+        b_left, b_right, seed, budget) or (J, b, seed, budget), or fewer of these, that returns (log_z, std_err) or
+        (log_z, std_err, trusted), nats.  Units are 0 and 1, J has each pair once, above its diagonal.  W has shape
+        (n_left, n_right); a function that takes it is asked about two-sided machines alone.  Of likelihoods: a
+        function of (model, images, log_z, seed, budget), or fewer of these, that returns (log_p_x, std_err), and
+        if it likes trusted and gap, see `dvae_eval.benchmark.likelihoods`.
     config : BenchmarkConfig, optional
         Or its fields as keywords.
     n_workers : int
@@ -65,10 +66,11 @@ def run_benchmark(
         If there is no such method, or `previous` had another suite, budget or version.
     """
     config = configured(BenchmarkConfig, config, settings, run_benchmark)
+    methods = tuple(KINDS[config.kind].methods) if methods is None else methods
     effort = Effort()
     runs = {_key(run): run for run in _kept(previous, config)}
     try:
-        _refuse_unknown(methods)
+        _refuse_unknown(methods, config.kind)
         keys = list(_keys(methods, config))
         todo = [key for key in keys if key not in runs]
 
@@ -89,7 +91,7 @@ def run_benchmark(
 def _keys(methods: Sequence[str], config: BenchmarkConfig) -> Iterator[Key]:
     """Yield all that is to be run; a machine's runs follow one another."""
     for seed in range(config.seed, config.seed + config.n_seeds):
-        for machine in test_machines.suite(config.suite):
+        for machine in KINDS[config.kind].suite(config.suite):
             for method in dict.fromkeys(methods):
                 yield method, machine, seed
 
@@ -102,20 +104,19 @@ def _kept(previous: BenchmarkResult | None, config: BenchmarkConfig) -> list[Run
     """Return the runs of an earlier result; ConfigError unless they can be compared with those to come."""
     if previous is None:
         return []
-    for name in ("suite", "budget"):
-        if previous.settings.get(name) != getattr(config, name):
-            raise ConfigError(
-                f"was made with {name} {previous.settings.get(name)}; give the same, or another file"
-            )
+    before = {"kind": "logz", **previous.settings}  # files of before there were kinds
+    for name in ("kind", "suite", "budget"):
+        if before.get(name) != getattr(config, name):
+            raise ConfigError(f"was made with {name} {before.get(name)}; give the same, or another file")
     if previous.versions.get("dvae-toolkit") != __version__:
         raise ConfigError("was made with another version of dvae-toolkit; give another file")
     return list(previous.runs)
 
 
-def _refuse_unknown(methods: Sequence[str]) -> None:
+def _refuse_unknown(methods: Sequence[str], kind: str) -> None:
     """Raise ConfigError for a method that is not there; it is imported by the process that will run it."""
     for name in methods:
-        if name not in METHODS and (note := _host().check(name)):
+        if name not in KINDS[kind].methods and (note := _host().check(name, kind)):
             raise ConfigError(note)
 
 
@@ -123,13 +124,14 @@ def _run(config: BenchmarkConfig, key: Key) -> Run:
     """Return a finished run."""
     method, machine, seed = key
     wall = KILL_WALL * config.budget + GRACE_WALL
-    found = _host().run(Task(method=method, machine=machine, seed=seed, budget=config.budget, wall=wall))
-    return {"method": method, "machine": machine, "seed": seed, **judged(found, _exact(machine))}
+    task = Task(kind=config.kind, method=method, machine=machine, seed=seed, budget=config.budget, wall=wall)
+    found = judged(_host().run(task), _exact(config.kind, machine))
+    return {"method": method, "machine": machine, "seed": seed, **found}
 
 
 @cache
-def _exact(machine: str) -> float:
-    return test_machines.make(machine).log_z
+def _exact(kind: str, machine: str) -> float:
+    return KINDS[kind].exact(KINDS[kind].make(machine))
 
 
 def _host() -> Host:
@@ -154,8 +156,9 @@ def _result(
     previous: BenchmarkResult | None,
 ) -> BenchmarkResult:
     """Return the result of what is finished, in an order that does not depend on which run finished first."""
-    machines = test_machines.suite(config.suite)
-    methods = list(dict.fromkeys([*METHODS, *(key[0] for key in (*keys, *runs))]))
+    kind = KINDS[config.kind]
+    machines = kind.suite(config.suite)
+    methods = list(dict.fromkeys([*kind.methods, *(key[0] for key in (*keys, *runs))]))
     ordered = sorted(runs, key=lambda key: (key[2], machines.index(key[1]), methods.index(key[0])))
     found = BenchmarkResult.of(
         config,

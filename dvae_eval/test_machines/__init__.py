@@ -6,9 +6,11 @@
     case.machine.W, case.machine.b_left, case.machine.b_right, case.log_z
 
 Every exact value comes from closed forms, counting, sums over states or transfer matrices in NumPy, none from the
-code that this package measures others with.  `dvae-eval benchmark` runs estimators on the suites.
+code that this package measures others with.  `make_model` makes small discrete VAEs whose log p(x) is known, by
+sums and quadrature.  `dvae-eval benchmark` runs estimators on all of them.
 """
 
 from .catalogue import TestMachine, make, names, suite
+from .models import TestModel, make_model, model_names
 
-__all__ = ["TestMachine", "make", "names", "suite"]
+__all__ = ["TestMachine", "TestModel", "make", "make_model", "model_names", "names", "suite"]

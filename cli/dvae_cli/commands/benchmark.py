@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     "methods",
     multiple=True,
     metavar="NAME",
-    help="auto, pt-bar, pt-bar-uniform, pt-bar-fitted, pt-bar-modes, paper, ais or reverse-ais; may be repeated. "
+    help="auto, pt-bar, pt-bar-uniform, pt-bar-fitted, pt-bar-modes, paper, ais or reverse-ais; of likelihoods "
+    "importance-100, importance-1000, importance-10000 or ais; may be repeated. "
     "[default: all of them, unless --estimator is given]",
 )
 @click.option(
@@ -56,13 +57,14 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Run estimators of log Z on test machines whose log Z is known, and judge their answers.
+    """Run estimators of log Z, or of log p(x), where the exact value is known, and judge their answers.
 
     \b
     Example:
       dvae-eval benchmark -o quick.json
       dvae-eval benchmark --suite standard --seeds 5 --budget 10 --method pt-bar --method ais -o standard.json
       dvae-eval benchmark --estimator mine:annealed --seeds 5 -o mine.json
+      dvae-eval benchmark --kind likelihood --estimator mine:bound -o likelihood.json
       dvae-eval table --kind benchmark quick.json mine.json
       dvae-eval figure benchmark quick.json mine.json -o benchmark.pdf --width page
 
@@ -71,24 +73,31 @@ def command(
     above its diagonal. Every run has a process of its own, with one thread. It is ended at 4 times its budget of
     CPU seconds.
 
+    With --kind likelihood it takes (model, images, log_z, seed, budget) or fewer of these, and returns (log_p_x,
+    std_err): log p(x) of every image or its mean, and the standard error of the mean. It may add trusted, and the
+    gap of a lower bound.
+
     A trusted answer is wrong if its error is beyond 4 of its own standard errors and 0.01 nats; one with an error
-    of 0 must be right to 1e-6 of log Z. Runs are kept in the file of --output as they finish: run the same command
-    again to continue, or with more methods or seeds to add to it.
+    of 0 must be right to 1e-6 of log Z. A lower bound may lie lower by the gap that it states.
+
+    Runs are kept in the file of --output as they finish: run the same command again to continue, or with more
+    methods or seeds to add to it.
     """
     refuse_both(workers, scheduler)
     config = BenchmarkConfig(**given(BenchmarkConfig, settings))
-    from dvae_eval.benchmark.methods import METHODS
+    from dvae_eval.benchmark.kinds import KINDS
     from dvae_eval.benchmark.run_benchmark import run_benchmark
     from dvae_eval.runtime.compute import available_cores
     from dvae_eval.runtime.dask_cluster import cluster
 
     from ..outputs import STANDARD_OUTPUT, find_output
 
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ConfigError(f"--method: {unknown[0]!r} is none of {', '.join(METHODS)}; --estimator takes functions")
+    known = tuple(KINDS[config.kind].methods)
+    if unknown := [name for name in methods if name not in known]:
+        raise ConfigError(f"--method: {unknown[0]!r} is none of {', '.join(known)}; --estimator takes functions")
     if unnamed := [name for name in estimators if ":" not in name]:
         raise ConfigError(f"--estimator: {unnamed[0]!r} names no function; give MODULE:FUNCTION")
-    chosen = [*methods, *estimators] or list(METHODS)
+    chosen = [*methods, *estimators] or list(known)
     place = find_output(output, force=True)
     place.hold()
     teller = _Teller(place, quiet)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..results.benchmarks import Run, Score, scores, short_names, symbol, trusted_z, worst
+from ..results.benchmarks import Run, Score, quantity, scores, short_names, symbol, trusted_z, worst
 from .mathematics import set_mathematics
 from .panels import DPI, label_panels
 from .style import PALETTE, axes, legend_above, styled
@@ -40,6 +40,7 @@ ROW = 0.165  # inches of a machine's row in a matrix
 def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
     """Plot |error| of every run against its CPU seconds, and the medians of every method as large marks."""
     ax, names = axes(ax), _names(methods)
+    what = quantity([run for score in methods for run in score.runs])
     for score, mark in zip(methods, _marks(methods), strict=True):
         answered = [run for run in score.runs if run["error"] is not None]
         if not answered:
@@ -48,7 +49,7 @@ def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
         errors = np.array([max(abs(run["error"]), LEAST_ERROR) for run in answered])
         ax.plot(seconds, errors, **mark, ls="", ms=2.2, alpha=0.35)
         ax.plot(np.median(seconds), np.median(errors), **mark, ls="", ms=6.5, label=names[score.method])
-    ax.set(xscale="log", yscale="log", xlabel="CPU seconds", ylabel="|error| of log Z (nats)")
+    ax.set(xscale="log", yscale="log", xlabel="CPU seconds", ylabel=f"|error| of {what} (nats)")
     _legend(ax)
     return ax
 

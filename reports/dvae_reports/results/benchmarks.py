@@ -12,6 +12,9 @@ from dvae_core.errors import ResultError
 from dvae_eval.results import BenchmarkResult
 
 Run = dict[str, Any]
+# What the kinds of a benchmark are about: cases, and the quantity that is estimated.
+CASES = {"logz": "machines", "likelihood": "models"}
+QUANTITIES = {"logz": "log Z", "likelihood": "log p(x)"}
 # What stands in a cell, so that it can be read without colour, from the worst verdict on.
 SYMBOLS = {"wrong": "×", "failed": "!", "declined": "–", "right": "✓"}
 
@@ -58,6 +61,19 @@ def trusted_z(runs: Sequence[Run]) -> list[float]:
     return [run["z"] for run in runs if run["verdict"] in ("right", "wrong") and run["z"] is not None]
 
 
+def kind_of(result: BenchmarkResult) -> str:
+    """Return of which kind a benchmark is; the first ones did not say."""
+    kind = str(result.settings.get("kind", "logz"))
+    if kind not in CASES:
+        raise ResultError(f"kind: {kind[:60]!r} is none of {', '.join(CASES)}")
+    return kind
+
+
+def quantity(runs: Sequence[Run]) -> str:
+    """Return what some runs estimate, in words."""
+    return QUANTITIES["likelihood" if any("log_p_x" in run for run in runs) else "logz"]
+
+
 def by_suite(results: Sequence[BenchmarkResult]) -> dict[str, list[Run]]:
     """Return all runs by the name of their suite and budget.
 
@@ -68,7 +84,8 @@ def by_suite(results: Sequence[BenchmarkResult]) -> dict[str, list[Run]]:
     """
     suites: dict[str, list[Run]] = {}
     for result in results:
-        title = f"{result.settings['suite']} machines, {result.settings['budget']:g} CPU s for each run"
+        cases = CASES[kind_of(result)]
+        title = f"{result.settings['suite']} {cases}, {result.settings['budget']:g} CPU s for each run"
         suites.setdefault(title, []).extend(run for run in result.runs if run["verdict"] != "skipped")
     for title, runs in suites.items():
         keys = [(run["method"], run["machine"], run["seed"]) for run in runs]

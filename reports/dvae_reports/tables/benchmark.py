@@ -8,7 +8,18 @@ from dvae_core.text import byte_size, count, short
 from dvae_eval.benchmark.rules import EXACT, FLOOR, MAX_Z
 from dvae_eval.results import BenchmarkResult
 
-from ..results.benchmarks import SYMBOLS, Run, Score, by_suite, scores, short_names, symbol
+from ..results.benchmarks import (
+    CASES,
+    QUANTITIES,
+    SYMBOLS,
+    Run,
+    Score,
+    by_suite,
+    kind_of,
+    scores,
+    short_names,
+    symbol,
+)
 from .table import Cell, Column, Section, Table
 
 COLUMNS = [
@@ -31,6 +42,10 @@ LEGEND = (
     "|error|: median, nats; spread of z: root mean square of error / claimed error of trusted answers, 1 where "
     "claimed errors are true; CPU s: median; memory: the largest of a run's process."
 )
+GAP = (
+    "A lower bound may lie lower by the gap that it states: in verdicts and z, only what is beyond the gap counts "
+    "as its error."
+)
 SIGNS = ", ".join(f"{sign} {name}" for name, sign in SYMBOLS.items())
 
 
@@ -42,10 +57,18 @@ def benchmark_tables(results: Sequence[BenchmarkResult]) -> list[Table]:
     ResultError
         If two results hold the same run.
     """
-    suites = by_suite(results)
+    kinds = [kind for kind in CASES if any(kind_of(result) == kind for result in results)]
+    by_kind = [[result for result in results if kind_of(result) == kind] for kind in kinds]
+    return [table for kind, some in zip(kinds, by_kind, strict=True) for table in _tables(kind, some)]
+
+
+def _tables(kind: str, results: Sequence[BenchmarkResult]) -> list[Table]:
+    """Return the tables of results of one kind."""
+    suites, cases, quantity = by_suite(results), CASES[kind], QUANTITIES[kind]
     sections = [Section(title, [_row(score) for score in scores(runs)]) for title, runs in suites.items()]
-    summary = Table("Estimators of log Z on machines whose log Z is known", COLUMNS, sections, [LEGEND, RULE])
-    return [summary, *(_matrix(title, runs) for title, runs in suites.items())]
+    notes = [LEGEND, RULE.replace("log Z", quantity), *([GAP] if kind == "likelihood" else [])]
+    summary = Table(f"Estimators of {quantity} on {cases} whose {quantity} is known", COLUMNS, sections, notes)
+    return [summary, *(_matrix(title, runs, cases.removesuffix("s")) for title, runs in suites.items())]
 
 
 def _row(score: Score) -> list[Cell]:
@@ -64,7 +87,7 @@ def _number(value: float | None) -> Cell:
     return Cell() if value is None else Cell(short(float(f"{value:.2g}")), value)
 
 
-def _matrix(title: str, runs: Sequence[Run]) -> Table:
+def _matrix(title: str, runs: Sequence[Run], case: str) -> Table:
     """Return the verdicts of all methods on all machines as signs."""
     methods = short_names(runs)
     rows = [
@@ -75,7 +98,7 @@ def _matrix(title: str, runs: Sequence[Run]) -> Table:
         for machine in dict.fromkeys(run["machine"] for run in runs)
     ]
     columns = [
-        Column("machine", "machine", is_number=False),
+        Column(case, case, is_number=False),
         *(Column(text, name, is_number=False) for name, text in methods.items()),
     ]
     return Table(f"Verdicts: {title}", columns, [Section("", rows)], [f"{SIGNS}; numbers: of seeds."])

@@ -1,0 +1,168 @@
+"""The test models by name: small DVAEs whose log p(x) is known, how, and what makes each hard."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvae_core.errors import ConfigError
+from dvae_core.types import Float
+
+if TYPE_CHECKING:
+    from dvae_core.model.dvae import DVAE
+
+N_PIXELS, N_IMAGES = 6, 20
+
+
+@dataclass(frozen=True, slots=True)
+class TestModel:
+    """A discrete VAE whose log-likelihood of some images is known by another way than estimating it.
+
+    Attributes
+    ----------
+    name : str
+    model : DVAE
+        In evaluation mode and float32.
+    images : uint8, shape (n_images, n_pixels)
+        0 or 1.
+    log_p_x : float64, shape (n_images,)
+        Exact but for rounding and the rule of quadrature (1e-6), nats.
+    log_z : float
+        Of the model's prior, exact, nats.
+    how : str
+        How log p(x) is known, in words.
+    why_hard : str
+        What an estimator has to do well.
+    """
+
+    __test__: ClassVar[bool] = False  # no test, whatever pytest takes the name for
+
+    name: str
+    model: DVAE
+    images: NDArray[np.uint8] = field(repr=False)
+    log_p_x: Float = field(repr=False)
+    log_z: float
+    how: str
+    why_hard: str = field(repr=False)
+
+
+class _Entry(NamedTuple):
+    make: Callable[[int], DVAE]
+    how: str
+    why_hard: str
+
+
+ENUMERATED = "sum over all states of the binary units"
+QUADRATURE = "sum over all states of the binary units, Gauss's rules over ζ and the continuous variables"
+
+
+def model_names() -> list[str]:
+    """Return the names of all test models."""
+    return list(MODELS)
+
+
+def make_model(name: str, seed: int = 0) -> TestModel:
+    """Return the test model of a name.
+
+    Parameters
+    ----------
+    name : str
+        One of `model_names()`.
+    seed : int
+        Draws another model of the same kind, and other images.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such model.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"test model {name!r} is not known; give one of {', '.join(MODELS)}")
+    import torch
+
+    from .quadrature import exact_log_p, exact_log_z
+
+    entry = MODELS[name]
+    model = entry.make(seed).float()
+    chosen = np.random.default_rng(seed).choice(1 << N_PIXELS, N_IMAGES, replace=False)
+    images = (chosen[:, None] >> np.arange(N_PIXELS) & 1).astype(np.uint8)
+    # The exact value is of the weights as float32 has them.
+    double = copy.deepcopy(model).double()
+    log_p_x = exact_log_p(double, torch.from_numpy(images).double()).numpy()
+    return TestModel(name, model, images, log_p_x, exact_log_z(double), entry.how, entry.why_hard)
+
+
+# Each has numbers of its own beside the seed: models of two names have nothing in common.
+
+
+def _discrete(seed: int) -> DVAE:
+    from .dvaes import random_model
+
+    return random_model(4, 4, 2, n_pixels=N_PIXELS, seed=seed, scale=0.3, smoothing="none")
+
+
+def _exponential(seed: int) -> DVAE:
+    from .dvaes import random_model
+
+    return random_model(2, 2, 2, n_pixels=N_PIXELS, seed=seed + 1, scale=0.4)
+
+
+def _ramps(seed: int) -> DVAE:
+    from .dvaes import random_model
+
+    return random_model(1, 2, 3, n_pixels=N_PIXELS, seed=seed + 2, scale=0.5, smoothing="mixture-of-ramps")
+
+
+def _two_layers(seed: int) -> DVAE:
+    from .dvaes import moderate, random_model
+
+    return moderate(random_model(1, 1, 2, 2, N_PIXELS, seed + 3, 0.5))
+
+
+def _gaussian_layer(seed: int) -> DVAE:
+    from .dvaes import moderate, random_model
+
+    return moderate(random_model(1, 1, 2, 1, N_PIXELS, seed + 4, 0.5, smoothing="spike-and-gaussian"))
+
+
+def _contrary(seed: int) -> DVAE:
+    from .dvaes import contrary, random_model
+
+    return contrary(random_model(3, 3, 2, n_pixels=N_PIXELS, seed=seed + 5, smoothing="none"))
+
+
+def _wide_layers(seed: int) -> DVAE:
+    from .dvaes import moderate, random_model, wide
+
+    return wide(moderate(random_model(1, 1, 2, 2, N_PIXELS, seed + 6, 0.5)))
+
+
+def _missing(seed: int) -> DVAE:
+    from .dvaes import missing, random_model
+
+    return missing(random_model(3, 3, 2, n_pixels=N_PIXELS, seed=seed + 7, scale=0.3, smoothing="none"))
+
+
+MODELS: dict[str, _Entry] = {
+    "discrete-8": _Entry(_discrete, ENUMERATED, "nothing: binary units alone, and a posterior of two groups"),
+    "exponential-4": _Entry(
+        _exponential, QUADRATURE, "smoothed units, of which later groups of the posterior know"
+    ),
+    "ramps-3": _Entry(_ramps, QUADRATURE, "another smoothing, which leaves z open where ζ is known"),
+    "layers-2": _Entry(_two_layers, QUADRATURE, "two continuous layers on top of binary units"),
+    "gaussian-layer-2": _Entry(_gaussian_layer, QUADRATURE, "a smoothing that depends on the image"),
+    "contrary-6": _Entry(
+        _contrary, ENUMERATED, "a posterior that fits badly: it prefers the states that p does not"
+    ),
+    "wide-layers-2": _Entry(
+        _wide_layers, QUADRATURE, "a posterior that fits badly: continuous layers far too wide"
+    ),
+    "missed-half-6": _Entry(
+        _missing, ENUMERATED, "a posterior that misses about half of p(z|x): no sample may show it"
+    ),
+}
