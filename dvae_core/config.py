@@ -172,7 +172,7 @@ class TrainConfig:
     )
     n_importance: int = option(
         1,
-        "Samples an image for the importance-weighted objective; 1 = the evidence lower bound.",
+        "Samples per image for the importance-weighted objective; 1 = the evidence lower bound.",
         min=1,
         max=10_000,
     )

@@ -476,7 +476,7 @@ class LikelihoodResult(Result):
     Attributes
     ----------
     log_likelihood : float
-        Mean over images of log (1/K) Σ_k w_k, nats an image.
+        Mean over images of log (1/K) Σ_k w_k, nats per image.
     std_err_images : float
         Sampling error of that mean over images.
     std_err_log_z : float

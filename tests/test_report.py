@@ -204,7 +204,7 @@ def test_without_a_likelihood_the_bound_is_that_of_the_weights_in_the_model(tmp_
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[2]["valid"]["elbo"] = -7.125  # better than all later ones, as in a warm-up of the KL terms
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "−7.12 nats an image, on the validation set after epoch 3, whose weights" in page_of(run).text
+    assert "−7.12 nats per image, on the validation set after epoch 3, whose weights" in page_of(run).text
 
 
 def test_exact_log_z_has_no_error(tmp_path):

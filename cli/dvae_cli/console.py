@@ -181,7 +181,7 @@ class EstimateProgress(_Live):
 
 
 class LikelihoodProgress(EstimateProgress):
-    """Progress over images, with the images a second and, in a log, the time left."""
+    """Progress over images, with the images per second and, in a log, the time left."""
 
     def __init__(self, label: str, quiet: bool) -> None:
         super().__init__(label, quiet)
@@ -237,7 +237,7 @@ class TrainingProgress(_Live):
             self.update("training", epoch * n_steps + step, self.epochs * n_steps, self.summary, head)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Show an epoch's numbers, in nats an image."""
+        """Show an epoch's numbers, in nats per image."""
         valid, rbm = metrics["valid"], metrics["rbm"]
         # With a log Z that is tracked roughly, a small KL may come out below 0.
         kl = "~0" if valid["kl_rbm"] < 0 else f"{valid['kl_rbm']:.2f}"

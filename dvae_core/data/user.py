@@ -227,7 +227,7 @@ def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]
     if labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "buif":
         if ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
             return np.asarray(labels.argmax(1), np.int64)
-        notes.append(f"{where.partition(', ')[2]} are several an image, and left aside")
+        notes.append(f"{where.partition(', ')[2]} are several per image, and left aside")
         return None
     if labels.shape == (n,) and labels.dtype.kind in "SU":
         notes.append(f"{where.partition(', ')[2]} are texts, and left aside")

@@ -50,7 +50,7 @@ class Objective:
     ----------
     model : DVAE
     n_importance : int
-        K, samples an image.
+        K, samples per image.
     compile : bool
         Let torch compile the model's part.
     """

@@ -59,7 +59,7 @@ def page(folder: Path) -> str:
     ours = _likelihood(folder, "ours")
     cells = [HEAD, ("---",) * len(HEAD), *(row(folder, name, ours) for name in ROWS)]
     lines = ["| " + " | ".join(line) + " |" for line in cells]
-    lines += ["", f"{ours.n_samples} importance samples for each of {ours.n_images} images; nats an image.", ""]
+    lines += ["", f"{ours.n_samples} importance samples for each of {ours.n_images} images; nats per image.", ""]
     for name, title in ROWS.items():
         for reason in _likelihood(folder, name).reasons:
             lines.append(f"- {title}: {reason}")

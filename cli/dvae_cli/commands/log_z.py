@@ -234,7 +234,7 @@ def _details(result: LogZResult) -> list[str]:
         what = "rows" if name == "all" else f"{name} images"
         lines.append(
             f"log-likelihood of {mean['n_images']} {what}: {plain(fixed(mean['mean'], digits))} "
-            f"± {error_text(mean['std_err_images'])} nats an image"
+            f"± {error_text(mean['std_err_images'])} nats per image"
         )
     if starts := result.settings.get("starts"):
         lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")

@@ -38,7 +38,7 @@ def plot_bound_curve(result: LikelihoodResult, *, ax: Axes | None = None) -> Axe
         legend_above(ax, 1)
     ax.set_xscale("log")
     what = "importance samples K" if result.method == "importance" else "annealed chains K"
-    ax.set(xlabel=what, ylabel="log p(x) ≥ (nats an image)")
+    ax.set(xlabel=what, ylabel="log p(x) ≥ (nats per image)")
     _count_log_axis(ax)
     return ax
 
@@ -106,7 +106,7 @@ def plot_classes(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     ax.errorbar(label, mean, 2 * np.nan_to_num(std_err), fmt="o", markersize=4, capsize=2.5, color=PALETTE["blue"])
     ax.axhline(result.log_likelihood, color=PALETTE["muted"], linewidth=1, label="all images")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    ax.set(xlabel="class", ylabel="log-likelihood (nats an image)")
+    ax.set(xlabel="class", ylabel="log-likelihood (nats per image)")
     legend_above(ax, 1)
     return ax
 

@@ -99,7 +99,7 @@ def plot_likelihood_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -
         label = "data" if name == "all" else name
         ax.errorbar(steps, mean, bars, fmt=style[0], markersize=3.5, color=PALETTE[style[1]], label=label)
     legend_above(ax, len(LINES))
-    ax.set(xlabel="training step", ylabel="log p(x) (nats an image)")
+    ax.set(xlabel="training step", ylabel="log p(x) (nats per image)")
     count_axis(ax.xaxis)
     return ax
 

@@ -48,7 +48,7 @@ def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axe
     ax.yaxis.set_major_locator(FixedLocator(places.tolist()))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FixedFormatter([_short(name) for name, *_ in rows]))
-    ax.set(xlabel="log p(x) ≥ (nats an image)", ylim=(-0.6, len(rows) - 0.4), ylabel="run")
+    ax.set(xlabel="log p(x) ≥ (nats per image)", ylim=(-0.6, len(rows) - 0.4), ylabel="run")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.grid(True, axis="x")
     legend_above(ax, 2)

@@ -23,7 +23,7 @@ CLOSEST = 0.07
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """A mean log-likelihood, nats an image, at a value of the setting.
+    """A mean log-likelihood, nats per image, at a value of the setting.
 
     Attributes
     ----------

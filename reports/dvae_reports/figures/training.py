@@ -46,7 +46,7 @@ def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Ax
     ax.plot(numbers, valid, "-", marker=marker, color=PALETTE["blue"], label="validation")
     _shade_warmup(ax, epochs)
     focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
-    dress(ax, "ELBO (nats an image)")
+    dress(ax, "ELBO (nats per image)")
     _mark(ax, changes, PALETTE["muted"])
     _name(ax, changes)
     legend_above(ax, 3)
@@ -72,7 +72,7 @@ def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes
     ax.update_datalim([(0, 0)], updatex=False)
     ax.autoscale_view()
     ax.set_ylim(bottom=0)
-    dress(ax, "KL (nats an image)")
+    dress(ax, "KL (nats per image)")
     _mark(ax, changes, PALETTE["muted"])
     legend_above(ax, 2)
     return ax
@@ -100,7 +100,7 @@ def plot_runs(
         settled.append(values[len(values) // 10 :])
         _mark(ax, (changes or {}).get(name, ()), PALETTE[color])
     focus(ax, np.concatenate(settled))
-    dress(ax, "validation ELBO (nats an image)")
+    dress(ax, "validation ELBO (nats per image)")
     legend_above(ax, 2)
     return ax
 

@@ -28,12 +28,12 @@ def last_epoch(epochs: Sequence[Epoch]) -> list[Row]:
     last = epochs[-1]
     bounds = f"{fixed(last.train.elbo, 2)} and {fixed(last.valid.elbo, 2)}"
     return [
-        ("ELBO, training and validation", bounds, "nats an image"),
+        ("ELBO, training and validation", bounds, "nats per image"),
         ("log Z in training", fixed(last.log_z, 2), "nats, a rough estimate made in passing"),
         ("weight of the KL terms", short(last.kl_weight), "1 when the warm-up is over"),
         ("mean activation of the RBM", short(last.rbm.get("mean_activation")), "share of units that are on"),
         ("largest weight of the RBM", short(last.rbm.get("weight_max")), "in size"),
-        ("speed", count(round(last.images_per_s)) if last.images_per_s else "not measured", "images a second"),
+        ("speed", count(round(last.images_per_s)) if last.images_per_s else "not measured", "images per second"),
     ]
 
 

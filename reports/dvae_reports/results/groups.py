@@ -51,12 +51,12 @@ class Group:
 
     @property
     def log_likelihood(self) -> float:
-        """Mean over the runs, nats an image."""
+        """Mean over the runs, nats per image."""
         return fmean(r.log_likelihood for r in self.results)
 
     @property
     def elbo(self) -> float:
-        """Mean over the runs, nats an image."""
+        """Mean over the runs, nats per image."""
         return fmean(r.elbo for r in self.results)
 
     @property

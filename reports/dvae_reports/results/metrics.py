@@ -14,7 +14,7 @@ LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
 
 @dataclass(frozen=True, slots=True)
 class BoundParts:
-    """The evidence lower bound and its parts, nats an image (Eq. 14).
+    """The evidence lower bound and its parts, nats per image (Eq. 14).
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ from .run_directory import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much higher one log-likelihood is than another, nats an image.
+    """How much higher one log-likelihood is than another, nats per image.
 
     Attributes
     ----------
