@@ -17,7 +17,7 @@ class BenchmarkConfig:
 
     kind: str = option(
         "logz",
-        "Of what: log Z of Boltzmann machines, or log p(x) of small discrete VAEs (suite quick).",
+        "What is estimated: log Z of Boltzmann machines, or log p(x) of small discrete VAEs (suite quick).",
         choices=KINDS,
     )
     suite: str = option("quick", "Which of dvae_eval.test_machines.", choices=SUITES)
