@@ -88,7 +88,8 @@ class Host:
 def main() -> None:
     """Serve tasks until standard input is closed."""
     while task := _next_line():
-        print(json.dumps(_forked(json.loads(task))), flush=True)
+        sys.stdout.write(json.dumps(_forked(json.loads(task))) + "\n")
+        sys.stdout.flush()
 
 
 def _next_line() -> str:
