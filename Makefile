@@ -60,9 +60,10 @@ demo: $(STAMP) ## train a small model, estimate its log Z and log-likelihood, wr
 	  '    dvae-eval logz --help                           # the other ways to estimate log Z' \
 	  '    make test                                       # check this checkout'
 
-# One process a core; the tests of a file share what they have made.
+# One process per core; the tests of a file share what they have made.  A test that hangs fails, with the stacks of its
+# threads, long before whoever waits for all tests gives up.
 test: lint types ## check style, types and imports, then run the tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 600
 
 slow: $(STAMP) ## run the statistical suites that take minutes
 	$(BIN)/python -m pytest -q -m slow
