@@ -16,7 +16,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_core.graphs import graph_edges
 from dvae_eval import GeneralMachine, estimate_log_z, estimate_observables, load_result, machine_from_couplings
 from dvae_eval.exact import moments_plan as moments_plan_module
-from dvae_eval.exact.alike_moments import AlikeMoments
+from dvae_eval.exact.exchangeable_moments import AlikeMoments
 from dvae_eval.exact.elimination import elimination
 from dvae_eval.exact.elimination_moments import eliminated_moments
 from dvae_eval.exact.enumeration_moments import EnumeratedMoments

@@ -15,7 +15,7 @@ from dvae_core.graphs import bipartition
 from dvae_core.types import Float, Index
 
 from ..machine import Machine
-from .alike_moments import AlikeMoments
+from .exchangeable_moments import AlikeMoments
 from .elimination import elimination
 from .elimination_moments import SLOWER, eliminated_moments, is_affordable, seconds_of_moments
 from .enumeration_moments import MAX_KEPT, EnumeratedMoments
