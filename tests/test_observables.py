@@ -398,7 +398,7 @@ def test_results_do_not_hang_on_threads_or_interruption(tmp_path, monkeypatch):
     how = {"units": "pm1", "method": "pt", "betas": (0.5, 1.0, 2.0), "n_sweeps": 600, "seed": 3}
     whole = estimate_observables((J, h), threads=1, **how)
     monkeypatch.setattr(run_module, "SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(run_module, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(run_module, "REPORT_SECONDS", -1.0)
 
     def stop(phase, done, total, value, error):
         if phase == "tempering" and done > 300:
