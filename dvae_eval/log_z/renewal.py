@@ -24,7 +24,7 @@ N_ERRORS = 4.5
 class Renewal:
     """Iteration at which each replica was last observed to have visited β = 0.
 
-    Replicas are observed now and then.  A visit is recorded if the replica is at β = 0, or if β = 0 is the end it
+    Replicas are observed at intervals.  A visit is recorded if the replica is at β = 0, or if β = 0 is the end it
     saw last and was not at the previous observation.  Other visits are missed, so recorded times are too early and
     shares of old states are upper limits.
 

@@ -265,7 +265,7 @@ class TemperedRun:
         else:
             pilot = self._pilot(**how)
         self._begin(pilot, 0)
-        self.foreseen = self._foresee(pilot)
+        self.foreseen = self._predict(pilot)
 
     def _n_fitted(self, most: int) -> int:
         """Return the number of states for a fit: those that half of the remaining pilot time allows."""
@@ -363,7 +363,7 @@ class TemperedRun:
         is_over = self._later_than(PILOT_SHARE)
         return mixture_of_states(self.machine, states, self.basins, n_components, self.config.seed, is_over)
 
-    def _foresee(self, pilot: Pilot) -> dict[str, float | None]:
+    def _predict(self, pilot: Pilot) -> dict[str, float | None]:
         """Return the predicted sweeps and standard error at the end of the run, from the works of the pilot.
 
         Sets `of_one`, the standard error times the square root of the number of sweeps.
@@ -376,9 +376,9 @@ class TemperedRun:
         except DvaeError:
             of_one = math.nan
         self.of_one = of_one if math.isfinite(of_one) else math.inf
-        return self._foreseen()
+        return self._prediction()
 
-    def _foreseen(self) -> dict[str, float | None]:
+    def _prediction(self) -> dict[str, float | None]:
         """Return the predicted sweeps and standard error at the end of the run, from `of_one`."""
         if math.isinf(self.of_one):
             return {"n_sweeps": None, "std_err": None}
@@ -666,7 +666,7 @@ class TemperedRun:
             return
         error = self.errors.get(self.n_iterations, math.nan)
         self.continued_from.append({**record, "n_done": self.n_iterations, "std_err": error, "date": date})
-        self.stopped, self.foreseen = "", self._foreseen()
+        self.stopped, self.foreseen = "", self._prediction()
         if self.config.n_sweeps:
             self.rates_checked = self.adapted_again or self.n_iterations >= first_rate_check(self.config.n_sweeps)
         self.next_check = self._replayed_check()

@@ -1,13 +1,8 @@
 """Parallel tempering of a Boltzmann machine, many independent replicates at once, an independent set summed out.
 
-Between a reference of independent units (β = 0) and the machine (β = 1),
-
-    p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b0'v + c0'h)),
-
-with v the kept units (the smaller side of an RBM, else all but one class of a graph colouring) and h the others,
-whose field is x_j(β) = β ((v'W)_j + c_j) + (1 - β) c0_j.  The reduced potential of v alone is
-
-    u_β(v) = -β (v'Jv / 2 + b'v) - (1 - β) b0'v - Σ_j softplus(x_j(β)).
+The path p_β(v, h) from a reference (β = 0) to the machine (β = 1) is that of `reference`, with v the kept units
+(the smaller side of an RBM, else all but one class of a graph colouring) and h the others.  The reduced potential
+of v alone is u_β(v) = -log p~_β(v), with h summed out.
 
 One iteration is a block Gibbs sweep of every chain at its own β (h given v, then v given h), the works, then
 exchanges between neighbours: even and odd pairs in turn (non-reversible exchange: Okabe et al., 2001; Syed et al.,
