@@ -95,9 +95,9 @@ def killed_at(wanted, n):
     ("phase", "smaller"),
     [
         ("tempering", 0.7),
-        ("adapting the schedule from modes", 0.7),
+        ("pilot from modes", 0.7),
         ("tempering from modes", 0.7),
-        ("adapting the schedule from modes", 0.0),
+        ("pilot from modes", 0.0),
         ("tempering", 0.0),
     ],
 )

@@ -289,9 +289,9 @@ def adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
     if state is not None:
         run.load_state_dict(state)
     else:
-        run.adapt(task.report("adapting the schedule"))
+        run.adapt(task.report("pilot"))
         if task.progress and (std_err := run.foreseen["std_err"]):
-            task.progress(f"predicted standard error: {std_err:.1g}", 1, 1, None, None)
+            task.progress(f"predicted standard error ±{std_err:.1g} nats", 1, 1, None, None)
 
 
 def advance(
@@ -479,7 +479,7 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
     path = task.trajectory.path() if task.trajectory else None
     how: dict[str, Any] = {"offset": task.offset, "starts": task.starts, "trajectory": path}
     run = TemperedRun(task.machine, config, task.device, task.threads, **how)
-    run.adapt(progress=task.report("adapting the schedule"))
+    run.adapt(progress=task.report("pilot"))
     found = sandwich(run, n_steps, config.n_chains, report)
     is_reverse = config.method == "reverse-ais"
     chosen = found.reverse if is_reverse else found.forward
