@@ -1,4 +1,4 @@
-"""Settings of the estimators: frozen, validated, and the one source of the command line's options."""
+"""Settings of the estimators: frozen, validated, and the single source of the command line's options."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ class LogZConfig:
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the settings."""
         validate(self)
         if 0 < self.n_sweeps < 20:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
         if self.reference == "modes" and self.energies == "joint":
-            raise ConfigError("--energies joint: a reference of modes has reduced energies only; leave out either")
+            raise ConfigError("--energies joint: --reference modes needs reduced energies; omit one of the two")
         if self.path == "trajectory" and (self.energies == "joint" or self.reference in ("fitted", "modes")):
             given = "--energies joint" if self.energies == "joint" else f"--reference {self.reference}"
-            raise ConfigError(f"{given}: a path along a training has its own; leave out either")
+            raise ConfigError(f"{given}: cannot be combined with a path along a training; omit one of the two")
 
 
-# Settings by name.  Appendix H.1 of the paper; its estimates are repeated runs.
+# Settings by name.  From Appendix H.1 of the paper, whose estimates are repeated runs.
 LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "energies": "joint",
@@ -105,12 +105,12 @@ LOG_Z_PRESETS: dict[str, dict[str, Any]] = {
 
 
 def betas_of(text: str) -> tuple[float, ...]:
-    """Return the inverse temperatures that a text names: `0.5,1,2`, or `0.1:2:20` for 20 from 0.1 to 2.
+    """Return inverse temperatures from a text: `0.5,1,2`, or `0.1:2:20` for 20 values from 0.1 to 2.
 
     Raises
     ------
     ConfigError
-        If it names none.
+        If the text has neither form.
     """
     try:
         if ":" in text:
@@ -122,7 +122,7 @@ def betas_of(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         raise ConfigError(
-            f"--betas: {text!r} is no list of numbers such as 0.5,1,2, and no start:stop:count such as 0.1:2:20"
+            f"--betas: {text!r} is neither a list such as 0.5,1,2 nor start:stop:count such as 0.1:2:20"
         ) from None
 
 
@@ -131,7 +131,7 @@ MAX_BETAS = 1000
 
 @dataclass(frozen=True, slots=True)
 class ObservablesConfig:
-    """Settings of observables."""
+    """Settings of observables along β."""
 
     betas: tuple[float, ...] = option(
         (1.0,),
@@ -162,7 +162,7 @@ class ObservablesConfig:
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate, and put the inverse temperatures in order."""
+        """Validate the settings, and sort the inverse temperatures."""
         validate(self)
         if 0 < self.n_sweeps < 20:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")
@@ -173,7 +173,7 @@ class ObservablesConfig:
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodConfig:
-    """Settings of a test log-likelihood."""
+    """Settings of the log-likelihood of images."""
 
     method: str = option(
         "importance",
@@ -214,7 +214,7 @@ class LikelihoodConfig:
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the settings."""
         validate(self)
 
 
@@ -234,5 +234,5 @@ class GradientConfig:
     seed: int = option(0, "Fixes the result, but for the times.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the settings."""
         validate(self)

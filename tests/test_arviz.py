@@ -114,7 +114,7 @@ def test_replicates_of_log_z_are_chains():
 def test_what_holds_no_samples_is_refused():
     with pytest.raises(ConfigError, match="an exact log Z has no replicates"):
         to_arviz(estimate_log_z(RBM))
-    with pytest.raises(ConfigError, match="ObservablesResult holds no samples"):
+    with pytest.raises(ConfigError, match="ObservablesResult contains no samples"):
         to_arviz(estimate_observables(RBM))
 
 

@@ -129,7 +129,7 @@ def test_what_is_no_boltzmann_law_has_exit_status_3(model, tmp_path, capsys):
         ("s.csv", "", "is empty"),
         ("s.csv", "0 1 0\n" * 40, "states of 3 units, the model has 8"),
         ("s.csv", "a,b\n" + "0,1\n" * 40, "has no column '0', which is a unit of the model"),
-        ("s.csv", ",".join("0" * 8) + "\n", "holds 1 reads, which are too few"),
+        ("s.csv", ",".join("0" * 8) + "\n", "contains 1 reads, too few"),
         ("s.csv", "a,weights\n0,x\n", "damaged, or no file of samples"),
         ("s.csv", "a,weights\n0,-1\n", "has weights that are negative"),
         ("s.json", "{", "damaged JSON"),

@@ -142,7 +142,7 @@ def test_nothing_is_overwritten_unless_forced(tmp_path, capsys):
     ("args", "match"),
     [
         ((), "--output: states go to a file"),
-        (("-o", "{tmp}/s.txt"), "does not say its format; end it with .npz, .csv, .json"),
+        (("-o", "{tmp}/s.txt"), "has no known suffix; end it with .npz, .csv, .json"),
         (("-o", "-", "--format", "npz"), "is no text; give the name of a file"),
         (("-o", "{tmp}/s.npz", "--draws", 3), "--draws: is for pictures of a run"),
         (("-o", "{tmp}/s.npz", "--n", 0), "--n: 0"),

@@ -105,7 +105,7 @@ def test_log_z_shows_its_phase_and_time_left(shown, width, encoding):
     )
     status, screen = shown(dvae_eval, *args, width=width, encoding=encoding)
     assert status == 0
-    assert re.search(rf"^placing rungs \d/\d {bar_of(encoding)} .*{LEFT}$", seen(screen), re.MULTILINE)
+    assert re.search(rf"^pilot \d/\d {bar_of(encoding)} .*{LEFT}$", seen(screen), re.MULTILINE)
     # What has ended has no time left.
     assert not re.search(LEFT, screen.text())
     assert re.search(r"^log Z = \S+ ± \S+ nats", screen.text(), re.MULTILINE)

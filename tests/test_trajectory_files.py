@@ -152,13 +152,13 @@ def test_a_run_that_kept_nothing_says_so(run, tmp_path, capsys):
 
 def test_machines_of_several_shapes_are_refused(files, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", W=np.ones((3, 2)), b_left=np.ones(3), b_right=np.ones(2))
-    assert_refused(capsys, "is of 3x2, the last one of 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
+    assert_refused(capsys, "has shape 3x2, the last one 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
 
 
 def test_a_general_machine_is_refused(tmp_path, capsys):
     np.savez(tmp_path / "general.npz", J=np.triu(np.ones((3, 3)), 1), b=np.ones(3))
     general = tmp_path / "general.npz"
-    assert_refused(capsys, "for RBMs alone", "logz", general, general, *QUICK)
+    assert_refused(capsys, "for RBMs only", "logz", general, general, *QUICK)
 
 
 @pytest.mark.parametrize(

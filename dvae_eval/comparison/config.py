@@ -1,4 +1,4 @@
-"""Settings of the comparison of samples: frozen, validated, and the one source of the command line's options."""
+"""Settings of the comparison of samples: frozen, validated, and the source of the command line's options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CompareConfig:
     seed: int = option(0, "Fixes the result.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the settings."""
         validate(self)
         if 0 < self.n_sweeps < 20:
             raise ConfigError(f"--sweeps: {self.n_sweeps} are too few for an estimate; give at least 20, or 0")

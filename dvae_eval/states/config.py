@@ -1,4 +1,4 @@
-"""Settings of samples: frozen, validated, and the one source of the command line's options."""
+"""Settings of samples: frozen, validated, and the single source of the command line's options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dvae_core.config import option, validate
 
 from ..config import LogZConfig
 
-FORMATS = ("npz", "csv", "dimod")  # of files of states
+FORMATS = ("npz", "csv", "dimod")  # file formats of states
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class StatesConfig:
     seed: int = option(0, "Fixes the states.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the settings."""
         validate(self)
         self.of_log_z()
 
     def of_log_z(self) -> LogZConfig:
-        """Return the settings of the estimate of log Z beside the states."""
+        """Return the settings of the run that estimates log Z and provides the states."""
         names = (
             "method",
             "precision",
