@@ -507,7 +507,7 @@ def test_a_damaged_run_is_refused(change, tmp_path, capsys):
     (tmp_path / "bad.json").write_text(json.dumps(data))
     status, out, err = run(capsys, "table", "--kind", "benchmark", tmp_path / "bad.json")
     assert (status, out) == (2, "")
-    assert "is none; make the result anew" in err
+    assert "is not a valid run; make the result again" in err
 
 
 def test_another_file_is_not_overwritten(tmp_path, capsys):
