@@ -630,6 +630,14 @@ class GradientResult(Result):
     n_images: int
     n_units: int
 
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means."""
+        return {**MEANINGS, "checked": "no unbiased estimator shows a bias"}
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        return "compare the estimators by their variance and bias" if self.verdict == "checked" else ""
+
     def _measured(self) -> tuple[Any, ...]:
         """Return what identifies the model and the images."""
         return (*Result._measured(self), *(self.settings.get(name) for name in ("data", "data_sha256", "split")))

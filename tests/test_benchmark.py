@@ -242,8 +242,8 @@ def test_functions_of_models(host):
     assert judged(found, exact)["verdict"] == "right"
     found = host.run(task(OF_MODELS + "one_too_many", "layers-2", kind="likelihood"))
     assert found["note"].startswith("ValueError: returned log p(x) of shape (21,)")
-    assert "takes W; give (model, images" in host.check(OF_MODELS + "takes_W", "likelihood")
-    assert "takes images, model, seed; give one of (W" in host.check(OF_MODELS + "honest")
+    assert "takes W; let it take (model, images" in host.check(OF_MODELS + "takes_W", "likelihood")
+    assert "takes images, model, seed; let it take (W" in host.check(OF_MODELS + "honest")
 
 
 def test_tables_and_figures_of_likelihoods(likelihoods, found):
@@ -290,7 +290,7 @@ def task(method, machine="digits-64x8", **how):
         ("burns", "killed at 4 times its budget of CPU seconds"),
         ("sleeps", "killed after 0.5 s of wall time"),
         ("knows_nothing", "ValueError: returned log Z = nan"),
-        ("returns_one_number", "TypeError: returned 3.0; (log_z, std_err)"),
+        ("returns_one_number", "TypeError: returned 3.0; return (log_z, std_err)"),
         ("raises", "RuntimeError: no luck"),
     ],
 )
@@ -320,7 +320,7 @@ def test_functions_get_what_they_ask_for(host):
         else:
             assert found["note"]  # too many states
     assert host.run(task(MINE + "honest", "complete-16"))["skipped"]
-    for name, message in (("nothing", "has no attribute"), ("takes_something_else", "takes weights; give one of")):
+    for name, message in (("nothing", "has no attribute"), ("takes_something_else", "takes weights; let it take (W")):
         assert message in host.check(MINE + name)
     assert host.check(MINE + "honest") == ""
 
