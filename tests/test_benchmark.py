@@ -320,7 +320,10 @@ def test_functions_get_what_they_ask_for(host):
         else:
             assert found["note"]  # too many states
     assert host.run(task(MINE + "honest", "complete-16"))["skipped"]
-    for name, message in (("nothing", "has no attribute"), ("takes_something_else", "takes weights; let it take (W")):
+    for name, message in (
+        ("nothing", "has no attribute"),
+        ("takes_something_else", "takes weights; let it take (W"),
+    ):
         assert message in host.check(MINE + name)
     assert host.check(MINE + "honest") == ""
 

@@ -96,7 +96,9 @@ def test_graphs_with_weights():
 
 @pytest.mark.parametrize("model", [3, "model.pt", {"W": W}, (W,), None])
 def test_what_is_no_machine(model):
-    with pytest.raises(ConfigError, match=r"BinaryQuadraticModel.*; read_machine reads a file, machine_of returns"):
+    with pytest.raises(
+        ConfigError, match=r"BinaryQuadraticModel.*; read_machine reads a file, machine_of returns"
+    ):
         estimate_log_z(model)
 
 
