@@ -329,7 +329,7 @@ def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeyp
 def test_an_address_without_a_port_is_refused_before_it_is_tried(run, capsys, address):
     status, words = refusal_of(capsys, "ll", run / "model.pt", "--scheduler", address)
     assert status == 2
-    assert f"--scheduler: {address} names no port" in words
+    assert f"--scheduler: {address} has no port" in words
 
 
 def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):

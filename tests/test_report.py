@@ -137,8 +137,8 @@ def test_first_lines_say_what_was_measured_and_that_it_can_be_trusted(folder, go
     log_z, likelihood = (load_result(folder / "good" / name) for name in ("logz.json", "ll.json"))
     first = text[: text.index("What the numbers mean")]
     assert "Checked" in first
-    assert "log Z: checked; compared with the exact value." in first
-    assert "log-likelihood: checked; a lower bound, whose log Z rests on no unseen mode." in first
+    assert "log Z: checked; it agrees with the exact value: use the exact value." in first
+    assert "log-likelihood: checked; a lower bound, provided that log Z misses no mode: use it" in first
     assert "5 checks passed, none failed" in first
     assert estimate(log_z.log_z, log_z.std_err) in first
     assert f"Exact value {fixed(EXACT, decimals(log_z.std_err))}" in first

@@ -120,13 +120,13 @@ def test_a_data_set_goes_by_its_name(place, tmp_path, capsys):
         ("none.npy", "give at least one state"),
         ("nan.npy", "no states of 0 and 1 or of -1 and +1, and no images"),
         ("texts.npy", "an array of numbers"),
-        ("many.npz", "holds a, b; give one array of states, or two called v and h, or train"),
+        ("many.npz", "contains a, b; save one array of states, or two named v and h, or train"),
         ("unlike.npz", "40 states of v and 39 of h"),
-        ("letters.csv", "row 1 has 'x', which is no state of a unit"),
-        ("ragged.txt", "row 2 has 2 values, the first has 3"),
+        ("letters.csv", "row 1 has 'x', which is not a state of a unit"),
+        ("ragged.txt", "row 2 has 2 values, but the first row has 3"),
         ("empty.csv", "is empty"),
         ("cut.npy", "bytes where shape"),
-        ("rbm.npz", "give one array of states"),
+        ("rbm.npz", "save one array of states"),
     ],
 )
 @pytest.mark.parametrize("settings", [QUICK, ("--quiet",)])

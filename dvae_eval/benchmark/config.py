@@ -1,4 +1,4 @@
-"""What a benchmark runs: settings that are the options of `dvae-eval benchmark`."""
+"""The settings of a benchmark, which are the options of `dvae-eval benchmark`."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ class BenchmarkConfig:
         """Validate."""
         validate(self)
         if self.kind == "likelihood" and self.suite != "quick":
-            raise ConfigError(f"--suite {self.suite}: is of machines; --kind likelihood has the suite quick alone")
+            raise ConfigError(f"--suite {self.suite}: is for --kind logz only; give --suite quick")

@@ -4,9 +4,10 @@ The bound of one image is the expectation under q(z, ζ|x) = Π_j r(ζ_j|z_j) q(
 
     f_rbm = -E(z) - log Z - Σ_j log q(z_j|ζ_<j, x),    f_rest = log p(x|ζ, 𝔷) - Σ_m KL[q(𝔷_m|·) || p(𝔷_m|·)],
 
-the two terms of which are kept apart.  What is differentiated by is an offset δ of the logits, g(ζ_<, x) + δ, one
-for every unit and image: all weights of q(z|x) receive their gradient through it, and it takes one backward pass
-for any number of independent draws.  The derivative is total: a later group's logits follow the earlier ζ.
+whose two terms are reported separately.  The gradient is with respect to an offset δ of the logits, g(ζ_<, x) +
+δ, one per unit and image: all weights of q(z|x) receive their gradient through the logits, and a single backward
+pass serves any number of independent draws.  The derivative is total: the logits of later groups depend on the
+earlier ζ.
 
     reparameterised   ζ as a function of ρ (Eq. 8), entropy and energy by Eq. 26, 12 and 31: the paper's
     reinforce         f · ∂ Σ_j log q(z_j|ζ_<j, x)                                  (Eq. 18, B = 0)
@@ -14,12 +15,12 @@ for any number of independent draws.  The derivative is total: a later group's l
     nvil              Σ_j (f_j - B_j(x, z_<j, ζ_<j)) · ∂ log q(z_j|ζ_<j, x)         (App. F.3; Mnih & Gregor, 2014)
     without-factor    the paper's with (1 - z)/(1 - q) of Eq. 31 left out: biased if there are several groups
 
-In the score-function estimators (z, ζ) is a draw that is held fixed, ζ from r(ζ|z), which does not depend on δ:
-no gradient runs through ζ, neither into the decoder nor into later logits.  f_j leaves out of f what groups from j
-on do not change: the energy of the units before j among themselves, and log q of the earlier groups.  B_j is
-fitted by ridge regression to draws that are used for nothing else, for every image on its own, which favours it
-over the network that Mnih and Gregor train.  They divide the signal by its standard deviation too; that scales
-the step, so it is left out: it changes neither the signal-to-noise ratio nor the direction.
+In the score-function estimators (z, ζ) is a fixed draw, with ζ from r(ζ|z), which does not depend on δ: no
+gradient flows through ζ, neither into the decoder nor into later logits.  f_j omits the terms of f that groups
+from j on do not change: the energy of the units before j among themselves, and log q of the earlier groups.  B_j
+is fitted by ridge regression to separate draws and for each image separately, which favours it over the network
+of Mnih and Gregor.  They also divide the signal by its standard deviation; this is omitted, since it only scales
+the step and changes neither the signal-to-noise ratio nor the direction.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from dvae_core.model.dvae import DVAE
 from dvae_core.model.posterior import DiscretePosterior
 
 PARTS = ("rbm", "rest")
-# Of the ridge regression, against features of variance at most 1/4.
+# Penalty of the ridge regression, for features of variance at most 1/4.
 RIDGE = 1e-2
 
 
@@ -59,12 +60,12 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """What is known before a draw: log Z, and the fitted baselines.
+    """Constants of the score-function estimators: log Z, and the fitted baselines.
 
     Attributes
     ----------
     log_z : float
-        Rough; as it is a constant, it changes no expectation.
+        A rough value suffices, since a constant changes no expectation.
     mean : float, shape (2, n_images), nats
         B(x) of every term.
     weights : list of float, shape (n_images, n_features, 2)
@@ -78,7 +79,7 @@ class Baselines:
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """An estimator by its surrogate: terms (2, n, n_images) whose gradients in the offset are the estimates."""
+    """An estimator, defined by a surrogate: terms (2, n, n_images) whose gradients in the offset it returns."""
 
     name: str
     is_unbiased: bool
@@ -112,7 +113,7 @@ def offset_logits(posterior: DiscretePosterior, offset: Tensor) -> Iterator[None
 
 @contextmanager
 def _earlier_units_fixed(posterior: DiscretePosterior) -> Iterator[None]:
-    """Let no gradient run from a group's logits into the earlier ζ within the block."""
+    """Stop gradients from the logits of a group to the earlier ζ within the block."""
 
     def cut(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(value.detach() for value in inputs)
@@ -129,7 +130,7 @@ def _earlier_units_fixed(posterior: DiscretePosterior) -> Iterator[None]:
 
 
 def _reparameterised(model: DVAE, draw: Draw, baselines: Baselines) -> Tensor:
-    """Return the paper's surrogate: what training differentiates."""
+    """Return the paper's surrogate, which training differentiates."""
     bound = model.bound(draw.x, draw.rho, draw.eps)
     return torch.stack((-bound.kl_rbm, bound.elbo(0.0) + bound.kl_rbm))
 
@@ -158,12 +159,12 @@ def rest_of_bound(model: DVAE, x: Tensor, zeta: Tensor, eps: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Draws with their signals.
+    """Draws with the quantities of score-function estimators.
 
     Attributes
     ----------
     log_q : float, shape (n_groups, n, n_images)
-        log q(z_j|ζ_<j, x), differentiable in the offset of group j alone.
+        log q(z_j|ζ_<j, x), differentiable in the offset of group j only.
     signal : float, shape (2, n, n_images)
         (f_rbm, f_rest).
     settled : float, shape (n_groups, n, n_images)
@@ -183,7 +184,7 @@ class _Scored:
 
 
 def _score(model: DVAE, draw: Draw, log_z: float) -> _Scored:
-    """Draw z and ζ, hold them fixed, and return what score-function estimators are made of."""
+    """Draw z and ζ, and return the quantities of score-function estimators for this fixed draw."""
     with _earlier_units_fixed(model.posterior):
         sample = model.posterior(draw.x, draw.rho)
     by_unit = sample.z * sample.logits - softplus(sample.logits)
@@ -242,7 +243,7 @@ def _ridge(features: Tensor, values: Tensor) -> Tensor:
     a, b = features.double(), values.double()
     gram = torch.einsum("nif,nig->ifg", a, a) / len(a)
     penalty = torch.full((gram.shape[-1],), RIDGE, dtype=gram.dtype, device=gram.device)
-    penalty[0] = 0.0  # the constant is as large as it must be
+    penalty[0] = 0.0  # the constant is not penalised
     gram += penalty.diag()
     weights: Tensor = torch.linalg.solve(gram, torch.einsum("nif,tni->ift", a, b) / len(a))
     return weights.to(features.dtype)

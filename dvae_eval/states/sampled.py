@@ -25,11 +25,19 @@ from dvae_core.types import Float
 from ..card_rows import COLOURS, per, rows_of_checks, rows_of_run
 from ..frames import frame_of
 from ..results import making_of
-from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
+from ..verdict import MEANINGS, Check, Level, checks_of, claim_of, failures_of, level_of
 
 SCHEMA = 1
 VARTYPES = {"01": "BINARY", "pm1": "SPIN"}
 SUFFIXES = {".npz": "npz", ".csv": "csv", ".json": "dimod"}
+# What each level means for states, and what to do next.
+CLAIMS: dict[Level, str] = {**MEANINGS, "exact": "independent states", "loose": "the states are autocorrelated"}
+NEXT_STEPS: dict[Level, str] = {
+    "exact": "use them as they are",
+    "checked": "use them as samples of the machine",
+    "loose": "use them, or do what the warning says",
+    "doubtful": "do not use them; each failed check says what to do",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +147,8 @@ class SampledStates(HasCard):
 
     @property
     def claim(self) -> str:
-        """The verdict, and what it rests on, in a few words."""
-        rests_on = {
-            "exact": "independent states",
-            "checked": "rests on no unseen mode",
-            "loose": "the states remember one another",
-        }.get(self.verdict)
-        return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+        """The verdict, what it means and what to do next, in one line."""
+        return claim_of(self.verdict, CLAIMS, NEXT_STEPS[self.verdict])
 
     def __str__(self) -> str:
         """Return a summary in one line."""
