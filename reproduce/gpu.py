@@ -63,6 +63,8 @@ class Size:
         Importance samples per image, and images that are evaluated first, to see how long one takes.
     compiles : bool
         Whether --compile is benchmarked.
+    tests : str
+        Pattern of the test files; those with CUDA tests among them are run.
     """
 
     dataset: str
@@ -78,6 +80,7 @@ class Size:
     n_samples: int
     n_probe: int
     compiles: bool = True
+    tests: str = "test_*.py"
 
 
 SIZES = {
@@ -105,10 +108,11 @@ SIZES = {
         step=("--repeats", "2", "--warmup", "1", "--threads", "1"),
         architecture="bars-and-stripes-small",
         batch_size=100,
-        max_epochs=40,
+        max_epochs=15,
         n_samples=20,
         n_probe=2,
         compiles=False,
+        tests="test_non_finite.py",
     ),
 }
 
@@ -334,8 +338,8 @@ def environment(run: Run) -> list[Row]:
 
 def tests(run: Run) -> list[Row]:
     """Run the tests that need CUDA; without it they are skipped."""
-    marked = [p for p in sorted((ROOT / "tests").glob("test_*.py")) if "pytest.mark.gpu" in p.read_text("utf-8")]
-    files = [path.relative_to(ROOT) for path in marked]
+    every = sorted((ROOT / "tests").glob(run.size.tests))
+    files = [p.relative_to(ROOT) for p in every if "pytest.mark.gpu" in p.read_text(encoding="utf-8")]
     options = ("-v", "-rs", "-p", "no:cacheprovider", "-m", "gpu")
     try:
         run.python("tests", "-m", "pytest", *options, *files)
@@ -441,7 +445,7 @@ def train(run: Run) -> list[Row]:
     return [row]
 
 
-# What dvae-train can use of what is benchmarked.
+# The benchmarked modes that dvae-train has, with their options.
 MODES: dict[str, tuple[str, ...]] = {
     "step-float32": (),
     "step-bfloat16": ("--amp",),
