@@ -23,6 +23,7 @@ from dvae_core.training.run_directory import write_config
 from dvae_core.training.trainer import Interrupted, Trainer
 from dvae_eval import estimate_log_likelihood, estimate_log_z
 from dvae_eval.exact.plan import exact_log_z
+from dvae_eval.gradients.comparison import exact_gradient
 from dvae_eval.machine import machine_from_bonds
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.reference import Reference
@@ -260,6 +261,18 @@ def test_images_are_generated_and_encoded(device, trained):
     plain = without_smoothing(model)
     assert {t.device.type for t in (images, codes.z, plain.groups, plain.prior.W)} == {torch.device(device).type}
     assert torch.isfinite(model.log_likelihood(images, 0.0, n_samples=10)).all()
+
+
+@on_devices
+def test_exact_gradients_are_those_of_the_cpu(device, tmp_path):
+    """By quadrature over all states of a model without continuous layers."""
+    model = DVAE(ModelConfig(n_left=2, n_right=2, n_groups=2, n_layers=0, encoder_hidden=(8,)), 16)
+    model.initialise(torch_generator(0, "weights"), torch.full((16,), 0.5))
+    model.eval().requires_grad_(False)
+    x = (torch.rand(3, 16, generator=torch_generator(1, "images")) < 0.5).float()
+    found = [exact_gradient(model.to(where), x.to(where)) for where in ("cpu", device)]
+    for term, reference in found[0].items():
+        assert torch.allclose(reference.mean, found[1][term].mean.cpu(), atol=1e-5)
 
 
 # --- commands -------------------------------------------------------------------------------------------------

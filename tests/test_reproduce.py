@@ -172,7 +172,7 @@ def start_gpu(out, *words, minutes="30"):
 
 
 def test_the_gpu_run_is_rehearsed_with_a_failure_and_a_kill(tmp_path):
-    """Every stage runs or says why not; the training that was stopped continues; finished stages stay."""
+    """Every stage runs or says why not; the stopped training continues; finished stages are not run again."""
     out = tmp_path / "gpu"
     assert start_gpu(out, "prepare").wait() == 0
     assert not (out / "environment.json").exists()
