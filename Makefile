@@ -48,17 +48,20 @@ demo: $(STAMP) ## train a small model, estimate its log Z and log-likelihood, wr
 	$(call run,dvae-eval ll demo/model.pt --samples 1000 --limit 300)
 	$(call run,dvae-eval report demo)
 	@printf '%s\n' '' \
-	  'demo/ now holds a discrete VAE of 8x8 digits (model.pt), log Z of its prior, compared with the exact' \
-	  'value (logz.json), its test log-likelihood (ll.json), and a report with figures. Open it in a browser:' \
+	  'demo/ now holds' \
+	  '    model.pt       a discrete VAE of 8x8 digits' \
+	  '    logz.json      log Z of its prior, compared with the exact value' \
+	  '    ll.json        its test log-likelihood' \
+	  '    report.html    a report with figures; open it in a browser:' \
 	  '' \
 	  '    $(CURDIR)/demo/report.html' \
 	  '' \
 	  'Next steps:' \
 	  '    . $(BIN)/activate' \
-	  '    dvae-train bars-and-stripes --out runs/bars     # a data set whose log p(x) is known exactly' \
-	  '    dvae-train mnist --out runs/mnist               # downloads MNIST' \
-	  '    dvae-eval logz --help                           # the other ways to estimate log Z' \
-	  '    make test                                       # check this checkout'
+	  '    dvae-train bars-and-stripes --out runs/bars   # log p(x) is known exactly' \
+	  '    dvae-train mnist --out runs/mnist             # downloads MNIST' \
+	  '    dvae-eval logz --help                         # other ways to estimate log Z' \
+	  '    make test                                     # checks this checkout'
 
 # One process per core; the tests of a file share its fixtures.
 test: lint types ## check style, types and imports, then run the tests

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,9 @@ class Run:
 
 
 def shown(command: list[str]) -> str:
-    """Return a command as one types it."""
-    return " ".join(["python", *command[1:]])
+    """Return a command as one types it, without the text of a program."""
+    words = ["..." if before == "-c" else word for before, word in pairwise(command)]
+    return " ".join(["python", *words])
 
 
 def last_line(out: Path, stage: str) -> str:
@@ -290,7 +292,7 @@ def copy_data(dataset: str, folder: Path) -> None:
     files = locate(PUBLIC[dataset], data_folder())
     for file in [data_folder() / PUBLIC[dataset].packed] if None in files else files:
         assert file is not None  # it was loaded
-        shutil.copy(file, folder)
+        shutil.copyfile(file, folder / file.name)
 
 
 def machine_of_blocks(n_left: int, n_right: int) -> tuple[dict[str, Any], float]:
@@ -672,16 +674,20 @@ def main(arguments: list[str]) -> int:
     all_stages = [first, *stages(run.size)]
     if word == "retry":
         forget_failures(run, all_stages)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for stage in all_stages[: 1 if word == "prepare" else None]:
             perform(run, stage)
             summarise(run, all_stages)
             if stage.name in ("prepare", "environment") and not run.rows(stage.name):
+                # Without inputs or the device no other stage can run, and the next call begins here again.
+                (run.out / f"{stage.name}.json").unlink()
                 return 1
     except KeyboardInterrupt:
         say(f"stopped after {run.spent:.0f} s; run the same command again to continue")
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     say(f"made {run.out / 'summary.md'}")
     return 0
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -226,6 +227,20 @@ def test_a_stage_that_exceeds_its_limit_is_stopped_and_the_next_one_runs(gpu, tm
     assert [bool(run.record(stage.name)) for stage in every] == [False, False, True, False]
 
 
+def test_a_run_without_its_device_ends_and_can_be_run_again(gpu, tmp_path, monkeypatch, capsys):
+    for name, value in {"OUT": str(tmp_path), "SIZE": "tiny", "DEVICE": "cuda:99", "MINUTES": "30"}.items():
+        monkeypatch.setenv(name, value)
+    gpu.write(
+        tmp_path / "prepare.json", {"status": "done", "heading": "Prepared inputs", "rows": [{"ready": True}]}
+    )
+    monkeypatch.setattr(gpu, "ENVIRONMENT", "raise SystemExit('cuda:99 cannot be used')")
+    assert gpu.main([]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("cuda:99 cannot be used")
+    assert "| environment | failed |" in (tmp_path / "summary.md").read_text()
+    assert not (tmp_path / "environment.json").exists()
+    assert not (tmp_path / "tests.json").exists()
+
+
 def test_a_budget_that_is_spent_leaves_later_stages_out(gpu, tmp_path, capsys):
     run = tiny_run(gpu, tmp_path)
     gpu.write(tmp_path / "clock.json", {"spent": gpu.MEASUREMENTS * run.budget})
@@ -243,7 +258,13 @@ def test_the_fastest_mode_trains_for_epochs_that_fit(gpu, tmp_path):
     gpu.write(tmp_path / "prepare.json", {"rows": [{"training images": 2000}]})
     for name, ms, first in (("step-float32", 50.0, 0.1), ("step-compile", 10.0, 40.0)):
         gpu.write(tmp_path / f"{name}.json", {"rows": [{"ms": ms, "first step s": first}]})
-    for seconds, options in ((10.2, ["--epochs", "9"]), (48.9, ["--compile", "--epochs", "20"])):
+    run.size = replace(run.size, max_epochs=300)
+    cases = (
+        (10.2, ["--epochs", "9"]),
+        (100.2, ["--compile", "--epochs", "250"]),
+        (500.0, ["--compile", "--epochs", "300"]),
+    )
+    for seconds, options in cases:
         run.deadline = time.monotonic() + seconds
         assert list(gpu.chosen(run))[: len(options)] == options
 
