@@ -421,19 +421,28 @@ def log_z_row(found: Row) -> Row:
 def train(run: Run) -> list[Row]:
     """Train for what is left of the budget, less the evaluation's share; a stopped run leaves its best model."""
     out, where = run.trained, ("--device", run.device, "-q")
-    # The first epoch of a resumed run may already be done: only a run without settings is a new one.
     if (out / "config.json").exists():
         options: tuple[object, ...] = ("--resume", "--out", out)
     else:
         options = (run.size.dataset, "--preset", run.size.preset, *run.size.training, *chosen(run), "--out", out)
-    accept = (0, INTERRUPTED)
-    status = run.python("train", "-m", "dvae_cli.train", *options, *where, accept=accept)
+    ended = ""
+    try:
+        if run.python("train", "-m", "dvae_cli.train", *options, *where, accept=(0, INTERRUPTED)):
+            ended = STOPPED
+    except StageError as error:
+        if not (out / "model.pt").exists():
+            raise
+        ended = str(error)
     if not (out / "model.pt").exists():
         run.python("train", "-m", "dvae_cli.train", "--end", "--out", out, *where, least=GRACE)
+    return [{**training_row(out), "preset": run.size.preset, "ended": ended}]
+
+
+def training_row(out: Path) -> Row:
+    """Return the numbers of a training run."""
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     epochs, config = [json.loads(line) for line in lines], read(out / "config.json")["train"]
-    row = {
-        "preset": run.size.preset,
+    return {
         "bfloat16": config["amp"],
         "compiled": config["compile"],
         "epochs": len(epochs),
@@ -442,9 +451,6 @@ def train(run: Run) -> list[Row]:
         "validation bound": max(epoch["valid"]["elbo"] for epoch in epochs),
         "log Z tracked": epochs[-1]["log_z"],
     }
-    if status == INTERRUPTED:
-        row["ended"] = STOPPED
-    return [row]
 
 
 # The benchmarked modes that dvae-train has, with their options.
@@ -566,7 +572,7 @@ def stages(size: Size) -> list[Stage]:
         *(compiled if size.compiles else []),
         Stage("train", "Training", 1 - EVALUATION, train, needs="prepare"),
         Stage("log-z", "log Z of the trained prior", EVALUATION / 2, log_z, needs="train"),
-        Stage("likelihood", "Log-likelihood of test images", 1.0, likelihood, needs="log-z"),
+        Stage("likelihood", "Log-likelihood of test images", 1.0, likelihood, needs="train"),
     ]
 
 

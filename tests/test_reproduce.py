@@ -227,6 +227,20 @@ def test_a_stage_that_exceeds_its_limit_is_stopped_and_the_next_one_runs(gpu, tm
     assert [bool(run.record(stage.name)) for stage in every] == [False, False, True, False]
 
 
+def test_a_training_that_is_cut_off_after_an_epoch_is_evaluated(gpu, tmp_path, monkeypatch):
+    run = tiny_run(gpu, tmp_path)
+    run.trained.mkdir()
+    monkeypatch.setattr(gpu.Run, "python", lambda *_, **__: (_ for _ in ()).throw(gpu.LimitError("cut off")))
+    with pytest.raises(gpu.LimitError):
+        gpu.train(run)
+    (run.trained / "model.pt").touch()
+    gpu.write(run.trained / "config.json", {"train": {"amp": True, "compile": False, "epochs": 9}})
+    epochs = [{"images_per_s": i, "valid": {"elbo": -80.0 - i}, "log_z": 5.0} for i in (1, 3)]
+    (run.trained / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    (row,) = gpu.train(run)
+    assert (row["epochs"], row["of"], row["validation bound"], row["ended"]) == (2, 9, -81.0, "cut off")
+
+
 def test_a_run_without_its_device_ends_and_can_be_run_again(gpu, tmp_path, monkeypatch, capsys):
     for name, value in {"OUT": str(tmp_path), "SIZE": "tiny", "DEVICE": "cuda:99", "MINUTES": "30"}.items():
         monkeypatch.setenv(name, value)
