@@ -356,9 +356,10 @@ def _unit_rule(model: DVAE, n_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
 
     ζ is a steep function of ρ near 0 (Eq. 9), but smooth in t with ρ = t³.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    t = torch.from_numpy((nodes + 1) / 2)
-    weight = torch.from_numpy(weights / 2) * 3 * t**2
+    rule = np.polynomial.legendre.leggauss(n_nodes)
+    nodes, weights = (torch.from_numpy(part).to(model.groups.device) for part in rule)
+    t = (nodes + 1) / 2
+    weight = weights / 2 * 3 * t**2
     points: list[tuple[Tensor, Tensor, Tensor]] = []
     for state in (torch.zeros_like(t), torch.ones_like(t)):
         zeta = model.smoothing.sample(state, t**3).detach().double()
