@@ -82,7 +82,13 @@ class Published:
     source, reported_by : str
         Keys of `bibliography`: who proposed the model, and who gave the number (often the same).
     unverified : str
-        Why the number was not read in its own paper; empty when it was.
+        Why the number was read in no paper's table; empty if it was.
+    read_in : str
+        The table of `reported_by` in which a later number was read.
+    is_autoregressive : bool
+        Whether the pixels depend on one another given the latents, or the model has no latents.
+    note : str
+        What a reader must know to compare the number.
     without_rbm : Number or None
         By how much the log-likelihood falls without the RBM.
     """
@@ -98,6 +104,9 @@ class Published:
     without_rbm: Number | None = None
     n_runs: int = 1
     unverified: str = ""
+    read_in: str = ""
+    is_autoregressive: bool = False
+    note: str = ""
 
     @property
     def cite(self) -> str:
@@ -151,9 +160,12 @@ def later() -> list[Published]:
     return [_published(row) for row in _data()["later"]]
 
 
-def absent() -> dict[str, str]:
-    """Return later models of the family whose numbers could not be read in any source, with their references."""
-    return {row["model"]: row["reference"] for row in _data()["absent"]}
+def absent() -> dict[str, list[str]]:
+    """Return the later models that have no row, each with its reference in brackets, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in _data()["absent"]:
+        reasons.setdefault(row["reason"], []).append(f"{row['model']} ({row['reference']})")
+    return reasons
 
 
 def architectures() -> list[Architecture]:

@@ -23,7 +23,7 @@ from .rows import (
 )
 from .table import Cell, Column, Table
 
-UNVERIFIED = "‡"
+UNVERIFIED, AUTOREGRESSIVE = "‡", "‖"
 
 
 def paper_table(groups: Sequence[Group], *, with_later: bool = False, references: bool = False) -> Table:
@@ -52,7 +52,8 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
         )
         for dataset in sorted(datasets, key=_paper_order)
     ]
-    notes = [*mark_notes(groups), *_unverified(listed)]
+    notes = [*mark_notes(groups), *_unverified(listed), *_autoregressive(listed), *_read_in(listed)]
+    notes += [f"{row.model}, {row.dataset}: {row.note}." for row in listed if row.note]
     notes += _absent() if with_later else []
     notes += _references(listed) if references else []
     columns = [Column("model", "model", is_number=False), ELBO, *number_columns(groups), GAP, SOURCE]
@@ -60,9 +61,9 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
 
 
 def _published_row(row: Published) -> Row:
-    """Return a published result as a row; one that was not read in its own paper is never the best."""
+    """Return a published result as a row; one that was read in no paper's table is never the best."""
     cells = [
-        Cell(row.model, mark=UNVERIFIED if row.unverified else ""),
+        Cell(row.model, mark=UNVERIFIED * bool(row.unverified) + AUTOREGRESSIVE * row.is_autoregressive),
         printed(row.elbo),
         printed(row.log_likelihood, row.std_dev),
         printed(row.std_dev),
@@ -95,10 +96,29 @@ def _unverified(rows: Sequence[Published]) -> list[str]:
     return [f"{UNVERIFIED} {model}: {reason}." for model, reason in reasons]
 
 
+def _autoregressive(rows: Sequence[Published]) -> list[str]:
+    """Return what the mark of autoregressive models means, with their names."""
+    names = dict.fromkeys(row.model for row in rows if row.is_autoregressive)
+    meaning = "autoregressive over the pixels: each depends on others even if the latents are known"
+    return [f"{AUTOREGRESSIVE} {', '.join(names)}: {meaning}."] if names else []
+
+
+def _read_in(rows: Sequence[Published]) -> list[str]:
+    """Return the places in which later numbers were read, once per publication; bounds are named as such."""
+    places: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.read_in:
+            places.setdefault(row.reported_by, {})[row.read_in.removeprefix("Table ")] = None
+    return [
+        f"{published.bibliography()[key].cite}: numbers of Tables {', '.join(sorted(tables))} there; an upper bound on "
+        "the negative log-likelihood is in the column ELBO."
+        for key, tables in places.items()
+    ]
+
+
 def _absent() -> list[str]:
-    """Return which later models are not in the table."""
-    models = "; ".join(f"{model} ({reference})" for model, reference in published.absent().items())
-    return [f"Not listed, since no source with their numbers could be read: {models}."]
+    """Return which later models are not in the table, and why."""
+    return [f"Not listed: {'; '.join(models)}: {reason}." for reason, models in published.absent().items()]
 
 
 def _references(rows: Sequence[Published]) -> list[str]:
