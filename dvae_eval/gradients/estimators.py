@@ -14,7 +14,7 @@ for any number of independent draws.  The derivative is total: a later group's l
     nvil              Σ_j (f_j - B_j(x, z_<j, ζ_<j)) · ∂ log q(z_j|ζ_<j, x)         (App. F.3; Mnih & Gregor, 2014)
     without-factor    the paper's with (1 - z)/(1 - q) of Eq. 31 left out: biased if there are several groups
     straight-through  ∂f/∂z · q(1 - q) ∂g                                (Bengio et al., 2013, arXiv:1308.3432)
-    reinmax           ∂f/∂z · (2 J((q + z)/2) - J(q)/2) ∂g, J(q) = q(1 - q)    (Liu et al., 2023, arXiv:2304.08612)
+    reinmax           ∂f/∂z · (2 J((q + z)/2) - J(q)/2) ∂g, J(q) = q(1 - q)  (Liu et al., 2023, arXiv:2304.08612)
 
 The last two are biased.  They differentiate f at the drawn z, with ζ = z s and a draw s of r(ζ|1), as if z were
 continuous.  For f linear in z both are exact.  For a single unit ReinMax's factor is |z - q|/2, so that its mean is
@@ -167,9 +167,7 @@ def _straight_through(slope: Callable[[Tensor, Tensor], Tensor]) -> Callable[[DV
             earlier = torch.cat([s.zeta for s in samples], -1) if samples else draw.x[..., :0]
             logits = bounded_logits(network(draw.x, earlier), rho)
             samples.append(_through_z(smoothing, logits, rho, slope))
-        logits, z, zeta = (
-            torch.cat([getattr(s, name) for s in samples], -1) for name in ("logits", "z", "zeta")
-        )
+        logits, z, zeta = (torch.cat([getattr(s, name) for s in samples], -1) for name in ("logits", "z", "zeta"))
         rbm = -model.prior.energy(z) - shared(z, zeta, logits, z).negative_entropy
         return torch.stack((rbm, rest_of_bound(model, draw.x, zeta, draw.eps)))
 

@@ -1,7 +1,8 @@
 """Smoothing transformations: a continuous ζ for every binary z, so that gradients pass (Section 2, App. D and E).
 
-`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures` those
-without one, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one of them.
+`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures`
+those without one, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one
+of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The relaxation of GumBolt (Khoshaman & Amin, 2018, arXiv:1805.07349): smooth in training, binary in evaluation."""
+"""GumBolt's relaxation (Khoshaman & Amin, 2018, arXiv:1805.07349): smooth in training, binary in evaluation."""
 
 from __future__ import annotations
 

@@ -110,8 +110,8 @@ def _read_in(rows: Sequence[Published]) -> list[str]:
         if row.read_in:
             places.setdefault(row.reported_by, {})[row.read_in.removeprefix("Table ")] = None
     return [
-        f"{published.bibliography()[key].cite}: numbers of Tables {', '.join(sorted(tables))} there; an upper bound on "
-        "the negative log-likelihood is in the column ELBO."
+        f"{published.bibliography()[key].cite}: numbers of Tables {', '.join(sorted(tables))} there; an upper "
+        "bound on the negative log-likelihood is in the column ELBO."
         for key, tables in places.items()
     ]
 
