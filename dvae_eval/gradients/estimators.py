@@ -17,7 +17,7 @@ for any number of independent draws.  The derivative is total: a later group's l
     reinmax           ∂f/∂z · (2 J((q + z)/2) - J(q)/2) ∂g, J(q) = q(1 - q)  (Liu et al., 2023, arXiv:2304.08612)
 
 The last two are biased.  They differentiate f at the drawn z, with ζ = z s and a draw s of r(ζ|1), as if z were
-continuous.  For f linear in z both are exact.  For a single unit ReinMax's factor is |z - q|/2, so that its mean is
+continuous.  For f linear in z both are exact.  For one unit ReinMax's factor is |z - q|/2, so that its mean is
 q(1 - q) times the average of ∂f/∂z at z = 0 and at z = 1: the trapezoidal rule (Heun's method) for f(1) - f(0),
 exact for quadratic f, where straight-through takes the average at weights q and 1 - q.
 
