@@ -25,6 +25,7 @@ SMOOTHINGS = (
     "mixture-of-ramps",
     "overlapping-exponential",
     "power-function",
+    "gumbolt",
     "none",
 )
 

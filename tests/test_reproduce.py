@@ -48,7 +48,14 @@ def calls(script, tmp_path, **environment):
 
 @pytest.mark.parametrize(
     ("script", "n_runs"),
-    [("ablation.sh", 7), ("datasets.sh", 8), ("table1.sh", 0), ("lowest-rung.sh", 3), ("figure6.sh", 12)],
+    [
+        ("ablation.sh", 7),
+        ("datasets.sh", 8),
+        ("table1.sh", 0),
+        ("lowest-rung.sh", 3),
+        ("figure6.sh", 12),
+        ("later.sh", 6),
+    ],
 )
 def test_the_scripts_ask_for_runs_that_can_be_made(script, n_runs, tmp_path):
     found = 0

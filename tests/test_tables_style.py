@@ -223,7 +223,7 @@ def test_other_images_have_no_gain_and_a_doubtful_baseline_is_said(runs):
     assert row_of(table, "groups-4_seed-0")["gain"].text == ""
     assert table.notes[-2:] == [
         "Measured on other images than groups-1_seed-0, without a gain: groups-4_seed-0.",
-        "All gains rest on groups-1_seed-0, which may be wrong.",
+        "All gains are relative to groups-1_seed-0, which may be wrong: measure it again first.",
     ]
     # Nor have other data, whose images may have the same numbers.
     model_edit(runs[3], "provenance", data_sha256="d2" * 32)
@@ -236,7 +236,7 @@ def test_a_baseline_may_be_called_by_its_name_or_its_label(runs, capsys):
         options = ["--kind", "results", "--label", "groups-1=ours", "--baseline", name]
         assert status_of(*runs, *options) == 0
         outs.append(capsys.readouterr().out)
-    assert "less that of ours" in outs[0]
+    assert "minus that of ours" in outs[0]
     assert outs[0] == outs[1] == outs[2]
 
 
@@ -293,7 +293,7 @@ def test_names_and_captions_are_letters_but_for_their_mathematics():
     assert r"\caption{$K=4$ ?}" in text
     assert r"a\_b \& 5\% \#1 \textasciitilde{}\textasciicircum{}\{\}\textbackslash{} " in text
     assert r"$\eta$=1 $\Delta$ $\to$ ``x'' $\beta_1$ ?? 5\$ \\" in text
-    assert left_out(table) == ["printed as ?: 文中; spell them in other letters with --label or --caption"]
+    assert left_out(table) == ["printed as ?: 文中; replace them with --label or --caption"]
 
 
 def wide_table(n, text="0.123456"):

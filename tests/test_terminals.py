@@ -196,10 +196,10 @@ def test_a_mark_of_distrust_is_never_cut_and_what_is_left_out_is_named(width):
     assert "a-run-of-a-long-name-on-mnist†§" in text
     assert "another-run†§" in text
     said = " ".join(text.split())
-    left_out = re.search(r"Left out for lack of room: (.*?);", said)
+    left_out = re.search(r"Columns that do not fit: (.*?);", said)
     missing = set(left_out.group(1).split(", ")) if left_out else set()
     # Every column is there, or is named as left out.
-    body, _, _ = said.partition("Left out")
+    body, _, _ = said.partition("Columns that do not fit")
     words = {column.heading for column in table.columns[1:]}
     assert missing <= words
     for heading in words - missing:

@@ -284,7 +284,7 @@ def test_exact_runs_that_a_figure_leaves_out_are_named(tmp_path, capsys):
     for name in ("logz.json", "ll.json"):
         edit(runs[1] / name, model={**model, "prior_sha256": "another"})
     assert status_of(dvae_eval, "figure", "logz", *runs, "-o", tmp_path / "f.svg") == 0
-    assert "b: not drawn, an exact value has no independent estimates" in capsys.readouterr().err
+    assert "b: not drawn, because an exact value has no independent estimates" in capsys.readouterr().err
 
 
 def test_inspect_knows_what_this_project_wrote(tmp_path, capsys):

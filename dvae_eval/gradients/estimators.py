@@ -14,6 +14,13 @@ earlier ζ.
     reinforce-mean    (f - B(x)) · ∂ Σ_j log q(z_j|ζ_<j, x),  B(x) = mean of f      (Eq. 18)
     nvil              Σ_j (f_j - B_j(x, z_<j, ζ_<j)) · ∂ log q(z_j|ζ_<j, x)         (App. F.3; Mnih & Gregor, 2014)
     without-factor    the paper's with (1 - z)/(1 - q) of Eq. 31 left out: biased if there are several groups
+    straight-through  ∂f/∂z · q(1 - q) ∂g                                (Bengio et al., 2013, arXiv:1308.3432)
+    reinmax           ∂f/∂z · (2 J((q + z)/2) - J(q)/2) ∂g, J(q) = q(1 - q)  (Liu et al., 2023, arXiv:2304.08612)
+
+The last two are biased.  They differentiate f at the drawn z, with ζ = z s and a draw s of r(ζ|1), as if z were
+continuous.  For f linear in z both are exact.  For one unit ReinMax's factor is |z - q|/2, so that its mean is
+q(1 - q) times the average of ∂f/∂z at z = 0 and at z = 1: the trapezoidal rule (Heun's method) for f(1) - f(0),
+exact for quadratic f, where straight-through takes the average at weights q and 1 - q.
 
 In the score-function estimators (z, ζ) is a fixed draw, with ζ from r(ζ|z), which does not depend on δ: no
 gradient flows through ζ, neither into the decoder nor into later logits.  f_j omits the terms of f that groups
@@ -36,6 +43,8 @@ from torch.nn.functional import softplus
 
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.posterior import DiscretePosterior
+from dvae_core.model.smoothing import DiscreteSample, Spike
+from dvae_core.model.smoothing.base import bounded_logits, shared
 
 PARTS = ("rbm", "rest")
 # Penalty of the ridge regression, for features of variance at most 1/4.
@@ -144,6 +153,56 @@ def _without_factor(model: DVAE, draw: Draw, baselines: Baselines) -> Tensor:
     earlier = (q * (q @ between.T).detach()).sum(-1)
     rbm = q @ model.prior.biases() + pairs + earlier - sample.negative_entropy
     return torch.stack((rbm, rest_of_bound(model, draw.x, sample.zeta, draw.eps)))
+
+
+def _straight_through(slope: Callable[[Tensor, Tensor], Tensor]) -> Callable[[DVAE, Draw, Baselines], Tensor]:
+    """Return the surrogate that differentiates f in z, with `slope`(q, z) as the derivative of z by its logit."""
+
+    def surrogate(model: DVAE, draw: Draw, baselines: Baselines) -> Tensor:
+        smoothing = model.smoothing
+        assert isinstance(smoothing, Spike)  # for the type checker
+        samples: list[DiscreteSample] = []
+        for network, rho in zip(
+            model.posterior.networks, torch.split(draw.rho, model.posterior.sizes, -1), strict=True
+        ):
+            earlier = torch.cat([s.zeta for s in samples], -1) if samples else draw.x[..., :0]
+            logits = bounded_logits(network(draw.x, earlier), rho)
+            samples.append(_through_z(smoothing, logits, rho, slope))
+        logits, z, zeta = (torch.cat([getattr(s, name) for s in samples], -1) for name in ("logits", "z", "zeta"))
+        rbm = -model.prior.energy(z) - shared(z, zeta, logits, z).negative_entropy
+        return torch.stack((rbm, rest_of_bound(model, draw.x, zeta, draw.eps)))
+
+    return surrogate
+
+
+def _through_z(
+    smoothing: Spike, logits: Tensor, rho: Tensor, slope: Callable[[Tensor, Tensor], Tensor]
+) -> DiscreteSample:
+    """Draw z and ζ = z s as the smoothing does, with `slope` as the derivative of z by its logit.
+
+    Given z, ρ rescaled to [0, 1) is uniform and independent of q, so that s is a draw of r(ζ|1) for z = 0 as well.
+    """
+    q, off = logits.detach().sigmoid(), torch.sigmoid(-logits.detach())
+    on = rho >= off
+    s = smoothing.quantile(torch.where(on, (rho - off) / q, rho / off).clamp(0, 1)).detach()
+    z = on.to(q.dtype)
+    z = z + slope(q, z) * (logits - logits.detach())
+    return shared(z, z * s, logits, z)
+
+
+def _sigmoid_slope(q: Tensor) -> Tensor:
+    """Return J(q) = q (1 - q), the derivative of the sigmoid where its value is q."""
+    return q * (1 - q)
+
+
+def straight_through_slope(q: Tensor, z: Tensor) -> Tensor:
+    """Return straight-through's derivative of z by its logit."""
+    return _sigmoid_slope(q)
+
+
+def reinmax_slope(q: Tensor, z: Tensor) -> Tensor:
+    """Return ReinMax's derivative of z by its logit; it equals |z - q| / 2."""
+    return 2 * _sigmoid_slope((q + z) / 2) - _sigmoid_slope(q) / 2
 
 
 def rest_of_bound(model: DVAE, x: Tensor, zeta: Tensor, eps: Tensor) -> Tensor:
@@ -255,4 +314,6 @@ ESTIMATORS = (
     Estimator("reinforce-mean", True, _reinforce_mean),
     Estimator("reinforce", True, _reinforce),
     Estimator("without-factor", False, _without_factor),
+    Estimator("straight-through", False, _straight_through(straight_through_slope)),
+    Estimator("reinmax", False, _straight_through(reinmax_slope)),
 )

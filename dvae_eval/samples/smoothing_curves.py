@@ -47,13 +47,13 @@ def smoothing_curves(
 
     Values of `sharpness` that the transformation does not allow are left out.
     """
-    from dvae_core.model.smoothing import TrainableSharpness, make_smoothing
+    from dvae_core.model.smoothing import ScheduledSharpness, make_smoothing
 
     q = np.linspace(0.001, 0.999, n_q)
     transformation = make_smoothing(ModelConfig(smoothing=smoothing, sharpness=80.0)).double()
-    if not isinstance(transformation, TrainableSharpness):
+    if not isinstance(transformation, ScheduledSharpness):
         return SmoothingCurves(smoothing, q, np.array(rho), [None], _zeta(transformation, q, rho)[None])
-    allowed = [s for s in sharpness if s > transformation.floor]
+    allowed = [s for s in sharpness if s > getattr(transformation, "floor", 0.0)]
     zeta = []
     for s in allowed:
         transformation.set_sharpness(s)

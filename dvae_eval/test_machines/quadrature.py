@@ -33,6 +33,7 @@ def _rule(name: str, s: Any, n: int) -> tuple[Tensor, Tensor, Tensor]:
         "spike-and-exponential": lambda: ((0 * one, one), (u, w * s * (s * u).exp() / (s.exp() - 1))),
         "spike-and-slab": lambda: ((0 * one, one), (u, w)),
         "none": lambda: ((0 * one, one), (one, one)),
+        "gumbolt": lambda: ((0 * one, one), (one, one)),
         "spike-and-gaussian": lambda: ((0 * one, one), tuple(a.squeeze(-1) for a in hermite(1, 2 * n))),
         "mixture-of-ramps": lambda: ((u, w * 2 * (1 - u)), (u, w * 2 * u)),
         "overlapping-exponential": lambda: (

@@ -1,22 +1,26 @@
 """Smoothing transformations: a continuous ζ for every binary z, so that gradients pass (Section 2, App. D and E).
 
-`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures` those
-without one.  `ModelConfig.smoothing` names one of them.
+`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures`
+those without one, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one
+of them.
 """
 
 from __future__ import annotations
 
 from ...config import ModelConfig
-from .base import DiscreteSample, Smoothing, TrainableSharpness
+from .base import DiscreteSample, ScheduledSharpness, Smoothing, TrainableSharpness
+from .gumbolt import GumBolt
 from .mixtures import MixtureOfRamps, OverlappingExponential, PowerFunction, SymmetricMixture
 from .spikes import NoSmoothing, Spike, SpikeAndExponential, SpikeAndGaussian, SpikeAndSlab
 
 __all__ = [
     "DiscreteSample",
+    "GumBolt",
     "MixtureOfRamps",
     "NoSmoothing",
     "OverlappingExponential",
     "PowerFunction",
+    "ScheduledSharpness",
     "Smoothing",
     "Spike",
     "SpikeAndExponential",
@@ -33,10 +37,11 @@ _PLAIN: dict[str, type[Smoothing]] = {
     "mixture-of-ramps": MixtureOfRamps,
     "none": NoSmoothing,
 }
-_WITH_SHARPNESS: dict[str, type[TrainableSharpness]] = {
+_WITH_SHARPNESS: dict[str, type[ScheduledSharpness]] = {
     "spike-and-exponential": SpikeAndExponential,
     "overlapping-exponential": OverlappingExponential,
     "power-function": PowerFunction,
+    "gumbolt": GumBolt,
 }
 
 

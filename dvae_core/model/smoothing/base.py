@@ -98,10 +98,8 @@ class Smoothing(nn.Module, ABC):
         """Follow a schedule over the epochs; nothing by default."""
 
 
-class TrainableSharpness(Smoothing):
-    """A sharpness s that is trained, bounded above by a value that grows linearly with the epochs (App. H).
-
-    s = floor + (bound - floor) σ(a).  The papers call s β; here β is a temperature.
+class ScheduledSharpness(Smoothing):
+    """A sharpness s with a bound that grows linearly with the epochs (App. H).
 
     Parameters
     ----------
@@ -109,14 +107,44 @@ class TrainableSharpness(Smoothing):
         The bound at epoch 0, its growth with every epoch, and where the growth ends.
     """
 
-    floor: ClassVar[float] = 0.0
     bound: Tensor
 
     def __init__(self, bound: float, growth: float = 0.0, limit: float = 80.0) -> None:
         super().__init__()
         self.start, self.growth, self.limit = bound, growth, limit
-        self.raw = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("bound", torch.tensor(float(bound)))
+
+    @property
+    def sharpness(self) -> Tensor:
+        """The sharpness s, a scalar: the bound."""
+        return self.bound
+
+    @torch.no_grad()
+    def set_sharpness(self, sharpness: Tensor | float) -> None:
+        """Set s, and with it the bound."""
+        self.bound.fill_(sharpness)
+
+    def bound_at(self, epoch: float) -> float:
+        """Return the bound of the sharpness at an epoch."""
+        return max(self.start, min(self.limit, self.start + self.growth * epoch))
+
+    @torch.no_grad()
+    def set_epoch(self, epoch: float) -> None:
+        """Move the bound to that of `epoch`."""
+        self.bound.fill_(self.bound_at(epoch))
+
+
+class TrainableSharpness(ScheduledSharpness):
+    """A sharpness that is trained below its bound, s = floor + (bound - floor) σ(a).
+
+    The papers call s β; here β is a temperature.
+    """
+
+    floor: ClassVar[float] = 0.0
+
+    def __init__(self, bound: float, growth: float = 0.0, limit: float = 80.0) -> None:
+        super().__init__(bound, growth, limit)
+        self.raw = nn.Parameter(torch.tensor(2.0))
 
     @property
     def sharpness(self) -> Tensor:
@@ -131,7 +159,7 @@ class TrainableSharpness(Smoothing):
     @torch.no_grad()
     def set_epoch(self, epoch: float) -> None:
         """Move the bound of the sharpness to that of `epoch`; the sharpness itself stays where it is."""
-        bound = max(self.start, min(self.limit, self.start + self.growth * epoch))
+        bound = self.bound_at(epoch)
         if bound != self.bound:
             sharpness = self.sharpness
             self.bound.fill_(bound)
