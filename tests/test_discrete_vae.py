@@ -1,16 +1,14 @@
 """The discrete VAE of the examples: it runs, learns, is exact where it says so, and stays small."""
 
-import ast
-import io
 import re
 import runpy
-import tokenize
 from pathlib import Path
 
 import pytest
 import torch
 
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
+from tests.lines_of_code import lines_of_code
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "discrete_vae.py"
 INDEPENDENT_PIXELS = -11.090  # log p(x) of 16 independent pixels, nats per image: 16 log 1/2
@@ -72,12 +70,4 @@ def test_its_exact_values_are_exact(example):
 
 
 def test_it_has_at_most_sixty_lines_of_code():
-    source = EXAMPLE.read_text(encoding="utf-8")
-    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    code = {
-        line for token in tokens if token.type not in blank for line in range(token.start[0], token.end[0] + 1)
-    }
-    documented = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Module, ast.FunctionDef))]
-    docstrings = {line for node in documented for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-    assert len(code - docstrings) <= 60
+    assert lines_of_code(EXAMPLE) <= 60
