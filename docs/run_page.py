@@ -132,8 +132,8 @@ def execute(line: str, settings: Settings, block: int = 0) -> Output:
 def run_one(words: list[str], settings: Settings, content: bytes, is_shown: bool) -> tuple[Any, ...]:
     """Run a command with `content` on standard input; raise PageError unless its exit status is 0 or 3.
 
-    Returns the command with its settings, its text on the terminal, its exit status, and its standard output (empty
-    if that `is_shown` on the terminal).
+    Returns the command with its settings, its text on the terminal, its exit status, and its standard output
+    (empty if that `is_shown` on the terminal).
     """
     program, *arguments = words
     if program not in PROGRAMS:

@@ -49,7 +49,7 @@ INSTEAD = {
 AMOUNT = r"(?:nats|samples|sweeps|steps|rungs|bits|bytes|[kMGT]i?B|(?:CPU )?(?:seconds|minutes|hours)|CPU s)"
 OF_EACH = (
     r"(?:image|pixel|step|epoch|draw|sample|sweep|seed|minibatch|batch|replica|replicate|chain|process|worker|core|rung|"
-    r"schedule|side|group|unit|page|sandwich|second|minute|hour|day)"
+    r"schedule|side|group|unit|page|sandwich|second(?! time)|minute|hour|day)"
 )
 BLANK = r"(?:[ \t]+|[ \t]*\n[ \t]*(?:#[ \t]*)?)"
 
@@ -75,6 +75,8 @@ PARTS = {
 }
 # Suffixes of what is read in folders.
 TEXTS = {".py", ".md", ".sh", ".toml", ".yml", ".j2", ".css", ".ipynb"}
+# Pages that are made from texts which are read themselves.
+MADE = {ROOT / "docs" / "results.md"}
 
 HIDDEN = "\0"  # stands for a character of code, so that no phrase reaches across it
 CODE_BLOCK = re.compile(r"^[ ]*```[ ]*(?:python|py|sh|bash)\b.*?^[ ]*```[ ]*$", re.MULTILINE | re.DOTALL)
@@ -153,7 +155,7 @@ def text_files(names: Iterable[str], root: Path = ROOT) -> Iterator[Path]:
     for name in names:
         path = root / name
         if path.is_dir():
-            texts = (found for found in sorted(path.rglob("*")) if found.suffix in TEXTS)
+            texts = (found for found in sorted(path.rglob("*")) if found.suffix in TEXTS and found not in MADE)
             yield from (found for found in texts if not _is_built(found.relative_to(path)))
         else:
             yield path

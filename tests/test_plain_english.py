@@ -7,11 +7,12 @@ import pytest
 from tests.plain_english import INSTEAD, PARTS, ROOT, findings, main, text_files, word_list
 
 # Parts that are being rewritten, where such words do not fail yet.
-UNFINISHED = {"dvae_core", "dvae_eval", "reports", "cli", "docs", "readme", "scripts"}
+UNFINISHED = {"dvae_core", "dvae_eval", "reports", "cli", "readme", "scripts"}
 
 PLAIN = """The estimate of log Z is repeated with new seeds, and both error bars are compared with the exact value.
 Run it again to continue: a few nats per image, 100 sweeps per step. A process has its own stream, as many as 8.
-It reads a file, draws a sample and describes the many images that are left. Amend the word list, and go online.
+It reads a file, draws a sample, places the rungs a second time and describes the many images that are left.
+Amend the word list, and go online.
 """
 PHRASES = [form for phrases in INSTEAD for form in phrases.split(", ")]
 
