@@ -137,9 +137,8 @@ def test_the_page_shows_the_results_that_are_kept():
 
 def test_the_page_shows_the_likelihoods_that_are_kept():
     kept = load_result(ROOT / LIKELIHOODS)
-    assert f"\n{SHOWN} {LIKELIHOODS} --format markdown\n" in (ROOT / "docs/benchmark.md").read_text(
-        encoding="utf-8"
-    )
+    page = (ROOT / "docs/benchmark.md").read_text(encoding="utf-8")
+    assert f"\n{SHOWN} {LIKELIHOODS} --format markdown\n" in page
     verdicts = [run["verdict"] for run in kept.runs]
     assert [len(verdicts), *map(verdicts.count, ("right", "declined", "wrong"))] == [96, 77, 17, 2]
     assert {run["machine"] for run in kept.runs if run["verdict"] == "wrong"} == {"wide-layers-2"}
