@@ -15,6 +15,7 @@ import pytest
 from dvae_cli.main import COMMANDS
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import command as train_command
+from tests.lines_of_code import lines_of_code
 from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,17 @@ def test_the_map_of_contributing_is_true():
     assert {row: found for row in rows if (found := strayed(row))} == {}
     folders = {path.parent for package in ("dvae_core", "dvae_eval") for path in (ROOT / package).glob("*/*.py")}
     assert not [folder for folder in folders if f"`{folder.relative_to(ROOT).as_posix()}/`" not in text]
+
+
+def test_what_to_read_first_is_short():
+    """Fewer than 500 lines of code, and about as many in each file as the table states."""
+    (table,) = re.findall(r"^## Read these first\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text(), re.S | re.M)
+    rows = re.findall(r"^\| (\d+) \| `(.*?)` \| (\d+) \|", table, re.M)
+    assert [int(number) for number, *_ in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) > 5
+    lengths = {path: lines_of_code(ROOT / path) for _, path, _ in rows}
+    assert sum(lengths.values()) < 500
+    assert lengths == {path: pytest.approx(int(stated), abs=15) for _, path, stated in rows}
 
 
 def test_a_wrong_turn_would_be_found():
