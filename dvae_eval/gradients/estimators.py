@@ -9,7 +9,7 @@ whose two terms are reported separately.  The gradient is with respect to an off
 pass serves any number of independent draws.  The derivative is total: the logits of later groups depend on the
 earlier ζ.
 
-    reparameterised   ζ as a function of ρ (Eq. 8), entropy and energy by Eq. 26, 12 and 31: the paper's
+    reparameterised   ζ as a function of ρ (Eq. 8), entropy and energy by Eq. 26, 12 and 31, as in the paper
     reinforce         f · ∂ Σ_j log q(z_j|ζ_<j, x)                                  (Eq. 18, B = 0)
     reinforce-mean    (f - B(x)) · ∂ Σ_j log q(z_j|ζ_<j, x),  B(x) = mean of f      (Eq. 18)
     nvil              Σ_j (f_j - B_j(x, z_<j, ζ_<j)) · ∂ log q(z_j|ζ_<j, x)         (App. F.3; Mnih & Gregor, 2014)
