@@ -46,7 +46,7 @@ Table 1 | mnist-static | AF VAE                   | 79.30   |
 Table 1 | mnist-static | IAF VAE                  | 79.88   |
 Table 1 | mnist-static | DRAW (as in Chen et al.) | < 80.97 |
 Table 3 | omniglot     | VLAE                     | 90.98   | autoregressive
-Table 3 | omniglot     | VLAE, fine-tuned         | 89.83   | autoregressive
+Table 3 | omniglot     | VLAE (fine-tuned)        | 89.83   | autoregressive
 Table 3 | omniglot     | Conv DRAW                | < 91.00 |
 Table 3 | omniglot     | DRAW                     | < 96.50 |
 Table 3 | omniglot     | PixelCNN                 | 95.02   | autoregressive
@@ -161,7 +161,7 @@ def test_a_heading_that_contradicts_its_source_is_no_number():
 def test_autoregressive_models_are_marked_and_the_mark_explained():
     table = paper_table([], with_later=True)
     marked = {row[0].text for section in table.sections for row in section.rows if "‖" in row[0].mark}
-    assert marked == {"VLAE", "VLAE, fine-tuned", "PixelRNN", "PixelCNN", "SpARN"}
+    assert marked == {"VLAE", "VLAE (fine-tuned)", "PixelRNN", "PixelCNN", "SpARN"}
     (note,) = [note for note in table.notes if note.startswith("‖")]
     assert all(name in note for name in marked)
     assert not [note for note in paper_table([]).notes if note.startswith("‖")]

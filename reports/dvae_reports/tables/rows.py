@@ -37,7 +37,7 @@ def number_columns(groups: Sequence[Group]) -> list[Column]:
     likelihood = Column(
         "LL",
         "log_likelihood",
-        meaning="log-likelihood, nats per image; a lower bound in expectation",
+        meaning="log-likelihood, nats per image, a lower bound in expectation",
         latex=r"$\log p(x)$",
         errors=("std_dev", "std_err_images", "std_err_log_z"),
         error_name=error_name(groups) or "sd of runs",
