@@ -12,9 +12,9 @@ The parts are those of the trainer's own step, timed by a stopwatch around the c
     optimiser   the update of the weights
     other       noise, negative phase's energy, clipping, checks
 
-The floor is the time of the matrix products that this very step made, of the same shapes and layouts, written into
-memory that is there already, and nothing else.  Steps and floors alternate in one process; medians are compared.
-Images are random: no part's time depends on them.
+The floor is the time of the matrix products that this very step made, of the same shapes and layouts, by torch.mm
+into memory that is there already, and nothing else.  The step itself may use a faster product, oneDNN's.  Steps and
+floors alternate in one process; medians are compared.  Images are random: no part's time depends on them.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import DataSet, Split
+from dvae_core.io.memory import freed_memory_kept
 from dvae_core.training.presets import PRESETS
 from dvae_core.training.trainer import Trainer
 
@@ -81,14 +82,15 @@ ARCHITECTURES = {name: preset.config("random") for name, preset in PRESETS.items
 class Stopwatch:
     """Seconds by part, an inner part's time being taken from the outer one's."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
         self.device, self.seconds, self.stack = device, defaultdict(float), ["other"]
+        self.clock = clock
         self.last = self._now()
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.monotonic()
+        return self.clock()
 
     def _switch(self) -> None:
         now = self._now()
@@ -120,14 +122,16 @@ class Stopwatch:
         return timed
 
 
-def timed_trainer(config: RunConfig, side: int, device: str) -> tuple[Trainer, Stopwatch]:
+def timed_trainer(
+    config: RunConfig, side: int, device: str, clock: Callable[[], float]
+) -> tuple[Trainer, Stopwatch]:
     """Return a trainer on random images whose step's parts are timed."""
     rng = np.random.default_rng(0)
     shape = (config.train.batch_size, side, side)
     split = Split(rng.integers(2, size=shape, dtype=np.uint8))
     data = DataSet("random", split, split, split, 1, "random pixels")
     trainer = Trainer(Path(tempfile.gettempdir()), config, data, device)
-    watch = Stopwatch(trainer.device)
+    watch = Stopwatch(trainer.device, clock)
     model, optimiser = trainer.model, trainer.optimiser
     for owner, method, part in (
         (model.prior, "gibbs", "sampling"),
@@ -143,7 +147,10 @@ def timed_trainer(config: RunConfig, side: int, device: str) -> tuple[Trainer, S
 # --- the floor ----------------------------------------------------------------------------------------------
 
 Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
-PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1)}
+# Places of the factors among a product's arguments; of the last one the second factor comes transposed.
+TRANSPOSED = "_linear_pointwise"
+PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), TRANSPOSED: (0, 1)}
+CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
 
 
 class ProductRecorder(TorchDispatchMode):
@@ -155,9 +162,11 @@ class ProductRecorder(TorchDispatchMode):
         self.counts: Counter[tuple[str, Layout, Layout]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        places = PRODUCTS.get(func.overloadpacket.__name__)
-        if places:
-            layouts = [(tuple(args[i].shape), args[i].stride(), args[i].dtype) for i in places]
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            left, right = (args[i] for i in PRODUCTS[name])
+            factors = (left, right.T if name == TRANSPOSED else right)
+            layouts = [(tuple(factor.shape), factor.stride(), factor.dtype) for factor in factors]
             self.counts[(self.watch.stack[-1], *layouts)] += 1
         return func(*args, **(kwargs or {}))
 
@@ -183,9 +192,11 @@ def floor(counts: Counter[tuple[str, Layout, Layout]], watch: Stopwatch) -> dict
 # --- measuring ----------------------------------------------------------------------------------------------
 
 
-def measure(config: RunConfig, side: int, device: str, n_repeats: int, n_warmup: int) -> dict[str, Any]:
+def measure(
+    config: RunConfig, side: int, device: str, n_repeats: int, n_warmup: int, clock: str = "wall"
+) -> dict[str, Any]:
     """Return median milliseconds of the parts and of their floors, and what they were measured on."""
-    trainer, watch = timed_trainer(config, side, device)
+    trainer, watch = timed_trainer(config, side, device, CLOCKS[clock])
     x = torch.from_numpy(trainer.data.fixed("train")).to(trainer.device).float()
     for _ in range(n_warmup):
         trainer._one_step(x, len(x))
@@ -239,6 +250,9 @@ def main() -> None:
     parser.add_argument(
         "--amp", action="store_true", help="multiply matrices in bfloat16, as dvae-train --amp does"
     )
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="seconds on the wall, or of all CPUs together"
+    )
     parser.add_argument("--side", type=int, help="pixels on a side of an image")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
@@ -246,7 +260,8 @@ def main() -> None:
     config = ARCHITECTURES[args.architecture]
     config = replace(config, train=replace(config.train, amp=args.amp))
     side = args.side or SIDES.get(args.architecture, 28)
-    found = measure(config, side, args.device, args.repeats, args.warmup)
+    with freed_memory_kept():  # as in training
+        found = measure(config, side, args.device, args.repeats, args.warmup, args.clock)
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or "cpu"
     print(f"{args.architecture} on {where}, {args.threads} threads, {args.repeats} repeats", file=sys.stderr)
     print("\n".join(table(found)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
+from .closed_form import is_usable, l1_normalise, linear_of_parts
 
 
 class L1BatchNorm(nn.Module):
@@ -65,16 +66,20 @@ class L1BatchNorm(nn.Module):
         """Normalise x of shape (..., n) over all leading axes, in the given one of the `n_uses` places."""
         running_mean = self.running_mean.view(self.n_uses, -1)[use]
         running_spread = self.running_spread.view(self.n_uses, -1)[use]
-        if self.training:
+        if not self.training:
+            return (x - running_mean) / (running_spread + self.eps) * self.scale + self.offset
+        scale, offset = self.scale, self.offset
+        if is_usable(x):
+            normalised, mean, spread = l1_normalise(x, scale, offset, self.eps)
+        else:
             axes = tuple(range(x.dim() - 1))
             mean = _batch_mean(x, axes)
             spread = _batch_mean((x - mean).abs(), axes)
-            with torch.no_grad():
-                running_mean.lerp_(mean, self.momentum)
-                running_spread.lerp_(spread, self.momentum)
-        else:
-            mean, spread = running_mean, running_spread
-        return (x - mean) / (spread + self.eps) * self.scale + self.offset
+            normalised = (x - mean) / (spread + self.eps) * scale + offset
+        with torch.no_grad():
+            running_mean.lerp_(mean, self.momentum)
+            running_spread.lerp_(spread, self.momentum)
+        return normalised
 
 
 def _batch_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -102,6 +107,16 @@ def _maybe_mixed_precision(forward: Callable[..., Tensor]) -> Callable[..., Tens
             return forward(self, *inputs, **more).float()
 
     return wrapped
+
+
+class Linear(nn.Linear):
+    """A linear map; in training with its derivative in closed form."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W' + bias, shape (..., n_out)."""
+        return (
+            linear_of_parts(self.weight, self.bias, (x,)) if self.training and is_usable(x) else super().forward(x)
+        )
 
 
 class MLP(nn.Module):
@@ -144,7 +159,7 @@ class MLP(nn.Module):
         self.sizes = [size for size in sizes if size]
         self.n_free = n_free
         widths = (sum(self.sizes), *hidden, n_out + n_free)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.linears = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(L1BatchNorm(width, n_uses=n_uses) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
         self.mixed_precision = False
@@ -171,6 +186,8 @@ class MLP(nn.Module):
         """Return the first layer's linear map of all inputs."""
         layer = self.linears[0]
         assert isinstance(layer, nn.Linear)  # for the type checker
+        if len({x.shape[:-1] for x in inputs}) == 1 and self.training and is_usable(inputs[0]):
+            return linear_of_parts(layer.weight, layer.bias, inputs)
         first, *rest = torch.split(layer.weight, self.sizes, dim=1)
         h = nn.functional.linear(inputs[0], first, layer.bias)
         for x, weight in zip(inputs[1:], rest, strict=True):

@@ -27,6 +27,7 @@ from ..config import Change, RunConfig, TrainConfig
 from ..data import DataSet
 from ..errors import CheckpointError, ConfigError, NumericalError
 from ..io.files import write_npz
+from ..io.memory import freed_memory_kept
 from ..model.dvae import DVAE, Bound
 from ..model.networks import MLP
 from ..model.prior import annealed_log_z
@@ -205,10 +206,11 @@ class Trainer:
         NumericalError
             If the bound, a gradient or a weight is not finite; the last good checkpoint stays.
         """
-        while not self.is_finished:
-            if self._begins_stretch:
-                self._enter(self.at + 1)
-            self._one_epoch(callback)
+        with freed_memory_kept():
+            while not self.is_finished:
+                if self._begins_stretch:
+                    self._enter(self.at + 1)
+                self._one_epoch(callback)
         self.save()
 
     @property
