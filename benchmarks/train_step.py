@@ -13,8 +13,8 @@ The parts are those of the trainer's own step, timed by a stopwatch around the c
     other       noise, negative phase's energy, clipping, checks
 
 The floor is the time of the matrix products that this very step made, of the same shapes and layouts, by torch.mm
-into memory that is there already, and nothing else.  The step itself may use a faster product, oneDNN's.  Steps and
-floors alternate in one process; medians are compared.  Images are random: no part's time depends on them.
+into memory that is there already, and nothing else.  The step itself may use a faster product, oneDNN's.  Steps
+and floors alternate in one process; medians are compared.  Images are random: no part's time depends on them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def commands(run):
 def test_where_the_data_are_gone_every_command_says_what_to_give(trained, run, capsys):
     before = {path: path.read_bytes() for path in run.iterdir()}
     gone = trained / "old" / "mine.npy"
-    words = f"{gone}: the data of the training are not there; give --data PATH if they have moved\n"
+    words = f"{gone}: the training data are not there; give --data PATH if they have moved\n"
     for command in commands(run):
         assert refusal(capsys, *command).split(": ", 1)[1] == words
     assert {path: path.read_bytes() for path in run.iterdir() if path.name != ".lock"} == {
@@ -76,7 +76,7 @@ def test_other_data_are_refused(trained, run, capsys):
     for command in commands(run)[:3]:
         said = refusal(capsys, *command, "--data", others)
         assert f"--data: {others} holds other images than those of the training" in said
-        assert said.endswith("; give these, or leave it out\n")
+        assert said.endswith("; give the training data, or omit --data\n")
     assert "none.npy" in refusal(capsys, *commands(run)[0], "--data", trained / "none.npy")
     assert not list(run.glob("samples*"))
     assert not list(run.glob("report*"))

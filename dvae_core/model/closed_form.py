@@ -1,6 +1,6 @@
-"""Two layers of a training step with their derivatives in closed form: fewer passes over memory than by autograd.
+"""Linear map and L1 batch norm with derivatives in closed form: fewer passes over memory than by autograd.
 
-`MLP` and `L1BatchNorm` in `networks` state both as formulas, and use these functions where `is_usable`.
+`MLP` and `L1BatchNorm` in `networks` define both by formulas, and call these functions in training if `is_usable`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .. import distributed
 
 
 def is_usable(x: Tensor) -> bool:
-    """Return whether these functions apply: one process, one dtype, and no compiler, which fuses by itself."""
+    """Return whether these functions apply: one process, no autocast, and no torch.compile, which fuses itself."""
     compiling = torch.compiler.is_compiling()
     return not (compiling or torch.is_autocast_enabled(x.device.type)) and distributed.size() == 1
 
 
 def linear_of_parts(weight: Tensor, bias: Tensor, inputs: Sequence[Tensor]) -> Tensor:
-    """Return the linear map of several inputs taken together, shape (..., n_out).
+    """Return the linear map of the concatenation of several inputs, shape (..., n_out).
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def l1_normalise(x: Tensor, scale: Tensor, offset: Tensor, eps: float) -> tuple[
     -------
     normalised : float, shape (..., n)
     mean, spread : float, shape (n,)
-        The statistics, without gradient.
+        The statistics of the minibatch, without gradient.
     """
     found: tuple[Tensor, Tensor, Tensor] = _L1Normalise.apply(x, scale, offset, eps)  # type: ignore[no-untyped-call]
     return found
 
 
 class _LinearOfParts(torch.autograd.Function):
-    """Implements `linear_of_parts`: the joined inputs X, a product forwards, and one for each gradient."""
+    """Implements `linear_of_parts` for the concatenated inputs X: one product per result and gradient."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, *inputs: Tensor) -> Tensor:
@@ -83,18 +83,18 @@ class _LinearOfParts(torch.autograd.Function):
 
 
 def _onednn() -> Any:
-    """Return oneDNN's product of matrices, or None where it is absent or was not found to be faster."""
+    """Return oneDNN's matrix product, or None if it is absent or not known to be faster."""
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     fast = built and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None) if fast else None
 
 
-# On AMD's processors MKL, torch's own choice in float32, takes twice as long: it leaves AVX-512 unused there.
+# torch's default in float32, MKL, takes twice as long on AMD's processors, where it does not use AVX-512.
 _ONEDNN = _onednn()
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return a b' + bias of matrices, each of them contiguous or the transpose of one that is."""
+    """Return a b' + bias; a and b are matrices, contiguous or the transpose of a contiguous one."""
     if _ONEDNN is None or a.device.type != "cpu" or a.dtype != torch.float32:
         return linear(a, b, bias)
     result: Tensor = _ONEDNN(a, b, bias, "none", [], "")
