@@ -131,7 +131,7 @@ def test_a_model_in_training_is_used_in_evaluation_mode_and_left_as_it_was():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((2, 5)), r"x has shape \(2, 5\); give \(n, 6\), or \(n, height, width\) of as many pixels"),
+        (np.zeros((2, 5)), r"x has shape \(2, 5\); give \(n, 6\), or \(n, height, width\) with 6 pixels"),
         (np.zeros(6), r"x has shape \(6,\)"),
         (np.full((2, 6), 0.5), "values other than 0 and 1"),
     ],

@@ -49,6 +49,6 @@ def load_own_data(dataset: str, data: str | None, provenance: Mapping[str, Any],
             )
         raise DataError(
             f"--data: {data} holds other images than those of the training on {dataset}; "
-            "give the training data, or omit --data"
+            "give the training data, or omit the option"
         )
     return found
