@@ -17,9 +17,9 @@ With --compile, encoder and decoder are one part, `bound`. With --cuda-graph, th
 replayed: its parts cannot be timed. Learning rate and weights of the KL terms are those of the capture, so that
 this shows what a step could cost; dvae-train itself has no such mode.
 
-The floor is the time of the matrix products of the same step without --compile, of the same shapes and layouts,
-written into allocated memory, and nothing else. Steps and floors alternate in one process; their medians are
-compared. Images are random: no part's time depends on them.
+The floor is the time of the matrix products of the same step without --compile, of the same shapes and layouts, by
+torch.mm into allocated memory, and nothing else. The step itself may use a faster product, oneDNN's. Steps and floors
+alternate in one process; their medians are compared. Images are random: no part's time depends on them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import DataSet, Split
+from dvae_core.io.memory import freed_memory_kept
 from dvae_core.training import trainer as trainer_module
 from dvae_core.training.objective import Objective
 from dvae_core.training.presets import PRESETS
@@ -96,14 +97,15 @@ class Stopwatch:
         Whether parts are timed. Timing waits for the device, which the capture of a CUDA graph forbids.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
         self.device, self.seconds, self.stack, self.is_on = device, defaultdict(float), ["other"], True
+        self.clock = clock
         self.last = self._now()
 
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.monotonic()
+        return self.clock()
 
     def _switch(self) -> None:
         now = self._now()
@@ -138,14 +140,16 @@ class Stopwatch:
         return timed
 
 
-def timed_trainer(config: RunConfig, side: int, device: str) -> tuple[Trainer, Stopwatch]:
+def timed_trainer(
+    config: RunConfig, side: int, device: str, clock: Callable[[], float]
+) -> tuple[Trainer, Stopwatch]:
     """Return a trainer on random images whose step's parts are timed."""
     rng = np.random.default_rng(0)
     shape = (config.train.batch_size, side, side)
     split = Split(rng.integers(2, size=shape, dtype=np.uint8))
     data = DataSet("random", split, split, split, 1, "random pixels")
     trainer = Trainer(Path(tempfile.gettempdir()), config, data, device)
-    watch = Stopwatch(trainer.device)
+    watch = Stopwatch(trainer.device, clock)
     model, optimiser = trainer.model, trainer.optimiser
     for owner, method, part in (
         (model.prior, "gibbs", "sampling"),
@@ -196,7 +200,10 @@ def captured(trainer: Trainer, x: torch.Tensor, watch: Stopwatch) -> Callable[[]
 # --- the floor ----------------------------------------------------------------------------------------------
 
 Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
-PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1)}
+# Places of the factors among a product's arguments; of the last one the second factor comes transposed.
+TRANSPOSED = "_linear_pointwise"
+PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), "bmm": (0, 1), TRANSPOSED: (0, 1)}
+CLOCKS = {"wall": time.monotonic, "cpu": time.process_time}
 
 
 class ProductRecorder(TorchDispatchMode):
@@ -208,9 +215,11 @@ class ProductRecorder(TorchDispatchMode):
         self.counts: Counter[tuple[str, Layout, Layout]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        places = PRODUCTS.get(func.overloadpacket.__name__)
-        if places:
-            layouts = [(tuple(args[i].shape), args[i].stride(), args[i].dtype) for i in places]
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            left, right = (args[i] for i in PRODUCTS[name])
+            factors = (left, right.T if name == TRANSPOSED else right)
+            layouts = [(tuple(factor.shape), factor.stride(), factor.dtype) for factor in factors]
             self.counts[(self.watch.stack[-1], *layouts)] += 1
         return func(*args, **(kwargs or {}))
 
@@ -237,7 +246,14 @@ def floor(counts: Counter[tuple[str, Layout, Layout]], watch: Stopwatch) -> dict
 
 
 def measure(
-    config: RunConfig, side: int, device: str, n_repeats: int, n_warmup: int, cuda_graph: bool = False
+    config: RunConfig,
+    side: int,
+    device: str,
+    n_repeats: int,
+    n_warmup: int,
+    *,
+    cuda_graph: bool = False,
+    clock: str = "wall",
 ) -> dict[str, Any]:
     """Return median milliseconds of the parts and of their floors, and properties of the model.
 
@@ -253,9 +269,11 @@ def measure(
         Steps that are timed, and steps before them.
     cuda_graph : bool
         Replay the step as a CUDA graph.
+    clock : str
+        One of `CLOCKS`.
     """
     eager = replace(config, train=replace(config.train, compile=False))
-    trainer, watch = timed_trainer(eager, side, device)
+    trainer, watch = timed_trainer(eager, side, device, CLOCKS[clock])
     x = torch.from_numpy(trainer.data.fixed("train")).to(trainer.device).float()
     trainer._one_step(x, len(x))
     with ProductRecorder(watch) as recorder:
@@ -334,6 +352,9 @@ def main() -> None:
     )
     parser.add_argument("--compile", action="store_true", help="compile the bound, as dvae-train --compile does")
     parser.add_argument("--cuda-graph", action="store_true", help="replay the whole step as a CUDA graph")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="wall seconds, or CPU seconds of all threads"
+    )
     parser.add_argument("--side", type=int, help="pixels on a side of an image")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
@@ -343,7 +364,10 @@ def main() -> None:
     config = ARCHITECTURES[args.architecture]
     config = replace(config, train=replace(config.train, amp=args.amp, compile=args.compile))
     side = args.side or SIDES.get(args.architecture, 28)
-    found = measure(config, side, args.device, args.repeats, args.warmup, args.cuda_graph)
+    with freed_memory_kept():  # as in training
+        found = measure(
+            config, side, args.device, args.repeats, args.warmup, cuda_graph=args.cuda_graph, clock=args.clock
+        )
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or "cpu"
     print(f"{args.architecture} on {where}, {args.threads} threads, {args.repeats} repeats", file=sys.stderr)
     print("\n".join(table(found)))

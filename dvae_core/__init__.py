@@ -1,7 +1,7 @@
 """The trainable core of a discrete variational autoencoder (Rolfe, ICLR 2017): the model, its data, its training.
 
-These names are the package's interface; all else is private by convention.  They are imported when they are first
-used, so that a command line can read configurations without loading torch.
+These names are the public interface; everything else is private by convention.  They are imported on first use, so
+that a command can read configurations without loading torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .training.checkpoint import load_model
     from .training.train_model import train_model
     from .training.trainer import Trainer
-else:  # hidden from type checkers, to which any name would then be one
+else:  # hidden from type checkers, which would otherwise accept any name
     __getattr__, __dir__ = lazy_names(
         __name__,
         {

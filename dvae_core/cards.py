@@ -1,6 +1,6 @@
-"""A value as a short card: a few lines in a terminal, a small table in a notebook.
+"""Cards: short summaries of values, as lines in a terminal and as a small table in a notebook.
 
-What a class shows is a `Card`, which its method `_card` makes; `HasCard` turns it into `repr` and HTML.
+The method `_card` of a class returns its `Card`; `HasCard` makes `repr` and HTML from it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 WIDTH = 80
-# Lines of one row, after which it is cut.
+# Largest number of lines per row; longer rows are cut.
 MAX_LINES = 3
-# White letters stand on these, and they on pages of either theme: each has a contrast of 4.5 at least to white.
+# Background of white text, in light and dark themes: the contrast to white is at least 4.5.
 COLOURS = {"good": "#1a7f37", "open": "#8a6100", "bad": "#c62828"}
-# Between digits, printed though Python calls them not printable.
+# Spaces between digits, which are kept although `str.isprintable` is false for them.
 SPACES = "\u00a0\u202f"
-# Notebooks have styles of their own for tables: right-aligned and striped.
+# Overrides the table style of notebooks, which is right-aligned and striped.
 CELL = "text-align:left;vertical-align:top;padding:2px 8px"
 NAME = f"{CELL};white-space:nowrap;opacity:.75"
 BADGE = "color:#fff;padding:1px 7px;border-radius:8px;font-weight:600"
@@ -26,20 +26,20 @@ BADGE = "color:#fff;padding:1px 7px;border-radius:8px;font-weight:600"
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What is shown of a value.
+    """A summary of a value.
 
     Attributes
     ----------
     kind : str
         The name of its class.
     title : str
-        The number, or what it is, in a line.
+        The value, or its description, in one line.
     rows : tuple of (name, text)
-        Further facts; names of one word.
+        Further facts; each name is one word.
     verdict : str
-        In a few words; empty where there is none.
+        The verdict in a few words; empty if there is none.
     level : `good`, `open` or `bad`
-        What colour the verdict has.
+        Colour of the verdict.
     """
 
     kind: str
@@ -70,12 +70,12 @@ class Card:
 
 
 class HasCard:
-    """A class whose `repr` is a card, and which notebooks show as a table."""
+    """Base of classes whose `repr` is a card, and which notebooks show as a table."""
 
     __slots__ = ()
 
     def _card(self) -> Card:
-        """Return what is shown."""
+        """Return the card."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -87,12 +87,12 @@ class HasCard:
 
 
 def rows_of(*rows: tuple[str, object]) -> tuple[tuple[str, str], ...]:
-    """Return the rows that have a text."""
+    """Return the rows whose text is not empty."""
     return tuple((name, str(text)) for name, text in rows if text)
 
 
 def _wrapped(text: str, first: str, further: str) -> list[str]:
-    """Return a row's lines, cut after the last one allowed."""
+    """Return the lines of a row, at most `MAX_LINES`."""
     return textwrap.wrap(
         _printable(text),
         WIDTH,
@@ -110,10 +110,10 @@ def _row(name: str, cell: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return a text as HTML."""
+    """Return a text with HTML escapes."""
     return html.escape(_printable(text))
 
 
 def _printable(text: Iterable[str]) -> str:
-    """Return a text without what would steer a terminal, such as a file's name may hold."""
+    """Return a text without control characters, which file names may contain."""
     return "".join(c if c.isprintable() or c in SPACES else "\ufffd" for c in text)

@@ -1,7 +1,6 @@
-"""Settings of a model and of its training: frozen, validated, and the one source of the command line's options.
+"""Settings of a model and of its training: frozen, validated, and the only source of the options of `dvae-train`.
 
-Each field carries its help text; `dvae-train` makes its options from these fields, and a checkpoint carries
-them, so that a run can be repeated from the file alone.
+Each field has its help text.  Checkpoints contain all settings, so that a run can be repeated from the file alone.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ SMOOTHINGS = (
 def option(default: Any, help: str, **limits: Any) -> Any:
     """Return a dataclass field with a help text and limits (`min`, `max`, `choices`) for its value.
 
-    Limits that are whole numbers are those of a whole number.
-    A function `parse` among them makes the field's value of what the command line says; `formerly` is a name that
-    the field had in an earlier version, which the command line still knows.
+    With integer limits the value must be an integer.  `parse`, a function, converts the text of the command line
+    into the field's value.  `formerly` is the field's name in an earlier version, which the command line still
+    accepts.
     """
     return field(default=default, metadata={"help": help, **limits})
 
 
 def option_name(field_name: str) -> str:
-    """Return the command line's name of a setting: `n_samples` is `--samples`."""
+    """Return the option of a setting: `n_samples` is `--samples`."""
     return "--" + field_name.removeprefix("n_").replace("_", "-")
 
 
 def validate(config: Any) -> None:
-    """Raise ConfigError for the first field of a dataclass made with `option` that is outside its limits."""
+    """Raise ConfigError for the first field of `config`, made by `option`, whose value is outside its limits."""
     for f in dataclasses.fields(config):
         values = getattr(config, f.name)
         for value in values if isinstance(values, tuple) else (values,):
@@ -56,7 +55,7 @@ def validate(config: Any) -> None:
 
 
 def _allowed_instead(value: Any, limits: Mapping[str, Any], default: Any) -> str:
-    """Return what a setting may be if `value`, of any type, is not allowed; else nothing."""
+    """Return the allowed values, as text, if `value`, of any type, is not allowed; else an empty text."""
     low, high, choices = (limits.get(key) for key in ("min", "max", "choices"))
     if choices:
         return "" if value in choices else ", ".join(choices)
@@ -76,18 +75,18 @@ class ModelConfig:
 
     prior: str = option(
         "rbm",
-        "Prior over the binary units: bipartite, over the edges of --graph, or without lateral connections.",
+        "Prior over the binary units: an RBM, the edges of --graph, or independent units.",
         choices=("rbm", "graph", "independent"),
     )
     graph: str = option(
         "",
-        "Edges of --prior graph: complete, ring, grid-8x8, chimera-2x2x4, or a file with an edge 'i j' a line.",
+        "Edges of --prior graph: complete, ring, grid-8x8, chimera-2x2x4, or a file with one edge 'i j' per line.",
         parse=read_graph,
     )
     n_left: int = option(32, "Units on the left side of the RBM prior.", min=1, max=100_000)
     n_right: int = option(32, "Units on the right side of the RBM prior.", min=1, max=100_000)
     n_groups: int = option(
-        4, "Groups of the hierarchical posterior over the RBM units (1 = factorial).", min=1, max=1000
+        4, "Groups of the hierarchical posterior over the binary units (1 = factorial).", min=1, max=1000
     )
     smoothing: str = option(
         "spike-and-exponential",
@@ -95,31 +94,31 @@ class ModelConfig:
         choices=SMOOTHINGS,
     )
     sharpness: float = option(
-        3.0, "Upper bound of the smoothing's exponent at the first epoch.", min=0.01, max=80.0
+        3.0, "Upper bound on the sharpness of the smoothing in the first epoch.", min=0.01, max=80.0
     )
-    sharpness_growth: float = option(0.05, "Growth of that bound with every epoch (App. H).", min=0.0, max=10.0)
-    sharpness_max: float = option(20.0, "Where the growth of that bound ends.", min=0.01, max=80.0)
+    sharpness_growth: float = option(0.05, "Increase of that bound per epoch (App. H).", min=0.0, max=10.0)
+    sharpness_max: float = option(20.0, "Largest value of that bound.", min=0.01, max=80.0)
     n_layers: int = option(2, "Layers of continuous latent variables.", min=0, max=1000)
     n_continuous: int = option(16, "Continuous latent variables in each layer.", min=1, max=100_000)
     encoder_hidden: tuple[int, ...] = option(
-        (200, 200), "Widths of the hidden layers of every posterior network.", min=1, max=100_000
+        (200, 200), "Widths of the hidden layers of each posterior network.", min=1, max=100_000
     )
     prior_hidden: tuple[int, ...] = option(
-        (100,), "Widths of the hidden layers of every prior network.", min=1, max=100_000
+        (100,), "Widths of the hidden layers of each prior network.", min=1, max=100_000
     )
     n_sharing_groups: int = option(
         0,
-        "Groups of continuous layers that share a prior network and take sums: 0 = none, 1 = complete (App. H).",
+        "Groups of continuous layers that share one prior network of summed inputs: 0 = none, 1 = all (App. H).",
         min=0,
         max=1000,
     )
     decoder_hidden: tuple[int, ...] = option(
-        (), "Widths of the hidden layers of p(x|.); none = linear.", min=1, max=100_000
+        (), "Widths of the hidden layers of the decoder; none = linear.", min=1, max=100_000
     )
 
     @property
     def width(self) -> int:
-        """Units in the widest layer but the pixels'."""
+        """Number of units in the widest layer, pixels excluded."""
         return max(self.n_left, self.n_right, *self.encoder_hidden, *self.prior_hidden, *self.decoder_hidden)
 
     def __post_init__(self) -> None:
@@ -135,7 +134,9 @@ class ModelConfig:
                 f"--groups: {self.n_groups} is more than the {self.n_left + self.n_right} RBM units; give fewer"
             )
         if (self.prior == "graph") != bool(self.graph):
-            raise ConfigError("--graph goes with --prior graph, and only with it; give both, or neither")
+            raise ConfigError(
+                "--graph: requires --prior graph, and --prior graph requires --graph; give both or neither"
+            )
         if self.graph:
             graph_edges(self.graph, self.n_left + self.n_right)
         if self.smoothing == "power-function" and self.sharpness <= 1:
@@ -148,28 +149,30 @@ class TrainConfig:
 
     epochs: int = option(100, "Passes over the training set.", min=1, max=1_000_000)
     batch_size: int = option(100, "Images in a minibatch.", min=2, max=1_000_000)
-    learning_rate: float = option(3e-3, "Adam's step size at the first step.", min=1e-8, max=1.0)
+    learning_rate: float = option(3e-3, "Step size of Adam at the first step.", min=1e-8, max=1.0)
     learning_rate_decay: float = option(
-        0.05, "Step size at the last step, as a share of the first; geometric.", min=1e-6, max=1.0
+        0.05, "Step size at the last step relative to the first; the decay is geometric.", min=1e-6, max=1.0
     )
-    n_chains: int = option(200, "Persistent Markov chains on the prior.", min=1, max=10_000_000)
-    n_sweeps: int = option(20, "Block Gibbs sweeps of every chain for each minibatch.", min=1, max=1_000_000)
+    n_chains: int = option(200, "Number of persistent Markov chains of the prior.", min=1, max=10_000_000)
+    n_sweeps: int = option(20, "Block Gibbs sweeps per chain and minibatch.", min=1, max=1_000_000)
     sampler: str = option(
         "gibbs",
-        "How the chains move: block Gibbs, or parallel tempering (Section 5).",
+        "Sampler of the chains: block Gibbs, or parallel tempering (Section 5).",
         choices=("gibbs", "tempering"),
     )
-    n_rungs: int = option(8, "Inverse temperatures of --sampler tempering, from 0 to 1.", min=2, max=1000)
-    warmup_strength: float = option(20.0, "The KL terms start at 1/strength of their weight.", min=1.0, max=1e6)
+    n_rungs: int = option(
+        8, "Number of inverse temperatures from 0 to 1, for --sampler tempering.", min=2, max=1000
+    )
+    warmup_strength: float = option(20.0, "The KL terms start with weight 1/strength.", min=1.0, max=1e6)
     warmup_epochs: int = option(5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000)
     rbm_warmup_strength: float = option(
-        2.0, "The RBM's KL starts at a further 1/strength of its weight.", min=1.0, max=1e6
+        2.0, "The KL of the RBM starts with an additional weight of 1/strength.", min=1.0, max=1e6
     )
     rbm_warmup_epochs: int = option(
-        20, "Epochs over which that further weight rises linearly to 1.", min=0, max=1_000_000
+        20, "Epochs over which that additional weight rises linearly to 1.", min=0, max=1_000_000
     )
     gradient_clip: float = option(
-        10.0, "Largest norm of the gradient; longer ones are shortened to it.", min=1e-3, max=1e9
+        10.0, "Largest norm of the gradient; larger gradients are scaled down to it.", min=1e-3, max=1e9
     )
     n_importance: int = option(
         1,
@@ -179,22 +182,22 @@ class TrainConfig:
     )
     ema_decay: float = option(
         0.0,
-        "Decay of a moving average of the weights, the model that is kept; 0 = no average.",
+        "Decay of the moving average of the weights, which is the saved model; 0 = no average.",
         min=0.0,
         max=0.999999,
     )
     patience: int = option(
         0,
-        "Epochs without a better validation bound, after the warm-ups, that end training; 0 = never.",
+        "Stop after this number of epochs without a better validation bound, after the warm-ups; 0 = never.",
         min=0,
         max=1_000_000,
     )
     trajectory: bool = option(
-        True, "Keep priors along the training in prior-trajectory.npz, for dvae-eval logz --path trajectory."
+        True, "Record priors during training in prior-trajectory.npz, for dvae-eval logz --path trajectory."
     )
-    amp: bool = option(False, "Multiply the networks' matrices in bfloat16; all else stays float32.")
-    compile: bool = option(False, "Compile the bound by torch.compile: a slow start, then quicker steps.")
-    seed: int = option(0, "Fixes initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)
+    amp: bool = option(False, "Multiply the matrices of the networks in bfloat16; everything else stays float32.")
+    compile: bool = option(False, "Compile the bound with torch.compile: a slow start, then faster steps.")
+    seed: int = option(0, "Seed of the initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)
 
     def __post_init__(self) -> None:
         """Validate."""
@@ -203,22 +206,22 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Settings of a training that changed half-way.
+    """Settings that changed during a training.
 
     Attributes
     ----------
     from_epoch : int
         The first epoch with the new values, counted from 1.
     settings : dict of str to (value before, value after)
-        By the names of TrainConfig's fields.  Where `learning_rate` is among them, the step size starts from its
-        new value, which may be the old one; elsewhere it continues from where it was.
+        Keys are names of TrainConfig's fields.  If `learning_rate` is among them, the step size restarts from its
+        new value, which may equal the old one; otherwise the step size continues from its last value.
     """
 
     from_epoch: int
     settings: dict[str, tuple[Any, Any]] = field(hash=False)
 
     def __str__(self) -> str:
-        """Return the change in words: `learning rate 0.003 → 0.001 from epoch 3`."""
+        """Return the change as text: `learning rate 0.003 → 0.001 from epoch 3`."""
         parts = (
             f"{name.removeprefix('n_').replace('_', ' ')} {_short(old)} → {_short(new)}"
             for name, (old, new) in self.settings.items()
@@ -227,33 +230,33 @@ class Change:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Change:
-        """Return the change that `data` describes; ConfigError if it is of another form."""
+        """Return the change that `data` describes; ConfigError if `data` has another form."""
         try:
             settings = {str(name): (old, new) for name, (old, new) in data["settings"].items()}
             return cls(int(data["from_epoch"]), settings)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ConfigError(f"change of settings not understood: {error}") from error
+            raise ConfigError(f"invalid change of settings: {error}") from error
 
 
 def _short(value: Any) -> str:
-    """Return a setting's value as a label has it."""
+    """Return the value of a setting as text for a label."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """All that a training run needs to be repeated: data set, model and training.
+    """Everything that is needed to repeat a training run: data set, model and training.
 
     Attributes
     ----------
     dataset : str
-        A name, or a path.
+        Name or path of the data set.
     model, train : ModelConfig, TrainConfig
         The present settings.
     changes : tuple of Change
-        How the training's settings came to be the present ones, oldest first.
+        Changes of the training settings, oldest first; the last one leads to `train`.
     init : str
-        SHA-256 of the model file whose weights the run started from; empty where they were drawn.
+        SHA-256 of the model file whose weights the run started from; empty for random initial weights.
     """
 
     dataset: str
@@ -263,7 +266,7 @@ class RunConfig:
     init: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values; `changes` and `init` only where there are any."""
+        """Return plain JSON values; `changes` and `init` only if they are not empty."""
         content: dict[str, Any] = {
             "dataset": self.dataset,
             "model": asdict(self.model),
@@ -285,17 +288,17 @@ class RunConfig:
                 str(data.get("init", "")),
             )
         except (AttributeError, KeyError, TypeError) as error:
-            raise ConfigError(f"configuration not understood: {error}") from error
+            raise ConfigError(f"invalid configuration: {error}") from error
 
     def __post_init__(self) -> None:
-        """Make sure that the changes lead to the present settings, one after the other."""
+        """Raise ConfigError unless the changes, in their order, lead to the present settings."""
         history = self.history()
         for (first, train), (following, _) in pairwise(history):
             if not first <= following <= train.epochs + 1 or (first == following > 1):
                 raise ConfigError(f"changes from epochs {first} and {following} cannot follow one another")
 
     def history(self) -> list[tuple[int, TrainConfig]]:
-        """Return the first epoch, counted from 1, and the settings of every stretch, which changes begin."""
+        """Return the first epoch, counted from 1, and the settings of each stretch; a change begins a stretch."""
         train, found = self.train, []
         for change in reversed(self.changes):
             before, after = ({name: pair[i] for name, pair in change.settings.items()} for i in (0, 1))
@@ -305,10 +308,10 @@ class RunConfig:
                 found.append((change.from_epoch, train))
                 train = dataclasses.replace(train, **before)
             except TypeError as error:
-                raise ConfigError(f"change of settings not understood: {error}") from error
+                raise ConfigError(f"invalid change of settings: {error}") from error
         return [(1, train), *reversed(found)]
 
 
 def _build(cls: type[C], values: dict[str, Any]) -> C:
-    """Return a dataclass from JSON values, lists becoming tuples."""
+    """Return a dataclass from JSON values, with lists converted to tuples."""
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})

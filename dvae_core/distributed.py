@@ -1,9 +1,9 @@
-"""Several processes that train one model: who does what, and sums over all of them.
+"""Data-parallel training of one model by several processes.
 
-Every process holds the whole model and moves all persistent chains, but takes its share of each minibatch.  A loss
-is a sum over images divided by their number in *all* processes, so that gradients simply add up, however uneven
-the shares.  Without a process group (see `torch.distributed`) there is a single process, and `all_reduce(x)`
-returns x.
+Each process holds the whole model and advances all persistent chains, but processes only its share of each
+minibatch.  The loss is a sum over its images, divided by the number of images in *all* processes, so that the
+gradients of the processes add up, even for shares of different sizes.  Without a process group (see
+`torch.distributed`) there is a single process, and `all_reduce(x)` returns x.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def launched() -> bool:
 
 
 def init_process_group(device: str) -> str:
-    """Meet the other processes that `torchrun` started, and return this process's device."""
+    """Join the process group of `torchrun`, and return the device of this process."""
     if torch.device(device).type != "cuda":
         dist.init_process_group("gloo")
         return device
@@ -46,19 +46,19 @@ def size() -> int:
 
 
 def rank() -> int:
-    """Return this process's number; process 0 writes files and talks."""
+    """Return the number of this process; process 0 writes files and messages."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until all processes have called this function."""
     if size() > 1:
         dist.barrier()
 
 
 @contextmanager
 def first_process_first() -> Iterator[None]:
-    """Let the other processes into a block only when process 0 has left it, with its files written."""
+    """Run a block first in process 0, then in the others, which see the files that it wrote."""
     if rank() > 0:
         barrier()
     yield
@@ -67,12 +67,12 @@ def first_process_first() -> Iterator[None]:
 
 
 def shard_of(n: int) -> slice:
-    """Return this process's part of n things in a row: contiguous, of nearly equal size, empty if n is small."""
+    """Return this process's share of the indices 0..n-1: contiguous, of nearly equal size, possibly empty."""
     return slice(n * rank() // size(), n * (rank() + 1) // size())
 
 
 class _AllReduce(torch.autograd.Function):
-    """The sum over all processes.  Each one's loss depends on it, so its gradient is the sum of theirs."""
+    """The sum over all processes.  All losses depend on it, so its gradient is summed over processes, too."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def all_reduce(value: Tensor) -> Tensor:
 
 
 def any_process(flag: bool) -> bool:
-    """Return whether `flag` is set in any process.  Reads from the device: not for the inside of a step."""
+    """Return whether `flag` is set in any process.  It synchronises the device; do not call it within a step."""
     if size() == 1:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -102,7 +102,7 @@ def any_process(flag: bool) -> bool:
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every gradient by its sum over all processes, all in one message."""
+    """Replace each gradient by its sum over all processes, in a single message."""
     if size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]

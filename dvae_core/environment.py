@@ -1,4 +1,4 @@
-"""Where, when and at what cost a result was made."""
+"""Machine, time and cost of a result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NO_HOST = "DVAE_NO_HOST"  # a variable of the environment: results then do not name the machine
+NO_HOST = "DVAE_NO_HOST"  # environment variable; if set, results do not name the machine
 
 
 def now_utc() -> str:
-    """Return the date and time, UTC, to the second, as ISO 8601 has them: `2026-05-01T12:00:00+00:00`."""
+    """Return the date and time, UTC, to the second, in ISO 8601: `2026-05-01T12:00:00+00:00`."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Spent(NamedTuple):
-    """What a process has spent: who it is, its CPU seconds on all cores, and its peak memory in bytes."""
+    """The cost of a process: host and process id, CPU seconds over all cores, and peak memory in bytes."""
 
     process: tuple[str, int]
     cpu_seconds: float
@@ -29,27 +29,27 @@ class Spent(NamedTuple):
 
 
 def spent_here(since: float = 0.0) -> Spent:
-    """Return what this process has spent since its CPU time was `since`, in seconds."""
+    """Return the cost of this process since its CPU time was `since`, in seconds."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     n_bytes = peak if sys.platform == "darwin" else 1024 * peak
     return Spent((platform.node(), os.getpid()), time.process_time() - since, n_bytes)
 
 
 class _Workers:
-    """What worker processes have spent so far, as they tell it themselves."""
+    """The total cost of worker processes so far, as reported by them."""
 
     cpu_seconds, peak_memory = 0.0, 0
 
 
 def count_worker(spent: Spent) -> None:
-    """Count what a task of another process has spent; this process's own is counted anyway."""
+    """Add the cost of a task of another process; that of this process is measured directly."""
     if spent.process != (platform.node(), os.getpid()):
         _Workers.cpu_seconds += spent.cpu_seconds
         _Workers.peak_memory = max(_Workers.peak_memory, spent.peak_memory)
 
 
 class Effort:
-    """The work for a result, which begins when this is made."""
+    """Measures the cost of a result, from the creation of this object on."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time() + _Workers.cpu_seconds
@@ -60,10 +60,10 @@ class Effort:
         return time.monotonic() - self._wall
 
     def environment(self) -> dict[str, Any]:
-        """Return where, when and at what cost it was done: plain JSON values.
+        """Return machine, time and cost of the result as plain JSON values.
 
-        `cpu_seconds` are those of all threads and processes, the workers of a cluster included; `peak_memory_mb`
-        is that of the largest of these processes since it began.
+        `cpu_seconds` includes all threads and processes, also the workers of a cluster; `peak_memory_mb` is the
+        peak of the largest of these processes since its start.
         """
         own = spent_here()
         return {
@@ -91,7 +91,7 @@ def _processor() -> str | None:
 
 
 def _gpu() -> str | None:
-    """Return the name of the GPU that this process uses, if it uses one."""
+    """Return the name of the GPU that this process uses, or None."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
@@ -99,16 +99,16 @@ def _gpu() -> str | None:
 
 
 def _n_threads() -> int:
-    """Return the threads that this process computes with."""
+    """Return the number of threads that this process computes with."""
     torch = sys.modules.get("torch")
     return int(torch.get_num_threads()) if torch else os.cpu_count() or 1
 
 
 def commit_of(root: Path) -> str | None:
-    """Return the commit that is checked out at `root`, read from its files; None if it is no checkout of git."""
+    """Return the commit checked out at `root`, read from its files; None if `root` is not a git checkout."""
     try:
         git = root / ".git"
-        if git.is_file():  # of a worktree, elsewhere
+        if git.is_file():  # a worktree: the file contains the path
             git = root / git.read_text().strip().removeprefix("gitdir: ")
         shared = git / "commondir"
         common = git / shared.read_text().strip() if shared.exists() else git

@@ -1,12 +1,12 @@
-"""The one family of errors that this project raises on purpose.
+"""The family of errors that users can fix.
 
-Every message is one line: what is wrong, where, and what to do. The command line maps the family to exit
-status 2; anything else is a defect of ours.
+Each message is one line that states what is wrong, where, and what to do.  The command line maps the family to
+exit status 2.  Any other error is a defect of this package.
 """
 
 
 class DvaeError(Exception):
-    """Base of all errors that carry a message for the user."""
+    """Base of all errors with a message for the user."""
 
 
 class ConfigError(DvaeError, ValueError):
@@ -18,7 +18,7 @@ class DataError(DvaeError, ValueError):
 
 
 class CheckpointError(DvaeError, ValueError):
-    """A model file is missing, damaged, of another version or not a model."""
+    """A model file is missing, damaged, not a model, or of another version."""
 
 
 class ResultError(DvaeError, ValueError):
@@ -26,7 +26,7 @@ class ResultError(DvaeError, ValueError):
 
 
 class NumericalError(DvaeError, ArithmeticError):
-    """A computation left the finite numbers; the message names the place and the step."""
+    """A computation produced a non-finite value; the message names the place and the step."""
 
 
 class OverlapError(DvaeError, ArithmeticError):
@@ -34,4 +34,4 @@ class OverlapError(DvaeError, ArithmeticError):
 
 
 class WorkerError(DvaeError, RuntimeError):
-    """Processes that share the work died, or cannot be reached any more; what was done before is kept."""
+    """Worker processes died or can no longer be reached; finished work is kept."""

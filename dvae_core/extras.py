@@ -1,4 +1,4 @@
-"""Libraries that only some users need: imported where they are used, with a line on how to have them."""
+"""Optional libraries: imported where they are used, with an error that states how to install them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def extra_module(name: str, extra: str, needed_by: str) -> Any:
     Parameters
     ----------
     name : str
-        Of the module.
+        Name of the module.
     extra : str
-        The extra of this package that installs it.
+        Extra of this package that installs the library.
     needed_by : str
-        What needs it, for the reader of the error.
+        Option or feature that needs it, for the error message.
 
     Raises
     ------
     ConfigError
-        If it is not installed.
+        If the library is not installed.
     """
     try:
         return import_module(name)

@@ -1,7 +1,7 @@
-"""Graphs for Boltzmann machines: from a name or a file to edges, and from edges to classes for block sampling.
+"""Graphs of Boltzmann machines: edges from a name or a file, and classes of nodes for block sampling.
 
-A graph goes by a text that fits into a frozen configuration, and that alone rebuilds it: `complete`, `ring`,
-`grid-8x8`, `chimera-2x2x4`, or its edges `0-1,1-2`.  Nodes are numbered from 0; an edge (i, j) has i < j.
+A configuration stores a graph as a text from which it can be rebuilt: `complete`, `ring`, `grid-8x8`,
+`chimera-2x2x4`, or its edges `0-1,1-2`.  Nodes are numbered from 0; an edge (i, j) has i < j.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LIMIT_BYTES = 100_000_000
 _LATTICE = re.compile(r"grid-[1-9][0-9]{0,5}(x[1-9][0-9]{0,5})*|chimera-[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}")
 _EDGES = re.compile(r"[0-9]{1,9}-[0-9]{1,9}(,[0-9]{1,9}-[0-9]{1,9})*")
 _LINE = re.compile(r"\s*([0-9]{1,9})\s+([0-9]{1,9})\s*")
-FORMS = "complete, ring, grid-8x8, chimera-2x2x4, or a file with an edge 'i j' on every line"
+FORMS = "complete, ring, grid-8x8, chimera-2x2x4, or a file with one edge 'i j' per line"
 
 
 def graph_edges(graph: str, n_units: int) -> list[Edge]:
-    """Return the edges of the graph that a configuration names, sorted.
+    """Return the edges of a graph, sorted.
 
     Parameters
     ----------
     graph : str
-        `complete` or `ring` of n_units nodes; `grid-AxB...`, neighbours along every axis, with open ends;
+        `complete` or `ring` of n_units nodes; `grid-AxB...`, a lattice with open boundaries;
         `chimera-MxNxT`, M x N cells of 2 x T nodes, numbered cell by cell; or edges `i-j,i-j,...`.
     n_units : int
         Number of nodes that the graph must have.
@@ -46,7 +46,8 @@ def graph_edges(graph: str, n_units: int) -> list[Edge]:
     Raises
     ------
     ConfigError
-        If the text names no graph, or one of another number of nodes, or of more than `MAX_EDGES` edges.
+        If `graph` is not the name of a graph, its number of nodes is not `n_units`, or it has more than
+        `MAX_EDGES` edges.
     """
     if _LATTICE.fullmatch(graph):
         kind, _, rest = graph.partition("-")
@@ -69,7 +70,7 @@ def graph_edges(graph: str, n_units: int) -> list[Edge]:
 
 
 def _check_nodes(graph: str, n_nodes: int, n_units: int) -> None:
-    """Raise unless the graph has as many nodes as there are units."""
+    """Raise ConfigError unless the graph has one node per unit."""
     if n_nodes != n_units:
         raise ConfigError(
             f"--graph: {graph} has {n_nodes} nodes, --left and --right make {n_units} units; make them equal"
@@ -77,7 +78,7 @@ def _check_nodes(graph: str, n_nodes: int, n_units: int) -> None:
 
 
 def _grid(sizes: Sequence[int]) -> Iterator[Edge]:
-    """Yield the edges of a lattice, the last axis numbered fastest."""
+    """Yield the edges of a lattice; node numbers increase fastest along the last axis."""
     for node in itertools.product(*(range(size) for size in sizes)):
         for axis, size in enumerate(sizes):
             if node[axis] + 1 < size:
@@ -87,7 +88,7 @@ def _grid(sizes: Sequence[int]) -> Iterator[Edge]:
 
 
 def _chimera(n_rows: int, n_columns: int, t: int) -> Iterator[Edge]:
-    """Yield the edges of a Chimera graph: complete bipartite cells, side 0 tied downwards, side 1 rightwards."""
+    """Yield the edges of a Chimera graph: complete bipartite cells, side 0 joined downwards, side 1 rightwards."""
     for row, column in itertools.product(range(n_rows), range(n_columns)):
         cell = (row * n_columns + column) * 2 * t
         yield from itertools.product(range(cell, cell + t), range(cell + t, cell + 2 * t))
@@ -99,12 +100,12 @@ def _chimera(n_rows: int, n_columns: int, t: int) -> Iterator[Edge]:
 
 
 def read_graph(text: str) -> str:
-    """Return what a configuration keeps of a command line's graph: its name, or the edges of the file it names.
+    """Return the text that a configuration stores for `--graph`: a name, or the edges of the given file.
 
     Raises
     ------
     ConfigError
-        If it is neither a graph's name nor a file.
+        If `text` is neither the name of a graph nor a file.
     DataError
         If the file is not a list of edges.
     """
@@ -117,11 +118,13 @@ def read_graph(text: str) -> str:
 
 
 def _read_edges(path: Path) -> list[tuple[int, ...]]:
-    """Return the edges of a text file, two node numbers on a line; # begins a comment."""
+    """Return the edges of a text file with two node numbers per line; # begins a comment."""
     try:
         lines = read_text(path, LIMIT_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a list of edges ({error}); give text, 'i j' a line") from error
+        raise DataError(
+            f"{path}: cannot be read as a list of edges ({error}); give a text file with one edge 'i j' per line"
+        ) from error
     edges: dict[tuple[int, ...], int] = {}
     for number, line in enumerate(lines, 1):
         content = line.partition("#")[0]
@@ -130,9 +133,11 @@ def _read_edges(path: Path) -> list[tuple[int, ...]]:
         found = _LINE.fullmatch(content)
         edge = tuple(sorted(map(int, found.groups()))) if found else ()
         if len(set(edge)) != 2:
-            raise DataError(f"{path}, line {number}: {line[:40]!r} is no edge; give two different nodes from 0 on")
+            raise DataError(
+                f"{path}, line {number}: {line[:40]!r} is not an edge; give two different node numbers"
+            )
         if edge in edges:
-            raise DataError(f"{path}, line {number}: the edge of line {edges[edge]} again; give each once")
+            raise DataError(f"{path}, line {number}: repeats the edge of line {edges[edge]}; give each edge once")
         edges[edge] = number
     if not edges:
         raise DataError(f"{path}: holds no edge; give --prior independent for a prior without couplings")
@@ -142,14 +147,14 @@ def _read_edges(path: Path) -> list[tuple[int, ...]]:
 def bipartition(n_nodes: int, edges: Edges) -> tuple[list[int], list[int]] | None:
     """Return the sides of a bipartite graph, each sorted, or None if it is not bipartite.
 
-    The smaller class of every connected part goes to the first side, which is thereby as small as can be; a
-    node without edges goes to the second.
+    The smaller class of each connected component goes to the first side, which is therefore as small as
+    possible.  A node without edges goes to the second side.
     """
-    from scipy.sparse.csgraph import connected_components  # here: a command line need not wait for it
+    from scipy.sparse.csgraph import connected_components  # imported here, so that commands start quickly
 
     ends = _as_array(edges)
-    # The double cover has every node twice, and an edge joins copies of different kinds: walking along edges, one
-    # comes from a node to its other copy if and only if there is a cycle of odd length.
+    # The double cover has two copies of each node, and edges join copies of different kinds: the two copies of a
+    # node are connected if and only if its component has a cycle of odd length.
     there = np.array([0, n_nodes])
     cover = _adjacency(2 * n_nodes, np.concatenate((ends + there, ends + there[::-1])))
     kind = connected_components(cover, directed=False)[1].reshape(2, n_nodes)
@@ -163,10 +168,11 @@ def bipartition(n_nodes: int, edges: Edges) -> tuple[list[int], list[int]] | Non
 
 
 def colour_classes(n_nodes: int, edges: Edges) -> list[list[int]]:
-    """Return a partition of the nodes into independent sets, the first of them maximal and as a rule the largest.
+    """Return a partition of the nodes into independent sets; the first is maximal, and usually the largest.
 
     No edge joins two nodes of a class: given all others, the units of a class are independent, and can be drawn
-    together or summed out.  Two classes where two suffice, else a greedy colouring (DSATUR; Brélaz, 1979).
+    together or summed out.  A bipartite graph has two classes; otherwise a greedy colouring (DSATUR; Brélaz,
+    1979).
     """
     ends = _as_array(edges)
     if sides := bipartition(n_nodes, ends):
@@ -187,10 +193,10 @@ def colour_classes(n_nodes: int, edges: Edges) -> list[list[int]]:
 
 
 def _saturation_first(neighbours: Sequence[NDArray[np.integer[Any]]]) -> NDArray[np.intp]:
-    """Return a colour for every node, given next to the one whose neighbours show most colours (DSATUR).
+    """Return a colour per node; the next node is the one whose neighbours have most colours (DSATUR).
 
-    The same colours as networkx gives, in time that grows with the edges: for 1000 nodes, all of them joined, it
-    took networkx two minutes.
+    The colours equal those of networkx.  The time is proportional to the number of edges; networkx took two
+    minutes for the complete graph of 1000 nodes.
     """
     adjacent = [nodes.tolist() for nodes in neighbours]
     colours = [-1] * len(adjacent)
@@ -211,7 +217,7 @@ def _saturation_first(neighbours: Sequence[NDArray[np.integer[Any]]]) -> NDArray
 
 
 def _largest_first(neighbours: Sequence[NDArray[np.integer[Any]]]) -> NDArray[np.intp]:
-    """Return a colour for every node, given to those with most neighbours first (Welsh and Powell, 1967)."""
+    """Return a colour per node; nodes with most neighbours are coloured first (Welsh and Powell, 1967)."""
     colours = np.full(len(neighbours), -1)
     for node in sorted(range(len(neighbours)), key=lambda node: -len(neighbours[node])):
         is_free = np.ones(len(neighbours[node]) + 1, bool)
@@ -227,7 +233,7 @@ def _as_array(edges: Edges) -> NDArray[np.intp]:
 
 
 def _adjacency(n_nodes: int, ends: NDArray[np.intp]) -> Any:
-    """Return the symmetric adjacency matrix of edges, each of them once, in compressed rows."""
+    """Return the symmetric adjacency matrix of edges that occur once each, in compressed rows."""
     from scipy.sparse import csr_array
 
     both = np.concatenate((ends, ends[:, ::-1]))

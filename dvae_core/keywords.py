@@ -1,4 +1,4 @@
-"""Settings of a configuration as keyword arguments: what `help()` and completion show, and what calls give."""
+"""Settings of a configuration as keyword arguments, for calls, `help()` and completion."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 def with_settings(*config_classes: type[Any], from_preset: bool = False) -> Callable[[F], F]:
     """Return a decorator for a function whose `**settings` are fields of configuration dataclasses.
 
-    The function itself stays as it is.  Its signature gets a keyword argument per field in place of `**settings`,
-    and its docstring a last section, Settings, with type, default and help of each.  Fields that the function
-    names itself are left out.
+    The function itself does not change.  In its signature a keyword argument per field replaces `**settings`, and
+    its docstring gets a last section, Settings, with type, default and help text per field.  Fields that are
+    explicit parameters of the function are skipped.
 
     Parameters
     ----------
     *config_classes : dataclasses
         Their fields were made with `dvae_core.config.option`.
     from_preset : bool
-        Show None as every default, since a preset supplies the value of what is not given.
+        Show None as every default, since a preset supplies the values that are not given.
     """
 
     def decorate(function: F) -> F:
@@ -50,7 +50,7 @@ def with_settings(*config_classes: type[Any], from_preset: bool = False) -> Call
 
 
 def _settings(cls: type[Any], from_preset: bool) -> list[tuple[inspect.Parameter, str]]:
-    """Return a keyword argument and the help of every field of a configuration."""
+    """Return the keyword argument and the help text of each field of a configuration."""
     hints = typing.get_type_hints(cls)
     return [
         (
@@ -67,29 +67,29 @@ def _settings(cls: type[Any], from_preset: bool) -> list[tuple[inspect.Parameter
 
 
 def _entry(parameter: inspect.Parameter, help: str) -> str:
-    """Return the lines on one setting as NumPy's docstrings have them."""
+    """Return the entry of one setting in the style of NumPy's docstrings."""
     kind = inspect.formatannotation(parameter.annotation)
     default = "" if parameter.default is None else f", default {parameter.default!r}"
     return f"{parameter.name} : {kind}{default}\n    {help}".rstrip()
 
 
 def configured(cls: type[C], config: C | None, settings: Mapping[str, Any], of: Callable[..., Any]) -> C:
-    """Return a configuration with the settings of a call; those that are None are not given.
+    """Return a configuration with the settings of a call; None stands for a setting that is not given.
 
     Parameters
     ----------
     cls : type
         A dataclass whose fields were made with `dvae_core.config.option`.
     config : of that class, optional
-        What holds where a setting is not given; the defaults unless there is one.
+        Source of the settings that are not given; by default the defaults of `cls`.
     settings : mapping of str to value
     of : callable
-        The function that was called, made with `with_settings`: its arguments are what could have been meant.
+        The function that was called, decorated by `with_settings`; errors suggest its arguments.
 
     Raises
     ------
     ConfigError
-        If there is no such setting, or a value is not allowed.
+        If a setting is unknown, or a value is not allowed.
     """
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     former = {f.metadata["formerly"]: f.name for f in fields if "formerly" in f.metadata}
@@ -102,7 +102,7 @@ def configured(cls: type[C], config: C | None, settings: Mapping[str, Any], of: 
 
 
 def refuse_unknown(settings: Mapping[str, Any], names: Collection[str], of: Callable[..., Any]) -> None:
-    """Raise ConfigError for a setting that is none of `names`, with the nearest argument of the function `of`."""
+    """Raise ConfigError for a setting that is not in `names`, and suggest the nearest argument of `of`."""
     for name in sorted(settings.keys() - set(names)):
         near = difflib.get_close_matches(name, inspect.signature(of).parameters, 1)
         meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"

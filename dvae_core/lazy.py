@@ -1,4 +1,4 @@
-"""Names that a package offers and imports when they are asked for, so that `import` and `--help` stay quick."""
+"""Public names of a package that are imported on first use, so that `import` and `--help` stay fast."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and `__dir__` of a package that offers what its modules define.
+    """Return `__getattr__` and `__dir__` for a package whose public names are defined in its modules.
 
     Parameters
     ----------
     package : str
         The package's `__name__`.
     homes : mapping of str to str
-        For every name "module:attribute", the module relative to the package; "module" for the module itself.
+        "module:attribute" per name, with the module relative to the package; "module" for the module itself.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Modules that scripts written for an earlier version import: each leads to today's, with a warning."""
+"""Module names of earlier versions: importing one gives the present module, with a warning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# Former module: (today's module, {name: where it is today, if not there under that name}).
+# Former module: (present module, {name: present location, if it is elsewhere or has another name}).
 MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "dvae_core.checkpoint": ("dvae_core.training.checkpoint", {}),
     "dvae_core.presets": ("dvae_core.training.presets", {}),
@@ -36,7 +36,7 @@ MODULES: dict[str, tuple[str, dict[str, str]]] = {
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds former modules, and fills them with what today's hold."""
+    """Finds former modules, and fills them with the names of the present ones."""
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         return ModuleSpec(fullname, self) if fullname in MODULES else None
@@ -52,6 +52,6 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def follow_former_names() -> None:
-    """Let imports of former modules succeed."""
+    """Make imports of former modules succeed."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -1,6 +1,6 @@
-"""Random numbers that depend on a seed and a purpose, never on history.
+"""Random numbers that depend only on a seed, a purpose and a key.
 
-Every task (a step, an epoch, an image, a replicate) derives its own generator from the user's seed and a key, so
+Each task (a step, an epoch, an image, a replicate) derives its own generator from the user's seed and a key, so
 that results do not depend on the number of workers, and a resumed run needs no saved generator state.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# The first word of a key names the purpose; two purposes never share a stream.
+# The index of the purpose is the first number of the key, so that two purposes never share a stream.
 PURPOSES = (
     "weights",
     "order",
@@ -29,7 +29,7 @@ PURPOSES = (
 
 
 def _sequence(seed: int, purpose: str, *key: int) -> np.random.SeedSequence:
-    """Return the seed sequence of a purpose; ValueError (a defect of ours) for an unknown one."""
+    """Return the seed sequence of a purpose; ValueError if it is not in `PURPOSES`."""
     return np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose), *key))
 
 
@@ -39,9 +39,9 @@ def numpy_generator(seed: int, purpose: str, *key: int) -> np.random.Generator:
 
 
 def swift_generator(seed: int, purpose: str, *key: int) -> np.random.Generator:
-    """Return a NumPy generator for `purpose` and `key` that is quick at long streams of numbers.
+    """Return a NumPy generator for `purpose` and `key` that is fast for long streams of numbers.
 
-    Uniform numbers cost half, normal ones two thirds of what the counter-based generator takes (measured).
+    Measured against the counter-based generator, uniform numbers take half the time, normal ones two thirds.
     """
     return np.random.Generator(np.random.SFC64(_sequence(seed, purpose, *key)))
 

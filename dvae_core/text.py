@@ -1,6 +1,6 @@
-"""Numbers as a person reads them, by one rule everywhere: results, console, tables, figures and reports.
+"""Numbers as text, by one rule for results, console, tables, figures and reports.
 
-An error has two significant digits, and the number before it ends at the same decimal place.  An exact number has
+An error has two significant digits, and its number ends at the same decimal place.  An exact number has
 four decimals and no error; with an unknown error a number has two decimals.
 """
 
@@ -10,7 +10,7 @@ import math
 
 NOT_FINITE, UNKNOWN = "not finite", "unknown"
 EXACT_DECIMALS, UNKNOWN_DECIMALS = 4, 2
-# A number of some hundred nats has no more decimals in float64.
+# A value of some hundred nats in float64 has no more significant decimals.
 MAX_DECIMALS = 9
 YEAR = 31_556_952
 
@@ -21,7 +21,7 @@ def decimals(*std_errs: float | None) -> int:
     Parameters
     ----------
     *std_errs : float or None
-        0 is that of an exact number; None, nan and infinity are unknown.  The largest of several counts.
+        0 for an exact number; None, nan and infinity if unknown.  The largest of several determines the result.
     """
     known = [std_err for std_err in std_errs if std_err is not None and math.isfinite(std_err)]
     if len(known) < len(std_errs):
@@ -29,15 +29,15 @@ def decimals(*std_errs: float | None) -> int:
     largest = max(map(abs, known))
     if largest == 0:
         return EXACT_DECIMALS
-    # Rounded first: 0.0996 is 0.10, which deserves two decimals and not three.
+    # Rounded first: 0.0996 becomes 0.10, which has two decimals.
     exponent = math.floor(math.log10(float(f"{largest:.1e}")))
     return min(MAX_DECIMALS, 1 - exponent)
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """Return `value` with `digits` decimals, rounded to tens or more where that is negative.
+    """Return `value` with `digits` decimals, rounded to tens or more if `digits` is negative.
 
-    A result file holds null where a number was not finite.
+    None, which is null in a result file, stands for a non-finite number.
     """
     if value is None or not math.isfinite(value):
         return NOT_FINITE
@@ -45,7 +45,7 @@ def fixed(value: float | None, digits: int) -> str:
 
 
 def signed(value: float | None, digits: int) -> str:
-    """Return `value` with `digits` decimals and its sign, as differences are written."""
+    """Return `value` with `digits` decimals and an explicit sign, for differences."""
     text = fixed(value, digits)
     return text if text == NOT_FINITE or text.startswith("−") else f"+{text}"
 
@@ -66,12 +66,12 @@ def estimate(value: float | None, std_err: float | None) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text with the hyphens that programs read as minus signs, for lines that they may look into."""
+    """Return a text with hyphens instead of minus signs, for lines that programs may parse."""
     return text.replace("−", "-")
 
 
 def short(value: float | None) -> str:
-    """Return a number of which only the size matters, with four significant digits."""
+    """Return a number with four significant digits, or as a whole number if it is large."""
     if value is None or not math.isfinite(value):
         return NOT_FINITE
     if float(value).is_integer() or abs(value) >= 10_000:
@@ -80,12 +80,12 @@ def short(value: float | None) -> str:
 
 
 def count(value: int) -> str:
-    """Return a whole number in groups of three digits, parted by narrow spaces that do not break."""
+    """Return a whole number in groups of three digits, separated by narrow no-break spaces."""
     return f"{value:,}".replace(",", "\u202f").replace("-", "−")
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words: `8.1 s`, `4 min 12 s`, `2 h 05 min`, `3 days 4 h`, `12 years`."""
+    """Return a duration as text: `8.1 s`, `4 min 12 s`, `2 h 05 min`, `3 days 4 h`, `12 years`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     if seconds > 1e6 * YEAR:

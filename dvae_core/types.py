@@ -1,4 +1,4 @@
-"""Names of array types that many modules use."""
+"""Array types that many modules use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of this toolkit, and those of packages, for results and checkpoints."""
+"""The version of this toolkit and of other packages, for results and checkpoints."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 
 
 def package_versions(*names: str) -> dict[str, str]:
-    """Return the versions of Python, of this toolkit and of the packages `names` that are installed."""
-    from importlib.metadata import PackageNotFoundError, version  # here, since this module is imported for --help
+    """Return the versions of Python, of this toolkit, and of those packages `names` that are installed."""
+    from importlib.metadata import PackageNotFoundError, version  # imported here, since --help imports this module
 
     versions = {"python": platform.python_version(), "dvae-toolkit": __version__}
     for name in names:

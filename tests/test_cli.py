@@ -218,7 +218,7 @@ def test_bad_input_gives_one_line_and_status_2(run, tmp_path, capsys, args, word
         (["--resume", "--out", "{tmp}/x"], "config.json"),
         (
             ["--end", "--out", "{tmp}/x"],
-            "holds no run that could be resumed or ended (no config.json); check the path",
+            "holds no run that can be resumed or ended (no config.json); check the path",
         ),
         (["--resume", "--out", "{run}", "--left", "7"], "--left: the run in {run} has 4, not 7"),
         (["--resume", "--out", "{run}", "--seed", "7"], "with --init {run}"),

@@ -196,7 +196,7 @@ def test_a_run_is_repeated_from_its_settings(run, tmp_path, capsys):
     assert status_of(dvae_train, "--config", config, "--out", tmp_path / "seed", "--seed", 1, "--epochs", 1) == 0
     lines = said(capsys).splitlines()
     assert f"settings of {config}, but --epochs 1 (was 3), --seed 1 (was 0)" in lines
-    assert any("changed half-way; its last ones hold" in line for line in lines)
+    assert any("changed during training; its final settings apply" in line for line in lines)
     assert read_config(tmp_path / "seed").changes == ()
     assert read_provenance(tmp_path / "seed")["settings_of"] == str(config)
 

@@ -115,7 +115,7 @@ def test_no_network_names_every_address(server, tmp_path):
         closed = f"http://127.0.0.1:{unused.getsockname()[1]}/x"
         message = refused(tmp_path, f"{server.url}/none", closed)
     assert "(ConnectionError)" in message
-    assert "put it into" in message
+    assert "save it in" in message
 
 
 def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_network(server, tmp_path):

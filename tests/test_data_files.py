@@ -444,14 +444,14 @@ def test_unusable_arrays(tmp_path, array, advice):
 
 
 BAD_NPZ = {
-    "two names": (dict(train=BITS, x_train=BITS), "keep one of them"),
-    "nothing known": (dict(a=BITS, b=BITS), "holds nothing that is known"),
-    "empty": ({}, "holds nothing that is known"),
+    "two names": (dict(train=BITS, x_train=BITS), "keep only one"),
+    "nothing known": (dict(a=BITS, b=BITS), "holds no array with a known name"),
+    "empty": ({}, "holds no array with a known name"),
     "no train": (dict(test=BITS), "give train"),
     "no test": (dict(train=BITS, valid=BITS), 'no "test"'),
-    "labels without images": (dict(train=BITS, test_labels=np.zeros(40, int)), "labels only beside images"),
+    "labels without images": (dict(train=BITS, test_labels=np.zeros(40, int)), "labels only with their images"),
     "other sizes": (dict(train=BITS, test=BITS[:, 1:]), "different sizes"),
-    "other kinds": (dict(train=GREY, test=GREY / 255), "different kinds"),
+    "other kinds": (dict(train=GREY, test=GREY / 255), "different types"),
     "binary and grey": (dict(train=GREY, test=BITS), "divide by the value that means 1"),
     "float labels": (dict(train=BITS, train_labels=np.zeros(40)), "give 40 integers"),
     "few labels": (dict(train=BITS, train_labels=np.zeros(39, int)), "give 40 integers"),
@@ -592,7 +592,7 @@ def test_names_of_splits(tmp_path, names):
 
 @pytest.mark.parametrize("name", ["holdout", "test2", "unlabeled", "train_mask", "extra"])
 def test_images_under_another_name_are_refused(tmp_path, name):
-    refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS}), name, "no split")
+    refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS}), name, "not the name of a split")
     refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS.reshape(40, 30)}), name)
 
 

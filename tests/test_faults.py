@@ -267,7 +267,7 @@ def test_a_model_that_changes_while_it_is_read_is_refused(run, read, monkeypatch
         return content
 
     monkeypatch.setattr(checkpoint, "read_torch", changing)
-    with pytest.raises(DataError, match=r"model\.pt: changed while it was read; give the same command again"):
+    with pytest.raises(DataError, match=r"model\.pt: changed while it was read; run the same command again"):
         read(run / "model.pt")
 
 

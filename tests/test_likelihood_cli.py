@@ -196,7 +196,7 @@ def test_bad_options_give_one_line_and_status_2(args, tmp_path, capsys, options,
 
 def test_another_file_of_a_run_is_refused_by_what_it_is(run, capsys):
     assert status_of(dvae_eval, "ll", run / "checkpoint.pt") == 2
-    words = "no dvae-model file but dvae-training; give that of a training run"
+    words = "not a dvae-model file but dvae-training; give that of a training run"
     assert capsys.readouterr().err == f"dvae-eval: {run / 'checkpoint.pt'}: {words}\n"
 
 

@@ -131,9 +131,9 @@ def test_a_model_in_training_is_used_in_evaluation_mode_and_left_as_it_was():
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((2, 5)), r"x has shape \(2, 5\); give \(n, 6\), or \(n, height, width\) of as many pixels"),
+        (np.zeros((2, 5)), r"x has shape \(2, 5\); give \(n, 6\), or \(n, height, width\) with 6 pixels"),
         (np.zeros(6), r"x has shape \(6,\)"),
-        (np.full((2, 6), 0.5), "other values than 0 and 1"),
+        (np.full((2, 6), 0.5), "values other than 0 and 1"),
     ],
 )
 def test_images_of_another_kind_are_refused(x, message):

@@ -1,9 +1,14 @@
 """L1 batch norm by its formula (App. H.2), and networks of several inputs."""
 
+import ctypes
+import resource
+from functools import partial
+
 import pytest
 import torch
 
 from dvae_core.config import ModelConfig
+from dvae_core.io.memory import freed_memory_kept
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.hierarchy import Gaussian
 from dvae_core.model.networks import MLP, L1BatchNorm
@@ -93,3 +98,56 @@ def test_gaussian_agrees_with_torch_distributions():
     value = torch.randn(10, 3, generator=generator).double()
     assert torch.allclose(p.log_prob(value), normal_p.log_prob(value).sum(-1))
     assert torch.allclose(q.kl(p), torch.distributions.kl_divergence(normal_q, normal_p).sum(-1))
+
+
+def by_autograd(network, *inputs):
+    """Return the output of a network in training by the formulas, for autograd to differentiate."""
+    h = torch.cat(inputs, -1)
+    for i, linear in enumerate(network.linears):
+        h = h @ linear.weight.T + linear.bias
+        norm = network.norms[i] if i < len(network.norms) else network.output_norm
+        y = h - h.flatten(0, -2).mean(0)
+        h = y / (y.flatten(0, -2).abs().mean(0) + norm.eps) * norm.scale + norm.offset
+        h = h.relu() if i < len(network.norms) else h
+    return h
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("leading", [(30,), (5, 6)])
+def test_derivatives_in_closed_form_are_those_of_autograd(dtype, tolerance, leading):
+    generator = torch.Generator().manual_seed(6)
+    network = MLP((7, 3), (6, 5), 4, bounded_norm=True).to(dtype)
+    x, target = (torch.randn((*leading, n), generator=generator, dtype=dtype) for n in (7, 4))
+    zeta = torch.randn((*leading, 3), generator=generator, dtype=dtype, requires_grad=True)
+    arguments = [*network.parameters(), zeta]
+    outputs = [forward(x, zeta) for forward in (network, partial(by_autograd, network))]
+    found, expected = (torch.autograd.grad(((output - target) ** 2).sum(), arguments) for output in outputs)
+    assert torch.allclose(*outputs, rtol=tolerance, atol=tolerance)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(expected[-1].abs().max()) * 30)
+
+
+def test_a_loss_that_ignores_part_of_the_output_has_its_gradient():
+    """Gradients that are expanded or partly zero reach the closed forms as they are."""
+    network = MLP((7, 3), (6,), 4, bounded_norm=True).double()
+    x, zeta = torch.randn(20, 7, dtype=torch.float64), torch.randn(20, 3, dtype=torch.float64)
+    arguments = list(network.parameters())
+    outputs = (network(x, zeta), by_autograd(network, x, zeta))
+    found, expected = (torch.autograd.grad(output[:, 1].sum(), arguments) for output in outputs)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-11)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
+def test_freed_memory_is_kept_from_step_to_step():
+    """Every page would be cleared again in every round: 2 000 faults in each."""
+
+    def faults_of_a_round():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(1 << 19)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with freed_memory_kept():
+        faults_of_a_round()
+        assert max(faults_of_a_round() for _ in range(5)) < 100

@@ -115,8 +115,8 @@ def test_two_colours_suffice_where_two_can():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prior": "graph"}, "only with it"),
-        ({"graph": "ring"}, "only with it"),
+        ({"prior": "graph"}, "give both or neither"),
+        ({"graph": "ring"}, "give both or neither"),
         ({"prior": "graph", "graph": "grid-3x3"}, "grid-3x3 has 9 nodes.*make 8 units"),
         ({"prior": "graph", "graph": "0-1,1-2"}, "3 nodes"),
         ({"prior": "graph", "graph": "hexagon"}, "names no graph"),

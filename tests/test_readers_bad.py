@@ -288,7 +288,7 @@ def test_archives_with_paths_that_lead_out_are_refused_and_write_nothing(tmp_pat
         np.savez(path, W=W, b_left=B, b_right=C)
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr(name, b"outside")
-        refused(path, "leads out of it")
+        refused(path, "leads outside the archive")
     assert {p.name for p in tmp_path.rglob("*")} == {"in", "m.npz"}
 
 
@@ -307,7 +307,7 @@ def test_an_archive_with_two_entries_of_one_name(tmp_path):
     np.savez(tmp_path / "m.npz", W=W, b_left=B, b_right=C)
     with zipfile.ZipFile(tmp_path / "m.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("W.npy", npy_header((3, 2)) + bytes(48))
-    refused(tmp_path / "m.npz", "two entries of one name")
+    refused(tmp_path / "m.npz", "two entries with the same name")
 
 
 # --- PyTorch --------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_packed_entries_and_flipped_bits(state):
     content[place + 2] ^= 1
     state.write_bytes(content)
     rewritten(state, lambda name, x: x, zipfile.ZIP_DEFLATED)
-    refused(state, "packed entry")
+    refused(state, "compressed entry")
 
 
 def test_a_billion_lists_in_a_few_bytes(state):

@@ -274,10 +274,10 @@ def test_a_model_file_is_plain_data_and_refuses_all_else(tmp_path):
         with pytest.raises(CheckpointError, match=r"model\.pt"):
             load_model(path)
     torch.save({"W": torch.zeros(2, 2)}, path)
-    with pytest.raises(CheckpointError, match="no dvae-model file but another"):
+    with pytest.raises(CheckpointError, match="not a dvae-model file but another"):
         load_model(path)
     torch.save({"format": "dvae-model", "version": torch.zeros(2)}, path)
-    with pytest.raises(CheckpointError, match="of another version"):
+    with pytest.raises(CheckpointError, match="its version is not"):
         load_model(path)
     torch.save(print, path)
     with pytest.raises(CheckpointError, match="not a readable"):

@@ -106,7 +106,7 @@ def test_a_model_is_read_from_its_run_and_starts_another(tmp_path):
     third = train_model(out=tmp_path / "third", config=second)
     assert (third / "checkpoint.pt").read_bytes() == (second / "checkpoint.pt").read_bytes()
     shutil.rmtree(first)
-    with pytest.raises(ConfigError, match="which is not there any more; give --init"):
+    with pytest.raises(ConfigError, match="which no longer exists; give --init"):
         train_model(out=tmp_path / "fourth", config=second)
 
 
@@ -125,7 +125,7 @@ def test_a_graph_is_a_name_or_a_file_of_edges(tmp_path):
         ({"epoch": 3}, ConfigError, r"epoch: no such setting; did you mean epochs\?"),
         ({"epochs": 0}, ConfigError, "--epochs: 0 is not allowed"),
         ({"preset": "huge"}, ConfigError, "huge"),
-        ({"resume": True}, CheckpointError, r"holds no run that could be resumed or ended .*; check the path"),
+        ({"resume": True}, CheckpointError, r"holds no run that can be resumed or ended .*; check the path"),
         ({"resume": True, "init": "x"}, ConfigError, "--init: begins a new run"),
         ({"log": "paper"}, ConfigError, "--log: 'paper' is not known"),
         ({"init": "nowhere.pt"}, CheckpointError, "nowhere.pt"),

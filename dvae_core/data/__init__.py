@@ -1,7 +1,7 @@
 """Data sets by name: `load("digits")`, `load("mnist")`, `load("my-images.npz")`.
 
-Public data sets are read from $DVAE_DATA_DIR, else from the user's cache, and are downloaded there when they
-are missing; whatever is read has the pixels that were published, or it is refused.
+Public data sets are read from $DVAE_DATA_DIR, by default from the user's cache, and are downloaded there if they
+are missing.  Data whose pixels differ from the published ones are refused.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PUBLIC: Mapping[str, Public] = MappingProxyType(
 
 
 class Listing(NamedTuple):
-    """One line of the list of data sets: name, what it is, and where it would be read from."""
+    """One line of the list of data sets: name, description, and the place from which it would be read."""
 
     name: str
     description: str
@@ -67,15 +67,15 @@ def load(name: str | os.PathLike[str], *, quiet: bool = False) -> DataSet:
     Parameters
     ----------
     name : str or path
-        A name from `NAMES`, "bars-and-stripes-<height>x<width>", or the path of an .npz or .npy file of binary
+        A name from `NAMES`, "bars-and-stripes-<height>x<width>", or the path of an .npz or .npy file with binary
         or grey images, see `from_arrays`.
     quiet : bool
-        Show no progress on standard error if something must be downloaded.
+        Do not show the progress of downloads on standard error.
 
     Returns
     -------
     DataSet
-        The same on every machine.
+        It is the same on every machine.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def load(name: str | os.PathLike[str], *, quiet: bool = False) -> DataSet:
 
 
 def is_here(name: str | os.PathLike[str]) -> bool:
-    """Say whether `load` would find a data set on this machine, without a network; it need not be sound."""
+    """Return whether `load` would find a data set without the network; its content is not checked."""
     name = os.fspath(name)
     if name not in PUBLIC:
         return not name.lower().endswith((".npz", ".npy")) or Path(name).expanduser().is_file()
@@ -111,17 +111,17 @@ def is_here(name: str | os.PathLike[str]) -> bool:
 
 
 def _is_found(public: Public, folder: Path) -> bool:
-    """Say whether a public data set lies in a folder."""
+    """Return whether a folder contains a public data set."""
     return None not in locate(public, folder) or (folder / public.packed).is_file()
 
 
 def describe() -> list[Listing]:
-    """Return all data sets and where each would be read from, for a command line to print."""
+    """Return all data sets, and the place from which each would be read."""
     return [Listing(name, description, _place(name)) for name, description in NAMES.items()]
 
 
 def _place(name: str) -> str:
-    """Return in words where a data set would be read from."""
+    """Return, as text, the place from which a data set would be read."""
     if name not in PUBLIC:
         return "built in"
     public, folder = PUBLIC[name], data_folder()

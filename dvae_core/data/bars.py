@@ -5,7 +5,7 @@ line of that orientation to all ones or all zeros with probability 1/2. Hence
 
     p(x) = 1/2 [all rows of x constant] 2^-height + 1/2 [all columns of x constant] 2^-width,
 
-and the two uniform images, which arise both ways, are the most likely ones.
+and the two uniform images, which both orientations produce, are the most likely ones.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ N_VALID, N_TEST = 500, 1000
 
 
 def bars_and_stripes(height: int, width: int) -> DataSet:
-    """Return the data set: exact frequencies to train on, independent draws to validate and test on.
+    """Return the data set: exact frequencies for training, independent draws for validation and test.
 
-    The training set holds each image in exact proportion to p(x), repeated until there are at least 1000
-    rows, so that its mean log-likelihood under the truth is minus the entropy without sampling error.
-    Label 0 is an image made of rows, 1 one made of columns.
+    The training set contains each image in exact proportion to p(x), and is repeated until it has at least 1000
+    images.  Its mean log-likelihood under the true distribution is therefore exactly minus the entropy.  Label 0
+    stands for rows, label 1 for columns.
     """
     train = exact_frequencies(height, width)
     log_p = log_prob_bars_and_stripes(train.images, height, width)
@@ -52,7 +52,7 @@ def bars_and_stripes(height: int, width: int) -> DataSet:
 
 
 def log_prob_bars_and_stripes(images: NDArray[np.uint8], height: int, width: int) -> Float:
-    """Return log p(x) of each image in nats, shape (n,); -inf where an image is no pattern of bars or stripes.
+    """Return log p(x) of each image in nats, shape (n,); -inf for an image that is not of bars or stripes.
 
     `images` has the shape (n, height, width) or (n, height * width) and the values 0 and 1.
     """
@@ -66,7 +66,7 @@ def log_prob_bars_and_stripes(images: NDArray[np.uint8], height: int, width: int
 
 def exact_frequencies(height: int, width: int) -> Split:
     """Return images in exact proportion to p(x), in a fixed random order, at least 1000 of them."""
-    # A pattern of the shorter side's lines is more likely: it is repeated until the counts are p(x)'s ratios.
+    # A pattern along the shorter side is more likely, and is repeated so that all counts are proportional to p(x).
     longer = max(height, width)
     patterns = np.arange(2**longer)
     is_column = np.repeat([False, True], 2**longer)
@@ -77,13 +77,13 @@ def exact_frequencies(height: int, width: int) -> Split:
 
 
 def sample(n: int, height: int, width: int, key: str) -> Split:
-    """Return n independent draws that belong to `key`, the same on every machine."""
+    """Return n independent draws, determined by `key` and equal on every machine."""
     word = stable.words(key, n)
     return _draw(word >> 63 == 1, word.astype(np.int64) & (2**MAX_SIDE - 1), height, width)
 
 
 def _draw(is_column: NDArray[np.bool_], pattern: Index, height: int, width: int) -> Split:
-    """Draw image i from the bits of pattern[i], bit j being row j or, where `is_column`, column j."""
+    """Return image i from the bits of pattern[i]: bit j sets row j or, if is_column[i], column j."""
     bits = (pattern[:, None] >> np.arange(max(height, width)) & 1).astype(np.uint8)
     rows, columns = bits[:, :height, None], bits[:, None, :width]
     images = np.where(is_column[:, None, None], columns, rows)

@@ -1,4 +1,4 @@
-"""A data set: three disjoint splits of images, and one rule that makes binary vectors of them."""
+"""A data set: three splits of images, and the rule that converts them to binary vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "valid", "test")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Split:
-    """Images of one split, (n, height, width) uint8, and their labels, (n,) int64, if there are any."""
+    """Images of one split, (n, height, width) uint8, and their labels, (n,) int64, or None."""
 
     images: NDArray[np.uint8]
     labels: Index | None = None
@@ -28,7 +28,7 @@ class Split:
         return len(self.images)
 
     def take(self, rows: NDArray[np.intp]) -> Split:
-        """Return the given rows, in that order, as a split of their own."""
+        """Return the given rows, in that order, as a new split."""
         return Split(self.images[rows], None if self.labels is None else self.labels[rows])
 
 
@@ -36,11 +36,10 @@ class Split:
 class DataSet:
     """Images whose pixels, divided by `levels`, are the means of Bernoulli variables.
 
-    `levels` is 1 where the images are binary already (static binarisation), else the value that stands for
-    a probability of one (dynamic binarisation: pixels are drawn again each time they are asked for).
-    `provenance` says in words where the data came from, how they were split, how near they are to the
-    paper's, and whom to thank; `notes` are what a user should know of them: what of a file was left aside, and
-    how many images are in two splits.
+    `levels` is 1 if the images are binary (static binarisation), else the value of a pixel with probability one
+    (dynamic binarisation: each call of `binary` draws the pixels again).  `provenance` describes the origin of the
+    data, their splits, and how they differ from the paper's.  `notes` are messages for the user: ignored content
+    of a file, and the number of images in two splits.
     """
 
     name: str
@@ -79,7 +78,7 @@ class DataSet:
         Returns
         -------
         NDArray[np.uint8], shape (n, n_pixels), C order
-            A new array. A pixel of value v is 1 with probability v/levels, exactly.
+            A new array.  A pixel of value v is 1 with probability v/levels, exactly.
         """
         values = self._vectors(split)
         if self.levels == 1:
@@ -90,7 +89,7 @@ class DataSet:
     def fixed(self, split: SplitName) -> NDArray[np.uint8]:
         """Return a split's images as 0/1 vectors that are the same on every machine and for every seed.
 
-        This is what a test log-likelihood is measured on: a grey image is drawn once and for all.
+        Test log-likelihoods are measured on these pixels: a grey image is drawn only once.
 
         Returns
         -------
@@ -106,7 +105,7 @@ class DataSet:
         return means / self.levels
 
     def digest(self) -> str:
-        """Return a SHA-256 over levels, shapes and pixels, by which a result names the data it was made on."""
+        """Return the SHA-256 of levels, shapes and pixels, which results record to identify their data."""
         sha = hashlib.sha256(f"levels {self.levels}".encode())
         for name in SPLITS:
             images = self.split(name).images

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship with this package; digits.txt beside the file says where they are from."""
+"""The handwritten digits that are part of this package; digits.txt in the same folder states their origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where data files lie on this machine, and how they get there: downloaded, checked, then renamed."""
+"""The folder of data files, and downloads into it, which are checked before they get their final name."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..io.files import atomic_write
 
 VARIABLE = "DVAE_DATA_DIR"
 CHUNK_BYTES = 2**16
-LIMIT_BYTES = 2**30  # of a file whose size was not published
+LIMIT_BYTES = 2**30  # for a file whose size was not published
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A public file: its name, the addresses that offer it, best first, and what its bytes must be.
+    """A public file: its name, its addresses in order of preference, and the digest and size of its content.
 
-    `digest` reads "sha256:..." or "md5:..."; `n_bytes` is None where no size was published.
+    `digest` has the form "sha256:..." or "md5:..."; `n_bytes` is None if no size was published.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Remote:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that the file may have."""
+        """The largest allowed number of bytes."""
         return LIMIT_BYTES if self.n_bytes is None else self.n_bytes
 
     def read(self, path: Path) -> bytes:
-        """Return the bytes of the file at `path`; DataError if they are not the published ones."""
+        """Return the bytes of the file at `path`; DataError if they differ from the published ones."""
         try:
             with path.open("rb") as file:
                 content = file.read(self.most_bytes + 1)
@@ -57,16 +57,16 @@ class Remote:
 
     @property
     def algorithm(self) -> str:
-        """Name of the digest."""
+        """Name of the digest algorithm."""
         return self.digest.partition(":")[0]
 
     def hasher(self) -> hashlib._Hash:
-        """Return a new, empty digest; allowed even where MD5 is barred from cryptography."""
+        """Return a new, empty digest; MD5 works even where it is disabled for cryptography."""
         return hashlib.new(self.algorithm, usedforsecurity=False)
 
 
 def data_folder() -> Path:
-    """Return the folder that data sets are read from and downloaded to: $DVAE_DATA_DIR, else the user's cache."""
+    """Return the folder that data sets are read from and downloaded to: $DVAE_DATA_DIR or the user's cache."""
     named = os.environ.get(VARIABLE)
     if not named:
         import pooch
@@ -79,15 +79,15 @@ def data_folder() -> Path:
 
 
 def fetch(remote: Remote, folder: Path, *, quiet: bool = False) -> Path:
-    """Download `remote` into `folder` and return its path; each of its addresses is tried in turn.
+    """Download `remote` into `folder` and return its path; its addresses are tried in turn.
 
-    The file appears under its name only when its size and its digest are right. Progress goes to standard
-    error unless `quiet`.
+    The file gets its name only after its size and digest were checked.  Progress is shown on standard error unless
+    `quiet`.
 
     Raises
     ------
     DataError
-        No address gave the right file, or `folder` cannot be written to.
+        If no address provides the right file, or `folder` cannot be written to.
     """
     path = folder / remote.name
     failures = []
@@ -98,19 +98,21 @@ def fetch(remote: Remote, folder: Path, *, quiet: bool = False) -> Path:
                 _download(remote, url, file, advance)
             return path
         except (OSError, DataError) as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's; requests sets none
+            if (
+                isinstance(error, OSError) and error.errno is not None
+            ):  # an error of the disk; those of requests have no errno
                 raise DataError(
                     f"{path}: cannot be written ({error.strerror}); set {VARIABLE} to another folder"
                 ) from error
             failures.append(f"{url} ({_reason(error)})")
     raise DataError(
         f"{remote.name}: could not be downloaded from {', nor from '.join(failures)}; get it by other means and "
-        f"put it into {folder}, or set {VARIABLE} to the folder that holds it"
+        f"save it in {folder}, or set {VARIABLE} to the folder that holds it"
     )
 
 
 def _download(remote: Remote, url: str, file: BinaryIO, advance: Callable[[int], None]) -> None:
-    """Write to `file` what `url` offers, and raise DataError unless it is `remote`."""
+    """Write the content of `url` to `file`; DataError if it is not that of `remote`."""
     import pooch
 
     checked = _Checked(remote, file, advance)
@@ -121,7 +123,7 @@ def _download(remote: Remote, url: str, file: BinaryIO, advance: Callable[[int],
 
 
 class _Checked:
-    """A file to write to that counts and digests what passes through."""
+    """A file object that counts and digests the bytes written to it."""
 
     def __init__(self, remote: Remote, file: BinaryIO, advance: Callable[[int], None]) -> None:
         self.remote, self.file, self.advance = remote, file, advance
@@ -129,7 +131,7 @@ class _Checked:
         self.n_bytes = 0
 
     def write(self, chunk: bytes) -> None:
-        """Pass `chunk` on; DataError once there is more than there should be, so that nothing fills the disk."""
+        """Write `chunk`; DataError when the file exceeds its size, so that a download cannot fill the disk."""
         self.n_bytes += len(chunk)
         if self.n_bytes > self.remote.most_bytes:
             raise DataError(f"more than {self.remote.most_bytes} bytes")
@@ -141,7 +143,7 @@ class _Checked:
         """Do nothing: the file is flushed when it is complete."""
 
     def finish(self) -> None:
-        """Raise DataError if what passed through is not the remote file."""
+        """Raise DataError if the bytes written are not the remote file."""
         if self.remote.n_bytes is not None and self.n_bytes != self.remote.n_bytes:
             raise DataError(f"{self.n_bytes} bytes, expected {self.remote.n_bytes}")
         self.remote.compare(self.hasher.hexdigest(), "content")
@@ -149,7 +151,7 @@ class _Checked:
 
 @contextmanager
 def _progress(remote: Remote, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes the number of bytes that arrived and shows it on standard error."""
+    """Yield a function that adds a number of bytes to the progress on standard error."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -160,7 +162,7 @@ def _progress(remote: Remote, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _reason(error: Exception) -> str:
-    """Return in a few words why a download failed; messages of requests are long and say less."""
+    """Return a short reason for a failed download; the messages of requests are long and less clear."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"HTTP {status}"

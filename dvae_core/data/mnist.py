@@ -1,4 +1,4 @@
-"""MNIST: grey, to be binarised again each time it is asked for, and binarised once and for all."""
+"""MNIST with grey values, which are binarised again for each use, and MNIST binarised once."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ STATIC_REMOTES = tuple(
 )
 
 
-# How many images of each digit MNIST's test set has.
+# Number of images of each digit in MNIST's test set.
 STATIC_TEST_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
 
 
@@ -104,7 +104,7 @@ def _static_raw(paths: Sequence[Path]) -> DataSet:
 
 
 def _static_packed(path: Path) -> DataSet:
-    """Read an NPZ file of bits, eight a byte, the first in the highest place; 784 pixels fill 98 bytes."""
+    """Read an NPZ file of bits, eight per byte, the first in the highest bit; 784 pixels take 98 bytes."""
     arrays = {}
     for name, array in read_npz(path, STATIC_SHA256).items():
         where = f'{path}, array "{name}"'

@@ -1,4 +1,4 @@
-"""Omniglot, 28 by 28: the images of Burda, Grosse and Salakhutdinov (2016), or a close copy of them."""
+"""Omniglot, 28 by 28: the images of Burda, Grosse and Salakhutdinov (2016), or a close copy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ REBUILT_NOTE = (
 
 
 def _omniglot_raw(paths: Sequence[Path]) -> DataSet:
-    """Read chardata.mat, whose images are columns of probabilities, and each of these column by column."""
+    """Read chardata.mat, whose columns are images of probabilities, stored column by column."""
     content = read_mat(CHARDATA, paths[0], ["data", "target", "testdata", "testtarget"])
     arrays = {
         "train": _chardata_images(content["data"]),

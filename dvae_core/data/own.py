@@ -1,4 +1,4 @@
-"""The data set that a run was trained on, wherever it lies now: its digest says that it is the same."""
+"""The data set that a run was trained on, identified by its digest even if it has moved."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def find_data(dataset: str, data: str | None, quiet: bool) -> DataSet:
-    """Return the data set called `data`, else that of the training; DataError that says --data if it is gone."""
+    """Return the data set `data`, by default that of the training; DataError, with a remedy, if it is missing."""
     from . import load
 
     is_gone = dataset.endswith((".npz", ".npy")) and not Path(dataset).expanduser().exists()
     if data is None and is_gone:
-        raise DataError(f"{dataset}: the data of the training are not there; give --data PATH if they have moved")
+        raise DataError(f"{dataset}: the training data are not there; give --data PATH if they have moved")
     return load(data or dataset, quiet=quiet)
 
 
@@ -28,18 +28,18 @@ def load_own_data(dataset: str, data: str | None, provenance: Mapping[str, Any],
     Parameters
     ----------
     dataset : str
-        Name or path as the run has it.
+        Name or path of the data set in the run's settings.
     data : str or None
-        Where it lies now, if it has moved.
+        Its present location, if it has moved.
     provenance : mapping
-        The run's or its model's; without `data_sha256` any data are taken for its own.
+        Origin of the run or its model; without `data_sha256` the data are not checked.
     quiet : bool
-        Show no progress of a download.
+        Do not show the progress of downloads.
 
     Raises
     ------
     DataError
-        If the data are not there, or are others than those of the training.
+        If the data are missing, or differ from those of the training.
     """
     found = find_data(dataset, data, quiet)
     if provenance.get("data_sha256") not in (None, found.digest()):
@@ -49,6 +49,6 @@ def load_own_data(dataset: str, data: str | None, provenance: Mapping[str, Any],
             )
         raise DataError(
             f"--data: {data} holds other images than those of the training on {dataset}; "
-            "give these, or leave it out"
+            "give the training data, or omit the option"
         )
     return found

@@ -1,7 +1,7 @@
 """Public data sets: how they are found in the data folder, downloaded, read and verified.
 
-Each is read from its original files or from one NPZ file that holds the same pixels. Whatever the
-container, what is decoded from it must have the SHA-256 that belongs to the data set.
+Each is read from its original files or from one NPZ file with the same pixels.  In both cases the decoded pixels
+must have the SHA-256 of the data set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .fetch import VARIABLE, Remote, data_folder, fetch
 Bytes = NDArray[np.uint8]
 SIDE = 28
 GREY = 255
-REMEDY = f"delete the file to have it downloaded again, or set {VARIABLE} to a folder with a sound copy"
+REMEDY = f"delete the file to download it again, or set {VARIABLE} to a folder with an intact copy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Public:
 
 
 def load_public(public: Public, *, quiet: bool = False) -> DataSet:
-    """Return the data set, downloading what the data folder lacks.
+    """Return the data set; files that the data folder lacks are downloaded.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def load_public(public: Public, *, quiet: bool = False) -> DataSet:
 
 
 def locate(public: Public, folder: Path) -> list[Path | None]:
-    """Return the paths of the original files in `folder`, unpacked or gzipped, None for those it lacks."""
+    """Return the paths of the original files in `folder`, unpacked or gzipped, None for missing files."""
     stems = [remote.name.removesuffix(".gz") for remote in public.remotes]
     candidates = [(folder / stem, folder / f"{stem}.gz") for stem in stems]
     return [next((path for path in pair if path.is_file()), None) for pair in candidates]
 
 
 def verified(array: NDArray[Any], expected: str, where: str) -> Bytes:
-    """Return `array` if it holds bytes whose SHA-256, in C order, is `expected`."""
+    """Return `array` if it is uint8 and its SHA-256, in C order, is `expected`; else DataError."""
     if array.dtype != np.uint8:
         raise DataError(f"{where}: holds {array.dtype}, expected uint8")
     found = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
@@ -79,15 +79,15 @@ def verified(array: NDArray[Any], expected: str, where: str) -> Bytes:
 
 
 def read_packed(path: Path, names: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, Bytes]:
-    """Return the arrays of an NPZ file under our own keys; `names` are theirs in the file."""
+    """Return the arrays of an NPZ file by our own keys; `names` are their names in the file."""
     arrays = read_npz(path, names.values())
     return {key: verified(arrays[name], digests[key], f'{path}, array "{name}"') for key, name in names.items()}
 
 
 def read_mat(remote: Remote, path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Return the named arrays of a MATLAB file, in the type that they are stored in.
+    """Return the named arrays of a MATLAB file, in their stored type.
 
-    The file must be `remote` to the bit: `loadmat` trusts what a file claims.
+    The file must equal `remote` in every bit, because `loadmat` trusts the headers of a file.
     """
     from scipy.io import loadmat
 
@@ -101,5 +101,5 @@ def square_split(images: Bytes, labels: Bytes | None = None) -> Split:
 
 
 def upright(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return images (n, 28, 28) from vectors (n, 784) in MATLAB's order, which runs down the columns."""
+    """Return images (n, 28, 28) from vectors (n, 784) in MATLAB's order, which is column by column."""
     return np.ascontiguousarray(rows.reshape(-1, SIDE, SIDE).transpose(0, 2, 1))

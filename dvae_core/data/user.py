@@ -20,7 +20,7 @@ from .dataset import SPLITS, DataSet, Split, SplitName
 
 Arrays = dict[SplitName, NDArray[Any]]
 
-# What a split, its images and its labels are called, in small letters: train, x_train, train_images, images_train.
+# Lower-case names of a split, its images and its labels: train, x_train, train_images, images_train.
 WORDS: Mapping[SplitName, tuple[str, ...]] = {
     "train": ("train", "training", "trn", "tr"),
     "valid": ("valid", "val", "validation", "dev"),
@@ -30,15 +30,15 @@ IMAGES = ("x", "images", "image", "data", "imgs", "img", "inputs", "features")
 LABELS = ("y", "labels", "label", "targets", "target", "classes")
 REMEDY = "check the path, and save the images with numpy.savez(path, train=..., test=...)"
 GREY = 255
-DARKEST_GREY = 128  # integers that never reach half of 255 are on another scale
+DARKEST_GREY = 128  # integers that stay below half of 255 have another scale
 
 
 def load_file(path: Path) -> DataSet:
     """Return the data set in an NPY file, or in an NPZ file with `train` and optionally `valid` and `test`.
 
-    Also understood are `val` and `validation`, `x_train` or `train_images` (and so for the other splits), and the
-    labels `train_labels` or `y_train`.  What is missing is split off by fixed rules, see `from_arrays`; images
-    under another name are refused, and other arrays named in `notes`.
+    Other accepted names are `val` and `validation`, `x_train` or `train_images` (likewise for the other splits),
+    and `train_labels` or `y_train` for labels.  Missing splits are taken from `train` by fixed rules, see
+    `from_arrays`. Images under other names are refused; other arrays are listed in `notes`.
     """
     with hint(REMEDY):
         images, labels, others = _read(path)
@@ -46,7 +46,7 @@ def load_file(path: Path) -> DataSet:
 
 
 def splits_of(names: Iterable[str]) -> dict[str, tuple[SplitName, bool]]:
-    """Return, of those names that are images or labels of a split, which split, and whether they are labels."""
+    """Return the split, and whether it is of labels, for each name that is one of a split's images or labels."""
     found: dict[str, tuple[SplitName, bool]] = {}
     for name in names:
         parts = [part for part in re.split(r"[_\-. ]+", name.lower()) if part]
@@ -65,36 +65,38 @@ def splits_of(names: Iterable[str]) -> dict[str, tuple[SplitName, bool]]:
 def from_arrays(
     name: str, images: Arrays, labels: Arrays | None = None, others: Mapping[str, tuple[int, ...]] | None = None
 ) -> DataSet:
-    """Return a data set of arrays: `train`, and optionally `valid` and `test`.
+    """Return a data set from arrays: `train`, and optionally `valid` and `test`.
 
     Parameters
     ----------
     name : str
-        Stands at the head of error messages.
+        Name of the data set, with which error messages begin.
     images : dict of arrays, shape (n, height, width) or (n, d)
-        Booleans, integers 0 and 1 or 0..255, or floats in [0, 1], the same kind in each. Vectors become
-        squares if d is a square, else images one pixel high. Floats between 0 and 1 are rounded to 1/255.
-        None of their values may be masked.
+        Booleans, integers 0 and 1 or 0..255, or floats in [0, 1], of the same kind in all splits.  Vectors
+        become square images if d is a square number, else images one pixel high.  Floats between 0 and 1 are
+        rounded to 1/255.  No value may be masked.
     labels : dict of arrays of integers, shape (n,) or (n, 1), optional
-        One-hot labels, shape (n, n_classes), become numbers; several labels of one image are left aside.
+        One-hot labels, shape (n, n_classes), become numbers; several labels per image are ignored.
     others : dict of shapes, optional
-        Arrays that are there under names that are no split's: those of the images' size are refused.
+        Shapes of arrays whose names are not those of a split; arrays of the images' size are refused.
 
     Returns
     -------
     DataSet
-        Static if all values are 0 or 1, else dynamic. A missing `valid` is split off `train` after a fixed
-        shuffle, a tenth of it; if `test` is missing as well, each gets a tenth.
+        Static if all values are 0 or 1, else dynamic.  A missing `valid` is a tenth of `train`, taken after a
+        fixed shuffle; if `test` is missing as well, each gets a tenth.
 
     Raises
     ------
     DataError
-        The arrays are not of that form.
+        If the arrays do not have that form.
     """
     labels = labels or {}
     if "train" not in images or not set(labels) <= set(images) <= set(SPLITS):
-        held = ", ".join([*images, *(f"labels of {split}" for split in labels)]) or "nothing that is known"
-        raise DataError(f"{name}: holds {held}; give train, and perhaps valid and test, labels only beside images")
+        held = ", ".join([*images, *(f"labels of {split}" for split in labels)]) or "no array with a known name"
+        raise DataError(
+            f"{name}: holds {held}; give train, optionally valid and test, and labels only with their images"
+        )
     _refuse_masked(
         name,
         {
@@ -121,7 +123,7 @@ def from_arrays(
 
 
 def _read(path: Path) -> tuple[Arrays, Arrays, dict[str, tuple[int, ...]]]:
-    """Return images and labels by split, and the shapes of the other arrays; a file's only one is "train"."""
+    """Return images and labels by split, and shapes of other arrays; the only array of a file is "train"."""
     if path.suffix.lower() == ".npy":
         return {"train": read_npy(path)}, {}, {}
     names = npz_names(path)
@@ -135,19 +137,19 @@ def _read(path: Path) -> tuple[Arrays, Arrays, dict[str, tuple[int, ...]]]:
 
 
 def _choose(path: Path, names: Mapping[str, SplitName], kinds: str = "buif") -> Arrays:
-    """Return the arrays by split; DataError if one goes by two names."""
+    """Return the arrays by split; DataError if a split has two names."""
     found: dict[SplitName, list[str]] = {}
     for name, split in names.items():
         found.setdefault(split, []).append(name)
     for held in found.values():
         if len(held) > 1:
-            raise DataError(f"{path}: holds both {' and '.join(held)}; keep one of them")
+            raise DataError(f"{path}: holds both {' and '.join(held)}; keep only one")
     arrays = read_npz(path, names, kinds)
     return {split: arrays[found[split][0]] for split in SPLITS if split in found}
 
 
 def _refuse_masked(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse masked arrays in which a value is masked: it is neither of a pixel's values."""
+    """Raise DataError for arrays with masked values, which are not values of a pixel."""
     for split, array in arrays.items():
         if isinstance(array, np.ma.MaskedArray) and np.ma.getmaskarray(array).any():
             n_masked = int(np.ma.getmaskarray(array).sum())
@@ -157,17 +159,17 @@ def _refuse_masked(name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _refuse_unknown_splits(name: str, shape: tuple[int, ...], others: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse images under a name that is no split's: it is unknown what they are for."""
+    """Raise DataError for images whose name is not that of a split, since their use is unknown."""
     for other, of_other in others.items():
         if len(of_other) > 1 and len(shape) > 1 and math.prod(of_other[1:]) == math.prod(shape[1:]) > 1:
             raise DataError(
-                f"{name}: holds {to_utf8(other)[:60]!r}, of the size of the images, which is no split that is "
-                "known; call it train, valid or test, or leave it out"
+                f"{name}: holds {to_utf8(other)[:60]!r}, of the size of the images, which is not the name of a "
+                "split; rename it to train, valid or test, or remove it"
             )
 
 
 def _repeated(splits: Mapping[SplitName, Split]) -> list[str]:
-    """Return a sentence for each split that has images of the training set in it."""
+    """Return a sentence for each split that contains training images."""
     train = {image.tobytes() for image in splits["train"].images}
     found = {split: sum(image.tobytes() in train for image in splits[split].images) for split in SPLITS[1:]}
     return [
@@ -179,7 +181,7 @@ def _repeated(splits: Mapping[SplitName, Split]) -> list[str]:
 
 
 def _as_images(array: NDArray[Any], where: str) -> NDArray[Any]:
-    """Return `array` with three axes."""
+    """Return `array` with three axes, or raise DataError."""
     if array.size == 0 or array.ndim not in (2, 3):
         raise DataError(f"{where}: has shape {array.shape}; give (n, height, width) or (n, pixels)")
     array = np.asarray(array)
@@ -191,11 +193,13 @@ def _as_images(array: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _check_alike(name: str, images: Arrays) -> None:
-    """Require one image shape and one kind of number."""
+    """Raise DataError unless all splits have the same image shape and kind of number."""
     if len({array.shape[1:] for array in images.values()}) > 1:
-        raise DataError(f"{name}: the splits hold images of different sizes; save all of one size")
+        raise DataError(f"{name}: the splits have images of different sizes; save all with the same size")
     if len({array.dtype.kind.replace("u", "i") for array in images.values()}) > 1:
-        raise DataError(f"{name}: the splits hold values of different kinds; save them all as uint8, say")
+        raise DataError(
+            f"{name}: the splits have values of different types; save all of them as uint8, for example"
+        )
 
 
 def _is_binary(array: NDArray[Any]) -> bool:
@@ -203,7 +207,7 @@ def _is_binary(array: NDArray[Any]) -> bool:
 
 
 def _as_bytes(array: NDArray[Any], levels: int, where: str) -> NDArray[np.uint8]:
-    """Return the values as integers 0..levels; DataError if they are not probabilities or grey values."""
+    """Return the values as integers 0..levels; DataError if they are neither probabilities nor grey values."""
     is_integer = array.dtype.kind in "iu"
     limit = GREY if is_integer else 1
     if not (array.min() >= 0 and array.max() <= limit):  # true of NaN as well
@@ -218,7 +222,7 @@ def _as_bytes(array: NDArray[Any], levels: int, where: str) -> NDArray[np.uint8]
 
 
 def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]) -> Index | None:
-    """Return labels as int64, shape (n,); None, with a note, if an image has several or they are no numbers."""
+    """Return labels as int64, shape (n,); None, with a note, for text or several labels per image."""
     if labels is None:
         return None
     labels = np.asarray(labels)
@@ -238,7 +242,7 @@ def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]
 
 
 def _complete(name: str, splits: dict[SplitName, Split]) -> str:
-    """Split off what is missing from `splits`, in place, and return a sentence that says what was done."""
+    """Add the missing splits in place, taken from `train`, and return a sentence that describes this."""
     missing: list[SplitName] = [split for split in ("valid", "test") if split not in splits]
     if missing == ["test"]:
         raise DataError(f'{name}: holds "valid" but no "test"; give both, only "test", or neither')

@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and readers that trust none."""
+"""Atomic writing of files, and readers that do not trust their content."""

@@ -1,7 +1,7 @@
-"""Strict readers of the files that arrays come in: NPY and NPZ, IDX, text of zeros and ones.
+"""Strict readers of files with arrays: NPY, NPZ, IDX, and text of zeros and ones.
 
-Each returns arrays or raises a DataError of one line that names the file; none executes what a file holds,
-and none allocates more than `LIMIT_BYTES` for the arrays it returns, whatever a header claims.
+Each returns arrays or raises a one-line DataError that names the file.  None executes content of a file, and none
+allocates more than `LIMIT_BYTES` for its arrays, whatever a header claims.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from ..errors import DataError, DvaeError
 from ..text import byte_size
 from .memory import available_memory
 
-LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 is a quarter of it
-LIMIT_VALUES = 2**28  # in one array: what is stored in bytes, or packed, may have to become float64
+LIMIT_BYTES = 2**31  # uncompressed; MNIST in float64 takes a quarter of this
+LIMIT_VALUES = 2**28  # per array, since values stored as bytes or bits may be converted to float64
 BLOCK_BYTES = 1 << 20
-REASON_CHARACTERS = 200  # of another library's message, which may quote the file
-HEADER_BYTES = 1 << 16  # of an NPY file; NumPy writes 118
+REASON_CHARACTERS = 200  # quoted from another library's message, which may quote the file
+HEADER_BYTES = 1 << 16  # length of an NPY header; NumPy writes 118
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# What the standard library, NumPy and others raise on damaged files (RuntimeError: an encrypted archive, or
-# brackets too deep; MemoryError, SyntaxError and TokenError: an NPY header, which is a Python literal).
+# Errors of the standard library, NumPy and others for damaged files (RuntimeError: an encrypted archive, or deep
+# nesting; MemoryError, SyntaxError and TokenError: an NPY header, which is a Python literal).
 _DAMAGE = (
     ArithmeticError,
     EOFError,
@@ -56,7 +56,7 @@ _DAMAGE = (
 
 @contextmanager
 def hint(what_to_do: str) -> Iterator[None]:
-    """Append what to do to the message of a DataError that the block raises."""
+    """Append a remedy to the message of a DataError that the block raises."""
     try:
         yield
     except DataError as error:
@@ -65,16 +65,16 @@ def hint(what_to_do: str) -> Iterator[None]:
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Yield a ZIP archive whose entries, unpacked, are together within `LIMIT_BYTES` and have plain names."""
+    """Yield a ZIP archive; DataError for unsafe or repeated names, or more than `LIMIT_BYTES` unpacked."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         check_size(sum(entry.file_size for entry in entries), str(path))
         for name in archive.namelist():
-            # Nothing is ever unpacked onto the disk; an archive that tries is not what it says it is.
+            # Nothing is unpacked to disk, but such an archive is not a file of arrays.
             if name.startswith("/") or ".." in name.split("/"):
-                raise DataError(f"{path}: has an entry {name[:60]!r} that leads out of it")
+                raise DataError(f"{path}: has an entry {name[:60]!r} whose path leads outside the archive")
         if len(set(archive.namelist())) != len(entries):
-            raise DataError(f"{path}: has two entries of one name")
+            raise DataError(f"{path}: has two entries with the same name")
         yield archive
 
 
@@ -85,7 +85,7 @@ def npz_names(path: Path) -> list[str]:
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes that the headers of an NPZ file's arrays give, of those that have a sound header."""
+    """Return the shapes of the arrays in an NPZ file by name, from those headers that can be read."""
     shapes: dict[str, tuple[int, ...]] = {}
     with reading(path, "NPZ"), open_archive(path) as archive:
         for name in archive.namelist():
@@ -96,7 +96,7 @@ def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:
-    """Return the named arrays of an NPZ file, of any shape; `kinds` of NumPy types, real numbers as a rule."""
+    """Return the named arrays of an NPZ file, of any shape; `kinds` are the allowed kinds of NumPy dtypes."""
     arrays = {}
     with reading(path, "NPZ"), open_archive(path) as archive:
         held = set(archive.namelist())
@@ -116,7 +116,7 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
-    """Return the array of bytes with `n_axes` axes that an IDX file, plain or gzipped, holds."""
+    """Return the uint8 array with `n_axes` axes of an IDX file, plain or gzipped."""
     with reading(path, "IDX"), open_binary(path) as stream:
         if stream.read(4) != bytes([0, 0, 8, n_axes]):
             raise DataError(f"{path}: not an IDX file of bytes with {n_axes} axes")
@@ -130,7 +130,7 @@ def read_idx(path: Path, n_axes: int) -> NDArray[np.uint8]:
 
 
 def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
-    """Return the (n, n_columns) array of a text file, plain or gzipped, of zeros and ones between blanks."""
+    """Return the (n, n_columns) array of a text file, plain or gzipped, of zeros and ones separated by blanks."""
     with reading(path, "text"), open_binary(path) as stream:
         content = np.frombuffer(_read_at_most(stream, LIMIT_BYTES + 1), np.uint8)
     check_size(content.size, str(path))
@@ -140,11 +140,11 @@ def read_amat(path: Path, n_columns: int) -> NDArray[np.uint8]:
         blank, newline = cells[:, :-1, 1] == ord(" "), cells[:, -1, 1] == ord("\n")
         if values.max(initial=0) <= 1 and blank.all() and newline.all():
             return values
-    raise DataError(f"{path}: not lines of {n_columns} values 0 or 1 with single blanks between them")
+    raise DataError(f"{path}: not lines of {n_columns} values 0 or 1 separated by single blanks")
 
 
 def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") -> NDArray[Any]:
-    """Return the array of an NPY stream of `size` bytes, whose header is checked before anything is read."""
+    """Return the array of an NPY stream of `size` bytes, after a check of its header."""
     check_size(size, where)
     shape, dtype = _read_header(stream, where)
     with warnings.catch_warnings():
@@ -160,7 +160,7 @@ def read_array(stream: IO[bytes], size: int, where: str, kinds: str = "buif") ->
 
 
 def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return the shape and the type that the header of an NPY stream gives."""
+    """Return the shape and the dtype in the header of an NPY stream."""
     version = np.lib.format.read_magic(stream)
     read_header = _HEADER_READERS.get(version)
     if read_header is None:
@@ -176,22 +176,22 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dty
 
 
 def check_size(n_bytes: int, where: str) -> None:
-    """Refuse what would take more memory than a set of images or a model plausibly does."""
+    """Raise DataError if `n_bytes` exceeds free memory, or `LIMIT_BYTES`, which no images or model need."""
     if n_bytes > LIMIT_BYTES:
         raise DataError(f"{where}: more than {LIMIT_BYTES} bytes; give fewer images, or store them as uint8")
-    # What is small is not worth a look, which takes longer than reading it.
+    # Small arrays are not checked, since the check would take longer than reading them.
     if n_bytes > BLOCK_BYTES and n_bytes > (free := available_memory()):
         raise DataError(f"{where}: takes {byte_size(n_bytes)}, and {byte_size(free)} of memory is free; give less")
 
 
 def check_count(n_values: int, where: str) -> None:
-    """Refuse an array that would take more memory as float64 than a set of images or a model plausibly does."""
+    """Raise DataError for an array with more than `LIMIT_VALUES` values, which no images or model need."""
     if n_values > LIMIT_VALUES:
         raise DataError(f"{where}: more than {LIMIT_VALUES} values; give fewer")
 
 
 def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
-    """Return the next `n_bytes` of a stream, or what there is; room is made for what has come, not what may."""
+    """Return the next `n_bytes` of a stream, or fewer at its end; memory grows with the bytes that were read."""
     content = bytearray()
     while block := stream.read(min(n_bytes - len(content), BLOCK_BYTES)):
         content += block
@@ -199,13 +199,13 @@ def _read_at_most(stream: IO[bytes], n_bytes: int) -> bytearray:
 
 
 def open_binary(path: Path) -> IO[bytes]:
-    """Open a file to read bytes, through gzip if its name ends with .gz."""
+    """Open a file for reading bytes, decompressed if its name ends with .gz."""
     return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a damaged file provokes into a DataError of one line; refuse a pipe or a device at once."""
+    """Convert the errors of a damaged file into a one-line DataError; raise DataError for a pipe or a device."""
     try:
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: no regular file; give one")

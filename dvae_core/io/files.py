@@ -1,4 +1,4 @@
-"""Whole files or none: atomic writing, reading of text that has an end, locks, and digests."""
+"""Atomic writing of files, reading of text with a size limit, locks, and digests."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from typing import Any, BinaryIO, cast
 
 from ..errors import DataError
 
-LIMIT_BYTES = 1 << 26  # of text that a program reads; results of 60 000 images take a tenth of it
+LIMIT_BYTES = 1 << 26  # per text file; results of 60 000 images take a tenth of this
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Yield a binary file that becomes `path` when the block ends without an error, and vanishes otherwise.
+    """Yield a binary file that is renamed to `path` if the block succeeds, and removed otherwise.
 
-    The data are on the disk before the rename, so that a crash leaves the old file or the new one.  What a killed
-    process left unfinished beside it is removed.
+    The data are flushed to disk before the rename, so that a crash leaves either the old file or the new one.
+    Unfinished files of killed processes are removed.
 
     Raises
     ------
     OSError
-        If the file cannot be written; its `filename` is `path`, whichever step it was.
+        If the file cannot be written; its `filename` is `path`.
     """
     name = ""
     try:
@@ -41,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o666 & ~_umask())
-            # Still held: no one takes it for the leftover of a dead process.
+            # The lock is still held, so that no other process removes the file as a leftover.
             os.replace(name, path)
     except BaseException as error:
         if name:
@@ -53,18 +53,18 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def _new_part(path: Path) -> tuple[str, BinaryIO]:
-    """Return name and file of a new, unfinished `path`, which this process holds until the file is closed."""
+    """Return name and file of a new, unfinished `path`, locked by this process until it is closed."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return name, cast(BinaryIO, os.fdopen(descriptor, "wb"))
-        os.close(descriptor)  # another process took it for a leftover before it was held
+        os.close(descriptor)  # another process removed it as a leftover before it was locked
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove unfinished files of `path` whose process is dead: no lock holds them."""
+    """Remove unfinished files of `path` that no process has locked."""
     for name in glob.glob(f".{glob.escape(path.name)}.*.part", root_dir=path.parent, include_hidden=True):
         part = path.parent / name
         with suppress(OSError), part.open("rb") as file:
@@ -73,7 +73,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _is_part(filename: Any, path: Path) -> bool:
-    """Say whether an error's file is none, or one that `atomic_write` made for `path`."""
+    """Return whether the file name of an error is None, or that of an unfinished file of `path`."""
     return filename is None or (
         isinstance(filename, str) and os.path.basename(filename).startswith(f".{path.name}.")
     )
@@ -81,7 +81,7 @@ def _is_part(filename: Any, path: Path) -> bool:
 
 @contextmanager
 def name_os_errors(path: Path) -> Iterator[None]:
-    """Let an error of the operating system within the block say which file it is about: `write` does not know."""
+    """Set the file name of an OSError in the block to `path` if it has none, as for errors of `write`."""
     try:
         yield
     except OSError as error:
@@ -92,28 +92,28 @@ def name_os_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def lock_file(path: Path, *, keep: bool = False) -> Iterator[None]:
-    """Hold the lock file `path` against other processes; a process that dies lets go of it.
+    """Lock the file `path` within the block; the lock ends with the process.
 
     Parameters
     ----------
     path : Path
-        Made if need be.
+        The lock file, created if necessary.
     keep : bool
-        Leave the file at the end; otherwise it is removed.
+        Keep the file at the end; by default it is removed.
 
     Raises
     ------
     BlockingIOError
-        If another process holds it.
+        If another process holds the lock.
     OSError
-        If it cannot be made, or the file system knows no locks; `filename` is `path`.
+        If the file cannot be created, or the file system has no locks; `filename` is `path`.
     """
     while True:
         with path.open("a") as file:
             with name_os_errors(path):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_same(path, file.fileno()):
-                continue  # whoever held it has removed it since it was opened
+                continue  # its previous holder removed the file after it was opened
             try:
                 yield
             finally:
@@ -123,7 +123,7 @@ def lock_file(path: Path, *, keep: bool = False) -> Iterator[None]:
 
 
 def _is_same(path: Path, descriptor: int) -> bool:
-    """Say whether an open file is still the one at `path`."""
+    """Return whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -131,43 +131,43 @@ def _is_same(path: Path, descriptor: int) -> bool:
 
 
 def remove_file(path: Path) -> None:
-    """Remove `path`, if it is there, and what a killed process left unfinished of it."""
+    """Remove `path`, if it exists, and its unfinished files."""
     _remove_leftovers(path)
     path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write `content` to `path`, whole or not at all."""
+    """Write `content` to `path` atomically."""
     with atomic_write(path) as file:
         file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in UTF-8, whole or not at all."""
+    """Write `text` to `path` in UTF-8, atomically."""
     write_bytes(path, text.encode())
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
-    """Write named arrays to `path` as an NPZ file, whole or not at all."""
-    import numpy as np  # here, since this module is imported for --help, too
+    """Write named arrays to `path` as an NPZ file, atomically."""
+    import numpy as np  # imported here, since --help imports this module
 
-    # Into memory first: on a full disk, zipfile hides the error behind others of its own.
+    # Into memory first: on a full disk, zipfile replaces the error by its own.
     buffer = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
     write_bytes(path, buffer.getbuffer())
 
 
 def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
-    """Return the text of a regular file, UTF-8, without the byte order mark that it may begin with.
+    """Return the text of a regular file in UTF-8, without a byte order mark.
 
-    A pipe would keep one waiting, and a device may have no end.
+    Other files are refused, since reading a pipe may block and a device may have no end.
 
     Raises
     ------
     OSError
-        If it is missing, no regular file, or longer than `limit_bytes`.
+        If the file is missing, not a regular file, or longer than `limit_bytes`.
     UnicodeDecodeError
-        If it is no text.
+        If the file is not text in UTF-8.
     """
     n_bytes = path.stat().st_size
     _check_regular(path)
@@ -177,23 +177,23 @@ def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
 
 
 def json_object(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object that a text is; ValueError if it is none, holds NaN or Infinity, or is too deep."""
+    """Return the JSON object in a text; ValueError if it is another value, has NaN or Infinity, or is too deep."""
     try:
         found = json.loads(text, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(found, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     return found
 
 
 def _refuse(constant: str) -> Any:
-    """Refuse what Python reads and JSON does not have: NaN and Infinity."""
+    """Raise ValueError for NaN and Infinity, which Python accepts although JSON does not have them."""
     raise ValueError(f"holds {constant}")
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a regular file's bytes, in hexadecimal; OSError if it is none."""
+    """Return the SHA-256 of a regular file's bytes, in hexadecimal; OSError if it is not a regular file."""
     _check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -201,17 +201,17 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def check_unchanged(path: Path) -> Iterator[str]:
-    """Yield the SHA-256 of `path`, empty if there is none, to a block that reads it; it is taken again at the end.
+    """Yield the SHA-256 of `path`, empty if it does not exist, to a block that reads it, and check it at the end.
 
     Raises
     ------
     DataError
-        If the file is another one at the end: what was read is neither the old nor the new one.
+        If the file changed during the block, so that a mixture of two files may have been read.
     """
     before = sha256_file(path) if path.is_file() else ""
     yield before
     if sha256_file(path) != before:
-        raise DataError(f"{path}: changed while it was read; give the same command again")
+        raise DataError(f"{path}: changed while it was read; run the same command again")
 
 
 def to_utf8(text: object) -> str:
@@ -221,7 +221,7 @@ def to_utf8(text: object) -> str:
 
 @contextmanager
 def utf8_path(path: Path) -> Iterator[str]:
-    """Yield a name of a file that is UTF-8, for libraries that take no other: its own, or its descriptor's."""
+    """Yield a UTF-8 name of a file, for libraries that need one: its path, or else that of its descriptor."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -232,7 +232,7 @@ def utf8_path(path: Path) -> Iterator[str]:
 
 
 def _check_regular(path: Path) -> None:
-    """Raise OSError if a path is there and no regular file."""
+    """Raise OSError if a path exists and is not a regular file."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no regular file", str(path))
 

@@ -1,8 +1,7 @@
-"""A strict reader of the files that `torch.save` writes: plain data and tensors, and nothing that could run.
+"""A strict reader of files that `torch.save` wrote: plain data and tensors only, and no code.
 
-`torch.load(weights_only=True)` is kept from what a hostile file could still do to it: entries that are packed (a
-bomb), views that are larger than what they look at, the format of before 2020, and bits that have flipped, which
-PyTorch does not look for.
+In addition to `torch.load(weights_only=True)` it refuses compressed entries (a decompression bomb), views that are
+larger than their storage, the format from before 2020, and flipped bits, for which PyTorch does not check.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ from ..errors import DataError
 from .containers import open_archive, reading
 from .files import utf8_path
 
-PICKLE_BYTES = 1 << 24  # a thousand tensors take a hundredth of it
+PICKLE_BYTES = 1 << 24  # a thousand tensors take a hundredth of this
 
 
 def is_torch_archive(names: list[str]) -> bool:
-    """Say whether a ZIP archive with entries of these names is one that `torch.save` wrote."""
+    """Return whether the names of a ZIP archive's entries are those of a file that `torch.save` wrote."""
     return any(name.endswith("/data.pkl") for name in names)
 
 
 def read_torch(path: Path) -> Any:
-    """Return what a file that `torch.save` wrote holds, its tensors on the CPU.
+    """Return the content of a file that `torch.save` wrote, with its tensors on the CPU.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def read_torch(path: Path) -> Any:
     with reading(path, "PyTorch"):
         _check(path)
         try:
-            # Mapped, a tensor cannot claim more than the file has; a copy outlives the file.
+            # With mmap a tensor cannot exceed the file; the deep copy does not depend on the file.
             with utf8_path(path) as name:
                 content = torch.load(name, map_location="cpu", weights_only=True, mmap=True)
             n_bytes = path.stat().st_size
@@ -51,17 +50,17 @@ def read_torch(path: Path) -> Any:
             return copy.deepcopy(content)
         except DataError:
             raise
-        except Exception as error:  # damaged and hostile pickles raise whatever they please
-            # PyTorch's own words advise to load it all the same.
+        except Exception as error:  # damaged and hostile pickles may raise any exception
+            # PyTorch's own message recommends to load the file without protection.
             raise DataError(f"{path}: {_problem(str(error))}") from error
 
 
 def _problem(error: str) -> str:
-    """Return what is wrong with a file that PyTorch did not take, and what to do, in one line."""
+    """Return the fault of a file that PyTorch refused, and the remedy, in one line."""
     found = re.search(r"GLOBAL ([\w.]{1,80})", error)
     if found and found[1].startswith(("numpy.", "_codecs.")):
         return (
-            "holds NumPy arrays, and so more than tensors and plain values; save them with numpy.savez, or "
+            "holds NumPy arrays, not only tensors and plain values; save them with numpy.savez, or "
             "as tensors: torch.from_numpy"
         )
     what = (
@@ -69,25 +68,27 @@ def _problem(error: str) -> str:
         if found
         else "holds more than tensors and plain values"
     )
-    return f"damaged, or {what}; of a model, save its state_dict()"
+    return f"damaged, or {what}; save the state_dict() of a model"
 
 
 def _check(path: Path) -> None:
-    """Refuse an archive that PyTorch would not have written, or whose checksums do not fit."""
+    """Raise DataError for an archive that `torch.save` does not write, or with a wrong checksum."""
     with open_archive(path) as archive:
         if not is_torch_archive(archive.namelist()):
-            raise DataError(f"{path}: an archive, but none that torch.save wrote")
+            raise DataError(f"{path}: an archive, but not one that torch.save wrote")
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
-                raise DataError(f"{path}: has a packed entry, which torch.save does not write")
+                raise DataError(f"{path}: has a compressed entry, which torch.save does not write")
             if entry.filename.endswith("/data.pkl") and entry.file_size > PICKLE_BYTES:
-                raise DataError(f"{path}: describes its tensors in {entry.file_size} bytes, which is absurd")
+                raise DataError(
+                    f"{path}: the description of its tensors takes {entry.file_size} bytes, which is too much"
+                )
         if (damaged := archive.testzip()) is not None:
-            raise DataError(f"{path}: damaged: the checksum of {damaged[:60]!r} does not fit")
+            raise DataError(f"{path}: damaged: the checksum of {damaged[:60]!r} is wrong")
 
 
 def _tensors(content: Any) -> Iterator[Any]:
-    """Yield the tensors in nested plain data, each once: what is there a billion times is there once."""
+    """Yield each tensor in nested plain data once, however often it is referenced."""
     import torch
 
     seen: dict[int, Any] = {}

@@ -1,1 +1,1 @@
-"""The paper's model, to be read beside it: prior, posterior, smoothing, networks, and the DVAE that joins them."""
+"""The paper's model, to be read beside the paper: prior, posterior, smoothing, networks, and the DVAE."""

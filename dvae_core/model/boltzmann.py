@@ -1,7 +1,7 @@
 """The Boltzmann machine over an arbitrary sparse graph, block-sampled by the classes of a graph colouring.
 
-Given all other units, those of a class are independent: a class is drawn at once, and one class, the first, can be
-summed out.  Without edges all units are one class: that is the prior without lateral connections (App. J).
+Given all other units, the units of a class are independent: a class is drawn in one operation, and the first class
+can be summed out.  Without edges all units form one class: the prior without lateral connections (App. J).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .rbm import RBM
 
 
 def make_prior(config: ModelConfig) -> Prior:
-    """Return the prior that a configuration asks for."""
+    """Return the prior that `config.prior` names."""
     if config.prior == "rbm":
         return RBM(config.n_left, config.n_right)
     n_units = config.n_left + config.n_right
@@ -28,14 +28,14 @@ def make_prior(config: ModelConfig) -> Prior:
 
 
 class BoltzmannMachine(Prior):
-    """A Boltzmann machine over {0,1} with one coupling for every edge of a graph.
+    """A Boltzmann machine over {0,1} with one coupling per edge of a graph.
 
     Parameters
     ----------
     n_units : int
         Number of nodes, in the order of the groups of the posterior.
     edges : iterable of (int, int)
-        Pairs i < j, each once; none for independent units.
+        Pairs i < j, each once; empty for independent units.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class BoltzmannMachine(Prior):
     b : float, shape (n_units,)
         Biases, nats.
     edges : int64, shape (2, n_edges)
-        The nodes that each coupling joins.
+        The two nodes that each coupling joins.
     blocks : list of slice
-        The classes within the units in sampling order; the first is the one that is summed out.
+        Slices of the units in sampling order, one per class; the first class is summed out.
     """
 
     edges: Tensor
@@ -60,7 +60,7 @@ class BoltzmannMachine(Prior):
         self.n_units = n_units
         self.blocks = [slice(*ends) for ends in pairwise(accumulate(map(len, classes), initial=0))]
         order = torch.tensor([unit for nodes in classes for unit in nodes])
-        # All that the graph determines is made from the configuration again, not stored.
+        # Not saved: the configuration determines the graph, and with it these tensors.
         self.register_buffer("edges", torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).T, persistent=False)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("inverse_order", order.argsort(), persistent=False)
@@ -85,12 +85,12 @@ class BoltzmannMachine(Prior):
 
     @torch.no_grad()
     def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
-        """Return units after `n_sweeps` sweeps, each over the classes in turn; see `Prior`."""
+        """Return the units after `n_sweeps` sweeps over all classes in turn; see `Prior`."""
         J, b = self._symmetric(), self.b[self.order]
         blocks = [(block, J[:, block].contiguous(), b[block]) for block in self.blocks]
         units = z[:, self.order]
         uniform = torch.empty_like(units)
-        # A single class is drawn whole and independently: once is as good as often.
+        # A single class has independent units: one sweep draws from the prior exactly.
         for _ in range(n_sweeps if len(blocks) > 1 else min(n_sweeps, 1)):
             uniform.uniform_(generator=generator)
             for block, J_block, b_block in blocks:
@@ -99,10 +99,10 @@ class BoltzmannMachine(Prior):
         return units[:, self.inverse_order]
 
     def _symmetric(self) -> Tensor:
-        """Return J + J' with the units in the order of their classes."""
+        """Return J + J', shape (n_units, n_units), with the units sorted by class."""
         J = self._scatter(*self.inverse_order[self.edges])
         return J + J.T
 
     def _scatter(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return a matrix (n_units, n_units) with the couplings at these places."""
+        """Return a matrix, shape (n_units, n_units), with the couplings at these rows and columns, else 0."""
         return self.W.new_zeros(self.n_units, self.n_units).index_put((rows, columns), self.W)

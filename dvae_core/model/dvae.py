@@ -1,7 +1,7 @@
-"""The discrete variational autoencoder: prior, posterior, decoder, and the two quantities that they are for.
+"""The discrete variational autoencoder: prior, posterior, decoder, bound and importance weights.
 
 `DVAE.bound` is the evidence lower bound for training (Eq. 14); `DVAE.weight_parts` is the importance weight for
-evaluation.  Both leave out log Z, which neither can know.
+evaluation.  Both omit log Z, which is estimated separately.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from .prior import annealed_log_z
 from .prior_states import BURN_IN, draw_states
 from .smoothing import DiscreteSample, make_smoothing
 
-# Streams of random numbers of "samples", and images and samples that are weighed at a time.
+# Keys of the random streams "samples"; and the number of images, and of samples, that are weighted at a time.
 ENCODE, GENERATE, WEIGH = 10, 11, 12
 BLOCK = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """One draw of all latents given x: the RBM's units, the continuous layers and their distributions."""
+    """One draw of all latents given x: binary units, continuous layers, and the distributions of the layers."""
 
     discrete: DiscreteSample
     layers: list[Tensor]
@@ -46,16 +46,16 @@ class Latents:
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """What `DVAE.encode` makes of images, with a first axis for samples where several were asked for.
+    """The latents of images from `DVAE.encode`; with `n_samples`, every array has a first axis of samples.
 
     Attributes
     ----------
     z : shape (n, n_units), 0 or 1
-        The binary units, in the order of the prior's.
+        The binary units, in the order of the prior.
     zeta : float, shape (n, n_units)
-        The same, smoothed: what decoder and continuous layers see.
+        The smoothed units, the input of the decoder and of the continuous layers.
     q : float, shape (n, n_units)
-        Probability that a unit is 1, given the image and the draw of the groups of units before its own.
+        Probability that a unit is 1, given the image and the draw of all earlier groups of units.
     layers : float, shape (n, n_layers, n_continuous)
         The continuous latents.
     """
@@ -70,8 +70,8 @@ class Codes:
 class Bound:
     """The parts of the evidence lower bound (Eq. 14) for every image, shape (...), nats.
 
-    `kl_rbm` is KL[q(z,ζ|x) || p(z,ζ)] less log Z: that of z, and for a smoothing that depends on x the last term
-    of Eq. 22.  `kl_continuous` is one term a layer.
+    `kl_rbm` is KL[q(z,ζ|x) || p(z,ζ)] - log Z: the KL term of z, plus the last term of Eq. 22 if the smoothing
+    depends on x.  `kl_continuous` has one term per layer.
     """
 
     reconstruction: Tensor
@@ -79,14 +79,14 @@ class Bound:
     kl_continuous: list[Tensor]
 
     def elbo(self, log_z: float) -> Tensor:
-        """Return the bound in nats, given the log partition function of the prior."""
+        """Return the evidence lower bound, shape (...), nats, given log Z of the prior."""
         return sum((-kl for kl in self.kl_continuous), self.reconstruction - self.kl_rbm - log_z)
 
 
 class DVAE(HasCard, nn.Module):
     """A discrete variational autoencoder (Rolfe, 2017), Sections 2-4.
 
-    Its `repr` is a card of its sizes; `print(model)` lists its modules, as torch does.
+    Its `repr` is a card with its sizes; `print(model)` lists its modules, as for any torch module.
 
     Parameters
     ----------
@@ -115,11 +115,11 @@ class DVAE(HasCard, nn.Module):
     groups: Tensor
 
     def __str__(self) -> str:
-        """Return torch's list of modules."""
+        """Return the list of modules, as torch prints it."""
         return nn.Module.__repr__(self)
 
     def _card(self) -> Card:
-        """Return sizes."""
+        """Return a card with the sizes."""
         config, prior = self.config, self.prior
         is_rbm = config.prior == "rbm"
         title = f"discrete VAE, {config.prior} prior of {prior.n_units} units" + (
@@ -139,17 +139,17 @@ class DVAE(HasCard, nn.Module):
 
     @property
     def n_noise(self) -> tuple[int, int]:
-        """How many uniform and how many normal numbers one draw of the latents takes."""
+        """Number of uniform and of normal random numbers per draw of the latents."""
         return self.smoothing.n_uniform * self.prior.n_units, self.config.n_layers * self.config.n_continuous
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator, pixel_mean: Tensor) -> None:
-        """Set all weights from `generator`, and the decoder's bias to the pixels' log odds.
+        """Draw all weights from `generator`, and set the decoder's bias to the log odds of the pixels.
 
         Parameters
         ----------
         pixel_mean : float, shape (n_pixels,)
-            Mean of every pixel over the training set, in [0, 1].
+            Mean of each pixel over the training set, in [0, 1].
         """
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -157,7 +157,7 @@ class DVAE(HasCard, nn.Module):
                 module.weight.uniform_(-limit, limit, generator=generator)
                 if module.bias is not None:
                     module.bias.zero_()
-        # The prior starts nearly independent, with enough disorder to break its symmetry.
+        # The prior starts with nearly independent units; small random couplings break the symmetry.
         self.prior.W.normal_(0, 0.01, generator=generator)
         for network in (*self.continuous_posterior.networks, *self.continuous_prior.networks):
             _last_linear(network).weight.mul_(0.1)
@@ -173,8 +173,8 @@ class DVAE(HasCard, nn.Module):
         x : float, shape (..., n_pixels), 0 or 1
         rho : float, shape (..., n_noise[0]), uniform on [0, 1)
         eps : float, shape (..., n_noise[1]), standard normal
-            The leading axes of rho and eps may go beyond those of x: several draws for each image, for which
-            the share of x in every network is computed once.
+            rho and eps may have additional leading axes: several draws per image, for which the first layer's
+            product with x is computed once.
         """
         discrete = self.posterior(x, rho)
         layers, gaussians = self.continuous_posterior(x, discrete.zeta, eps)
@@ -183,7 +183,8 @@ class DVAE(HasCard, nn.Module):
     def bound(self, x: Tensor, rho: Tensor, eps: Tensor) -> Bound:
         """Return the parts of the evidence lower bound for one draw of the latents (Eq. 14).
 
-        Their sum is an unbiased estimate with unbiased gradients, but for log Z (see `sample_posterior`).
+        Their sum is an unbiased estimate of the bound + log Z, with unbiased gradients.  The arguments are those
+        of `sample_posterior`.
         """
         latents = self.sample_posterior(x, rho, eps)
         energy = expected_energy(self.prior, latents.discrete, self.groups)
@@ -198,8 +199,8 @@ class DVAE(HasCard, nn.Module):
         """Return the log importance weight of one draw of the latents, in three parts.
 
         log w + log Z = log p(x|ζ,𝔷) + [-E(z) - log q(z|x) + log p(ζ|z) - log q(ζ|z,x)]
-        + Σ_m [log p(𝔷_m|·) - log q(𝔷_m|·)], in this order; a shared r(ζ|z) cancels.  The mean of w is p(x)
-        (Burda et al., 2016).
+        + Σ_m [log p(𝔷_m|·) - log q(𝔷_m|·)], in this order; an r(ζ|z) that posterior and prior share cancels.  The
+        mean of w is p(x) (Burda et al., 2016).  The arguments are those of `sample_posterior`.
 
         Returns
         -------
@@ -224,7 +225,7 @@ class DVAE(HasCard, nn.Module):
         logits: Tensor = self.decoder(self.continuous_prior.context(zeta, layers))
         return logits
 
-    # --- what a trained model is used for -------------------------------------------------------------------
+    # --- uses of a trained model ----------------------------------------------------------------------------
 
     @torch.no_grad()
     def encode(self, x: Any, *, n_samples: int | None = None, seed: int = 0) -> Codes:
@@ -234,14 +235,14 @@ class DVAE(HasCard, nn.Module):
         ----------
         x : array or tensor, shape (n, n_pixels) or (n, height, width), 0 or 1
         n_samples : int, optional
-            Draws of each image, along a first axis of all that is returned; one, without that axis, by default.
+            Draws per image, the first axis of every result.  By default one draw, without that axis.
         seed : int
             Fixes the draws.
 
         Raises
         ------
         DataError
-            If `x` is no binary images of this size.
+            If `x` does not hold binary images of the model's size.
         ConfigError
             If `n_samples` is below 1.
 
@@ -267,15 +268,15 @@ class DVAE(HasCard, nn.Module):
     def generate(self, n: int, *, binary: bool = False, n_sweeps: int = BURN_IN, seed: int = 0) -> Tensor:
         """Draw images from the model: units z from the prior, then ζ, the continuous layers and the pixels.
 
-        The units are independent draws where the smaller side of the prior has at most 16 units.  Else every
-        image has a chain of its own, which starts at random: of a prior in which chains mix slowly, `dvae-eval
-        samples` draws states with a verdict.
+        The units are independent draws if the smaller side of the prior has at most 16 units.  Otherwise each
+        image has its own chain, which starts at random.  If the chains of a prior mix slowly, use `dvae-eval
+        samples`, which reports a verdict on the states.
 
         Parameters
         ----------
         n : int
         binary : bool
-            Draw pixels of 0 and 1, in place of the probability that each is 1.
+            Return pixels drawn as 0 or 1 instead of the probability that each is 1.
         n_sweeps : int
             Block Gibbs sweeps of the chains.
         seed : int
@@ -311,17 +312,17 @@ class DVAE(HasCard, nn.Module):
     def log_likelihood(self, x: Any, log_z: Any = None, *, n_samples: int = 1000, seed: int = 0) -> Tensor:
         """Return the importance-weighted bound log (1/K) Σ_k w_k on log p(x) of every image, nats.
 
-        It is low in expectation, and log Z shifts it; `dvae_eval.estimate_log_likelihood` adds the errors of both
-        and a verdict.
+        The bound is too low in expectation, and an error of log Z shifts it; `dvae_eval.estimate_log_likelihood`
+        also estimates both errors and reports a verdict.
 
         Parameters
         ----------
         x : array or tensor, shape (n, n_pixels) or (n, height, width), 0 or 1
         log_z : float or LogZResult, optional
-            That of the prior, nats, as `dvae_eval.estimate_log_z` returns it.  Without it a short annealing
-            estimates it, as during training, which is coarse and low on average; a warning says so.
+            log Z of the prior, nats, as `dvae_eval.estimate_log_z` returns it.  By default a short annealing run
+            estimates it, with a warning: such an estimate is coarse and too low on average.
         n_samples : int
-            K.
+            K, samples per image.
         seed : int
             Fixes the samples.
 
@@ -332,7 +333,7 @@ class DVAE(HasCard, nn.Module):
         Raises
         ------
         DataError
-            If `x` is no binary images of this size.
+            If `x` does not hold binary images of the model's size.
         ConfigError
             If `n_samples` is below 1.
 
@@ -368,25 +369,25 @@ class DVAE(HasCard, nn.Module):
     def _log_z(self, seed: int) -> float:
         """Return a coarse estimate of log Z, with a warning."""
         warnings.warn(
-            "log_z: estimated by a short annealing, low on average; give that of dvae_eval.estimate_log_z",
+            "log_z: estimated by a short annealing run, too low on average; pass that of dvae_eval.estimate_log_z",
             stacklevel=4,
         )
         return annealed_log_z(self.prior, torch_generator(seed, "samples", WEIGH, device=self.groups.device))
 
     def _images(self, x: Any) -> Tensor:
-        """Return images as floats of the model, shape (n, n_pixels)."""
+        """Return images in the model's dtype, shape (n, n_pixels); DataError for other values or sizes."""
         given = torch.as_tensor(x)
         if given.ndim not in (2, 3) or math.prod(given.shape[1:]) != self.n_pixels:
             raise DataError(
                 f"x has shape {tuple(given.shape)}; give (n, {self.n_pixels}), "
-                "or (n, height, width) of as many pixels"
+                f"or (n, height, width) with {self.n_pixels} pixels"
             )
         if not ((given == 0) | (given == 1)).all():
-            raise DataError("x holds other values than 0 and 1; make the images binary first")
+            raise DataError("x has values other than 0 and 1; binarise the images first")
         return given.reshape(len(given), self.n_pixels).to(self.prior.W)
 
     def _noise(self, sizes: list[int], seed: int, *key: int) -> tuple[Tensor, Tensor]:
-        """Return the noise of draws of the posterior."""
+        """Return (ρ, ε), shape (*sizes, .), for draws of the posterior."""
         W, (n_uniform, n_normal) = self.prior.W, self.n_noise
         generator = torch_generator(seed, "samples", *key, device=W.device)
         rho = W.new_empty(*sizes, n_uniform).uniform_(generator=generator)
@@ -394,7 +395,7 @@ class DVAE(HasCard, nn.Module):
 
 
 def _at_least_one(**counts: int) -> None:
-    """Raise ConfigError for the first number that is below 1."""
+    """Raise ConfigError for the first argument that is below 1."""
     for name, n in counts.items():
         if n < 1:
             raise ConfigError(f"{name}: {n} is not allowed; give at least 1")
@@ -402,7 +403,7 @@ def _at_least_one(**counts: int) -> None:
 
 @contextmanager
 def _evaluating(model: DVAE) -> Iterator[None]:
-    """Put a model into evaluation mode for a while."""
+    """Put a model into evaluation mode within the block."""
     was_training = model.training
     model.eval()
     try:
@@ -417,17 +418,17 @@ def without_smoothing(model: DVAE) -> DVAE:
     Raises
     ------
     ConfigError
-        If the smoothing depends on x: ζ then carries more than z, and there is no such limit.
+        If the smoothing depends on x: ζ then carries more information than z, and the limit does not exist.
     """
     if model.smoothing.n_outputs > 1:
-        raise ConfigError(f"--no-smoothing: {model.config.smoothing} cannot be taken away; leave the option out")
+        raise ConfigError(f"--no-smoothing: {model.config.smoothing} cannot be removed; omit the option")
     plain = DVAE(replace(model.config, smoothing="none"), model.n_pixels).to(model.prior.W)
     plain.load_state_dict({k: v for k, v in model.state_dict().items() if "smoothing." not in k})
     return plain.eval().requires_grad_(False)
 
 
 def _widths(hidden: tuple[int, ...]) -> str:
-    """Return the widths of hidden layers in words."""
+    """Return the widths of hidden layers as text."""
     return f"hidden layers of {', '.join(map(str, hidden))}" if hidden else "linear"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .networks import MLP
 
-# Beyond e^±6 a standard deviation is a numerical accident, not a model.
+# A standard deviation outside e^±6 is a numerical artefact.
 LOG_STD_LIMIT = 6.0
 
 
@@ -24,12 +24,12 @@ class Gaussian:
 
     @classmethod
     def from_output(cls, output: Tensor) -> Gaussian:
-        """Return the Gaussian that a network's output (..., 2 n) parameterises."""
+        """Return the Gaussian whose mean and log standard deviation are a network's output, shape (..., 2 n)."""
         mean, log_std = output.chunk(2, dim=-1)
         return cls(mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT))
 
     def rsample(self, eps: Tensor) -> Tensor:
-        """Return mean + std · eps for standard normal eps; differentiable."""
+        """Return mean + std · eps, shape (..., n), for standard normal eps; differentiable."""
         return self.mean + self.log_std.exp() * eps
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Gaussian:
 
 
 class ContinuousPosterior(nn.Module):
-    """Π_m q(𝔷_m | 𝔷_<m, ζ, x): every layer is a Gaussian given x, ζ and all earlier layers (Eq. 13)."""
+    """Π_m q(𝔷_m | 𝔷_<m, ζ, x): each layer is a Gaussian given x, ζ and all earlier layers (Eq. 13)."""
 
     def __init__(
         self, n_pixels: int, n_units: int, n_layers: int, n_continuous: int, hidden: Sequence[int]
@@ -77,26 +77,25 @@ class ContinuousPosterior(nn.Module):
 class ContinuousPrior(nn.Module):
     """Π_m p(𝔷_m | 𝔷_<m, ζ), in the same order as the posterior (App. G), with parameters shared or not (App. H).
 
-    Without sharing, every layer has a network of the concatenation of ζ and all earlier layers.  With sharing,
-    the layers are divided into groups of consecutive layers, and a group g has one network, applied to
+    Without sharing, each layer has its own network, whose input is the concatenation of ζ and all earlier layers.
+    With sharing, the layers are divided into groups of consecutive layers, and group g has one network, applied to
 
         c_m = M_g ζ + Σ_{1 <= l < m} 𝔷_l
 
-    for each of its layers m; M_g has one row for each variable of a layer.  p(x|·) is a function of `context`
-    as well: without sharing of the concatenation, with sharing of the last group's sum over all layers.  One
-    group is the paper's complete sharing.
+    for each of its layers m; M_g has one row per variable of a layer.  The decoder's input is `context` after the
+    last layer: the concatenation without sharing, the last group's sum over all layers with sharing.  One group is
+    the paper's complete sharing.
 
-    The paper says of n groups that each is shared as in the complete architecture, "and the RBM layer is
-    independently parameterized".  Taken here: each group has a map M_g of its own, while the sum runs over all
-    earlier layers, those of earlier groups included.  Groups are of equal size, or nearly so: their number need
-    not divide that of the layers.
+    For n groups the paper shares each "as in the complete architecture", "and the RBM layer is independently
+    parameterized".  Our reading: each group has its own map M_g, and the sum includes the layers of earlier
+    groups. The sizes of the groups differ by at most one layer.
 
     Parameters
     ----------
     n_units, n_layers, n_continuous : int
         Sizes of ζ, and number and size of the layers.
     hidden : sequence of int
-        Widths of the hidden layers of every network.
+        Widths of the hidden layers of each network.
     n_sharing_groups : int
         0 for no sharing, 1 for complete sharing; at most `n_layers`.
     """
@@ -113,7 +112,7 @@ class ContinuousPrior(nn.Module):
         self.n_continuous = n_continuous
         self.maps = nn.ModuleList(nn.Linear(n_units, n_continuous, bias=False) for _ in range(n_sharing_groups))
         parts = torch.arange(n_layers).tensor_split(n_sharing_groups or max(n_layers, 1))
-        # The network of every layer, and which of that network's uses the layer is.
+        # For each layer, the index of its network and the index of the layer among that network's uses.
         self.uses = [(g, use) for g, part in enumerate(parts) for use in range(len(part))]
         self.n_context = n_continuous if n_sharing_groups else n_units + n_layers * n_continuous
         self.networks = nn.ModuleList(
@@ -128,7 +127,7 @@ class ContinuousPrior(nn.Module):
         )
 
     def context(self, zeta: Tensor, layers: Sequence[Tensor]) -> Tensor:
-        """Return what the layer after `layers` sees of ζ and of them, shape (..., n); after the last layer, x."""
+        """Return the input, shape (..., n), of the network of the next layer, or of the decoder after the last."""
         if not self.maps:
             return torch.cat((zeta, *layers), -1)
         g, _ = self.uses[min(len(layers), len(self.uses) - 1)]
@@ -136,16 +135,16 @@ class ContinuousPrior(nn.Module):
         return context
 
     def layer(self, m: int, zeta: Tensor, layers: Sequence[Tensor]) -> Gaussian:
-        """Return p(𝔷_m | 𝔷_<m, ζ) of layer m = 0, 1, ..., given at least the draws of the earlier ones."""
+        """Return p(𝔷_m | 𝔷_<m, ζ) of layer m = 0, 1, ..., given the draws of all earlier layers or more."""
         g, use = self.uses[m]
         return Gaussian.from_output(self.networks[g](self.context(zeta, layers[:m]), use=use))
 
     def forward(self, zeta: Tensor, layers: Sequence[Tensor]) -> list[Gaussian]:
-        """Return p(𝔷_m | 𝔷_<m, ζ) of every layer, conditioned on the given draws of the earlier ones."""
+        """Return p(𝔷_m | 𝔷_<m, ζ) of each layer, given the draws of the earlier layers."""
         return [self.layer(m, zeta, layers) for m in range(len(layers))]
 
     def sample(self, zeta: Tensor, eps: Tensor) -> list[Tensor]:
-        """Return draws of all layers from the prior, for noise eps (..., n_layers * n_continuous)."""
+        """Return draws of all layers from the prior; eps, (..., n_layers * n_continuous), is standard normal."""
         layers: list[Tensor] = []
         for m in range(len(self.uses)):
             noise = eps[..., m * self.n_continuous : (m + 1) * self.n_continuous]

@@ -11,24 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from .. import distributed
+from .closed_form import is_usable, l1_normalise, linear_of_parts
 
 
 class L1BatchNorm(nn.Module):
     """Batch normalisation by the mean absolute deviation: y = x - mean(x); y / (mean|y| + ε) s + o (App. H.2).
 
-    Training uses the minibatch's statistics and follows them with a running mean; evaluation uses the latter.
+    Training uses the statistics of the minibatch and updates their running means; evaluation uses the running
+    means.
 
     Parameters
     ----------
     n : int
         Number of features, the last axis.
     bounded : bool
-        Keep 2 <= s <= 3 and -s <= o <= s, as the paper does for the posterior over the RBM units.  The bounds
-        hold by parameterisation: s = 2 + σ(a), o = s tanh(c).
+        Keep 2 <= s <= 3 and -s <= o <= s, as the paper does for the posterior over the RBM units, by the
+        parameterisation s = 2 + σ(a), o = s tanh(c).
     n_uses : int
-        Places of the model that apply this layer.  They share s and o, but each has running statistics of its
-        own: its inputs have a distribution of their own, which training normalises by minibatch, and evaluation
-        must normalise in the same way.
+        Number of places in the model that apply this layer.  They share s and o.  Each has its own running
+        statistics, because the distributions of their inputs differ.
     """
 
     running_mean: Tensor
@@ -41,7 +42,7 @@ class L1BatchNorm(nn.Module):
         self.bounded, self.n_uses, self.momentum, self.eps = bounded, n_uses, momentum, eps
         self.raw_scale = nn.Parameter(torch.zeros(n) if bounded else torch.ones(n))
         self.raw_offset = nn.Parameter(torch.zeros(n))
-        # One use after another in a flat vector: with one use, the plain statistics.
+        # A flat vector, one use after another; with one use, the plain statistics.
         self.register_buffer("running_mean", torch.zeros(n_uses * n))
         self.register_buffer("running_spread", torch.ones(n_uses * n))
 
@@ -56,29 +57,33 @@ class L1BatchNorm(nn.Module):
         return self.scale * self.raw_offset.tanh() if self.bounded else self.raw_offset
 
     def affine(self, use: int = 0) -> tuple[Tensor, Tensor]:
-        """Return (a, c), shape (n,) each, of the map a x + c that evaluation applies in one of the places."""
+        """Return (a, c), shape (n,) each, of the map a x + c that evaluation applies in place `use`."""
         mean = self.running_mean.view(self.n_uses, -1)[use]
         scale = self.scale / (self.running_spread.view(self.n_uses, -1)[use] + self.eps)
         return scale, self.offset - mean * scale
 
     def forward(self, x: Tensor, use: int = 0) -> Tensor:
-        """Normalise x of shape (..., n) over all leading axes, in the given one of the `n_uses` places."""
+        """Normalise x, shape (..., n), over all leading axes, with the running statistics of place `use`."""
         running_mean = self.running_mean.view(self.n_uses, -1)[use]
         running_spread = self.running_spread.view(self.n_uses, -1)[use]
-        if self.training:
+        if not self.training:
+            return (x - running_mean) / (running_spread + self.eps) * self.scale + self.offset
+        scale, offset = self.scale, self.offset
+        if is_usable(x):
+            normalised, mean, spread = l1_normalise(x, scale, offset, self.eps)
+        else:
             axes = tuple(range(x.dim() - 1))
             mean = _batch_mean(x, axes)
             spread = _batch_mean((x - mean).abs(), axes)
-            with torch.no_grad():
-                running_mean.lerp_(mean, self.momentum)
-                running_spread.lerp_(spread, self.momentum)
-        else:
-            mean, spread = running_mean, running_spread
-        return (x - mean) / (spread + self.eps) * self.scale + self.offset
+            normalised = (x - mean) / (spread + self.eps) * scale + offset
+        with torch.no_grad():
+            running_mean.lerp_(mean, self.momentum)
+            running_spread.lerp_(spread, self.momentum)
+        return normalised
 
 
 def _batch_mean(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return the mean over `axes` of x in all processes, in float32 at least."""
+    """Return the mean of x over `axes` and over all processes, in float32 or wider."""
     if distributed.size() == 1:
         return x.mean(axes, dtype=_wide(x.dtype))
     n = x.new_full((1,), x[..., 0].numel(), dtype=_wide(x.dtype))
@@ -92,7 +97,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def _maybe_mixed_precision(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let an MLP's `forward` multiply in bfloat16 where the MLP says so."""
+    """Make an MLP's `forward` multiply matrices in bfloat16 if its `mixed_precision` is set."""
 
     @wraps(forward)
     def wrapped(self: MLP, *inputs: Tensor, **more: Any) -> Tensor:
@@ -104,31 +109,41 @@ def _maybe_mixed_precision(forward: Callable[..., Tensor]) -> Callable[..., Tens
     return wrapped
 
 
-class MLP(nn.Module):
-    """Hidden layers of linear map, L1 batch norm and ReLU, then a linear map, of several inputs taken together.
+class Linear(nn.Linear):
+    """A linear map; in training with its derivative in closed form."""
 
-    The first layer treats its inputs as one concatenated vector, but their leading axes need only broadcast:
-    the share of an input without a samples axis is computed once, however many samples the others have.
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W' + bias, shape (..., n_out)."""
+        return (
+            linear_of_parts(self.weight, self.bias, (x,)) if self.training and is_usable(x) else super().forward(x)
+        )
+
+
+class MLP(nn.Module):
+    """Hidden layers (linear map, L1 batch norm, ReLU), then a linear map; the inputs are concatenated.
+
+    The leading axes of the inputs need only broadcast: the product with an input without a samples axis is
+    computed once for all samples of the others.
 
     Parameters
     ----------
     sizes : sequence of int
-        Width of each input.
+        Widths of the inputs.
     hidden : sequence of int
-        Widths of the hidden layers; none makes the network linear.
+        Widths of the hidden layers; empty for a linear network.
     n_out : int
         Width of the output.
     bounded_norm : bool
-        Normalise the output by a bounded `L1BatchNorm`, as for the logits of the RBM units.
+        Normalise the output by a bounded `L1BatchNorm`; used for the logits of the RBM units.
     n_uses : int
-        Places of the model that share this network (App. H); `L1BatchNorm` distinguishes them.
+        Number of places in the model that share this network (App. H); see `L1BatchNorm`.
     n_free : int
-        Further outputs after these, which are not normalised.
+        Number of additional outputs, after these, which are not normalised.
 
     Attributes
     ----------
     mixed_precision : bool
-        Multiply matrices in bfloat16 while training; off unless it is set.  Statistics and outputs stay float32.
+        Multiply matrices in bfloat16 during training; False by default.  Statistics and outputs stay float32.
     """
 
     def __init__(
@@ -144,7 +159,7 @@ class MLP(nn.Module):
         self.sizes = [size for size in sizes if size]
         self.n_free = n_free
         widths = (sum(self.sizes), *hidden, n_out + n_free)
-        self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.linears = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(L1BatchNorm(width, n_uses=n_uses) for width in hidden)
         self.output_norm = L1BatchNorm(n_out, bounded=True) if bounded_norm else nn.Identity()
         self.mixed_precision = False
@@ -162,7 +177,7 @@ class MLP(nn.Module):
         return torch.cat((self.output_norm(h), free), -1)
 
     def freeze_redundant_biases(self) -> None:
-        """Train no bias that a batch norm takes away: its gradient is rounding noise, along which Adam walks."""
+        """Freeze biases that a batch norm cancels: their gradient is rounding noise, which Adam would amplify."""
         normed = len(self.norms) + (isinstance(self.output_norm, L1BatchNorm) and not self.n_free)
         for linear in self.linears[:normed]:
             linear.bias.requires_grad_(False)
@@ -171,6 +186,8 @@ class MLP(nn.Module):
         """Return the first layer's linear map of all inputs."""
         layer = self.linears[0]
         assert isinstance(layer, nn.Linear)  # for the type checker
+        if len({x.shape[:-1] for x in inputs}) == 1 and self.training and is_usable(inputs[0]):
+            return linear_of_parts(layer.weight, layer.bias, inputs)
         first, *rest = torch.split(layer.weight, self.sizes, dim=1)
         h = nn.functional.linear(inputs[0], first, layer.bias)
         for x, weight in zip(inputs[1:], rest, strict=True):

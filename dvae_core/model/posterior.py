@@ -17,17 +17,17 @@ from .smoothing import DiscreteSample, Smoothing
 class DiscretePosterior(nn.Module):
     """q(z_1, ζ_1, ..., z_k, ζ_k | x) = Π_j r(ζ_j|z_j) q(z_j | ζ_<j, x) (Eq. 10).
 
-    Units are divided into contiguous groups of nearly equal size; group j has a network of x and ζ_<j.  It gives
-    the logits, and whatever else the transformation asks for (App. E).
+    The units are divided into contiguous groups of nearly equal size.  The network of group j has the inputs x and
+    ζ_<j and returns the logits, followed by any further outputs that the smoothing needs (App. E).
 
     Parameters
     ----------
     n_pixels, n_units : int
         Sizes of x and of z.
     n_groups : int
-        1 makes the posterior factorial.
+        1 for a factorial posterior.
     hidden : sequence of int
-        Widths of the hidden layers of every network.
+        Widths of the hidden layers of each network.
     smoothing : Smoothing
         The transformation from z to ζ, shared with the prior.
     """
@@ -36,7 +36,8 @@ class DiscretePosterior(nn.Module):
         self, n_pixels: int, n_units: int, n_groups: int, hidden: Sequence[int], smoothing: Smoothing
     ) -> None:
         super().__init__()
-        # In a tuple, it is no part of this module: its weights are the model's, and are saved there, once.
+        # In a tuple torch does not register it as a submodule: its weights belong to the model, and are saved
+        # once.
         self._shared = (smoothing,)
         self.sizes = [len(part) for part in torch.arange(n_units).tensor_split(n_groups)]
         earlier = [sum(self.sizes[:j]) for j in range(n_groups)]
@@ -51,25 +52,25 @@ class DiscretePosterior(nn.Module):
         return self._shared[0]
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *more: Any) -> None:
-        """Leave out the smoothing, of which earlier versions saved a second copy here."""
+        """Ignore the second copy of the smoothing that earlier versions saved here."""
         for name in [name for name in state_dict if name.startswith(f"{prefix}smoothing.")]:
             del state_dict[name]
         super()._load_from_state_dict(state_dict, prefix, *more)
 
     @property
     def groups(self) -> Tensor:
-        """The group of every unit, shape (n_units,), int64, non-decreasing."""
+        """The group of each unit, shape (n_units,), int64, non-decreasing."""
         sizes = torch.tensor(self.sizes)
         return torch.repeat_interleave(torch.arange(len(sizes)), sizes, output_size=sum(self.sizes))
 
     def forward(self, x: Tensor, rho: Tensor) -> DiscreteSample:
-        """Draw all groups in turn.
+        """Draw the groups one after another and return the sample of all units.
 
         Parameters
         ----------
         x : float, shape (..., n_pixels)
         rho : float, shape (..., smoothing.n_uniform * n_units), uniform on [0, 1)
-            Its leading axes may go beyond those of x: several samples of each image.
+            May have additional leading axes: several samples per image.
         """
         samples: list[DiscreteSample] = []
         noises = torch.split(rho, [self.smoothing.n_uniform * size for size in self.sizes], dim=-1)
@@ -81,21 +82,21 @@ class DiscretePosterior(nn.Module):
 
 
 def expected_energy(prior: Prior, sample: DiscreteSample, groups: Tensor) -> Tensor:
-    """Return an unbiased estimate of E_q[E_p(z)], shape (...), whose gradient is unbiased too.
+    """Return an unbiased estimate of E_q[E_p(z)], shape (...), with an unbiased gradient.
 
-    A bond J_ij with i in an earlier group than j has the value ν_i q_j, the later unit's expectation taken
-    analytically (Eq. 25) and ν_i being E[z_i] given the draw.  Without a spike, ν_i is differentiable in ζ_i; with
-    a spike at ζ = 0 it is z_i, whose gradient makes that of the bond
+    A bond J_ij with i in an earlier group than j has the value ν_i q_j: the expectation over the later unit is
+    analytic (Eq. 25), and ν_i is E[z_i] given the draw.  Without a spike, ν_i is differentiable in ζ_i.  With a
+    spike at ζ = 0 it is z_i, with a surrogate gradient so that the gradient of the bond is
 
-        J_ij [ (1 - z_i)/(1 - q_i) q_j · dq_i + z_i · dq_j ]      (Eq. 12, 31),
+        J_ij [ (1 - z_i)/(1 - q_i) q_j · dq_i + z_i · dq_j ]      (Eq. 12, 31).
 
-    where Eq. 31 has z_j in the place of the first q_j, its expectation given all that dq_i depends on.
-    The factor belongs to the earlier unit alone.  Bonds inside a group are q_i q_j, exactly.
+    Eq. 31 has z_j instead of the first q_j, which is the expectation of z_j given everything that dq_i depends on.
+    Only the earlier unit has the factor.  Bonds within a group have the exact value q_i q_j.
 
     Parameters
     ----------
     groups : int64, shape (n_units,)
-        Non-decreasing, so that in a bond i < j unit i is never in a later group than j.
+        The group of each unit, non-decreasing: in a bond i < j, unit i is never in a later group than j.
     """
     q, J = sample.logits.sigmoid(), prior.couplings()
     between = J * (groups[:, None] != groups)

@@ -1,4 +1,4 @@
-"""What every prior over the binary units z in {0,1} can do.
+"""The interface of all priors over the binary units z in {0,1}, and a coarse estimate of log Z.
 
 E(z) = -(z'Jz + b'z),  p(z) = exp(-E(z)) / Z  (Eq. 6), J strictly upper triangular.
 """
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 
 class Prior(nn.Module, ABC):
-    """A Boltzmann machine whose units divide into a kept part and an independent part, which can be summed out.
+    """A Boltzmann machine whose units divide into a kept part and a part that can be summed out.
+
+    Given the kept units, the units of the other part are independent.
 
     Attributes
     ----------
     n_units : int
     W : float
-        The couplings, one value a bond, in a shape of the prior's own; nats.
+        The couplings, nats, one value per bond; the shape depends on the prior.
     """
 
     n_units: int
@@ -36,26 +38,26 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return -log Σ_h exp(-β E(v, h)), the reduced potential of the kept units v, the others summed out.
+        """Return -log Σ_h exp(-β E(v, h)), the reduced potential of the kept units v, shape (...).
 
         Parameters
         ----------
         z : float, shape (..., n_units)
-            All units; those that are summed out do not matter.
+            All units; the values of those that are summed out are ignored.
         beta : float or shape (..., 1)
-            Inverse temperature.  The result is not linear in β: softplus(β x) is not β softplus(x).
+            Inverse temperature.  The result is not linear in β, since softplus(β x) ≠ β softplus(x).
         """
 
     @abstractmethod
     def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
-        """Return units after `n_sweeps` block Gibbs sweeps, each of which draws the summed-out part first.
+        """Return the units after `n_sweeps` block Gibbs sweeps, each of which draws the summed-out part first.
 
         Parameters
         ----------
         z : float, shape (n_chains, n_units)
-            States before; not changed.  Only the kept units matter.
+            The initial states, which are not modified.  Only the kept units matter.
         beta : float or shape (n_chains, 1)
-            Inverse temperature of each chain; the chains are left invariant under p^β.
+            Inverse temperature of each chain.  A sweep leaves p^β invariant.
         """
 
     def energy(self, z: Tensor) -> Tensor:
@@ -63,10 +65,9 @@ class Prior(nn.Module, ABC):
         return -((z @ self.couplings() * z).sum(-1) + z @ self.biases())
 
     def log_z_gradient_term(self, z: Tensor) -> Tensor:
-        """Return a number whose gradient is an estimate of that of log Z, given states z from p.
+        """Return a scalar whose gradient estimates the gradient of log Z: the negative phase of Eq. 11.
 
-        The negative phase of Eq. 11, the expectation over the summed-out units taken analytically; z has shape
-        (n_chains, n_units).
+        The expectation over the summed-out units is analytic.  z, shape (n_chains, n_units), are samples of p.
         """
         return -self.free_energy(z).mean()
 
@@ -84,11 +85,11 @@ def scaled(value: Tensor, beta: Tensor | float) -> Tensor:
 
 @torch.no_grad()
 def annealed_log_z(prior: Prior, generator: torch.Generator, n_chains: int = 200, n_betas: int = 200) -> float:
-    """Return a cheap annealed importance estimate of log Z, to follow training with (not to report).
+    """Return a cheap estimate of log Z by annealed importance sampling, nats; for monitoring, not for reports.
 
-    Chains are annealed from β = 0 to 1 on a uniform grid with a part of the units summed out; the mean of the
-    weights is unbiased for Z, so the estimate of log Z is low on average (Neal, 2001).  Without couplings all
-    units are summed out, and the weights telescope to the exact value.
+    Chains are annealed from β = 0 to 1 on a uniform grid, with a part of the units summed out.  The mean of the
+    weights is unbiased for Z, so the estimate of log Z is too low on average (Neal, 2001).  Without couplings all
+    units are summed out, and the estimate is exact.
     """
     betas = torch.linspace(0, 1, n_betas + 1).tolist()
     z = prior.initial_state(n_chains, generator)

@@ -1,4 +1,4 @@
-"""States of a model's prior to make images from: exact where a side has few units, else from chains."""
+"""States of a prior from which images are generated: exact if one side has few units, else from Markov chains."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from .rbm import RBM
 
 # Block Gibbs sweeps from a random state.
 BURN_IN = 1000
-# Kept units whose states are enumerated, and numbers that this may take.
+# Limits of the enumeration: number of kept units, and size of the table of fields.
 MAX_KEPT, MAX_NUMBERS = 16, 1 << 23
 
 
 @torch.no_grad()
 def draw_states(prior: Prior, n: int, generator: torch.Generator, n_sweeps: int = BURN_IN) -> tuple[Tensor, str]:
-    """Return n states of a prior, each from a chain of its own, and how they were drawn.
+    """Return n states of a prior and the way they were drawn: exactly, or each from its own chain.
 
     Parameters
     ----------
     prior : Prior
     n : int
+        Number of states.
     generator : torch.Generator
         On the prior's device.
     n_sweeps : int
-        Block Gibbs sweeps of every chain, where states are not drawn exactly.
+        Block Gibbs sweeps per chain, if the states are not drawn exactly.
 
     Returns
     -------
     z : shape (n, n_units), 0 or 1
         Of the prior's dtype.
     how : str
-        `exact`, or the number of sweeps: chains that have not mixed come from another distribution.
+        `exact`, or the number of sweeps; chains that have not mixed do not sample the prior.
     """
     kept, summed = _parts(prior)
     if len(kept) > MAX_KEPT or (1 << len(kept)) * max(1, len(summed)) > MAX_NUMBERS:
@@ -44,7 +45,7 @@ def draw_states(prior: Prior, n: int, generator: torch.Generator, n_sweeps: int 
 
 
 def _parts(prior: Prior) -> tuple[Tensor, Tensor]:
-    """Return the units whose states are enumerated, and the others, which are independent given them."""
+    """Return the units whose states are enumerated, and the other units, which are independent given these."""
     if isinstance(prior, BoltzmannMachine):
         return prior.order[prior.blocks[0].stop :], prior.order[: prior.blocks[0].stop]
     assert isinstance(prior, RBM)  # for the type checker
@@ -54,7 +55,7 @@ def _parts(prior: Prior) -> tuple[Tensor, Tensor]:
 
 
 def _exact(prior: Prior, kept: Tensor, summed: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Return n independent states: the kept units by enumeration in float64, the others given them."""
+    """Return n independent states: the kept units by enumeration in float64, then the others given these."""
     J, b = prior.couplings().double(), prior.biases().double()
     J = J + J.T
     v = (torch.arange(1 << len(kept), device=b.device)[:, None] >> torch.arange(len(kept), device=b.device)) & 1

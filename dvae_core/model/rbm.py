@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine of the prior: its energy, what can be summed out, and block Gibbs sampling.
+"""The restricted Boltzmann machine (RBM) as a prior: energy, reduced potential and block Gibbs sampling.
 
 E(z) = -(z_L' W z_R + b_L' z_L + b_R' z_R),  p(z) = exp(-E(z)) / Z  (Eq. 6), z in {0,1}.
 """
@@ -13,12 +13,12 @@ from .prior import Prior, scaled
 
 
 class RBM(Prior):
-    """A bipartite Boltzmann machine over {0,1}, all of whose units are latent.
+    """A bipartite Boltzmann machine over {0,1}; all of its units are latent.
 
     Parameters
     ----------
     n_left, n_right : int
-        Units on either side.
+        Number of units on each side.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class RBM(Prior):
         self.b_right = nn.Parameter(torch.zeros(n_right))
 
     def split(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the left (..., n_left) and the right (..., n_right) part of units z (..., n_units)."""
+        """Return the left (..., n_left) and the right units (..., n_right) of z (..., n_units)."""
         return z[..., : self.n_left], z[..., self.n_left :]
 
     def couplings(self) -> Tensor:
@@ -53,20 +53,20 @@ class RBM(Prior):
         return -((left @ self.W * right).sum(-1) + left @ self.b_left + right @ self.b_right)
 
     def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the reduced potential of the left side, the right side summed out; see `Prior`."""
+        """Return the reduced potential of the left side, with the right side summed out; see `Prior`."""
         left = self.split(z)[0]
         return -scaled(left @ self.b_left, beta) - softplus(beta * (left @ self.W + self.b_right)).sum(-1)
 
     @torch.no_grad()
     def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
-        """Return units after `n_sweeps` block Gibbs sweeps, each the right side given the left, then the left.
+        """Return the units after `n_sweeps` block Gibbs sweeps: the right side given the left, then the reverse.
 
         Parameters
         ----------
         z : float, shape (n_chains, n_units)
-            States before; not changed.  Only the left side matters.
+            The initial states, which are not modified.  Only the left side matters.
         beta : float or shape (n_chains, 1)
-            Inverse temperature of each chain; the chains are left invariant under p^β.
+            Inverse temperature of each chain.  A sweep leaves p^β invariant.
         """
         left, right = (part.clone() for part in self.split(z))
         uniform_left, uniform_right = torch.empty_like(left), torch.empty_like(right)
@@ -77,7 +77,7 @@ class RBM(Prior):
 
 
 def _draw(given: Tensor, W: Tensor, bias: Tensor, beta: Tensor | float, uniform: Tensor, out: Tensor) -> None:
-    """Write into `out` a sample of one side given the other: 1 where uniform < σ(β (given W + bias))."""
+    """Write into `out` a sample of one side given the other: 1 if uniform < σ(β (given W + bias)), else 0."""
     torch.addmm(bias, given, W, out=out)
     out.mul_(beta).sigmoid_()
     torch.lt(uniform, out, out=out)

@@ -11,18 +11,18 @@ from ..model.dvae import DVAE
 
 
 class WeightAverage:
-    """A model whose weights follow those of another with a delay: often better, and always smoother.
+    """A model whose weights are an exponential moving average of those of another.
 
-    The running statistics of the batch norms are averaged like the weights that they belong to: over the
-    1/(1 - decay) steps that the average looks back on, both change little.
+    The running statistics of the batch norms are averaged in the same way: over the 1/(1 - decay) steps of the
+    average, weights and statistics change little.
 
     Parameters
     ----------
     source : DVAE
-        The model to follow.
+        The model whose weights are averaged.
     decay : float
-        Share of the average that each step keeps.  Early on it is less, (n + 1)/(n + 10) after n steps, so that
-        the initial weights are forgotten.
+        Weight of the previous average in each step; at most (n + 1)/(n + 10) after n steps, so that the average
+        forgets the initial weights.
     """
 
     def __init__(self, source: DVAE, decay: float) -> None:
@@ -31,11 +31,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, n_steps: int) -> None:
-        """Move towards the weights that the source has after step number `n_steps`, counted from 0."""
+        """Update the average with the weights of the source after step number `n_steps`, counted from 0."""
         weight = max(1 - self.decay, 9 / (n_steps + 10))
         torch._foreach_lerp_(_floats(self.model), _floats(self.source), weight)
 
 
 def _floats(model: nn.Module) -> list[Tensor]:
-    """Return the parameters and buffers that are floating point numbers."""
+    """Return the floating-point parameters and buffers."""
     return [value for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()]

@@ -1,4 +1,4 @@
-"""What hears of a training while it works: one protocol, several at once, and the log for TensorBoard."""
+"""Callbacks that follow a training: the protocol, several callbacks as one, and the log for TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from ..errors import ConfigError
 
 
 class Callback(Protocol):
-    """What a training calls; a subclass needs only the method that it is interested in.
+    """The protocol of callbacks; a subclass defines only the methods that it needs.
 
-    Of several processes (torchrun) the first one calls.  An exception ends the training; what it last saved stays.
+    With several processes (torchrun), the first one calls.  An exception in a callback ends the training; the last
+    checkpoint stays.
     """
 
     def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
-        """Hear of a step.
+        """Handle the end of a step.
 
         Parameters
         ----------
         epoch : int
-            Epochs that are done.
+            Number of completed epochs.
         step, n_steps : int
-            Steps of the present epoch that are done, and that there are.
+            Number of completed steps of the present epoch, and number of its steps.
         elbo : float
-            Mean bound of the epoch's minibatches so far, nats per image; nan before there is one.
+            Mean bound over the minibatches of the epoch so far, nats per image; nan before the first value.
         """
         return None
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Hear of a finished epoch, after its line was written to metrics.jsonl.
+        """Handle the end of an epoch, after its line was written to metrics.jsonl.
 
         Parameters
         ----------
         metrics : dict
-            That line: numbers, and dicts and lists of numbers; `flat_metrics` makes one dict of them.  A run that
-            is resumed calls again for the epochs after its last checkpoint, with the same numbers but for times.
+            The content of that line: numbers, and dicts and lists of numbers; `flat_metrics` makes one flat
+            dict.  A resumed run calls again for the epochs after its last checkpoint, with the same numbers except
+            times.
         """
         return None
 
@@ -48,12 +50,12 @@ class Callbacks(Callback):
         self.members = tuple(members)
 
     def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
-        """Tell every member."""
+        """Call `step` of each member."""
         for member in self.members:
             member.step(epoch, step, n_steps, elbo)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Tell every member."""
+        """Call `epoch` of each member."""
         for member in self.members:
             member.epoch(metrics)
 
@@ -64,7 +66,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     Parameters
     ----------
     metrics : mapping
-        What `Callback.epoch` is given, or a line of metrics.jsonl.
+        The argument of `Callback.epoch`, or a parsed line of metrics.jsonl.
     """
     flat: dict[str, float] = {}
     for name, value in metrics.items():
@@ -78,12 +80,12 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 class TensorBoardLog(Callback):
-    """Writes an epoch's metrics for TensorBoard, against the steps of the run.
+    """Writes the metrics of each epoch for TensorBoard, against the steps of the run.
 
     Parameters
     ----------
     directory : Path
-        Where the event files go.
+        Directory of the event files.
 
     Raises
     ------
@@ -102,9 +104,9 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Write the metrics, so that they are on the disk before the next epoch begins."""
+        """Write and flush the metrics of an epoch."""
         step = metrics["step"]
-        if self._writer is None:  # what a killed run wrote of this and later steps is taken back
+        if self._writer is None:  # discards what an interrupted run wrote for this and later steps
             self._writer = self._new_writer(str(self.directory), purge_step=step)
         for name, value in flat_metrics(metrics).items():
             if name != "step":
@@ -112,12 +114,12 @@ class TensorBoardLog(Callback):
         self._writer.flush()
 
 
-# What --log takes.
+# Values of --log.
 LOGS = ("tensorboard",)
 
 
 def new_log(name: str, run: Path) -> Callback:
-    """Return the log of that name for a run; ConfigError if there is none, or it is not installed."""
+    """Return the log called `name` for a run; ConfigError if it is unknown or not installed."""
     if name not in LOGS:
         raise ConfigError(f"--log: {name!r} is not known; give {', '.join(LOGS)}")
     return TensorBoardLog(run / "tensorboard")

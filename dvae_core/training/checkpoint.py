@@ -1,4 +1,4 @@
-"""Model files: tensors and plain JSON values, loadable with `weights_only=True` and in no other way."""
+"""Model files: tensors and plain JSON values, which are only ever loaded with `weights_only=True`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TrainedModel(HasCard):
-    """A model read from a file, in evaluation mode, with what the file says of it."""
+    """A model read from a file, in evaluation mode, with the settings and the origin that the file records."""
 
     model: DVAE
     config: RunConfig
@@ -34,7 +34,7 @@ class TrainedModel(HasCard):
     sha256: str
 
     def _card(self) -> Card:
-        """Return the file, its data set and the model's sizes."""
+        """Return a card with the file, the data set and the sizes of the model."""
         of_model = self.model._card()
         height, width = self.image_shape
         training = f"{self.config.dataset}, images of {height} x {width} pixels"
@@ -43,14 +43,14 @@ class TrainedModel(HasCard):
 
 
 def save_tensors(path: Path, format: str, content: dict[str, Any]) -> None:
-    """Write a dict of tensors and plain values to `path`, whole or not at all; equal content, equal bytes."""
+    """Write a dict of tensors and plain values to `path` atomically; equal content gives equal bytes."""
     buffer = io.BytesIO()
     torch.save(_canonical({"format": format, "version": VERSION, **content}), buffer)
     write_bytes(path, buffer.getbuffer())
 
 
 def _canonical(value: Any) -> Any:
-    """Return equal content that pickles to equal bytes: pickle writes one string twice if it is two objects."""
+    """Return the content with equal strings as one object, since pickle writes each string object separately."""
     if isinstance(value, dict):
         return {_canonical(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -59,7 +59,7 @@ def _canonical(value: Any) -> Any:
 
 
 def load_tensors(path: Path, format: str) -> dict[str, Any]:
-    """Read a file that `save_tensors` wrote.
+    """Return the content of a file that `save_tensors` wrote.
 
     Raises
     ------
@@ -70,20 +70,20 @@ def load_tensors(path: Path, format: str) -> dict[str, Any]:
         content = read_torch(path)
     except DataError as error:
         raise CheckpointError(f"not a readable {format} file: {error}; give that of a training run") from error
-    # Strictly of these types: whatever else a file may hold there, a tensor say, is not to be compared.
+    # Types are checked first, since a file may hold anything here, such as a tensor, which must not be compared.
     found, version = (content.get("format"), content.get("version")) if isinstance(content, dict) else (None, None)
     if not isinstance(found, str) or found != format:
         other = found if isinstance(found, str) else "another"
-        raise CheckpointError(f"{path}: no {format} file but {other}; give that of a training run")
+        raise CheckpointError(f"{path}: not a {format} file but {other}; give that of a training run")
     if not isinstance(version, int) or version != VERSION:
-        raise CheckpointError(f"{path}: of another version than {VERSION}; train the model again")
+        raise CheckpointError(f"{path}: its version is not {VERSION}; train the model again")
     return dict(content)
 
 
 def save_model(
     path: Path, state: dict[str, Any], config: RunConfig, image_shape: tuple[int, int], provenance: dict[str, Any]
 ) -> None:
-    """Write a model's `state_dict` with its settings to `path`."""
+    """Write the `state_dict` of a model, with its settings and origin, to `path`."""
     content = {
         "config": config.to_dict(),
         "image_shape": list(image_shape),
@@ -94,7 +94,7 @@ def save_model(
 
 
 def expected_shapes(config: ModelConfig, n_pixels: int) -> dict[str, torch.Size]:
-    """Return the shapes of a model's state by their names, without its memory: a file may claim any size."""
+    """Return the shapes of a model's state by name, without allocating it, since a file may claim any size."""
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in DVAE(config, n_pixels).state_dict().items()}
 
@@ -105,7 +105,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
     Raises
     ------
     CheckpointError
-        If the file is no model of this version, or its parts do not fit together.
+        If the file is not a model of this version, or is inconsistent.
     DataError
         If the file changes while it is read.
     """
@@ -121,7 +121,7 @@ def load_model(path: str | os.PathLike[str], device: torch.device | str = "cpu")
         if {name: tensor.shape for name, tensor in weights.items()} != expected_shapes(
             config.model, height * width
         ):
-            raise ValueError("weights of other shapes than its settings say")
+            raise ValueError("the shapes of its weights differ from its settings")
         model = DVAE(config.model, height * width)
         model.load_state_dict(weights)
         provenance = dict(content["provenance"])

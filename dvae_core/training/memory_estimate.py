@@ -1,4 +1,4 @@
-"""What training takes of a machine's memory, known before it starts."""
+"""An estimate of the memory that training takes, made before it starts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ..io.memory import require_memory
 from ..model.dvae import DVAE
 from ..text import byte_size
 
-# Bytes for every weight: itself, its gradient, Adam's two moments and the best model so far, float32; and while a
-# checkpoint is written, all but the gradient again.
+# Bytes per weight, float32: the weight, its gradient, Adam's two moments and the best model so far; and again all
+# of these except the gradient while a checkpoint is written.
 WEIGHT, AVERAGED_WEIGHT = 36, 12
-# What the first steps of PyTorch take, whatever the model.
+# What PyTorch allocates in its first steps, independent of the model.
 LOADED = 60_000_000
-# Numbers that one output of a linear map leaves behind for one image: batch norm's steps, ReLU, their gradients.
+# Numbers stored per output of a linear map and image: intermediate values of batch norm and ReLU, and gradients.
 PER_OUTPUT = 10
 # Copies of the states of all chains, and of the training set's pixels.
 CHAIN_COPIES, PIXEL_COPIES = 8, 2
-# Options that each part hangs on.
+# Options that determine the size of each part.
 OPTIONS = {
     "weights": "--encoder-hidden, --prior-hidden, --decoder-hidden",
     "a minibatch": "--batch-size, --importance",
@@ -28,18 +28,18 @@ OPTIONS = {
 
 
 def training_bytes(config: RunConfig, n_pixels: int, n_images: int) -> dict[str, int]:
-    """Return about how many bytes the parts of a training run take, beyond what the process has already.
+    """Return the approximate bytes that each part of a training run takes, beyond what the process already uses.
 
     Parameters
     ----------
     config : RunConfig
     n_pixels, n_images : int
-        Of the training set.
+        Size of the training set.
 
     Returns
     -------
     dict of str to int
-        Of `weights`, `a minibatch`, `chains`, `pixels` and `libraries`.
+        Bytes for `weights`, `a minibatch`, `chains`, `pixels` and `libraries`.
     """
     with torch.device("meta"):  # shapes alone
         model = DVAE(config.model, n_pixels)
@@ -57,7 +57,7 @@ def training_bytes(config: RunConfig, n_pixels: int, n_images: int) -> dict[str,
 
 
 def refuse_too_large(config: RunConfig, n_pixels: int, n_images: int) -> None:
-    """Raise ConfigError if training would take more memory than there is; it names the options to change."""
+    """Raise ConfigError, with the options to change, if training would take more memory than is available."""
     parts = training_bytes(config, n_pixels, n_images)
     largest = max(OPTIONS, key=parts.__getitem__)
     hint = f"give less: {byte_size(parts[largest])} of it is for {largest}"

@@ -14,24 +14,25 @@ SWEEPS_BETWEEN_EXCHANGES = 2
 
 
 class PersistentChains:
-    """Chains that stay from step to step, each on a schedule of inverse temperatures from 0 to 1.
+    """Persistent Markov chains on a schedule of inverse temperatures from 0 to 1.
 
-    Plain persistent block Gibbs is the schedule of one rung, β = 1.  On several, neighbours exchange their states
-    (Swendsen & Wang, 1986), even and odd pairs in turn, and what reaches β = 1 has been to β = 0 and back.
+    Plain persistent block Gibbs is the schedule with the single rung β = 1.  With several rungs, neighbouring
+    rungs exchange their states (Swendsen & Wang, 1986), even and odd pairs in turn, so that states that reach β =
+    1 have visited β = 0.
 
     Parameters
     ----------
     prior : Prior
-        What the chains are drawn from; it changes while they go on.
+        The distribution that the chains sample; training changes it between calls of `advance`.
     config : TrainConfig
-        Sampler, chains, sweeps and rungs.
+        Sampler, and numbers of chains, sweeps and rungs.
     generator : torch.Generator
-        Draws the first states.
+        Source of the initial states.
 
     Attributes
     ----------
     z : float, shape (n_rungs, n_chains, n_units)
-        States, β rising along the first axis.
+        The states; β increases along the first axis.
     """
 
     def __init__(self, prior: Prior, config: TrainConfig, generator: torch.Generator) -> None:
@@ -42,12 +43,12 @@ class PersistentChains:
         self.n_exchanges = 0
 
     def adapt(self, config: TrainConfig) -> None:
-        """Continue with other settings: rungs take the states of the nearest ones, new chains copies of others.
+        """Continue with other settings: each rung takes the states of the nearest one; new chains copy others.
 
-        Copies part within a few sweeps, since every place among the chains has random numbers of its own.
+        Copies diverge within a few sweeps, since each chain has its own random numbers.
         """
         n_rungs, n_before = _n_rungs(config), len(self.z)
-        # Counted from β = 1, the rung that a single one is.
+        # Counted down from β = 1, which is the only rung of plain Gibbs.
         steps_down = torch.arange(n_rungs) * (n_before - 1) / max(1, n_rungs - 1)
         rungs = (n_before - 1 - steps_down.round().long()).flip(0)
         chains = torch.arange(config.n_chains) % self.z.shape[1]
@@ -60,7 +61,7 @@ class PersistentChains:
         return self.z[-1]
 
     def advance(self, prior: Prior, generator: torch.Generator) -> None:
-        """Take the sweeps of one step, with exchanges between them; the last of all is a sweep."""
+        """Take the sweeps of one training step, with exchanges between them; the last move is a sweep."""
         if len(self.z) == 1:
             self._sweep(prior, self.n_sweeps, generator)
             return
@@ -69,18 +70,18 @@ class PersistentChains:
             self._sweep(prior, min(SWEEPS_BETWEEN_EXCHANGES, self.n_sweeps - start), generator)
 
     def metrics(self, prior: Prior) -> dict[str, float]:
-        """Return what shows whether states travel along the schedule: the lowest exchange rate of neighbours."""
+        """Return the lowest exchange rate of neighbouring rungs; an empty dict for a single rung."""
         if len(self.z) == 1:
             return {}
         rates = self._log_acceptance(prior, slice(None, -1), slice(1, None)).clamp(max=0).exp().mean(-1)
         return {"lowest_exchange_rate": float(rates.min())}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on, plain data."""
+        """Return the state that `load_state_dict` restores: tensors and plain values."""
         return {"z": self.z, "n_exchanges": self.n_exchanges}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.z, self.n_exchanges = state["z"].to(self.z), state["n_exchanges"]
 
     def _sweep(self, prior: Prior, n_sweeps: int, generator: torch.Generator) -> None:
@@ -92,7 +93,7 @@ class PersistentChains:
     def _exchange(self, prior: Prior, generator: torch.Generator) -> None:
         """Exchange the states of every other pair of neighbours.
 
-        Kept units alone decide; the others go along, and the sweep that follows draws them first.
+        Only the kept units decide; the others are exchanged with them, and the next sweep draws them first.
         """
         lower, upper = slice(self.n_exchanges % 2, -1, 2), slice(self.n_exchanges % 2 + 1, None, 2)
         log_acceptance = self._log_acceptance(prior, lower, upper)
@@ -108,7 +109,7 @@ class PersistentChains:
     def _log_acceptance(self, prior: Prior, lower: slice, upper: slice) -> Tensor:
         """Return F_l(z_l) + F_u(z_u) - F_l(z_u) - F_u(z_l) of pairs of rungs, shape (n_pairs, n_chains).
 
-        F_β is not β times a fixed energy, so the familiar (β_u - β_l)(E_u - E_l) would be wrong here.
+        F_β is not β times a fixed energy, so the usual (β_u - β_l)(E_u - E_l) would be wrong here.
         """
         (z_l, z_u), (beta_l, beta_u) = ((x[lower], x[upper]) for x in (self.z, self.betas[:, None, None]))
         own = prior.free_energy(z_l, beta_l) + prior.free_energy(z_u, beta_u)

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: noticed on the device without waiting for it, and traced to where they began."""
+"""Non-finite numbers: detected on the device without synchronising, and traced to their module."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ NEVER = 2**62
 class NonFiniteMonitor:
     """Records on the device the first step with a non-finite value.
 
-    Reading it waits for the device, so it is not to be read in every step.
+    Reading it synchronises a GPU, so read it rarely.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
 
     def record(self, step: int, *values: Tensor) -> Tensor:
-        """Record whether the values of a step are finite; return 1 if this or an earlier step was bad, else 0."""
+        """Record whether the values of a step are finite; return 1 if this or an earlier step was not, else 0."""
         finite = torch.stack([value.isfinite().all() for value in values]).all()
         self.first_bad = torch.where(finite, self.first_bad, self.first_bad.clamp(max=step))
         return (self.first_bad < NEVER).float()
 
     def first_step(self) -> int | None:
-        """Return the first step with a non-finite value, or None; waits for the device."""
+        """Return the first step with a non-finite value, or None; synchronises a GPU."""
         step = int(self.first_bad)
         return None if step == NEVER else step
 
@@ -40,17 +40,17 @@ def is_finite(value: Any) -> bool:
 
 
 def locate_non_finite(model: nn.Module, replay: Callable[[], Any]) -> str:
-    """Return where numbers first cease to be finite: a weight, or a module's output when `replay` runs it.
+    """Return the first non-finite weight, or else the first module with a non-finite output when `replay` runs.
 
     Returns
     -------
     str
-        "the weight ...", "the output of ...", or "" if neither.
+        "the weight ...", "the output of ...", or "" if there is neither.
     """
     outputs: list[str] = []
 
     def hook_of(name: str) -> Callable[..., None]:
-        # Modules finish from the inside outwards, so the first is the innermost.
+        # Inner modules finish before the modules that contain them, so the first is the innermost.
         return lambda _module, _inputs, output: None if is_finite(output) else outputs.append(name)
 
     hooks = [module.register_forward_hook(hook_of(name)) for name, module in model.named_modules() if name]

@@ -1,7 +1,7 @@
-"""Settings by name: the paper's (Table 2), its ablations (App. J), and small ones for minutes on two cores.
+"""Settings by name: the paper's (Table 2), its ablations (App. J), and small ones that take minutes on two cores.
 
-The paper gives no number of epochs, minibatch size or learning rate, nor the depth of its "deep" decoders; those
-of the `paper-` and `ablation-` presets are ours.
+The paper does not state the number of epochs, the minibatch size, the learning rate or the depth of its "deep"
+decoders; those of the `paper-` and `ablation-` presets are ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Named settings, the data set that they are meant for, and one line on what they are."""
+    """Named settings, the data set that they are meant for, and a one-line summary."""
 
     summary: str
     dataset: str
@@ -23,7 +23,7 @@ class Preset:
     train: TrainConfig
 
     def config(self, dataset: str | None = None) -> RunConfig:
-        """Return these settings for `dataset`, or for the preset's own."""
+        """Return these settings for `dataset`, by default for the preset's own data set."""
         return RunConfig(dataset or self.dataset, self.model, self.train)
 
 
@@ -46,7 +46,7 @@ _PAPER_TRAIN = TrainConfig(
 def _table_2(
     dataset: str, log_likelihood: float, n_layers: int, n_continuous: int, prior_hidden: int, **changes: Any
 ) -> Preset:
-    """Return a row of Table 2; `changes` are the parameter sharing and the decoder."""
+    """Return a row of Table 2; `changes` are other fields of ModelConfig: parameter sharing and decoder."""
     model = replace(
         _PAPER_MODEL, n_layers=n_layers, n_continuous=n_continuous, prior_hidden=(prior_hidden,), **changes
     )
@@ -56,15 +56,15 @@ def _table_2(
 _PAPER = {
     "paper-mnist": _table_2("mnist", -80.15, 18, 64, 1000),
     "paper-mnist-static": _table_2("mnist-static", -81.01, 20, 256, 2000, n_sharing_groups=2),
-    # One hidden layer in the decoder; the paper keeps its width to itself, so the prior networks' is taken.
+    # One hidden layer in the decoder; the paper does not state its width, so it has that of the prior networks.
     "paper-omniglot": _table_2("omniglot", -97.43, 16, 256, 800, n_sharing_groups=2, decoder_hidden=(800,)),
     "paper-caltech101": _table_2("caltech101", -97.6, 12, 80, 100, n_sharing_groups=1),
 }
 
 # --- small ones ---------------------------------------------------------------------------------------------
 
-# A hidden layer in the decoder makes the bound rise faster: -103.1 nats after 5 epochs on mnist-static, without it
-# -107.5.  Minibatches of 200 cost 1.5 times as much as of 100.
+# With a hidden layer in the decoder the bound rises faster: -103.1 nats after 5 epochs on mnist-static, -107.5
+# without it.  A minibatch of 200 costs 1.5 times as much as one of 100.
 _SMALL_MODEL = ModelConfig(
     n_left=32,
     n_right=32,
@@ -98,7 +98,7 @@ _SMALL = {
         "8 x 8 images in minutes", "digits", ModelConfig(), TrainConfig(epochs=300, batch_size=100)
     ),
     "bars-and-stripes-small": Preset(
-        "no continuous layers: small enough to be enumerated",
+        "no continuous layers: small enough for exact enumeration",
         "bars-and-stripes",
         ModelConfig(n_left=8, n_right=8, n_groups=4, n_layers=0, encoder_hidden=(50, 50)),
         TrainConfig(epochs=300, batch_size=50),
@@ -116,8 +116,8 @@ _SMALL = {
     "caltech101-small": Preset(
         "ten minutes on two cores; parameters shared completely, since the data are few",
         "caltech101",
-        # Where all layers share one linear decoder, the width of one is its rank: with 16 in the place of the
-        # paper's 80 units the validation bound ends at -131.0 nats, with 80 at -123.4.
+        # With complete sharing and a linear decoder, the width of a layer is the rank of the decoder: the final
+        # validation bound is -131.0 nats with 16 units per layer, -123.4 with the paper's 80.
         replace(
             _SMALL_MODEL, n_layers=4, n_continuous=80, prior_hidden=(100,), n_sharing_groups=1, decoder_hidden=()
         ),
@@ -174,7 +174,7 @@ _MEDIUM = {
 
 
 def _ablation(name: str, summary: str, n_units: int, *, deep: bool = False, **changes: Any) -> dict[str, Preset]:
-    """Return a model of App. J without continuous layers, of the paper's size and small, by name.
+    """Return two presets by name, of the paper's size and small, for a model of App. J without continuous layers.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def _ablation(name: str, summary: str, n_units: int, *, deep: bool = False, **ch
     deep : bool
         Give the decoder the posterior networks' hidden layers; else it is linear.
     **changes
-        What else differs from the paper's model.
+        Other fields of ModelConfig that differ from the paper's model.
     """
     base = replace(_PAPER_MODEL, n_left=n_units // 2, n_right=n_units // 2, n_layers=0, **changes)
 
@@ -215,14 +215,14 @@ PRESETS: dict[str, Preset] = {**_SMALL, **_MEDIUM, **_PAPER, **_ABLATIONS}
 
 
 def find_preset(name: str) -> Preset:
-    """Return the preset of that name; ConfigError, with the names there are, if there is none."""
+    """Return the preset called `name`; ConfigError with the known names if there is none."""
     if name not in PRESETS:
         raise ConfigError(f"--preset: {name!r} is not known; give one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def default_preset(dataset: str) -> str:
-    """Return the name of the preset that `dataset` is trained with unless another is asked for."""
+    """Return the name of the default preset for `dataset`."""
     if dataset.startswith("bars-and-stripes"):
         return "bars-and-stripes-small"
     return f"{dataset}-small" if f"{dataset}-small" in PRESETS else "mnist-small"

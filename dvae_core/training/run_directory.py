@@ -1,4 +1,4 @@
-"""The files of a run directory but its checkpoints: settings, metrics, and the lock that one process holds."""
+"""The files of a run directory except its checkpoints: settings, metrics, and the lock of the training process."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..io.files import json_object, lock_file, name_os_errors, read_text, write_
 
 T = TypeVar("T")
 
-TRAJECTORY = "prior-trajectory.npz"  # priors on the way
+TRAJECTORY = "prior-trajectory.npz"  # priors from the course of the training
 
 TRAINING = "--out: another process is training in {}; wait for it, or give another directory"
 
 
 @contextmanager
 def locked(run: Path, refusal: str = TRAINING) -> Iterator[None]:
-    """Hold a directory, made if need be, against other processes; a process that dies lets go of it.
+    """Lock a directory, which is created if necessary, within the block; the lock ends with the process.
 
     Raises
     ------
     ConfigError
-        With the words of `refusal`, `{}` standing for the directory, if another process holds it.
+        If another process holds the lock; the message is `refusal`, with the directory in place of `{}`.
     """
     run.mkdir(parents=True, exist_ok=True)
     try:
@@ -42,12 +42,12 @@ def write_config(run: Path, config: RunConfig, provenance: dict[str, Any]) -> No
 
 
 def read_config(run: Path) -> RunConfig:
-    """Read the settings of a run from its directory or config.json; CheckpointError if none can be read."""
+    """Return the settings of a run from its directory or config.json; CheckpointError if they cannot be read."""
     return _read(run, RunConfig.from_dict)
 
 
 def read_provenance(run: Path) -> dict[str, Any]:
-    """Read where a run's settings came from: command, versions, digest of the data; errors as `read_config`."""
+    """Return the origin of a run: command, versions, digest of the data; raises the errors of `read_config`."""
     return _read(run, lambda content: dict(content.get("provenance", {})))
 
 
@@ -58,23 +58,23 @@ def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
         return part(json_object(read_text(path)))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{run}: holds no run that could be resumed or ended (no config.json); check the path"
+            f"{run}: holds no run that can be resumed or ended (no config.json); check the path"
         ) from error
-    except (OSError, ValueError, TypeError) as error:  # ConfigError, too
+    except (OSError, ValueError, TypeError) as error:  # a ConfigError is a ValueError
         raise CheckpointError(f"{path}: cannot be read as settings ({error}); train again") from error
 
 
 def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Add an epoch's line to `metrics.jsonl`."""
+    """Append the line of an epoch to `metrics.jsonl`."""
     path = run / "metrics.jsonl"
     with name_os_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(metrics) + "\n")
 
 
 def truncate_metrics(run: Path, n_epochs: int) -> float:
-    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training that they tell.
+    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training at the last of them.
 
-    Later epochs will be done and written again.
+    Later epochs are trained and written again.
     """
     path = run / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
@@ -83,4 +83,4 @@ def truncate_metrics(run: Path, n_epochs: int) -> float:
     try:
         return float(json.loads(lines[:n_epochs][-1])["seconds"])
     except (IndexError, KeyError, TypeError, ValueError):
-        return 0.0  # of a file that was removed, or tampered with: the times are told for people alone
+        return 0.0  # the file was removed or edited; the seconds are only informative

@@ -1,9 +1,9 @@
-"""The stretches of a run: the epochs between two changes of its settings, and the step size along them.
+"""The stretches of a run, which are the epochs between two changes of its settings, and their step sizes.
 
-Within a stretch the step size falls geometrically to `learning_rate * learning_rate_decay` at the last step of the
-run as that stretch plans it.  It starts from `learning_rate` in the first stretch and after a change that names
-it, and from where the stretch before left it otherwise.  So a finished run that is merely given more epochs
-continues with its last step size.  All this follows from the settings and their changes; nothing is remembered.
+Within a stretch the step size decreases geometrically, and would reach `learning_rate * learning_rate_decay` at
+the last step of the run.  It starts from `learning_rate` in the first stretch and after a change that includes
+`learning_rate`, otherwise from the last step size of the previous stretch.  A finished run that is only given more
+epochs therefore continues with its last step size.  Settings and changes determine all this; no state is stored.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ..config import Change, RunConfig, TrainConfig
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Epochs of one training with the same settings.
+    """Consecutive epochs of a run with the same settings.
 
     Attributes
     ----------
     first : int
-        The first of them, counted from 0.
+        The first epoch, counted from 0.
     train : TrainConfig
         Their settings.
     n_steps : int
         Steps per epoch.
     first_count : int
-        Steps of the run before them.
+        Steps of the run before the first epoch.
     start : float
-        Step size at their first step; the decay that leads from it to the end is `share`.
+        Step size at the first step.
     share : float
         Step size at the last step of the run as a share of `start`.
     """
@@ -41,7 +41,7 @@ class Stretch:
     share: float
 
     def count(self, epoch: int) -> int:
-        """Return the steps of the run before an epoch of this stretch, or before the one after it."""
+        """Return the number of steps of the run before `epoch`, which is in this stretch or directly after it."""
         return self.first_count + (epoch - self.first) * self.n_steps
 
     def learning_rate(self, count: int) -> float:
@@ -54,7 +54,7 @@ class Stretch:
 
 
 def stretches(config: RunConfig, n_images: int) -> list[Stretch]:
-    """Return the stretches of a run with so many training images, oldest first."""
+    """Return the stretches of a run with `n_images` training images, oldest first."""
     history = config.history()
     first = history[0][1]
     found = [Stretch(0, first, _n_steps(first, n_images), 0, first.learning_rate, first.learning_rate_decay)]
@@ -71,12 +71,12 @@ def stretches(config: RunConfig, n_images: int) -> list[Stretch]:
 
 
 def stretch_at(found: list[Stretch], epoch: int, step: int) -> int:
-    """Return the index of the stretch that a run is in; between two epochs, that of the first of them."""
+    """Return the index of a run's current stretch; between two epochs, that of the earlier epoch."""
     return max(0, sum((stretch.first, 0) < (epoch, step) for stretch in found) - 1)
 
 
 def agree_until(a: RunConfig, b: RunConfig, epoch: int, step: int) -> bool:
-    """Say whether two configurations are those of one run that has come this far: later changes may differ."""
+    """Return whether two configurations describe the same run up to a step; later changes may differ."""
 
     def passed(config: RunConfig) -> list[tuple[Change | None, TrainConfig]]:
         trains = [train for _, train in config.history()]
@@ -87,5 +87,5 @@ def agree_until(a: RunConfig, b: RunConfig, epoch: int, step: int) -> bool:
 
 
 def _n_steps(train: TrainConfig, n_images: int) -> int:
-    """Return the steps of an epoch."""
+    """Return the number of steps per epoch."""
     return -(-n_images // train.batch_size)

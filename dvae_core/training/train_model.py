@@ -1,7 +1,6 @@
-"""From settings to the files of a run: what `dvae-train` does, and Python can do as well.
+"""Training from settings to the files of a run directory, for `dvae-train` and for Python.
 
-A plan says what is to be done and refuses what cannot be; nothing is written before `open_run` has the data and
-the lock of the run directory.
+A `Plan` is checked before anything is written; `open_run` first loads the data and locks the run directory.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from .checkpoint import TrainedModel
     from .trainer import Trainer
 
-# Settings of a training that stay as they are: what random numbers a run has, and that its priors are kept.
+# Settings of a training that cannot change: the seed, and whether priors are recorded.
 FIXED = ("seed", "trajectory")
-# The images of a run that were given as arrays.
+# File of the images of a run that were given as arrays.
 OWN_IMAGES = "data.npz"
 
 Images: TypeAlias = "str | os.PathLike[str] | DataSet | Mapping[Any, Any] | Any"
@@ -40,28 +39,28 @@ Images: TypeAlias = "str | os.PathLike[str] | DataSet | Mapping[Any, Any] | Any"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done in a run directory.
+    """The work to be done in a run directory.
 
     Attributes
     ----------
     out : Path
         The run directory.
     config : RunConfig
-        Settings: those of a new run, or those that the run in `out` has.
+        Settings of a new run, or the present settings of the run in `out`.
     resumes, ends : bool
-        Whether to continue the run in `out`, or to end it as it is.
+        Whether to continue the run in `out`, or to end it at its present step.
     changes : dict
-        Training settings that change when the run continues.
+        Training settings that change when the run continues, by name.
     provenance : dict
-        Where the settings came from.
+        Origin of the settings, for config.json.
     init : TrainedModel or None
         The model whose weights a new run starts from.
     data : str, DataSet or None
-        The data, where they are not `config.dataset`.
+        The data, or their location, if they are not found as `config.dataset`.
     arrays : dict
-        Images by split that the run is to keep in a file of its own.
+        Images by split that are saved in the run directory.
     notes : tuple of str
-        What a user should know, in words.
+        Messages for the user.
     """
 
     out: Path
@@ -77,7 +76,7 @@ class Plan:
 
     @property
     def rests(self) -> bool:
-        """Whether the run was ended, and nothing asks to train it further."""
+        """Whether the run was ended, and no setting requests further training."""
         return "ended" in self.provenance
 
 
@@ -95,31 +94,31 @@ def train_model(
     log: str | Sequence[str] = (),
     **settings: Any,
 ) -> Path:
-    """Train a discrete variational autoencoder, and leave a run directory as `dvae-train` does.
+    """Train a discrete variational autoencoder and write a run directory, as `dvae-train` does.
 
     Parameters
     ----------
     data : str, path, array, or dict of arrays, optional
-        A data set's name or file, see `load_data`; or images, shape (n, height, width) or (n, d), or a dict of
-        them by split (`train`, and perhaps `valid` and `test`), which are kept in the run directory as data.npz.
-        By default the preset's data set.  With `resume`: where the data of the run lie now, if they have moved.
+        Name or file of a data set, see `load_data`; or images, shape (n, height, width) or (n, d), or a dict of
+        images by split (`train`, optionally `valid` and `test`), which are saved in the run directory as data.npz.
+        By default the preset's data set.  With `resume`: the present location of the data, if they have moved.
     out : path
         The run directory: model.pt, checkpoint.pt, config.json and metrics.jsonl.
     preset : str, optional
-        Settings to start from; by default the data set's small ones.
+        Name of the settings to start from; by default the small preset of the data set.
     config : path, optional
-        A run directory, or its config.json, whose settings and data set to take.
+        A run directory, or its config.json, whose settings and data set are used.
     init : path, optional
         A run directory, or a model.pt, whose weights a new run starts from.
     resume : bool
-        Continue the run in `out`.  A finished one is trained further with more `epochs`.  Settings of the training
-        may change; the new ones hold from the next epoch on.
+        Continue the run in `out`.  Give more `epochs` to train a finished run further.  Settings of the training
+        may change; new values apply from the next epoch on.
     device : str
-        Where to compute: cpu or cuda.
+        Device to compute on: cpu or cuda.
     callback : Callback or several
-        Called for every step and every epoch.
+        Called after each step and each epoch.
     log : str or several
-        Logs to write: tensorboard, into the run directory.
+        Logs to write into the run directory: tensorboard.
     **settings
         Fields of ModelConfig and TrainConfig, such as epochs=50.
 
@@ -131,11 +130,11 @@ def train_model(
     Raises
     ------
     ConfigError
-        If settings do not fit together, or `out` holds a run already.
+        If settings are inconsistent, or `out` already holds a run.
     DataError, CheckpointError
-        If data or files cannot be used.
+        If data or files are missing or invalid.
     NumericalError
-        If training leaves the finite numbers; the last good checkpoint stays.
+        If the bound, a gradient or a weight becomes non-finite; the last good checkpoint is kept.
 
     Examples
     --------
@@ -167,10 +166,10 @@ def plan_new(
     config: str | os.PathLike[str] | None = None,
     init: str | os.PathLike[str] | None = None,
 ) -> Plan:
-    """Return the plan of a new run; the arguments are those of `train_model`."""
+    """Return the plan of a new run; the arguments are those of `train_model`, and errors are raised as there."""
     settings = _known(settings)
     if config is not None and preset is not None:
-        raise ConfigError("--config: takes the settings of a run; leave --preset out")
+        raise ConfigError("--config: uses the settings of a run; omit --preset")
     dataset, whole, arrays = _described(data, out)
     like = None if config is None else _settings_file(Path(config))
     stored = read_provenance(like) if like else {}
@@ -179,7 +178,9 @@ def plan_new(
     wanted = _with(base, settings)
     notes = [f"settings of {like}{_exceptions(base, wanted)}"] if like else []
     if base.changes and not wanted.changes:
-        notes.append(f"the settings of {like} changed half-way; its last ones hold from the first epoch on")
+        notes.append(
+            f"the settings of {like} changed during training; its final settings apply from the first epoch on"
+        )
     provenance: dict[str, Any] = {"settings_of": str(like)} if like else {}
     if trained:
         provenance["init"] = {"file": str(trained.path), "sha256": trained.sha256}
@@ -197,12 +198,14 @@ def plan_resumed(
     data: Images | None = None,
     ends: bool = False,
 ) -> Plan:
-    """Return the plan of a run that continues, or ends as it is; `data` is where its data lie now.
+    """Return the plan to continue a run, or to end it at its present step.
+
+    `data` is the present location of its data, if they have moved.
 
     Raises
     ------
     ConfigError
-        If settings are asked for that cannot change.
+        If a setting would change that cannot.
     CheckpointError
         If `out` holds no run.
     """
@@ -221,7 +224,7 @@ def plan_resumed(
                 f"continue, or start a new run from its weights with --init {out}"
             )
     values = {name: pair[1] for name, pair in changes.items()}
-    if values and "learning_rate" in settings:  # named again: the step size starts from there
+    if values and "learning_rate" in settings:  # given explicitly: the step size restarts from its value
         values["learning_rate"] = settings["learning_rate"]
     if values or "epochs" in settings:
         provenance.pop("ended", None)
@@ -231,14 +234,14 @@ def plan_resumed(
 
 
 def refuse_start(config: object, init: object) -> None:
-    """Raise ConfigError if a run that continues is given what only a new one can begin with."""
+    """Raise ConfigError if a run is resumed with `config` or `init`, which only start a new run."""
     for name, value in (("--config", config), ("--init", init)):
         if value is not None:
-            raise ConfigError(f"{name}: begins a new run; leave it out, or leave --resume out")
+            raise ConfigError(f"{name}: begins a new run; omit it, or omit --resume")
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise ConfigError if a run would be written over."""
+    """Raise ConfigError if `out` already holds a run, or is a file."""
     if (out / "config.json").exists():
         raise ConfigError(f"--out: {out} holds a run already; give --resume to continue it, or another directory")
     if out.exists() and not out.is_dir():
@@ -246,7 +249,7 @@ def refuse_existing(out: Path) -> None:
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are given; ConfigError for one that there is not."""
+    """Return the settings that are not None, parsed; ConfigError for an unknown name."""
     fields = {f.name: f for cls in (ModelConfig, TrainConfig) for f in dataclasses.fields(cls)}
     refuse_unknown(settings, fields, train_model)
     known = {}
@@ -258,7 +261,7 @@ def _known(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with(base: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """Return a configuration with other settings, and without the changes of its own if the training's differ."""
+    """Return a configuration with other settings; its changes are dropped if training settings differ."""
     parts = {
         part: dataclasses.replace(
             getattr(base, part),
@@ -277,19 +280,19 @@ def _differences(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _exceptions(base: RunConfig, wanted: RunConfig) -> str:
-    """Return in words what differs from a run whose settings are taken."""
+    """Return, as text, the differences from the run whose settings are used."""
     found = _differences(base.model, wanted.model) | _differences(base.train, wanted.train)
     said = ", ".join(f"{option_name(name)} {_text(new)} (was {_text(old)})" for name, (old, new) in found.items())
     return f", but {said}" if said else ""
 
 
 def _text(value: Any) -> str:
-    """Return a setting as one types it."""
+    """Return a setting as it is typed on the command line."""
     return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def _settings_file(path: Path) -> Path:
-    """Return the config.json of a run directory, or the file itself; ConfigError if there is none."""
+    """Return the config.json of a run directory, or the given file; ConfigError if it does not exist."""
     found = path / "config.json" if path.is_dir() else path
     if not found.is_file():
         raise ConfigError(f"--config: {found}: no such file; give a run directory, or its config.json")
@@ -297,7 +300,7 @@ def _settings_file(path: Path) -> Path:
 
 
 def _base(dataset: str | None, preset: str | None, trained: TrainedModel | None) -> RunConfig:
-    """Return a preset's settings; unless it is named, the model's are those of the weights to start from."""
+    """Return the settings of a preset; without a named preset, the architecture is that of the initial weights."""
     if dataset is None and preset is None:
         if trained is None:
             raise ConfigError(f"DATASET is missing; give one of {', '.join(NAMES)}, or an .npz or .npy file")
@@ -309,7 +312,7 @@ def _base(dataset: str | None, preset: str | None, trained: TrainedModel | None)
 def _trained(
     init: str | os.PathLike[str] | None, like: Path | None, stored: Mapping[str, Any]
 ) -> TrainedModel | None:
-    """Return the model to start from: the one that is given, or that of the run whose settings are taken."""
+    """Return the model to start from: `init`, or the initial model of the run whose settings are used."""
     from .checkpoint import load_model
 
     if init is not None:
@@ -320,13 +323,13 @@ def _trained(
     trained = load_model(path) if path.exists() else None
     if trained is None or trained.sha256 != known["sha256"]:
         raise ConfigError(
-            f"--config: {like} started from the weights of {path}, which is not there any more; give --init"
+            f"--config: {like} started from the weights of {path}, which no longer exists; give --init"
         )
     return trained
 
 
 def _described(data: Images | None, out: Path) -> tuple[str | None, str | DataSet | None, dict[Any, Any]]:
-    """Return the name of data for the settings, the data themselves unless that says all, and arrays to keep."""
+    """Return the data set's name for the settings, the data if not loadable by that name, and arrays to save."""
     if data is None or isinstance(data, str | os.PathLike):
         return (None if data is None else os.fspath(data)), None, {}
     if isinstance(data, DataSet):
@@ -336,7 +339,7 @@ def _described(data: Images | None, out: Path) -> tuple[str | None, str | DataSe
 
 
 def _as_arrays(images: Mapping[Any, Any] | Any) -> dict[Any, Any]:
-    """Return images by split, those of an array being for training, as arrays of NumPy."""
+    """Return images by split as NumPy arrays; a single array is the training split."""
     import numpy as np
 
     splits = images if isinstance(images, Mapping) else {"train": images}
@@ -344,7 +347,7 @@ def _as_arrays(images: Mapping[Any, Any] | Any) -> dict[Any, Any]:
 
 
 def _named_or_whole(data: Images | None) -> str | DataSet | None:
-    """Return data of a run that continues: where they lie, or themselves."""
+    """Return the data of a resumed run: their location, or a data set."""
     if data is None:
         return None
     if isinstance(data, str | os.PathLike):
@@ -361,17 +364,17 @@ def _named_or_whole(data: Images | None) -> str | DataSet | None:
 def open_run(
     plan: Plan, device: str = "cpu", *, command: Sequence[str] = (), quiet: bool = True
 ) -> Iterator[Trainer]:
-    """Yield the trainer of a planned run, whose directory is held against other processes.
+    """Yield the trainer of a planned run; its directory is locked within the block.
 
     Parameters
     ----------
     plan : Plan
     device : str
-        As torch names it.
+        Device to compute on, as torch names it.
     command : sequence of str
-        The command line that asks for it, for the files of the run.
+        The command line, to be recorded in the files of the run.
     quiet : bool
-        Show no progress of a download.
+        Do not show the progress of downloads.
     """
     from .. import distributed
 
@@ -390,14 +393,14 @@ def open_run(
 
 
 def carry_out(plan: Plan, trainer: Trainer, callback: Callback) -> None:
-    """Train, or end the training, as planned; a run that was ended rests.
+    """Train, or end the training, as planned; do nothing for a run that was ended.
 
     Raises
     ------
     Interrupted
-        After `trainer.stop_requested` was set; what was done is saved.
+        After `trainer.stop_requested` was set; the state is saved first.
     NumericalError
-        If the bound, a gradient or a weight is not finite; the last good checkpoint stays.
+        If the bound, a gradient or a weight is not finite; the last good checkpoint is kept.
     """
     from .. import distributed
 
@@ -410,7 +413,7 @@ def carry_out(plan: Plan, trainer: Trainer, callback: Callback) -> None:
 
 
 def _load(plan: Plan, quiet: bool) -> DataSet:
-    """Return the data of a plan; DataError if they are not those that it says."""
+    """Return the data of a plan; DataError if they differ from the recorded digest."""
     from ..data import load
 
     if plan.resumes and not isinstance(plan.data, DataSet):
@@ -425,7 +428,7 @@ def _load(plan: Plan, quiet: bool) -> DataSet:
 
 
 def _refuse_other_shapes(trained: TrainedModel, config: ModelConfig, n_pixels: int) -> None:
-    """Raise ConfigError if a model's weights are not those of the new run's shapes, or of another graph."""
+    """Raise ConfigError if the shapes or the graph of the initial weights differ from those of the new run."""
     from .checkpoint import expected_shapes
 
     ours = expected_shapes(config, n_pixels)
@@ -434,12 +437,12 @@ def _refuse_other_shapes(trained: TrainedModel, config: ModelConfig, n_pixels: i
         there, here = (str(tuple(shapes[name])) if name in shapes else "absent" for shapes in (theirs, ours))
         if there != here:
             raise ConfigError(
-                f"--init: {name} is {there} in {trained.path} and {here} in the new run; give the settings and "
-                "images of the same sizes, or leave --init out"
+                f"--init: {name} is {there} in {trained.path} and {here} in the new run; give settings and "
+                "images of the same sizes, or omit --init"
             )
     its = trained.config.model
     if (its.prior, its.graph) != (config.prior, config.graph):
-        raise ConfigError(f"--init: the prior of {trained.path} has another graph; give --graph as it has it")
+        raise ConfigError(f"--init: the prior of {trained.path} has another graph; give the same --graph")
 
 
 def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Trainer:
@@ -452,10 +455,12 @@ def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Tr
     if plan.init:
         trainer.start_from(plan.init)
     if rank() == 0:
-        refuse_existing(plan.out)  # again: another process may have made a run while the data were loaded
+        refuse_existing(
+            plan.out
+        )  # checked again: another process may have started a run while the data were loaded
         if plan.arrays:
             write_npz(plan.out / OWN_IMAGES, plan.arrays, compressed=True)
-    # The checkpoint first: a directory with settings can always be resumed.
+    # The checkpoint is written first, so that a directory with settings can always be resumed.
     trainer.save()
     provenance = {
         **({"command": list(command)} if command else {}),
@@ -469,7 +474,7 @@ def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Tr
 
 
 def _resumed(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Trainer:
-    """Return the trainer of a run where it was left, and write down what changes."""
+    """Return the trainer of a resumed run in its saved state, and record changes of settings."""
     from ..distributed import rank
     from ..versions import package_versions
     from .trainer import Trainer
@@ -487,14 +492,14 @@ def _resumed(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> 
 
 
 def _with_entry(entries: list[dict[str, Any]], entry: dict[str, Any], changes: Sequence[Change]) -> list[Any]:
-    """Return what is known of each change, `entry` being about the last one."""
+    """Return the recorded entry of each change; `entry` is that of the last one."""
     known = {e["from_epoch"]: e for e in entries}
     epochs = [change.from_epoch for change in changes]
     return [{"from_epoch": epoch, **(entry if epoch == epochs[-1] else known.get(epoch, {}))} for epoch in epochs]
 
 
 def _write_ended(plan: Plan, trainer: Trainer) -> None:
-    """Write down that the training was ended as it is."""
+    """Record that the training was ended, and at which step."""
     from ..distributed import rank
 
     place = {"epoch": trainer.epoch + (trainer.step > 0), "step": trainer.step, "date": _now()}
@@ -503,7 +508,7 @@ def _write_ended(plan: Plan, trainer: Trainer) -> None:
 
 
 def _given(command: Sequence[str]) -> dict[str, Any]:
-    """Return the entry of a command line, if there is one."""
+    """Return the entry of a command line; an empty dict without one."""
     return {"command": list(command)} if command else {}
 
 

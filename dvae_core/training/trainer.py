@@ -1,10 +1,10 @@
 """Training by stochastic gradient ascent on the evidence lower bound (Section 5, App. H).
 
-A run is a directory: `config.json` (settings), `metrics.jsonl` (one line an epoch), `checkpoint.pt` (to go on
-from), `model.pt` (the best model by the validation bound) and `prior-trajectory.npz` (priors on the way).  All
-random numbers derive from the seed and a counter, so a run that is stopped and resumed ends where an uninterrupted
-one ends; and what an image or a chain gets of them depends on its place in the minibatch, so that any number of
-processes learns the same.
+A run is a directory: `config.json` (settings), `metrics.jsonl` (one line per epoch), `checkpoint.pt` (the state to
+resume from), `model.pt` (the best model by the validation bound) and `prior-trajectory.npz` (priors from the
+course of the training).  All random numbers derive from the seed and counters, so that a resumed run ends with the
+same weights as an uninterrupted one.  The random numbers of an image or a chain depend on its index in the
+minibatch, so that the result does not depend on the number of processes.
 
 Settings may change at the beginning of an epoch, see `stretches`.
 """
@@ -27,6 +27,7 @@ from ..config import Change, RunConfig, TrainConfig
 from ..data import DataSet
 from ..errors import CheckpointError, ConfigError, NumericalError
 from ..io.files import write_npz
+from ..io.memory import freed_memory_kept
 from ..model.dvae import DVAE, Bound
 from ..model.networks import MLP
 from ..model.prior import annealed_log_z
@@ -46,18 +47,18 @@ from .trajectory import PriorTrajectory
 CHECKPOINT_FORMAT = "dvae-training"
 CHECKPOINT_SECONDS = 20.0
 EVALUATION_BATCH = 500
-# On a GPU the host looks at results every so many steps; in between it only hands out work.
+# On a GPU the host reads results once in this number of steps; in between it only queues work.
 STEPS_BETWEEN_LOOKS = 50
-# Annealing to log Z takes a fifth of the sweeps that the epoch's negative phases took: some 5% of its time.
+# The annealing for log Z takes a fifth of the sweeps of the epoch's negative phases: about 5% of its time.
 LOG_Z_SHARE, LOG_Z_CHAINS, LOG_Z_BETAS = 0.2, 200, (50, 500)
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; the run directory is complete and can be resumed."""
+    """Training was stopped on request; the run directory is complete and can be resumed."""
 
 
 class Trainer:
-    """A model on its way: weights, optimiser, persistent chains, and the count of steps.
+    """The state of a training: weights, optimiser, persistent chains, and the counts of epochs and steps.
 
     Parameters
     ----------
@@ -66,21 +67,21 @@ class Trainer:
     config : RunConfig
         All settings.
     data : DataSet
-        What to learn, and what to validate on.
+        Training and validation images.
     device : str
-        Where to compute.
+        Device to compute on, as torch names it.
 
     Raises
     ------
     ConfigError
-        If the model has no smoothing, through which its posterior would learn, if GumBolt's is asked for several
-        importance samples, or if the model needs more memory than there is.
+        If the model has no smoothing, without which its posterior cannot learn, if GumBolt's is combined with several
+        importance samples, or if the model needs more memory than is free.
     """
 
     def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:
         if config.model.smoothing == "none":
             raise ConfigError(
-                "--smoothing: none passes no gradient to the posterior; train with another, and evaluate without"
+                "--smoothing: none passes no gradient to the posterior; train with another one, evaluate without"
             )
         if config.model.smoothing == "gumbolt" and config.train.n_importance > 1:
             raise ConfigError(
@@ -112,7 +113,7 @@ class Trainer:
 
     @property
     def settings(self) -> TrainConfig:
-        """The settings of the stretch that the run is in."""
+        """The settings of the current stretch."""
         return self.stretches[self.at].train
 
     @property
@@ -122,48 +123,48 @@ class Trainer:
 
     @property
     def kept_model(self) -> DVAE:
-        """The model that is validated and kept: the average of the weights, if there is one."""
+        """The model that is validated and saved: the average of the weights, if there is one."""
         return self.average.model if self.average else self.model
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the bound has not risen for `patience` epochs since the warm-ups, and the last change, ended."""
+        """Whether the bound has not risen for `patience` epochs since the warm-ups and the last change."""
         t, first = self.settings, self.stretches[self.at].first
-        # While KL terms are weighted up, the validation bound, with its full weights, may well fall first.
+        # During the warm-ups the validation bound, which has the full KL weights, may fall.
         since = max(self.best.get("epoch", 0), t.warmup_epochs, t.rbm_warmup_epochs, first)
         return bool(t.patience) and self.epoch - since >= t.patience
 
     def _prepare_networks(self, mixed_precision: bool) -> None:
-        """Set what training asks of the networks, and evaluation does not."""
+        """Set the options of the networks that apply only to training."""
         for module in self.model.modules():
             if isinstance(module, MLP):
                 module.mixed_precision = mixed_precision
                 module.freeze_redundant_biases()
 
     def start_from(self, trained: TrainedModel) -> None:
-        """Take over weights of the same shapes; the optimiser and the chains start as in any new run."""
+        """Copy the weights of a model of the same shapes; optimiser and chains start as in any new run."""
         for model in {self.model, self.kept_model}:
             model.load_state_dict(trained.model.state_dict())
 
     # --- changes of settings --------------------------------------------------------------------------------
 
     def change(self, settings: dict[str, Any]) -> None:
-        """Let other settings hold from the next epoch on; an epoch that has begun is finished with its own.
+        """Change settings from the next epoch on; an epoch that has begun keeps its settings.
 
         Parameters
         ----------
         settings : dict
-            Fields of TrainConfig; with `learning_rate` among them, the step size starts from there.
+            Fields of TrainConfig; if `learning_rate` is among them, the step size restarts from its value.
 
         Raises
         ------
         ConfigError
-            If they leave nothing to train, or may not change.
+            If the new settings leave no epoch to train, or may not change.
         """
         first = self.epoch + (self.step > 0)
         before, changes = self.config.train, self.config.changes
         pairs = {name: (getattr(before, name), value) for name, value in settings.items()}
-        if changes and changes[-1].from_epoch == first + 1:  # of which no step was taken yet
+        if changes and changes[-1].from_epoch == first + 1:  # the last change, of which no step was taken yet
             pairs, changes = _joined(changes[-1].settings, pairs), changes[:-1]
         train = dataclasses.replace(before, **settings)
         self._refuse_past(train.epochs, first)
@@ -172,7 +173,7 @@ class Trainer:
         self.stretches = stretches(self.config, len(self.data.train))
 
     def _refuse_past(self, epochs: int, first: int) -> None:
-        """Raise if training would end before the epoch `first`, counted from 0, or with it done already."""
+        """Raise ConfigError if `epochs` leaves no step to train; `first` epochs were begun."""
         if epochs < first or (epochs == first and not self.step):
             done = f"is in epoch {first}; give that or" if self.step else f"has done {first} epochs; give"
             other = "" if self.is_finished else ", or --end to end it as it is"
@@ -180,12 +181,12 @@ class Trainer:
 
     @property
     def _begins_stretch(self) -> bool:
-        """Whether the present epoch, of which no step is taken yet, is the first one of another stretch."""
+        """Whether the present epoch starts another stretch, and no step of it was taken yet."""
         following = self.stretches[self.at + 1 : self.at + 2]
         return not self.step and bool(following) and following[0].first == self.epoch
 
     def _enter(self, index: int) -> None:
-        """Adapt all that hangs on the settings to those of a stretch."""
+        """Adapt everything that depends on the settings to stretch number `index`."""
         self.at = index
         t = self.settings
         self._prepare_networks(t.amp)
@@ -206,24 +207,25 @@ class Trainer:
         Raises
         ------
         Interrupted
-            After `stop_requested` was set; what was done is saved.
+            After `stop_requested` was set; the state is saved first.
         NumericalError
-            If the bound, a gradient or a weight is not finite; the last good checkpoint stays.
+            If the bound, a gradient or a weight is not finite; the last good checkpoint is kept.
         """
-        while not self.is_finished:
-            if self._begins_stretch:
-                self._enter(self.at + 1)
-            self._one_epoch(callback)
+        with freed_memory_kept():
+            while not self.is_finished:
+                if self._begins_stretch:
+                    self._enter(self.at + 1)
+                self._one_epoch(callback)
         self.save()
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last epoch is done, or training has stopped early."""
+        """Whether the last epoch is complete, or training has stopped early."""
         stopped = self.stopped_early and not self._begins_stretch
         return self.epoch >= self.config.train.epochs or stopped
 
     def end(self, callback: Callback) -> None:
-        """End the training where it is: validate what an epoch has come to, and save the best model.
+        """End the training at the present step: validate an incomplete epoch, and save the best model.
 
         Raises
         ------
@@ -237,7 +239,7 @@ class Trainer:
         self.save()
 
     def _one_epoch(self, callback: Callback) -> None:
-        """Go through the rest of the current epoch, validate, and log."""
+        """Train the rest of the current epoch, validate, and log."""
         for model in {self.model, self.kept_model}:
             model.smoothing.set_epoch(self.epoch)
         started, steps_before = time.monotonic(), self.step
@@ -255,11 +257,11 @@ class Trainer:
         self._finish_epoch(callback, (self.step - steps_before) * self.settings.batch_size / seconds)
 
     def _time_to_look(self) -> bool:
-        """Return whether the host may wait for the device now; at the same steps in every process."""
+        """Return whether the host reads results after this step; the same in every process."""
         return self.device.type == "cpu" or self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == self.n_steps
 
     def _look(self) -> None:
-        """Wait for the device: stop if a step was bad, see how the bound is, and save if it is time to."""
+        """Read results from the device: stop after a non-finite step, update the bound, save from time to time."""
         assert self.sums is not None
         if (bad := self.non_finite.first_step()) is not None:
             self._explain(bad)
@@ -271,9 +273,9 @@ class Trainer:
             raise Interrupted
 
     def _minibatches(self) -> Iterator[tuple[Tensor, int]]:
-        """Yield what is left of the current epoch: this process's images of each minibatch, and all's number.
+        """Yield the remaining minibatches of the epoch: this process's images, and the number over all processes.
 
-        The order and the pixels depend on seed and epoch alone.  All pixels go to the device at once.
+        Order and pixels depend only on seed and epoch.  All pixels are copied to the device at once.
         """
         seed, size = self.settings.seed, self.settings.batch_size
         order = self._to_device(numpy_generator(seed, "order", self.epoch).permutation(len(self.data.train)))
@@ -283,16 +285,16 @@ class Trainer:
             yield pixels[rows[distributed.shard_of(len(rows))]].float(), len(rows)
 
     def _to_device(self, array: NDArray[Any]) -> Tensor:
-        """Return an array on the device, without waiting for it."""
+        """Return an array as a tensor on the device, copied asynchronously."""
         tensor = torch.from_numpy(array)
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
     # --- one step -------------------------------------------------------------------------------------------
 
     def _one_step(self, x: Tensor, n_images: int) -> Tensor:
-        """Take one step of Adam; return the sums over the minibatch of the parts of the bound, and its size.
+        """Take one step of Adam; return the parts of the bound, summed over the minibatch, and its size.
 
-        Nothing here waits for the device.  From the first bad step on, weights are left as they are.
+        Nothing here synchronises the device.  From the first non-finite step on, the weights do not change.
         """
         self.model.train()
         self._move_chains()
@@ -308,39 +310,39 @@ class Trainer:
 
     @property
     def _count(self) -> int:
-        """Steps since the first epoch began."""
+        """Number of steps of the run so far."""
         return self.stretches[self.at].count(self.epoch) + self.step
 
     @property
     def _even_count(self) -> int:
-        """Steps as they would be counted if every epoch had as many as the first one."""
+        """Number of steps so far, scaled as if each epoch had as many steps as the first one."""
         n_steps = self.stretches[0].n_steps
         return self.epoch * n_steps + self.step * n_steps // self.n_steps
 
     def _move_chains(self) -> None:
-        """Move the persistent chains: all of them, and the same way, in every process."""
+        """Advance all persistent chains, identically in every process."""
         generator = torch_generator(self.config.train.seed, "chains", self.epoch, self.step, device=self.device)
         self.chains.advance(self.model.prior, generator)
 
     def _backward(self, x: Tensor, n_images: int) -> Bound:
-        """Set the gradients, those of all processes together; return the bound of this one's images."""
+        """Set the gradients, summed over all processes; return the bound of this process's images."""
         generator = torch_generator(self.config.train.seed, "noise", self.epoch, self.step, device=self.device)
         images = distributed.shard_of(n_images)
         rho, eps = (noise[..., images, :] for noise in self.objective.noise(n_images, generator))
         weights = kl_weights(self.settings, self.epoch + self.step / self.n_steps)
-        # Every process has the whole negative phase of Eq. 11, and gradients are summed over processes.
+        # Each process computes the whole negative phase of Eq. 11, and gradients are summed over processes.
         log_z = self.model.prior.log_z_gradient_term(self.chains.negative_samples) / distributed.size()
         bound = self.objective.backward(x, (rho, eps), log_z, weights, n_images)
         distributed.sum_gradients(self.model.parameters())
         return bound
 
     def _set_learning_rate(self) -> None:
-        """Decay the step size geometrically over the stretch."""
+        """Set the step size of the present step."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.stretches[self.at].learning_rate(self._count)
 
     def _explain(self, bad: int) -> None:
-        """Go through the first bad step again, its weights having been kept, and raise what tells the cause."""
+        """Repeat the first non-finite step, whose weights were kept, and raise NumericalError with the cause."""
         self.step = bad - self.stretches[self.at].count(self.epoch)
         self.objective = Objective(self.model, self.settings.n_importance)
         self.optimiser.zero_grad(set_to_none=True)
@@ -358,13 +360,13 @@ class Trainer:
         raise self._not_finite(name, f", first in {first}" if first else "")
 
     def _not_finite(self, what: str, where: str = "") -> NumericalError:
-        """Return the error that says so."""
+        """Return the error for a non-finite quantity `what`."""
         return NumericalError(
             f"{self.run}: {what} is not finite at epoch {self.epoch + 1}, step {self.step + 1}{where}; the "
             "last good checkpoint is kept; lower --learning-rate or --gradient-clip and train again"
         )
 
-    # --- an epoch's end -------------------------------------------------------------------------------------
+    # --- end of an epoch ------------------------------------------------------------------------------------
 
     def _finish_epoch(self, callback: Callback, images_per_s: float) -> None:
         """Validate, keep the best model, log, and begin the next epoch."""
@@ -373,14 +375,14 @@ class Trainer:
         self._record(metrics, callback)
 
     def _record(self, metrics: dict[str, Any], callback: Callback) -> None:
-        """Keep the model if it is the best, and log."""
+        """Keep the model if it is the best so far, and log."""
         self._keep_best(metrics)
         if distributed.rank() == 0:
             append_metrics(self.run, metrics)
         callback.epoch(metrics)
 
     def _validate(self, images_per_s: float) -> dict[str, Any]:
-        """Return the line for metrics.jsonl on the present epoch, done or not."""
+        """Return the metrics of the present epoch, complete or not, for metrics.jsonl."""
         assert self.sums is not None  # an epoch has at least one step
         generator = torch_generator(self.config.train.seed, "log_z", self.epoch, device=self.device)
         log_z = annealed_log_z(self.kept_model.prior, generator, LOG_Z_CHAINS, self._log_z_betas())
@@ -399,7 +401,7 @@ class Trainer:
         }
 
     def _log_z_betas(self) -> int:
-        """Return the length of the annealing that tracks log Z, in proportion to the epoch's sweeps."""
+        """Return the number of inverse temperatures for annealing log Z, in proportion to the epoch's sweeps."""
         t, (least, most) = self.settings, LOG_Z_BETAS
         sweeps = self.n_steps * t.n_sweeps * t.n_chains / LOG_Z_CHAINS
         return max(least, min(most, round(LOG_Z_SHARE * sweeps)))
@@ -422,12 +424,12 @@ class Trainer:
         return distributed.all_reduce(sums)
 
     def _smoothing_metrics(self) -> dict[str, float]:
-        """Return the sharpness of the smoothing, if it has one."""
+        """Return the sharpness of the smoothing; an empty dict if it has none."""
         sharpness = getattr(self.kept_model.smoothing, "sharpness", None)
         return {} if sharpness is None else {"sharpness": float(sharpness.detach())}
 
     def _prior_metrics(self) -> dict[str, float]:
-        """Return statistics of the prior: how active its chains are and how strong its couplings."""
+        """Return statistics of the prior: mean activation of its chains, and size of its couplings."""
         W = self.kept_model.prior.W.detach()
         size = W.abs() if W.numel() else torch.zeros(1)
         return {
@@ -438,7 +440,7 @@ class Trainer:
         }
 
     def _keep_best(self, metrics: dict[str, Any]) -> None:
-        """Remember the weights with the highest validation bound."""
+        """Store the weights if their validation bound is the highest so far."""
         elbo = metrics["valid"]["elbo"]
         if not self.best or elbo > self.best["elbo"]:
             state = {name: value.detach().cpu().clone() for name, value in self.kept_model.state_dict().items()}
@@ -447,7 +449,7 @@ class Trainer:
     # --- files ----------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write `checkpoint.pt`, and `model.pt` once an epoch is done; in the first process alone.
+        """Write `checkpoint.pt`, and after the first epoch `model.pt`; only the first process writes.
 
         Raises
         ------
@@ -492,12 +494,12 @@ class Trainer:
             )
 
     def restore(self) -> None:
-        """Go back to where `checkpoint.pt` was written; metrics of later epochs are dropped.
+        """Restore the state of `checkpoint.pt`; metrics of later epochs are dropped.
 
         Raises
         ------
         CheckpointError
-            If the checkpoint is missing, damaged or of other settings.
+            If the checkpoint is missing, damaged, or was written with other settings.
         """
         path = self.run / "checkpoint.pt"
         content = load_tensors(path, CHECKPOINT_FORMAT)
@@ -512,7 +514,7 @@ class Trainer:
             self.seconds = truncate_metrics(self.run, self.epoch)
 
     def _has_settings_of(self, content: dict[str, Any]) -> bool:
-        """Say whether a checkpoint is of these settings so far; what it does not know has its default."""
+        """Return whether the settings of a checkpoint agree so far; fields that it lacks have their defaults."""
         try:
             saved = RunConfig.from_dict(content["config"])
             return agree_until(saved, self.config, int(content["epoch"]), int(content["step"]))
@@ -520,7 +522,7 @@ class Trainer:
             return False
 
     def _restore(self, content: dict[str, Any]) -> None:
-        """Take over all that a checkpoint holds."""
+        """Restore the state from the content of a checkpoint."""
         self.epoch, self.step, self.best = int(content["epoch"]), int(content["step"]), content["best"]
         if (index := stretch_at(self.stretches, self.epoch, self.step)) != self.at:
             self._enter(index)
@@ -529,26 +531,26 @@ class Trainer:
             self.average.model.load_state_dict(content["average"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.chains.load_state_dict(content["chains"])
-        if self.trajectory and content.get("trajectory"):  # which earlier versions did not keep
+        if self.trajectory and content.get("trajectory"):  # earlier versions did not store it
             self.trajectory.load_state_dict(content["trajectory"])
         self.sums = None if content["sums"] is None else content["sums"].to(self.device)
 
 
 def _joined(earlier: dict[str, tuple[Any, Any]], later: dict[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Return two changes that hold from the same epoch as one; without what is as it was before both."""
+    """Return two changes from the same epoch as one, without settings that end up as they were before both."""
     joined = earlier | {name: (earlier.get(name, pair)[0], pair[1]) for name, pair in later.items()}
     return {name: pair for name, pair in joined.items() if pair[0] != pair[1] or name == "learning_rate"}
 
 
 def _stack(bound: Bound) -> Tensor:
-    """Return the sums over images of the bound's parts, and the number of images, as one float64 vector."""
+    """Return the parts of the bound summed over images, and the number of images, as a float64 vector."""
     parts = (bound.reconstruction, bound.kl_rbm, *bound.kl_continuous)
     sums = torch.stack([part.detach().double().sum() for part in parts])
     return torch.cat((sums, sums.new_full((1,), len(bound.reconstruction))))
 
 
 def _parts(sums: Tensor, log_z: float) -> dict[str, Any]:
-    """Return the mean parts of the bound for `metrics.jsonl` from what `_stack` summed."""
+    """Return the mean parts of the bound, for `metrics.jsonl`, from the sums of `_stack`."""
     *values, n = sums.tolist()
     reconstruction, kl_rbm, *kl_continuous = (value / n for value in values)
     kl_rbm += log_z

@@ -1,8 +1,8 @@
-"""Priors along a training, equally far from one another: a path to the last one, for estimates of log Z.
+"""Priors from the course of a training, at equal distances: a path to the last one, for estimates of log Z.
 
-Training leads a prior from nearly independent units to where it is, and through the places where its modes part.
-A prior is kept whenever it has moved so far that it and the one kept before would exchange states in less than
-half of all attempts (Béreux et al., ICLR 2025, whose ladders go along a training).
+Training starts from nearly independent units and passes the points where the modes of the prior separate.  A copy
+is kept when the exchange rate between the prior and the previous copy falls below one half (Béreux et al., ICLR
+2025, whose schedules also follow the training).
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ from torch import Tensor
 
 from ..model.prior import Prior
 
-# Updates between two looks, the acceptance below which a prior is kept, and the states that are kept with it.
+# Updates between two checks, exchange rate below which a prior is kept, and number of states kept with it.
 LOOK_EVERY, ACCEPTANCE, N_STATES = 10, 0.5, 64
-# Of all priors that are kept, and how many there may be, however small they are, and are at least, however large.
+# Limit of the kept priors in bytes; largest and smallest limit on their number that may follow from it.
 MOST_BYTES, MOST, FEWEST = 32 << 20, 200, 8
 
 Entry = tuple[int, dict[str, Tensor], Tensor]
 
 
 class PriorTrajectory:
-    """Priors that were passed on the way, and states of the persistent chains under each of them.
+    """Priors from the course of a training, each with states of the persistent chains.
 
-    It draws no random numbers, and training goes on as it would without it.  When there are too many, every second
-    one is dropped, and from then on every second one is not kept: they stay equally far apart.
+    Recording draws no random numbers and does not affect training.  When there are too many entries, every second
+    one is dropped, and from then on only every second one is kept, so that their distances stay equal.
 
     Attributes
     ----------
     entries : list of (int, dict of tensors, uint8 tensor)
-        Updates before it, the prior's own parameters, and states, shape (n_states, n_units), oldest first.
+        Updates before it, the parameters of the prior, and states, shape (n_states, n_units); oldest first.
     """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        # The last prior that was far enough from the one before, whether it was kept or not; how many there were
-        # with the first; and which of them are kept: every so many.
+        # `mark`: the last prior that was far enough from the previous mark, kept or not.  `n_marks`: their number,
+        # including the first.  One in `stride` of them is kept.
         self.mark: Entry | None = None
         self.n_marks, self.stride = 0, 1
 
     @torch.no_grad()
     def look(self, prior: Prior, states: Tensor, step: int) -> None:
-        """Keep the present prior if it has moved far enough, which is found out every `LOOK_EVERY` updates.
+        """Keep the present prior if it has moved far enough; checked every `LOOK_EVERY` updates.
 
         Parameters
         ----------
         prior : Prior
         states : float, shape (n_chains, n_units)
-            Of the persistent chains, as the last update left them.
+            States of the persistent chains after the last update.
         step : int
             Updates before this one.
         """
@@ -69,10 +69,10 @@ class PriorTrajectory:
             self._thin_out()
 
     def _acceptance(self, mark: Entry, prior: Prior, states: Tensor) -> float:
-        """Return how often the marked prior and the present one would exchange states, on average over all pairs.
+        """Return the exchange rate of the marked prior and the present one, averaged over all pairs of states.
 
-        With v from the one, u from the other and f their log p~: the mean of min(1, exp(f_1(u) + f_2(v) - f_1(v) -
-        f_2(u))).
+        For v from one prior, u from the other, and f the log of their unnormalised probabilities, the mean of
+        min(1, exp(f_1(u) + f_2(v) - f_1(v) - f_2(u))).
         """
         past = mark[2].to(states)
         kept = {f"prior.{name}": value.to(states.device) for name, value in mark[1].items()}
@@ -82,15 +82,15 @@ class PriorTrajectory:
         return float((of_past[:, None] - of_present).clamp(max=0).exp().mean())
 
     def _thin_out(self) -> None:
-        """Drop every second entry but the first if there are too many."""
+        """If there are too many entries, keep the first and every second one after it."""
         if len(self.entries) > _most(self.entries[0]):
             self.entries, self.stride = self.entries[::2], 2 * self.stride
 
     def arrays(self, steps_per_epoch: int) -> dict[str, NDArray[Any]]:
-        """Return what the file holds.
+        """Return the arrays of the file.
 
-        `steps` (n,) are updates before each prior, `steps_per_epoch` those of an epoch, `states` (n, n_states,
-        n_units) uint8; the others are the prior's parameters, float32, an entry each.
+        `steps` (n,) are the updates before each prior, `steps_per_epoch` those per epoch, `states` (n, n_states,
+        n_units) uint8; the other arrays are the parameters of the priors, float32, with n as the first axis.
         """
         steps, parameters, states = zip(*self.entries, strict=True)
         return {
@@ -101,18 +101,18 @@ class PriorTrajectory:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that is needed to go on, plain data."""
+        """Return the state that `load_state_dict` restores: tensors and plain values."""
         return {"entries": self.entries, "mark": self.mark, "n_marks": self.n_marks, "stride": self.stride}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.entries = [_restored(entry) for entry in state["entries"]]
         self.mark = None if state["mark"] is None else _restored(state["mark"])
         self.n_marks, self.stride = int(state["n_marks"]), int(state["stride"])
 
 
 class _FreeEnergy(torch.nn.Module):
-    """A prior's free energy as a module's call, so that it can be had with other parameters."""
+    """A prior's free energy as a module's forward, for `functional_call` with other parameters."""
 
     def __init__(self, prior: Prior) -> None:
         super().__init__()
@@ -130,12 +130,12 @@ def _entry(prior: Prior, states: Tensor, step: int) -> Entry:
 
 
 def _restored(entry: Any) -> Entry:
-    """Return an entry from what a checkpoint holds of it."""
+    """Return an entry from its form in a checkpoint."""
     step, parameters, states = entry
     return int(step), {name: value.cpu() for name, value in parameters.items()}, states.cpu()
 
 
 def _most(entry: Entry) -> int:
-    """Return how many such entries there may be."""
+    """Return the largest number of entries of this size."""
     n_bytes = sum(value.nbytes for value in (*entry[1].values(), entry[2]))
     return max(FEWEST, min(MOST, math.floor(MOST_BYTES / n_bytes)))

@@ -1,8 +1,7 @@
-"""Smoothing transformations: a continuous ζ for every binary z, so that gradients pass (Section 2, App. D and E).
+"""Smoothing transformations: a continuous ζ per binary z, through which gradients pass (Section 2, App. D and E).
 
-`Smoothing` in `base` is the interface; `spikes` has the transformations with a spike at ζ = 0, `mixtures`
-those without one, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one
-of them.
+`base` defines the interface `Smoothing`; `spikes` has the transformations with a spike at ζ = 0, `mixtures` those
+without a spike, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all smoothing transformations share: the interface, the sample that they return, a trainable sharpness."""
+"""The interface of all smoothing transformations, the sample that they return, and a trainable sharpness."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-# σ(±12) is 6e-6 from 0 or 1: far enough for 1/(1 - q) and for float32, near enough to forbid nothing.
+# σ(±12) differs from 0 or 1 by 6e-6: enough for 1/(1 - q) in float32, and no practical restriction.
 LOGIT_LIMIT = 12.0
 
 
 @dataclass(frozen=True, slots=True)
 class DiscreteSample:
-    """One draw of RBM units and of their smoothed analogs, every array of shape (..., n_units).
+    """One draw of the binary units and of their smoothed analogs; every array has shape (..., n_units).
 
     Attributes
     ----------
     z : 0 or 1, without gradient
-    zeta : ζ, differentiable in whatever it was drawn from (Eq. 8)
+    zeta : ζ, differentiable in the parameters of its distribution (Eq. 8)
     logits : of q(z = 1 | ζ_<, x)
-    nu : ν = q(z = 1 | ζ, x), an estimate of E[z] given this draw whose gradient is unbiased, too
-        Where ζ determines z, the value is z and the gradient is that of Eq. 31.
-    kl : KL[q(ζ|z=1,x) || p(ζ|z=1)], nats; 0 where the prior shares r(ζ|z)
-    log_ratio : log p(ζ|z) - log q(ζ|z,x), nats; 0 where the prior shares r(ζ|z)
+    nu : ν = q(z = 1 | ζ, x), an estimate of E[z] given this draw, with an unbiased gradient
+        If ζ determines z, its value is z and its gradient is that of Eq. 31.
+    kl : KL[q(ζ|z=1,x) || p(ζ|z=1)], nats; 0 if the prior shares r(ζ|z)
+    log_ratio : log p(ζ|z) - log q(ζ|z,x), nats; 0 if the prior shares r(ζ|z)
     """
 
     z: Tensor
@@ -50,22 +50,21 @@ class DiscreteSample:
     def smoothing_kl(self) -> Tensor:
         """Σ_i q_i KL[q(ζ_i|z_i=1,x) || p(ζ_i|z_i=1)], the last term of Eq. 22, shape (...), nats.
 
-        Taking the expectation over z_i analytically backpropagates that KL into q_i, as App. E asks for.
+        The expectation over z_i is analytic, so that the gradient of the KL reaches q_i, as App. E requires.
         """
         return (self.logits.sigmoid() * self.kl).sum(-1)
 
 
 class Smoothing(nn.Module, ABC):
-    """One transformation from binary z to continuous ζ, elementwise.
+    """An elementwise transformation from binary z to continuous ζ.
 
     It maps uniform noise ρ and q = q(z = 1) to ζ by the inverse of the CDF of q r(ζ|1) + (1 - q) r(ζ|0)
-    (Eq. 8).  Where r(ζ|z) is the same in the posterior and the prior, it cancels from the KL term and from
-    importance weights.
+    (Eq. 8).  If posterior and prior share r(ζ|z), it cancels in the KL term and in the importance weights.
 
     Attributes
     ----------
     n_outputs, n_uniform : int
-        How many numbers of the posterior network and of uniform noise it takes for every unit.
+        Number of outputs of the posterior network, and of uniform random numbers, per unit.
     """
 
     n_outputs: ClassVar[int] = 1
@@ -73,38 +72,38 @@ class Smoothing(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, output: Tensor, rho: Tensor) -> DiscreteSample:
-        """Draw n units of the posterior.
+        """Draw n units from the posterior.
 
         Parameters
         ----------
         output : float, shape (..., n_outputs * n)
-            Of the posterior network: the n logits of q(z = 1) first.
+            Output of the posterior network; the first n values are the logits of q(z = 1).
         rho : float, shape (..., n_uniform * n), uniform on [0, 1)
-            Its leading axes may go beyond those of `output`.
+            May have additional leading axes.
         """
 
     @abstractmethod
     def sample(self, z: Tensor, rho: Tensor) -> Tensor:
-        """Return ζ of the prior given binary z, for uniform noise ρ of the same shape."""
+        """Return a draw of ζ from the prior given binary z, for uniform noise ρ of the same shape."""
 
     def log_density_ratio(self, output: Tensor, z: Tensor, zeta: Tensor) -> Tensor:
-        """Return log p(ζ|z) - log q(ζ|z,x) of any z and ζ, given the posterior's `output`; 0 where r is shared.
+        """Return log p(ζ|z) - log q(ζ|z,x) for any z and ζ, given the posterior's `output`; 0 if r is shared.
 
-        Of a draw it is `DiscreteSample.log_ratio`.
+        For a draw of `forward` it equals `DiscreteSample.log_ratio`.
         """
         return torch.zeros_like(zeta)
 
     def set_epoch(self, epoch: float) -> None:
-        """Follow a schedule over the epochs; nothing by default."""
+        """Update parameters that depend on the epoch; does nothing by default."""
 
 
 class ScheduledSharpness(Smoothing):
-    """A sharpness s with a bound that grows linearly with the epochs (App. H).
+    """A sharpness s with an upper bound that grows linearly with the epochs (App. H).
 
     Parameters
     ----------
     bound, growth, limit : float
-        The bound at epoch 0, its growth with every epoch, and where the growth ends.
+        The bound at epoch 0, its increase per epoch, and its largest value.
     """
 
     bound: Tensor
@@ -137,7 +136,7 @@ class ScheduledSharpness(Smoothing):
 class TrainableSharpness(ScheduledSharpness):
     """A sharpness that is trained below its bound, s = floor + (bound - floor) σ(a).
 
-    The papers call s β; here β is a temperature.
+    The papers write β for s; here β is the inverse temperature.
     """
 
     floor: ClassVar[float] = 0.0
@@ -158,7 +157,7 @@ class TrainableSharpness(ScheduledSharpness):
 
     @torch.no_grad()
     def set_epoch(self, epoch: float) -> None:
-        """Move the bound of the sharpness to that of `epoch`; the sharpness itself stays where it is."""
+        """Set the bound of the sharpness to that of `epoch`, without changing the sharpness itself."""
         bound = self.bound_at(epoch)
         if bound != self.bound:
             sharpness = self.sharpness
@@ -167,11 +166,11 @@ class TrainableSharpness(ScheduledSharpness):
 
 
 def bounded_logits(output: Tensor, rho: Tensor) -> Tensor:
-    """Return logits within ±`LOGIT_LIMIT`, repeated along the leading axes of the noise."""
+    """Return the logits clamped to ±`LOGIT_LIMIT` and expanded to the shape of the noise."""
     return output.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).expand_as(rho)
 
 
 def shared(z: Tensor, zeta: Tensor, logits: Tensor, nu: Tensor) -> DiscreteSample:
-    """Return the sample of a transformation whose r(ζ|z) is the prior's too."""
+    """Return the sample of a transformation whose r(ζ|z) the prior shares: `kl` and `log_ratio` are 0."""
     zero = torch.zeros_like(zeta)
     return DiscreteSample(z, zeta, logits, nu, zero, zero)

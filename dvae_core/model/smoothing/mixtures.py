@@ -1,13 +1,13 @@
 """Transformations without a spike: r(ζ|0) and r(ζ|1) overlap on [0, 1] (D.1; Vahdat et al., DVAE++, 2018).
 
-Here z is no function of ρ, and Eq. 31 does not apply.  Given ζ, z = 1 has the probability
+Here z is not a function of ρ, and Eq. 31 does not apply.  Given ζ, the probability of z = 1 is
 
     ν = σ(g + log r(ζ|1)/r(ζ|0)),
 
-so E[z_i z_j] = E[ν_i q_j] for i in an earlier group than j, where everything is differentiable.
+so E[z_i z_j] = E[ν_i q_j] for i in an earlier group than j, and both factors are differentiable.
 
-All of them are symmetric, r(ζ|1) = r(1-ζ|0), and reach their ends with densities that may vanish or diverge.
-So they are computed in t = log(ζ/(1-ζ)), folded to t <= 0: no digit is lost near either end.
+All of them are symmetric, r(ζ|1) = r(1-ζ|0), and their densities may vanish or diverge at ζ = 0 and 1.  They are
+therefore computed in t = log(ζ/(1-ζ)), folded to t <= 0, which loses no digits near either end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .base import DiscreteSample, Smoothing, TrainableSharpness, bounded_logits,
 class SymmetricMixture(Smoothing):
     """Two overlapping densities that mirror each other.
 
-    Uniform noise: one number a unit for ζ, then one a unit for z given ζ, which only importance weights need.
+    Uniform noise: one number per unit for ζ, then one per unit for z given ζ, which only importance weights need.
     """
 
     n_uniform = 2
@@ -44,12 +44,12 @@ class SymmetricMixture(Smoothing):
     def icdf(self, off: Tensor, on: Tensor, rho: Tensor) -> Tensor:
         """Return t of the ζ at which the CDF of off · r(ζ|0) + on · r(ζ|1) is ρ; off + on = 1.
 
-        The value comes from `solve`; the gradient in q and in the sharpness is Eq. 21's,
-        dt = -dF / F', by one Newton step from the solution, which adds nothing to the value.
+        The value is that of `solve`.  The gradient in q and in the sharpness is that of Eq. 21, dt = -dF / F': a
+        Newton step from the solution, which leaves the value unchanged.
         """
         below, above = self.cdfs(torch.zeros_like(rho))
         lower = rho <= off * below + on * above
-        # The upper half is the lower half of the mirrored mixture.
+        # ρ in the upper half: solve the mirrored mixture in its lower half.
         off, on = torch.where(lower, off, on), torch.where(lower, on, off)
         rho = torch.where(lower, rho, 1 - rho).clamp_min(torch.finfo(rho.dtype).eps)
         with torch.no_grad():
@@ -66,7 +66,7 @@ class SymmetricMixture(Smoothing):
 
     @abstractmethod
     def density(self, t: Tensor) -> Tensor:
-        """Return the density of t = log(ζ/(1-ζ)) under r(ζ|0), that is r(ζ|0) ζ (1-ζ), at t <= 0."""
+        """Return the density of t = log(ζ/(1-ζ)) under r(ζ|0), which is r(ζ|0) ζ (1-ζ), at t <= 0."""
 
     @abstractmethod
     def log_ratio(self, t: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class SymmetricMixture(Smoothing):
 
     @abstractmethod
     def solve(self, off: Tensor, on: Tensor, rho: Tensor) -> Tensor:
-        """Return t <= 0 at which off · F_0 + on · F_1 = ρ, without gradient."""
+        """Return the t <= 0 at which off · F_0 + on · F_1 = ρ, without gradient."""
 
 
 class MixtureOfRamps(SymmetricMixture):
@@ -94,7 +94,7 @@ class MixtureOfRamps(SymmetricMixture):
         return t
 
     def solve(self, off: Tensor, on: Tensor, rho: Tensor) -> Tensor:
-        """Return Eq. 20 with its fraction expanded, so that q = 1/2 is no special case."""
+        """Return the solution by Eq. 20, with its fraction expanded so that q = 1/2 is not a special case."""
         zeta = rho / (off + (off**2 + (on - off) * rho).clamp_min(0).sqrt())
         return torch.logit(zeta.clamp_max(0.5))
 
@@ -123,7 +123,7 @@ class OverlappingExponential(TrainableSharpness, SymmetricMixture):
         a = on * torch.exp(-s)
         b = off + a - c
         root = (b**2 + 4 * a * c).sqrt()
-        # Of the two forms of the positive root, the one that does not cancel.
+        # The form of the positive root in which no digits cancel.
         y = torch.where(b >= 0, 2 * c / (b + root), (root - b) / (2 * a))
         return torch.logit((torch.log1p(y) / s).clamp_max(0.5))
 
@@ -151,8 +151,8 @@ class PowerFunction(TrainableSharpness, SymmetricMixture):
     def solve(self, off: Tensor, on: Tensor, rho: Tensor) -> Tensor:
         """Return the root by Newton's method in a = ζ^(1/s).
 
-        The CDF is convex in a and at least off · a + on · a^s / s: started from the lesser of what either term
-        allows, which is never below the root, the steps fall monotonically to it.
+        The CDF is convex in a and at least off · a + on · a^s / s.  Newton's method starts from the smaller of the
+        two upper bounds on a that these terms imply, and decreases monotonically to the root.
         """
         s = self.sharpness
         a = torch.minimum(rho / off, (s * rho / on) ** (1 / s))

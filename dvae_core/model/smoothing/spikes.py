@@ -1,7 +1,7 @@
 """Transformations with a spike at ζ = 0 for z = 0, so that ζ determines z (Sections 2.1, D.2 and E.1).
 
-Of these z is a function of ρ, and Eq. 31 gives the gradient of what z does downstream.  It holds because ζ(ρ) is
-continuous: z changes where ζ = 0, with one value on both sides.
+Here z is a function of ρ, and Eq. 31 is the gradient of a function of z.  It holds because ζ(ρ) is continuous: z
+changes where ζ = 0.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from .base import DiscreteSample, Smoothing, TrainableSharpness, bounded_logits,
 
 
 class Spike(Smoothing):
-    """A spike at 0 for z = 0, and for z = 1 a density on [0, 1] given by its inverse CDF."""
+    """A spike at 0 for z = 0; for z = 1 a density on [0, 1], defined by its inverse CDF."""
 
     def forward(self, output: Tensor, rho: Tensor) -> DiscreteSample:
-        """Draw z = [ρ >= 1 - q] and ζ by the pattern of Eq. 9."""
+        """Draw z = [ρ >= 1 - q], and ζ as in Eq. 9."""
         logits = bounded_logits(output, rho)
-        # σ(-g) keeps the digits of 1 - q where q is near 1.
+        # σ(-g) is accurate for 1 - q where q is near 1.
         q, off = logits.sigmoid(), torch.sigmoid(-logits)
         on = rho >= off
-        # Where z = 0 the branch is dead, yet an infinite value in it would poison the gradient: hence the where.
+        # The inner `where` keeps u finite where z = 0; otherwise the gradient would be NaN there.
         u = torch.where(on, (rho - off) / q, torch.zeros_like(q)).clamp(0, 1)
         zeta = torch.where(on, self.quantile(u), torch.zeros_like(q))
         z = on.to(q.dtype)
         return shared(z, zeta, logits, z_of_rho(z, q, off))
 
     def sample(self, z: Tensor, rho: Tensor) -> Tensor:
-        """Return 0 where z = 0, else a draw of r(ζ|1)."""
+        """Return 0 where z = 0, and a draw of r(ζ|1) where z = 1."""
         return z * self.quantile(rho)
 
     @abstractmethod
@@ -57,7 +57,7 @@ class SpikeAndSlab(Spike):
 
 
 class NoSmoothing(Spike):
-    """ζ = z, the limit of infinite sharpness (footnote 5): for evaluation, since ζ has no gradient."""
+    """ζ = z, the limit of infinite sharpness (footnote 5); for evaluation only, since ζ has no gradient."""
 
     def quantile(self, u: Tensor) -> Tensor:
         """Return 1."""
@@ -67,16 +67,16 @@ class NoSmoothing(Spike):
 class SpikeAndGaussian(Smoothing):
     """A Gaussian for z = 1 that depends on x in the posterior: N(μ, σ²), and N(0, 1) in the prior (E.1).
 
-    The network gives μ and log σ of every unit beside its logit.  The paper finally moves the spike to the
-    beginning of ρ's range, which makes ζ(ρ) jump from 0 to -∞ at ρ = 1 - q: the draws keep their distribution,
-    but the gradients in q of Eq. 8 and Eq. 31 lose what happens at the jump.  Here the spike stays where ζ
-    passes through 0, from ρ_step = q Φ(-μ/σ) to ρ_step + 1 - q, and the gradients are unbiased.
+    The posterior network returns μ and log σ of each unit after its logit.  The paper moves the spike to the
+    beginning of ρ's range, which makes ζ(ρ) jump from 0 to -∞ at ρ = 1 - q.  That leaves the distribution of the
+    draws unchanged, but the gradients in q of Eq. 8 and Eq. 31 omit the effect of the jump.  Here the spike is
+    where ζ passes through 0, from ρ_step = q Φ(-μ/σ) to ρ_step + 1 - q, and the gradients are unbiased.
     """
 
     n_outputs = 3
 
     def forward(self, output: Tensor, rho: Tensor) -> DiscreteSample:
-        """Draw ζ = μ + σ Φ^-1(u), u being ρ / q below the spike and (ρ - 1 + q) / q above it."""
+        """Draw ζ = μ + σ Φ^-1(u), where u is ρ / q below the spike and (ρ - 1 + q) / q above it."""
         output, mean, log_std = output.chunk(3, -1)
         logits, log_std = bounded_logits(output, rho), log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
         q, off, std = logits.sigmoid(), torch.sigmoid(-logits), log_std.exp()
@@ -92,11 +92,11 @@ class SpikeAndGaussian(Smoothing):
         return DiscreteSample(z, zeta, logits, z_of_rho(z, q, off), kl, log_ratio)
 
     def sample(self, z: Tensor, rho: Tensor) -> Tensor:
-        """Return 0 where z = 0, else a standard normal number."""
+        """Return 0 where z = 0, and a standard normal number where z = 1."""
         return z * normal_quantile(rho)
 
     def log_density_ratio(self, output: Tensor, z: Tensor, zeta: Tensor) -> Tensor:
-        """Return log N(ζ; 0, 1) - log N(ζ; μ, σ²) where z = 1; the spikes are shared."""
+        """Return log N(ζ; 0, 1) - log N(ζ; μ, σ²) where z = 1, else 0: posterior and prior share the spike."""
         _, mean, log_std = output.chunk(3, -1)
         log_std = log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)
         eps = (zeta - mean) * (-log_std).exp()
@@ -104,9 +104,9 @@ class SpikeAndGaussian(Smoothing):
 
 
 def z_of_rho(z: Tensor, q: Tensor, off: Tensor) -> Tensor:
-    """Return z, with the gradient (1 - z)/(1 - q) dq in the place of its own, which is 0 or infinite (Eq. 31).
+    """Return z with the surrogate gradient (1 - z)/(1 - q) dq of Eq. 31; its true gradient is 0 or infinite.
 
-    Fixing z = 0 changes all that follows it, and only the samples with z = 0 know what follows.
+    Only samples with z = 0 contribute: they show how later units respond to z = 0.
     """
     if not q.requires_grad:
         return z
