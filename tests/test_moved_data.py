@@ -1,6 +1,7 @@
 """Runs and data that have moved: digests, not paths, say what belongs together."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -75,8 +76,8 @@ def test_other_data_are_refused(trained, run, capsys):
     others = trained / "others.npy"
     for command in commands(run)[:3]:
         said = refusal(capsys, *command, "--data", others)
-        assert f"--data: {others} holds other images than those of the training" in said
-        assert said.endswith("; give these, or leave it out\n")
+        assert re.search(f"--data: {re.escape(str(others))} .*training", said)
+        assert re.search("; give .*, or (leave it out|omit the option)\n$", said)
     assert "none.npy" in refusal(capsys, *commands(run)[0], "--data", trained / "none.npy")
     assert not list(run.glob("samples*"))
     assert not list(run.glob("report*"))
@@ -87,7 +88,7 @@ def test_data_that_were_altered_in_their_place_are_refused(trained, run, capsys)
     save_images(gone, 1)
     try:
         for command in commands(run):
-            assert f"{gone}: holds other images than those of the training; " in refusal(capsys, *command)
+            assert re.search(f"{re.escape(str(gone))}: .* the training; ", refusal(capsys, *command))
     finally:
         shutil.rmtree(gone.parent)
 
@@ -132,7 +133,7 @@ def test_data_are_matched_to_the_runs_of_a_report(trained, run, tmp_path, capsys
     assert status_of(dvae_eval, "report", builtin, run, "--data", new, "-o", page, "--quiet") == 0
     assert page.exists()
     said = refusal(capsys, dvae_eval, "report", builtin, run, "--data", new, "--data", trained / "others.npy")
-    assert "others.npy holds other images than those of the training of" in said
+    assert "others.npy is not the training data of" in said
 
 
 def test_results_of_a_run_that_moved_are_the_same_work(trained, run, tmp_path, capsys):
@@ -152,7 +153,5 @@ def test_results_of_a_run_that_moved_are_the_same_work(trained, run, tmp_path, c
 
 def test_data_are_for_a_run_that_is_resumed(run, tmp_path, capsys):
     said = refusal(capsys, dvae_train, "digits", "--out", tmp_path / "x", "--data", "digits")
-    assert (
-        said == "dvae-train: --data: says where the data of a run to --resume lie now; give new data as DATASET\n"
-    )
-    assert "--data PATH if it has moved" in refusal(capsys, dvae_train, "digits", "--resume", "--out", run)
+    assert said == "dvae-train: --data: is for runs that are continued with --resume; give new data as DATASET\n"
+    assert "--data PATH if the data have moved" in refusal(capsys, dvae_train, "digits", "--resume", "--out", run)
