@@ -510,7 +510,7 @@ def test_files_of_lines_are_read_and_named_by_their_machines(runs, tmp_path, cap
     ]
     lines.write_text("\n", encoding="utf-8")
     assert status_of(lines, "--kind", "results") == 2
-    assert "has no result" in capsys.readouterr().err
+    assert "holds no result" in capsys.readouterr().err
 
 
 def test_a_report_reads_the_lines_of_one_machine(runs, tmp_path, capsys):

@@ -277,7 +277,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
     if result.gap is None:
         lines.append(
             f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x); give more "
-            "--samples"
+            f"{'--ais-chains' if result.settings['method'] == 'ais' else '--samples'}"
         )
     else:
         lines.append(
