@@ -17,9 +17,9 @@ With --compile, encoder and decoder are one part, `bound`. With --cuda-graph, th
 replayed: its parts cannot be timed. Learning rate and weights of the KL terms are those of the capture, so that
 this shows what a step could cost; dvae-train itself has no such mode.
 
-The floor is the time of the matrix products of the same step without --compile, of the same shapes and layouts, by
-torch.mm into allocated memory, and nothing else. The step itself may use a faster product, oneDNN's. Steps and floors
-alternate in one process; their medians are compared. Images are random: no part's time depends on them.
+The floor is the time of the matrix products of the same step without --compile, of the same shapes and layouts,
+by torch.mm into allocated memory, and nothing else. The step itself may use a faster product, oneDNN's. Steps and
+floors alternate in one process; their medians are compared. Images are random: no part's time depends on them.
 """
 
 from __future__ import annotations

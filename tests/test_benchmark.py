@@ -417,7 +417,7 @@ def test_interrupted_and_gone_on_with(how, tmp_path):
     assert not before.trustworthy
     done = subprocess.run(args, **where, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{len(before.runs)} of 6 runs were done before" in done.stderr
+    assert f"{len(before.runs)} of 6 runs are in the file already" in done.stderr
     after = load_result(path)
     assert after.trustworthy
     assert len(after.runs) == 6
@@ -491,13 +491,13 @@ def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("--method", "magic"), "--method: 'magic' is none of auto, pt-bar"),
-        (("--estimator", "magic"), "--estimator: 'magic' names no function; give MODULE:FUNCTION"),
+        (("--method", "magic"), "--method: 'magic' is not one of auto, pt-bar"),
+        (("--estimator", "magic"), "--estimator: 'magic' has no name of a function; give MODULE:FUNCTION"),
         (("--estimator", "no_such_module:f"), "estimator 'no_such_module:f': No module named 'no_such_module'"),
         (("--budget", "0"), "--budget"),
         (("--kind", "likelihood", "--suite", "trained"), "--suite trained: is for --kind logz only"),
-        (("--kind", "likelihood", "--method", "auto"), "--method: 'auto' is none of importance-100"),
-        (("--workers", 2, "--scheduler", "tcp://x"), "--workers: the scheduler has workers of its own"),
+        (("--kind", "likelihood", "--method", "auto"), "--method: 'auto' is not one of importance-100"),
+        (("--workers", 2, "--scheduler", "tcp://x"), "--workers: the scheduler has its own workers"),
     ],
 )
 def test_bad_input_is_one_line(args, message, capsys):

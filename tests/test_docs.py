@@ -192,7 +192,7 @@ def test_the_reference_of_the_library_is_complete():
         assert f"<!-- the names of {name} -->" in page
     table = "\n".join(reference.settings(importlib.import_module("dvae_eval").LogZConfig))
     for row in (
-        "| `precision` | `--precision` | `0.0` | Run until this standard error, in nats",
+        "| `precision` | `--precision` | `0.0` | Run until the standard error, in nats, is this small",
         "| `n_sweeps` | `--sweeps` | `0` |",
         "| `sandwich` | `--sandwich`, `--no-sandwich` | `False` |",
     ):

@@ -318,16 +318,16 @@ def test_what_was_assumed_and_left_aside_is_said_everywhere(tmp_path, capsys):
     status, out, err = run(capsys, "logz", path)
     assert status == 0
     assert out.strip().endswith(f"nats (exact), with {UNITS}")
-    assert "left aside: other_thing, strange\n" in err
+    assert "ignored: other_thing, strange\n" in err
     _, out, _ = run(capsys, "logz", path, "--json", "-q")
     model = json.loads(out)["model"]
     assert model["assumed"] == [UNITS]
     assert model["left_aside"] == ["other_thing", "strange"]
     _, out, _ = run(capsys, "inspect", path)
     assert f"assumed: {UNITS}" in out
-    assert "left aside: other_thing, strange" in out
+    assert "ignored: other_thing, strange" in out
     _, _, err = run(capsys, "convert", path, tmp_path / "out.npz")
-    assert "left aside: other_thing, strange\n" in err
+    assert "ignored: other_thing, strange\n" in err
     _, out, _ = run(capsys, "logz", path, "--units", "01")
     assert out.strip().endswith("nats (exact)")
     assert run(capsys, "logz", path, "-q")[2] == ""

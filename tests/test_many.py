@@ -247,7 +247,7 @@ def test_what_is_done_is_kept_and_not_repeated(files, tmp_path, capsys, monkeypa
         else:
             status, _, err = logz(capsys, *files, *QUICK, "-o", place, "-q")
             assert status == 130
-            assert "2 of 4 done; the same command continues" in err
+            assert "2 of 4 done; run the same command again to continue" in err
     assert not place.exists()
     seen = counted(monkeypatch)
     logz(capsys, *files, *QUICK, "-o", place, "-q")

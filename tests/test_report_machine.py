@@ -251,8 +251,8 @@ def test_what_is_refused(folder, estimated, tmp_path, capsys):
         ((folder / "rbm.npz",), "cannot be read as states"),
         ((estimated / "good" / "samples.npz",), "no states of a machine"),
         ((estimated / "good" / "ll.json",), "give the directory of the run"),
-        ((logz, estimated / "good"), "stand alone"),
-        ((logz, "--data", "digits"), "stand alone"),
+        ((logz, estimated / "good"), "cannot be combined with runs or --data"),
+        ((logz, "--data", "digits"), "cannot be combined with runs or --data"),
     ):
         assert call("report", *args, "-q", "-o", tmp_path / "page.html") == 2
         said = capsys.readouterr().err

@@ -125,7 +125,7 @@ def refused(capsys, main, *args):
     assert (exit.value.code, captured.out) == (2, ""), captured.err
     assert captured.err.count("\n") == 1, captured.err
     assert "Traceback" not in captured.err
-    assert "unforeseen" not in captured.err
+    assert "; run again with --debug" not in captured.err
     return captured.err
 
 

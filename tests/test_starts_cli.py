@@ -209,20 +209,20 @@ def test_an_exact_value_looks_at_no_data(trained, tmp_path, capsys):
     (trained / "mine.npy").rename(trained / "gone.npy")
     try:
         assert status_of(dvae_eval, "logz", run) == 0
-        assert "no starts" not in capsys.readouterr().err
+        assert "no replicate starts" not in capsys.readouterr().err
         assert load_result(run / "logz.json").method == "exact"
         # Where states are needed, one line says that there are none.
         assert status_of(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 60) in (0, 3)
-        said = [line for line in capsys.readouterr().err.splitlines() if "no starts from codes" in line]
+        said = [line for line in capsys.readouterr().err.splitlines() if "no replicate starts" in line]
         assert said == [
-            f"no starts from codes: {trained / 'mine.npy'}: the data of the training are not here; give --starts "
-            "with images or states, or --starts none"
+            f"no replicate starts from training images: {trained / 'mine.npy'}: the training data are not on this "
+            "machine; give --starts FILE with images or states, or --starts none"
         ]
         assert status_of(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 60, "--starts", "none") in (
             0,
             3,
         )
-        assert "no starts" not in capsys.readouterr().err
+        assert "no replicate starts" not in capsys.readouterr().err
     finally:
         (trained / "gone.npy").rename(trained / "mine.npy")
 
@@ -233,7 +233,7 @@ def test_altered_data_are_no_starts(trained, tmp_path, capsys):
     try:
         args = ("--method", "pt-bar", "--sweeps", 60, "-o", tmp_path / "out.json")
         assert status_of(dvae_eval, "logz", trained / "run", *args) in (0, 3)
-        assert "no starts from codes" in capsys.readouterr().err
+        assert "no replicate starts from training images" in capsys.readouterr().err
         assert "starts" not in load_result(tmp_path / "out.json").settings
     finally:
         shutil.copy(tmp_path / "kept.npy", trained / "mine.npy")

@@ -610,7 +610,7 @@ def test_markdown_takes_no_name_for_mathematics_or_struck_out():
 @pytest.mark.parametrize("kind", ["table2", "ablation", "results"])
 def test_options_of_table_1_are_refused_elsewhere(run, capsys, kind, option):
     assert status_of(run, "--kind", kind, option) == 2
-    words = f"{option}: goes with --kind table1, not {kind}; leave it out"
+    words = f"{option}: needs --kind table1, not {kind}; omit the option"
     assert capsys.readouterr().err == f"dvae-eval: {words}\n"
 
 

@@ -397,11 +397,11 @@ def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_pa
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--bib", "{tmp}/b.bib"], "--bib: goes with LaTeX, not text; give --format latex, or leave it out"),
-        (["--latex-label", "tab:x", "--format", "csv"], "--latex-label: goes with LaTeX, not csv"),
-        (["--baseline", "x"], "--baseline: goes with --kind results, not table1; leave it out"),
-        (["--digits", "many"], "'many' is neither auto nor a whole number from 0 to 9"),
-        (["--label", "nothing"], "'nothing' is no RUN=NAME"),
+        (["--bib", "{tmp}/b.bib"], "--bib: needs LaTeX, not text; give --format latex, or omit the option"),
+        (["--latex-label", "tab:x", "--format", "csv"], "--latex-label: needs LaTeX, not csv"),
+        (["--baseline", "x"], "--baseline: needs --kind results, not table1; omit the option"),
+        (["--digits", "many"], "'many' is neither auto nor an integer from 0 to 9"),
+        (["--label", "nothing"], "'nothing' is not of the form RUN=NAME"),
         (["--columns", "LL"], "--columns: no column is called LL"),
         (["--label", "x=y"], "--label: x is none of the results"),
     ],

@@ -132,7 +132,7 @@ def test_a_likelihoods_lines_stand_below_one_another(shown, width, encoding):
 @at_every_width
 def test_a_sweep_shows_runs_time_left_and_numbers(shown, in_process, width, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.02)
     args = ["sweep", "--out", "s", "--vary", "chains=20 21", "--ll", "--samples 20 --limit 30"]
     training = ["bars-and-stripes-2x2", *SMALL]
     status, screen = shown(dvae_eval, *args, *training, width=width, encoding="utf-8")

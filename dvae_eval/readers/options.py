@@ -29,32 +29,33 @@ class ReadConfig:
 
     units: str = option(
         "auto",
-        "Values of the units, where the file does not say. [auto: 01]",
+        "Values of the units, where the file does not state them (auto: 01).",
         choices=("auto", "01", "pm1"),
     )
     rows: str = option(
         "auto",
-        "Side whose units are the rows of W. [auto: as the biases' lengths say]",
+        "Side whose units are the rows of W (auto: from the lengths of the biases).",
         choices=("auto", "left", "right"),
     )
     beta: float = option(
-        1.0, "Inverse temperature of a file of energies E, p ∝ exp(-beta E): dimod, D-Wave.", min=1e-9, max=1e9
+        1.0, "Inverse temperature for a file of energies E, p ∝ exp(-beta E): dimod, D-Wave.", min=1e-9, max=1e9
     )
     evidence: str = option(
-        "", "File of the observed variables of a UAI model, which are held at their values (.evid)."
+        "", "File of the observed variables of a UAI model (.evid), which are clamped to their values."
     )
     clamp: str = option(
         "",
-        "File of units that are held, a line 'unit value' each: by label, or by number from 0, in the model's own "
-        "values.",
+        "File of units to clamp, one 'unit value' per line: a unit by its label, or by its number from 0; values "
+        "as in the model's file.",
     )
     graph: str = option(
         "",
-        "File of the edges of a D-Wave state dict that keeps none, a line 'i j' each, in the couplings' order.",
+        "File of the edges of a D-Wave state dict that has none, one 'i j' per line, in the order of its "
+        "couplings.",
     )
     update: int = option(
         0,
-        "Update or epoch to take from an archive of the rbms package or CaloQuVAE. [0: the last]",
+        "Update or epoch to read from an archive of the rbms package or CaloQuVAE (0: the last).",
         min=0,
         max=10**12,
     )
