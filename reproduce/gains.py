@@ -1,7 +1,7 @@
-"""What lateral connections bring while training goes on: `python reproduce/gains.py reproduce/results/datasets`.
+"""The gain of lateral connections against training time: `python reproduce/gains.py reproduce/results/datasets`.
 
-Prints, as Markdown, by how many nats the validation bound with an RBM prior exceeds that with independent units after
-the same number of epochs: the mean over seeds, and its standard error.
+Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per image,
+after equal numbers of epochs: the mean over seeds, and its standard error.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How fast block Gibbs sampling mixes in a trained prior: `python reproduce/mixing.py RUN [RUN ...] > mixing.json`.
+"""How fast block Gibbs sampling mixes in trained priors: `python reproduce/mixing.py RUN [RUN ...] > mixing.json`.
 
-Chains start from nearly independent samples (parallel tempering, or exact), so that nothing but their decorrelation is
+Chains start from nearly independent samples (parallel tempering, or exact), so that only their decorrelation is
 measured.  The time is the integrated autocorrelation time, in sweeps, of the slowest of the leading principal
 components of the states and of the energy; a chain needs twice that for one independent sample.
 """

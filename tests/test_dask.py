@@ -49,7 +49,7 @@ with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", sil
 
 @pytest.fixture(scope="module")
 def address():
-    """The scheduler runs in a process of its own, as it does for users: no thread of it is in the tests' process."""
+    """The scheduler has a process to itself, as it has for users: none of its threads is in the tests' process."""
     roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
     environment = os.environ | {"PYTHONPATH": roots}
     with subprocess.Popen(

@@ -100,7 +100,7 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 @click.option("--data", help="With --resume or --end: the present place of DATASET, if it has moved.")
 @click.option(
     "--log",
-    "--log-to",  # torchrun takes --log for an abbreviation of its own options
+    "--log-to",  # torchrun would read --log as an abbreviation of its options
     "logs",
     multiple=True,
     type=Logs(),
