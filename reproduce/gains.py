@@ -1,7 +1,7 @@
 """The gain of lateral connections against training time: `python reproduce/gains.py reproduce/results/datasets`.
 
-Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per image,
-after equal numbers of epochs: the mean over seeds, and its standard error.
+Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per
+image, after equal numbers of epochs: the mean over seeds, and its standard error.
 """
 
 from __future__ import annotations

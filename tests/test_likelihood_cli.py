@@ -252,6 +252,16 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(args, tmp_path, monkeyp
     assert result_of(tmp_path)["per_image"] == result_of(tmp_path, "whole.json")["per_image"]
 
 
+def test_a_state_with_other_settings_is_reported(args, tmp_path, capsys):
+    assert status_of(dvae_eval, *args) == 0
+    said = "ll.state.npz could not be continued (another model, other settings, or too short a run)"
+    assert said not in capsys.readouterr().err
+    assert status_of(dvae_eval, *args, "--force", "--limit", 25) == 0
+    assert said not in capsys.readouterr().err
+    assert status_of(dvae_eval, *args, "--force", "--seed", 1) == 0
+    assert said in capsys.readouterr().err
+
+
 def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "ll.json")

@@ -149,6 +149,14 @@ def state_path(result: Path) -> Path:
     return result.with_suffix(STATE)
 
 
+def say_unused_state(state: Path | None, result: Result, quiet: bool) -> None:
+    """Report that a result did not continue the finished estimate whose state is beside it."""
+    is_sampled = not (isinstance(result, LogZResult) and result.method == "exact")
+    if state and state.exists() and is_sampled and not result.diagnostics.get("continued_from"):
+        reasons = "another model, other settings, or too short a run"
+        say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning", quiet)
+
+
 def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
     """Rename the file of an estimate's work to the state beside its result; remove it if it is too large."""
     if partial is None or place.path is None:

@@ -124,6 +124,7 @@ def command(
         load_own_model,
         measured_data,
         other_data,
+        say_unused_state,
         settle,
         state_path,
     )
@@ -144,6 +145,7 @@ def command(
     trained.model.to(device)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
+    earlier = state_path(path) if path else None
     with cluster(scheduler):
         log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
         with _progress(resume, quiet) as progress:
@@ -156,12 +158,13 @@ def command(
                 log_z_source=source,
                 resources=resources,
                 resume=resume,
-                finished=state_path(path) if path else None,
+                finished=earlier,
                 announce=progress.begin,
                 progress=progress,
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
+    say_unused_state(earlier, result, quiet)
     place = settle(place, result, quiet, (".images.npz", STATE))
     if place.path or plot:
         pictured = picture_images(result, trained, images)

@@ -134,6 +134,7 @@ def command(
         finish,
         keep_state,
         say_left_aside,
+        say_unused_state,
         settle,
         state_path,
         unfinished,
@@ -159,6 +160,8 @@ def command(
     states = find_starts(starts, models[-1], found, quiet)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, (config, _key(states)) if states else config)
+    earlier = state_path(place.path) if place.path else None
+    is_begun = partial is not None and partial.exists()
     try:
         with cluster(scheduler):
             result = estimate_with_progress(
@@ -169,7 +172,7 @@ def command(
                 quiet,
                 threads=threads,
                 partial=partial,
-                finished=state_path(place.path) if place.path else None,
+                finished=earlier,
                 constant=found.constant,
                 starts=states,
                 trajectory=trajectory,
@@ -177,6 +180,7 @@ def command(
     except KeyboardInterrupt:
         raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
+    say_unused_state(None if is_begun else earlier, result, quiet)
     place = settle(place, result, quiet, (STATE,))
     return finish(
         result, place, as_json, quiet, lambda: _details(result), lambda: keep_state(partial, place, quiet)

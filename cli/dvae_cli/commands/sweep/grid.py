@@ -127,7 +127,7 @@ def config_of(point: Point) -> RunConfig:
 def refuse_own_options(
     training: Sequence[str], varied: Varied, sweep_options: Sequence[click.Parameter] = ()
 ) -> None:
-    """Raise ConfigError for options of `dvae-train` that the sweep sets itself, and for its options in the wrong place.
+    """Raise ConfigError for options of `dvae-train` that the sweep sets itself, or that stand in the wrong place.
 
     Of two equal options, dvae-train takes the last.
     """
