@@ -80,6 +80,9 @@ class Task:
 
 PT_BAR = "logz rbm.npz --method pt-bar -o z.json --force -q "
 RESULTS = ("run/ll.json", "run/ll.images.npz")
+# Finished estimates, and the commands that continue them.
+EARLIER_Z = "logz rbm.npz --method pt-bar -o earlier/z.json --force -q --threads 1 --precision "
+EARLIER_LL = "ll run/model.pt --log-z run/logz.json -o earlier/ll.json --workers 1 --force -q --limit 30 --samples "
 TASKS = [
     Task("train", TRAIN, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 30, RESUME),
     Task("train further", FURTHER, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 10, "", ("run",)),
@@ -89,6 +92,8 @@ TASKS = [
     Task("logz --repeats, 2 workers", PT_BAR + "--sweeps 400 --repeats 12 --threads 2", ("z.json",), 3),
     Task("ll", LL.format(1), RESULTS, 15, prepared=("run",)),
     Task("ll, 2 workers", LL.format(2), RESULTS, 3, prepared=("run",)),
+    Task("logz continued", EARLIER_Z + "0.004", ("earlier/z.json",), 10, prepared=("earlier",)),
+    Task("ll continued", EARLIER_LL + "2000", ("earlier/ll.json",), 10, prepared=("run", "earlier")),
     Task("report", "report run -q", ("run/report.html", "run/samples.npz"), 14, prepared=("run",)),
 ]
 
@@ -354,7 +359,8 @@ class Stress:
         W = rng.normal(size=(24, 20)) / 3
         np.savez(self.place / "rbm.npz", W=W, b_left=np.zeros(24), b_right=np.zeros(20))
         estimate_log_z((W[:2], np.zeros(2), np.zeros(20)), method="pt-bar", n_sweeps=20, threads=1)
-        for command in (TRAIN, "logz run/model.pt -q"):
+        (self.place / "earlier").mkdir()
+        for command in (TRAIN, "logz run/model.pt -q", EARLIER_Z + "0.02", EARLIER_LL + "1000"):
             status = execute(command, self.place, self.meter)
             assert status in (0, 3), (self.place / "log").read_text()
 
