@@ -74,12 +74,13 @@ class ModelConfig:
 
     prior: str = option(
         "rbm",
-        "Prior over the binary units: an RBM, the edges of --graph, or independent units.",
+        "Prior over the binary units: an RBM, a Boltzmann machine on the edges of --graph, or independent units.",
         choices=("rbm", "graph", "independent"),
     )
     graph: str = option(
         "",
-        "Edges of --prior graph: complete, ring, grid-8x8, chimera-2x2x4, or a file with one edge 'i j' per line.",
+        "Edges for --prior graph: complete, ring, grid-8x8, chimera-2x2x4, or a file with one edge 'i j' per "
+        "line.",
         parse=read_graph,
     )
     n_left: int = option(32, "Units on the left side of the RBM prior.", min=1, max=100_000)
@@ -93,21 +94,22 @@ class ModelConfig:
         choices=SMOOTHINGS,
     )
     sharpness: float = option(
-        3.0, "Upper bound on the sharpness of the smoothing in the first epoch.", min=0.01, max=80.0
+        3.0, "Upper bound on the smoothing's exponent in the first epoch.", min=0.01, max=80.0
     )
-    sharpness_growth: float = option(0.05, "Increase of that bound per epoch (App. H).", min=0.0, max=10.0)
+    sharpness_growth: float = option(0.05, "Increase of that bound per epoch (Appendix H).", min=0.0, max=10.0)
     sharpness_max: float = option(20.0, "Largest value of that bound.", min=0.01, max=80.0)
     n_layers: int = option(2, "Layers of continuous latent variables.", min=0, max=1000)
     n_continuous: int = option(16, "Continuous latent variables in each layer.", min=1, max=100_000)
     encoder_hidden: tuple[int, ...] = option(
-        (200, 200), "Widths of the hidden layers of each posterior network.", min=1, max=100_000
+        (200, 200), "Widths of the hidden layers of every posterior network.", min=1, max=100_000
     )
     prior_hidden: tuple[int, ...] = option(
-        (100,), "Widths of the hidden layers of each prior network.", min=1, max=100_000
+        (100,), "Widths of the hidden layers of every prior network.", min=1, max=100_000
     )
     n_sharing_groups: int = option(
         0,
-        "Groups of continuous layers that share one prior network of summed inputs: 0 = none, 1 = all (App. H).",
+        "Groups of continuous layers that share one prior network, whose inputs are summed: 0 = none, 1 = "
+        "complete sharing (Appendix H).",
         min=0,
         max=1000,
     )
@@ -147,28 +149,30 @@ class TrainConfig:
     """How the model is trained: Section 5 and Appendix H of the paper."""
 
     epochs: int = option(100, "Passes over the training set.", min=1, max=1_000_000)
-    batch_size: int = option(100, "Images in a minibatch.", min=2, max=1_000_000)
-    learning_rate: float = option(3e-3, "Step size of Adam at the first step.", min=1e-8, max=1.0)
+    batch_size: int = option(100, "Images per minibatch.", min=2, max=1_000_000)
+    learning_rate: float = option(3e-3, "Adam's step size at the first step.", min=1e-8, max=1.0)
     learning_rate_decay: float = option(
-        0.05, "Step size at the last step relative to the first; the decay is geometric.", min=1e-6, max=1.0
+        0.05, "Ratio of the last step size to the first; the decay is geometric.", min=1e-6, max=1.0
     )
-    n_chains: int = option(200, "Number of persistent Markov chains of the prior.", min=1, max=10_000_000)
-    n_sweeps: int = option(20, "Block Gibbs sweeps per chain and minibatch.", min=1, max=1_000_000)
+    n_chains: int = option(200, "Persistent Markov chains on the prior.", min=1, max=10_000_000)
+    n_sweeps: int = option(20, "Block Gibbs sweeps of each chain per minibatch.", min=1, max=1_000_000)
     sampler: str = option(
         "gibbs",
         "Sampler of the chains: block Gibbs, or parallel tempering (Section 5).",
         choices=("gibbs", "tempering"),
     )
     n_rungs: int = option(
-        8, "Number of inverse temperatures from 0 to 1, for --sampler tempering.", min=2, max=1000
+        8, "Number of inverse temperatures, from 0 to 1, for --sampler tempering.", min=2, max=1000
     )
-    warmup_strength: float = option(20.0, "The KL terms start with weight 1/strength.", min=1.0, max=1e6)
+    warmup_strength: float = option(
+        20.0, "The weight of the KL terms starts at 1 divided by this number.", min=1.0, max=1e6
+    )
     warmup_epochs: int = option(5, "Epochs over which the KL weight rises linearly to 1.", min=0, max=1_000_000)
     rbm_warmup_strength: float = option(
-        2.0, "The KL of the RBM starts with an additional weight of 1/strength.", min=1.0, max=1e6
+        2.0, "The weight of the RBM's KL term starts lower by this further factor.", min=1.0, max=1e6
     )
     rbm_warmup_epochs: int = option(
-        20, "Epochs over which that additional weight rises linearly to 1.", min=0, max=1_000_000
+        20, "Epochs over which that further weight rises linearly to 1.", min=0, max=1_000_000
     )
     gradient_clip: float = option(
         10.0, "Largest norm of the gradient; larger gradients are scaled down to it.", min=1e-3, max=1e9
@@ -181,22 +185,27 @@ class TrainConfig:
     )
     ema_decay: float = option(
         0.0,
-        "Decay of the moving average of the weights, which is the saved model; 0 = no average.",
+        "Decay of a moving average of the weights, which is saved as the model (0 = no average).",
         min=0.0,
         max=0.999999,
     )
     patience: int = option(
         0,
-        "Stop after this number of epochs without a better validation bound, after the warm-ups; 0 = never.",
+        "Stop training after this number of epochs without a better validation bound, counted after the warm-ups "
+        "(0 = never).",
         min=0,
         max=1_000_000,
     )
     trajectory: bool = option(
-        True, "Record priors during training in prior-trajectory.npz, for dvae-eval logz --path trajectory."
+        True, "Save the prior at intervals in prior-trajectory.npz, for dvae-eval logz --path trajectory."
     )
-    amp: bool = option(False, "Multiply the matrices of the networks in bfloat16; everything else stays float32.")
-    compile: bool = option(False, "Compile the bound with torch.compile: a slow start, then faster steps.")
-    seed: int = option(0, "Seed of the initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1)
+    amp: bool = option(
+        False, "Compute the networks' matrix products in bfloat16; everything else stays in float32."
+    )
+    compile: bool = option(False, "Compile the bound with torch.compile: a slower start, then faster steps.")
+    seed: int = option(
+        0, "Random seed of the initial weights, minibatches, noise and chains.", min=0, max=2**63 - 1
+    )
 
     def __post_init__(self) -> None:
         """Validate."""
