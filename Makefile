@@ -1,10 +1,10 @@
-# Two commands on a fresh machine with python3 and make: `make demo` and `make test`.
+# A fresh machine needs only python3 and make: start with `make demo` or `make test`.
 # Works with GNU make from 3.81 (macOS) and any /bin/sh.
 #
-#   PYTHON=...      the interpreter to build .venv with (otherwise the first one that is 3.11 or newer)
-#   FUZZ=...        how many inputs make fuzz gives to every reader
-#   FIRST=...       the number of the first one
-#   KILLS=...       how many kills make stress does
+#   PYTHON=...      interpreter to build .venv with (default: the first one that is 3.11 or newer)
+#   FUZZ=...        number of inputs per reader of make fuzz
+#   FIRST=...       number of the first input
+#   KILLS=...       number of kills of make stress
 #   PIP_FLAGS=...   more options for pip, for example a package index
 
 PYTHON    ?=
@@ -20,12 +20,12 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/installed
 AUDIT := $(VENV)/audit
 
-# OpenMP threads that spin while they wait cost more than they give on a busy machine.
+# On a busy machine, OpenMP threads that spin while they wait slow everything down.
 OMP_WAIT_POLICY ?= PASSIVE
 export OMP_WAIT_POLICY
 
-# The stamp says where the environment was built.  One that was copied or moved still points to the old
-# checkout, and one whose interpreter is gone cannot run: both are built anew.
+# The stamp holds the directory in which the environment was built. An environment that was copied or moved still points
+# to the old checkout, and one whose interpreter is gone cannot run: both are built again.
 BUILT_IN := $(shell test -x $(BIN)/python && cat $(STAMP) 2>/dev/null)
 
 # Show a command as one would type it, then run it inside the environment.
@@ -36,33 +36,36 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .NOTPARALLEL:
 .PHONY: help demo test slow fuzz audit stress docs fmt lint types build clean distclean force
 
-help: ## list what can be made
+help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## train a small model, estimate its log Z and log-likelihood, write a report into demo/
 	@if [ -f demo/config.json ]; then \
-	  echo 'demo/ holds an earlier run, which is gone on with; remove demo/ to start afresh'; \
+	  echo 'demo/ holds an earlier run, which continues; remove demo/ to start a new one'; \
 	fi
 	$(call run,dvae-train digits --preset demo --out demo$(if $(wildcard demo/config.json), --resume))
 	$(call run,dvae-eval logz demo/model.pt --method pt-bar --against-exact)
 	$(call run,dvae-eval ll demo/model.pt --samples 1000 --limit 300)
 	$(call run,dvae-eval report demo)
 	@printf '%s\n' '' \
-	  'Made in demo/: a discrete VAE of 8x8 digits (model.pt), log Z of its prior beside the exact value' \
-	  '(logz.json), its test log-likelihood (ll.json), and a report with pictures, to open in a browser:' \
+	  'demo/ now holds' \
+	  '    model.pt       a discrete VAE of 8x8 digits' \
+	  '    logz.json      log Z of its prior, compared with the exact value' \
+	  '    ll.json        its test log-likelihood' \
+	  '    report.html    a report with figures; open it in a browser:' \
 	  '' \
 	  '    $(CURDIR)/demo/report.html' \
 	  '' \
-	  'To try next:' \
+	  'Next steps:' \
 	  '    . $(BIN)/activate' \
-	  '    dvae-train bars-and-stripes --out runs/bars     # a data set whose log p(x) is known exactly' \
-	  '    dvae-train mnist --out runs/mnist               # downloads MNIST' \
-	  '    dvae-eval logz --help                           # the other ways to estimate log Z' \
-	  '    make test                                       # check this checkout'
+	  '    dvae-train bars-and-stripes --out runs/bars   # log p(x) is known exactly' \
+	  '    dvae-train mnist --out runs/mnist             # downloads MNIST' \
+	  '    dvae-eval logz --help                         # other ways to estimate log Z' \
+	  '    make test                                     # checks this checkout'
 
-# One process a core; the tests of a file share what they have made.
+# One process per core; the tests of a file share its fixtures. A test that hangs fails with the stacks of its threads.
 test: lint types ## check style, types and imports, then run the tests
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --timeout 600
 
 slow: $(STAMP) ## run the statistical suites that take minutes
 	$(BIN)/python -m pytest -q -m slow
@@ -70,7 +73,7 @@ slow: $(STAMP) ## run the statistical suites that take minutes
 fuzz: $(STAMP) ## read 100000 tampered files with every reader (an hour); FUZZ=1000 for fewer
 	DVAE_FUZZ_INPUTS=$(FUZZ) DVAE_FUZZ_FIRST=$(FIRST) $(BIN)/python -m pytest -q -s tests/test_fuzz.py
 
-# The auditor has an environment of its own: what it needs is no part of what it looks at.
+# The auditor has its own environment: its dependencies are not part of the audit.
 audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (needs the network)
 	@if [ ! -x $(AUDIT)/bin/pip-audit ]; then \
 	  { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install -q --disable-pip-version-check \
@@ -78,14 +81,14 @@ audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (nee
 	fi; \
 	$(BIN)/python tests/audit.py $(AUDIT)/bin/pip-audit
 
-stress: $(STAMP) ## kill commands at 200 random moments and go on with them (minutes); KILLS=20 for fewer
+stress: $(STAMP) ## kill commands at 200 random moments and continue them (minutes); KILLS=20 for fewer
 	$(BIN)/python tests/stress/kills.py --kills $(KILLS)
 
-docs: $(STAMP) ## build the documentation into site/, warnings being errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would hush warnings before they count
-	@echo 'Made site/, to open in a browser: $(CURDIR)/site/index.html'
+docs: $(STAMP) ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would suppress warnings before they count
+	@echo 'Built site/. Open in a browser: $(CURDIR)/site/index.html'
 
-fmt: $(STAMP) ## format the code and mend what ruff can mend
+fmt: $(STAMP) ## format the code and apply the fixes of ruff
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -104,7 +107,7 @@ clean: ## remove build products and caches
 	rm -rf build dist site .docs_cache *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find dvae_core dvae_eval reports cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## remove the environment and the demo as well
+distclean: clean ## also remove the environment and the demo
 	rm -rf $(VENV) demo
 
 ifneq ($(BUILT_IN),$(CURDIR))
@@ -118,10 +121,10 @@ $(STAMP): pyproject.toml constraints.txt
 	  fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo 'None of $(CANDIDATES) is Python >= 3.11; install one, or name it: make PYTHON=/path/to/python3' >&2; \
+	  echo 'No Python >= 3.11 among $(CANDIDATES); install one, or name it: make PYTHON=/path/to/python3' >&2; \
 	  exit 1; \
 	fi; \
-	echo "Building $(VENV) with $$($$python --version) (the first time takes minutes, most of them for torch)"; \
+	echo "Building $(VENV) with $$($$python --version) (the first time takes minutes, mostly for torch)"; \
 	quiet=; [ -t 1 ] || quiet=-q; \
 	if [ '$(BUILT_IN)' != '$(CURDIR)' ]; then $$python -m venv --clear $(VENV) || exit 1; fi; \
 	$(BIN)/python -m pip install $$quiet --disable-pip-version-check $(PIP_FLAGS) \

@@ -1,17 +1,17 @@
-"""Is a wrong log Z ever trusted? Machines with known answers, from some of which a cluster of modes is hidden.
+"""Count wrong estimates of log Z that are trusted, on machines with a known log Z and hidden modes.
 
     python benchmarks/adversaries.py
     python benchmarks/adversaries.py --machines golf-hole digits01-784x20 --seeds 5 --json adversaries.json
 
-Of a trained machine the heaviest mode and all modes near it (--radius kept units) are hidden
+In a trained machine the heaviest mode and all modes near it (--radius kept units) are hidden, with --hide
 
-    search     from every search for basins: the modes of the mixture and the starts, but for what states lead to
-    states     from what states lead to as well: only the states of the first run themselves are left
-    nothing    not at all
+    search     from every search for basins, and so from mixture and starts; basins of sampled states remain
+    states     from basins of sampled states as well: only the states of the first run remain
+    nothing    nothing is hidden
 
-The others are machines in which modes hide by themselves.  A result is wrong if it is off by more than 4.5 of its
-standard errors.  Printed is which checks failed; the last lines count results, declined ones, and those that were
-trusted and wrong.
+In the other machines modes are hard to find by construction. A result is wrong if its error exceeds 4.5 standard
+errors. The table names the checks that failed; the last lines count all results, those that were declined, and
+those that were trusted and wrong.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MADE: dict[str, Callable[[], tuple[Machine, float]]] = {
 
 
 def known(name: str, cache: Path) -> tuple[Machine, float]:
-    """Return a machine, trained first if it is not in the cache, and its log Z."""
+    """Return a machine and its log Z; train the machine first if it is not in the cache."""
     if name in MADE:
         return MADE[name]()
     path = cache / f"{name}.npz"
@@ -92,7 +92,7 @@ def hidden(machine: Machine, level: str, radius: float) -> Iterator[None]:
 
 
 def measured(name: str, level: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
-    """Return what one estimate came to."""
+    """Return the error, the verdict and the cost of one estimate."""
     machine, exact = known(name, args.cache)
     started = time.process_time()
     with hidden(machine, level, args.radius):
@@ -119,10 +119,10 @@ def main() -> None:
     parser.add_argument("--machines", nargs="+", choices=names, default=names)
     parser.add_argument("--hide", nargs="+", choices=["nothing", "search", "states"], default=["search", "states"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds for an estimate")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds per estimate")
     parser.add_argument("--radius", type=float, default=3.5, help="kept units within which modes are hidden")
     parser.add_argument("--cache", type=Path, default=Path(pooch.os_cache("dvae-toolkit")) / "benchmarks")
-    parser.add_argument("--json", type=Path, help="where to write all results, a line each")
+    parser.add_argument("--json", type=Path, help="file for all results, one per line")
     args = parser.parse_args()
     results = []
     print(f"{'machine':24} {'hidden':8} {'seed':>4} {'error':>9} {'se':>8} {'from':8} verdict")

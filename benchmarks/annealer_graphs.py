@@ -1,9 +1,9 @@
 """Graphs of quantum annealers, by their published construction, and glasses on them.
 
 Chimera: Bunyk et al. (2014), arXiv:1401.5504.  Pegasus: Boothby, Bunyk, Raymond and Roy (2019), arXiv:2003.00133.
-Zephyr: Boothby, King and Raymond (2021), D-Wave report 14-1056A-A.  All three are made of line segments, qubits,
-of two directions: two of different directions are coupled if they cross, two of the same if they touch end to end
-(external couplers) or lie side by side (odd couplers).
+Zephyr: Boothby, King and Raymond (2021), D-Wave report 14-1056A-A.  In all three a qubit is a line segment of one
+of two directions. Two segments of different directions are coupled if they cross; two of the same direction are
+coupled if they touch end to end (external couplers) or are parallel neighbours (odd couplers).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dvae_eval.machine import Machine
 Edge = tuple[int, int]
 Graph = tuple[int, list[Edge]]
 
-# Where the vertical and the horizontal segments of Pegasus begin, by their place among the 12 of a cell.
+# Offsets of the vertical and the horizontal segments of Pegasus, by their place among the 12 of a cell.
 VERTICAL = (2, 2, 2, 2, 10, 10, 10, 10, 6, 6, 6, 6)
 HORIZONTAL = (6, 6, 6, 6, 2, 2, 2, 2, 10, 10, 10, 10)
 # Couplings between spins ±1 of a weak, a medium and a strong glass; fields of spins are FIELD times normal.
@@ -37,8 +37,8 @@ def chimera(m: int, t: int = 4) -> Graph:
 def pegasus(m: int) -> Graph:
     """Return the number of nodes, 8 (3m - 1)(m - 1), and the edges of the fabric of Pegasus.
 
-    Segment (u, w, k, z) lies on line 12 w + k of direction u, and covers 12 units from 12 z and its offset on.
-    Those at the border that cross none are left out.
+    Segment (u, w, k, z) is on line 12 w + k of direction u, and covers 12 units, which start at 12 z plus its
+    offset. Segments at the border that cross no other segment are left out.
     """
     kinds = list(itertools.product(range(2), range(m), range(12), range(m - 1)))
     crossing = set()
@@ -57,12 +57,12 @@ def pegasus(m: int) -> Graph:
 def zephyr(m: int, t: int = 4) -> Graph:
     """Return the number of nodes, 4 t m (2m + 1), and the edges of Zephyr.
 
-    Segment (u, w, k, j, z) lies on line w of 2 m + 1 of direction u, one of t there, and crosses the lines 2 z + j
-    and 2 z + j + 1 of the other direction.
+    Segment (u, w, k, j, z) is number k of t on line w of 2 m + 1 of direction u, and crosses the lines 2 z + j and
+    2 z + j + 1 of the other direction.
     """
     lines, parts = range(2 * m + 1), range(2 * m)
     nodes = set(itertools.product(range(2), lines, range(t), parts))
-    # A part is 2 z + j: those two apart touch, neighbouring ones lie half beside each other.
+    # A part is 2 z + j: parts that differ by 2 touch, and parts that differ by 1 overlap by half.
     edges = {((u, w, k, p), (u, w, k, p + step)) for u, w, k, p in nodes for step in (1, 2)}
     for _, w, k, p in (node for node in nodes if node[0] == 0):
         for line, other, q in itertools.product((p, p + 1), range(t), (w - 1, w)):
@@ -71,7 +71,7 @@ def zephyr(m: int, t: int = 4) -> Graph:
 
 
 def _numbered(nodes: set[tuple[int, ...]], edges: set[tuple[tuple[int, ...], tuple[int, ...]]]) -> Graph:
-    """Return the graph on these nodes, in their order, without edges to others."""
+    """Return the graph on these nodes, in their order, without edges to other nodes."""
     number = {node: i for i, node in enumerate(sorted(nodes))}
     inside = ((number[a], number[b]) for a, b in edges if a in number and b in number)
     return len(number), sorted((min(edge), max(edge)) for edge in inside)
@@ -86,9 +86,10 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
 
 
 def glass(graph: Graph, coupling: float, kind: str = "pm1", seed: int = 0) -> tuple[Machine, float]:
-    """Return the machine of p(s) ∝ exp(Σ K_ij s_i s_j + Σ f_i s_i), s = ±1, and what its log Z lacks, nats.
+    """Return the machine of p(s) ∝ exp(Σ K_ij s_i s_j + Σ f_i s_i), s = ±1, and a constant for its log Z, in nats.
 
-    K is ±coupling (`pm1`), or normal with that standard deviation (`gaussian`).
+    log Z of the spins is that of the machine plus the constant. K is ±coupling (`pm1`), or normal with standard
+    deviation `coupling` (`gaussian`).
     """
     n, edges = graph
     rng = np.random.default_rng(seed)

@@ -1,11 +1,11 @@
-"""Do errors of log Z have the size that their standard errors claim? z over many seeds of trained machines.
+"""Compare errors of log Z with their standard errors: z over many seeds on trained machines.
 
     python benchmarks/calibration.py
     python benchmarks/calibration.py --machines mnist-784x20-late --seeds 100 --limit 20 --json z.jsonl
 
-For every machine of `trained_machines.py` whose log Z is exact by enumeration: the spread of z = error / standard
-error, which is 1 where errors are what they claim; its mean; how many results were declined; the largest |z| that
-was trusted; medians of |error| and of the standard error, in nats; and mean CPU seconds.
+Each row is a machine of `trained_machines.py` whose log Z is exact by enumeration: the standard deviation of z =
+error / standard error, which is 1 if standard errors are right; the mean of z; the number of declined results; the
+largest |z| of a trusted result; medians of |error| and of the standard error, in nats; and mean CPU seconds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ USUAL = ["digits01-784x20", "mnist-784x20-late", "populations-800x20-late"]
 
 
 def measured(name: str, seed: int, limit: float, machine: Any, exact: float) -> dict[str, Any]:
-    """Return what one estimate came to."""
+    """Return the error, the verdict and the cost of one estimate."""
     started = time.process_time()
     found = estimate_log_z(machine, method="pt-bar", seed=seed, time_limit=limit, threads=1)
     failed = [check["name"] for check in found.diagnostics["checks"] if not check["passed"]]
@@ -45,7 +45,7 @@ def measured(name: str, seed: int, limit: float, machine: Any, exact: float) -> 
 
 
 def line(name: str, rows: list[dict[str, Any]]) -> str:
-    """Return the row of a table."""
+    """Return a machine's row of the table."""
     error, std_err = (np.array([row[key] for row in rows]) for key in ("error", "std_err"))
     z, is_trusted = error / std_err, np.array([row["trusted"] for row in rows])
     largest = np.abs(z[is_trusted]).max() if is_trusted.any() else np.nan
@@ -61,12 +61,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     exact = [name for name, recipe in RECIPES.items() if recipe.n_hidden <= 20]
     parser.add_argument("--machines", nargs="+", choices=exact, default=USUAL)
-    parser.add_argument("--held-out", action="store_true", help="those of other data, sizes and rates, instead")
+    parser.add_argument(
+        "--held-out", action="store_true", help="use the machines with other data, sizes and rates"
+    )
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=1000)
-    parser.add_argument("--limit", type=float, default=20.0, help="seconds for an estimate")
+    parser.add_argument("--limit", type=float, default=20.0, help="seconds per estimate")
     parser.add_argument("--cache", type=Path, default=Path(pooch.os_cache("dvae-toolkit")) / "benchmarks")
-    parser.add_argument("--json", type=Path, help="where to add all results, a line each")
+    parser.add_argument("--json", type=Path, help="file to append all results to, one per line")
     args = parser.parse_args()
     columns = f"{'sd z':>6} {'mean':>6} {'declined':>8} {'max |z|':>8} {'|error|':>9} {'claimed':>9} {'cpu s':>6}"
     print(f"{'machine':26} {'seeds':>5} {columns}")

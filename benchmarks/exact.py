@@ -1,12 +1,12 @@
-"""Time of the exact log Z, by route, beside its prediction and beside a plain enumeration.
+"""Time the exact log Z by route, and compare it with its prediction and with a plain enumeration.
 
     python benchmarks/exact.py
     python benchmarks/exact.py --large --threads 2
     python benchmarks/exact.py dense-22x64 chimera-4x4x4 --json exact.json
 
-`predicted` is what decides whether the exact value is chosen by itself; it is meant for two cores that others use
-as well.  `cpu` is the time of all threads together, `ns` that time by the state and summed unit (enumeration).
-`plain` enumerates the same machine with PyTorch, a matrix product and a softplus, where that takes no minutes.
+`predicted` decides whether `--method auto` computes the exact value; it assumes two cores that are shared. `cpu`
+is the time of all threads together, and `ns` is this time per state and summed unit (enumeration only). `plain`
+enumerates the same machine with PyTorch, a matrix product and a softplus, unless this takes minutes.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ LARGE: dict[str, Callable[[], Machine]] = {
 
 
 def plain_seconds(machine: Machine) -> float | None:
-    """Return the time of an enumeration in blocks of states, None if it would take long."""
+    """Return the seconds of an enumeration in blocks of states; None if it would take too long."""
     r = machine.reduced()
     n, n_summed = len(r.b), len(r.c)
     if n > 40 or n_summed * 2.0**n > PLAIN_VALUES:
@@ -97,7 +97,7 @@ def plain_seconds(machine: Machine) -> float | None:
 
 
 def measure(machine: Machine, threads: int | None) -> dict[str, Any]:
-    """Return times in seconds, and what was done."""
+    """Return the route, log Z and times in seconds."""
     started = time.monotonic()
     plan = exact_plan(machine)
     planned = time.monotonic()
@@ -121,16 +121,16 @@ def measure(machine: Machine, threads: int | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join([*SMALL, *LARGE]))
-    parser.add_argument("--large", action="store_true", help="also what takes seconds to a minute")
+    parser.add_argument("--large", action="store_true", help="also machines that take seconds to a minute")
     parser.add_argument(
-        "--threads", type=int, help="threads of the exact value; plain PyTorch has its own default"
+        "--threads", type=int, help="threads of the exact value; plain PyTorch uses its own default"
     )
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
     known = SMALL | LARGE
     if unknown := set(args.names) - set(known):
         parser.error(f"no such machine: {', '.join(sorted(unknown))}")
-    # Whatever has to be compiled or loaded is so before the clock runs.
+    # Compile and load everything before the clock starts.
     for machine in (dense(15, 300, 1.0), sparse(64, 64, 250)):
         exact_plan(machine).log_z(threads=args.threads)
     print(

@@ -1,4 +1,4 @@
-"""log Z of glasses on the graphs of quantum annealers, within a time limit: error, verdict, and what is lacking.
+"""Estimate log Z of glasses on the graphs of quantum annealers within a time limit: error, verdict, failed checks.
 
     python benchmarks/graphs.py
     python benchmarks/graphs.py --graphs zephyr12 --strengths weak medium --limits 60 120 --json graphs.json
@@ -6,8 +6,8 @@
     python benchmarks/graphs.py --quick
 
 Couplings between spins are ±K or normal with standard deviation K, K = 0.1, 0.25 and 0.5; fields of spins are
-normal with standard deviation 0.1.  `ns` is processor time for a unit of one replica and one sweep, all else
-included; `trips` are round trips per replicate, `blocks` independent ones.  The log Z is that of the spins.
+normal with standard deviation 0.1. `ns` is the processor time of the whole estimate per unit, replica and sweep;
+`trips` are round trips per replicate, and `blocks` independent blocks. log Z is that of the spins.
 """
 
 from __future__ import annotations
@@ -76,13 +76,11 @@ def main() -> None:
     parser.add_argument("--strengths", nargs="+", choices=strengths, default=strengths)
     parser.add_argument("--kind", choices=["pm1", "gaussian"], default="pm1", help="of the couplings")
     parser.add_argument("--limits", nargs="+", type=float, default=[120.0], help="seconds")
-    parser.add_argument(
-        "--precision", type=float, default=0.0, help="nats; by default a run ends by its work, too"
-    )
-    parser.add_argument("--threads", type=int, help="all cores by default")
+    parser.add_argument("--precision", type=float, default=0.0, help="nats [default: a limit on the work, too]")
+    parser.add_argument("--threads", type=int, help="[all cores]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--quick", action="store_true", help="one small graph, two seconds: does it run?")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one small graph, two seconds")
     args = parser.parse_args()
     if args.quick:
         args.graphs, args.strengths, args.limits = ["zephyr4"], ["weak"], [2.0]

@@ -1,16 +1,16 @@
-"""(image x sample) pairs a second of the importance weights, beside three yardsticks; on a CPU, a core's second.
+"""Measure pairs of image and sample per second of the importance weights, and compare three alternatives.
 
     python benchmarks/likelihood.py mnist-static-small
     python benchmarks/likelihood.py paper-mnist --images 2 --samples 2000 --json pairs.json
 
-    weights           what dvae-eval ll does with an image: draw its weights, sum them up
+    weights           the computation of dvae-eval ll for an image: draw its weights and sum them
     straightforward   the image repeated for every sample, through the model as it was trained
-    products          the matrix products that the weights made for every sample, alone
-    decoder           those of the decoder among them
+    products          the matrix products of `weights` for every sample, alone
+    decoder           the matrix products of the decoder among them
 
-The yardsticks draw from the same model with the same number of threads; products are made of the same shapes, into
-memory that is there already.  All four alternate in one process, and medians are compared.  Weights and images are
-random: no part's time depends on them.
+All four use the same model and the same number of threads. The products have the same shapes and are written into
+allocated memory. All four alternate in one process, and their medians are compared. Weights and images are random:
+no part's time depends on them. On a CPU, seconds are processor time of one core.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Threads that spin while they wait slow down whoever else computes here.
+# Threads that spin while they wait slow down other processes.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -42,7 +42,7 @@ from dvae_eval.likelihood.folded import FoldedDVAE
 from dvae_eval.likelihood.importance import ImportanceTask
 
 SIDES = {"digits-small": 8, "demo": 8, "bars-and-stripes-small": 4}
-# Samples that the straightforward way takes at a time: all of an image, as far as memory goes.
+# Samples of `straightforward` at a time: all samples of an image, within the memory.
 AT_ONCE = 10_000
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
@@ -50,7 +50,7 @@ PRODUCTS = {"mm": (0, 1), "addmm": (1, 2)}
 
 
 class ProductRecorder(TorchDispatchMode):
-    """Counts the matrix products that run within it, by shapes and strides of both factors."""
+    """Counts the matrix products in its context, by shapes and strides of both factors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ProductRecorder(TorchDispatchMode):
 
 
 def products_alone(counts: Counter[tuple[Layout, Layout]], device: torch.device) -> Callable[[], None]:
-    """Return a function that makes the recorded products, and does nothing else."""
+    """Return a function that computes the recorded products, and nothing else."""
     jobs = []
     for (left, right), n in counts.items():
         a, b = (torch.empty_strided(*layout, device=device).fill_(0.5) for layout in (left, right))
@@ -80,7 +80,7 @@ def products_alone(counts: Counter[tuple[Layout, Layout]], device: torch.device)
 
 
 def straightforward(model: DVAE, x: np.ndarray, n_samples: int, seed: int) -> float:
-    """Return log p(x) - log Z as one writes it down first."""
+    """Return the estimate of log p(x) + log Z by the obvious code."""
     device = model.groups.device
     generator = torch_generator(seed, "noise", device=device)
     log_w = []
@@ -94,7 +94,7 @@ def straightforward(model: DVAE, x: np.ndarray, n_samples: int, seed: int) -> fl
 
 
 def seconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Return the seconds of a call; of a CPU its own, which others that compute here do not lengthen."""
+    """Return the seconds of a call; on a CPU processor time, which other processes do not lengthen."""
     if device.type == "cpu":
         started = time.process_time()
         function()
@@ -108,10 +108,10 @@ def seconds(function: Callable[[], Any], device: torch.device) -> float:
 
 @torch.no_grad()
 def measure(model: DVAE, images: np.ndarray, n_samples: int, n_repeats: int) -> dict[str, Any]:
-    """Return pairs a second of the weights and of the yardsticks, and their ratios."""
+    """Return pairs per second of all four, and their ratios."""
     device = model.groups.device
     folded = FoldedDVAE(model)
-    # One tile tells the products of all.
+    # The products of one tile are those of every tile.
     tile = min(folded.tile, n_samples)
     image = folded.image(torch.from_numpy(images[0]))
     noise = (torch.rand(tile, model.n_noise[0], device=device), torch.randn(tile, model.n_noise[1], device=device))
@@ -133,7 +133,7 @@ def measure(model: DVAE, images: np.ndarray, n_samples: int, n_repeats: int) -> 
         x = images[repeat % len(images)]
         for name, (way, pairs) in ways.items():
             taken = seconds(lambda way=way, x=x: way(x), device)
-            if repeat >= 0:  # the first time is to warm up
+            if repeat >= 0:  # the first call warms up
                 rates[name].append(pairs / taken)
     return {
         "pairs_per_s": {name: statistics.median(values) for name, values in rates.items()},
@@ -141,14 +141,14 @@ def measure(model: DVAE, images: np.ndarray, n_samples: int, n_repeats: int) -> 
         "over_straightforward": median_ratio(rates["weights"], rates["straightforward"]),
         "share_of_products": median_ratio(rates["weights"], rates["products"]),
         "share_of_decoder": median_ratio(rates["weights"], rates["decoder"]),
-        # What repeating the image makes of the products, whatever the rest costs.
+        # Multiplications and additions per pair of image and sample.
         "products_per_pair": flops(everything.counts) / tile,
         "decoder_products_per_pair": flops(decoder.counts) / tile,
     }
 
 
 def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    """Return the median of the ratios, each of two times that follow one another."""
+    """Return the median of the ratios of consecutive measurements."""
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 

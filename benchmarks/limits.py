@@ -1,13 +1,13 @@
-"""Wall and CPU seconds of log Z under time limits, from small machines to large ones.
+"""Measure wall and CPU seconds of log Z under time limits, on small to large machines.
 
     python benchmarks/limits.py
     python benchmarks/limits.py --machines rbm-5000x5000 graph-5640 --limits 20 60 --json limits.json
     python benchmarks/limits.py --quick
 
-`over` is how much longer than its limit an estimate took, on the wall; everything counts but compiling, which is
-done before.  `seen` is the standard error at the end, `foreseen` what the pilot foretold.  RBMs have Gaussian
-weights of standard deviation 2 / sqrt(n) and biases of 1; the graphs are ±J glasses, couplings of 0.25 between
-spins and fields of 0.1, whose units have 14 neighbours, odd cycles among them.
+`over` is the wall time of an estimate beyond its limit, without compilation, which is done before. `seen` is the
+standard error at the end, `foreseen` the one that the pilot predicted. RBMs have Gaussian weights of standard
+deviation 2 / sqrt(n) and biases of standard deviation 1. The graphs are ±J glasses with couplings of 0.25 between
+spins and fields of 0.1; their units have 14 neighbours, and there are odd cycles.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", nargs="+", choices=list(MACHINES), default=list(MACHINES))
     parser.add_argument("--limits", nargs="+", type=float, default=[20.0, 60.0], help="seconds")
-    parser.add_argument("--threads", type=int, help="all cores by default")
+    parser.add_argument("--threads", type=int, help="[all cores]")
     parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--quick", action="store_true", help="one small machine, two seconds: does it run?")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: one small machine, two seconds")
     args = parser.parse_args()
     if args.quick:
         args.machines, args.limits = ["rbm-64x64"], [2.0]

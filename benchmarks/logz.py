@@ -1,33 +1,32 @@
-"""Error of log Z against CPU seconds: this project's estimators beside the paper's recipe and the AIS of `rbms`.
+"""Error of log Z against CPU seconds: this project's estimators, the paper's settings, and the AIS of `rbms`.
 
     python benchmarks/logz.py
     python benchmarks/logz.py --machines mnist-784x20 --budgets 4 16 64 --repeats 20
     python benchmarks/logz.py --json logz.json --plot logz.png
     python benchmarks/logz.py --quick
 
-Machines: planted-64x20 has few strong modes, in pairs, between which Gibbs sampling does not go; the others are
-those of trained_machines.py.  With at most 20 units on a side log Z is exact by enumeration, else it is that of a
-run of --reference-seconds.
+Machines: planted-64x20 has few strong modes, in pairs, between which Gibbs sampling does not move; the others are
+those of trained_machines.py. If a side has at most 20 units, the reference log Z is exact by enumeration;
+otherwise it is the estimate of a run of --reference-seconds.
 
 Methods:
 
-    uniform          this project's tempering from the uniform reference
-    fitted, modes    the same from units, or a mixture, fitted to samples of the machine
+    uniform          this project's tempering from the uniform reference distribution
+    fitted, modes    the same from independent units, or a mixture, fitted to samples of the machine
     auto             this project's default
-    paper            the paper's recipe (App. H.1): joint energies, random exchange, half of the run as burn-in
-    ais              this project's annealed importance sampling, uniform reference
-    ais-biases       the same, from the machine's own biases on its larger side, as `rbms` does on the visible one
-    rbms             compute_partition_function_ais of the `rbms` package (pip install rbms), if it is there
+    paper            the paper's settings (App. H.1): joint energies, random exchange, half of the run as burn-in
+    ais              this project's annealed importance sampling, uniform reference distribution
+    ais-biases       the same from the biases of the larger side, as `rbms` uses those of the visible side
+    rbms             compute_partition_function_ais of the `rbms` package (pip install rbms), if it is installed
 
-Every method is given the same CPU seconds (--budgets) on the same number of threads, and makes of them what it
-can: this project's take them as a time limit, of the others a trial run sets the amount of work.  Reported is what
-each run really took, overhead included.  AIS has
-five steps for every chain, as `rbms` itself uses it (1000 chains, 5000 steps).  Bias, spread and root-mean-square
-error are over independent repeats.  `figure` compares runs of different length: the root mean square of the larger
-of error and claimed standard error, times the root of the CPU seconds.
-`claimed` is the root mean square of the standard errors that a method itself reports.
+Every method has the same CPU seconds (--budgets) and the same number of threads. Tempering takes them as a time
+limit; for the others a trial run sets the amount of work. The table reports the CPU seconds that each run took,
+overhead included. AIS uses five steps per chain, as `rbms` does by default (1000 chains, 5000 steps). Bias, spread
+and root-mean-square error are over independent repeats. `figure` compares runs of different length: the root mean
+square of the larger of error and reported standard error, times the root of the CPU seconds. `claimed` is the root
+mean square of the standard errors that a method reports.
 
-Trained machines are kept in the user's cache (--cache), with the settings that they were trained by.
+Trained machines are kept in the user's cache (--cache).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Threads that spin while they wait slow down whoever else computes here, and the next method.
+# Threads that spin while they wait slow down other processes, and the next method.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
@@ -66,7 +65,7 @@ STEPS_PER_CHAIN = 5
 
 
 def trained_machine(name: str) -> Callable[[Path], Machine]:
-    """Return what reads one of `trained_machines` from the cache, or trains it first."""
+    """Return a function that reads one of `trained_machines` from the cache, and trains it first if needed."""
 
     def machine(cache: Path) -> Machine:
         path = cache / f"{name}.npz"
@@ -80,7 +79,7 @@ def trained_machine(name: str) -> Callable[[Path], Machine]:
 
 
 def planted(shape: tuple[int, int], strengths: tuple[float, ...] = (0.12, 0.1, 0.1)) -> BipartiteMachine:
-    """Return Hopfield couplings of random ±1 patterns, written in {0,1}: every mode has its mirror image."""
+    """Return an RBM with Hopfield couplings of random ±1 patterns, in {0,1}: every mode has its mirror image."""
     rng = np.random.default_rng(1)
     J = sum(s * np.outer(rng.choice([-1, 1], shape[0]), rng.choice([-1, 1], shape[1])) for s in strengths)
     return BipartiteMachine.from_arrays(4 * J, -2 * J.sum(1), -2 * J.sum(0))
@@ -104,7 +103,7 @@ class Estimate(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What a method is given: the machine, an amount of work in its own units, a seed, and threads."""
+    """The input of a method: the machine, an amount of work in the method's units, a seed, and threads."""
 
     machine: Machine
     work: float
@@ -112,7 +111,7 @@ class Job(NamedTuple):
     threads: int
 
 
-Method = Callable[[Job], Estimate]  # work is in units of the method's own
+Method = Callable[[Job], Estimate]  # each method has its own units of work
 
 
 def tempering(job: Job, **settings: Any) -> Estimate:
@@ -123,12 +122,12 @@ def tempering(job: Job, **settings: Any) -> Estimate:
 
 
 def from_reference(reference: str) -> Method:
-    """Return tempering from a reference; work is the time limit, of all threads together."""
+    """Return tempering from a reference distribution; work is the time limit of all threads together."""
     return lambda job: tempering(job, reference=reference, time_limit=job.work / job.threads)
 
 
 def paper(job: Job) -> Estimate:
-    """The project's own preset of the paper's settings; work is the number of sweeps."""
+    """Return an estimate by the preset of the paper's settings; work is the number of sweeps."""
     return tempering(job, n_sweeps=max(20, round(job.work)), **LOG_Z_PRESETS["paper"])
 
 
@@ -139,7 +138,7 @@ def shape_of(work: float) -> tuple[int, int]:
 
 
 def ais(job: Job, reference: Reference | None = None) -> Estimate:
-    """Work is chains times steps."""
+    """Return an estimate by annealed importance sampling; work is chains times steps."""
     n_chains, n_steps = shape_of(job.work)
     betas = uniform_schedule(n_steps)
     found = annealed_importance_sampling(
@@ -154,7 +153,7 @@ def ais_biases(job: Job) -> Estimate:
 
 
 def rbms(job: Job) -> Estimate:
-    """It draws from torch's global generator, and starts from the machine's visible biases."""
+    """Return the estimate of `rbms`, which uses torch's global generator and starts from the visible biases."""
     from rbms.bernoulli_bernoulli.classes import BBRBM
     from rbms.partition_function.ais import compute_partition_function_ais
 
@@ -167,7 +166,7 @@ def rbms(job: Job) -> Estimate:
 
 
 def missing(name: str) -> str | None:
-    """Return in words why a method cannot be had here, or None."""
+    """Return why a method is not available; None if it is."""
     if name == "rbms":
         try:
             import rbms.partition_function.ais  # noqa: F401
@@ -177,9 +176,9 @@ def missing(name: str) -> str | None:
 
 
 class Entry(NamedTuple):
-    """A method, and two amounts of work whose difference tells what a unit costs; none is less than the first.
+    """A method, and two amounts of work from whose times the time per unit follows; the first is the least amount.
 
-    Without them work is CPU seconds.
+    Without `trials`, work is in CPU seconds.
     """
 
     method: Method
@@ -209,7 +208,7 @@ def timed(method: Method, job: Job) -> tuple[Estimate, float]:
 
 
 def work_for(name: str, job: Job, budgets: list[float]) -> list[float]:
-    """Return the work that should take each budget, by a straight line through two trial runs."""
+    """Return the predicted work for each budget, by a straight line through the times of two trial runs."""
     method, trials = METHODS[name]
     if trials is None:
         method(job._replace(work=1.0))  # warms up
@@ -222,7 +221,7 @@ def work_for(name: str, job: Job, budgets: list[float]) -> list[float]:
 
 
 def reference(machine: Machine, seconds: float, threads: int) -> Estimate:
-    """Return the exact log Z, or the estimate of a run that is far longer than any other."""
+    """Return the exact log Z, or the estimate of a run that is much longer than all others."""
     if len(machine.reduced().b) <= 20:
         return Estimate(exact_log_z(machine), 0.0)
     return from_reference("auto")(Job(machine, seconds, 999, threads))
@@ -231,7 +230,7 @@ def reference(machine: Machine, seconds: float, threads: int) -> Estimate:
 def measure(
     name: str, job: Job, truth: Estimate, budgets: list[float], n_repeats: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield what repeats of one method were off by, and took, for every budget."""
+    """Yield the errors and times of a method over repeats, for every budget."""
     for budget, work in zip(budgets, work_for(name, job, budgets), strict=True):
         jobs = [job._replace(work=work, seed=seed) for seed in range(1, n_repeats + 1)]
         runs = [timed(METHODS[name].method, each) for each in jobs]
@@ -257,7 +256,7 @@ def summary(runs: list[Estimate], seconds: list[float], truth: Estimate) -> dict
     }
 
 
-# --- telling ------------------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------------------
 
 COLUMNS = {
     "cpu_seconds": "cpu s",
@@ -277,12 +276,12 @@ def heading(name: str, truth: Estimate) -> str:
 
 def line(name: str, found: dict[str, Any]) -> str:
     cells = ["" if found[column] is None else f"{found[column]:.4f}" for column in COLUMNS]
-    declined = f"  {found['declined']} not to be trusted" if found["declined"] else ""
+    declined = f"  {found['declined']} not trustworthy" if found["declined"] else ""
     return (f"{name:12} " + " ".join(f"{cell:>12}" for cell in cells) + declined).rstrip()
 
 
 def plot(path: Path, results: dict[str, Any]) -> None:
-    """Draw error against CPU seconds, a panel a machine."""
+    """Draw error against CPU seconds, one panel per machine."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.5 * len(results), 4), layout="constrained")
@@ -301,14 +300,19 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machines", nargs="+", choices=[*MACHINES, *QUICK], default=USUAL)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--budgets", nargs="+", type=float, default=[4.0, 16.0], help="CPU seconds for a run")
+    parser.add_argument("--budgets", nargs="+", type=float, default=[4.0, 16.0], help="CPU seconds per run")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--reference-seconds", type=float, default=200.0, help="where log Z is not known exactly")
+    parser.add_argument(
+        "--reference-seconds",
+        type=float,
+        default=200.0,
+        help="CPU seconds of the reference run, if log Z is not known exactly",
+    )
     parser.add_argument("--cache", type=Path, default=Path(pooch.os_cache("dvae-toolkit")) / "benchmarks")
     parser.add_argument("--json", type=Path, help="where to write all figures")
-    parser.add_argument("--plot", type=Path, help="where to draw them (.png, .svg, .pdf)")
-    parser.add_argument("--quick", action="store_true", help="tiny machines and budgets: does it run?")
+    parser.add_argument("--plot", type=Path, help="figure to draw (.png, .svg, .pdf)")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: tiny machines and budgets")
     args = parser.parse_args()
     if args.quick:
         args.machines, args.budgets, args.repeats = list(QUICK), [0.2, 0.4], 2
@@ -316,7 +320,7 @@ def parsed() -> argparse.Namespace:
 
 
 def compared(args: argparse.Namespace, methods: list[str]) -> dict[str, Any]:
-    """Measure, print a table as it grows, and return all figures."""
+    """Measure, print the table row by row, and return all figures."""
     results: dict[str, Any] = {}
     for machine_name in args.machines:
         machine = (MACHINES | QUICK)[machine_name](args.cache)

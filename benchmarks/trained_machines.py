@@ -1,10 +1,10 @@
-"""Train small RBMs whose log Z is known exactly, as people train them: by persistent contrastive divergence.
+"""Train small RBMs whose log Z is known exactly, by persistent contrastive divergence.
 
 python benchmarks/trained_machines.py machines/ --machines digits01-784x20 clusters-80x10
 dvae-eval logz machines/digits01-784x20.npz --method pt-bar --reference modes
 
-Such machines have several basins of unequal weight, and on the way from β = 0 mass moves between them abruptly:
-they are where tempering is slow.  MNIST comes from where `dvae-train` finds it.
+Such machines have several basins of unequal weight. On the path from β = 0 mass moves between them abruptly, which
+makes tempering slow. MNIST is read or downloaded as by `dvae-train`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 
 from dvae_core.data import load
 
-LEAST, MOST = 0.01, 0.99  # means that visible biases start from
+LEAST, MOST = 0.01, 0.99  # limits of the means that the visible biases start from
 
 
 class Recipe(NamedTuple):
-    """What is trained: the images, hidden units, updates, learning rate and images in a batch."""
+    """Settings of a training: images, hidden units, updates, learning rate and images per batch."""
 
     data: Callable[[], torch.Tensor]
     n_hidden: int
@@ -63,7 +63,7 @@ def images(name: str) -> torch.Tensor:
     return torch.from_numpy(load(name, quiet=True).binary("train", np.random.default_rng(0))).float()
 
 
-# Of other data, sizes and rates than those that the estimators were made with.
+# Other data, sizes and learning rates than those of the machines on which the estimators were developed.
 HELD_OUT = {
     "omniglot-784x18": Recipe(lambda: images("omniglot"), 18, 15_000, 0.02),
     "caltech101-784x18": Recipe(lambda: images("caltech101"), 18, 15_000, 0.02),
@@ -97,7 +97,7 @@ RECIPES = {
 
 
 def trained(recipe: Recipe, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return W, b_left and b_right after PCD-1 at a constant rate: as many chains as a batch has images."""
+    """Return W, b_left and b_right after PCD-1 at a constant rate, with one chain per image of a batch."""
     generator = torch.Generator().manual_seed(seed)
     x = recipe.data()
     mean = x.mean(0).clamp(LEAST, MOST)
@@ -116,11 +116,11 @@ def trained(recipe: Recipe, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
-    """Train what was asked for and is not there yet."""
+    """Train the machines that were asked for and are not in the folder yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--machines", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--updates", type=int, help="so many for every machine: does it run?")
+    parser.add_argument("--updates", type=int, help="updates per machine, for a smoke test")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

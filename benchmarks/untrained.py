@@ -1,4 +1,4 @@
-"""Write an untrained model of a preset: what it takes to measure one does not depend on its weights.
+"""Write an untrained model of a preset, to time its evaluation: the time does not depend on the weights.
 
 python benchmarks/untrained.py paper-mnist table2.pt
 dvae-eval ll table2.pt --limit 20

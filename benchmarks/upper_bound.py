@@ -1,13 +1,13 @@
-"""Gap of a certain upper bound of log Z above the exact value, beside that of the summed lower bound below it.
+"""Compare certain upper bounds of log Z, and the strict lower bound, with the exact value.
 
     python benchmarks/upper_bound.py
     python benchmarks/upper_bound.py --quick
     python benchmarks/upper_bound.py --iterations 1000 --json bounds.json
 
-Tree-reweighted bounds stand on uniform spanning trees (`trees`) or on trees that prefer strong couplings
-(`strong`); `buckets` are weighted mini-buckets on an elimination, of `--width` units at most.  All are minimised
-for a limited number of steps and are bounds at each of them.  `lower` is how far the summed lower bound is below,
-which is what the estimators hold their answers against.  Seconds are of the processor.
+Tree-reweighted bounds use uniform spanning trees (`trees`) or trees that prefer strong couplings (`strong`);
+`buckets` are weighted mini-buckets of at most `--width` units. All are minimised for a limited number of steps,
+and are valid bounds after each of them. `lower` is the gap between the exact value and the strict lower bound,
+with which the estimators compare their results. Seconds are processor time.
 
 `python benchmarks/upper_bound.py` found the mini-buckets 0 to 8 nats above log Z on its first 15 machines and 0.2
 to 20 on the last four, in 0.2 to 5 s, nearer than the trees (0.04 to 175 nats, better of both) on all but the
@@ -39,24 +39,24 @@ from dvae_eval.sampling.basins import find_basins
 from dvae_eval.test_machines import graphs, rbms
 
 Table = tuple[tuple[int, ...], torch.Tensor]
-ROUNDING = 1e-9  # of log Z and of 1 nat: what the sums of either side may lose
-WEAKEST = 0.05  # conductance of a coupling of 0, that of a mean one being 1.05
+ROUNDING = 1e-9  # rounding error of the sums, relative to log Z and to 1 nat
+WEAKEST = 0.05  # conductance of a coupling of 0; a coupling of average size has 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Trees:
-    """A machine's bonds, each in both directions, and how often a random rooted forest has them.
+    """The bonds of a machine in both directions, with their probabilities in a random rooted forest.
 
     Attributes
     ----------
     child, parent : int, shape (2 n_bonds,)
-        Ends of each bond, the second half being the first one turned round.
+        Ends of each bond; the second half repeats the first one in the other direction.
     W : float64, shape (n_bonds,)
     b : float64, shape (n_units,)
     is_parent : float64, shape (2 n_bonds,)
         Probability that `parent` is the parent of `child`.
     is_root : float64, shape (n_units,)
-        With the above, each unit's probabilities add up to 1.
+        Probability that a unit is a root. For each unit, this and its `is_parent` sum to 1.
     """
 
     child: NDArray[np.intp]
@@ -68,10 +68,11 @@ class Trees:
 
 
 def spanning_trees(machine: Machine, prefer_strong: bool) -> Trees:
-    """Return the trees of a machine: spanning, drawn in proportion to their conductances, the root anywhere.
+    """Return random spanning trees of a machine: probability proportional to conductance, the root anywhere.
 
-    With resistances R between units and a root r, Wilson's algorithm makes j the parent of i with probability
-    C_ij (R_ir + R_ij - R_jr) / 2, the chance that j is where the walk from i to r leaves i last.
+    With resistances R between units and a root r, Wilson's algorithm makes j the parent of i with probability C_ij
+    (R_ir + R_ij - R_jr) / 2: the probability that the walk from i to r goes to j when it leaves i for the last
+    time.
     """
     reduced = machine.reduced()
     (pairs, W), b = reduced.bonds(), reduced.biases
@@ -89,12 +90,12 @@ def spanning_trees(machine: Machine, prefer_strong: bool) -> Trees:
 
 
 def dual(parameters: Float, trees: Trees) -> tuple[float, Float]:
-    """Return an upper bound of log Z and its gradient, whatever the parameters.
+    """Return an upper bound of log Z and its gradient; any parameters give a bound.
 
     Averaged over rooted forests, the entropy is at most Σ is_root H(z_i) + Σ is_parent H(z_i | z_j).  Each bond
-    has a share s of its coupling in either direction, and each direction a bias α that the child gives up:
-    α z_i + s W z_i z_j plus its entropy is at most r log(1 + exp((α + s W z_j) / r)), r being `is_parent`, which
-    is left to the parent j; what units hold then is summed as if they were independent.
+    gives a share s of its coupling to each direction, and the child gives a bias α to each direction. With r =
+    `is_parent`, α z_i + s W z_i z_j plus its entropy is at most r log(1 + exp((α + s W z_j) / r)), which is added
+    to the parent j. Then the terms of each unit are summed as those of independent units.
 
     Parameters
     ----------
@@ -122,7 +123,7 @@ def dual(parameters: Float, trees: Trees) -> tuple[float, Float]:
 
 
 def upper_bound(machine: Machine, iterations: int, prefer_strong: bool = False) -> tuple[float, float]:
-    """Return the tree-reweighted upper bound of log Z, in nats, before the first step and after the last."""
+    """Return the tree-reweighted upper bounds of log Z before the first step and after the last one, nats."""
     trees = spanning_trees(machine, prefer_strong)
     start = np.concatenate((np.full(len(trees.W), 0.5), trees.is_parent * trees.b[trees.child]))
     first = dual(start, trees)[0]
@@ -134,9 +135,10 @@ def upper_bound(machine: Machine, iterations: int, prefer_strong: bool = False) 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A unit that is summed out, and the tables that it is in, in groups whose scopes are small enough.
+    """A unit that is summed out, and the tables that contain it, in groups of limited scope.
 
-    Each group is the numbers of its tables and their units together, in order; its sum is a new table.
+    A group consists of the numbers of its tables and of the units in any of them, in order; its sum is a new
+    table.
     """
 
     unit: int
@@ -144,9 +146,9 @@ class Bucket:
 
 
 def mini_buckets(pairs: NDArray[np.intp], n_units: int, width: int) -> list[Bucket]:
-    """Return an order of all units, the one with the fewest neighbours first, no group of more than `width` units.
+    """Return the buckets of all units, those with the fewest neighbours first, in groups of at most `width` units.
 
-    The tables are the pairs, then the sums in the order in which they are made.
+    The tables are the pairs, followed by the sums in their order.
     """
     scopes = [frozenset(pair) for pair in pairs.tolist()]
     at: list[set[int]] = [{k for k, scope in enumerate(scopes) if i in scope} for i in range(n_units)]
@@ -171,14 +173,14 @@ def mini_buckets(pairs: NDArray[np.intp], n_units: int, width: int) -> list[Buck
 
 
 def summed(parameters: torch.Tensor, plan: list[Bucket], pairs: list[Table], b: Float) -> torch.Tensor:
-    """Return an upper bound of log Z, whatever the parameters: Hölder's inequality for each bucket.
+    """Return an upper bound of log Z for any parameters, by Hölder's inequality for each bucket.
 
     Parameters
     ----------
     parameters : shape (2, n_groups)
-        Logits of the groups' weights, which add up to 1 in each bucket, and shifts of the unit's bias.
+        Logits of the groups' weights, which sum to 1 in each bucket, and shifts of the unit's bias.
     plan : list of Bucket
-    pairs : list of (units, tensor of a dimension of two for each)
+    pairs : list of (units, tensor with a dimension of size two per unit)
     b : float64, shape (n_units,)
     """
     tables, total, first = list(pairs), torch.zeros((), dtype=torch.float64), 0
@@ -239,7 +241,7 @@ def cases(quick: bool) -> Iterator[tuple[str, Machine, float]]:
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """Return what a call returns, and its processor seconds."""
+    """Return the result of a call, and its processor seconds."""
     started = time.process_time()
     found = call()
     return found, time.process_time() - started
@@ -267,10 +269,10 @@ def measure(machine: Machine, log_z: float, args: argparse.Namespace) -> dict[st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=300, help="most steps with trees")
-    parser.add_argument("--steps", type=int, default=10, help="most steps with mini-buckets")
-    parser.add_argument("--width", type=int, default=10, help="most units of a mini-bucket")
-    parser.add_argument("--quick", action="store_true", help="small machines, a second or two")
+    parser.add_argument("--iterations", type=int, default=300, help="maximum number of steps with trees")
+    parser.add_argument("--steps", type=int, default=10, help="maximum number of steps with mini-buckets")
+    parser.add_argument("--width", type=int, default=10, help="maximum number of units of a mini-bucket")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: small machines, a second or two")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     args = parser.parse_args()
     torch.set_num_threads(1)

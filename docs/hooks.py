@@ -1,6 +1,6 @@
-"""What the site makes of its pages: outputs of commands, references of commands and library, equations as MathML.
+"""Hooks of the site's build: outputs of commands, references of the commands and the library, equations as MathML.
 
-All of it is made from the code when the site is built, so none of it can fall behind.
+Everything is made from the code when the site is built, so that it cannot become outdated.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from dvae_reports.names import FIGURES
 
 COMMANDS = "<!-- the commands -->"
 CAPTION = re.compile(r"<!-- the figure (\S+) -->")
-# Where the outputs of each page are kept, by its address; made anew for every build.
+# The folder with the outputs of each page, by its address; filled again in every build.
 folders: dict[str, Path] = {}
-# Where the theme has from what its search needs in pages that are opened from files.
+# From where the theme loads the script that its search needs in pages opened from files.
 SHIM = "https://unpkg.com/iframe-worker/shim"
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Run the code of all pages, and add to the site what it drew."""
+    """Run the code of all pages, and add the pictures and reports that it saved to the site."""
     pages = {file.src_uri: file.content_string for file in files.documentation_pages()}
     check_gallery(pages.get("gallery.md", ""))
     folders.clear()
@@ -51,7 +51,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def address_of(page: str) -> str:
-    """Return where on the site the pictures and reports lie that a page's commands made."""
+    """Return the folder on the site with the pictures and reports that a page's commands saved."""
     return "outputs/" + page.removesuffix(".md")
 
 
@@ -65,7 +65,7 @@ def check_gallery(text: str) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put outputs below what was run, and notebooks and the generated references where the page asks for them."""
+    """Add outputs below the blocks that were run, and notebooks and generated references at their comments."""
     here = page.file.src_uri
     markdown, pictures = with_notebooks(markdown)
     for name, content in pictures.items():
@@ -86,29 +86,29 @@ def sentence(text: str) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Turn equations into MathML, which browsers show without scripts, and let keys scroll what is wide."""
+    """Turn equations into MathML, which browsers show without scripts, and let keys scroll wide blocks."""
     content = EQUATION.sub(lambda found: mathml(html.unescape(found[3]), found[2] == "["), content)
     return content.replace("<pre><", '<pre tabindex="0"><')
 
 
 def on_post_page(output: str, page: Page, **_: Any) -> str:
-    """Leave the contents one landmark, and let the search ask nothing of the network.
+    """Keep a single landmark for the contents, and let the search work without the network.
 
-    The theme makes a landmark of every level of the contents, and on a reference names recur.
+    The theme makes every level of the contents a landmark, and on a reference page their names would repeat.
     """
     output = re.sub(r'<nav class="md-nav" aria-label="[^"]*">', '<nav class="md-nav" role="presentation">', output)
     return output.replace(SHIM, posixpath.relpath("scripts/iframe-worker.js", posixpath.dirname(page.url)))
 
 
 def on_post_template(output_content: str, **_: Any) -> str:
-    """Do the same for the page of addresses that do not exist."""
+    """Do the same for the page that is shown for a missing address."""
     return output_content.replace(SHIM, "scripts/iframe-worker.js")
 
 
 def mathml(latex: str, display: bool) -> str:
-    """Return an equation as MathML; ValueError for a command that is not known."""
+    """Return an equation as MathML; raise ValueError for an unknown command."""
     made = convert(latex.strip(), display="block" if display else "inline")
-    # A function's name stands apart from what it is applied to.
+    # A thin space between the name of a function and its argument.
     made = re.sub(r"<mi>(log|exp)</mi>(?!<mo|<mrow><mo)", r"<mi>\1</mi><mspace width='0.17em'/>", made)
     if "\\" in html.unescape(made):
         raise ValueError(f"equation not understood: {latex}")
@@ -119,7 +119,7 @@ def mathml(latex: str, display: bool) -> str:
 
 
 def programs() -> Iterator[tuple[str, click.Command]]:
-    """Yield every command with the words that call it."""
+    """Yield every command with the words of its call."""
     yield "dvae-train", import_module("dvae_cli.train").command
     group = import_module("dvae_cli.main").group
     yield "dvae-eval", group
@@ -151,7 +151,7 @@ def command_section(name: str, command: click.Command) -> Iterator[str]:
 
 
 def description(text: str) -> Iterator[str]:
-    """Yield a help text as Markdown: paragraphs, and as code what click is told to leave alone."""
+    """Yield a help text as Markdown: paragraphs, and as code the parts that click does not wrap."""
     for paragraph in re.split(r"\n\s*\n", text.replace("\r", "")):
         lines = [line.strip() for line in paragraph.strip().splitlines()]
         if not lines:
@@ -165,5 +165,5 @@ def description(text: str) -> Iterator[str]:
 
 
 def literal(text: str) -> str:
-    """Return words as Markdown that says just them."""
+    """Return text as Markdown in which every character is literal."""
     return re.sub(r"([\\`*_<>|#$])", r"\\\1", text)

@@ -15,9 +15,9 @@ from typing import Any
 from dvae_core.config import option_name
 
 PACKAGES = ("dvae_core", "dvae_eval", "dvae_eval.test_machines", "dvae_reports")
-# What a page asks for, and of which package or page.
+# What a page includes, and of which package or page.
 REFERENCE = re.compile(r"<!-- the (table|names|results|code) of (\S+) -->")
-# What functions of the package return, beside the kinds of results that files hold.
+# What functions of the package return, in addition to the kinds of results in files.
 RETURNED = (
     "dvae_eval.results.Result",
     "dvae_eval.states.sampled.SampledStates",
@@ -27,7 +27,7 @@ LINK = re.compile(r"\]\[(dvae_[\w.]+)\]")
 
 
 def referred_to(what: str, name: str) -> Iterator[str]:
-    """Yield what a page asks for: a package's names in a table or in full, its results, or code it links to."""
+    """Yield what a page includes: a package's names, in a table or in full, its results, or linked code."""
     if what == "code":
         return code_behind(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return {"table": table, "names": described, "results": results}[what](import_module(name))
@@ -41,7 +41,7 @@ def offered(package: ModuleType) -> dict[str, Any]:
 
 def table(package: ModuleType) -> Iterator[str]:
     """Yield a table of the names that a package offers, each linked to its description."""
-    yield from ("| name | what it is |", "| --- | --- |")
+    yield from ("| name | description |", "| --- | --- |")
     for name, value in offered(package).items():
         yield f"| [`{name}`][{path_of(value)}] | {cell((value.__doc__ or '').strip().partition(chr(10))[0])} |"
 
@@ -65,26 +65,26 @@ def described(package: ModuleType) -> Iterator[str]:
 
 
 def results(package: ModuleType) -> Iterator[str]:
-    """Yield the descriptions of what a package's functions return."""
+    """Yield the descriptions of the results that a package's functions return."""
     kinds = import_module(f"{package.__name__}.results").Result.__subclasses__()
     for path in [*RETURNED, *sorted({path_of(kind) for kind in kinds})]:
         yield from directive(path)
 
 
 def code_behind(text: str) -> Iterator[str]:
-    """Yield the descriptions of what a page links to and no package offers."""
+    """Yield the descriptions of objects that a page links to and no package offers."""
     packages = [import_module(package) for package in PACKAGES]
     public = {path_of(value) for package in packages for value in offered(package).values()}
     done: list[str] = sorted(public)
     for path in sorted(set(LINK.findall(text)) - public):
-        # A method of a class that is described is described with it.
+        # A method is described together with its class.
         if not any(path.startswith(f"{other}.") for other in done):
             done.append(path)
             yield from directive(path, show_root_full_path=True)
 
 
 def directive(path: str, **options: Any) -> Iterator[str]:
-    """Yield what mkdocstrings describes an object by."""
+    """Yield the lines that make mkdocstrings describe an object."""
     given = {"heading_level": 3, "show_root_full_path": False, **options}
     lines = [f"      {key}: {json.dumps(value)}" for key, value in given.items()]
     yield from (f"::: {path}", "    options:", *lines, "")
@@ -114,7 +114,7 @@ def settings(config: Any) -> Iterator[str]:
 
 
 def option_of(field: dataclasses.Field[Any]) -> str:
-    """Return a setting's option on the command line; an option that is either on or off has two."""
+    """Return a setting's option on the command line; a switch has two, to turn it on and off."""
     name = field.metadata.get("flag") or option_name(field.name)
     return f"`{name}`, `--no-{name[2:]}`" if isinstance(field.default, bool) else f"`{name}`"
 
@@ -125,7 +125,7 @@ def default_of(value: Any) -> str:
 
 
 def allowed(field: dataclasses.Field[Any]) -> str:
-    """Return which values a setting may have."""
+    """Return the values that a setting may have."""
     choices, low, high = (field.metadata.get(key) for key in ("choices", "min", "max"))
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)
@@ -133,7 +133,7 @@ def allowed(field: dataclasses.Field[Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Return a limit in few letters: 10⁹ for 1000000000."""
+    """Return a limit in a short form: 10⁹ for 1000000000."""
     if value == 2**63 - 1:
         return "2<sup>63</sup> - 1"
     digits = f"{value:.0f}"
@@ -143,11 +143,11 @@ def number(value: float) -> str:
 
 
 def cell(text: str) -> str:
-    """Return words for a cell of a table, code among them as it is."""
+    """Return text for a cell of a table, with code unchanged."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else _literal(part) for part in parts)
 
 
 def _literal(text: str) -> str:
-    """Return words as Markdown that says just them; of a sign for less it would show the backslash."""
+    """Return text as Markdown in which every character is literal; "<" cannot be escaped by a backslash."""
     return re.sub(r"([|*$])", r"\\\1", text).replace("<", "&lt;")

@@ -1,7 +1,7 @@
-"""Notebooks on the site: executed when it is built, each cell above what it returned.
+"""Notebooks on the site: executed when it is built, with the output below each cell.
 
-A notebook is kept without outputs; a page asks for it by a comment, `<!-- the notebook rbm.ipynb -->`.  One that
-was run is kept in `.docs_cache/`, by a digest of its code and of the packages, so that another build is quick.
+The repository has notebooks without outputs; a page includes one by a comment, `<!-- the notebook rbm.ipynb -->`.
+Executed notebooks are cached in `.docs_cache/`, by a digest of their code and of the packages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECONDS = 300  # that a cell may take
 
 
 def with_notebooks(markdown: str) -> tuple[str, dict[str, bytes]]:
-    """Return a page with the notebooks that it asks for, and their pictures by the names of files beside it."""
+    """Return a page with the notebooks that it includes, and their pictures by file names beside the page."""
     pictures: dict[str, bytes] = {}
 
     def shown(found: re.Match[str]) -> str:
@@ -50,7 +50,7 @@ def executed(path: Path) -> Any:
 
 
 def digest(notebook: Path) -> str:
-    """Return what the outputs depend on: the notebook, and the packages."""
+    """Return a digest of the notebook and of the packages, on which the outputs depend."""
     found = hashlib.sha256(notebook.read_bytes())
     for path in sorted(path for source in SOURCES for path in (ROOT / source).rglob("*.py")):
         found.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -58,22 +58,22 @@ def digest(notebook: Path) -> str:
 
 
 def execute(notebook: Any) -> Any:
-    """Run a notebook in an empty folder, and return it with its outputs; CellExecutionError if a cell fails."""
+    """Run a notebook in an empty folder, and return it with outputs; raise CellExecutionError if a cell fails."""
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
             timeout=SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
-            extra_arguments=["--IPKernelApp.log_level=40"],  # of its local sockets it would warn
+            extra_arguments=["--IPKernelApp.log_level=40"],  # it would warn about its local sockets
         )
         return client.execute()
 
 
 def notebook_markdown(notebook: Any, name: str, pictures: dict[str, bytes]) -> str:
-    """Return an executed notebook as Markdown: text as it stands, code as a block, and what it returned as HTML.
+    """Return an executed notebook as Markdown: text unchanged, code as blocks, and outputs as HTML.
 
-    What it drew goes into `pictures`, by names that begin with `name`.
+    Pictures are added to `pictures`, by file names that begin with `name`.
     """
     return "\n\n".join(part for cell in notebook.cells for part in _parts(cell, name, pictures))
 
@@ -88,7 +88,7 @@ def _parts(cell: Any, name: str, pictures: dict[str, bytes]) -> Iterator[str]:
             if "image/png" in output.get("data", {}):
                 picture = f"{name}-{len(pictures) + 1}.png"
                 pictures[picture] = base64.b64decode(output.data["image/png"])
-                shown = _image(output, picture, cell.metadata.get("alt", "what the cell above drew"))
+                shown = _image(output, picture, cell.metadata.get("alt", "plot of the cell above"))
             else:
                 shown = BLANK.sub("\n", _text(output))  # raw HTML ends at a blank line
             if shown:
@@ -96,14 +96,14 @@ def _parts(cell: Any, name: str, pictures: dict[str, bytes]) -> Iterator[str]:
 
 
 def _image(output: Any, source: str, alt: str) -> str:
-    """Return a picture of an output, as wide as its metadata say."""
+    """Return the picture of an output, with the width in its metadata."""
     width = output.metadata.get("image/png", {}).get("width")
     size = f' width="{width}"' if width else ""
     return f'<img alt="{html.escape(alt)}" src="{source}"{size}>'
 
 
 def _text(output: Any) -> str:
-    """Return an output without a picture as HTML; nothing of what went to standard error."""
+    """Return an output without a picture as HTML, without standard error."""
     if output.output_type == "stream":
         return f"<pre>{html.escape(output.text.rstrip())}</pre>" if output.name == "stdout" else ""
     return str(output.data.get("text/html") or f"<pre>{html.escape(output.data['text/plain'])}</pre>")

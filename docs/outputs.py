@@ -1,7 +1,7 @@
-"""What the commands of a page print, and what they draw, below the blocks that hold them.
+"""Outputs of a page's commands, text and pictures, shown below its blocks of code.
 
-Every page is run when the site is built (`run_page.py`), in a directory and a process of its own. What it printed
-and drew is kept in `.docs_cache/`, by a digest of the page's code and of the packages: another build is quick.
+Every page is run when the site is built (`run_page.py`), in its own directory and process. Outputs are cached in
+`.docs_cache/`, by a digest of the page's code and of the packages.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from run_page import BLOCK, EXECUTED, KEPT, ROOT, Output, blocks, site_settings
 LOG = logging.getLogger("mkdocs.plugins.outputs")
 CACHE = Path(os.environ.get("DVAE_DOCS_CACHE", ROOT / ".docs_cache"))
 SOURCES = ("dvae_core", "dvae_eval", "reports", "cli")
-# What a command says that it saved and a browser can show.
+# The line in which a command reports a saved file that browsers can show.
 SAVED = re.compile(r"^(?:saved|made): (\S+\.(?:png|svg|html))$", re.M)
-LONG = 16  # lines, beyond which an output is closed at first
+LONG = 16  # lines; longer outputs are collapsed at first
 HIDDEN = "<!-- no output -->"  # before a block whose output is not shown
 
 
 def run_pages(pages: dict[str, str]) -> dict[str, Path]:
-    """Return the folder of each page's outputs, running those that are not kept, two at a time.
+    """Return the folder of each page's outputs; run pages that are not in the cache, two at a time.
 
     Parameters
     ----------
     pages : dict
-        The Markdown of every page by its address; those without code to run are left out.
+        The Markdown of every page by its address; pages without code to run are omitted.
 
     Raises
     ------
     PluginError
-        If something on a page fails.
+        If the code of a page fails.
     """
     wanted = {
         name: CACHE / digest(text) for name, text in pages.items() if any(b[0] in EXECUTED for b in blocks(text))
@@ -58,7 +58,7 @@ def run_pages(pages: dict[str, str]) -> dict[str, Path]:
 
 
 def _run(name: str, text: str, folder: Path) -> None:
-    """Run a page in a temporary directory, and keep its outputs in `folder`."""
+    """Run a page in a temporary directory, and save its outputs in `folder`."""
     with tempfile.TemporaryDirectory() as work:
         (page := Path(work, "page.md")).write_text(text, encoding="utf-8")
         (place := Path(work, "work")).mkdir()
@@ -74,7 +74,7 @@ def _run(name: str, text: str, folder: Path) -> None:
 
 
 def _keep(place: Path, folder: Path) -> None:
-    """Keep what a page printed, and the pictures and reports that it saved."""
+    """Copy the printed outputs of a page, and the pictures and reports that it saved, into `folder`."""
     outputs = [Output(**output) for output in json.loads((place / "outputs.json").read_text(encoding="utf-8"))]
     making = folder.with_name(f"{folder.name}.{os.getpid()}")
     shutil.rmtree(making, ignore_errors=True)
@@ -86,17 +86,17 @@ def _keep(place: Path, folder: Path) -> None:
 
 
 def saved(output: Output) -> list[str]:
-    """Return the pictures and pages that a command says it saved."""
+    """Return the pictures and reports that a command saved, by its output."""
     return SAVED.findall(output.text)
 
 
 def _flat(path: str) -> str:
-    """Return the name that a saved file is kept by."""
+    """Return the name of a saved file in the folder of outputs."""
     return path.replace("/", "-")
 
 
 def digest(text: str) -> str:
-    """Return what the outputs of a page depend on: its code, the settings, and all that runs it."""
+    """Return a digest of everything that the outputs of a page depend on: its code, settings, and the packages."""
     code = [block for block in blocks(text) if block[0] in EXECUTED]
     parts: list[Any] = [code, site_settings(text), _sources()]
     parts += [_digest((ROOT / name).rglob("*.json*")) for name in KEPT if f"{name}/" in text]
@@ -105,7 +105,7 @@ def digest(text: str) -> str:
 
 @cache
 def _sources() -> str:
-    """Return a digest of the packages and of what runs a page."""
+    """Return a digest of the packages and of the module that runs pages."""
     paths = [path for source in SOURCES for path in (ROOT / source).rglob("*") if "__pycache__" not in path.parts]
     return _digest([*paths, ROOT / "docs" / "run_page.py"])
 
@@ -136,7 +136,7 @@ def with_outputs(markdown: str, folder: Path, base: str) -> str:
 
 
 def shown(output: Output, base: str, is_only: bool) -> Iterator[str]:
-    """Yield the Markdown of an output: a table as one, other text as a terminal has it, then what was drawn."""
+    """Yield the Markdown of an output: a table, or text as on a terminal, then pictures and reports."""
     paths = saved(output)
     if "--format markdown" in output.typed and not paths:
         yield f"\n\n{output.text.strip()}\n"
@@ -147,14 +147,14 @@ def shown(output: Output, base: str, is_only: bool) -> Iterator[str]:
         if path.endswith(".html"):
             yield f"\n\n[Open `{path}`]({address}){{ .md-button }}\n"
         else:
-            yield f"\n\n![{html.escape(f'{path}: what the command draws, {output.typed}')}]({address})\n"
+            yield f"\n\n![{html.escape(f'{path}: the output of {output.typed}')}]({address})\n"
 
 
 def terminal(output: Output, is_only: bool) -> str:
-    """Return an output as HTML, closed at first if it is long; one of several says what printed it."""
+    """Return an output as HTML, collapsed if it is long; one of several names its command."""
     text = output.text.rstrip()
     is_open = "" if text.count("\n") >= LONG else " open"
-    # Settings of the site change nothing about an exact value.
+    # The site's settings do not change an exact value.
     is_as_typed = output.typed == output.run or "(exact)" in text
     if is_as_typed:
         title = "prints" if is_only else f"<code>{html.escape(output.typed)}</code> prints"

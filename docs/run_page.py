@@ -1,7 +1,7 @@
-"""Runs the code of a page as a reader would who types it: in the page's order, in one directory and one namespace.
+"""Run the code of a page as a reader would type it: in the page's order, in one directory and one namespace.
 
-The tests run every page with settings that make it quick; the site runs it with settings that are less so, as
-`python docs/run_page.py PAGE.md FOLDER`, and shows what the commands print.
+The tests run every page with very quick settings. The site runs it with longer ones, by
+`python docs/run_page.py PAGE.md FOLDER`, and shows the output of the commands.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.S | re.M)
-# What is executed, what is only looked at, and what is neither.
+# Languages of blocks that are executed, of commands whose options are checked, and of blocks that are neither.
 EXECUTED, SCRIPTS, SHOWN = ("python", "sh"), ("bash", "console"), ("text",)
 PROGRAMS = {"dvae-train": "dvae_cli.train", "dvae-eval": "dvae_cli.main"}
 WIDTH = 80  # of the terminal that outputs are made for
-# How far work is, and how long it takes, which differs from machine to machine.
+# Lines of progress and run times, which differ from computer to computer.
 PROGRESS = re.compile(r"^(?:\S.*? [\d ]+/\d+ |.* x \d+ samples: about ).*(?:\bs| process(?:es)?)\n", re.M)
 
-# Options that are added to commands by name; the last word on an option counts.  For the tests: seconds a page.
+# Options that are added to commands, by the command's name; later options win.  For the tests: seconds per page.
 TINY = {
     "dvae-train": "--epochs 1 --chains 10 --sweeps 1 --encoder-hidden 8 --continuous 2 --left 4 --right 4 -q",
     "logz": "--sweeps 200 -q",
@@ -40,37 +40,37 @@ TINY = {
     "ll": "--samples 10 --limit 20 -q",
     "gradients": "--samples 100 --reference 100 --pilot 50 --limit 2 -q",
 }
-# For the site: numbers that look like those of real work, and depend on no clock.
+# For the site: realistic numbers, which do not depend on the clock.
 QUICK = {
     "dvae-train": "--epochs 10",
     "logz": "--sweeps 4000",
     "ll": "--samples 1000 --limit 100",
 }
-# By such a comment a page chooses other settings than QUICK for the site: `none`, as it stands, or `tiny`.
+# A page chooses settings other than QUICK for the site by such a comment: `none` (as written) or `tiny`.
 CHOICE = re.compile(r"<!-- the site's settings: (none|tiny) -->")
-# A data set that ships with the package stands for those that do not.
+# Data sets that do not ship with the package, which `digits` replaces.
 STAND_IN = {"mnist", "mnist-static", "omniglot", "caltech101"}
 
-# Where the repository keeps results that pages show.
+# Folders of the repository with results that pages show.
 KEPT = ("benchmarks", "reproduce")
 
 Settings = Mapping[str, str]
 
 
 class PageError(Exception):
-    """A command or a block of code of a page failed, or its like cannot be run."""
+    """A command or a block of code of a page failed, or cannot be run here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a command or a block of Python printed.
+    """The output of a command or a block of Python.
 
     Attributes
     ----------
     block : int
         Number of the block on its page, from 0.
     typed, run : str
-        The command as the page has it, and as it was run; both empty for a block of Python.
+        The command as on the page, and as it was run; both empty for a block of Python.
     text : str
         Standard output and standard error together, as a terminal shows them.
     status : int
@@ -96,12 +96,12 @@ def commands(text: str) -> list[str]:
 
 
 def run_page(text: str, settings: Settings, show: Callable[[Output], None] = lambda output: None) -> None:
-    """Run the executed blocks of a page in the working directory; `show` gets what each command prints.
+    """Run the executed blocks of a page in the working directory; call `show` with each output.
 
     Raises
     ------
     PageError
-        If a command fails.  What a block of Python raises is passed on.
+        If a command fails.  Exceptions of Python blocks are not caught.
     """
     names: dict[str, Any] = {}
     for i, (language, code) in enumerate(blocks(text)):
@@ -130,10 +130,10 @@ def execute(line: str, settings: Settings, block: int = 0) -> Output:
 
 
 def run_one(words: list[str], settings: Settings, content: bytes, is_shown: bool) -> tuple[Any, ...]:
-    """Run a command with `content` on standard input; PageError unless it ends well, or with a verdict.
+    """Run a command with `content` on standard input; raise PageError unless its exit status is 0 or 3.
 
-    Returns the command with its settings, what it prints on the terminal, its exit status, and, unless its
-    standard output `is_shown` on the terminal as well, that.
+    Returns the command with its settings, its text on the terminal, its exit status, and its standard output
+    (empty if that `is_shown` on the terminal).
     """
     program, *arguments = words
     if program not in PROGRAMS:
@@ -163,7 +163,7 @@ def piped(words: list[str]) -> list[list[str]]:
 def captured(
     call: Callable[[], Any], content: bytes = b"", out: io.TextIOWrapper | None = None
 ) -> tuple[str, int]:
-    """Return what a call with this standard input prints, but for what goes to `out`, and its exit status."""
+    """Return the text that a call with this standard input prints, except to `out`, and its exit status."""
     stream, status, stdin = Terminal(io.BytesIO(), encoding="utf-8", write_through=True), 0, sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(content))
     try:
@@ -178,7 +178,7 @@ def captured(
 
 
 class Terminal(io.TextIOWrapper):
-    """What a command takes for a terminal, and folds its lines for."""
+    """A stream that commands treat as a terminal, so that they wrap their lines."""
 
     def isatty(self) -> bool:
         """Return True."""
@@ -195,11 +195,11 @@ def expanded(words: list[str]) -> list[str]:
 
 
 def with_settings(program: str, arguments: list[str], settings: Settings) -> list[str]:
-    """Return a command's arguments with settings added that make it quick."""
+    """Return a command's arguments with the settings that make it quick."""
     if program == "dvae-train":
         return training(arguments, settings)
     if arguments[0] == "sweep":
-        # What follows the data set is training's; ours goes before it.
+        # Arguments after the data set belong to the training; ours go before it.
         start = next(i for i, word in enumerate(arguments) if word in STAND_IN | {"digits"})
         ours = ["--ll", settings.get("ll", ""), "--logz", settings.get("logz", ""), "--workers", "1", "-q"]
         return [*arguments[:start], *ours, *training(arguments[start:], settings)] if settings else arguments
@@ -207,17 +207,17 @@ def with_settings(program: str, arguments: list[str], settings: Settings) -> lis
 
 
 def training(arguments: list[str], settings: Settings) -> list[str]:
-    """Return arguments of dvae-train with a data set that is there, and settings added."""
+    """Return arguments of dvae-train with an available data set, and with settings added."""
     arguments = ["digits" if word in STAND_IN else word for word in arguments]
     if {"--resume", "--end", "--config", "--list-presets", "--list-datasets"} & set(arguments):
-        return arguments  # with settings that it has, or none
+        return arguments  # these take their settings from a run, or need none
     if "--preset" in arguments and "digits" not in arguments:
         arguments = ["digits", *arguments]
     return [*arguments, *shlex.split(settings.get("dvae-train", ""))]
 
 
 def site_settings(text: str) -> Settings:
-    """Return the settings that the site runs a page with."""
+    """Return the settings with which the site runs a page."""
     chosen = CHOICE.search(text)
     if not chosen:
         return QUICK
@@ -225,19 +225,19 @@ def site_settings(text: str) -> Settings:
 
 
 def link_results() -> None:
-    """Let the working directory have the results that the repository keeps."""
+    """Link the repository's results into the working directory."""
     for name in KEPT:
         Path(name).symlink_to(ROOT / name)
 
 
 def in_this_process(runs: Any, arguments: list[str], log: Any) -> int:
-    """Stand in for `Runs._run`: run a command of a sweep without a process of its own; return its exit status."""
+    """Replace `Runs._run`: run a command of a sweep in this process, and return its exit status."""
     module, *rest = arguments
     return captured(lambda: import_module(f"dvae_cli.{module}").main(rest))[1]
 
 
 def main(page: str, folder: str) -> None:
-    """Run a page in a folder, and leave what it prints there as outputs.json."""
+    """Run a page in a folder, and write its outputs there as outputs.json."""
     text = Path(page).read_text(encoding="utf-8")
     os.chdir(folder)
     # A terminal without colours, on which progress is lines.

@@ -1,4 +1,4 @@
-"""Lets the site print "float64, shape (n, 2)" as the docstrings have it, which is no Python type."""
+"""Make the site print "float64, shape (n, 2)" as in the docstrings, although it is not a Python type."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Shapes"]
 
 
 class Shapes(Extension):
-    """Turns annotations of docstrings that only look like expressions back into words."""
+    """Turn annotations of docstrings that were parsed as expressions back into text."""
 
     def on_package(self, *, pkg: Module, **_: Any) -> None:
-        """Go through all that a package has, once it is loaded."""
-        _mend(pkg)
+        """Correct all docstrings of a package after it is loaded."""
+        _correct(pkg)
 
 
-def _mend(obj: Object) -> None:
-    """Mend the docstrings of an object and of its members."""
+def _correct(obj: Object) -> None:
+    """Correct the annotations in the docstrings of an object and of its members."""
     for section in obj.docstring.parsed if obj.docstring else ():
         for item in section.value if isinstance(section.value, list) else ():
             if isinstance(getattr(item, "annotation", None), Expr):
                 item.annotation = words(item.annotation)
     for member in obj.members.values():
         if isinstance(member, Object):
-            _mend(member)
+            _correct(member)
 
 
 def words(annotation: Expr) -> Expr | str:
-    """Return "float64, shape (n,)" for the tuple (float64, shape(n)), anything else as it is."""
+    """Return "float64, shape (n,)" for the tuple (float64, shape(n)), and any other annotation unchanged."""
     if not isinstance(annotation, ExprTuple) or "shape" not in str(annotation):
         return annotation
     text = ", ".join(map(str, annotation.elements))

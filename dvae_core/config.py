@@ -24,6 +24,7 @@ SMOOTHINGS = (
     "mixture-of-ramps",
     "overlapping-exponential",
     "power-function",
+    "gumbolt",
     "none",
 )
 

@@ -1,7 +1,7 @@
-"""Estimators: log Z of Boltzmann machines and log-likelihoods of models, each with its error and a verdict.
+"""Estimators of log Z of Boltzmann machines and of log-likelihoods of models, each with its error and a verdict.
 
-These names are the package's interface; all else is private by convention.  They are imported when they are first
-used: `dvae-eval --help` needs neither torch nor scipy.  `dvae_eval.test_machines` is of the interface, too.
+The names below and `dvae_eval.test_machines` are the package's interface; everything else is private by
+convention.  They are imported when first used, so that `dvae-eval --help` needs neither torch nor scipy.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from .states.sampled import load_states
     from .trained import machine_of
     from .verdict import Check
-else:  # hidden from type checkers, to which any name would then be one
+else:  # hidden from type checkers, which would otherwise accept any name
     __getattr__, __dir__ = lazy_names(
         __name__,
         {

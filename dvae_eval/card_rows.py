@@ -1,4 +1,4 @@
-"""What the cards of results, samples and machines have in common: what the checks say, the machine, the run."""
+"""Rows that the cards of results, samples and machines share: failed checks, the machine, the run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dvae_core.text import count, duration
 
 from .verdict import Check, Level
 
-# Checks that a card tells of.
+# Failed checks that a card shows.
 MAX_CHECKS = 2
 COLOURS: dict[Level, Literal["good", "open", "bad"]] = {
     "exact": "good",
@@ -23,7 +23,7 @@ Rows = tuple[tuple[str, str], ...]
 
 
 def rows_of_checks(checks: Sequence[Check]) -> Rows:
-    """Return what failed, failures before warnings, and what to do next."""
+    """Return the failed checks, failures before warnings, and their remedies."""
     failed = sorted((c for c in checks if not c.passed), key=lambda check: check.severity)
     shown = failed[:MAX_CHECKS]
     more = f"; {len(failed) - len(shown)} more in .checks" if len(failed) > len(shown) else ""
@@ -34,7 +34,7 @@ def rows_of_checks(checks: Sequence[Check]) -> Rows:
 
 
 def size_of_machine(model: Mapping[str, Any]) -> str:
-    """Return in words how large the machine that a result describes is; empty where it does not say."""
+    """Return the size of a result's machine in words; empty if `model` does not state it."""
     if "n_left" in model and "n_right" in model:
         return f"RBM of {model['n_left']} + {model['n_right']} units"
     if "n_units" in model:
@@ -44,7 +44,7 @@ def size_of_machine(model: Mapping[str, Any]) -> str:
 
 
 def rows_of_run(model: Mapping[str, Any], seed: int, seconds: float, device: object = None) -> Rows:
-    """Return which machine it was, and the run: seed, time and device."""
+    """Return the rows of the machine and of the run: seed, time and device."""
     name = model.get("file")
     size = size_of_machine(model)
     run = f"seed {seed}, {duration(seconds)}" + (f" on {device}" if device else "")
@@ -52,5 +52,5 @@ def rows_of_run(model: Mapping[str, Any], seed: int, seconds: float, device: obj
 
 
 def per(n: int, what: str) -> str:
-    """Return a number of things, `1 image` or `1 000 images`."""
+    """Return a number with its noun, `1 image` or `1 000 images`."""
     return f"{count(n)} {what}" if n == 1 else f"{count(n)} {what}s"

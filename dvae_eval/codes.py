@@ -1,4 +1,4 @@
-"""Codes of images: the binary units z that a trained model's posterior draws for them."""
+"""Codes of images: binary units z drawn from a trained model's posterior."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dvae_core.rng import torch_generator
 
 @torch.no_grad()
 def codes_of_images(model: DVAE, images: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
-    """Return a draw of z from q(z|x) for every image, shape (n, n_units), units in the order of the prior's.
+    """Return one draw of z from q(z|x) per image, shape (n, n_units), with units in the order of the prior.
 
-    It is drawn in float64, so that it does not depend on the number of threads.
+    Draws are computed in float64, so that they do not depend on the number of threads.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def codes_of_images(model: DVAE, images: NDArray[np.uint8], seed: int = 0) -> ND
         In evaluation mode, on the CPU; its parameters become float64.
     images : {0, 1}, shape (n, n_pixels)
     seed : int
-        Fixes the draws.
+        Determines the draws.
     """
     n_noise = model.n_noise[0]
     generator = torch_generator(seed, "log_z", 11)

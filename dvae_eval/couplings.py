@@ -1,7 +1,7 @@
-"""Tables of couplings: arrays where they are small or full, SciPy compressed rows where few entries are not zero.
+"""Tables of couplings: arrays if they are small or full, SciPy compressed rows if few entries are nonzero.
 
 A graph of 5000 units with 40 000 bonds has a table of 200 MB, all but 0.3 % of it zeros.  Both kinds multiply
-vectors with `@`, have `shape` and `T`, and take `abs`; the functions here do what they do not share.
+vectors with `@`, have `shape` and `T`, and support `abs`; the functions here cover what they do not share.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
-Table = Any  # a float64 array or a scipy.sparse.csr_array, which has no types
+Table = Any  # a float64 array or a scipy.sparse.csr_array, which lacks type annotations
 
-# A table of at most so many entries is an array whatever they are; a larger one, if this share is not zero.
+# A table of at most SMALL entries is always an array; a larger one only if at least this share is nonzero.
 SMALL, SPARSE_FILL = 1 << 20, 0.05
-# A machine with fewer couplings than this share of all pairs is swept neighbour by neighbour.
+# A machine with a smaller share of all possible couplings is swept neighbour by neighbour.
 DENSE_FILL = 0.1
-DIGEST_ENTRIES = 1 << 20  # of a digest, at a time
+DIGEST_ENTRIES = 1 << 20  # entries added to a digest at a time
 
 
 def needs_rows(n_rows: int, n_columns: int, n_values: int) -> bool:
-    """Return whether a table of so many values that are not zero is kept as compressed rows."""
+    """Return whether a table with `n_values` nonzero values is stored as compressed rows."""
     return n_rows * n_columns > SMALL and n_values < SPARSE_FILL * n_rows * n_columns
 
 
 def table_of(
     shape: tuple[int, int], row: NDArray[np.integer[Any]], column: NDArray[np.integer[Any]], value: Float
 ) -> Table:
-    """Return the table of these entries, each place once, all others being zero."""
+    """Return the table of these entries, each place at most once, with zeros elsewhere."""
     if needs_rows(*shape, len(value)):
-        from scipy.sparse import csr_array  # here: a command line need not wait for it
+        from scipy.sparse import csr_array  # imported here so that commands start fast
 
         rows = csr_array((value, (row, column)), shape)
         rows.sort_indices()
@@ -44,7 +44,7 @@ def table_of(
 
 
 def compact(table: Float) -> Table:
-    """Return an array as it is, or as compressed rows where these take less."""
+    """Return an array unchanged, or as compressed rows if these need less memory."""
     n_rows, n_columns = table.shape
     if table.size <= SMALL or not needs_rows(n_rows, n_columns, int(np.count_nonzero(table))):
         return table
@@ -58,13 +58,13 @@ def is_full(table: Table) -> TypeGuard[Float]:
 
 
 def as_array(table: Table) -> Float:
-    """Return a table as an array, whatever it takes."""
+    """Return a table as an array, however much memory it needs."""
     array: Float = table if is_full(table) else table.toarray()
     return array
 
 
 def entries(table: Table) -> tuple[NDArray[np.intp], Float]:
-    """Return places (n, 2) and values of what is not zero, row by row."""
+    """Return places (n, 2) and values of the nonzero entries, row by row."""
     if is_full(table):
         places = np.argwhere(table)
         return places, table[places[:, 0], places[:, 1]]
@@ -74,33 +74,33 @@ def entries(table: Table) -> tuple[NDArray[np.intp], Float]:
 
 
 def n_entries(table: Table) -> int:
-    """Return how many entries are not zero."""
+    """Return the number of nonzero entries."""
     return int(np.count_nonzero(table)) if is_full(table) else int(table.count_nonzero())
 
 
 def is_dense(table: Table) -> bool:
-    """Return whether a machine is best swept by whole tables, and not neighbour by neighbour."""
+    """Return whether a machine is swept faster by whole tables than neighbour by neighbour."""
     return bool(n_entries(table) > DENSE_FILL * math.prod(table.shape))
 
 
 def n_bytes(table: Table) -> int:
-    """Return the memory that a table takes."""
+    """Return the bytes of memory that a table takes."""
     arrays = (table,) if is_full(table) else (table.data, table.indices, table.indptr)
     return sum(array.nbytes for array in arrays)
 
 
 def part_of(table: Table, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Table:
-    """Return these rows and columns."""
+    """Return the part of a table with these rows and columns."""
     return table[np.ix_(rows, columns)]
 
 
 def transposed(table: Table) -> Table:
-    """Return rows and columns exchanged."""
+    """Return the transposed table."""
     return np.ascontiguousarray(table.T) if is_full(table) else table.T.tocsr().sorted_indices()
 
 
 def used(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which rows and which columns have an entry that is not zero."""
+    """Return which rows and which columns have a nonzero entry."""
     if is_full(table):
         return np.asarray(table.any(1)), np.asarray(table.any(0))
     places, marks = entries(table)[0], [np.zeros(n, bool) for n in table.shape]
@@ -110,7 +110,7 @@ def used(table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 def add_to_digest(digest: hashlib._Hash, table: Table) -> None:
-    """Add the float64 bytes of all entries, zeros among them, some rows at a time."""
+    """Add the float64 bytes of all entries, zeros included, some rows at a time."""
     step = max(1, DIGEST_ENTRIES // max(1, table.shape[1]))
     for start in range(0, table.shape[0], step):
         rows = as_array(table[start : start + step])

@@ -1,4 +1,4 @@
-"""Data frames of pandas, for results and samples that hand over their columns."""
+"""Data frames of pandas for results and samples."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from dvae_core.extras import extra_module
 
 
 def frame_of(columns: Mapping[str, Any]) -> Any:
-    """Return columns of one length as a `pandas.DataFrame`; ConfigError if pandas is not installed."""
+    """Return columns of equal length as a `pandas.DataFrame`; ConfigError if pandas is not installed."""
     return extra_module("pandas", "pandas", "to_frame").DataFrame(dict(columns))

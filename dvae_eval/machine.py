@@ -1,4 +1,4 @@
-"""A Boltzmann machine as plain arrays: what the estimators take, whoever made it."""
+"""A Boltzmann machine as plain arrays, the input of all estimators."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from .couplings import (
 Float = NDArray[np.float64]
 Index = NDArray[np.integer[Any]]
 MAX_COUPLINGS = 1 << 28  # a table of 2 GiB
-MAX_UNITS = 1 << 22  # whose graph takes about as much to look at
-ROUNDING = 1e-6  # what a product in float32 leaves between J_ij and J_ji
+MAX_UNITS = 1 << 22  # units whose graph takes about as long to process
+ROUNDING = 1e-6  # relative difference of J_ij and J_ji after a product in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Reduced:
     J : float64 or csr_array, shape (n_kept, n_kept), or None
         Symmetric couplings among the kept units; None if there are none.
     blocks : tuple of slice
-        The kept units in classes that can be drawn at once.
+        Classes of kept units; the units of a class can be drawn at once.
     """
 
     W: Table
@@ -83,12 +83,12 @@ class BipartiteMachine(HasCard):
     Attributes
     ----------
     W : float64, shape (n_left, n_right)
-        A `scipy.sparse.csr_array` where it is large and has few entries that are not zero.
+        A `scipy.sparse.csr_array` if it is large and few entries are nonzero.
     b_left, b_right : float64, shape (n_left,), (n_right,)
-        In nats.
+        Biases in nats.
     order : int, shape (n_units,), optional
-        The number of each unit, those on the left first, among the units that the machine was made of; None
-        where that is their order.
+        Index of each unit, those on the left first, among the units that the machine was made from; None if the
+        order is the same.
     """
 
     W: Table
@@ -104,7 +104,7 @@ class BipartiteMachine(HasCard):
         Raises
         ------
         DataError
-            If the shapes do not fit together, a side is empty, or a number is complex, nan or infinite.
+            If the shapes do not match, a side is empty, or a number is complex, nan or infinite.
         """
         is_sparse = hasattr(W, "tocoo")
         w = _rows_of("W", W) if is_sparse else real_array("W", W)
@@ -120,22 +120,22 @@ class BipartiteMachine(HasCard):
 
     @property
     def n_left(self) -> int:
-        """Units on the left."""
+        """Number of units on the left."""
         return int(self.W.shape[0])
 
     @property
     def n_right(self) -> int:
-        """Units on the right."""
+        """Number of units on the right."""
         return int(self.W.shape[1])
 
     @property
     def n_units(self) -> int:
-        """Units on both sides."""
+        """Number of units on both sides."""
         return self.n_left + self.n_right
 
     @property
     def sha256(self) -> str:
-        """Digest of the parameters' shapes and float64 bytes: the same model, whatever file it came from."""
+        """Digest of the parameters' shapes and float64 bytes; it identifies the model, not its file."""
         return _digest(self._digests, f"{self.n_left}x{self.n_right}", self.W, self.b_left, self.b_right)
 
     def smaller_side_first(self) -> BipartiteMachine:
@@ -145,7 +145,7 @@ class BipartiteMachine(HasCard):
         return BipartiteMachine(transposed(self.W), self.b_right, self.b_left)
 
     def without_isolated_units(self) -> tuple[BipartiteMachine | None, float]:
-        """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
+        """Return the machine without isolated units, None if no unit is left, and log Z of the isolated ones."""
         left, right = used(self.W)
         if left.all() and right.all():
             return self, 0.0
@@ -159,27 +159,27 @@ class BipartiteMachine(HasCard):
         return Reduced(m.W, m.b_left, m.b_right, None, (slice(0, m.n_left),))
 
     def reduced_units(self) -> NDArray[np.intp]:
-        """Return the numbers of the units of `reduced()`, the kept ones first, in what the machine was made of."""
+        """Return the indices of the units of `reduced()`, kept ones first, among those it was made from."""
         order = np.arange(self.n_units) if self.order is None else self.order
         return order if self.n_left <= self.n_right else np.roll(order, -self.n_left)
 
     def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
-        """Return the machine of the other units where some are held at 0 or 1, and what its log Z lacks, nats.
+        """Return the machine of the free units if others are clamped to 0 or 1, and a constant in nats.
 
-        With x_a the held units, log p(x_a) = log Z(clamped) + constant - log Z.
+        With x_a the clamped units, log p(x_a) = log Z(clamped) + constant - log Z.
 
         Parameters
         ----------
         values : dict
-            From numbers of units, in the order of what the machine was made of, to 0 or 1.
+            From indices of units, in the order that the machine was made from, to 0 or 1.
 
         Raises
         ------
         ConfigError
-            If there is no such unit, or a value is neither.
+            If a unit does not exist, or a value is not 0 or 1.
         """
         order = np.arange(self.n_units) if self.order is None else self.order
-        is_free, x = _held(values, self.n_units)
+        is_free, x = _clamped_units(values, self.n_units)
         left, right = np.split(is_free[order], [self.n_left])
         x_left, x_right = np.split(x[order], [self.n_left])
         constant = float(x_left @ self.b_left + x_right @ self.b_right + (x_left @ self.W) @ x_right)
@@ -194,7 +194,7 @@ class BipartiteMachine(HasCard):
         return BipartiteMachine(W, b_left, b_right, kept), constant
 
     def description(self) -> dict[str, Any]:
-        """Return sizes and digest, for a result's `model`."""
+        """Return sizes and digest, for `model` of a result."""
         return {"prior_sha256": self.sha256, "n_left": self.n_left, "n_right": self.n_right}
 
     def _card(self) -> Card:
@@ -211,11 +211,10 @@ class GeneralMachine(HasCard):
     Attributes
     ----------
     J : float64, shape (n_units, n_units)
-        Strictly upper triangular, nats; a `scipy.sparse.csr_array` where it is large and has few entries that are
-        not zero.
+        Strictly upper triangular, nats; a `scipy.sparse.csr_array` if it is large and few entries are nonzero.
     b : float64, shape (n_units,)
     classes : tuple of int arrays
-        A partition of the units into independent sets, the first of which can best be summed out.
+        A partition of the units into independent sets; the first is the best one to sum out.
     """
 
     J: Table
@@ -234,7 +233,7 @@ class GeneralMachine(HasCard):
         return _digest(self._digests, f"{self.n_units}", self.J, self.b)
 
     def without_isolated_units(self) -> tuple[GeneralMachine | None, float]:
-        """Return the machine of the units that have a coupling, None if none has, and log Z of all the others."""
+        """Return the machine without isolated units, None if no unit is left, and log Z of the isolated ones."""
         coupled = np.logical_or(*used(self.J))
         if coupled.all():
             return self, 0.0
@@ -253,12 +252,12 @@ class GeneralMachine(HasCard):
         return Reduced(W, self.b[kept], self.b[summed], inside, blocks)
 
     def reduced_units(self) -> NDArray[np.intp]:
-        """Return the numbers of the units of `reduced()`, the kept ones first."""
+        """Return the indices of the units of `reduced()`, the kept ones first."""
         return np.concatenate((*self.classes[1:], self.classes[0]))
 
     def clamped(self, values: Mapping[int, int]) -> tuple[Machine, float]:
-        """Return the machine of the other units where some are held, see `BipartiteMachine.clamped`."""
-        is_free, x = _held(values, self.n_units)
+        """Return the machine of the free units if others are clamped; see `BipartiteMachine.clamped`."""
+        is_free, x = _clamped_units(values, self.n_units)
         constant = float(x @ self.b + (x @ self.J) @ x)
         b = self.b + self.J @ x + x @ self.J
         if not is_free.any():
@@ -267,7 +266,7 @@ class GeneralMachine(HasCard):
         return machine_from_bonds(*entries(part_of(self.J, units, units)), b[units]), constant
 
     def description(self) -> dict[str, Any]:
-        """Return sizes and digest, for a result's `model`."""
+        """Return sizes and digest, for `model` of a result."""
         return {"prior_sha256": self.sha256, "n_units": self.n_units, "n_edges": n_entries(self.J)}
 
     def _card(self) -> Card:
@@ -280,7 +279,7 @@ Machine = BipartiteMachine | GeneralMachine
 
 
 def _card_rows(table: Table, biases: Float) -> tuple[tuple[str, str], ...]:
-    """Return what the card of a machine says of its numbers."""
+    """Return the card's rows about couplings and biases."""
     n = n_entries(table)
     couplings = f"{count(n)}, {_range(table)}" if n else "none"
     return rows_of(("couplings", couplings), ("biases", _range(biases) if len(biases) else "none"))
@@ -298,22 +297,22 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
     Parameters
     ----------
     J : shape (n_units, n_units)
-        Strictly upper triangular, or symmetric with a zero diagonal, each pair counting once.
+        Strictly upper triangular, or symmetric with a zero diagonal; each pair counts once.
     b : shape (n_units,)
 
     Returns
     -------
     BipartiteMachine or GeneralMachine
-        Bipartite, on sides that keep the order of the units, if the couplings that are not zero have two sides;
-        units that are all independent make a general machine, whose log Z is a closed form.
+        Bipartite, with sides that keep the order of the units, if the graph of nonzero couplings is bipartite.
+        Units without any coupling make a general machine, whose log Z has a closed form.
 
     Raises
     ------
     DataError
-        If the shapes do not fit together, J is neither, or a number is complex, nan or infinite.
+        If the shapes do not match, J is neither, or a number is complex, nan or infinite.
     """
     biases = real_array("b", b)
-    if hasattr(J, "tocoo"):  # of scipy.sparse, which stays sparse
+    if hasattr(J, "tocoo"):  # a scipy.sparse matrix, which stays sparse
         entries = J.tocoo()
         if entries.shape != 2 * biases.shape:
             raise DataError(f"b has shape {biases.shape}, J has shape {entries.shape}; give b of shape (n_units,)")
@@ -329,7 +328,7 @@ def machine_from_couplings(J: ArrayLike, b: ArrayLike) -> Machine:
 
 
 def _rows_of(name: str, matrix: Any) -> Table:
-    """Return the table of a matrix of scipy.sparse, which is made an array only where it is small or full."""
+    """Return the table of a scipy.sparse matrix; it becomes an array only if it is small or full."""
     found = matrix.tocoo()
     if found.ndim != 2:
         return np.empty(found.shape)
@@ -343,18 +342,18 @@ def _log_z_of_independent(b: Float) -> float:
 
 
 def pairs_once(row: Index, column: Index, value: Float) -> tuple[Index, Float]:
-    """Return the bonds i < j, shape (n_bonds, 2), and their couplings, of the entries of a square J.
+    """Return the bonds i < j, shape (n_bonds, 2), and their couplings from the entries of a square J.
 
     Raises
     ------
     DataError
-        If J is neither strictly upper triangular nor symmetric with a zero diagonal.  What differs by rounding
-        alone, `ROUNDING` of the largest coupling, is symmetric, and its mean is taken.
+        If J is neither strictly upper triangular nor symmetric with a zero diagonal.  A J that is symmetric up to
+        rounding, `ROUNDING` of the largest coupling, is replaced by its symmetric part.
     """
     kept = value != 0
     ends, value = np.column_stack((row, column))[kept], value[kept]
     if (ends[:, 0] == ends[:, 1]).any():
-        raise DataError("J has a diagonal that is not zero; put what couples a unit to itself into b")
+        raise DataError("J has a diagonal that is not zero; add each unit's coupling to itself to b")
     is_upper = ends[:, 0] < ends[:, 1]
     above, below = ends[is_upper], ends[~is_upper][:, ::-1]
     if len(below):
@@ -362,15 +361,15 @@ def pairs_once(row: Index, column: Index, value: Float) -> tuple[Index, Float]:
         above, up, down = above[first], value[is_upper][first], value[~is_upper][second]
         if not (np.array_equal(above, below[second]) and _same(up, down)):
             raise DataError(
-                "J is neither strictly upper triangular nor symmetric, and a pair counts once: give numpy.triu("
-                "J + J.T, 1) if J_ij and J_ji are to be added, numpy.triu(J, 1) if they should be the same"
+                "J is neither strictly upper triangular nor symmetric, and each pair must count once: give "
+                "numpy.triu(J + J.T, 1) if J_ij and J_ji are to be added, numpy.triu(J, 1) if they should be equal"
             )
         return above, up / 2 + down / 2
     return above, value[is_upper]
 
 
 def _same(up: Float, down: Float) -> bool:
-    """Return whether couplings are the same but for rounding."""
+    """Return whether couplings are equal up to rounding."""
     return bool((np.abs(up / 2 - down / 2) <= ROUNDING / 2 * np.abs(up).max()).all())
 
 
@@ -380,15 +379,15 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     Parameters
     ----------
     ends : int, shape (n_bonds, 2)
-        The pairs i < j, each once, within 0 .. n_units - 1.
+        The pairs i < j, each once, with indices from 0 to n_units - 1.
     couplings : shape (n_bonds,)
-        Their J_ij; those that are zero are no bonds.
+        Their J_ij; zeros are not bonds.
     b : shape (n_units,)
 
     Raises
     ------
     DataError
-        If a number is complex, nan or infinite, or the couplings of all pairs would not fit into memory.
+        If a number is complex, nan or infinite, or a table of all couplings would not fit into memory.
     """
     values, biases = real_array("J", couplings), real_array("b", b)
     edges, values, n = np.asarray(ends)[values != 0], values[values != 0], len(biases)
@@ -406,8 +405,8 @@ def machine_from_bonds(ends: Index, couplings: ArrayLike, b: ArrayLike) -> Machi
     return BipartiteMachine(W, biases[left], biases[right], np.concatenate((left, right)).astype(np.intp))
 
 
-def _held(values: Mapping[int, int], n_units: int) -> tuple[NDArray[np.bool_], Float]:
-    """Return which units are free, and the values of the others, zero for the free ones."""
+def _clamped_units(values: Mapping[int, int], n_units: int) -> tuple[NDArray[np.bool_], Float]:
+    """Return which units are free, and the values of the clamped ones, with zeros for the free ones."""
     is_free, x = np.ones(n_units, bool), np.zeros(n_units)
     for unit, value in values.items():
         if not 0 <= unit < n_units or value not in (0, 1):
@@ -424,25 +423,26 @@ def _independent(b: Float) -> GeneralMachine:
 
 
 def check_units(n: int) -> None:
-    """Refuse a machine of absurdly many units."""
+    """Raise DataError if a machine has more than `MAX_UNITS` units."""
     if n > MAX_UNITS:
-        raise DataError(f"has {n} units, which are too many; {MAX_UNITS} are allowed")
+        raise DataError(f"has {n} units, which are too many; at most {MAX_UNITS} are allowed")
 
 
 def _table(shape: tuple[int, int], row: Index, column: Index, value: Float) -> Table:
-    """Return the table of these couplings; DataError before it fills the memory."""
+    """Return the table of these couplings; raise DataError if it would not fit into memory."""
     if shape[0] * shape[1] > MAX_COUPLINGS and not needs_rows(*shape, len(value)):
         raise DataError(
-            f"its table of couplings, {shape[0]} x {shape[1]}, is too large; {MAX_COUPLINGS} are allowed"
+            f"its table of couplings, {shape[0]} x {shape[1]}, is too large; at most {MAX_COUPLINGS} values are "
+            "allowed"
         )
     return table_of(shape, row, column, value)
 
 
 def _digest(known: list[str], sizes: str, table: Table, *biases: Float) -> str:
-    """Return the SHA-256 of sizes and float64 values; that of compressed rows is computed once.
+    """Return the SHA-256 of sizes and float64 values; for compressed rows it is computed once.
 
-    Compressed rows count as the table that they stand for.  Where that would take too long, `MAX_COUPLINGS`, only
-    the bonds count.
+    Compressed rows have the digest of the full table.  If that has more than `MAX_COUPLINGS` entries, only the
+    bonds are included.
     """
     if known:
         return known[0]
@@ -460,29 +460,33 @@ def _digest(known: list[str], sizes: str, table: Table, *biases: Float) -> str:
 
 
 def real_array(name: str, values: ArrayLike) -> Float:
-    """Return `values`, an array, a tensor or a sparse matrix, as finite float64; DataError if any is masked."""
+    """Return an array, tensor or sparse matrix as a finite float64 array; DataError if a value is masked."""
     array = _as_array(name, values)
     if array.dtype.kind not in "fiub":
         raise DataError(f"{name} is of type {array.dtype}; give real numbers")
     if array.size > MAX_COUPLINGS:
-        raise DataError(f"{name} has shape {array.shape}, which is too large; {MAX_COUPLINGS} values are allowed")
-    with np.errstate(all="ignore"):  # of wider floats, and of signalling NaN: they are refused below
+        raise DataError(
+            f"{name} has shape {array.shape}, which is too large; at most {MAX_COUPLINGS} values are allowed"
+        )
+    with np.errstate(all="ignore"):  # wider floats and signalling NaN may warn here; they are refused below
         result = np.ascontiguousarray(array, dtype=np.float64)
     if not np.isfinite(result).all():
-        raise DataError(f"{name} holds nan or infinite values; give finite numbers")
+        raise DataError(f"{name} contains nan or infinite values; give finite numbers")
     return result
 
 
 def _as_array(name: str, values: Any) -> NDArray[Any]:
-    """Return an array of what is no array: a tensor of any device or type, a sparse matrix."""
+    """Return an array from an array-like, a tensor of any device or type, or a sparse matrix."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
-        raise DataError(f"{name} holds masked values; fill them, with zero if there is no coupling")
-    if hasattr(values, "detach") and hasattr(values, "cpu"):  # of torch, which refuses parameters and GPUs
+        raise DataError(f"{name} contains masked values; fill them, with zero where there is no coupling")
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a torch tensor, possibly a parameter or on a GPU
         values = values.detach().cpu()
         values = values.to_dense() if getattr(values, "is_sparse", False) else values
         return np.asarray(values.double() if values.is_floating_point() else values)
     if hasattr(values, "toarray"):
         if math.prod(values.shape) > MAX_COUPLINGS:
-            raise DataError(f"{name} has shape {values.shape}, which is too large; {MAX_COUPLINGS} are allowed")
+            raise DataError(
+                f"{name} has shape {values.shape}, which is too large; at most {MAX_COUPLINGS} values are allowed"
+            )
         values = values.toarray()
     return np.asarray(values)

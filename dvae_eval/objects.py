@@ -1,6 +1,6 @@
-"""Machines from objects that others hold: tensors, sparse matrices, dimod's models, networkx's graphs.
+"""Machines from objects of other libraries: tensors, sparse matrices, dimod models, networkx graphs.
 
-They are known by what they can do, so that none of these libraries is imported for it.
+Objects are recognised by their attributes, so that none of these libraries is imported.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ WEIGHTS, BIASES = ("weight", "J", "bias"), ("bias", "b", "h", "weight")
 def machine_from_spins(
     J: ArrayLike, h: ArrayLike | None = None, *, beta: float = 1.0, sign: int = 1
 ) -> tuple[Machine, float]:
-    """Return the machine of spins -1 and +1, and what is to be added to its log Z, nats.
+    """Return the machine of spins -1 and +1, and the constant to add to its log Z, nats.
 
-    p(s) ∝ exp(sign β (Σ_{i<j} J_ij s_i s_j + h's)): sign = 1 is the physicists' energy E = -ΣJss - Σhs, and
-    sign = -1 that of annealers, E = ΣJss + Σhs.
+    p(s) ∝ exp(sign β (Σ_{i<j} J_ij s_i s_j + h's)).  With sign = 1 the energy is that of physics, E = -ΣJss - Σhs;
+    with sign = -1 that of annealers, E = ΣJss + Σhs.
 
     Parameters
     ----------
     J : shape (n_units, n_units)
-        Strictly upper triangular, or symmetric with a zero diagonal, each pair counting once; an array, a tensor
-        or a sparse matrix, which is never made an array.
+        Strictly upper triangular, or symmetric with a zero diagonal; each pair counts once.  An array, a tensor
+        or a sparse matrix, which stays sparse.
     h : shape (n_units,), optional
-        Zero unless given.
+        Zero by default.
     beta : float
         Inverse temperature.
     sign : 1 or -1
@@ -56,9 +56,9 @@ def machine_from_spins(
     Raises
     ------
     ConfigError
-        If `beta` or `sign` is none.
+        If `beta` or `sign` has another value.
     DataError
-        If the arrays are no machine.
+        If the shapes do not fit, or an entry is not a finite number.
 
     Examples
     --------
@@ -74,20 +74,21 @@ def machine_from_spins(
 
 
 def machine_from_bqm(model: Any, *, beta: float = 1.0) -> tuple[Machine, float]:
-    """Return the machine of p(x) ∝ exp(-β E(x)), E being the energy of a model of dimod, and its constant.
+    """Return the machine of p(x) ∝ exp(-β E(x)), E the energy of a dimod model, and its constant.
 
     Parameters
     ----------
     model : dimod.BinaryQuadraticModel
-        Of SPIN or BINARY variables; the offset is part of E.  Units keep the order of the variables.
+        With SPIN or BINARY variables; the offset is part of E.  Units keep the order of the variables.
     beta : float
+        Inverse temperature.
 
     Raises
     ------
     ConfigError
-        If `beta` is no positive number.
+        If `beta` is not a positive number.
     DataError
-        If its variables are of another kind, or its numbers are no machine.
+        If the variables are of another kind, or a number is not finite.
     """
     return _from_quadratic_model(model, _factor(beta, -1))
 
@@ -100,8 +101,8 @@ def machine_from_networkx(
     Parameters
     ----------
     graph : networkx.Graph
-        Undirected; a weight on each edge (`weight`, `J` or `bias`), a bias on a node that has one (`bias`, `b`,
-        `h` or `weight`).  Units keep the order of the nodes.
+        Undirected.  Every edge has a weight (`weight`, `J` or `bias`); a node may have a bias (`bias`, `b`, `h` or
+        `weight`), 0 by default.  Units keep the order of the nodes.
     units : str
         `01`, or `pm1` for spins.
     beta, sign
@@ -110,9 +111,9 @@ def machine_from_networkx(
     Raises
     ------
     ConfigError
-        If an option is none.
+        If an option has another value.
     DataError
-        If the graph is directed, an edge has no weight, or the numbers are no machine.
+        If the graph is directed, an edge has no weight, or a number is not finite.
     """
     return _from_graph(graph, _known(units), _factor(beta, sign))
 
@@ -120,54 +121,57 @@ def machine_from_networkx(
 def machine_from_object(
     model: Any, *, units: str = "auto", sign: int = 1, beta: float = 1.0
 ) -> tuple[Machine, float]:
-    """Return the machine that an object is, and what is to be added to its log Z, nats.
+    """Return the machine that an object describes, and the constant to add to its log Z, nats.
 
     Parameters
     ----------
     model : object
-        A machine; arrays (W, b_left, b_right) or (J, b), tensors of any device and sparse matrices among them; a
-        dimod BinaryQuadraticModel, p(x) ∝ exp(-E(x)) in its own variables, offset included; or an undirected
-        networkx graph, p(z) ∝ exp(Σ_edges weight z_i z_j + Σ_nodes bias z_i) over {0,1}, a node without `bias`
-        having none.
+        A machine; arrays (W, b_left, b_right) or (J, b), where tensors of any device and sparse matrices are
+        allowed; a dimod BinaryQuadraticModel, p(x) ∝ exp(-E(x)) in its own variables, offset included; or an
+        undirected networkx graph, p(z) ∝ exp(Σ_edges weight z_i z_j + Σ_nodes bias z_i) over {0,1}, where a
+        missing bias is 0.
     units : str
-        Values of the units of arrays and graphs: `01`, which `auto` stands for, or `pm1` for spins -1 and +1.
+        Values of the units of arrays and graphs: `01` (also `auto`), or `pm1` for spins -1 and +1.
     sign : 1 or -1
-        Arrays and graphs are log-probabilities, p ∝ exp(β (Σ J x x + Σ b x)), or energies, p ∝ exp(-β (...)).
+        1: arrays and graphs are log-probabilities, p ∝ exp(β (Σ J x x + Σ b x)).  -1: energies, p ∝ exp(-β (...)).
     beta : float
-        Inverse temperature of arrays, graphs, and models of dimod.
+        Inverse temperature of arrays, graphs and dimod models.
 
     Raises
     ------
     ConfigError
-        If it is none of these, or an option does not apply to it.
+        If the object is none of these, or an option does not apply to it.
     DataError
-        If its numbers are no machine.
+        If the shapes do not fit, or a number is not finite.
     """
     known, factor = _known(units), _factor(beta, sign)
     if isinstance(model, BipartiteMachine | GeneralMachine):
         if (units, sign, beta) != ("auto", 1, 1.0):
             raise ConfigError(
-                "model: units, sign and beta are for arrays and graphs; a machine is of units 0 and 1 already"
+                "model: units, sign and beta apply to arrays and graphs; leave them out for a machine object, "
+                "whose units are 0 and 1"
             )
         return model, 0.0
     if isinstance(model, tuple | list) and len(model) in (2, 3):
         return _from_arrays(cast("tuple[ArrayLike, ...]", model), known, factor)
     if _is_quadratic_model(model):
         if units not in ("auto", values_of_units(model)) or sign != 1:
-            raise ConfigError("model: a BinaryQuadraticModel says its units and its sign itself; leave out both")
+            raise ConfigError("model: a BinaryQuadraticModel fixes units and sign; leave both out")
         return _from_quadratic_model(model, -factor)
     if all(hasattr(model, name) for name in ("nodes", "edges", "is_directed")):
         return _from_graph(model, known, factor)
-    raise ConfigError(f"model: give {MODELS}; read_machine reads a file, machine_of takes a trained model's prior")
+    raise ConfigError(
+        f"model: give {MODELS}; read_machine reads a file, machine_of returns a trained model's prior"
+    )
 
 
 def units_of_object(model: Any) -> tuple[str, tuple[str, ...]]:
-    """Return the values of an object's units, `01` or `pm1`, and their names, if they have any.
+    """Return the values of an object's units, `01` or `pm1`, and their names, empty if they have none.
 
     Parameters
     ----------
     model : object
-        What `machine_from_object` takes.
+        As in `machine_from_object`.
     """
     if isinstance(model, BipartiteMachine | GeneralMachine | tuple | list):
         return "01", ()
@@ -175,9 +179,9 @@ def units_of_object(model: Any) -> tuple[str, tuple[str, ...]]:
 
 
 def as_labels(found: Any, n_units: int | None = None) -> tuple[str, ...]:
-    """Return labels as texts, those that are none in JSON; none at all where they do not name each unit.
+    """Return labels as strings, other values as JSON; empty if they are not one distinct label per unit.
 
-    Numbers of the units from 0 on are no labels.
+    The plain numbers 0, 1, 2, ... count as no labels.
     """
     if not isinstance(found, list) or n_units not in (None, len(found)) or found == list(range(len(found))):
         return ()
@@ -186,21 +190,21 @@ def as_labels(found: Any, n_units: int | None = None) -> tuple[str, ...]:
 
 
 def values_of_units(model: Any, units: str = "auto") -> str:
-    """Return the values of an object's units, `01` or `pm1`, where `units` are those that were asked for."""
+    """Return the values of an object's units, `01` or `pm1`; `units` decides where the object does not."""
     if _is_quadratic_model(model):
         return "pm1" if _vartype(model) == "SPIN" else "01"
     return _known(units)
 
 
 def _known(units: str) -> str:
-    """Return `01` or `pm1`."""
+    """Return `01` or `pm1`; ConfigError for any other option than those and `auto`."""
     if units not in ("auto", "01", "pm1"):
         raise ConfigError(f"units: {str(units)[:20]!r} is not allowed; give 01, or pm1 for spins -1 and +1")
     return "pm1" if units == "pm1" else "01"
 
 
 def _factor(beta: float, sign: int) -> float:
-    """Return sign times β."""
+    """Return sign times β; ConfigError if either is out of range."""
     if sign not in (1, -1):
         raise ConfigError(f"sign: {str(sign)[:20]} is not allowed; give 1 for log-probabilities, -1 for energies")
     if not (isinstance(beta, int | float | np.number) and 0 < beta < math.inf):
@@ -209,7 +213,7 @@ def _factor(beta: float, sign: int) -> float:
 
 
 def _bonds_of_arrays(J: ArrayLike, b: ArrayLike | None) -> tuple[NDArray[np.integer[Any]], Float, Float]:
-    """Return the bonds of a square J, each once, its couplings and biases; a sparse J stays sparse."""
+    """Return the bonds of a square J, each pair once, their couplings and the biases; a sparse J stays sparse."""
     if hasattr(J, "tocoo"):
         table = J.tocoo()
         table.sum_duplicates()
@@ -220,10 +224,10 @@ def _bonds_of_arrays(J: ArrayLike, b: ArrayLike | None) -> tuple[NDArray[np.inte
         row, column = np.nonzero(full) if full.ndim == 2 else (np.empty(0, int), np.empty(0, int))
         values = full[row, column] if full.ndim == 2 else full
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
-        raise DataError(f"J has shape {tuple(shape)}; give (n_units, n_units), n_units at least 1")
+        raise DataError(f"J has shape {tuple(shape)}; give shape (n_units, n_units) with n_units at least 1")
     biases = np.zeros(shape[0]) if b is None else real_array("b", b)
     if biases.shape != (shape[0],):
-        raise DataError(f"b has shape {biases.shape}, J has shape {tuple(shape)}; give b of shape (n_units,)")
+        raise DataError(f"b has shape {biases.shape}, J has shape {tuple(shape)}; give b with shape (n_units,)")
     return *pairs_once(row, column, values), biases
 
 
@@ -244,12 +248,12 @@ def _from_arrays(arrays: tuple[ArrayLike, ...], units: str, factor: float) -> tu
 
 
 def _is_quadratic_model(model: Any) -> bool:
-    """Return whether an object is a BinaryQuadraticModel of dimod."""
+    """Return whether an object looks like a dimod BinaryQuadraticModel."""
     return all(hasattr(model, name) for name in ("vartype", "linear", "quadratic", "offset"))
 
 
 def _vartype(model: Any) -> str:
-    """Return SPIN, BINARY, or what else a dimod model says."""
+    """Return the name of a dimod model's vartype, such as SPIN or BINARY."""
     return str(getattr(model.vartype, "name", model.vartype))
 
 
@@ -257,7 +261,7 @@ def _from_quadratic_model(model: Any, factor: float) -> tuple[Machine, float]:
     """Return the machine of exp(factor E), E the energy of a dimod model."""
     vartype = _vartype(model)
     if vartype not in ("SPIN", "BINARY"):
-        raise DataError(f"model: its variables are {vartype}; give a model of SPIN or BINARY ones")
+        raise DataError(f"model: its variables are {vartype}; give a model of SPIN or BINARY variables")
     number = {variable: i for i, variable in enumerate(model.linear)}
     quadratic = cast("Mapping[tuple[Any, Any], float]", model.quadratic)
     ends = [(number[u], number[v]) for u, v in quadratic]
@@ -269,7 +273,7 @@ def _from_graph(graph: Any, units: str, factor: float) -> tuple[Machine, float]:
     """Return the machine of a graph with weights."""
     if graph.is_directed():
         raise DataError(
-            "model: a directed graph, in which a pair may be coupled twice; give graph.to_undirected()"
+            "model: the graph is directed, so that a pair may be coupled twice; give graph.to_undirected()"
         )
     number = {node: i for i, node in enumerate(graph.nodes)}
     edges = list(graph.edges(data=True))
@@ -280,13 +284,15 @@ def _from_graph(graph: Any, units: str, factor: float) -> tuple[Machine, float]:
 
 
 def _attribute(data: Mapping[str, Any], names: Iterable[str], of: str, default: float = math.nan) -> float:
-    """Return the one number under one of these names."""
+    """Return the number stored under exactly one of these names; DataError if there are more, or none."""
     found = [name for name in names if name in data]
     if len(found) > 1 or (not found and math.isnan(default)):
-        raise DataError(f"model: {of} has {' and '.join(found) or 'no weight'}; give it one of {', '.join(names)}")
+        raise DataError(
+            f"model: {of} has {' and '.join(found) or 'no weight'}; give it exactly one of {', '.join(names)}"
+        )
     value = data[found[0]] if found else default
     if not isinstance(value, int | float | np.number):
-        raise DataError(f"model: {of} has a {found[0]} that is no number")
+        raise DataError(f"model: {of} has a {found[0]} that is not a number; give a number")
     return float(value)
 
 

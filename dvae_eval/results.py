@@ -1,7 +1,7 @@
-"""Results as values: what was measured, how well, and whether to trust it.
+"""Results: numbers with their errors, diagnostics and a verdict.
 
 A result file is one JSON object.  Tables, figures and reports are made from such files alone, so this module
-imports nothing heavy.  Numbers are in nats; what could not be computed is null with a reason beside it.
+imports nothing heavy.  Numbers are in nats; a number that could not be computed is null, with a reason beside it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from dvae_core.versions import package_versions
 
 from .card_rows import COLOURS, Rows, per, rows_of_checks, rows_of_run
 from .frames import frame_of
-from .verdict import WORDS, Check, Level, checks_of, failures_of, level_of
+from .verdict import LEVELS, MEANINGS, Check, Level, checks_of, claim_of, failures_of, level_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 SCHEMA = 1
-# A result of more images than this is written with a few digits of each.
+# With more images than this, a result file has only three decimals of each image's numbers.
 FEW_IMAGES = 1000
-# A gap below this is not worth a word.
+# Smaller gaps, in nats, are not printed.
 LEAST_GAP = 0.005
-# Keys that earlier versions wrote into these parts of a result, and what they are called today.
+# Keys of earlier versions in these parts of a result, with their present names.
 RENAMED = {
     "settings": {"n_ladders": "n_replicates", "base": "reference", "smoothing": "as_trained"},
     "diagnostics": {
@@ -49,14 +49,14 @@ RENAMED = {
     },
     "simulated": {"told": "gap_from_proposals"},
 }
-# What is derived from the rest of a result, and stands in its file for programs that read it.
+# Derived from the rest of a result, and written for programs that read the file.
 DERIVED = ("verdict", "warnings")
 R = TypeVar("R", bound="Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result(HasCard):
-    """What every result carries: the model, the settings, the seed, versions, time and the verdict.
+    """The fields of every result: model, settings, seed, verdict, versions and time.
 
     Attributes
     ----------
@@ -65,23 +65,25 @@ class Result(HasCard):
     settings : dict
         Every setting of the run, as given on the command line or by default.
     seed : int
-        Fixes the result, whatever the number of workers.
+        Determines the numbers, for any number of workers.
     trustworthy : bool
-        False if the number may be wrong; then `reasons` says which checks failed, in words.
+        False if the number may be wrong.
+    reasons : list of str
+        The failed checks, with their remedies; empty if `trustworthy`.
     diagnostics : dict
-        What the checks looked at, and arrays for figures; `checks` holds every `Check` as a dict.
+        Numbers behind the checks, and arrays for figures; `checks` lists every `Check` as a dict.
     versions : dict
-        Versions of python and of the packages that made the number.
+        Versions of Python and of the packages that the numbers depend on.
     command : list of str
-        The command line that made this result, empty when it came from the library.
+        The command line that made this result; empty if it was made by a call of the library.
     wall_seconds : float
-        Time taken.
+        Elapsed time.
     environment : dict
-        Where, when and at what cost it was made: `date` (UTC), `host`, `processor`, `gpu`, `n_threads`, `system`,
+        Where and when it was made, and its cost: `date` (UTC), `host`, `processor`, `gpu`, `n_threads`, `system`,
         `cpu_seconds` of all processes, `peak_memory_mb` of the largest, and `commit` of a checkout.  Empty in
-        files of earlier versions; results are equal whatever it holds.
+        files of earlier versions; ignored when results are compared.
     estimator_version : int
-        Raised when the same seed gives other digits; 0 in files of earlier versions.
+        Raised whenever the same seed gives other digits; 0 in files of earlier versions.
     """
 
     kind: ClassVar[str]
@@ -100,39 +102,42 @@ class Result(HasCard):
 
     @property
     def checks(self) -> list[Check]:
-        """Every check that was made."""
+        """All checks, passed and failed."""
         return checks_of(self.diagnostics)
 
     @property
     def verdict(self) -> Level:
-        """How far the number carries, see `dvae_eval.verdict`."""
+        """The level of the result, see `dvae_eval.verdict`."""
         return level_of(self.checks, trustworthy=self.trustworthy)
 
     @property
     def warnings(self) -> list[str]:
-        """What is true of the number but could be better, in words."""
+        """The failed checks of severity `warning`, with their remedies."""
         return [str(check) for check in self.checks if not check.passed and check.severity == "warning"]
 
     @property
     def claim(self) -> str:
-        """The verdict and what it rests on, in a few words."""
-        rests_on = self._rests_on().get(self.verdict, "")
-        return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+        """The verdict, what it means and what to do next, in one line."""
+        return claim_of(self.verdict, self._meanings(), self._next_step())
 
     @property
     def making(self) -> str:
-        """When and where it was made, and at what cost, in a line; empty where it does not say."""
+        """When and where the result was made and at what cost, in one line; empty if that was not recorded."""
         return making_of(self.environment)
 
-    def _rests_on(self) -> dict[Level, str]:
-        """Return what every verdict rests on, or means, for a result of this kind."""
-        return {"loose": "true within its errors, but it could be better"}
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means for a result of this kind."""
+        return MEANINGS
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        return ""
 
     def supersedes(self, old: Result) -> bool:
-        """Say whether nothing is lost when this result takes the place of `old`.
+        """Return whether this result can replace `old` without loss.
 
-        It must measure the same thing, with no fewer images and samples; be trustworthy if `old` is; and have no
-        larger error, unless `old` is not trustworthy, since the error of such a result means nothing.
+        It must measure the same quantity, with at least as many images and samples; it must be trustworthy if
+        `old` is; and its error must not be larger, unless `old` is not trustworthy, whose error means nothing.
         """
         if not self.measures_as(old):
             return False
@@ -143,23 +148,23 @@ class Result(HasCard):
         return all(mine <= theirs for mine, theirs in zip(self._errors(), old._errors(), strict=True))
 
     def measures_as(self, old: Result) -> bool:
-        """Say whether the two measure the same thing, and differ in how well alone."""
+        """Return whether the two results measure the same quantity, perhaps with different accuracy."""
         return self.kind == old.kind and self._measured() == old._measured()
 
     def _measured(self) -> tuple[Any, ...]:
-        """Return what is measured: where it is equal, one result may take the place of another."""
+        """Return what identifies the measured quantity; results with equal ones may replace each other."""
         return (self.model.get("sha256"), self.model.get("prior_sha256"))
 
     def _sizes(self) -> tuple[float, ...]:
-        """Return numbers of which more is better."""
+        """Return sample sizes: larger is better."""
         return ()
 
     def _errors(self) -> tuple[float, ...]:
-        """Return errors, of which less is better, nats."""
+        """Return standard errors in nats: smaller is better."""
         return ()
 
     def _card(self) -> Card:
-        """Return the number, the verdict, what to do next, and of what it was made."""
+        """Return the card: the number, the verdict, what to do next, and how the number was made."""
         rows = (
             *rows_of_checks(self.checks),
             *self._facts(),
@@ -168,18 +173,19 @@ class Result(HasCard):
         return Card(type(self).__name__, self._headline(), rows, self.claim, COLOURS[self.verdict])
 
     def _headline(self) -> str:
-        """Return the number in a line."""
+        """Return the headline of the card."""
         return str(self)
 
     def _facts(self) -> Rows:
-        """Return what else the card of a result of this kind has."""
+        """Return the rows that only cards of this kind of result have."""
         return ()
 
     def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame` with a row for each of what the result is made of.
+        """Return the result's parts as a `pandas.DataFrame`.
 
-        For log Z a row is an independent replicate, or the exact value; for a likelihood it is an image, for
-        observables a β, for gradients an estimator and term, for a comparison a unit or pair that deviates most.
+        For log Z a row is an independent replicate, or the exact value; for a likelihood an image; for observables
+        a β; for gradients an estimator and term; for a comparison a unit or pair that deviates most; for a
+        benchmark a run.
 
         Raises
         ------
@@ -193,16 +199,16 @@ class Result(HasCard):
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the result: no nan, no infinity, `kind`, `schema` and the verdict first."""
+        """Return the result as a JSON object: `kind`, `schema` and verdict first, null for nan and infinity."""
         derived = {name: getattr(self, name) for name in DERIVED}
         return {"kind": self.kind, "schema": SCHEMA, **derived, **_json_safe(dataclasses.asdict(self))}
 
     def to_json(self) -> str:
-        """Return the result as one line of JSON."""
+        """Return `to_dict` as one line of JSON."""
         return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to `path`, whole or not at all."""
+        """Write the result to `path` atomically."""
         write_text(Path(path), self.to_json() + "\n")
 
     @classmethod
@@ -218,24 +224,24 @@ class Result(HasCard):
         diagnostics: dict[str, Any],
         **fields: Any,
     ) -> R:
-        """Return the result of an estimate: the verdict of its checks, its settings, versions and time.
+        """Return the result of an estimate, with the fields that all kinds share filled in.
 
         Parameters
         ----------
         config : dataclass
             The settings, with a `seed`.
         checks : sequence of Check
-            Every check that was made; one that failed, and is no mere warning, makes the result not trustworthy.
+            All checks; a failed one of severity `failure` makes the result not trustworthy.
         effort : Effort
-            The work, from its beginning.
+            Started when the work began.
         estimator_version : int
-            Of the estimator.
+            Version of the estimator.
         packages : sequence of str
             Distributions whose versions the numbers depend on.
         settings, diagnostics : dict
-            What is added to the fields of `config`, and to the checks.
+            Added to the fields of `config`, and to the checks.
         **fields
-            `model`, and the result's own fields.
+            `model`, and the fields of this kind of result.
         """
         reasons = failures_of(checks)
         return cls(
@@ -253,15 +259,17 @@ class Result(HasCard):
 
     @classmethod
     def from_dict(cls: type[R], data: dict[str, Any]) -> R:
-        """Return the result that `data` describes, made by this version or an earlier one.
+        """Return the result that a JSON object describes, written by this version or an earlier one.
 
         Raises
         ------
         ResultError
-            If a field is missing, unknown, or the schema is not the one this version reads.
+            If a field is missing, unknown or of the wrong type, or the schema is not the one this version reads.
         """
         if data.get("schema") != SCHEMA:
-            raise ResultError(f"schema {data.get('schema')!r}, this version reads {SCHEMA}; make the result again")
+            raise ResultError(
+                f"schema {data.get('schema')!r}, but this version reads {SCHEMA}; make the result again"
+            )
         names = {f.name for f in dataclasses.fields(cls)}
         missing = dataclasses.MISSING
         needed = {f.name for f in dataclasses.fields(cls) if f.default is missing and f.default_factory is missing}
@@ -289,7 +297,7 @@ class LogZResult(Result):
     log_z, std_err : float
         Estimate and standard error in nats; the error is 0 when the method is exact.
     ci95 : list of 2 floats
-        95% confidence interval, Student's t with the degrees of freedom of the independent repeats.
+        95% confidence interval: Student's t with the degrees of freedom of the independent replicates.
     method : str
         `exact`, `pt-bar`, `ais` or `reverse-ais`.
     repeats : list of float
@@ -306,30 +314,37 @@ class LogZResult(Result):
 
     @property
     def verdict(self) -> Level:
-        """How far the number carries: a passed sandwich brackets it, by the samples that the run has."""
+        """The level of the result: with a sandwich that passed, `bracketed`."""
         is_exact, is_bracketed = self.method == "exact", "sandwich" in self.diagnostics
         return level_of(self.checks, trustworthy=self.trustworthy, exact=is_exact, bracketed=is_bracketed)
 
-    def _rests_on(self) -> dict[Level, str]:
-        """Return what every verdict rests on."""
-        compared = "exact" in self.diagnostics
-        return {
-            **Result._rests_on(self),
-            "exact": "no error but rounding",
-            "bracketed": "annealing bounds it from both sides, from above as far as the samples miss no mode",
-            "checked": "compared with the exact value" if compared else "rests on no unseen mode",
-        }
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means."""
+        bounds = "annealing bounds it from both sides, from above only if the samples miss no mode"
+        meanings = {**MEANINGS, "bracketed": bounds}
+        return meanings | {"checked": "it agrees with the exact value"} if self._is_compared else meanings
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        if self.verdict != "checked":
+            return ""
+        return "use the exact value" if self._is_compared else "use it with its error; --sandwich adds bounds"
+
+    @property
+    def _is_compared(self) -> bool:
+        """Whether the estimate was compared with the exact value."""
+        return "exact" in self.diagnostics
 
     def _errors(self) -> tuple[float, ...]:
-        """Return the standard error; that of a number that is not finite is infinite."""
+        """Return the standard error, infinite if log Z is not finite."""
         return (_known_error(self.std_err, self.log_z),)
 
     def _headline(self) -> str:
-        """Return the number."""
+        """Return log Z with its error."""
         return f"log Z = {estimate(self.log_z, self.std_err)} nats"
 
     def _facts(self) -> Rows:
-        """Return how the number was had."""
+        """Return the method with its sizes, and the confidence interval."""
         sweeps = self.diagnostics.get("n_sweeps")
         parts = [self.method, *([per(len(self.repeats), "replicate")] if self.repeats else [])]
         parts += [per(sweeps, "sweep")] if isinstance(sweeps, int) else []
@@ -341,14 +356,14 @@ class LogZResult(Result):
         return {"replicate": range(len(values)), "log_z": values}
 
     def _interval(self) -> str:
-        """Return the confidence interval, nothing where the number is exact."""
+        """Return the confidence interval, empty if the number is exact."""
         if not self.std_err:
             return ""
         low, high = (fixed(end, decimals(self.std_err)) for end in self.ci95)
         return f"{low} ... {high} nats"
 
     def __str__(self) -> str:
-        """Say the number in one line, and what was assumed of a file that does not say it."""
+        """Return log Z in one line, with the conventions that were assumed for the file."""
         assumed = self.model.get("assumed")
         read = f", with {', '.join(map(str, assumed))}" if isinstance(assumed, list) and assumed else ""
         return plain(f"log Z = {estimate(self.log_z, self.std_err)} nats ({self.method}){read}")
@@ -358,9 +373,9 @@ class LogZResult(Result):
 class ObservablesResult(Result):
     """Averages over a Boltzmann machine, p_β(x) ∝ exp(-β E(x)), in the model's own convention.
 
-    E is minus the logarithm of the model's unnormalised probability, nats, its constant included; units are 0 and
-    1 or -1 and +1, as `model["units"]` says, and numbered from 0 in the model's own order.  Every standard error
-    comes from the spread of independent replicates, and is 0 where the value is exact.
+    E is minus the logarithm of the model's unnormalised probability in nats, its constant included.  Units have
+    the values 0 and 1 or -1 and +1, as `model["units"]` says, and are numbered from 0 in the model's own order.
+    Standard errors come from the spread of independent replicates, and are 0 for exact values.
 
     Attributes
     ----------
@@ -369,20 +384,20 @@ class ObservablesResult(Result):
     energy, energy_std_err : float
         <E> at β = 1, nats.
     specific_heat, specific_heat_std_err : float
-        C = β^2 (<E^2> - <E>^2), of all units together.
+        C = β^2 (<E^2> - <E>^2), for all units together.
     entropy, entropy_std_err : float
         S = log Z + β <E>, nats.
     magnetisation, magnetisation_std_err : float
-        Mean of all units.
+        Mean over all units.
     unit_means, unit_means_std_err : list of float
         <x_i> of every unit at β = 1.
     bonds : list of [i, j]
-        The coupled pairs, i < j; empty where correlations were left out.
+        The coupled pairs, i < j; empty if correlations were not requested.
     correlations, correlations_std_err : list of float
         <x_i x_j> - <x_i><x_j> of every bond at β = 1.
     along_beta : dict of str to list
-        `beta` and, for each of these, all the above but `bonds` under the same names: numbers, or lists of those
-        of units and bonds.
+        `beta`, and for each β all of the above except `bonds` under the same names: a number, or a list over units
+        or bonds.
     method : str
         `exact` or `pt`.
     """
@@ -409,19 +424,11 @@ class ObservablesResult(Result):
 
     @property
     def verdict(self) -> Level:
-        """How far the numbers carry."""
+        """The level of the result."""
         return level_of(self.checks, trustworthy=self.trustworthy, exact=self.method == "exact")
 
-    def _rests_on(self) -> dict[Level, str]:
-        """Return what every verdict rests on."""
-        return {
-            **Result._rests_on(self),
-            "exact": "no error but rounding",
-            "checked": "rests on no unseen mode",
-        }
-
     def _measured(self) -> tuple[Any, ...]:
-        """Return what is measured, the inverse temperatures included."""
+        """Return what identifies the measured quantity, the inverse temperatures included."""
         return (*Result._measured(self), tuple(self.along_beta["beta"]), bool(self.bonds))
 
     def _errors(self) -> tuple[float, ...]:
@@ -429,22 +436,22 @@ class ObservablesResult(Result):
         return (_known_error(self.energy_std_err, self.energy),)
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """Return all that is a number at every β."""
+        """Return the quantities that are a single number per β."""
         return {name: values for name, values in self.along_beta.items() if not isinstance(values[0], list)}
 
     def to_csv(self) -> str:
-        """Return a line for every β with all but units and bonds, after one of names."""
+        """Return CSV: a header, then a line per β with all quantities except those per unit and per bond."""
         columns = self._columns()
         rows = zip(*columns.values(), strict=True)
         lines = [",".join(columns), *(",".join("" if x is None else repr(float(x)) for x in row) for row in rows)]
         return "\n".join(lines) + "\n"
 
     def _headline(self) -> str:
-        """Return the energy."""
+        """Return the energy with its error."""
         return f"<E> = {estimate(self.energy, self.energy_std_err)} nats at β = 1"
 
     def _facts(self) -> Rows:
-        """Return the other numbers at β = 1, and where else there are some."""
+        """Return the other numbers at β = 1, the range of β, and the method."""
         betas = self.along_beta["beta"]
         span = f"{per(len(betas), 'value')}, {short(betas[0])} ... {short(betas[-1])}" if len(betas) > 1 else "1"
         parts = (("C", "specific_heat"), ("S", "entropy"), ("m", "magnetisation"), ("log Z", "log_z"))
@@ -459,7 +466,7 @@ class ObservablesResult(Result):
         )
 
     def __str__(self) -> str:
-        """Say the numbers at β = 1 in one line, and what was assumed of a file that does not say it."""
+        """Return the numbers at β = 1 in one line, with the conventions that were assumed for the file."""
         parts = [
             f"{word} = {estimate(getattr(self, name), getattr(self, f'{name}_std_err'))}"
             for word, name in (("<E>", "energy"), ("C", "specific_heat"), ("S", "entropy"), ("m", "magnetisation"))
@@ -471,7 +478,7 @@ class ObservablesResult(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class LikelihoodResult(Result):
-    """The importance-weighted log-likelihood of a data set under a model, a lower bound in expectation.
+    """The importance-weighted log-likelihood of a data set under a model: a lower bound in expectation.
 
     Attributes
     ----------
@@ -480,7 +487,7 @@ class LikelihoodResult(Result):
     std_err_images : float
         Sampling error of that mean over images.
     std_err_log_z : float
-        Error of log Z, which shifts every image alike and is therefore kept apart.
+        Error of log Z.  It shifts every image equally, and is therefore reported separately.
     elbo : float
         Mean over images and samples of log w, the bound at K = 1.
     elbo_parts : dict of str to float
@@ -490,23 +497,23 @@ class LikelihoodResult(Result):
     log_z : float
         The log partition function that was used; `log_z_source` says where it came from.
     per_image : dict of str to list of float
-        Of every image: `index` in the data set, `label` if there is one, `log_likelihood`, `elbo`, `ess`
-        (effective sample size), `pareto_k` (shape of the tail of the weights), `bias` (jackknife, not above 0).
+        One number per image: `index` in the data set, `label` if there is one, `log_likelihood`, `elbo`, `ess`
+        (effective sample size), `pareto_k` (tail exponent of the weights), `bias` (jackknife, at most 0).
     method : str
-        `importance`, or `ais`: then `n_samples` counts annealed chains, and importance weighting's own numbers of
+        `importance`, or `ais`: then `n_samples` counts annealed chains, and the importance-weighted numbers for
         the same images are in `diagnostics["importance"]` and `per_image["importance"]`.
     gap : float or None
-        How far the mean is estimated to lie below the log-likelihood, for want of samples; None if not known.
+        Estimate of how far the mean lies below the log-likelihood because of too few samples; None if unknown.
     n_suspect : int or None
-        Images whose weights have so heavy a tail (`pareto_k`) that the gap of their bound is uncertain.
+        Number of images with weights of so heavy a tail (`pareto_k`) that the gap of their bound is uncertain.
     bits_per_dim : float or None
-        The negative log-likelihood in bits a pixel.
+        The negative log-likelihood in bits per pixel.
     simulated_gap, simulated_std_err : float or None
-        How far the bound lies below the log-likelihood on simulated images, whose latents are known, and the
-        standard error of that; None if it was not estimated, or is infinite.
+        How far the bound lies below the log-likelihood on simulated images, and the standard error; None if it was
+        not estimated, or is infinite.
     simulated_bound : float or None
-        What that gap is at most in expectation, by the bound from above.  `diagnostics["simulated"]` has every
-        image's, and how the images were drawn, or why they were not (`not_done`).
+        Upper bound of that gap, in expectation.  `diagnostics["simulated"]` has the numbers of every simulated
+        image and how the images were drawn, or why there are none (`not_done`).
     """
 
     kind: ClassVar[str] = "ll"
@@ -529,20 +536,20 @@ class LikelihoodResult(Result):
     simulated_std_err: float | None = None
     simulated_bound: float | None = None
 
-    def _rests_on(self) -> dict[Level, str]:
-        """Return what every verdict rests on."""
-        log_z = "with the exact log Z" if self.std_err_log_z == 0 else "whose log Z rests on no unseen mode"
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means."""
+        log_z = "with the exact log Z" if self.std_err_log_z == 0 else "provided that log Z misses no mode"
         return {
             "checked": f"a lower bound, {log_z}",
-            "loose": "a lower bound that is true within its errors, but could be better",
+            "loose": "a lower bound that is correct within its errors",
         }
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """Return the images."""
+        """Return the numbers of every image."""
         return dict(self.per_image)
 
     def _measured(self) -> tuple[Any, ...]:
-        """Return which images of what model are measured, and how."""
+        """Return what identifies the model, the images and the method."""
         names = ("data", "data_sha256", "split", "as_trained", "precision")
         how = (self.settings.get(name) for name in names)
         return (*Result._measured(self), self.method, *how)
@@ -552,26 +559,26 @@ class LikelihoodResult(Result):
         return (self.n_images, self.n_samples)
 
     def _errors(self) -> tuple[float, ...]:
-        """Return the error of log Z; that over images follows from their number."""
+        """Return the error of log Z; the number of images, in `_sizes`, determines the error over images."""
         return (_known_error(self.std_err_log_z, self.log_likelihood),)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result to `path`, whole or not at all; of many images with few digits each.
+        """Write the result to `path` atomically, with three decimals per image if there are many images.
 
-        All digits of every image are in the npz file beside it, see `likelihood_images`.
+        The npz file beside it has all digits, see `likelihood_images`.
         """
         short = {name: [_rounded(value) for value in values] for name, values in self.per_image.items()}
         per_image = short if self.n_images > FEW_IMAGES else self.per_image
         Result.save(dataclasses.replace(self, per_image=per_image), path)
 
     def _headline(self) -> str:
-        """Return the number with both of its errors."""
+        """Return the log-likelihood with both of its errors."""
         number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
         images, log_z = error_text(self.std_err_images), error_text(self.std_err_log_z)
         return f"log p(x) >= {number} ± {images} (images) ± {log_z} (log Z) nats"
 
     def _facts(self) -> Rows:
-        """Return how the number was had."""
+        """Return the gap, the sample sizes and log Z."""
         what = "sample" if self.method == "importance" else "annealed chain"
         gap = "" if self.gap is None else f"about {error_text(self.gap)} nats below the log-likelihood"
         return rows_of(
@@ -581,7 +588,7 @@ class LikelihoodResult(Result):
         )
 
     def __str__(self) -> str:
-        """Say the number with both of its errors in one line, and how far it is thought to lie below the truth."""
+        """Return the log-likelihood with both of its errors and its estimated gap, in one line."""
         number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
         gap = "" if self.gap is None or self.gap < LEAST_GAP else f", by about {error_text(self.gap)}"
         return plain(
@@ -594,25 +601,25 @@ class LikelihoodResult(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GradientResult(Result):
-    """Bias and variance of estimators of the bound's gradient in the logits of the RBM's posterior.
+    """Bias and variance of estimators of the bound's gradient with respect to the logits of the RBM's posterior.
 
-    Norms and variances are of one image's gradient, a vector of `n_units` numbers: root mean squares and means
-    over the images.  Terms are `rbm` (-KL[q(z|x) || p(z)]), `rest` (all of the bound that sees z through ζ alone)
-    and their sum `elbo`.
+    The gradient for one image is a vector of `n_units` numbers.  Norms are root mean squares over the images,
+    variances are means.  The terms are `rbm` (-KL[q(z|x) || p(z)]), `rest` (the part of the bound that depends on
+    z through ζ only) and their sum `elbo`.
 
     Attributes
     ----------
     estimators : dict of str to dict
-        For every estimator `is_unbiased` (in theory), `seconds` (of computing, a draw of one image) and `terms`:
-        for every term `variance` (trace of a draw's covariance), `snr` (norm of the true gradient over the root
-        of the variance), `bias` (norm, 0 where it drowns in noise), `bias_std_err` (what noise alone would make
-        of that norm), `z` (how surprising the deviation is without a bias, as a standard normal deviate; null
-        for the reference's own estimator) and `cosine` (of the mean draw with the true gradient).
+        For every estimator: `is_unbiased` (in theory), `seconds` (of computing, per draw and image) and `terms`.
+        For every term: `variance` (trace of the covariance of a draw), `snr` (norm of the true gradient over the
+        square root of the variance), `bias` (norm, 0 if it is not visible above the noise), `bias_std_err` (the
+        norm that noise alone would have), `z` (the deviation from no bias as a standard normal deviate; null for
+        the estimator that made the reference) and `cosine` (between the mean draw and the true gradient).
     reference : dict
-        `method` (`exact`, or the average of which estimator), `n_samples`, and for every term `norm` and
+        `method` (`exact`, or the estimator whose average it is), `n_samples`, and for every term `norm` and
         `std_err`.
     n_samples, n_images, n_units : int
-        Draws for every image, images, and RBM units.
+        Draws per image, images, and RBM units.
     """
 
     kind: ClassVar[str] = "gradients"
@@ -623,12 +630,20 @@ class GradientResult(Result):
     n_images: int
     n_units: int
 
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means."""
+        return {**MEANINGS, "checked": "no unbiased estimator shows a bias"}
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        return "compare the estimators by their variance and bias" if self.verdict == "checked" else ""
+
     def _measured(self) -> tuple[Any, ...]:
-        """Return which images of what model are measured."""
+        """Return what identifies the model and the images."""
         return (*Result._measured(self), *(self.settings.get(name) for name in ("data", "data_sha256", "split")))
 
     def _sizes(self) -> tuple[float, ...]:
-        """Return the numbers of images and draws, and those of the reference, where it is no exact gradient."""
+        """Return the numbers of images and draws, and of the reference's draws, infinite if it is exact."""
         exact = self.reference["method"] == "exact"
         return (self.n_images, self.n_samples, math.inf if exact else self.reference["n_samples"])
 
@@ -638,7 +653,7 @@ class GradientResult(Result):
         return rows_of(("sizes", sizes), ("reference", self.reference.get("method")))
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """Return every estimator with each of its terms."""
+        """Return a row per estimator and term."""
         rows = [
             {"estimator": name, **{k: v for k, v in found.items() if k != "terms"}, "term": term, **numbers}
             for name, found in self.estimators.items()
@@ -647,7 +662,7 @@ class GradientResult(Result):
         return {name: [row.get(name) for row in rows] for name in (rows[0] if rows else ())}
 
     def __str__(self) -> str:
-        """Say how noisy each estimator is, in multiples of the first."""
+        """Return the variance of the first estimator, and those of the others in multiples of it."""
         variances = {name: found["terms"]["elbo"]["variance"] for name, found in self.estimators.items()}
         (first, least), *others = variances.items()
         ratios = ", ".join(f"{name} {value / least:.3g} x" for name, value in others) if least else "none"
@@ -656,43 +671,45 @@ class GradientResult(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ComparisonResult(Result):
-    """Samples that were made elsewhere, against a Boltzmann machine p_β(x) ∝ exp(-β E(x)), in its own convention.
+    """Samples made elsewhere, compared with a Boltzmann machine p_β(x) ∝ exp(-β E(x)), in its own convention.
 
-    The result is trustworthy if the samples can be told from no p_β of the machine, and its own numbers are sound.
+    The result is trustworthy if the samples are consistent with p_β of the machine for some β, and the checks of
+    the machine's own numbers passed.
 
     Attributes
     ----------
     n_reads : float
-        Effective number of reads: (Σ w)^2 / Σ w^2, where a read that occurred w times counts as w of weight 1.
+        Effective number of reads: (Σ w)^2 / Σ w^2, where a read that occurred w times counts as w reads of weight
+        1.
     n_distinct : int
-        Distinct states among them.
+        Number of distinct states among them.
     is_boltzmann : bool
-        Whether nothing speaks against a Boltzmann law of this machine at the effective β.
+        Whether the samples are consistent with the Boltzmann law of this machine at the effective β.
     effective_beta : float
-        The β whose law is nearest, in KL: `beta_energy`.
+        The β whose law has the smallest KL divergence from the samples: `beta_energy`.
     beta_energy, beta_energy_std_err : float
-        The β at which the machine has the samples' mean energy: the maximum of the likelihood.  Not finite (null
-        in the file) where no β of the machine has it.
+        The β at which the machine has the samples' mean energy: the maximum-likelihood estimate.  Not finite (null
+        in the file) if there is no such β.
     beta_pl, beta_pl_std_err : float
-        The maximum of the pseudo-likelihood.
+        The maximum-pseudo-likelihood estimate.
     beta_energy_ci95, beta_pl_ci95 : list of 2 floats
         95 % intervals.
     energy, energy_std_err : float
         Mean of E over the samples, nats.
     entropy : list of 2 floats
-        Bounds of the entropy of the samples' law, nats, with their 95 % errors.
+        Lower and upper bound of the entropy of the samples' law, nats, widened by their 95 % errors.
     at_one, at_beta : dict
-        At β = 1 and at the effective β (None where there is no positive one): `beta`; `log_z` and `energy` of the
-        machine with `..._std_err`; `energy_z`, how far the samples' mean energy is above it, in standard errors;
-        `kl`, bounds of KL(samples || p_β), nats, with their 95 % errors; and `deviations`, of units and coupled
-        pairs, the least likely first: `units` by number, `names`, mean in `samples` and `machine` (of x_i or
-        x_i x_j), `z`, `p_holm`, corrected for the number of tests.
+        At β = 1 and at the effective β (None if that is not positive): `beta`; `log_z` and `energy` of the
+        machine with `..._std_err`; `energy_z`, how far the samples' mean energy is above the machine's, in
+        standard errors; `kl`, bounds of KL(samples || p_β), nats, widened by their 95 % errors; and `deviations`
+        of units and coupled pairs, the least likely first: `units` by number, `names`, mean in `samples` and
+        `machine` (of x_i or x_i x_j), `z`, and `p_holm`, corrected for the number of tests.
     basins : list of dict
         Share of each basin in `samples` and `machine`, with `..._std_err`, at the effective β.
     classes : list of dict
-        For every class of reads `class`, `n_reads`, `share`, `energy` and both β with their errors.
+        For every class of reads: `class`, `n_reads`, `share`, `energy` and both β with their errors.
     method : str
-        How the machine's numbers were had: `exact` or `pt`.
+        How the machine's numbers were computed: `exact` or `pt`.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -718,15 +735,20 @@ class ComparisonResult(Result):
 
     @property
     def claim(self) -> str:
-        """The verdict, and whether the samples are of a Boltzmann law."""
+        """The verdict, whether the samples follow a Boltzmann law, and what to do next."""
         if not self.is_boltzmann:
-            return "no Boltzmann law of this machine at any β"
-        law = f"as far as {self.n_reads:.5g} reads show, a Boltzmann law of this machine"
+            return "no Boltzmann law of this machine at any β; each failed check says where to look"
+        beta = estimate(self.effective_beta, self.beta_energy_std_err)
+        law = f"as far as {self.n_reads:.5g} reads show, a Boltzmann law of this machine at β = {beta}"
         level = "checked" if self.verdict == "loose" else self.verdict
-        return plain(f"{WORDS[level]}; {law} at β = {estimate(self.effective_beta, self.beta_energy_std_err)}")
+        return plain(claim_of(level, dict.fromkeys(LEVELS, law), self._next_step()))
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        return "" if self.verdict == "doubtful" else "use β with its error"
 
     def _measured(self) -> tuple[Any, ...]:
-        """Return which samples are compared with which machine."""
+        """Return what identifies the samples and the machine."""
         samples = self.settings.get("samples", {})
         return (*Result._measured(self), samples.get("sha256"), self.n_reads)
 
@@ -738,7 +760,7 @@ class ComparisonResult(Result):
         return rows_of(("reads", sizes), ("method", self.method))
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """Return what deviates most at β = 1 and at the effective β."""
+        """Return the largest deviations at β = 1 and at the effective β."""
         rows = [
             {"beta": at["beta"], **deviation}
             for at in (self.at_one, self.at_beta)
@@ -753,7 +775,7 @@ class ComparisonResult(Result):
         }
 
     def __str__(self) -> str:
-        """Say both β and KL in one line."""
+        """Return both β and the bounds of KL in one line."""
         betas = ", ".join(
             f"{estimate(value, error)} by {how}"
             for value, error, how in (
@@ -766,7 +788,7 @@ class ComparisonResult(Result):
         return plain(f"β = {betas}; KL = {low} ... {high} nats at β = {fixed(at['beta'], 3)} ({self.method})")
 
 
-# What a run of a benchmark has, whatever else.
+# Required keys of a benchmark's run, with their types.
 RUN: dict[str, Any] = {
     **dict.fromkeys(("method", "machine"), str),
     "seed": int,
@@ -778,18 +800,18 @@ RUN: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BenchmarkResult(Result):
-    """Runs of estimators of log Z on test machines, or of log p(x) on test models, beside the exact values.
+    """Runs of estimators of log Z on test machines, or of log p(x) on test models, with the exact values.
 
-    It is trustworthy if no run is missing; how far the estimators can be trusted is in `runs`.
+    The result is trustworthy if no run is missing; whether the estimators can be trusted is in `runs`.
 
     Attributes
     ----------
     runs : list of dict
-        One for every `method`, `machine` (or model) and `seed`: what the estimator said, `log_z` (or `log_p_x`,
-        the mean over images, and the `gap` of a bound) and `std_err`, nats, and `trusted`; `exact`, `error` and
-        `z`, the error beyond the gap in standard errors; `verdict`, see `dvae_eval.benchmark.rules`;
-        `cpu_seconds` and `peak_memory` of its process, bytes; and a `note` where it failed.  What is not known is
-        null.
+        One for every `method`, `machine` (or model) and `seed`.  From the estimator: `log_z` (or `log_p_x`, the
+        mean over images, and the `gap` of a bound) and `std_err`, nats, and `trusted`.  From the benchmark:
+        `exact`, `error` and `z`, the error beyond the gap in standard errors; `verdict`, see
+        `dvae_eval.benchmark.rules`; `cpu_seconds` and `peak_memory` (bytes) of its process; and a `note` if it
+        failed.  Unknown values are null.
     """
 
     kind: ClassVar[str] = "benchmark"
@@ -797,27 +819,35 @@ class BenchmarkResult(Result):
     runs: list[dict[str, Any]]
 
     def __post_init__(self) -> None:
-        """Refuse runs that lack what tables and figures are made of; ResultError."""
+        """Raise ResultError if a run lacks a required key."""
         for run in self.runs:
             if not all(_fits(run.get(name), hint) for name, hint in RUN.items()):
-                raise ResultError(f"runs: {str(run)[:60]} is none; make the result anew")
+                raise ResultError(f"runs: {str(run)[:60]} is not a valid run; make the result again")
+
+    def _meanings(self) -> dict[Level, str]:
+        """Return what each level means."""
+        return {"checked": "every run was made"}
+
+    def _next_step(self) -> str:
+        """Return what to do next, empty for the usual step of the level."""
+        return "compare the methods by the verdicts of their runs" if self.verdict == "checked" else ""
 
     @property
     def methods(self) -> list[str]:
-        """The estimators, in the order of the runs."""
+        """Names of the estimators, in the order of the runs."""
         return list(dict.fromkeys(run["method"] for run in self.runs))
 
     @property
     def machines(self) -> list[str]:
-        """The machines, in the order of the runs."""
+        """Names of the machines, in the order of the runs."""
         return list(dict.fromkeys(run["machine"] for run in self.runs))
 
     def _columns(self) -> Mapping[str, Sequence[Any]]:
-        """Return every run."""
+        """Return a row per run."""
         return {name: [run.get(name) for run in self.runs] for name in (self.runs[0] if self.runs else ())}
 
     def __str__(self) -> str:
-        """Count the verdicts in one line."""
+        """Return the counts of the verdicts in one line."""
         verdicts = [run["verdict"] for run in self.runs]
         cases = "models" if self.settings.get("kind") == "likelihood" else "machines"
         words = {"right": "right", "declined": "declined", "wrong": "wrong and trusted", "failed": "failed"}
@@ -826,7 +856,7 @@ class BenchmarkResult(Result):
 
 
 def making_of(environment: dict[str, Any]) -> str:
-    """Return when and where something was made, and at what cost, in a line; see `Result.environment`."""
+    """Return when and where something was made and at what cost, in one line; see `Result.environment`."""
     plain_ones = {name: value for name, value in environment.items() if isinstance(value, int | float | str)}
     found = {n: v for n, v in plain_ones.items() if not isinstance(v, float) or math.isfinite(v)}
     seconds, n_mb = found.get("cpu_seconds"), found.get("peak_memory_mb")
@@ -856,45 +886,47 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     Raises
     ------
     ResultError
-        If the file is missing, is no JSON object, is of an unknown kind or of another schema.
+        If the file is missing, is not a JSON object, or has an unknown kind or another schema.
     """
     return _results(Path(path), lambda text: [text])[0]
 
 
 def load_result_lines(path: str | os.PathLike[str]) -> list[Result]:
-    """Read a file of results, a line each, as `dvae-eval logz MODEL... -o` writes it; errors as there."""
+    """Read a file of one result per line, as `dvae-eval logz MODEL... -o` writes; errors as in `load_result`."""
     return _results(Path(path), lambda text: [line for line in text.split("\n") if line.strip()])
 
 
 def _results(path: Path, parts: Callable[[str], list[str]]) -> list[Result]:
-    """Return the results in the parts of a file's text."""
+    """Return the results in a file's text, which `parts` splits into JSON objects."""
     try:
         found = [json_object(part) for part in parts(read_text(path))]
     except FileNotFoundError as error:
-        raise ResultError(f"{path}: no such file; give a result of dvae-eval") from error
+        raise ResultError(f"{path}: no such file; give a result file of dvae-eval") from error
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result again") from error
     return [_result_of(path, data) for data in found]
 
 
 def _result_of(path: Path, data: dict[str, Any]) -> Result:
-    """Return the result that an object of a file describes."""
+    """Return the result that a JSON object of a file describes."""
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         found = str(kind)[:40]
-        raise ResultError(f"{path}: not a result of this project (kind {found!r}); give one of {', '.join(KINDS)}")
+        raise ResultError(
+            f"{path}: not a result of this project (kind {found!r}); give a result of kind {', '.join(KINDS)}"
+        )
     try:
         result = KINDS[kind].from_dict(data)
         if None not in data.values():
-            str(result), repr(result)  # which look into what has no type of its own
+            str(result), repr(result)  # these read the parts whose types `_fits` cannot check
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ResultError) else "its parts do not fit; make the result again"
+        reason = str(error) if isinstance(error, ResultError) else "inconsistent contents; make the result again"
         raise ResultError(f"{path}: {reason}") from error
     return result
 
 
 def _with_levels(result: R, checks: Sequence[Check]) -> R:
-    """Return a result of an earlier version, which distrusted what could be better, as this version judges it."""
+    """Return a result of an earlier version, which had no warnings, as this version judges it."""
     failed = [check for check in checks if not check.passed]
     if not failed or failures_of(checks):
         return result
@@ -902,13 +934,13 @@ def _with_levels(result: R, checks: Sequence[Check]) -> R:
 
 
 def _known_error(std_err: float | None, value: float | None) -> float:
-    """Return a standard error, infinite where it or the number is not finite: files hold null then."""
+    """Return a standard error, infinite if it or the number is not finite (null in files)."""
     known = all(number is not None and math.isfinite(number) for number in (std_err, value))
     return float(std_err) if known and std_err is not None else math.inf
 
 
 def _renamed(value: Any, part: str) -> Any:
-    """Return a part of a result with the keys of earlier versions replaced by today's, within its parts too."""
+    """Return a part of a result with the keys of earlier versions renamed, recursively."""
     if not isinstance(value, dict):
         return value
     names = RENAMED.get(part, {})
@@ -916,7 +948,7 @@ def _renamed(value: Any, part: str) -> Any:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a JSON value is of a field's type; null within lists stands for what could not be computed."""
+    """Return whether a JSON value has a field's type; lists and dicts may contain null for non-finite numbers."""
     inner = typing.get_args(hint)
     match typing.get_origin(hint):
         case typing.Literal:
@@ -934,12 +966,12 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _rounded(value: float) -> float:
-    """Return a number to a thousandth, which is below the noise of any image's estimate."""
+    """Return a number rounded to three decimals, finer than the noise of any image's estimate."""
     return value if isinstance(value, int) or not math.isfinite(value) else round(value, 3)
 
 
 def _json_safe(value: Any) -> Any:
-    """Return `value` with tuples as lists, numpy scalars as Python ones, and non-finite floats as null."""
+    """Return `value` with tuples as lists, NumPy scalars as Python ones, and None for non-finite floats."""
     if isinstance(value, dict):
         return {str(key): _json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

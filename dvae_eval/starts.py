@@ -1,7 +1,7 @@
-"""States of a machine that are known beforehand: data, codes of images, samples from elsewhere.
+"""Known states of a machine: data, codes of images, samples from elsewhere.
 
-Tempering from random states comes out too low, and from states of the machine's own basins too high, until both
-have forgotten where they began.  States that are known also show basins that a search from noise misses.
+Until replicates have forgotten their starts, log Z from random states comes out too low, and from states in the
+machine's own basins too high.  Known states also reveal basins that a search from noise misses.
 """
 
 from __future__ import annotations
@@ -22,59 +22,59 @@ from .couplings import n_entries, used
 from .machine import BipartiteMachine, Machine, real_array
 
 Bits = NDArray[np.uint8]
-# Cosine of the couplings of two machines of one training, at least: those of unrelated ones are at right angles.
-ALIKE = 0.5
-# Most states that are used, evenly spread, most values that they have together, and most products of a coupling
-# and a unit that it may take to draw the other side.
+# Least cosine between the couplings of two machines of one training; unrelated couplings are nearly orthogonal.
+LEAST_COSINE = 0.5
+# Largest number of states, evenly spaced, of values in all of them, and of products of a coupling and a unit to
+# draw the other side.
 MOST, MOST_VALUES, MOST_PRODUCTS = 4096, 1 << 22, 1 << 33
 
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """States that an estimate starts from, beside those that it finds itself.
+    """States from which an estimate starts, in addition to those that it finds itself.
 
     Attributes
     ----------
     states : array, shape (n, n_units), (n, n_left) or (n, n_right)
-        Of 0 and 1, or of -1 and +1: see `coupled_kept_states` for the order of the units.
+        Values 0 and 1, or -1 and +1; see `coupled_kept_states` for the order of the units.
     source : dict
-        What a result says of where they come from: plain JSON values.
+        Description of their origin for a result: plain JSON values.
     """
 
     states: Any
     source: dict[str, Any] = field(default_factory=dict)
 
     def description(self) -> dict[str, Any]:
-        """Return what a result says of them: where they come from, how many there are, and their digest."""
+        """Return origin, number and digest of the states, for a result."""
         states = binary_states(self.states)
         digest = hashlib.sha256(f"{states.shape}".encode() + np.packbits(states).tobytes()).hexdigest()
         return {**self.source, "n_states": len(states), "states_sha256": digest}
 
 
 def binary_states(values: Any) -> Bits:
-    """Return states as 0 and 1, uint8 (n, n_values), of an array or tensor of 0 and 1, or of -1 and +1.
+    """Return states as 0 and 1, uint8 (n, n_values), from an array or tensor of 0 and 1, or of -1 and +1.
 
     Raises
     ------
     DataError
-        If it has not two axes, holds no state, or other values.
+        If it does not have two axes, is empty, or has other values.
     """
     array = values if isinstance(values, np.ndarray) and values.dtype.kind in "buif" else real_array("it", values)
     if array.ndim != 2 or not array.size:
         raise DataError(f"has shape {array.shape}; give at least one state, as (n_states, n_units)")
     is_on = array == 1
     if not ((is_on | (array == 0)).all() or (is_on | (array == -1)).all()):
-        raise DataError("has values that are no states of units; give 0 and 1, or -1 and +1")
+        raise DataError("has values that are not states of units; give 0 and 1, or -1 and +1")
     return np.ascontiguousarray(is_on).view(np.uint8)
 
 
 def spread(rows: NDArray[Any], most: int) -> NDArray[Any]:
-    """Return at most so many of the rows, evenly spread."""
+    """Return at most `most` of the rows, evenly spaced."""
     return rows if most >= len(rows) else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def check_units(machine: Machine, n: int) -> None:
-    """Raise DataError unless states of n units are those of a machine, or of one of its sides."""
+    """Raise DataError unless n is the number of units of a machine, or of one of its sides."""
     counts = {machine.n_units: "all units"}
     if isinstance(machine, BipartiteMachine) and machine.order is None:
         counts |= {machine.n_right: "the right side", machine.n_left: "the left side"}
@@ -84,35 +84,35 @@ def check_units(machine: Machine, n: int) -> None:
 
 
 def are_of_one_training(one: Machine, other: Machine) -> bool:
-    """Return whether two machines are of one shape, and their couplings point the same way, cosine > 1/2."""
+    """Return whether two machines have equal shapes, and couplings of similar direction (cosine > 1/2)."""
     if type(one) is not type(other) or one.n_units != other.n_units:
         return False
     a, b = (m.W if isinstance(m, BipartiteMachine) else m.J for m in (one, other))
     if a.shape != b.shape:
         return False
     products = [float((x * y).sum()) for x, y in ((a, b), (a, a), (b, b))]
-    return products[0] > ALIKE * math.sqrt(products[1]) * math.sqrt(products[2])
+    return products[0] > LEAST_COSINE * math.sqrt(products[1]) * math.sqrt(products[2])
 
 
 def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
-    """Return states of the units that `Machine.reduced` keeps, uint8 (n, n_kept), of those that have a coupling.
+    """Return states of the coupled units that `Machine.reduced` keeps, uint8 (n, n_kept).
 
-    At most `MOST` of them are returned, evenly spread.
+    At most `MOST` states are returned, evenly spaced.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
-        Not without its isolated units.
-    states : array, shape (n, n_units), or (n, n_left) or (n, n_right) of a machine that has sides
-        0 and 1, or -1 and +1.  All units stand in the order of J and b, or of the graph; of W and two biases
-        the left ones come first.  One side is the left one where both have as many units.
+        The whole machine, isolated units included.
+    states : array, shape (n, n_units), or (n, n_left) or (n, n_right) for a machine with two sides
+        0 and 1, or -1 and +1.  All units are in the order of J and b, or of the graph; for W and two biases, left
+        units come first.  If both sides have equal sizes, states of one side are those of the left.
     seed : int
-        Fixes the units of the other side, which are drawn given those of the one.
+        Determines the units of the other side, which are drawn given those of one side.
 
     Raises
     ------
     DataError
-        If they are no states of this machine.
+        If they are not states of this machine.
     """
     found = binary_states(states)
     check_units(machine, found.shape[1])
@@ -128,16 +128,16 @@ def coupled_kept_states(machine: Machine, states: Any, seed: int) -> Bits:
 
 
 def all_units(machine: Machine, v: Bits, rng: np.random.Generator) -> Bits:
-    """Return states of all units, uint8 (n, n_units), in the order of what a machine was made of.
+    """Return states of all units, uint8 (n, n_units), in the order that the machine was made from.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
         At least two of its units are coupled.
     v : uint8, shape (n, n_kept)
-        The units that `Machine.reduced` keeps of those that have a coupling.
+        States of the coupled units that `Machine.reduced` keeps.
     rng : numpy.random.Generator
-        Draws the others: those summed out given the kept ones, and those without couplings.
+        Draws the other units: summed-out ones given the kept ones, and those without couplings.
     """
     coupled, _ = machine.without_isolated_units()
     assert coupled is not None
@@ -151,14 +151,14 @@ def all_units(machine: Machine, v: Bits, rng: np.random.Generator) -> Bits:
 
 
 def kept_units(machine: Machine) -> NDArray[np.intp]:
-    """Return the numbers of the kept units of `all_units`, in what a machine was made of."""
+    """Return the indices of the kept units of `all_units` among those that the machine was made from."""
     coupled, _ = machine.without_isolated_units()
     assert coupled is not None
     return _coupled_units(machine)[: len(coupled.reduced().b)]
 
 
 def _coupled_units(machine: Machine) -> NDArray[np.intp]:
-    """Return the numbers of the units that have a coupling, the kept ones first."""
+    """Return the indices of the coupled units, the kept ones first."""
     coupled, _ = machine.without_isolated_units()
     assert coupled is not None
     numbers, is_coupled = _numbers(machine)
@@ -166,9 +166,9 @@ def _coupled_units(machine: Machine) -> NDArray[np.intp]:
 
 
 def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: int) -> Bits:
-    """Return the units of the other side, drawn given those of this one, of fewer states if need be.
+    """Return the units of the other side, drawn given those of this side, for fewer states if there are too many.
 
-    They are independent, each on with the probability σ of its field.
+    The units are independent, each on with probability σ(field).
     """
     states = spread(states, max(1, MOST_PRODUCTS // max(1, n_entries(machine.W))))
     W, biases = (machine.W, machine.b_right) if is_left else (machine.W.T, machine.b_left)
@@ -176,7 +176,7 @@ def _other_side(machine: BipartiteMachine, states: Bits, is_left: bool, seed: in
 
 
 def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the number of each unit in what the machine was made of, and which have a coupling, as stored."""
+    """Return each stored unit's index among those the machine was made from, and whether it has a coupling."""
     if isinstance(machine, BipartiteMachine):
         numbers = np.arange(machine.n_units) if machine.order is None else machine.order
         return numbers, np.concatenate(used(machine.W))
@@ -184,12 +184,12 @@ def _numbers(machine: Machine) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
 
 
 def _biases(machine: Machine) -> NDArray[np.float64]:
-    """Return the biases of all units, as stored."""
+    """Return the biases of all units, in the order in which the machine stores them."""
     if isinstance(machine, BipartiteMachine):
         return np.concatenate((machine.b_left, machine.b_right))
     return machine.b
 
 
 def _bernoulli(fields: NDArray[np.float64], rng: np.random.Generator) -> Bits:
-    """Return one draw of each unit, on with probability σ(field)."""
+    """Return one draw per unit, on with probability σ(field)."""
     return np.asarray(rng.random(fields.shape) < expit(fields), np.uint8)

@@ -1,4 +1,4 @@
-"""A trained model as the estimators see it: the Boltzmann machine in its prior, and what a result says of it."""
+"""A trained model for the estimators: the Boltzmann machine in its prior, and its description in results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _array(tensor: torch.Tensor) -> Float:
 
 
 def model_description(trained: TrainedModel) -> dict[str, Any]:
-    """Return what a result says of a trained model: file, digests and sizes."""
+    """Return the description of a trained model in a result: file, digests and sizes."""
     return {
         "file": str(trained.path),
         "sha256": trained.sha256,

@@ -1,4 +1,4 @@
-"""The training of an RBM as a list of machines: a path to the last of them."""
+"""The training of an RBM as a sequence of machines, which defines a path to the last of them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Trajectory(HasCard):
     Attributes
     ----------
     machines : tuple of BipartiteMachine
-        Of one shape.
+        Machines of equal shape.
     steps : tuple of int
-        When they were: updates, or their numbers where those are not known.
+        Number of updates at each machine, or its index if that is unknown.
     constants : tuple of float
-        Nats that are added to each one's log Z, which a file's own convention may ask for.
+        Nats to add to each machine's log Z, for files with another convention.
     """
 
     machines: tuple[BipartiteMachine, ...]
@@ -47,20 +47,20 @@ class Trajectory(HasCard):
         Raises
         ------
         ConfigError
-            If there are none, or one is no RBM.
+            If there are no machines, or one is not an RBM.
         DataError
-            If their shapes differ, or all of them are without couplings.
+            If their shapes differ.
         """
         if not machines:
-            raise ConfigError("trajectory: holds no machine; give the earlier ones of a training, oldest first")
+            raise ConfigError("trajectory: is empty; give the earlier machines of a training, oldest first")
         for number, machine in enumerate(machines, 1):
             if not isinstance(machine, BipartiteMachine):
                 raise ConfigError(
-                    f"trajectory: machine {number} is no RBM; a path along a training is for RBMs alone"
+                    f"trajectory: machine {number} is not an RBM; a path along a training is for RBMs only"
                 )
             if machine.W.shape != (shape := machines[-1].W.shape):  # type: ignore[union-attr]
                 raise DataError(
-                    f"trajectory: machine {number} is of {_sizes(machine.W.shape)}, the last one of "
+                    f"trajectory: machine {number} has shape {_sizes(machine.W.shape)}, the last one "
                     f"{_sizes(shape)}; give machines of one training"
                 )
         n = len(machines)
@@ -71,13 +71,13 @@ class Trajectory(HasCard):
         )
 
     def _card(self) -> Card:
-        """Return how many there are, and of what steps."""
+        """Return the number of machines and their steps."""
         last = self.machines[-1]._card()
         rows = (("steps", f"{self.steps[0]} ... {self.steps[-1]}"), ("last", last.title), *last.rows)
         return Card(type(self).__name__, f"{len(self.machines)} machines of one training", rows)
 
     def ending_with(self, machine: Machine, constant: float) -> Trajectory:
-        """Return the trajectory with a machine at its end, if that is not there already; errors as `of`."""
+        """Return the trajectory with this machine at its end, unless it is there already; errors as `of`."""
         if self.machines[-1].sha256 == machine.sha256:
             return self
         steps = (*self.steps, self.steps[-1] + 1)
@@ -85,7 +85,7 @@ class Trajectory(HasCard):
 
     @property
     def sha256(self) -> str:
-        """Digest of all machines, in their order."""
+        """Digest of all machines in order."""
         return hashlib.sha256("".join(machine.sha256 for machine in self.machines).encode()).hexdigest()
 
     def path(self) -> TrajectoryReference:

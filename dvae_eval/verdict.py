@@ -1,13 +1,13 @@
-"""What a result may claim: checks with their limits, and one of five levels that says how far they carry.
+"""Checks with their limits, and the verdict that they make: one of five levels.
 
     exact      computed without sampling: no error but rounding
-    bracketed  every check passed, and bounds from below and from above hold the number between them
-    checked    every check passed; none of them sees a mode that no sampler has visited
-    loose      true within its errors, but it could be better: a warning
-    doubtful   some check failed, and the number may be wrong
+    bracketed  every check passed, and the number lies between a lower and an upper bound
+    checked    every check passed; no check can see a mode that no sampler visited
+    loose      correct within its errors, but it could be better: a warning
+    doubtful   a check failed, and the number may be wrong
 
-The first four are trustworthy.  A level is derived from a result's checks and never stored on its own, so that it
-cannot contradict them; result files hold it for programs that read them.
+The first four are trustworthy.  The level is always derived from the checks, so that the two cannot disagree;
+result files repeat it for programs that read them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,24 @@ Level = Literal["exact", "bracketed", "checked", "loose", "doubtful"]
 
 # From the best to the worst.
 LEVELS: tuple[Level, ...] = ("exact", "bracketed", "checked", "loose", "doubtful")
-# What people read; of the last, what it means.
+# The words that people read.
 WORDS: dict[Level, str] = {level: level for level in LEVELS} | {"doubtful": "may be wrong"}
+# What each level means, unless a kind of result says it more precisely.
+MEANINGS: dict[Level, str] = {
+    "exact": "no error but rounding",
+    "checked": "every check passed, but none can see an unvisited mode",
+    "loose": "correct within its errors",
+}
+# What to do next.
+NEXT_STEPS: dict[Level, str] = {
+    "exact": "use it as it is",
+    "bracketed": "use it with its error",
+    "checked": "use it with its error",
+    "loose": "use it, or do what the warning says",
+    "doubtful": "do not use it; each failed check says what to do",
+}
 
-# Checks that earlier versions wrote without their severity and direction.
+# Beginnings of the names of checks that earlier versions wrote without their severity and side.
 FORMERLY_WARNINGS = (
     "standard error of log Z, nats",
     "estimated gap between bound and log-likelihood, nats",
@@ -37,22 +51,22 @@ FORMERLY_AT_LEAST = ("lowest ", "round trips", "independent ", "effective chains
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One diagnostic as a value: the number, the limit it must keep, and what to do if it does not.
+    """One diagnostic: a number, its limit, and what to do if the number violates the limit.
 
     Attributes
     ----------
     name : str
-        What was looked at, in words that stand alone.
+        What was measured, in words that can be understood alone.
     value, threshold : float
-        The number found and its limit, in the units that `name` implies.
+        The number and its limit, in the units that `name` implies.
     passed : bool
         Whether the value keeps the limit.
     remedy : str
-        What the user can do when it does not.
+        What the user can do if the check fails.
     severity : str
-        What it means when it fails: `failure`, the number may be wrong, or `warning`, it could be better.
+        What a failed check means: `failure`, the number may be wrong, or `warning`, it could be better.
     side : str
-        `at least` or `at most` the threshold; empty in files of earlier versions.
+        Whether the value must be `at least` or `at most` the threshold; empty in files of earlier versions.
     """
 
     name: str
@@ -75,9 +89,9 @@ class Check:
 
     @classmethod
     def of_dict(cls, data: Mapping[str, Any]) -> Check:
-        """Return the check that a result file holds; TypeError if it is none.
+        """Return the check that an object of a result file describes; TypeError if the fields do not fit.
 
-        Files of earlier versions say neither the severity nor the side.
+        Files of earlier versions have neither a severity nor a side.
         """
         check = cls(**data)
         if "severity" in data:
@@ -87,7 +101,7 @@ class Check:
 
     @property
     def is_minimum(self) -> bool:
-        """Whether the limit is the least that the value may be."""
+        """Whether the limit is a lower limit."""
         if self.side:
             return self.side == "at least"
         if self.value is None or not math.isfinite(self.value) or self.value == self.threshold:
@@ -101,13 +115,13 @@ class Check:
 
     @property
     def finding(self) -> str:
-        """What was found, and what was asked for."""
-        # A result file holds null where a value was not finite.
+        """The value and its limit."""
+        # A result file has null where a value was not finite.
         value = "not finite" if self.value is None else f"{self.value:.4g}"
         return f"{self.name}: {value} (limit {self.limit})"
 
     def __str__(self) -> str:
-        """Say what was found, what was asked for and what to do."""
+        """Return the value, its limit and the remedy in one line."""
         return f"{self.finding}; {self.remedy}"
 
 
@@ -117,27 +131,27 @@ def _severity(warning: bool) -> Literal["failure", "warning"]:
 
 
 def checks_of(diagnostics: Mapping[str, Any]) -> list[Check]:
-    """Return the checks among a result's diagnostics; TypeError if they are of another form."""
+    """Return the checks in a result's diagnostics; TypeError if their fields do not fit."""
     return [Check.of_dict(check) for check in diagnostics.get("checks", [])]
 
 
 def failures_of(checks: Sequence[Check]) -> list[str]:
-    """Return a reason for every check that failed and is no mere warning."""
+    """Return the text of every failed check of severity `failure`."""
     return [str(check) for check in checks if not check.passed and check.severity == "failure"]
 
 
 def level_of(
     checks: Sequence[Check], *, trustworthy: bool = True, exact: bool = False, bracketed: bool = False
 ) -> Level:
-    """Return the level that checks allow.
+    """Return the level of a result with these checks.
 
     Parameters
     ----------
     checks : sequence of Check
     trustworthy : bool
-        What the result says of itself: nothing makes one trustworthy that is not.
+        Whether the result is marked as trustworthy; if not, the level is `doubtful` whatever its checks.
     exact, bracketed : bool
-        How the number was had, if every check passed.
+        Whether the number was computed exactly, or has bounds on both sides; used if every check passed.
     """
     failed = [check for check in checks if not check.passed]
     if not trustworthy or any(check.severity == "failure" for check in failed):
@@ -145,6 +159,12 @@ def level_of(
     if failed:
         return "loose"
     return "exact" if exact else "bracketed" if bracketed else "checked"
+
+
+def claim_of(level: Level, meanings: Mapping[Level, str] = MEANINGS, next_step: str = "") -> str:
+    """Return the line that people read: the level, what it means and what to do next."""
+    meaning, step = meanings.get(level, ""), next_step or NEXT_STEPS[level]
+    return f"{WORDS[level]}; {meaning}: {step}" if meaning else f"{WORDS[level]}; {step}"
 
 
 def worst(levels: Sequence[Level]) -> Level:

@@ -1,9 +1,9 @@
-"""The test log-likelihood of a model of your own, with a Boltzmann machine in its prior.
+"""Estimate the test log-likelihood of your own model, with a Boltzmann machine in its prior.
 
     python examples/evaluate_your_own_model.py
 
-The model here is a sigmoid belief network over an RBM: p(x, z) = p(z) Π_i p(x_i | z).  It is small enough for its
-exact log-likelihood to be computed beside the estimate.
+The model here is a sigmoid belief network over an RBM: p(x, z) = p(z) Π_i p(x_i | z). It is so small that its
+exact log-likelihood can be computed and compared with the estimate.
 """
 
 from itertools import product
@@ -25,7 +25,7 @@ def log_bernoulli(values: Tensor, logits: Tensor) -> Tensor:
 
 
 class MyModel(nn.Module):
-    """Any torch module will do, or none: what counts is the two methods."""
+    """A model with the two methods `sample_latents` and `log_joint`; it need not be a torch module."""
 
     def __init__(self, n_pixels: int) -> None:
         super().__init__()
@@ -42,20 +42,20 @@ class MyModel(nn.Module):
         return z, log_bernoulli(z, logits)
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return log p(x, z) + log Z, shape (n_samples,): the energy stands for the prior, without its log Z."""
+        """Return log p(x, z) + log Z, shape (n_samples,): the prior enters by its energy, without its log Z."""
         left, right = z[:, :N_LEFT], z[:, N_LEFT:]
         minus_energy = ((left @ self.W) * right).sum(-1) + z @ self.b
         return minus_energy + log_bernoulli(x.float(), self.decoder(z))
 
     def prior(self) -> BipartiteMachine:
-        """Return the Boltzmann machine whose log Z is missing above."""
+        """Return the Boltzmann machine of the prior, whose log Z `log_joint` leaves out."""
         b = self.b.detach().numpy()
         return BipartiteMachine.from_arrays(self.W.detach().numpy(), b[:N_LEFT], b[N_LEFT:])
 
 
 @torch.no_grad()
 def exact_log_likelihood(model: MyModel, images: np.ndarray, log_z: float) -> float:
-    """Return the mean of log Σ_z p(x, z) over the images, by visiting every z."""
+    """Return the mean of log Σ_z p(x, z) over the images, by enumeration of z, in nats."""
     z = torch.tensor(list(product((0.0, 1.0), repeat=N_LEFT + N_RIGHT)))
     joint = torch.stack([model.log_joint(torch.from_numpy(x), z) for x in images])
     return float(torch.logsumexp(joint, 1).mean()) - log_z
@@ -72,7 +72,7 @@ def main() -> None:
 
     print(result)
     print(f"exact {exact_log_likelihood(model, images[result.per_image['index']], log_z.log_z):.4f}")
-    print(f"left for want of samples: about {result.gap:.2g} nats; trustworthy: {result.trustworthy}")
+    print(f"gap of the bound: about {result.gap:.2g} nats; trustworthy: {result.trustworthy}")
     for reason in result.reasons:
         print(reason)
 

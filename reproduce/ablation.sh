@@ -1,5 +1,5 @@
 #!/bin/sh
-# Appendix J: what each part of the model contributes, on statically binarized MNIST.
+# Appendix J: the contribution of each part of the model, on statically binarized MNIST.
 . "$(dirname "$0")/settings.sh"
 
 presets="mnist-static-small"

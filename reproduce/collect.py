@@ -1,9 +1,9 @@
-"""Keep of every run what the results page is made from: settings, results, the prior, and no checkpoint.
+"""Copy from every run the files that the results page needs: settings, results and the prior, but no checkpoint.
 
     python reproduce/collect.py runs/reproduce reproduce/results
 
-Of the estimates image by image the log-likelihoods alone are kept, from which paired differences are made.  Where
-the runs lay is written as the scripts have it by default, runs/reproduce.
+Of the columns per image only the log-likelihoods are kept; paired differences are computed from them. Paths in the
+copies name the default directory of the runs, runs/reproduce.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COLUMNS = ("index", "log_likelihood")
 
 
 def main(runs: Path, target: Path) -> None:
-    """Keep the small files of every run below `runs` at the same place below `target`."""
+    """Copy the small files of every run below `runs` to the same place below `target`."""
 
     def placed(text: str) -> str:
         return text.replace(str(runs), DEFAULT)
@@ -45,7 +45,7 @@ def main(runs: Path, target: Path) -> None:
 
 
 def thinned(text: str) -> str:
-    """Return a likelihood's JSON without what it says of every image beside its log-likelihood."""
+    """Return the JSON of a likelihood without the columns per image, except index and log-likelihood."""
     result = json.loads(text)
     result["per_image"] = {name: result["per_image"][name] for name in COLUMNS}
     return json.dumps(result) + "\n"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Table 1, with and without the RBM's lateral connections; Figure 10 and samples of the models that have them.
+# Table 1, with and without the RBM's lateral connections; Figure 10 and samples of the models with them.
 . "$(dirname "$0")/settings.sh"
 
 for data in ${DATASETS:-caltech101 mnist-static omniglot mnist}; do

@@ -1,12 +1,12 @@
-# What the scripts in this folder have in common; sourced by each.  Any of it can be set from outside:
+# Defaults and functions of the scripts in this folder, which source this file. Variables of the environment override:
 #
-#   RUNS     where runs are made, and gone on with
+#   RUNS     directory of the runs; a run that is there continues
 #   WORKERS  runs at a time
 #   DEVICE   cpu or cuda
-#   SAMPLES  importance samples for an image
-#   LIMIT    test images that are measured, evenly spread (0 = all)
-#   EPOCHS   of every run; empty = as its preset says
-#   SEEDS    runs of every setting
+#   SAMPLES  importance samples per image
+#   LIMIT    number of test images to evaluate, evenly spread (0 = all)
+#   EPOCHS   epochs of every run; empty = those of its preset
+#   SEEDS    runs per setting
 set -eu
 RUNS=${RUNS:-runs/reproduce}
 WORKERS=${WORKERS:-2}
@@ -16,7 +16,7 @@ LIMIT=${LIMIT:-0}
 EPOCHS=${EPOCHS:-}
 SEEDS=${SEEDS:-1}
 
-# Exit status 3 means done, but not to be trusted: that stands in the results, and the script goes on.
+# Exit status 3 means done, but not trustworthy: the result says so, and the script continues.
 go() {
     printf '\n$ %s\n' "$*" >&2
     "$@" || [ $? -eq 3 ]

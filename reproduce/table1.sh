@@ -1,5 +1,5 @@
 #!/bin/sh
-# The models of datasets.sh that have an RBM, on the whole test set, however many images were measured there.
+# Evaluate the models of datasets.sh that have an RBM on the whole test set, whatever LIMIT is.
 . "$(dirname "$0")/settings.sh"
 
 for data in ${DATASETS:-caltech101 mnist-static omniglot mnist}; do

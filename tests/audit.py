@@ -1,7 +1,7 @@
-"""Run pip-audit on constraints.txt and say in a line what it found: `python tests/audit.py PIP_AUDIT`, make audit.
+"""Run pip-audit on constraints.txt and print what it found: `python tests/audit.py PIP_AUDIT`, make audit.
 
-A known vulnerability is a failure.  Where the advisories cannot be reached, or do not know the pins, that is said
-and is none: continuous integration must not hang on somebody's network.
+A known vulnerability is a failure. It is no failure if the advisories cannot be reached or do not list the pins:
+continuous integration must not depend on the network. A line says so.
 """
 
 import json
@@ -14,21 +14,21 @@ OPTIONS = ("--no-deps", "--disable-pip", "--timeout", "10", "--progress-spinner"
 
 
 def verdict(report):
-    """Return the exit status and the lines that say what pip-audit found; of no report, that there is none."""
+    """Return the exit status and the lines to print for a report of pip-audit; an empty report means no access."""
     if not report.strip():
-        return 0, ["audit: not done, the advisories cannot be reached from here"]
+        return 0, ["audit: not done, the advisories cannot be reached"]
     found = json.loads(report)["dependencies"]
     known = [pin for pin in found if "skip_reason" not in pin]
     lines = [
-        f"{pin['name']} {pin['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'none yet'}"
+        f"{pin['name']} {pin['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version'}"
         for pin in known
         for flaw in pin["vulns"]
     ]
     if lines:
         return 1, [*lines, "audit: constraints.txt pins known vulnerabilities"]
     if not known:
-        return 0, [f"audit: not done, the index that can be reached from here knows none of the {len(found)} pins"]
-    return 0, [f"audit: no known vulnerability in the {len(known)} of {len(found)} pins that the advisories know"]
+        return 0, [f"audit: not done, the index lists none of the {len(found)} pins"]
+    return 0, [f"audit: no known vulnerability in the {len(known)} of {len(found)} pins that the index lists"]
 
 
 def main():

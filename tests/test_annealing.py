@@ -396,13 +396,13 @@ def test_schedules():
     assert np.allclose(fine[[0, 15, 25, 30]], schedule.betas)
     for betas in (fine, betas_along(schedule, 7, [0.5, 0, 0]), betas_along(schedule, 1)):
         Schedule(betas)
-    with pytest.raises(ConfigError, match="one a step"):
+    with pytest.raises(ConfigError, match="one per step"):
         betas_along(schedule, 30, [0.5])
 
 
 def test_settings_and_samples_that_cannot_be_used_are_refused():
     machine, betas = rbm(), uniform_schedule(3)
-    with pytest.raises(ConfigError, match="rise strictly"):
+    with pytest.raises(ConfigError, match="increase strictly"):
         annealed_importance_sampling(machine, [0, 0.6, 0.5, 1], 10, 0)
     with pytest.raises(ConfigError, match="n_chains is 0"):
         annealed_importance_sampling(machine, betas, 0, 0)
@@ -420,5 +420,5 @@ def test_settings_and_samples_that_cannot_be_used_are_refused():
 
 def test_weights_that_overflow_are_refused():
     machine = BipartiteMachine.from_arrays(np.full((2, 2), 3e38), np.zeros(2), np.zeros(2))
-    with pytest.raises(NumericalError, match="huge couplings"):
+    with pytest.raises(NumericalError, match="extreme couplings"):
         annealed_importance_sampling(machine, uniform_schedule(10), 10, 0)

@@ -114,7 +114,7 @@ def test_replicates_of_log_z_are_chains():
 def test_what_holds_no_samples_is_refused():
     with pytest.raises(ConfigError, match="an exact log Z has no replicates"):
         to_arviz(estimate_log_z(RBM))
-    with pytest.raises(ConfigError, match="ObservablesResult holds no samples"):
+    with pytest.raises(ConfigError, match="ObservablesResult contains no samples"):
         to_arviz(estimate_observables(RBM))
 
 
@@ -192,7 +192,7 @@ def test_what_is_not_to_be_trusted_says_so(tempered, tmp_path, capsys):
     [
         (b"{}", "x.nc", "not a result of this project"),
         (b"PK\x03\x04 no archive", "x.nc", "cannot be read"),
-        (b"{}", "x.dat", "does not say its format; end it with .nc or .csv, or --format"),
+        (b"{}", "x.dat", "has no known suffix; end it in .nc or .csv, or give --format"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capsys, content, output, message):
@@ -208,4 +208,4 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capsys, content, out
 def test_netcdf_is_no_text(file, capsys):
     status, _, said = export(capsys, file, "-o", "-", "--format", "netcdf")
     assert status == 2
-    assert "this is no text" in said
+    assert "binary data cannot be written to" in said

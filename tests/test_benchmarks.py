@@ -1,4 +1,4 @@
-"""The benchmarks run and account for all of the time; their figures are nobody's promise."""
+"""The benchmarks run and account for all of the time; their figures are not tested."""
 
 import importlib.util
 import itertools
@@ -157,7 +157,7 @@ def random_machine(rng):
 
 
 def test_upper_bounds_are_never_below(upper_bound):
-    """Neither wherever the minimisation stops nor at parameters that nobody chose."""
+    """Neither at any stop of the minimisation nor at random parameters."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         machine, log_z = random_machine(rng)

@@ -95,15 +95,15 @@ def killed_at(wanted, n):
     ("phase", "smaller"),
     [
         ("tempering", 0.7),
-        ("placing rungs from modes", 0.7),
+        ("pilot from modes", 0.7),
         ("tempering from modes", 0.7),
-        ("placing rungs from modes", 0.0),
+        ("pilot from modes", 0.0),
         ("tempering", 0.0),
     ],
 )
 def test_an_interruption_anywhere_does_not_change_the_result(strong, phase, smaller, tmp_path, monkeypatch):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(best_reference, "SMALLER", smaller)
     machine, path = strong[0], tmp_path / "partial.npz"
     whole = estimate_log_z(machine, **QUICK, seed=1)

@@ -111,7 +111,7 @@ def test_a_failed_check_says_what_to_do(everything):
     check = {"name": "x <b>", "value": 2.0, "threshold": 1.0, "passed": False, "remedy": "use more --sweeps"}
     checks = [check, {**check, "name": "y", "severity": "warning", "remedy": "relax", "side": "at most"}]
     bad = dataclasses.replace(result, trustworthy=False, diagnostics={"checks": checks})
-    assert re.search(r"verdict +may be wrong\n  failed +x <b>: 2 \(limit", repr(bad))
+    assert re.search(r"verdict +may be wrong; do not use it[^\n]*\n  failed +x <b>: 2 \(limit", repr(bad))
     assert re.search(r"\n  next +use more --sweeps; relax\n", repr(bad))
     assert COLOURS["bad"] in bad._repr_html_()
     assert "<b>" not in bad._repr_html_()

@@ -174,12 +174,12 @@ def test_evidence_is_held_too(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("9 1", r"has a unit '9', which is not a number of 0 \.\.\. 6"),
-        ("a 1", r"has a unit 'a'"),
-        ("0 0", "units of this model are -1 or 1"),
-        ("0 nan", "units of this model are -1 or 1"),
+        ("9 1", r"names a unit '9', which is not a number of 0 \.\.\. 6"),
+        ("a 1", r"names a unit 'a'"),
+        ("0 0", "give -1 or 1, the values of its units"),
+        ("0 nan", "give -1 or 1, the values of its units"),
         ("0", "line 1: '0' is not 'unit value'"),
-        ("0 on", "line 1: 'on' is no value of a unit"),
+        ("0 on", "line 1: 'on' is not a value of a unit"),
         ("0 1\n0 -1", "twice"),
         ("", "names no unit"),
         ("{", "damaged JSON"),

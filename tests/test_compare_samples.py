@@ -149,7 +149,7 @@ def test_a_mixture_of_two_temperatures_is_no_boltzmann_law(small):
         mixture = compare_samples((small.J, small.b), np.concatenate((hot, cold)), basins=False)
         assert not mixture.is_boltzmann
         assert not mixture.trustworthy
-        assert mixture.claim == "no Boltzmann law of this machine at any β"
+        assert mixture.claim.startswith("no Boltzmann law of this machine at any β; ")
         assert "no Boltzmann law" not in str(mixture.reasons)  # they say what to look at
         for part, beta in ((hot, 0.4), (cold, 1.6)):
             found = compare_samples((small.J, small.b), part, basins=False)
@@ -319,7 +319,7 @@ def test_spins_units_and_held_units_have_their_own_convention(tmp_path):
     rest, held = machine.clamped({2: 1})
     clamped = Reading(rest, constant + held, {"units": "pm1"}, tuple("abcdefgh"), {2: 1})
     assert compare_samples(clamped, reads[reads[:, 2] == 1]).is_boltzmann
-    with pytest.raises(DataError, match="held unit 'c' has another value"):
+    with pytest.raises(DataError, match="clamped unit 'c' has another value"):
         compare_samples(clamped, reads)
     found.save(tmp_path / "c.json")
     read = load_result(tmp_path / "c.json")
@@ -358,7 +358,7 @@ def test_reads_that_remember_one_another_are_warned_of(small):
     [
         ({"states": np.zeros((50, 9))}, "states of 9 units, the model has 10"),
         ({"states": np.full((50, 10), 2)}, "give 0 and 1, or -1 and"),
-        ({"states": np.zeros((5, 10))}, "holds 5 reads, which are too few"),
+        ({"states": np.zeros((5, 10))}, "contains 5 reads, too few"),
         ({"weights": np.ones(3)}, "weights have shape"),
         ({"classes": np.ones(3)}, "classes have shape"),
         ({"labels": [*"abcdefghij"]}, "has no column '0'"),

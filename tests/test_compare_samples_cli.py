@@ -124,16 +124,16 @@ def test_what_is_no_boltzmann_law_has_exit_status_3(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("s.csv", "0,1,0\n1,2,0\n", "row 2 has '2', which is no state of a unit"),
-        ("s.csv", "0,1,0\n1,0\n", "row 2 has 2 values, the first has 3"),
+        ("s.csv", "0,1,0\n1,2,0\n", "row 2 has '2', which is not a state of a unit"),
+        ("s.csv", "0,1,0\n1,0\n", "row 2 has 2 values, but the first row has 3"),
         ("s.csv", "", "is empty"),
         ("s.csv", "0 1 0\n" * 40, "states of 3 units, the model has 8"),
         ("s.csv", "a,b\n" + "0,1\n" * 40, "has no column '0', which is a unit of the model"),
-        ("s.csv", ",".join("0" * 8) + "\n", "holds 1 reads, which are too few"),
+        ("s.csv", ",".join("0" * 8) + "\n", "contains 1 reads, too few"),
         ("s.csv", "a,weights\n0,x\n", "damaged, or no file of samples"),
         ("s.csv", "a,weights\n0,-1\n", "has weights that are negative"),
         ("s.json", "{", "damaged JSON"),
-        ("s.json", '{"type": "BinaryQuadraticModel"}', "is JSON, but no SampleSet of dimod"),
+        ("s.json", '{"type": "BinaryQuadraticModel"}', "is JSON, but not a SampleSet of dimod"),
         ("s.npz", "PK", "damaged, or no"),
     ],
 )

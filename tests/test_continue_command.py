@@ -68,7 +68,7 @@ def test_the_command_changes_settings_and_writes_down_what_and_when(run, capsys)
     assert len(json.loads((run / "config.json").read_text())["changes"]) == 1
     assert status_of(dvae_eval, "report", run, "-q") == 0
     page = (run / "report.html").read_text()
-    assert "Settings changed on the way: epochs 2 → 4, learning rate 0.003 → 0.001 from epoch 3." in page
+    assert "Settings changed during training: epochs 2 → 4, learning rate 0.003 → 0.001 from epoch 3." in page
     assert "0.001 (0.003 before epoch 3)" in page
     assert "training from epoch 3" in page
 

@@ -218,7 +218,7 @@ def test_a_state_that_is_too_large_is_not_kept(rbm, tmp_path, monkeypatch, capsy
 
     monkeypatch.setattr(inputs, "STATE_BYTES", 1000)
     command(rbm, "-o", tmp_path / "out.json", "--sweeps", 100)
-    assert "is not kept: a later command cannot continue it" in capsys.readouterr().err
+    assert "is too large to save: no later command can continue it" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"rbm.npz", "out.json"}
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,15 +34,29 @@ from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
 distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
 
+ROOT = Path(__file__).resolve().parents[1]
 CONFIG = LogZConfig(method="pt-bar", n_sweeps=100, n_repeats=5, n_replicates=4)
+
+
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as made:
+    print(made.scheduler_address, flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
 def address():
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
-    ) as made:
-        yield made.scheduler_address
+    """The scheduler runs in a process of its own, as it does for users: no thread of it is in the tests' process."""
+    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    environment = os.environ | {"PYTHONPATH": roots}
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +126,8 @@ def test_images_are_the_same_on_a_cluster(address, run, capsys, small_shards):  
 
 
 def test_what_was_made_here_is_continued_on_a_cluster(address, run, tmp_path, small_shards):  # noqa: F811
-    logz = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--replicates", 4, "--repeats")
+    logz = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--replicates", 4, "--threads", 1)
+    logz += ("--repeats",)
     images = ("ll", run / "model.pt", "--samples", 50, "--limit")
     for name, args, few, more in (("z", logz, 2, 4), ("ll", images, 3, 8)):
         results = {}
@@ -313,7 +329,7 @@ def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeyp
 def test_an_address_without_a_port_is_refused_before_it_is_tried(run, capsys, address):
     status, words = refusal_of(capsys, "ll", run / "model.pt", "--scheduler", address)
     assert status == 2
-    assert f"--scheduler: {address} names no port" in words
+    assert f"--scheduler: {address} has no port" in words
 
 
 def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):

@@ -15,6 +15,7 @@ import pytest
 from dvae_cli.main import COMMANDS
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import command as train_command
+from tests.lines_of_code import lines_of_code
 from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,6 +137,17 @@ def test_the_map_of_contributing_is_true():
     assert not [folder for folder in folders if f"`{folder.relative_to(ROOT).as_posix()}/`" not in text]
 
 
+def test_what_to_read_first_is_short():
+    """Fewer than 500 lines of code, and about as many in each file as the table states."""
+    (table,) = re.findall(r"^## Read these first\n(.*?)^## ", (ROOT / "CONTRIBUTING.md").read_text(), re.S | re.M)
+    rows = re.findall(r"^\| (\d+) \| `(.*?)` \| (\d+) \|", table, re.M)
+    assert [int(number) for number, *_ in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) > 5
+    lengths = {path: lines_of_code(ROOT / path) for _, path, _ in rows}
+    assert sum(lengths.values()) < 500
+    assert lengths == {path: pytest.approx(int(stated), abs=15) for _, path, stated in rows}
+
+
 def test_a_wrong_turn_would_be_found():
     assert strayed("| x | `no_such_table` in `dvae_core/config.py`, `dvae_core/no_such_file.py` |") == [
         "dvae_core/no_such_file.py",
@@ -180,7 +192,7 @@ def test_the_reference_of_the_library_is_complete():
         assert f"<!-- the names of {name} -->" in page
     table = "\n".join(reference.settings(importlib.import_module("dvae_eval").LogZConfig))
     for row in (
-        "| `precision` | `--precision` | `0.0` | Run until this standard error, in nats",
+        "| `precision` | `--precision` | `0.0` | Run until the standard error, in nats, is this small",
         "| `n_sweeps` | `--sweeps` | `0` |",
         "| `sandwich` | `--sandwich`, `--no-sandwich` | `False` |",
     ):

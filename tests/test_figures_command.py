@@ -242,7 +242,7 @@ def test_runs_that_differ_in_more_are_refused(folder, tmp_path):
 
 
 def test_one_value_is_no_sweep(folder):
-    with pytest.raises(ResultError, match="a single value of --groups"):
+    with pytest.raises(ResultError, match="all runs have the same --groups"):
         sweep_lines(groups_of([folder / "sweeps" / "0-seed-0"]), AXES["posterior-layers"])
 
 
@@ -330,7 +330,7 @@ def test_the_same_estimates_are_not_counted_twice(folder):
     [
         (["logz", "-o", "{tmp}/x.png"], "give at least one"),
         (["smoothing", "{run}", "-o", "{tmp}/x.png"], "from no file"),
-        (["logz", "{run}/ll.json", "-o", "{tmp}/x.png"], "holds no logz result"),
+        (["logz", "{run}/ll.json", "-o", "{tmp}/x.png"], "contains no logz result"),
         (["samples", "{run}", "{run}", "-o", "{tmp}/x.png"], "give one"),
         (["samples", "{run}/ll.json", "-o", "{tmp}/x.png"], "ll.json"),
         (
@@ -338,7 +338,7 @@ def test_the_same_estimates_are_not_counted_twice(folder):
             "samples.npz: no such file; make it with dvae-eval samples RUN",
         ),
         (["training", "{run}/ll.json", "-o", "{tmp}/x.png"], "line 1"),
-        (["training", "{tmp}", "-o", "{tmp}/x.png"], "holds no epoch"),
+        (["training", "{tmp}", "-o", "{tmp}/x.png"], "contains no epoch"),
         (["training", "{run}", "-o", "{tmp}/x.gif"], ".pdf"),
         (["training", "{run}", "-o", "{tmp}/x.png", "--width", "poster"], "poster"),
         (["training", "{run}", "-o", "{tmp}/x.png", "--width", "0"], "1 to 40"),

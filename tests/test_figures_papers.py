@@ -123,9 +123,9 @@ def test_labels_of_nothing_and_of_figures_without_names_are_refused(runs):
         draw("training", runs, labels=[("x", "ours")])
     with pytest.raises(ConfigError, match="--label: x is none of the results"):
         draw("schedule", runs, labels=[("x", "ours")])
-    with pytest.raises(ConfigError, match="--label: samples shows no names of runs; leave it out"):
+    with pytest.raises(ConfigError, match="--label: the figure samples shows no names of runs; omit the option"):
         draw("samples", runs[:1], labels=[(str(runs[0]), "ours")])
-    with pytest.raises(ResultError, match="called alike"):
+    with pytest.raises(ResultError, match="have the same name"):
         draw("training", runs, labels=[("groups-1", "ours"), ("groups-4", "ours")])
 
 

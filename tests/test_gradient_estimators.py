@@ -27,7 +27,7 @@ from dvae_eval.gradients.comparison import (
     exact_gradient,
     measure_gradients,
 )
-from dvae_eval.gradients.estimators import ESTIMATORS, Estimator
+from dvae_eval.gradients.estimators import ESTIMATORS, Estimator, reinmax_slope, straight_through_slope
 from dvae_eval.results import load_result
 from tests.oracles import enumerate_states, exact_bound, tiny_model
 
@@ -108,6 +108,49 @@ def test_an_estimator_that_should_be_unbiased_and_is_not_takes_the_trust_away(mo
     result = measure(tiny_model(n_groups=2, seed=2), n_samples=8000)
     assert not result.trustworthy
     assert any(reason.startswith("bias of nvil, elbo") for reason in result.reasons)
+
+
+P = torch.tensor([0.05, 0.3, 0.5, 0.9], dtype=torch.float64)
+
+
+def expected_slope(slope, df):
+    """Return E[f'(z) · slope] of one unit with q = P, by enumeration of z; f' of a number."""
+    on, off = (torch.full_like(P, z) for z in (1.0, 0.0))
+    return P * slope(P, on) * df(1.0) + (1 - P) * slope(P, off) * df(0.0)
+
+
+def test_both_are_exact_for_a_linear_function():
+    for slope in (straight_through_slope, reinmax_slope):
+        assert torch.allclose(expected_slope(slope, lambda z: 2.5), 2.5 * P * (1 - P), atol=1e-14)
+
+
+def test_reinmax_is_exact_for_a_quadratic_function_and_straight_through_is_not():
+    """d/dg E[f] = q (1 - q) (f(1) - f(0)) for f(z) = a z + b z²; a cubic has a remainder."""
+    a, b = 0.7, -1.9
+    exact = P * (1 - P) * (a + b)
+    assert torch.allclose(expected_slope(reinmax_slope, lambda z: a + 2 * b * z), exact, atol=1e-14)
+    wrong = expected_slope(straight_through_slope, lambda z: a + 2 * b * z)
+    assert ((wrong - exact).abs() > 0.01)[P != 0.5].all()
+    assert ((expected_slope(reinmax_slope, lambda z: 3 * z**2) - P * (1 - P)).abs() > 0.01).all()
+
+
+def test_the_factor_of_reinmax_is_half_the_distance_of_z_from_q():
+    for z in (0.0, 1.0):
+        assert torch.allclose(reinmax_slope(P, torch.full_like(P, z)), (z - P).abs() / 2, atol=1e-15)
+
+
+def test_estimators_through_z_where_units_are_independent():
+    """The RBM's term is linear in each unit: both are exact.  In the rest straight-through's bias is found."""
+    result = measure(tiny_model(n_groups=1, seed=1), n_samples=40_000)
+    assert max(z_of(result, name, "rbm") for name in ("straight-through", "reinmax")) < Z_LIMIT
+    assert z_of(result, "straight-through", "rest") > Z_LIMIT
+    assert z_of(result, "reinmax", "rest") < Z_LIMIT
+
+
+def test_reinmax_has_less_bias_than_straight_through():
+    result = measure(tiny_model(n_groups=4, seed=3), n_samples=40_000)
+    bias = {name: result.estimators[name]["terms"]["elbo"]["bias"] for name in ("straight-through", "reinmax")}
+    assert 1.5 * bias["reinmax"] < bias["straight-through"]
 
 
 def coupled_model(n_side=8, n_pixels=12):

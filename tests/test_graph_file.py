@@ -97,11 +97,11 @@ def test_what_networkx_writes(model, tmp_path):
     ("content", "message"),
     [
         ("0 1\n", "has 1 edges for 5 couplings"),
-        ("0 1\n1 2\n2 3\n3 4\n4 9\n", "'4', '9', which joins no two of 0 ... 4"),
+        ("0 1\n1 2\n2 3\n3 4\n4 9\n", "'4', '9', which does not join two units of 0 ... 4"),
         ("0 1\n1 2\n2 3\n3 4\n4 4\n", "'4', '4'"),
         ("0 1 0.5\n", "without weights"),
-        ("", "holds no edge"),
-        ("[[0, 1], [1]]", "no pair"),
+        ("", "contains no edge"),
+        ("[[0, 1], [1]]", "is not a pair"),
         ('{"nodes": [0, 1]}', "no list of edges"),
         ("[[0, 1],", "damaged JSON"),
         ('{"nodes": [0, 1], "edges": [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]}', "has 2 nodes for 5 biases"),
@@ -120,7 +120,7 @@ def test_a_graph_that_does_not_fit_is_one_line(model, tmp_path, capsys, content,
 
 
 def test_the_option_is_asked_for_and_refused_where_it_says_nothing(model, tmp_path):
-    with pytest.raises(DataError, match="--graph FILE with a line 'i j' for each"):
+    with pytest.raises(DataError, match="--graph FILE, with a line 'i j' per edge"):
         read_machine(model)
     with pytest.raises(DataError, match="no such file"):
         read_machine(model, ReadConfig(graph=str(tmp_path / "none")))

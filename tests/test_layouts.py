@@ -122,7 +122,7 @@ def test_epochs_of_a_checkpoint_of_caloquvae():
             parts[epoch] = [np.float64(file[f"epoch_{epoch}"][name][()]) for name in names]
     assert abs(log_z(path) - summed(*parts[100])) < 1e-9
     assert abs(log_z(path, update=50) - summed(*parts[50])) < 1e-9
-    with pytest.raises(DataError, match="no epoch 7; the last ones are 50, 100"):
+    with pytest.raises(DataError, match="no epoch 7; give another, the last are 50, 100"):
         read_machine(path, ReadConfig(update=7))
 
 
@@ -202,7 +202,7 @@ def test_masks_multiply_what_they_are_of(tmp_path, mask, turned):
 def test_masks_that_are_none_are_refused(tmp_path):
     arrays = {"W": W, "b_left": B, "b_right": C}
     for bad, message in (
-        ({"mask": np.full((4, 3), 0.5)}, "no mask of zeros and ones"),
+        ({"mask": np.full((4, 3), 0.5)}, "values other than 0 and 1"),
         ({"mask": np.ones((3, 4))}, "mask has shape"),
         ({"unit_mask": np.ones(7)}, "does not say what it masks"),
     ):
@@ -218,7 +218,7 @@ def test_masks_that_are_none_are_refused(tmp_path):
     scipy.sparse.save_npz(tmp_path / "m.npz", scipy.sparse.csr_array(J))
     with np.load(tmp_path / "m.npz") as found:
         np.savez(tmp_path / "m.npz", **dict(found), J_mask=M)
-    with pytest.raises(DataError, match="beside a sparse J"):
+    with pytest.raises(DataError, match="for a sparse J"):
         read_machine(tmp_path / "m.npz")
 
 
@@ -261,10 +261,10 @@ OTHERS = {
     "precision": ({"precision": np.ones(4)}, "Gaussian"),
     "a mean alone": ({"mu": np.zeros(4)}, "Gaussian"),
     "a switch": ({"is_gaussian": np.True_}, "Gaussian"),
-    "visible type": ({"visible_type": "gaussian"}, "another model"),
-    "hidden type": ({"hidden_type": "relu"}, "another model"),
+    "visible type": ({"visible_type": "gaussian"}, "unsupported kind of model"),
+    "hidden type": ({"hidden_type": "relu"}, "unsupported kind of model"),
     "one of each": ({"visible_type": "binary", "hidden_type": "spin"}, "units of one kind"),
-    "model type": ({"model_type": "GBRBM"}, "another model"),
+    "model type": ({"model_type": "GBRBM"}, "unsupported kind of model"),
     "past": ({"A": np.ones((4, 8)), "B": np.ones((3, 8))}, "past"),
     "condition": ({"W_cond": np.ones((4, 8))}, "condition"),
     "labels": ({"labhid": np.ones((10, 3)), "labbiases": np.ones(10)}, "labels"),
@@ -318,16 +318,16 @@ def test_what_was_assumed_and_left_aside_is_said_everywhere(tmp_path, capsys):
     status, out, err = run(capsys, "logz", path)
     assert status == 0
     assert out.strip().endswith(f"nats (exact), with {UNITS}")
-    assert "left aside: other_thing, strange\n" in err
+    assert "ignored: other_thing, strange\n" in err
     _, out, _ = run(capsys, "logz", path, "--json", "-q")
     model = json.loads(out)["model"]
     assert model["assumed"] == [UNITS]
     assert model["left_aside"] == ["other_thing", "strange"]
     _, out, _ = run(capsys, "inspect", path)
     assert f"assumed: {UNITS}" in out
-    assert "left aside: other_thing, strange" in out
+    assert "ignored: other_thing, strange" in out
     _, _, err = run(capsys, "convert", path, tmp_path / "out.npz")
-    assert "left aside: other_thing, strange\n" in err
+    assert "ignored: other_thing, strange\n" in err
     _, out, _ = run(capsys, "logz", path, "--units", "01")
     assert out.strip().endswith("nats (exact)")
     assert run(capsys, "logz", path, "-q")[2] == ""
@@ -379,7 +379,7 @@ def test_names_with_groups_before_them(tmp_path, separator):
         path = saved(tmp_path, **arrays)
     assert abs(log_z(path) - summed(W, B, C)) < 1e-12
     two = {f"{part}.{name}": value for part in "xy" for name, value in (("W", W), ("b", B), ("c", C))}
-    with pytest.raises(DataError, match=r"holds 2 machines \(x, y\)"):
+    with pytest.raises(DataError, match=r"contains 2 machines \(x, y\)"):
         read_machine(saved(tmp_path, **two))
 
 
@@ -425,8 +425,8 @@ def test_arrays_as_json(tmp_path):
     path.write_text(json.dumps({"W": W.tolist(), "vbias": B.tolist(), "hbias": C.tolist(), "epoch": 3}))
     assert abs(log_z(path) - summed(W, B, C)) < 1e-12
     for text, message in (
-        ('{"a": 1}', "JSON that is no model"),
-        ('{"kind": "logz", "schema": 1}', "a result in JSON"),
+        ('{"a": 1}', "JSON without a model"),
+        ('{"kind": "logz", "schema": 1}', "is a result; give"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
@@ -492,7 +492,7 @@ def test_texts_of_letters_that_are_none(tmp_path):
     with zipfile.ZipFile(tmp_path / "bad.npz", "w") as archive, zipfile.ZipFile(path) as whole:
         for name in whole.namelist():
             archive.writestr(name, whole.read(name).replace(spin, b"\xff" * 16))
-    with pytest.raises(DataError, match="text that is none"):
+    with pytest.raises(DataError, match="invalid text"):
         read_machine(tmp_path / "bad.npz")
 
 
@@ -504,7 +504,7 @@ def test_texts_of_hdf5_on_which_its_library_runs_for_ever(tmp_path):
     assert rest in content[place:]
     path = tmp_path / "m.h5"
     path.write_bytes(content[:place] + content[place:].replace(rest, bytes(16), 1))
-    with pytest.raises(DataError, match="damaged: a collection of texts"):
+    with pytest.raises(DataError, match="damaged: its string storage"):
         read_machine(path)
     path.write_bytes(content.replace(b"GCOL", b"GCOM"))
     with pytest.raises(DataError):

@@ -217,7 +217,7 @@ def test_samples_at_a_time_do_not_change_the_estimate(monkeypatch, precision, to
 
 def test_log_z_of_another_model_is_refused():
     log_z = estimate_log_z(machine_of(trained(seed=1)))
-    with pytest.raises(ResultError, match="another model"):
+    with pytest.raises(ResultError, match="another prior"):
         estimate_log_likelihood(float32(trained(seed=2)), IMAGES, log_z)
 
 

@@ -52,6 +52,7 @@ def unit(name, s, n, n_panels):
     c = None if s is None else s / (1 - np.exp(-s))
     off, on = {
         "none": lambda: (spike, (np.ones(1), np.ones(1))),
+        "gumbolt": lambda: (spike, (np.ones(1), np.ones(1))),
         "spike-and-exponential": lambda: (spike, (t, w * s * np.exp(s * t) / (np.exp(s) - 1))),
         "spike-and-slab": lambda: (spike, (t, w)),
         "spike-and-gaussian": lambda: (spike, normal(n, 2 * n_panels)),

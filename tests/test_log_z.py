@@ -310,7 +310,7 @@ def interrupted(machine, path, after, **settings):
 @pytest.mark.parametrize("name", ["random", "complete"])
 def test_a_killed_run_goes_on_to_the_same_number(name, tmp_path, monkeypatch):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     machine, _ = MODELS[name]()
     path = tmp_path / "partial.npz"
     settings = {"method": "pt-bar", "precision": 0.004, "seed": 5}
@@ -439,5 +439,5 @@ def test_a_wrong_exchange_rule_is_rejected(monkeypatch):
 def test_a_run_that_is_too_short_says_by_how_much():
     assert "4 times as many sweeps" in longer(0.5, 2.0)
     assert "1.9 times" in longer(3.212, 6.0)
-    assert "cannot be foretold" in longer(0.0, 2.0)
+    assert "cannot be predicted" in longer(0.0, 2.0)
     assert "times" not in longer(2.0, 2.0)

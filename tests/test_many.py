@@ -247,7 +247,7 @@ def test_what_is_done_is_kept_and_not_repeated(files, tmp_path, capsys, monkeypa
         else:
             status, _, err = logz(capsys, *files, *QUICK, "-o", place, "-q")
             assert status == 130
-            assert "2 of 4 done; the same command continues" in err
+            assert "2 of 4 done; run the same command again to continue" in err
     assert not place.exists()
     seen = counted(monkeypatch)
     logz(capsys, *files, *QUICK, "-o", place, "-q")
@@ -350,7 +350,7 @@ def test_splits_of_images_are_told_apart(files, tmp_path, capsys):
 def test_data_of_another_size_are_refused_before_anything_is_measured(files, tmp_path, capsys):
     np.save(tmp_path / "data.npy", np.zeros((3, 7), np.uint8))
     np.savez(tmp_path / "general.npz", J=np.triu(np.ones((7, 7)), 1), b=np.ones(7))
-    for path, message in ((files[0], "sides of 8 and 5 units"), (tmp_path / "general.npz", "is no RBM")):
+    for path, message in ((files[0], "sides of 8 and 5 units"), (tmp_path / "general.npz", "is not an RBM")):
         status, out, err = logz(capsys, path, "--data", tmp_path / "data.npy", "-q")
         assert (status, out) == (2, "")
         assert message in err

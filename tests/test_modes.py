@@ -375,10 +375,10 @@ def test_a_schedule_takes_over_where_one_step_is_too_long(clustered, monkeypatch
     assert abs(result.log_z - exact) < 6 * result.std_err
 
 
-@pytest.mark.parametrize("at", ["tempering from modes", "placing rungs from modes"])
+@pytest.mark.parametrize("at", ["tempering from modes", "pilot from modes"])
 def test_the_seed_fixes_the_result_and_an_interruption_does_not_matter(at, clustered, tmp_path, monkeypatch):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     machine, path = clustered[0], tmp_path / "partial.npz"
     whole = estimate_log_z(machine, **QUICK, seed=3)
 

@@ -133,7 +133,7 @@ def test_data_are_matched_to_the_runs_of_a_report(trained, run, tmp_path, capsys
     assert status_of(dvae_eval, "report", builtin, run, "--data", new, "-o", page, "--quiet") == 0
     assert page.exists()
     said = refusal(capsys, dvae_eval, "report", builtin, run, "--data", new, "--data", trained / "others.npy")
-    assert "others.npy holds other images than those of the training of" in said
+    assert "others.npy is not the training data of" in said
 
 
 def test_results_of_a_run_that_moved_are_the_same_work(trained, run, tmp_path, capsys):
@@ -153,7 +153,5 @@ def test_results_of_a_run_that_moved_are_the_same_work(trained, run, tmp_path, c
 
 def test_data_are_for_a_run_that_is_resumed(run, tmp_path, capsys):
     said = refusal(capsys, dvae_train, "digits", "--out", tmp_path / "x", "--data", "digits")
-    assert (
-        said == "dvae-train: --data: says where the data of a run to --resume lie now; give new data as DATASET\n"
-    )
-    assert "--data PATH if it has moved" in refusal(capsys, dvae_train, "digits", "--resume", "--out", run)
+    assert said == "dvae-train: --data: is for runs that are continued with --resume; give new data as DATASET\n"
+    assert "--data PATH if the data have moved" in refusal(capsys, dvae_train, "digits", "--resume", "--out", run)

@@ -39,7 +39,7 @@ def test_it_runs_and_its_page_shows_everything(monkeypatch, cache):
     assert page.startswith("before\n\n# An RBM in a notebook")
     assert page.endswith("after")
     assert "log Z = 13.9671 nats <span" in page  # the exact value
-    assert re.search(r">verdict</td>.*>checked</span> rests on no unseen mode<", page)
+    assert re.search(r">verdict</td>.*>checked</span> every check passed", page)
     assert "sweeps: no such setting; did you mean n_sweeps?" in page
     assert "<th>ess_bulk</th>" in page
     assert len(pictures) == 5

@@ -16,10 +16,10 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_core.graphs import graph_edges
 from dvae_eval import GeneralMachine, estimate_log_z, estimate_observables, load_result, machine_from_couplings
 from dvae_eval.exact import moments_plan as moments_plan_module
-from dvae_eval.exact.alike_moments import AlikeMoments
 from dvae_eval.exact.elimination import elimination
 from dvae_eval.exact.elimination_moments import eliminated_moments
 from dvae_eval.exact.enumeration_moments import EnumeratedMoments
+from dvae_eval.exact.exchangeable_moments import ExchangeableMoments
 from dvae_eval.exact.moments_plan import moments_plan
 from dvae_eval.log_z import run as run_module
 from dvae_eval.observables import estimate_observables as module
@@ -146,7 +146,7 @@ def test_units_that_act_alike(name, beta):
     J, b = alike(name)
     bonds = np.argwhere(J)
     kept = np.arange(8 if name.startswith("RBM") else 11)
-    plan = AlikeMoments.of(bonds, J[tuple(bonds.T)], b, kept)
+    plan = ExchangeableMoments.of(bonds, J[tuple(bonds.T)], b, kept)
     assert plan.n_states <= 300
     found, true = plan.moments(beta), truth(J, b, beta)
     assert abs(found.log_z - true["log_z"]) < 1e-10
@@ -155,7 +155,7 @@ def test_units_that_act_alike(name, beta):
     assert np.abs(found.units - true["unit_means"]).max() < 1e-12
     i, j = bonds.T
     assert np.abs(found.pairs - found.units[i] * found.units[j] - true["correlations"]).max() < 1e-12
-    assert AlikeMoments.of(*(bonds, RNG.normal(size=len(bonds)), b, kept)) is None
+    assert ExchangeableMoments.of(*(bonds, RNG.normal(size=len(bonds)), b, kept)) is None
 
 
 def test_the_spins_of_curie_and_weiss():
@@ -398,7 +398,7 @@ def test_results_do_not_hang_on_threads_or_interruption(tmp_path, monkeypatch):
     how = {"units": "pm1", "method": "pt", "betas": (0.5, 1.0, 2.0), "n_sweeps": 600, "seed": 3}
     whole = estimate_observables((J, h), threads=1, **how)
     monkeypatch.setattr(run_module, "SAVE_SECONDS", -1.0)
-    monkeypatch.setattr(run_module, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(run_module, "REPORT_SECONDS", -1.0)
 
     def stop(phase, done, total, value, error):
         if phase == "tempering" and done > 300:

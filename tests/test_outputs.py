@@ -51,7 +51,7 @@ def test_a_better_log_z_stays(run, capsys):
     assert (run / "logz.json").read_bytes() == before
     lesser = load_result(run / "logz-2.json")
     assert lesser.std_err > load_result(run / "logz.json").std_err
-    said = f"{run}/logz.json holds a better result and stays; this goes to {run}/logz-2.json"
+    said = f"{run}/logz.json holds a better result and is kept; this result goes to {run}/logz-2.json"
     assert said in capsys.readouterr().err
     # The same again is no third result, and another one is.
     assert status_of(dvae_eval, "logz", run, *SHORT) == 0
@@ -95,7 +95,7 @@ def test_a_likelihood_of_more_images_and_samples_stays(run, less, capsys):
     assert results(run, "ll*") == [
         f"ll{n}.{what}" for n in ("-2", "") for what in ("images.npz", "json", "state.npz")
     ]
-    assert "stays; this goes to" in capsys.readouterr().err
+    assert "is kept; this result goes to" in capsys.readouterr().err
     assert not list(run.glob("*.shards"))
 
 
@@ -120,7 +120,7 @@ def test_a_result_of_the_runs_former_model_makes_way_and_is_kept(run, tmp_path, 
     assert status_of(dvae_eval, "logz", run, *SHORT) == 0
     assert (run / "logz-2.json").read_bytes() == former
     assert load_result(run / "logz.json").method == "pt-bar"
-    assert f"is of another model than {run}/model.pt, and is now {run}/logz-2.json" in capsys.readouterr().err
+    assert f"belongs to another model than {run}/model.pt; renamed to {run}/logz-2.json" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_result_is_kept(run):
@@ -161,7 +161,7 @@ def test_a_page_that_shows_more_stays(run, tmp_path, capsys):
     assert status_of(dvae_eval, "report", run) == 0
     assert (run / "report.html").read_bytes() == both
     assert results(run, "report*") == ["report-2.html", "report.html"]
-    assert "shows what this page does not and stays" in capsys.readouterr().err
+    assert "has content that this page lacks and is kept" in capsys.readouterr().err
     (run / "report-2.html").write_text("<title>my own page</title>")
     assert status_of(dvae_eval, "report", run, "-q") == 0
     assert results(run, "report*") == ["report-2.html", "report-3.html", "report.html"]
@@ -234,7 +234,7 @@ def test_tables_and_pages_go_to_standard_output(run, capsys):
 def test_what_is_no_text_is_not_printed(run, command, capsys):
     words = [run if word == "RUN" else word for word in command]
     assert status_of(dvae_eval, *words, *(["-"] if command[0] == "convert" else ["-o", "-"])) == 2
-    assert "is no text; give the name of a file" in capsys.readouterr().err
+    assert "binary data cannot be written to" in capsys.readouterr().err
 
 
 # --- what is given --------------------------------------------------------------------------------------------
@@ -248,12 +248,12 @@ def test_a_run_stands_for_its_model(run, command):
 
 def test_a_directory_without_a_model_is_said(tmp_path, capsys):
     assert status_of(dvae_eval, "logz", tmp_path) == 2
-    assert f"{tmp_path} holds no model.pt; give a run" in capsys.readouterr().err
+    assert f"{tmp_path} has no model.pt; give a run" in capsys.readouterr().err
 
 
 def test_a_file_is_no_run_and_a_directory_no_file(run, capsys):
     assert status_of(dvae_eval, "report", run / "config.json") == 2
-    assert f"config.json: is a part of a run; give the run, {run}" in capsys.readouterr().err
+    assert f"config.json: is part of a run; give the run, {run}" in capsys.readouterr().err
     assert status_of(dvae_eval, "logz", run, "-o", run) == 2
     assert f"{run} is a directory; give the name of a file" in capsys.readouterr().err
 
@@ -263,12 +263,12 @@ def test_a_machine_is_no_model_of_this_project(tmp_path, capsys):
     path.write_text(json.dumps({"type": "BinaryQuadraticModel", "version": {"bqm_schema": "3.0.0"}}))
     for command in ("ll", "gradients"):
         assert status_of(dvae_eval, command, path) == 2
-        assert "is no model of dvae-train, which this command is for" in capsys.readouterr().err
+        assert "is not a model of dvae-train, which this command needs" in capsys.readouterr().err
 
 
 def test_a_table_of_an_unknown_format_is_refused(tmp_path, capsys):
     assert status_of(dvae_eval, "table", "-o", tmp_path / "t.xlsx") == 2
-    assert "no format is called .xlsx; give .txt, .md, .tex, .csv, .json, .html" in capsys.readouterr().err
+    assert "unknown suffix .xlsx; end it in .txt, .md, .tex, .csv, .json, .html" in capsys.readouterr().err
     assert status_of(dvae_eval, "table", "-o", tmp_path / "t.xlsx", "--format", "csv", "-q") == 0
     assert status_of(dvae_eval, "table", "-o", tmp_path / "T.CSV", "-q") == 0
     assert (tmp_path / "T.CSV").read_text() == (tmp_path / "t.xlsx").read_text()
@@ -282,7 +282,7 @@ def test_no_arguments_print_the_help(capsys):
 def test_an_option_of_the_sweep_behind_the_data_set_is_named(tmp_path, capsys):
     args = ("sweep", "--out", tmp_path / "s", "--vary", "groups=1 2", "digits", "--logz", "--sweeps 3")
     assert status_of(dvae_eval, *args) == 2
-    assert "--logz: is an option of the sweep; give it before the data set" in capsys.readouterr().err
+    assert "--logz: is an option of dvae-eval sweep; give it before the data set" in capsys.readouterr().err
 
 
 # --- terminals that lack letters ------------------------------------------------------------------------------

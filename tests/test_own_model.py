@@ -68,7 +68,7 @@ def test_the_bound_rises_to_the_exact_value(example):
 
 def test_log_z_of_another_prior_is_refused(example):
     model, other = make(example), make(example, seed=1)
-    with pytest.raises(ResultError, match="another model than MyModel"):
+    with pytest.raises(ResultError, match="another prior than that of MyModel"):
         estimate_log_likelihood(model, images(), estimate_log_z(other.prior()), prior=model.prior())
 
 
@@ -133,7 +133,7 @@ def test_weights_that_are_zero_count_as_such():
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_an_estimate_that_is_no_number_names_the_image(value):
     prior, model = uniform_prior(), Wrong(torch.zeros, lambda n: torch.full((n,), value))
-    with pytest.raises(NumericalError, match=r"image 0 .and 5 more. has a log-likelihood that is not finite"):
+    with pytest.raises(NumericalError, match=r"log-likelihood of image 0 .and of 5 more. is not finite"):
         estimate_log_likelihood(
             model, images(), estimate_log_z(prior), LikelihoodConfig(n_samples=10), prior=prior
         )

@@ -117,7 +117,7 @@ def test_training_is_drawn_of_runs(tmp_path):
     file = metrics(tmp_path / "metrics.jsonl")
     for runs in (tmp_path, str(file), [tmp_path]):
         assert len(plot_training(runs).axes) == 2
-    with pytest.raises(ResultError, match="holds no epoch"):
+    with pytest.raises(ResultError, match="contains no epoch"):
         plot_training(tmp_path / "nothing")
 
 

@@ -52,7 +52,7 @@ BAD_ARRAYS = {
     "only biases": ({"b_left": B, "b_right": C}, "no W"),
     "one bias": ({"W": W, "b_left": B}, "b_left but no b_right"),
     "no bias": ({"W": W}, "no b_left"),
-    "two pairs": ({"W": W, "b_left": B, "b_right": C, "b": B, "c": C}, "give one pair"),
+    "two pairs": ({"W": W, "b_left": B, "b_right": C, "b": B, "c": C}, "keep one pair"),
     "two weights": ({"W": W, "weights": W, "b_left": B, "b_right": C}, "both W and weights"),
     "J and W": ({"J": np.zeros((3, 3)), "W": W, "b": B}, "both J and W"),
     "no shape fits": ({"W": W, "b_left": np.zeros(7), "b_right": C}, "b_left has shape"),
@@ -66,7 +66,7 @@ BAD_ARRAYS = {
     "text": ({"W": W.astype("S3"), "b_left": B, "b_right": C}, "S3"),
     "dates": ({"W": W.astype("M8[s]"), "b_left": B, "b_right": C}, "datetime"),
     "wide floats that overflow": ({"W": W * np.longdouble("1e4000"), "b_left": B, "b_right": C}, "infinite"),
-    "two constants": ({"W": W, "b_left": B, "b_right": C, "constant": np.zeros(2)}, "give one number"),
+    "two constants": ({"W": W, "b_left": B, "b_right": C, "constant": np.zeros(2)}, "a single number"),
     "constant nan": ({"W": W, "b_left": B, "b_right": C, "constant": np.nan}, "nan or infinite"),
     "diagonal": ({"J": np.eye(3), "b": B}, "diagonal"),
     "not square": ({"J": np.zeros((3, 2)), "b": B}, "J has shape"),
@@ -100,17 +100,17 @@ SPARSE = {
         ({"format": np.int64(3)}, "tocsr"),
         ({"format": np.bytes_("coo")}, "without row"),
         ({"shape": np.array([10**12, 10**12])}, "J has shape"),
-        ({"shape": np.array([10**9, 10**9])}, "lines that do not fit"),
+        ({"shape": np.array([10**9, 10**9])}, "an index that does not fit"),
         ({"shape": np.array([-3, 3])}, "J has shape"),
         ({"shape": np.array([3])}, "J has shape"),
         ({"shape": np.array([3.0, 3.0])}, "shape"),
         ({"indices": np.array([1, 3])}, "outside its shape"),
         ({"indices": np.array([1, -1])}, "outside its shape"),
         ({"indices": np.array([1.0, 2.0])}, "indices"),
-        ({"indices": np.array([1])}, "do not fit"),
-        ({"indptr": np.array([0, 2, 1, 2])}, "do not fit"),
-        ({"indptr": np.array([0, 1, 2])}, "do not fit"),
-        ({"indptr": np.array([], int)}, "do not fit"),
+        ({"indices": np.array([1])}, "does not fit"),
+        ({"indptr": np.array([0, 2, 1, 2])}, "does not fit"),
+        ({"indptr": np.array([0, 1, 2])}, "does not fit"),
+        ({"indptr": np.array([], int)}, "does not fit"),
         ({"data": np.ones(5)}, "entries"),
         ({"data": np.ones(2) * 1j}, "complex"),
         ({"J": np.zeros((3, 3))}, "both J and a sparse matrix"),
@@ -160,11 +160,11 @@ def test_hostile_pickles_do_not_run(tmp_path):
 def test_what_is_recognised_and_refused(tmp_path):
     for content, message in (
         (b"", "empty"),
-        (b"\x93NUMPY\1\0", "one array"),
+        (b"\x93NUMPY\1\0", "a single array"),
         (b"\x1f\x8b" + bytes(20), "gzip"),
         (b"{}", "JSON"),
-        (b"\xff" * 100, "no format"),
-        (b"PK\3\4" + bytes(100), "does not end as one"),
+        (b"\xff" * 100, "no known format"),
+        (b"PK\3\4" + bytes(100), "has no end"),
         (b"0 1 0 1 1\n1 0 0 0 1\n", "images"),
         (b"\0\0\x08\3" + bytes(12), "images"),
     ):
@@ -172,12 +172,12 @@ def test_what_is_recognised_and_refused(tmp_path):
         refused(tmp_path / "file", message, error=DataError)
     refused(tmp_path / "nowhere", "no such file")
     (tmp_path / "folder.npz").mkdir()
-    refused(tmp_path / "folder.npz", "no regular file")
+    refused(tmp_path / "folder.npz", "not a regular file")
     os.mkfifo(tmp_path / "pipe.npz")
-    refused(tmp_path / "pipe.npz", "no regular file")  # and does not wait for a writer
+    refused(tmp_path / "pipe.npz", "not a regular file")  # and does not wait for a writer
     with zipfile.ZipFile(tmp_path / "file", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    refused(tmp_path / "file", "archive of no known kind")
+    refused(tmp_path / "file", "archive of unknown kind")
 
 
 def test_every_truncation_of_every_format_is_refused_or_the_same(tmp_path):
@@ -359,7 +359,7 @@ def test_a_billion_lists_in_a_few_bytes(state):
     laughs = b"\x80\x02]q\0" + b"".join(double) + b"."
     rewritten(state, lambda name, x: laughs if name.endswith("data.pkl") else x)
     assert isinstance(read_torch(state), list)
-    refused(state, "holds a list")
+    refused(state, "contains a list")
 
 
 def test_tensors_that_are_no_plain_numbers(state):
@@ -367,12 +367,12 @@ def test_tensors_that_are_no_plain_numbers(state):
         torch.save({"W": tensor, "b": torch.zeros(3), "c": torch.zeros(3)}, state)
         refused(state)
     torch.save([1, 2], state)
-    refused(state, "holds a list")
+    refused(state, "contains a list")
     torch.save({"a": {"W": torch.ones(2)}}, state)
     refused(state, "no machine")
     two = {f"{part}.{name}": x for part in "xy" for name, x in torch.load(FORMATS / "grbm.pt").items()}
     torch.save(two, state)
-    refused(state, "holds 2 machines")
+    refused(state, "contains 2 machines")
 
 
 # --- MATLAB, HDF5 and safetensors -----------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_matlab_variables_that_unpack_without_end(tmp_path, monkeypatch):
     packed = zlib.compress(content[128:132] + struct.pack("<I", n_bytes) + content[136:] + bytes(200 << 20), 9)
     (tmp_path / "m.mat").write_bytes(content[:128] + struct.pack("<2I", 15, len(packed)) + packed)
     monkeypatch.setattr(containers, "LIMIT_BYTES", 1 << 20)
-    refused(tmp_path / "m.mat", "over 1048576")
+    refused(tmp_path / "m.mat", "limit of 1048576")
 
 
 @pytest.mark.parametrize(("place", "value"), [(132, 2**32 - 1), (132, 7), (136, 9), (152, 77), (164, 2**31 - 1)])
@@ -422,11 +422,11 @@ def test_hdf5_links_into_other_files_are_not_followed(tmp_path):
     path = hdf5(tmp_path / "m.h5", W=None)
     with h5py.File(path, "a") as file:
         file.create_virtual_dataset("W", layout)
-    refused(path, "lies in another file")
+    refused(path, "is stored in another file")
     path = hdf5(tmp_path / "m.h5", W=None)
     with h5py.File(path, "a") as file:
         file.create_dataset("W", (3, 2), "f8", external=[(str(secret), 0, 48)])
-    refused(path, "lies in another file")
+    refused(path, "is stored in another file")
 
 
 def test_hdf5_arrays_that_claim_more_than_there_is(tmp_path):
@@ -442,7 +442,7 @@ def test_hdf5_arrays_that_claim_more_than_there_is(tmp_path):
         ({"W": np.array([b"text"] * 3)}, "array of numbers"),
         ({"W": h5py.Empty("f8")}, "array of numbers"),
         ({"W": W * np.nan}, "nan"),
-        ({"update_3": np.zeros(2)}, "no group"),
+        ({"update_3": np.zeros(2)}, "is not a group"),
     ],
 )
 def test_hdf5_values_that_are_no_arrays(tmp_path, change, message):
@@ -451,7 +451,7 @@ def test_hdf5_values_that_are_no_arrays(tmp_path, change, message):
 
 def test_archives_of_rbms_of_another_kind(tmp_path):
     path = tmp_path / "rbms.h5"
-    for kind, message in (("PBRBM", "type 'PBRBM'"), (3, "type '3'"), (np.zeros(3), "no text")):
+    for kind, message in (("PBRBM", "type 'PBRBM'"), (3, "type '3'"), (np.zeros(3), "is not a text")):
         path.write_bytes(gzip.decompress((FORMATS / "rbms.h5.gz").read_bytes()))
         with h5py.File(path, "a") as file:
             del file["model_type"]
@@ -466,7 +466,7 @@ def test_safetensors_headers(tmp_path):
         path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
         refused(path)
     path.write_bytes(struct.pack("<Q", 2**60) + b"{" + bytes(100))
-    refused(path, "no safetensors file")
+    refused(path, "not a safetensors file")
 
 
 # --- dimod ----------------------------------------------------------------------------------------------------
@@ -494,7 +494,7 @@ def test_damaged_bqm_files(tmp_path, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("# vartype=SPIN\n0 1 x\n", "no number"),
+        ("# vartype=SPIN\n0 1 x\n", "is not a number"),
         ("# vartype=SPIN\n0 1\n", "not 'i j bias'"),
         ("# vartype=SPIN\n-1 1 2\n", "not 'i j bias'"),
         ("# vartype=SPIN\n", "no line"),

@@ -206,7 +206,7 @@ def test_inspect_says_what_images_are(tmp_path, capsys):
         assert status == 0
         assert out.splitlines()[0] == f"{tmp_path / name}: {words}"
     assert "no machine because: has no W" in run(capsys, "inspect", tmp_path / "other.npz")[1]
-    assert "holds nan" in run(capsys, "inspect", tmp_path / "other.npz")[1]
+    assert "contains nan" in run(capsys, "inspect", tmp_path / "other.npz")[1]
 
 
 @pytest.mark.parametrize(

@@ -27,3 +27,15 @@ def test_every_command_and_option_that_is_named_exists():
     options = {option for param in train.command.params for option in param.opts}
     for line in re.findall(r"dvae-train [^\n`]*", README):
         assert set(re.findall(r"--[a-z-]+", line)) <= options
+
+
+def test_it_is_short_and_its_links_and_pictures_lead_somewhere():
+    root = Path(__file__).parents[1]
+    targets = [*re.findall(r"\]\((?!http)([^)#]+)", README), *re.findall(r'src="([^"]+)"', README)]
+    assert "docs/images/logz.png" in targets
+    assert [target for target in targets if not (root / target).exists()] == []
+    assert README.count("\n") <= 120
+    first_screen = "\n".join(README.splitlines()[:36])
+    assert all(
+        part in first_screen for part in ("make demo", "<img", "dvae-train", "dvae-eval logz", "dvae-eval ll")
+    )

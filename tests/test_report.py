@@ -137,8 +137,9 @@ def test_first_lines_say_what_was_measured_and_that_it_can_be_trusted(folder, go
     log_z, likelihood = (load_result(folder / "good" / name) for name in ("logz.json", "ll.json"))
     first = text[: text.index("What the numbers mean")]
     assert "Checked" in first
-    assert "log Z: checked; compared with the exact value." in first
-    assert "log-likelihood: checked; a lower bound, whose log Z rests on no unseen mode." in first
+    assert "Next: You can report these numbers with the errors given here." in first
+    assert "log Z: checked; it agrees with the exact value: use the exact value." in first
+    assert "log-likelihood: checked; a lower bound, provided that log Z misses no mode: use it" in first
     assert "5 checks passed, none failed" in first
     assert estimate(log_z.log_z, log_z.std_err) in first
     assert f"Exact value {fixed(EXACT, decimals(log_z.std_err))}" in first
@@ -157,7 +158,7 @@ def test_order_of_the_sections(good):
         "log Z",
         "Log-likelihood",
         "Settings",
-        "Reproduce it",
+        "Reproduce",
     ]
 
 
@@ -165,6 +166,7 @@ def test_untrustworthy_result_is_said_before_its_number(folder):
     text = page_of(folder / "bad").text
     first = text[: text.index("log Z of the prior")]
     assert "May be wrong" in first
+    assert "Next: Do not report these numbers." in first
     assert "round trips in the laziest ladder: 0 (limit 10); give --sweeps a larger number" in first
     assert "Checked" not in text
     assert "The log-likelihood was computed with log Z = 44.3621" in first
@@ -191,6 +193,7 @@ def test_what_was_not_measured_is_said_with_its_command(tmp_path):
     page = page_of(run)
     first = page.text[: page.text.index("What the numbers mean")]
     assert "Not fully measured" in first
+    assert "Next: Run the commands below" in first
     for command in ("logz", "ll", "samples"):
         assert f"dvae-eval {command} '{run}/model.pt'" in page.text
     assert "metrics.jsonl is missing or empty" in page.text
@@ -226,7 +229,7 @@ def test_the_strict_bound_is_on_the_page_rounded_down(tmp_path):
     found = json.loads((run / "logz.json").read_text())["diagnostics"]
     edit(run / "logz.json", diagnostics={**found, "lower_bound": 44.12349, "n_basins": 7})
     assert (
-        "Certificate: log Z ≥ 44.1234, surely. It is a strict lower bound, summed over 7 basins"
+        "Certificate: log Z ≥ 44.1234. It is a strict lower bound, summed over 7 basins"
         in page_of(run).text
     )
 
@@ -249,15 +252,15 @@ def test_arrays_without_a_finite_number_have_no_figure(tmp_path):
     assert [label.split()[0] for label in labels] == ["Line", "Line", "The", "The"]
 
 
-def test_the_page_says_what_images_of_the_model_itself_told(tmp_path):
+def test_the_page_has_the_gap_on_simulated_images(tmp_path):
     run = write_run(tmp_path / "run")
-    assert "the model itself" not in page_of(run).text
+    assert "simulated" not in page_of(run).text
     diagnostics = json.loads((run / "ll.json").read_text())["diagnostics"]
     found = {"n_images": 50, "states": "exact", "gap": 0.75, "std_err": 0.18, "bound": 4.8, "bound_std_err": 1.4}
     for simulated, words in (
-        (found, "it lies 0.75 ± 0.18 nats low, at most 4.8 ± 1.4."),
-        ({**found, "gap": None, "std_err": None, "bound": None}, "it lies without limit low."),
-        ({"not_done": "--simulated 0"}, "not looked at on images of the model itself (--simulated 0)"),
+        (found, "the gap is 0.75 ± 0.18 nats, at most 4.8 ± 1.4."),
+        ({**found, "gap": None, "std_err": None, "bound": None}, "the gap is infinite."),
+        ({"not_done": "--simulated 0"}, "not measured on simulated images (--simulated 0)"),
     ):
         edit(run / "ll.json", diagnostics=diagnostics | {"simulated": simulated})
         assert words in " ".join(page_of(run).text.split())
@@ -297,7 +300,7 @@ def test_notes_are_shown(tmp_path):
     metrics = run / "metrics.jsonl"
     metrics.write_text(metrics.read_text()[:-30])
     text = page_of(run).text
-    assert "model.pt is not here" in text
+    assert "model.pt is missing" in text
     assert "half-written" in text
     assert "59 of 60 epochs" in text
 
@@ -307,12 +310,12 @@ def test_several_runs_stand_side_by_side(many):
     text = page.text
     assert (
         text.index("2 runs: 1 checked, 1 may be wrong.")
-        < text.index("Side by side")
+        < text.index("Comparison of the runs")
         < text.index("What the numbers mean")
     )
     headings = re.findall(r"<h2[^>]*>([^<]*)", many)
-    assert headings == ["Side by side", "What the numbers mean", "good", "bad"]
-    assert text.index("Side by side") < text.index("Differences from good") < text.index("Settings that differ")
+    assert headings == ["Comparison of the runs", "What the numbers mean", "good", "bad"]
+    assert text.index("Comparison of the runs") < text.index("Differences from good") < text.index("Settings that differ")
     table = many[many.index("Settings that differ</caption>") :].split("</table>")[0]
     assert re.findall(r'<th scope="row">([^<]*)', table) == ["seed"]
 
@@ -498,11 +501,11 @@ def test_a_report_shows_differences_with_their_errors(folder, many):
 
 
 def test_runs_on_a_data_set_of_the_paper_stand_beside_it(tmp_path, good, many):
-    assert "Beside the paper" not in good
-    assert "Beside the paper" not in many
+    assert "Comparison with the paper" not in good
+    assert "Comparison with the paper" not in many
     run = write_run(tmp_path / "mine", dataset="mnist-static")
     page = page_of(run)
-    assert "Beside the paper" in page.text
+    assert "Comparison with the paper" in page.text
     assert re.search(r"Variational Gaussian process\s*−81\.32\s*Tran et al\. 2016", page.text)
     assert "#run-1-paper" in [attrs.get("href") for attrs in page.all("a")]
     # The same run twice is one row, and runs on different data are not drawn together.

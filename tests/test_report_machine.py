@@ -109,7 +109,7 @@ def test_figures_pictures_and_words_for_them(html):
     assert all(attrs["aria-label"] for attrs in drawn)
     (picture,) = page.all("img")
     assert picture["src"].startswith("data:image/png")
-    assert "36 states, their units as the pixels of a square" in picture["alt"]
+    assert "36 states, with their units as the pixels of a square" in picture["alt"]
     assert not page.all("script")
     assert 'class="scroll"' in html
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -161,15 +161,15 @@ def test_an_estimate_has_its_panels_certificate_and_reference(estimated, tmp_pat
     assert estimate(result.log_z, result.std_err) in text
     assert "44.1234" in text  # rounded down
     assert "strict lower bound" in text
-    first_run = f"{estimate(43.21, 0.25)}nats, after {count(6432)} sweeps; checks that it failed: round trips."
+    first_run = f"{estimate(43.21, 0.25)}nats, after {count(6432)} sweeps; failed checks: round trips"
     assert "reference distributionmodes" in text
     assert re.sub(r"\s+", " ", first_run) in text
     assert "pathalong the training" in text
     names = [attrs["aria-label"].split()[0] for attrs in page.all("div") if attrs.get("role") == "img"]
     assert names == ["Exchange", "Share", "Histograms", "Matrix", "The", "Histogram"]
-    assert "left asideepoch" in text
+    assert "not readepoch" in text
     assert "file held.txt" in text
-    assert "Make sure of what was assumed: units 0 and 1; --units pm1 for spins." in text
+    assert "Confirm the assumption: units 0 and 1; --units pm1 for spins." in text
 
 
 def test_an_untrusted_result_says_so_first_and_what_to_do(estimated):
@@ -236,7 +236,7 @@ def test_old_results_make_a_page(folder, tmp_path):
         del data[name]
     (tmp_path / "old.json").write_text(json.dumps(data))
     text = page_of(tmp_path / "old.json").text
-    assert "a machine of the library" in text
+    assert "a machine from Python" in text
     assert "dvae-eval samples FILE" in text
 
 
@@ -247,12 +247,12 @@ def test_what_is_refused(folder, estimated, tmp_path, capsys):
     logz = folder / "logz.json"
     for args, message in (
         ((logz, tmp_path / "o.json"), "another machine"),
-        ((logz, logz), "give one of them"),
+        ((logz, logz), "give only one"),
         ((folder / "rbm.npz",), "cannot be read as states"),
         ((estimated / "good" / "samples.npz",), "no states of a machine"),
         ((estimated / "good" / "ll.json",), "give the directory of the run"),
-        ((logz, estimated / "good"), "stand alone"),
-        ((logz, "--data", "digits"), "stand alone"),
+        ((logz, estimated / "good"), "cannot be combined with runs or --data"),
+        ((logz, "--data", "digits"), "cannot be combined with runs or --data"),
     ):
         assert call("report", *args, "-q", "-o", tmp_path / "page.html") == 2
         said = capsys.readouterr().err

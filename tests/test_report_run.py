@@ -234,7 +234,7 @@ def test_a_model_trained_further_makes_its_results_stale(run):
 
 def test_without_the_model_results_must_agree_and_it_is_said(run):
     (run / "model.pt").unlink()
-    assert "model.pt is not here" in RunRecord.load(run).notes[0]
+    assert "model.pt is missing" in RunRecord.load(run).notes[0]
     edit(run / "ll.json", model={"sha256": "00" * 32})
     with pytest.raises(ResultError, match=r"ll\.json.*logz\.json"):
         RunRecord.load(run)
@@ -270,5 +270,5 @@ def test_unusable_configuration_is_named(run, content):
 
 def test_a_result_under_another_name_is_refused(run):
     (run / "logz.json").write_bytes((run / "ll.json").read_bytes())
-    with pytest.raises(ResultError, match=r"logz\.json: holds a result of kind 'll'"):
+    with pytest.raises(ResultError, match=r"logz\.json: contains a result of kind 'll'"):
         RunRecord.load(run)

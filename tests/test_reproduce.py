@@ -1,10 +1,13 @@
-"""reproduce/: its scripts ask for what the commands offer, and the results page is what its commands print."""
+"""reproduce/: scripts use options that exist, the page holds its commands' output, and gpu.sh is rehearsed."""
 
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +17,7 @@ from dvae_cli.commands.sweep import command as sweep
 from dvae_cli.commands.sweep.grid import config_of, grid
 from dvae_cli.main import group
 from dvae_cli.main import main as dvae_eval
+from dvae_eval.test_machines.rbms import enumerated
 
 ROOT = Path(__file__).resolve().parent.parent
 REPRODUCE = ROOT / "reproduce"
@@ -44,7 +48,14 @@ def calls(script, tmp_path, **environment):
 
 @pytest.mark.parametrize(
     ("script", "n_runs"),
-    [("ablation.sh", 7), ("datasets.sh", 8), ("table1.sh", 0), ("lowest-rung.sh", 3), ("figure6.sh", 12)],
+    [
+        ("ablation.sh", 7),
+        ("datasets.sh", 8),
+        ("table1.sh", 0),
+        ("lowest-rung.sh", 3),
+        ("figure6.sh", 12),
+        ("later.sh", 6),
+    ],
 )
 def test_the_scripts_ask_for_runs_that_can_be_made(script, n_runs, tmp_path):
     found = 0
@@ -137,3 +148,162 @@ def test_the_page_holds_what_its_commands_print(monkeypatch, capsys):
 def test_a_command_that_fails_ends_the_page():
     with pytest.raises(SystemExit, match=r"table.*missing"):
         module("page").output("dvae-eval table missing")
+
+
+# --- the GPU run ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The module of the GPU run."""
+    spec = importlib.util.spec_from_file_location("reproduce_gpu", REPRODUCE / "gpu.py")
+    loaded = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "reproduce_gpu", loaded)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def tiny_run(gpu, out, minutes="30"):
+    """Return a tiny run on the CPU."""
+    (out / "logs").mkdir(parents=True, exist_ok=True)
+    return gpu.run_from({"OUT": str(out), "SIZE": "tiny", "DEVICE": "cpu", "MINUTES": minutes})
+
+
+def start_gpu(out, *words, minutes="240"):
+    """Start gpu.sh at its tiny size, with a budget that no busy machine exceeds."""
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    settings = {"DEVICE": "cpu", "SIZE": "tiny", "OUT": str(out), "MINUTES": minutes, "PYTHON": sys.executable}
+    environment = os.environ | settings | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = ["bash", REPRODUCE / "gpu.sh", *words]
+    with out.with_name("printed.txt").open("a") as printed:
+        return subprocess.Popen(command, env=environment, stdout=printed, stderr=printed)
+
+
+def test_the_gpu_run_is_rehearsed_with_a_failure_and_a_kill(tmp_path):
+    """Every stage runs or says why not; the stopped training continues; finished stages are not run again."""
+    out = tmp_path / "gpu"
+    assert start_gpu(out, "prepare").wait() == 0
+    assert not (out / "environment.json").exists()
+    (out / "prepared" / "machine-20x13.npz").write_bytes(b"cut off")
+    first = start_gpu(out)
+    metrics = out / "run" / "metrics.jsonl"
+    while first.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 130
+    assert "run the same command again to continue" in (tmp_path / "printed.txt").read_text()
+    before = {path: path.read_text() for path in out.glob("*.json") if path.stem not in ("clock", "summary")}
+    assert out / "train.json" not in before
+    second = start_gpu(out)
+    assert second.wait() == 0, (tmp_path / "printed.txt").read_text()
+    assert all(path.read_text() == text for path, text in before.items())
+    summary = json.loads((out / "summary.json").read_text())
+    status = {stage["stage"]: stage["status"] for stage in summary["stages"]}
+    assert status.pop("temper-20x13") == "failed"
+    assert {status.pop(f"step-graph{name}") for name in ("", "-bfloat16")} == {"not on the CPU"}
+    assert set(status.values()) == {"done"}
+    (tempered,) = summary["tables"]["Parallel tempering"]
+    assert abs(tempered["log Z"] - tempered["exact"]) < 5 * tempered["std err"]
+    (training,) = summary["tables"]["Training"]
+    assert training["epochs"] == training["of"] == 15
+    (likelihood,) = summary["tables"]["Log-likelihood of test images"]
+    assert likelihood["images"] > 2
+    page = (out / "summary.md").read_text()
+    assert "| temper-20x13 | failed |" in page
+    assert "machine-20x13.npz" in page
+    assert 0 < summary["seconds"] < summary["budget"]
+
+
+def test_a_stage_that_exceeds_its_limit_is_stopped_and_the_next_one_runs(gpu, tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "LEAST", 0.1)
+    run = tiny_run(gpu, tmp_path, minutes="0.1")
+    slow = gpu.Stage("slow", "Slow", 0.2, lambda run: run.python("slow", "-c", "import time; time.sleep(60)"))
+    wrong = gpu.Stage(
+        "wrong", "Wrong", 0.5, lambda run: run.python("wrong", "-c", "print('no'); raise SystemExit(7)")
+    )
+    quick = gpu.Stage("quick", "Quick", 0.5, lambda run: [{"answer": 42}])
+    after = gpu.Stage("after", "After", 0.5, lambda run: [{"answer": 43}], needs="wrong")
+    every = [slow, wrong, quick, after]
+    for stage in every:
+        gpu.perform(run, stage)
+    gpu.summarise(run, every)
+    assert [run.record(stage.name).get("status") for stage in every] == ["over its limit", "failed", "done", None]
+    assert "status 7: no" in run.record("wrong")["why"]
+    assert run.record("slow")["seconds"] > 1
+    gpu.forget_failures(run, every)
+    assert [bool(run.record(stage.name)) for stage in every] == [False, False, True, False]
+
+
+def test_a_training_that_is_cut_off_after_an_epoch_is_evaluated(gpu, tmp_path, monkeypatch):
+    run = tiny_run(gpu, tmp_path)
+    run.trained.mkdir()
+    monkeypatch.setattr(gpu.Run, "python", lambda *_, **__: (_ for _ in ()).throw(gpu.LimitError("cut off")))
+    with pytest.raises(gpu.LimitError):
+        gpu.train(run)
+    (run.trained / "model.pt").touch()
+    gpu.write(run.trained / "config.json", {"train": {"amp": True, "compile": False, "epochs": 9}})
+    epochs = [{"images_per_s": i, "valid": {"elbo": -80.0 - i}, "log_z": 5.0} for i in (1, 3)]
+    (run.trained / "metrics.jsonl").write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
+    (row,) = gpu.train(run)
+    assert (row["epochs"], row["of"], row["validation bound"], row["ended"]) == (2, 9, -81.0, "cut off")
+
+
+def test_a_run_without_its_device_ends_and_can_be_run_again(gpu, tmp_path, monkeypatch, capsys):
+    for name, value in {"OUT": str(tmp_path), "SIZE": "tiny", "DEVICE": "cuda:99", "MINUTES": "30"}.items():
+        monkeypatch.setenv(name, value)
+    gpu.write(
+        tmp_path / "prepare.json", {"status": "done", "heading": "Prepared inputs", "rows": [{"ready": True}]}
+    )
+    monkeypatch.setattr(gpu, "ENVIRONMENT", "raise SystemExit('cuda:99 cannot be used')")
+    assert gpu.main([]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].endswith("cuda:99 cannot be used")
+    assert "| environment | failed |" in (tmp_path / "summary.md").read_text()
+    assert not (tmp_path / "environment.json").exists()
+    assert not (tmp_path / "tests.json").exists()
+
+
+def test_a_budget_that_is_spent_leaves_later_stages_out(gpu, tmp_path, capsys):
+    run = tiny_run(gpu, tmp_path)
+    gpu.write(tmp_path / "clock.json", {"spent": gpu.MEASUREMENTS * run.budget})
+    stages = {stage.name: stage for stage in gpu.stages(run.size)}
+    assert gpu.limit_of(run, stages["sweeps"]) == 0
+    assert gpu.limit_of(run, stages["train"]) == pytest.approx((1 - 0.45 - 0.25) * run.budget)
+    gpu.perform(run, stages["sweeps"])
+    assert "no time left" in capsys.readouterr().err
+    assert not run.record("sweeps")
+
+
+def test_the_fastest_mode_trains_for_epochs_that_fit(gpu, tmp_path):
+    """20 steps per epoch: 50 ms each without compiling, 10 ms with it after 40 s."""
+    run = tiny_run(gpu, tmp_path)
+    gpu.write(tmp_path / "prepare.json", {"rows": [{"training images": 2000}]})
+    for name, ms, first in (("step-float32", 50.0, 0.1), ("step-compile", 10.0, 40.0)):
+        gpu.write(tmp_path / f"{name}.json", {"rows": [{"ms": ms, "first step s": first}]})
+    run.size = replace(run.size, max_epochs=300)
+    cases = (
+        (10.2, ["--epochs", "9"]),
+        (100.2, ["--compile", "--epochs", "250"]),
+        (500.0, ["--compile", "--epochs", "300"]),
+    )
+    for seconds, options in cases:
+        run.deadline = time.monotonic() + seconds
+        assert list(gpu.chosen(run))[: len(options)] == options
+
+
+def test_machines_of_blocks_have_the_log_z_that_is_claimed(gpu):
+    for shape in ((20, 13), (33, 21)):
+        arrays, log_z = gpu.machine_of_blocks(*shape)
+        assert arrays["W"].shape == shape
+        assert enumerated(*arrays.values()) == pytest.approx(log_z, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [(["wrong"], {}), ([], {"SIZE": "large"}), ([], {"MINUTES": "0"}), ([], {"MINUTES": "x"})],
+)
+def test_what_the_gpu_run_cannot_use_is_refused(gpu, words, settings, monkeypatch, tmp_path, capsys):
+    for name, value in ({"OUT": str(tmp_path / "out")} | settings).items():
+        monkeypatch.setenv(name, value)
+    assert gpu.main(words) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -45,7 +45,7 @@ def test_every_setting_is_an_argument_with_its_default(estimator, config, argume
         assert shown[field.name].kind is inspect.Parameter.KEYWORD_ONLY
         assert shown[field.name].default == field.default
     text = pydoc.plain(pydoc.render_doc(estimator))
-    assert "seed : int, default 0\n        Fixes the " in text
+    assert "seed : int, default 0\n        Random seed" in text
     assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in shown.values())
 
 

@@ -287,7 +287,7 @@ def test_a_spike_and_gaussian_that_misses_most_of_the_mass_is_caught(n_layers):
     assert missing > 1.5
     assert missing / 2 < result.simulated_gap < 2 * missing
     assert not result.trustworthy
-    assert "q hardly proposes" in " ".join(result.reasons)
+    assert "q rarely proposes" in " ".join(result.reasons)
     assert measured(model, n_samples=200, seed=1, n_simulated=0).trustworthy
 
 

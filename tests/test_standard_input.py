@@ -123,7 +123,7 @@ def test_a_model_of_ones_own_is_measured_and_drawn(piped, tmp_path):
     assert found["log_z"] == json.loads(piped(content, "logz", "-", "--json")[1])["log_z"]
     status, _, err = piped(content, "samples", "-")
     assert status == 2
-    assert "--output: what comes on standard input lies beside nothing" in err
+    assert "--output: standard input has no directory for the default file" in err
     assert piped(content, "samples", "-", "-o", "pictures.npz")[0] == 0
     pictures = (tmp_path / "pictures.npz").read_bytes()
     assert SampleGrid.load(tmp_path / "pictures.npz").meta["model"]["file"] == "standard input"
@@ -146,12 +146,12 @@ def test_data_and_starts_of_log_z(machine, piped, tmp_path):
 @pytest.mark.parametrize(
     ("content", "args", "message"),
     [
-        (b"x", ("logz", "-", "-"), "standard input can be read once"),
+        (b"x", ("logz", "-", "-"), "standard input can be read only once"),
         (b"", ("logz", "-"), "standard input is empty"),
         (b"junk", ("logz", "-"), "standard input: of no format"),
         (b"PK\x03\x04 cut short", ("logz", "-"), "standard input: damaged"),
         (b"{}", ("table", "-"), "standard input: not a result"),
-        (b"0 1", ("samples", "-", "--n", "3"), "--output: states go to a file"),
+        (b"0 1", ("samples", "-", "--n", "3"), "--output: states are written to a file"),
         (b"x", ("logz", "-", "--method", "no-such"), "no-such"),
     ],
 )
@@ -206,4 +206,4 @@ def test_pictures_need_a_name(piped, machine):
     _, result, _ = piped(b"", "logz", machine, "--json")
     status, _, err = piped(result.encode(), "report", "-")
     assert status == 2
-    assert "lies beside nothing" in err
+    assert "standard input has no directory for the default file" in err

@@ -313,7 +313,7 @@ def test_the_number_of_threads_does_not_matter(name):
 
 def test_a_killed_run_continues_from_its_starts_to_the_same_number(tmp_path, monkeypatch):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     machine, _ = random_rbm(11, (12, 30), 1.0)
     states = np.random.default_rng(0).integers(0, 2, (40, 30))
     path = tmp_path / "partial.npz"

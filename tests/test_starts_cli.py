@@ -120,13 +120,13 @@ def test_a_data_set_goes_by_its_name(place, tmp_path, capsys):
         ("none.npy", "give at least one state"),
         ("nan.npy", "no states of 0 and 1 or of -1 and +1, and no images"),
         ("texts.npy", "an array of numbers"),
-        ("many.npz", "holds a, b; give one array of states, or two called v and h, or train"),
+        ("many.npz", "contains a, b; save one array of states, or two named v and h, or train"),
         ("unlike.npz", "40 states of v and 39 of h"),
-        ("letters.csv", "row 1 has 'x', which is no state of a unit"),
-        ("ragged.txt", "row 2 has 2 values, the first has 3"),
+        ("letters.csv", "row 1 has 'x', which is not a state of a unit"),
+        ("ragged.txt", "row 2 has 2 values, but the first row has 3"),
         ("empty.csv", "is empty"),
         ("cut.npy", "bytes where shape"),
-        ("rbm.npz", "give one array of states"),
+        ("rbm.npz", "save one array of states"),
     ],
 )
 @pytest.mark.parametrize("settings", [QUICK, ("--quiet",)])
@@ -209,20 +209,20 @@ def test_an_exact_value_looks_at_no_data(trained, tmp_path, capsys):
     (trained / "mine.npy").rename(trained / "gone.npy")
     try:
         assert status_of(dvae_eval, "logz", run) == 0
-        assert "no starts" not in capsys.readouterr().err
+        assert "no replicate starts" not in capsys.readouterr().err
         assert load_result(run / "logz.json").method == "exact"
         # Where states are needed, one line says that there are none.
         assert status_of(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 60) in (0, 3)
-        said = [line for line in capsys.readouterr().err.splitlines() if "no starts from codes" in line]
+        said = [line for line in capsys.readouterr().err.splitlines() if "no replicate starts" in line]
         assert said == [
-            f"no starts from codes: {trained / 'mine.npy'}: the data of the training are not here; give --starts "
-            "with images or states, or --starts none"
+            f"no replicate starts from training images: {trained / 'mine.npy'}: the training data are not on this "
+            "machine; give --starts FILE with images or states, or --starts none"
         ]
         assert status_of(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 60, "--starts", "none") in (
             0,
             3,
         )
-        assert "no starts" not in capsys.readouterr().err
+        assert "no replicate starts" not in capsys.readouterr().err
     finally:
         (trained / "gone.npy").rename(trained / "mine.npy")
 
@@ -233,7 +233,7 @@ def test_altered_data_are_no_starts(trained, tmp_path, capsys):
     try:
         args = ("--method", "pt-bar", "--sweeps", 60, "-o", tmp_path / "out.json")
         assert status_of(dvae_eval, "logz", trained / "run", *args) in (0, 3)
-        assert "no starts from codes" in capsys.readouterr().err
+        assert "no replicate starts from training images" in capsys.readouterr().err
         assert "starts" not in load_result(tmp_path / "out.json").settings
     finally:
         shutil.copy(tmp_path / "kept.npy", trained / "mine.npy")

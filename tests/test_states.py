@@ -121,8 +121,8 @@ def test_replicas_that_stay_apart_are_told_by_r_hat(monkeypatch):
         monkeypatch.setattr(type(self.run.replicas), "run", frozen)
         return original(self)
 
-    original = tempered._Looks.take
-    monkeypatch.setattr(tempered._Looks, "take", take)
+    original = tempered._Records.take
+    monkeypatch.setattr(tempered._Records, "take", take)
     J, b, _, _ = planted(N_SPINS, STRENGTH, FIELD)
     found = sample_states((J, b), 100, seed=3, **TEMPERED)
     assert any(reason.startswith("R-hat of the replicates") for reason in found.reasons)
@@ -192,7 +192,7 @@ def test_an_interrupted_run_goes_on_to_the_same_states(tmp_path, monkeypatch):
     again = sample_states(
         RBM, 300, seed=1, partial=partial, progress=lambda phase, *_: phases.append(phase), **TEMPERED
     )
-    assert "placing rungs" not in phases
+    assert "pilot" not in phases
     assert np.array_equal(again.states, whole.states)
     assert again.log_z == whole.log_z
 
@@ -407,7 +407,7 @@ def test_states_are_saved_and_read_again(tmp_path):
     assert repr(again) == repr(found)
     found.save(str(tmp_path / "s.csv"))
     assert np.array_equal(np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1), found.states)
-    with pytest.raises(ConfigError, match=r"does not say its format; end it with \.npz"):
+    with pytest.raises(ConfigError, match=r"has no known suffix; end it with \.npz"):
         found.save(tmp_path / "s.txt")
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -287,7 +287,7 @@ def test_what_rounding_leaves_between_both_halves_is_no_asymmetry(dtype, is_spar
 )
 def test_advice_on_an_asymmetric_J_does_not_double_what_is_the_same(J):
     with pytest.raises(
-        DataError, match=r"triu\(J \+ J.T, 1\) if .* added, numpy.triu\(J, 1\) if they should be the"
+        DataError, match=r"triu\(J \+ J.T, 1\) if .* added, numpy.triu\(J, 1\) if they should be equal"
     ):
         machine_from_couplings(J, np.zeros(6))
 

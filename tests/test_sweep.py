@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dvae_cli.commands.sweep.grid import Point, Runs, config_of, grid
-from dvae_cli.commands.sweep.progress import STARTING_SECONDS, RunState, foretold, seconds_left
+from dvae_cli.commands.sweep.progress import STARTING_SECONDS, RunState, plan_line, seconds_left
 from dvae_cli.console import SweepProgress
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError
@@ -62,7 +62,7 @@ def test_a_grid_is_every_combination_with_every_seed():
 
 
 def test_two_values_of_one_name_are_refused():
-    with pytest.raises(ConfigError, match="comes up twice"):
+    with pytest.raises(ConfigError, match="two runs would have the name"):
         grid(Path("out"), ["digits"], {"groups": ["1", "1"]}, [0])
 
 
@@ -138,15 +138,15 @@ def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, c
         (("--logz", "--precision=-1", *TINY), "--precision: -1.0 is not allowed"),
         (("--ll", "--samples many", *TINY), "--samples"),
         (("--ll", "--samples 0", *TINY), "--samples: 0 is not allowed"),
-        (("--ll", "-o elsewhere.json", *TINY), "--ll: --output is the sweep's own"),
-        (("--ll", "--data digits", *TINY), "--ll: --data is the sweep's own"),
-        (("--ll", "--method ais", *TINY), "--ll: --method is the sweep's own"),
+        (("--ll", "-o elsewhere.json", *TINY), "--ll: --output is set by the sweep"),
+        (("--ll", "--data digits", *TINY), "--ll: --data is set by the sweep"),
+        (("--ll", "--method ais", *TINY), "--ll: --method is set by the sweep"),
         (("--ll", "--data 'mine", *TINY), "--ll: No closing quotation"),
         ((*LL, "--vary", "groups=0", *TINY), "--groups: 0 is not allowed"),
         ((*LL, "--vary", "smoothing=sandpaper", *TINY), "sandpaper"),
         ((*LL, "--vary", "colour=red", *TINY), "--colour"),
         ((*LL, "--vary", "groups", *TINY), "groups=1 2 4"),
-        ((*LL, "--vary", "groups=1", "--vary", "groups=2", *TINY), "named twice"),
+        ((*LL, "--vary", "groups=1", "--vary", "groups=2", *TINY), "the same option is given twice"),
         ((*LL, "--part", "3/2", *TINY), "3/16"),
         # Of two options of one name the last would count, and runs that differ in name alone come out.
         ((*LL, "--vary", "seed=1 2", *TINY), "--seed: the sweep sets it"),
@@ -172,7 +172,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(in_process, tmp_path, ca
     monkeypatch.setattr(Runs, "_run", run)
     assert status_of("--out", out, "--vary", "groups=1 2", *LL, *TINY) == 1
     captured = capsys.readouterr()
-    assert "groups-1_seed-0: training failed; see" in captured.err
+    assert "groups-1_seed-0: training failed; the reason is at the end of" in captured.err
     assert "groups-2_seed-0" in captured.out
 
 
@@ -188,7 +188,7 @@ def test_each_number_is_shown_as_it_comes_and_the_cost_beforehand(in_process, tm
     args = ("--out", tmp_path / "sweep", "--vary", "groups=1 2", *LL)
     assert status_of(*args, *TINY) == 0
     said = capsys.readouterr().err
-    assert said.startswith("2 runs: 2 epochs to train, then log Z and log-likelihood of each; how long")
+    assert said.startswith("2 runs: 2 epochs of training, then log Z and log-likelihood of each run; the duration")
     first, last = (line for line in said.splitlines() if " of 2 done" in line)
     number = r"log p\(x\) >= -\d+\.\d+ ± \S+ \(images\) ± 0 \(log Z\), checked; log Z = \d+\.\d+, exact"
     assert re.fullmatch(rf"1 of 2 done; about .* left; groups-1_seed-0: {number}", first)
@@ -205,7 +205,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(in_process, tmp_pat
     assert status_of("--out", out, "--seeds", 3, *LL, "--dry-run", *TINY) == 0
     first, *points = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        "2 runs: 2 epochs to train, then log Z and log-likelihood of each, 1 of 3 done before; about"
+        "2 runs (1 of 3 are done already): 2 epochs of training, then log Z and log-likelihood of each run; about"
     )
     assert points == ["seed-0: done", "seed-1: pending", "seed-2: pending"]
     assert status_of("--out", out, "--ll", "--samples 30", "--dry-run", *TINY) == 2
@@ -248,7 +248,7 @@ def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
     # 15 epochs of 4 s; nothing has been measured.
     assert seconds_left([half, new], 1) == 60
     assert seconds_left([half, new], 2) == 30
-    assert foretold([half, new], 1).endswith("about 1 min 0 s left of training, without measuring")
+    assert plan_line([half, new], 1).endswith("about 1 min 0 s left for training, without measurements")
     done = RunState(10, n_done=10, seconds=40.0, measuring=7.0)
     assert seconds_left([done, half, new], 1) == 60 + 2 * 7
     assert seconds_left([done, half, new], 8) == (60 + 2 * 7) / 2
@@ -256,7 +256,7 @@ def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
     timed = RunState(10, n_done=10, seconds=40.0, measuring=13.0, begun=0.0)
     assert seconds_left([done, timed, half], 1) == 20 + 13
     assert seconds_left([done, timed], 1) == 0
-    assert foretold([done, timed], 1) == "all 2 runs are done"
+    assert plan_line([done, timed], 1) == "all 2 runs are done"
 
 
 def test_the_bar_claims_no_time_left_while_the_first_runs_are_measured():

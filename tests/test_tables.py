@@ -378,7 +378,7 @@ def test_gains_of_distrusted_results_are_marked_and_of_other_images_left_out(lad
         ("sbn-200_seed-0", "†"),
         ("flat-200_seed-0", "†"),
     ]
-    assert gains.notes[-1] == "Measured on different images, and so not compared: full_seed-0 and unlinked_seed-0."
+    assert gains.notes[-1] == "Not compared, because measured on different images: full_seed-0 and unlinked_seed-0."
 
 
 def test_a_single_rung_has_no_table_of_gains(run):
@@ -610,7 +610,7 @@ def test_markdown_takes_no_name_for_mathematics_or_struck_out():
 @pytest.mark.parametrize("kind", ["table2", "ablation", "results"])
 def test_options_of_table_1_are_refused_elsewhere(run, capsys, kind, option):
     assert status_of(run, "--kind", kind, option) == 2
-    words = f"{option}: goes with --kind table1, not {kind}; leave it out"
+    words = f"{option}: needs --kind table1, not {kind}; omit the option"
     assert capsys.readouterr().err == f"dvae-eval: {words}\n"
 
 

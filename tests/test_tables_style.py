@@ -223,7 +223,7 @@ def test_other_images_have_no_gain_and_a_doubtful_baseline_is_said(runs):
     assert row_of(table, "groups-4_seed-0")["gain"].text == ""
     assert table.notes[-2:] == [
         "Measured on other images than groups-1_seed-0, without a gain: groups-4_seed-0.",
-        "All gains rest on groups-1_seed-0, which may be wrong.",
+        "All gains are relative to groups-1_seed-0, which may be wrong: measure it again first.",
     ]
     # Nor have other data, whose images may have the same numbers.
     model_edit(runs[3], "provenance", data_sha256="d2" * 32)
@@ -236,7 +236,7 @@ def test_a_baseline_may_be_called_by_its_name_or_its_label(runs, capsys):
         options = ["--kind", "results", "--label", "groups-1=ours", "--baseline", name]
         assert status_of(*runs, *options) == 0
         outs.append(capsys.readouterr().out)
-    assert "less that of ours" in outs[0]
+    assert "minus that of ours" in outs[0]
     assert outs[0] == outs[1] == outs[2]
 
 
@@ -293,7 +293,7 @@ def test_names_and_captions_are_letters_but_for_their_mathematics():
     assert r"\caption{$K=4$ ?}" in text
     assert r"a\_b \& 5\% \#1 \textasciitilde{}\textasciicircum{}\{\}\textbackslash{} " in text
     assert r"$\eta$=1 $\Delta$ $\to$ ``x'' $\beta_1$ ?? 5\$ \\" in text
-    assert left_out(table) == ["printed as ?: 文中; spell them in other letters with --label or --caption"]
+    assert left_out(table) == ["printed as ?: 文中; replace them with --label or --caption"]
 
 
 def wide_table(n, text="0.123456"):
@@ -397,11 +397,11 @@ def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_pa
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--bib", "{tmp}/b.bib"], "--bib: goes with LaTeX, not text; give --format latex, or leave it out"),
-        (["--latex-label", "tab:x", "--format", "csv"], "--latex-label: goes with LaTeX, not csv"),
-        (["--baseline", "x"], "--baseline: goes with --kind results, not table1; leave it out"),
-        (["--digits", "many"], "'many' is neither auto nor a whole number from 0 to 9"),
-        (["--label", "nothing"], "'nothing' is no RUN=NAME"),
+        (["--bib", "{tmp}/b.bib"], "--bib: needs LaTeX, not text; give --format latex, or omit the option"),
+        (["--latex-label", "tab:x", "--format", "csv"], "--latex-label: needs LaTeX, not csv"),
+        (["--baseline", "x"], "--baseline: needs --kind results, not table1; omit the option"),
+        (["--digits", "many"], "'many' is neither auto nor an integer from 0 to 9"),
+        (["--label", "nothing"], "'nothing' is not of the form RUN=NAME"),
         (["--columns", "LL"], "--columns: no column is called LL"),
         (["--label", "x=y"], "--label: x is none of the results"),
     ],

@@ -105,7 +105,7 @@ def test_log_z_shows_its_phase_and_time_left(shown, width, encoding):
     )
     status, screen = shown(dvae_eval, *args, width=width, encoding=encoding)
     assert status == 0
-    assert re.search(rf"^placing rungs \d/\d {bar_of(encoding)} .*{LEFT}$", seen(screen), re.MULTILINE)
+    assert re.search(rf"^pilot \d/\d {bar_of(encoding)} .*{LEFT}$", seen(screen), re.MULTILINE)
     # What has ended has no time left.
     assert not re.search(LEFT, screen.text())
     assert re.search(r"^log Z = \S+ ± \S+ nats", screen.text(), re.MULTILINE)
@@ -132,7 +132,7 @@ def test_a_likelihoods_lines_stand_below_one_another(shown, width, encoding):
 @at_every_width
 def test_a_sweep_shows_runs_time_left_and_numbers(shown, in_process, width, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(progress, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.02)
     args = ["sweep", "--out", "s", "--vary", "chains=20 21", "--ll", "--samples 20 --limit 30"]
     training = ["bars-and-stripes-2x2", *SMALL]
     status, screen = shown(dvae_eval, *args, *training, width=width, encoding="utf-8")
@@ -196,10 +196,10 @@ def test_a_mark_of_distrust_is_never_cut_and_what_is_left_out_is_named(width):
     assert "a-run-of-a-long-name-on-mnist†§" in text
     assert "another-run†§" in text
     said = " ".join(text.split())
-    left_out = re.search(r"Left out for lack of room: (.*?);", said)
+    left_out = re.search(r"Columns that do not fit: (.*?);", said)
     missing = set(left_out.group(1).split(", ")) if left_out else set()
     # Every column is there, or is named as left out.
-    body, _, _ = said.partition("Left out")
+    body, _, _ = said.partition("Columns that do not fit")
     words = {column.heading for column in table.columns[1:]}
     assert missing <= words
     for heading in words - missing:

@@ -165,7 +165,7 @@ def test_a_run_placed_anew_is_continued_exactly(monkeypatch):
     states = []
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
     run.advance(save=lambda: states.append((run.n_iterations, run.state_dict())))
-    n, state = next((n, s) for n, s in states if run.placed_anew and s["looked"].all() and n > 500)
+    n, state = next((n, s) for n, s in states if run.adapted_again and s["looked"].all() and n > 500)
     again = tempered.TemperedRun(machine, config)
     again.load_state_dict(state)
     assert again.n_iterations == n

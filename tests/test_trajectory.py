@@ -306,7 +306,7 @@ def test_an_estimate_goes_on_where_it_was_interrupted(training, along, tmp_path,
         if phase == "tempering" and done > 400:
             raise Killed
 
-    monkeypatch.setattr(tempered, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     partial = tmp_path / "partial.npz"
     with pytest.raises(Killed):
         estimate_log_z(machines[-1], **QUICK, trajectory=machines, partial=partial, progress=kill)
@@ -335,9 +335,13 @@ def test_annealing_along_a_training_brackets_log_z(training):
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"trajectory": []}, ConfigError, "holds no machine"),
-        ({"trajectory": [random_walk(3, 4)[0]]}, DataError, "3x4, the last one of 40x6"),
-        ({"trajectory": [machine_from_couplings(np.triu(np.ones((3, 3)), 1), np.ones(3))]}, ConfigError, "no RBM"),
+        ({"trajectory": []}, ConfigError, "trajectory: is empty"),
+        ({"trajectory": [random_walk(3, 4)[0]]}, DataError, "3x4, the last one 40x6"),
+        (
+            {"trajectory": [machine_from_couplings(np.triu(np.ones((3, 3)), 1), np.ones(3))]},
+            ConfigError,
+            "not an RBM",
+        ),
         ({"path": "trajectory"}, ConfigError, "give trajectory"),
         ({"path": "trajectory", "energies": "joint"}, ConfigError, "--energies joint"),
         ({"path": "trajectory", "reference": "modes"}, ConfigError, "--reference modes"),
@@ -366,7 +370,7 @@ def test_where_log_z_is_exact_it_is_along_the_training_as_well(training):
 def test_an_earlier_machine_that_float32_cannot_hold_is_refused(training):
     machines = training[0]
     huge = BipartiteMachine.from_arrays(1e9 * machines[2].W, machines[2].b_left, machines[2].b_right)
-    with pytest.raises(ConfigError, match="more than float32 can tell apart"):
+    with pytest.raises(ConfigError, match="float32 does not resolve a nat"):
         estimate_log_z(machines[-1], method="pt-bar", trajectory=[machines[0], huge])
 
 

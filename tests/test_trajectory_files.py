@@ -142,23 +142,23 @@ def test_the_result_lies_beside_the_runs_model(run, capsys):
 
 
 def test_a_single_machine_is_no_training(files, capsys):
-    assert_refused(capsys, "holds no training", "logz", files[-1], *QUICK)
+    assert_refused(capsys, "contains no training", "logz", files[-1], *QUICK)
 
 
 def test_a_run_that_kept_nothing_says_so(run, tmp_path, capsys):
     (tmp_path / "model.pt").write_bytes((run / "model.pt").read_bytes())
-    assert_refused(capsys, "is not there; runs of earlier versions", "logz", tmp_path / "model.pt", *QUICK)
+    assert_refused(capsys, "no such file; runs of earlier versions", "logz", tmp_path / "model.pt", *QUICK)
 
 
 def test_machines_of_several_shapes_are_refused(files, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", W=np.ones((3, 2)), b_left=np.ones(3), b_right=np.ones(2))
-    assert_refused(capsys, "is of 3x2, the last one of 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
+    assert_refused(capsys, "has shape 3x2, the last one 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
 
 
 def test_a_general_machine_is_refused(tmp_path, capsys):
     np.savez(tmp_path / "general.npz", J=np.triu(np.ones((3, 3)), 1), b=np.ones(3))
     general = tmp_path / "general.npz"
-    assert_refused(capsys, "for RBMs alone", "logz", general, general, *QUICK)
+    assert_refused(capsys, "for RBMs only", "logz", general, general, *QUICK)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_general_machine_is_refused(tmp_path, capsys):
         ({"steps": np.zeros(0, int)}, "has shape"),
         ({"steps": None}, 'holds no array "steps"'),
         ({"b_left": "nan"}, "b_left"),
-        ({"steps": "falling"}, "do not rise"),
+        ({"steps": "falling"}, "do not increase"),
     ],
 )
 def test_a_damaged_file_is_refused_by_its_name(run, tmp_path, change, message):

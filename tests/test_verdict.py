@@ -65,17 +65,21 @@ def test_levels_are_ordered():
 @pytest.mark.parametrize(
     ("settings", "level", "claim"),
     [
-        ({}, "exact", "exact; no error but rounding"),
-        ({"method": "pt-bar", "n_sweeps": 2000}, "checked", "checked; rests on no unseen mode"),
+        ({}, "exact", "exact; no error but rounding: use it as it is"),
+        (
+            {"method": "pt-bar", "n_sweeps": 2000},
+            "checked",
+            "an unvisited mode: use it with its error; --sandwich adds bounds",
+        ),
         (
             {"method": "pt-bar", "n_sweeps": 2000, "against_exact": True},
             "checked",
-            "compared with the exact value",
+            "checked; it agrees with the exact value: use the exact value",
         ),
         ({"method": "pt-bar", "n_sweeps": 2000, "sandwich": True}, "bracketed", "bounds it from both sides"),
     ],
 )
-def test_log_z_says_what_it_rests_on(settings, level, claim):
+def test_a_claim_says_what_the_level_means_and_what_to_do_next(settings, level, claim):
     result = estimate_log_z(RBM, seed=1, **settings)
     assert (result.verdict, result.trustworthy, result.reasons, result.warnings) == (level, True, [], [])
     assert claim in result.claim
@@ -84,7 +88,8 @@ def test_log_z_says_what_it_rests_on(settings, level, claim):
 
 def test_a_failed_check_may_be_wrong():
     result = estimate_log_z(HARD, method="pt-bar", n_sweeps=20, seed=1)
-    assert (result.verdict, result.trustworthy, result.claim) == ("doubtful", False, "may be wrong")
+    assert (result.verdict, result.trustworthy) == ("doubtful", False)
+    assert result.claim == "may be wrong; do not use it; each failed check says what to do"
     assert result.reasons
 
 
@@ -279,7 +284,7 @@ def test_exact_runs_that_a_figure_leaves_out_are_named(tmp_path, capsys):
     for name in ("logz.json", "ll.json"):
         edit(runs[1] / name, model={**model, "prior_sha256": "another"})
     assert status_of(dvae_eval, "figure", "logz", *runs, "-o", tmp_path / "f.svg") == 0
-    assert "b: not drawn, an exact value has no independent estimates" in capsys.readouterr().err
+    assert "b: not drawn, because an exact value has no independent estimates" in capsys.readouterr().err
 
 
 def test_inspect_knows_what_this_project_wrote(tmp_path, capsys):

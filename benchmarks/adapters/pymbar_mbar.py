@@ -1,8 +1,8 @@
-"""pymbar's MBAR on samples of this package, for `dvae-eval benchmark`.
+"""The MBAR estimator of pymbar on samples of this package, for `dvae-eval benchmark`.
 
 dvae-eval benchmark --estimator benchmarks.adapters.pymbar_mbar:mbar --seeds 5 -o pymbar.json
 
-Samples are drawn at each β on a fixed schedule by `sample_states`: independent ones where it can.
+`sample_states` draws the samples at each β of a fixed schedule, independent ones where possible.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from pymbar import MBAR
 from dvae_eval import sample_states
 
 BETAS = np.linspace(0, 1, 16)
-N_STATES = 150  # of each β, whatever the budget
+N_STATES = 150  # per β, whatever the budget
 
 
 def mbar(J, b, seed):
-    """Return log Z by MBAR, with the error that pymbar claims."""
+    """Return the estimate of log Z by MBAR, and the standard error that pymbar reports."""
     rng = np.random.default_rng(seed)
     states = [rng.integers(2, size=(N_STATES, len(b)))]
     for k, beta in enumerate(BETAS[1:], 1):

@@ -2,7 +2,7 @@
 
 dvae-eval benchmark --estimator benchmarks.adapters.rbms_ais:ais --seeds 5 -o rbms.json
 
-It gives no error, so that of the mean of several independent estimates is claimed.
+The package reports no standard error; that of the mean of independent estimates is used.
 """
 
 import time
@@ -16,7 +16,7 @@ N_REPEATS, N_CHAINS, TRIAL_STEPS = 8, 1000, 50
 
 
 def ais(W, b_left, b_right, seed, budget):
-    """Return the mean of 8 estimates of 1000 chains, of as many steps as the budget allows, and its error."""
+    """Return the mean of 8 estimates of 1000 chains, with steps as the budget allows, and its standard error."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     machine = BBRBM(*(torch.from_numpy(array).float() for array in (W, b_left, b_right)))

@@ -1,4 +1,4 @@
-"""Lines for people, and progress: live bars on a terminal, now and then a line in a log, nothing if quiet."""
+"""Messages and progress: live bars on a terminal, occasional lines in a log, nothing with --quiet."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LOG_SECONDS = 5.0
-# A bar that is shorter says little; one that is longer says no more.
+# A shorter bar shows too little, and a longer one nothing more.
 LEAST_BAR, MOST_BAR = 8, 40
-# What begins a command line within a message, which is to be copied as it stands.
+# Starts a command line within a message; the command is to be copied unchanged.
 COMMAND = ": dvae-"
 
 
 def say(text: str, quiet: bool = False) -> None:
-    """Print a line for people on standard error, in several lines if its terminal is narrower."""
+    """Print a message on standard error, folded to the width of its terminal."""
     if not quiet:
-        # Not by click: it would write past a live bar, into its line.
+        # Not with click.echo, which would write into the line of a live bar.
         print("\n".join(_message(as_named(text), terminal_width(sys.stderr))), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
-    """Print a line of a result on standard output, in several lines if its terminal is narrower."""
+    """Print a line of a result on standard output, folded to the width of its terminal."""
     print("\n".join(_message(as_named(text), terminal_width(sys.stdout))), flush=True)
 
 
 def _message(text: str, width: int | None) -> list[str]:
-    """Return a message as lines; a command at its end is not broken, since half of one must not be pasted."""
+    """Return a message as lines; a command at its end is never broken, so that it can be pasted."""
     what, found, command = text.partition(COMMAND)
     if not found or width is None or cell_width(text) <= width:
         return fold(text, width)
@@ -47,7 +47,23 @@ def _message(text: str, width: int | None) -> list[str]:
 
 @dataclass(slots=True)
 class _Phase:
-    """A part of the work: what is shown of it, how much of it is done, and since when that is watched."""
+    """One phase of the work, as its bar shows it.
+
+    Attributes
+    ----------
+    head : str
+        Text in front of the bar.
+    done, total : int
+        Units of work.
+    parts : sequence of str
+        The estimate so far, in short texts.
+    n_before : int
+        What was done before this process started; it does not count for the pace.
+    started, last : float
+        Times (`time.monotonic`) of the start and of the last update.
+    seconds_left : float or None
+        A prediction that replaces the pace so far; infinite where none can be made.
+    """
 
     head: str = ""
     done: int = 0
@@ -57,20 +73,20 @@ class _Phase:
     is_over: bool = False
     started: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
-    foretold: float | None = None
+    seconds_left: float | None = None
 
     def left(self) -> float | None:
-        """Return how many seconds are left, as foretold or at the pace so far; None if there is none yet."""
-        if self.foretold is not None:
-            return self.foretold if math.isfinite(self.foretold) else None
+        """Return the seconds left, as predicted or at the pace so far; None if unknown."""
+        if self.seconds_left is not None:
+            return self.seconds_left if math.isfinite(self.seconds_left) else None
         since = self.done - self.n_before
         return (self.last - self.started) * (self.total - self.done) / since if since > 0 else None
 
 
 def bar_lines(phase: _Phase, seconds: float, width: int, ascii_only: bool) -> list[str]:
-    """Return a phase as lines of at most `width` columns: what is done, a bar, the times, then the estimate.
+    """Return a phase as lines of at most `width` columns: head, bar, times, and the estimate so far.
 
-    Where there is little room, the time so far gives way first, then all goes on two lines; nothing is cut.
+    Where the room is too small, the time so far is dropped first, then the text takes two lines; nothing is cut.
     """
     left = phase.left()
     to_go = "" if phase.is_over else f"{'-:--:--' if left is None else _clock(left)} left"
@@ -98,13 +114,13 @@ def _bar(phase: _Phase, room: int, ascii_only: bool) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return a time in as many letters whatever it is, so that bars keep still: `0:04:12`."""
+    """Return a time in a fixed number of characters, so that bars do not move: `0:04:12`."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 class _Live:
-    """A bar for every phase on a terminal; in a log, a line at most every `LOG_SECONDS`."""
+    """One bar per phase on a terminal; in a log, at most one line per `LOG_SECONDS`."""
 
     def __init__(self, quiet: bool) -> None:
         from rich.console import Console
@@ -131,15 +147,15 @@ class _Live:
         self.live.stop()
 
     def _end_phases(self) -> None:
-        """Take all phases for over: what comes after one has begun, and some end early."""
+        """Mark all phases as over: a new phase has begun, and some phases end early."""
         for phase in self.phases.values():
             phase.is_over = True
 
     def _render(self) -> RenderableType:
-        """Return all phases as lines for a terminal of its present width."""
+        """Return all phases as lines, for the present width of the terminal."""
         from rich.text import Text
 
-        # Of this stream: Rich asks standard input first, which may be another terminal or none.
+        # The width of this stream: Rich asks standard input first, which may be another terminal or none.
         width = self.console.width = terminal_width(self.stream) or self.console.width
         ascii_only = self.console.options.ascii_only
         lines: list[str] = []
@@ -149,7 +165,7 @@ class _Live:
         return Text("\n".join(lines), no_wrap=True, overflow="ignore", end="")
 
     def update(self, phase: str, done: int, total: int, parts: Sequence[str], head: str = "") -> None:
-        """Show that `done` of `total` is done in `phase`, with the estimate; `head` in place of name and count."""
+        """Show `done` of `total` in `phase` with the estimate so far; `head` replaces the name and the count."""
         if self.terminal:
             if is_new := phase not in self.phases:
                 self._end_phases()
@@ -166,7 +182,7 @@ class _Live:
 
 
 class EstimateProgress(_Live):
-    """Progress of an estimator; called with (phase, done, in all, estimate so far or None, its error or None)."""
+    """Progress of an estimator, called with (phase, done, total, estimate so far or None, its error or None)."""
 
     def __init__(self, label: str, quiet: bool) -> None:
         super().__init__(quiet)
@@ -189,7 +205,7 @@ class LikelihoodProgress(EstimateProgress):
         self.kept: dict[str, int] = {}
 
     def begin(self, plan: Any) -> None:
-        """Say what the work will take, and count from here."""
+        """Announce the plan of the work, and start to count."""
         say(str(plan), self.quiet)
         self.n_done = self.n_before = plan.n_done
         self.started = time.monotonic()
@@ -208,18 +224,18 @@ class LikelihoodProgress(EstimateProgress):
 
 
 class SweepProgress(_Live):
-    """Progress of a sweep, as a bar on a terminal; a log gets a line of every run instead."""
+    """Progress of a sweep, as a bar on a terminal; in a log, each run has its own line instead."""
 
     def runs(
         self, n_done: int, n_runs: int, epochs: tuple[int, int], left: float | None, parts: Sequence[str]
     ) -> None:
-        """Show how many runs are done, and of `epochs` how many of how many, with the seconds left."""
+        """Show the number of finished runs, and the seconds left; `epochs` is (finished, total) over all runs."""
         if self.terminal and not self.quiet:
             done, total = epochs
-            # Measuring goes on when the last epoch is done.
+            # Runs are still measured after their last epoch.
             self.update("runs", min(done, total - (n_done < n_runs)), total, parts, f"{n_done} of {n_runs} runs")
-            # None or 0 before all are done: how long a run takes to be measured is not known yet.
-            self.phases["runs"].foretold = left if left or n_done == n_runs else math.inf
+            # None or 0 before all runs are done: the time that a measurement takes is not known yet.
+            self.phases["runs"].seconds_left = left if left or n_done == n_runs else math.inf
 
 
 class TrainingProgress(_Live):
@@ -231,15 +247,15 @@ class TrainingProgress(_Live):
         self.summary: list[str] = []
 
     def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
-        """Show a step; between epochs the bar moves on a terminal only."""
+        """Show a step, on a terminal only: a log has one line per epoch."""
         if self.terminal:
             head = f"epoch {min(epoch + 1, self.epochs)}/{self.epochs}"
             self.update("training", epoch * n_steps + step, self.epochs * n_steps, self.summary, head)
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Show an epoch's numbers, in nats per image."""
+        """Show the metrics of an epoch, in nats per image."""
         valid, rbm = metrics["valid"], metrics["rbm"]
-        # With a log Z that is tracked roughly, a small KL may come out below 0.
+        # log Z is tracked only roughly in training, so that a small KL may come out negative.
         kl = "~0" if valid["kl_rbm"] < 0 else f"{valid['kl_rbm']:.2f}"
         self.summary = [
             f"ELBO {valid['elbo']:.2f} (train {metrics['train']['elbo']:.2f})",
@@ -254,6 +270,6 @@ class TrainingProgress(_Live):
             self.update("epoch", metrics["epoch"], self.epochs, self.summary)
 
     def finish(self, epoch: int) -> None:
-        """Let the bar end where training did, which may be before the last epoch."""
+        """Show the bar as full at the epoch where training ended, which may be before the last one."""
         for phase in self.phases.values():
             phase.head, phase.done, phase.total = f"epoch {epoch}/{self.epochs}", 1, 1

@@ -1,4 +1,4 @@
-"""Where to compute, and with how many threads."""
+"""The device, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from .options import WIDE
 
 
 def prepare_device(device: str, threads: int | None, width: int) -> None:
-    """Set the number of CPU threads, and make sure that `device` can be used.
+    """Set the number of CPU threads, and check that `device` can be used.
 
     Parameters
     ----------
     device : str
-        As torch names it.
+        Its name in torch, such as `cuda:0`.
     threads : int or None
-        None takes all cores if there are layers of at least `WIDE` units, else one.
+        None: all cores if `width` is at least `WIDE`, else one.
     width : int
-        Width of the largest layer.
+        Number of units in the widest layer.
 
     Raises
     ------
     ConfigError
-        If the device cannot be used here.
+        If this machine or this torch does not have the device.
     """
     if threads or width < WIDE:
         torch.set_num_threads(threads or 1)
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device: {device!r} cannot be used here; give cpu") from error
+        raise ConfigError(f"--device: {device!r} is not available here; give cpu") from error

@@ -1,4 +1,4 @@
-"""States of a machine by command: read it, draw, write them, and say how far they can be trusted."""
+"""dvae-eval samples on a machine: read it, draw states, write them, and report their verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .devices import prepare_device
 from .inputs import command_line, read_model, say_left_aside, unfinished
 from .options import given
 from .outputs import STANDARD_OUTPUT, find_output
-from .runner import NOT_TRUSTWORTHY, CleanInterrupt
+from .runner import NOT_TRUSTWORTHY, CleanInterrupt, after_interrupt
 
 if TYPE_CHECKING:
     from .outputs import Output
@@ -34,9 +34,9 @@ def draw_states(
     quiet: bool,
     settings: dict[str, Any],
 ) -> int:
-    """Draw states of the machine at `model` into a file; return the exit status that the verdict asks for."""
+    """Draw states of the machine at `model` into a file; return the exit status for their verdict."""
     if output is None:
-        raise ConfigError("--output: states go to a file; give its name, which ends with .npz, .csv or .json")
+        raise ConfigError("--output: states are written to a file; give a name that ends in .npz, .csv or .json")
     kind = format_of(output, format or ("csv" if str(output) == "-" else None))
     if kind == "dimod":
         dimod_module()  # before any work
@@ -53,17 +53,16 @@ def draw_states(
                 reading, config=config, device=device, threads=threads, progress=progress, partial=partial
             )
     except KeyboardInterrupt:
-        again = "the same command continues it" if partial and partial.exists() else "nothing was kept"
-        raise CleanInterrupt(f"interrupted; {again}") from None
+        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     found = dataclasses.replace(found, command=command_line())
     place.write(found.to_bytes(kind))
     if partial:
         remove_file(partial)
-    return _told(found, place, quiet)
+    return _report(found, place, quiet)
 
 
-def _told(found: SampledStates, place: Output, quiet: bool) -> int:
-    """Say what was drawn and how far it can be trusted; return the exit status."""
+def _report(found: SampledStates, place: Output, quiet: bool) -> int:
+    """Print what was drawn, with its verdict; return the exit status."""
     line = str(found) if found.trustworthy else f"NOT TO BE TRUSTED: {found}"
     if place.stream == STANDARD_OUTPUT:
         say(line, quiet)

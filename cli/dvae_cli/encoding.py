@@ -1,4 +1,4 @@
-"""What a terminal or a pipe cannot write: plain letters in its place, and never an error."""
+"""Characters that the encoding of a terminal or a pipe lacks: plain text replaces them, without an error."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ PLAIN = {
     "‡": "^",
     "§": "%",
     "¶": "|",
+    "‖": "=",
     "“": '"',
     "”": '"',
     "‘": "'",
@@ -68,7 +69,7 @@ PLAIN = {
 
 
 def adapt_streams() -> None:
-    """Let standard output and standard error write what `encodable` returns for their encodings."""
+    """Make standard output and standard error replace characters as `encodable` does."""
     codecs.register_error(ERRORS, _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -76,10 +77,10 @@ def adapt_streams() -> None:
 
 
 def encodable(text: str, encoding: str | None) -> str:
-    """Return a text with plain letters in the place of what `encoding` lacks.
+    """Return a text with every character that `encoding` lacks replaced.
 
-    Symbols become ASCII that says the same; any other letter becomes an escape like those of JSON, so that names
-    stay distinct.  Layouts are made after this, since some symbols become longer.
+    Symbols become ASCII with the same meaning; any other character becomes an escape as in JSON, so that names
+    stay distinct.  Lay out text after this, since some symbols become longer.
     """
     codecs.register_error(ERRORS, _replace)
     name = encoding or "utf-8"
@@ -87,14 +88,14 @@ def encodable(text: str, encoding: str | None) -> str:
 
 
 def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return what stands for the letters that could not be encoded, and where to go on."""
+    """Return the replacement of the characters that cannot be encoded, and the position after them."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_plain, error.object[error.start : error.end])), error.end
 
 
 def _plain(letter: str) -> str:
-    """Return ASCII for a letter; a byte of a file name that is no text is shown as such."""
+    """Return ASCII for a character; an undecodable byte of a file name becomes a backslash escape."""
     if 0xDC80 <= ord(letter) <= 0xDCFF:
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return PLAIN.get(letter) or json.dumps(letter)[1:-1]

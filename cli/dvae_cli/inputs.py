@@ -1,4 +1,4 @@
-"""What the commands of dvae-eval read and write in common."""
+"""Reading models and data, estimating with progress, and saving and printing results: for all commands."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from dvae_eval.readers.data import Rows
     from dvae_eval.trajectory import Trajectory
 
-# What follows a result's name in that of the state from which a later command continues, and how large it may be.
+# Suffix and largest size of the file of state from which a later command continues a result.
 STATE, STATE_BYTES = ".state.npz", 100_000_000
 
 
 def command_line() -> list[str]:
-    """Return the command line of this process, for the result."""
+    """Return the command line of this process, which results record."""
     return ["dvae-eval", *sys.argv[1:]]
 
 
 def load_own_model(path: Path, device: str = "cpu") -> TrainedModel:
-    """Return the model of dvae-train in a file; DataError where the file is sound, and something else."""
+    """Return the model of dvae-train in a file; DataError if the file is of another kind."""
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.readers.registry import recognise
 
@@ -55,14 +55,14 @@ def load_own_model(path: Path, device: str = "cpu") -> TrainedModel:
         kind = ""
     if kind != "torch":
         raise DataError(
-            f"{path}: is no model of dvae-train, which this command is for; "
-            "give a run (dvae-eval inspect says what the file is)"
+            f"{path}: is not a model of dvae-train, which this command needs; "
+            "give a run (dvae-eval inspect shows what the file is)"
         )
     return load_model(path, device)
 
 
 def is_own_model(path: Path) -> bool:
-    """Return whether a file is a model of dvae-train, or another file of its own; DataError if it is damaged."""
+    """Return whether dvae-train wrote a file; DataError if it is damaged."""
     from dvae_core.io.torch_files import read_torch
     from dvae_eval.readers.registry import recognise
 
@@ -73,13 +73,13 @@ def is_own_model(path: Path) -> bool:
 
 
 def default_output(model: Path, name: str, as_json: bool) -> Path | None:
-    """Return RUN/name if `model` lies in a run directory and the result does not go to standard output."""
+    """Return RUN/name if `model` is in a run directory and the result does not go to standard output."""
     in_run = (model.parent / "config.json").exists()
     return model.parent / name if in_run and not as_json else None
 
 
 def read_model(path: Path, how: ReadConfig) -> Reading:
-    """Return the machine in a file, as `read_machine` does; where it came on standard input, it is called so."""
+    """Return `read_machine(path, how)`; its description names standard input, not the temporary file."""
     from dvae_eval.readers import read_machine
 
     found = read_machine(path, how)
@@ -88,18 +88,18 @@ def read_model(path: Path, how: ReadConfig) -> Reading:
 
 
 def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
-    """Say in one line what of a file has no part in the machine that was read from it."""
+    """Print the parts of a file that the machine read from it does not use."""
     if names := description.get("left_aside"):
-        say(f"left aside: {', '.join(names)}", quiet)
+        say(f"ignored: {', '.join(names)}", quiet)
 
 
 def settle(place: Output, result: Result, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
-    """Return where a result goes, so that it takes the place of nothing better; `satellites` as in `Output`."""
+    """Return the destination of a result, which replaces no better result; `satellites` as in `Output.settle`."""
     return place.settle(lambda path: _found(path, result), quiet, satellites)
 
 
 def _found(path: Path, result: Result) -> Found:
-    """Return what is to happen to a result file that is there."""
+    """Return the decision about an existing result file."""
     try:
         old = load_result(path)
     except ResultError:
@@ -112,13 +112,13 @@ def _found(path: Path, result: Result) -> Found:
     )
     if result.supersedes(old):
         same = same_work and _timeless(old) == _timeless(result)
-        return Found("replaced", "holds the same result already, and is written again" if same else "", same_work)
-    why = "holds a better result" if result.measures_as(old) else "is of another model, or of other images"
+        return Found("replaced", "already holds the same result, and is written again" if same else "", same_work)
+    why = "holds a better result" if result.measures_as(old) else "is for another model or other images"
     return replace(judge_by_model(path, old.model, result.model, why), is_repeat=same_work)
 
 
 def _timeless(result: Result) -> dict[str, Any]:
-    """Return the numbers of a result: not how it was made, nor those of single images, which a file may round."""
+    """Return the numbers of a result, without its origin and without values per image, which a file may round."""
     found = json.loads(result.to_json())
     found["diagnostics"].pop("continued_from", None)
     others = ("wall_seconds", "environment", "versions", "command", "model", "settings", "per_image")
@@ -126,18 +126,18 @@ def _timeless(result: Result) -> dict[str, Any]:
 
 
 def _settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings without the path of a file of starts, whose digest says which they are."""
+    """Return settings without the path of a file of starts, which its digest identifies."""
     starts = settings.get("starts")
     return {**settings, "starts": _without_place(starts)} if isinstance(starts, dict) else settings
 
 
 def _without_place(model: dict[str, Any]) -> dict[str, Any]:
-    """Return what a result says of a file but the path: it may have moved, and digests tell files apart."""
+    """Return a description of a file without its path: the file may have moved, and its digest identifies it."""
     return {name: value for name, value in model.items() if name != "file"}
 
 
 def unfinished(place: Output, config: Any) -> Path | None:
-    """Return the file of an unfinished estimate with these settings; those with others are left alone."""
+    """Return the file for the unfinished work of an estimate with these settings; None without an output file."""
     if place.path is None:
         return None
     digest = hashlib.sha256(repr(config).encode()).hexdigest()[:8]
@@ -145,56 +145,60 @@ def unfinished(place: Output, config: Any) -> Path | None:
 
 
 def state_path(result: Path) -> Path:
-    """Return where the state of a finished estimate is kept, from which a later command continues."""
+    """Return the file for the state of a finished estimate, from which a later command continues."""
     return result.with_suffix(STATE)
 
 
 def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
-    """Let what is left of a finished estimate's work be the state beside its result, unless it is too large."""
+    """Rename the file of an estimate's work to the state beside its result; remove it if it is too large."""
     if partial is None or place.path is None:
         return
     state = state_path(place.path)
-    if not partial.exists():  # an exact value, say, which nothing continues
+    if not partial.exists():  # such as for an exact value, which needs no continuation
         remove_file(state)
     elif (size := partial.stat().st_size) <= STATE_BYTES:
         os.replace(partial, state)
     else:
-        say(f"the state of the run ({size >> 20} MB) is not kept: a later command cannot continue it", quiet)
+        say(
+            f"the state of the run ({size >> 20} MB) is too large to save: no later command can continue it", quiet
+        )
         remove_file(partial)
         remove_file(state)
 
 
 def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataSet:
-    """Return the data set to measure on; DataError if it does not fit, or the training's own was altered."""
+    """Return the data set to measure on; DataError if it does not fit, or the training data have changed."""
     from .own_data import find_data
 
     data_set = find_data(trained.config.dataset, data, quiet)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
-            f"--data: images of {data_set.n_pixels} pixels for a model of {trained.model.n_pixels}; give others"
+            f"--data: has images of {data_set.n_pixels} pixels, but the model has {trained.model.n_pixels}; give "
+            "images of that size"
         )
     if data is None and trained.provenance.get("data_sha256") not in (None, data_set.digest()):
         name = trained.config.dataset
         raise DataError(
-            f"{name}: holds other images than those of the training; restore it, or give --data {name}"
+            f"{name}: has changed since the training; restore it, or give --data {name} to measure on the new "
+            f"images"
         )
     return data_set
 
 
 def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> dict[str, str]:
-    """Return what a result says of its data where they are not those of the training."""
+    """Return the description of data other than the training data, for the result; empty for the training data."""
     digest = data_set.digest()
     is_own = data is None or digest == trained.provenance.get("data_sha256")
     return {} if data is None or is_own else {"data": data, "data_sha256": digest}
 
 
 def check_data(data: Rows | None, found: Reading) -> None:
-    """Raise DataError unless a machine that was read is an RBM over pixels such as those of --data."""
+    """Raise DataError unless the machine is an RBM over pixels, of the size of the images of --data."""
     if data is None:
         return
     path = found.description["file"]
     if found.description["format"] == "dvae-model":
-        raise DataError(f"--data: the prior of {path} is not over pixels; dvae-eval ll measures such a model")
+        raise DataError(f"--data: the prior of {path} is not over pixels; use dvae-eval ll for this model")
     try:
         check_pixels(found.machine, data.n_pixels)
     except DataError as error:
@@ -204,7 +208,7 @@ def check_data(data: Rows | None, found: Reading) -> None:
 def with_data(
     result: LogZResult, found: Reading, data: Rows | None, trajectory: Trajectory | None = None
 ) -> LogZResult:
-    """Return a result with the log-likelihood of the data, if there are any."""
+    """Return the result with the log-likelihood of the data added, if any are given."""
     if data is None:
         return result
     return with_log_likelihood(result, found.machine, found.constant, data.splits, data.source, trajectory)
@@ -225,10 +229,10 @@ def estimate_with_progress(
     trajectory: Trajectory | None = None,
     final_states: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> LogZResult:
-    """Return the LogZResult of `machine` plus a constant, with progress on standard error.
+    """Return `estimate_log_z(...)` for `machine`, with progress on standard error.
 
-    `partial` is the file of an unfinished estimate, which is continued and left for the caller to keep or remove;
-    `finished` that of a finished one, see `estimate_log_z`.
+    `partial` is the file for unfinished work: an existing one is continued, and the caller keeps or removes it.
+    `finished` is the state of a finished estimate; for both see `estimate_log_z`.
     """
     with EstimateProgress("log Z", quiet) as progress:
         return estimate_log_z(
@@ -255,9 +259,9 @@ def finish(
     details: Callable[[], list[str]],
     saved: Callable[[], None] = lambda: None,
 ) -> int:
-    """Save and print a result; return the exit status that its verdict asks for.
+    """Save and print a result; return the exit status for its verdict.
 
-    `saved` is called once the result is safe, to remove what was kept to go on with.
+    `saved` is called once the result is saved, to remove the files of unfinished work.
     """
     result = _with_names(result)
     try:
@@ -267,7 +271,7 @@ def finish(
             place.write(result.to_json() + "\n")
         saved()
     finally:
-        # Even if it cannot be saved: the number may have taken hours.
+        # Printed even if it cannot be saved: the number may have taken hours.
         if as_json or place.stream == STANDARD_OUTPUT:
             click.echo(result.to_json())
         else:
@@ -281,6 +285,6 @@ def finish(
 
 
 def _with_names(result: Result) -> Result:
-    """Return a result that calls what came on standard input by that name, not by its temporary file."""
+    """Return a result that names standard input, not its temporary file."""
     parts = {field.name: getattr(result, field.name) for field in fields(result)}
     return replace(result, **{name: named(part) for name, part in parts.items() if isinstance(part, dict)})

@@ -1,4 +1,4 @@
-"""The option --label, by which tables and figures call runs as their reader does."""
+"""The option --label, which names runs in tables and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class LabelType(click.ParamType["tuple[str, str]"]):
-    """A run and its name, with = between them; the name may hold another one."""
+    """A run and its name, separated by the first =."""
 
     name = "RUN=NAME"
 
@@ -21,7 +21,7 @@ class LabelType(click.ParamType["tuple[str, str]"]):
             return value
         run, _, label = value.partition("=")
         if not run or not label:
-            self.fail(f"{value!r} is no RUN=NAME, such as runs/a=ours", param, ctx)
+            self.fail(f"{value!r} is not of the form RUN=NAME, such as runs/a=ours", param, ctx)
         return run, label
 
 
@@ -33,6 +33,6 @@ def label_option(function: F) -> F:
         type=LabelType(),
         multiple=True,
         metavar="RUN=NAME",
-        help="Call a run with its seeds NAME; RUN: its directory, a result, or its name as shown. "
-        "$...$ is mathematics in LaTeX and figures. Repeatable.",
+        help="Name a run and its seeds NAME; RUN is its directory, a result, or its name as shown. $...$ is "
+        "mathematics in LaTeX and in figures. Repeatable.",
     )(function)

@@ -1,4 +1,4 @@
-"""dvae-eval: measure a trained model, and show what was measured."""
+"""dvae-eval: measure a trained model or a Boltzmann machine, and show the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dvae_core import __version__
 from .help_text import HelpContext
 from .runner import run
 
-# name: module; a command's module is imported only when the command is asked for.
+# name: module; a command's module is imported only when the command is used.
 COMMANDS = {
     "benchmark": "benchmark",
     "compare-samples": "compare_samples",
@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are needed."""
+    """A group whose commands are imported on first use."""
 
     context_class = HelpContext
 
@@ -43,7 +43,7 @@ class _LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import and return a command."""
+        """Import and return a command; None if there is none of this name."""
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
@@ -53,19 +53,19 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup)
 @click.version_option(__version__)
 def group() -> None:
-    """Measure a trained discrete VAE or an RBM with numbers that can be trusted.
+    """Measure a discrete VAE or a Boltzmann machine: every number with its error and a verdict.
 
     \b
     Example:
       dvae-eval logz runs/digits/model.pt
       dvae-eval ll runs/digits/model.pt
       dvae-eval report runs/digits
+      dvae-eval logz rbm.npz -o - | dvae-eval table --kind results -
 
-    Where a command reads a file, - stands for standard input: dvae-eval logz rbm.npz -o - | dvae-eval table
-    --kind results -
+    In place of an input file, - reads standard input.
 
     Exit status: 0 done and trustworthy, 1 failed, 2 bad input, 3 done but not to be trusted, 130 interrupted
-    (Ctrl-C, SIGTERM, SIGHUP) and resumable.
+    (Ctrl-C, SIGTERM, SIGHUP); after 130, run the same command again to continue.
     """
 
 

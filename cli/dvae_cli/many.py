@@ -1,4 +1,4 @@
-"""logz of several machines: each is measured and kept by itself, so that one that fails stops no other."""
+"""dvae-eval logz for several machines: each is measured and saved separately, so that a failure stops no other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .inputs import (
     with_data,
 )
 from .outputs import STANDARD_OUTPUT, Output, find_output
-from .runner import FAILED, NOT_TRUSTWORTHY, CleanInterrupt, status_of
+from .runner import FAILED, NOT_TRUSTWORTHY, CleanInterrupt, after_interrupt, status_of
 from .starts import find_starts
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How machines are measured: what the options of `logz` say, see there."""
+    """How machines are measured: the options of `dvae-eval logz`."""
 
     config: LogZConfig
     how: ReadConfig
@@ -64,7 +64,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A machine that is to be measured, and its name for people."""
+    """A machine to be measured, with the name for messages."""
 
     name: str
     path: Path
@@ -73,16 +73,16 @@ class _Job:
 
 @dataclass(slots=True)
 class _Course:
-    """What has come of the machines so far.
+    """The outcomes so far.
 
     Attributes
     ----------
     results : list of (str, LogZResult)
-        By name.
+        Names of machines and their results.
     statuses : list of int
-        Exit statuses that those which could not be measured ask for.
+        Exit statuses of the machines that could not be measured.
     last : tuple, optional
-        The last machine whose final states are known, these states, and its name.
+        The last machine with known final states, these states, and its name.
     """
 
     results: list[tuple[str, LogZResult]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class _Course:
 
     @property
     def status(self) -> int:
-        """The exit status: the worst of all, failures first, then bad input, then results not to be trusted."""
+        """The worst exit status: failures first, then bad input, then results that are not to be trusted."""
         if self.statuses:
             return FAILED if FAILED in self.statuses else max(self.statuses)
         return 0 if all(result.trustworthy for _, result in self.results) else NOT_TRUSTWORTHY
@@ -100,10 +100,10 @@ class _Course:
 def measure_all(
     models: Sequence[Path], all_updates: bool, what: Measurement, output: Path | None, force: bool
 ) -> int:
-    """Measure machines one after the other, print a table or a line of JSON each; return the exit status.
+    """Measure machines one after the other, print a table or one line of JSON per machine; return the exit status.
 
-    A machine that cannot be read or measured is reported in one line, and the others are measured.  Results that
-    are written to a file are kept beside it until all are done: the same command continues.
+    A machine that cannot be read or measured is reported in one line, and the others are measured.  With an output
+    file, finished results are kept beside it until all are done, so that the same command can continue.
     """
     place = find_output(output, force)
     place.hold()
@@ -127,7 +127,7 @@ def measure_all(
 
 
 def _jobs(models: Sequence[Path], how: ReadConfig, all_updates: bool) -> Iterator[_Job]:
-    """Yield the machines of files, of every file one or, of an archive, all of its updates."""
+    """Yield one machine per file or, with `all_updates`, one per update of each archive."""
     for path in models:
         if not all_updates:
             yield _Job(str(path), path, lambda path=path: read_model(path, how))  # type: ignore[misc]
@@ -142,7 +142,7 @@ def _jobs(models: Sequence[Path], how: ReadConfig, all_updates: bool) -> Iterato
 
 
 def _raising(error: DvaeError) -> Callable[[], Reading]:
-    """Return a function that raises an error when the file's turn comes."""
+    """Return a function that raises an error, for when the turn of its file comes."""
 
     def read() -> Reading:
         raise error
@@ -151,12 +151,12 @@ def _raising(error: DvaeError) -> Callable[[], Reading]:
 
 
 def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, place: Output) -> None:
-    """Measure a machine, or take what was kept of it; add it to the course, and say or print the result."""
+    """Measure a machine, or load its finished result; add it to the outcomes, and print it."""
     found = job.read()
     say_left_aside(found.description, what.quiet)
     check_data(what.data, found)
     starts = _starts(job, what, course, found)
-    # Of a run, the result goes where a single one would.
+    # The result for a run goes to the same file as from a command for this run alone.
     own = Output() if place else find_output(None, False, default_output(job.path, _own_name(what), what.as_json))
     own.hold()
     result, states = _kept_or_new(what, found, starts, kept, own)
@@ -174,7 +174,9 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
     if what.as_json or place.stream == STANDARD_OUTPUT:
         click.echo(result.to_json())
     from_last = (
-        ", from states of the last one" if isinstance(starts, Starts) and "states_of" in starts.source else ""
+        ", started from states of the previous one"
+        if isinstance(starts, Starts) and "states_of" in starts.source
+        else ""
     )
     say(f"  {result}; {result.claim}{from_last}", what.quiet)
 
@@ -184,7 +186,7 @@ def _own_name(what: Measurement) -> str:
 
 
 def _starts(job: _Job, what: Measurement, course: _Course, found: Reading) -> Any:
-    """Return states to start from: as --starts says, else those in which the last machine of a training ended."""
+    """Return the states of --starts, else the final states of the previous machine of the same training."""
     starts = find_starts(what.starts, job.path, found, what.quiet)
     if starts is None and what.starts is None and course.last:
         machine, states, name = course.last
@@ -193,11 +195,11 @@ def _starts(job: _Job, what: Measurement, course: _Course, found: Reading) -> An
     return starts
 
 
-# --- what is kept until all are done --------------------------------------------------------------------------
+# --- finished results, kept until all machines are done -------------------------------------------------------
 
 
 def _key(what: Measurement, found: Reading, starts: Any) -> dict[str, Any]:
-    """Return all that an estimate depends on, and what its result says of the machine: plain JSON values."""
+    """Return everything that an estimate depends on, and the description of its machine, as plain JSON values."""
     of_starts = starts.description() if isinstance(starts, Starts) else "codes" if starts else None
     return {
         "machine": found.machine.sha256,
@@ -213,7 +215,10 @@ def _key(what: Measurement, found: Reading, starts: Any) -> dict[str, Any]:
 def _kept_or_new(
     what: Measurement, found: Reading, starts: Any, kept: Path | None, own: Output
 ) -> tuple[LogZResult, Bits]:
-    """Return the result of a machine and its final states, none if there are none; both are kept in `kept`."""
+    """Return the result and the final states (possibly none) of a machine, from the directory `kept` if there.
+
+    New ones are saved there.
+    """
     key = _key(what, found, starts)
     if kept is None:
         return _new(what, found, starts, unfinished(own, key))
@@ -221,7 +226,7 @@ def _kept_or_new(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     store, partial = ResumeFile(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
     if (arrays := store.load()) is not None:
-        say("  was measured before", what.quiet)
+        say("  was measured by an earlier command", what.quiet)
         return LogZResult.from_dict(json.loads(arrays["result"].tobytes())), arrays["states"]
     result, states = _new(what, found, starts, partial)
     store.save({"result": np.frombuffer(result.to_json().encode(), np.uint8), "states": states})
@@ -230,7 +235,7 @@ def _kept_or_new(
 
 
 def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -> tuple[LogZResult, Bits]:
-    """Return the result of a machine and its final states, none if there are none."""
+    """Measure a machine; return its result and its final states (possibly none)."""
     states: list[Bits] = []
     result = estimate_with_progress(
         found.machine,
@@ -248,16 +253,15 @@ def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -
 
 
 def _interrupted(course: _Course, n: int, kept: Path | None) -> str:
-    """Say what is left of an interrupted command's work."""
-    again = "the same command continues" if kept and kept.exists() else "nothing was kept; -o FILE.jsonl keeps it"
-    return f"interrupted, {len(course.results)} of {n} done; {again}"
+    """Return the message for an interrupted command, with what to do next."""
+    return f"interrupted, {len(course.results)} of {n} done; {after_interrupt(kept)}"
 
 
 # --- the end --------------------------------------------------------------------------------------------------
 
 
 def _print(course: _Course, as_json: bool) -> None:
-    """Print the table of what was measured, unless it was printed as JSON."""
+    """Print the table of results, unless they were printed as JSON."""
     if course.results and not as_json:
         from dvae_reports.tables.results import log_z_table
 
@@ -269,7 +273,7 @@ def _print(course: _Course, as_json: bool) -> None:
 
 
 def _without_folder(names: list[str]) -> list[str]:
-    """Return names of files without the folder that all of them lie in."""
+    """Return the names of files without the directory that they have in common."""
     parts = [Path(name).parts for name in names]
     n = 0
     while all(len(one) > n + 1 for one in parts) and len({one[n] for one in parts}) == 1:
@@ -278,14 +282,14 @@ def _without_folder(names: list[str]) -> list[str]:
 
 
 def _save(course: _Course, n: int, kept: Path | None, place: Output, quiet: bool) -> None:
-    """Write all results, a line each, and remove what was kept for them, unless some are still missing."""
+    """Write all results, one per line; remove the directory `kept` unless results are missing."""
     if not course.results:
         return
     if place and place.stream != STANDARD_OUTPUT:
         place.write("".join(f"{result.to_json()}\n" for _, result in course.results))
         say(f"saved: {place}", quiet)
     if missing := n - len(course.results):
-        again = "; the same command with --force measures these alone" if kept else ""
+        again = "; fix them and run the same command with --force, which measures only these" if kept else ""
         say(f"{missing} of {n} could not be measured{again}")
     elif kept:
         shutil.rmtree(kept, ignore_errors=True)

@@ -18,23 +18,23 @@ from .standard_input import DASH, spool
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Products of smaller matrices than this are faster on one thread than on two (measured: a training step with
-# layers of 200 units took 50 ms on one thread and 83 ms on two).
+# Products of smaller matrices are faster on one thread than on two (measured: a training step with layers of 200
+# units took 50 ms on one thread and 83 ms on two).
 WIDE = 500
-THREADS_BY_WIDTH = f"CPU threads. [default: one, or all cores if a layer has {WIDE} units or more]"
+THREADS_BY_WIDTH = f"CPU threads. [default: one; all cores if a layer has {WIDE} units or more]"
 
 
-FORCE = "Overwrite the file that --output names, or a better result in the default one."
+FORCE = "Overwrite the file given by --output, or a better result in the default file."
 
 
 class Place(click.Path):
-    """A file, or a directory, or either; a message says what is wrong with one that is there.
+    """The path of a file, a directory, or either; an error says what to give instead.
 
-    Of those that are read, `-` is standard input.
+    For a file that is read, `-` is standard input.
     """
 
     def __init__(self, wanted: str, *, file: bool = True, directory: bool = False, exists: bool = True) -> None:
-        """`wanted` says what to give instead."""
+        """Take what error messages suggest instead (`wanted`), and the kinds of paths that are allowed."""
         super().__init__(exists=exists, file_okay=file, dir_okay=directory, path_type=Path)
         self.wanted = wanted
 
@@ -51,7 +51,7 @@ class Place(click.Path):
 
 
 class ModelFile(Place):
-    """A file, or the directory of a run, which stands for its model.pt."""
+    """A file, or a run directory, whose model.pt is taken."""
 
     def __init__(self) -> None:
         super().__init__("a file or a run", directory=True)
@@ -62,17 +62,17 @@ class ModelFile(Place):
         if not path.is_dir():
             return path
         if not (path / "model.pt").is_file():
-            self.fail(f"{path} holds no model.pt; give a run that dvae-train has finished, or a file", param, ctx)
+            self.fail(f"{path} has no model.pt; give a run that dvae-train has finished, or a file", param, ctx)
         return path / "model.pt"
 
 
 class FileOrName(click.ParamType[str]):
-    """A file, `-` for standard input, or the name of a data set: told apart where it is read."""
+    """A file, `-` for standard input, or the name of a data set; the reader decides which."""
 
     name = "file|name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or where standard input is kept."""
+        """Return the text, or the temporary file with standard input."""
         return str(spool(ctx or click.get_current_context())) if value == DASH else str(value)
 
 
@@ -81,7 +81,7 @@ RESULT = Place("a result or a run", directory=True)
 
 
 class IntList(click.ParamType["tuple[int, ...]"]):
-    """Whole numbers with commas between them; `none` for no number."""
+    """Integers separated by commas; `none` for an empty list."""
 
     name = "n,n,..."
 
@@ -92,7 +92,7 @@ class IntList(click.ParamType["tuple[int, ...]"]):
         try:
             return () if value == "none" else tuple(int(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 200,200, nor 'none'", param, ctx)
+            self.fail(f"{value!r} is neither a list of integers such as 200,200 nor 'none'", param, ctx)
 
 
 def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F], F]:
@@ -101,9 +101,9 @@ def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F]
     Parameters
     ----------
     cls : dataclass
-        Its fields were made with `dvae_core.config.option`.
+        Its fields are made with `dvae_core.config.option`.
     from_preset : bool
-        Leave options that are not given as None, since a preset supplies their values.
+        Options that are not given are None, since a preset supplies their values.
     """
 
     def decorate(function: F) -> F:
@@ -131,7 +131,7 @@ def _option(field: dataclasses.Field[Any], hint: Any, from_preset: bool) -> Call
 
 
 def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
-    """Return the click type of a field's values."""
+    """Return the click type for the values of a field."""
     if choices := field.metadata.get("choices"):
         return click.Choice(choices)
     if _is_text(field):
@@ -140,14 +140,14 @@ def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
 
 
 def _is_text(field: dataclasses.Field[Any]) -> bool:
-    """Return whether an option is a text that the field's value is made of, see `dvae_core.config.option`."""
+    """Return whether an option is text that the field parses itself, see `dvae_core.config.option`."""
     return "parse" in field.metadata
 
 
 def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Return those of the options' values that belong to `cls` and were given, as the fields keep them.
+    """Return the values of the options that belong to `cls` and were given, parsed, by field name.
 
-    One line on standard error names the new option where one was given by its former name.
+    For an option that was given by its former name, one line on standard error states the new name.
     """
     found = {}
     for field in dataclasses.fields(cls):
@@ -162,39 +162,42 @@ def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def common_options(function: F) -> F:
-    """Add the options that every command has."""
-    function = click.option("--debug", is_flag=True, help="Show a traceback if something fails.")(function)
-    return click.option("--quiet", "-q", is_flag=True, help="Show no progress.")(function)
+    """Add the options of every command."""
+    function = click.option("--debug", is_flag=True, help="Show a traceback if the command fails.")(function)
+    return click.option("--quiet", "-q", is_flag=True, help="Print the result only, without progress and notes.")(
+        function
+    )
 
 
 def compute_options(threads_help: str) -> Callable[[F], F]:
-    """Return a decorator that adds --device and --threads, whose meaning and default differ between commands."""
+    """Return a decorator that adds --device and --threads; the default of --threads differs between commands."""
 
     def decorate(function: F) -> F:
         threads = click.option("--threads", type=click.IntRange(1), help=threads_help)
-        device = click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+        device = click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
         return device(threads(function))
 
     return decorate
 
 
 def scheduler_option(what: str) -> Callable[[F], F]:
-    """Return a decorator that adds --scheduler for a command that can spread `what` over machines."""
+    """Return a decorator that adds --scheduler to a command that can distribute `what`."""
     return click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help=f"Spread {what} over the workers of a Dask scheduler, such as tcp://host:8786; no digit changes.",
+        help=f"Distribute {what} over the workers of a Dask scheduler, such as tcp://host:8786; the result stays "
+        "the same.",
     )
 
 
 def refuse_both(workers: int | None, scheduler: str | None) -> None:
     """Raise ConfigError if both --workers and --scheduler are given."""
     if workers and scheduler:
-        raise ConfigError("--workers: the scheduler has workers of its own; leave it out")
+        raise ConfigError("--workers: the scheduler has its own workers; omit the option")
 
 
 def output_options(what: str) -> Callable[[F], F]:
-    """Return a decorator that adds --json, --output and --force for a command that makes a result."""
+    """Return a decorator that adds --json, --output and --force; `what` describes the default file."""
 
     def decorate(function: F) -> F:
         force = click.option("--force", is_flag=True, help=FORCE)
@@ -202,11 +205,9 @@ def output_options(what: str) -> Callable[[F], F]:
             "--output",
             "-o",
             type=OUTPUT,
-            help=f"Where to write the result; - prints it. [default: {what}]",
+            help=f"File to write the result to; - prints it. [default: {what}]",
         )
-        as_json = click.option(
-            "--json", "as_json", is_flag=True, help="Print the result object on standard output."
-        )
+        as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
         return as_json(output(force(function)))
 
     return decorate

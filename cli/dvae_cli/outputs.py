@@ -1,9 +1,9 @@
-"""Where results go: nothing that was made before is lost to something lesser, and no pipe becomes a file.
+"""Output files: a worse result never replaces a better one, and a pipe is never replaced by a file.
 
-A result that nobody named a file for goes to the default one of its run, which tables and reports read.  It takes
-the place of what is there only if it is at least as good, see `Result.supersedes`, or with --force; otherwise it
-goes to a file of its own beside it, such as logz-2.json.  What is of a model that the run no longer has, or cannot
-be read, makes way: it is kept under such a name.
+Without --output, a result goes to the default file of its run, which tables and reports read.  It replaces an
+existing file only if it is at least as good, see `Result.supersedes`, or with --force; otherwise it goes to
+another file beside it, such as logz-2.json.  An existing file that cannot be read, or belongs to a model that
+the run no longer has, is renamed in the same way.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from dvae_core.io.files import lock_file, name_os_errors, write_bytes
 from .console import say
 
 STANDARD_OUTPUT = Path("-")
-# Names of streams of this process, whatever they lead to.
+# Names for streams of this process.
 OWN_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 STREAMS = ("/dev/fd/", "/dev/std", "/proc/")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is to happen to the file that a new one would take the place of, and why.
+    """The decision about an existing file that a new one would replace.
 
     Attributes
     ----------
     fate : str
-        `replaced`, `kept` (the new one goes elsewhere) or `moved` (it makes way, under another name).
+        `replaced`, `kept` (the new one gets another name) or `moved` (the old one is renamed).
     why : str
-        In words that go on from the file's name.
+        The reason; the file is the subject of the sentence.
     is_repeat : bool
-        Whether it is the very same measurement, made before.
+        Whether the existing file holds the same measurement.
     """
 
     fate: Literal["replaced", "kept", "moved"]
@@ -52,16 +52,16 @@ Judge = Callable[[Path], Found]
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where one result goes.
+    """The destination of one result.
 
     Attributes
     ----------
     path : Path or None
-        A regular file, there or not; None where the result is not kept, or goes to a stream.
+        A regular file, which may exist; None if the result is not saved, or goes to a stream.
     stream : Path or None
-        `-` for standard output, or a pipe or device, which is written into.
+        `-` for standard output, or a pipe or device to write to.
     is_default : bool
-        Whether nobody named or forced the file, so that it is replaced by what is at least as good only.
+        Whether the user neither named nor forced the file, so that only a result at least as good replaces it.
     """
 
     path: Path | None = None
@@ -69,16 +69,16 @@ class Output:
     is_default: bool = False
 
     def __bool__(self) -> bool:
-        """Say whether anything is written."""
+        """Return whether anything is written."""
         return self.path is not None or self.stream is not None
 
     def hold(self) -> None:
-        """Hold the file to be, if there is one, against other processes until the command ends.
+        """Lock the file against other processes until the command ends.
 
         Raises
         ------
         ConfigError
-            If another process is at work on it.
+            If another process has locked it.
         """
         if self.path is None:
             return
@@ -87,20 +87,21 @@ class Output:
             click.get_current_context().with_resource(lock)
         except BlockingIOError as error:
             raise ConfigError(
-                f"--output: another process is at work on {self.path}; wait for it, or give another --output"
+                f"--output: another process is working on {self.path}; wait until it ends, or give another "
+                f"--output"
             ) from error
 
     def settle(self, judge: Judge, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
-        """Return where a finished result goes, in view of what is there by now.
+        """Return the destination of a finished result, given the files that exist now; rename files if needed.
 
         Parameters
         ----------
         judge : callable
-            From a file that is there to what is to happen to it.
+            Returns the decision about an existing file.
         quiet : bool
-            Say nothing of it.
+            Do not report the decision.
         satellites : tuple of str
-            The endings of files that belong to the result's, such as `.images.npz`, and go where it goes.
+            Suffixes of files that belong to a result, such as `.images.npz`, and are renamed with it.
         """
         if self.path is None or not self.is_default or not self.path.exists():
             return self
@@ -111,17 +112,17 @@ class Output:
             return self
         other = _another_name(self.path, judge)
         if found.fate == "kept":
-            say(f"{self.path} {found.why} and stays; this goes to {other} (--force replaces it)", quiet)
+            say(f"{self.path} {found.why} and is kept; this result goes to {other} (--force replaces it)", quiet)
             return replace(self, path=other)
         os.replace(self.path, other)
         for satellite in satellites:
             if (beside := self.path.with_suffix(satellite)).exists():
                 os.replace(beside, other.with_suffix(satellite))
-        say(f"{self.path} {found.why}, and is now {other}", quiet)
+        say(f"{self.path} {found.why}; renamed to {other}", quiet)
         return self
 
     def write(self, content: str | bytes) -> None:
-        """Write the result: a file whole or not at all, into a stream as it comes."""
+        """Write the result: a file completely or not at all, a stream directly."""
         data = content.encode() if isinstance(content, str) else content
         if self.stream == STANDARD_OUTPUT:
             click.echo(data, nl=False)
@@ -132,37 +133,37 @@ class Output:
             write_bytes(self.path, data)
 
     def __str__(self) -> str:
-        """Return the name, for people."""
+        """Return the name for messages."""
         return "standard output" if self.stream == STANDARD_OUTPUT else str(self.stream or self.path)
 
 
 def find_output(
     output: Path | None, force: bool, default: Path | None = None, *, option: str = "--output", text: bool = True
 ) -> Output:
-    """Return where to write a result, after making sure that it can be written and that nothing is lost.
+    """Return the destination of a result, after checking that it can be written and that nothing is lost.
 
     Parameters
     ----------
     output : Path or None
-        What the user named: a file, `-` for standard output, a pipe or a device.  A link is written through.
+        From the user: a file, `-` for standard output, a pipe or a device.  Symbolic links are followed.
     force : bool
-        Replace what is there.
+        Replace an existing file.
     default : Path, optional
-        The file where `output` is None.
+        The file if `output` is None.
     option : str
-        What `output` is called.
+        The name of the option, for messages.
     text : bool
         Whether the result is text, which may go to a stream.
 
     Raises
     ------
     ConfigError
-        If the file exists and was named without --force, its directory cannot be written, or it is a stream and
-        the result is no text.
+        If the file exists and --force was not given, its directory is missing or cannot be written to, or it is a
+        stream and the result is not text.
     """
     if output is not None and (stream := _stream(output)):
         if not text:
-            raise ConfigError(f"{option}: {output} is no file, and this is no text; give the name of a file")
+            raise ConfigError(f"{option}: binary data cannot be written to {output}; give the name of a file")
         return Output(stream=stream)
     path = output or default
     if path is None:
@@ -171,35 +172,35 @@ def find_output(
     if output and target.exists() and not force:
         raise ConfigError(f"{option}: {output} exists; give --force to overwrite it, or another name")
     if not target.parent.is_dir():
-        raise ConfigError(f"{option}: {target.parent} is no directory; make it first, or give another name")
+        raise ConfigError(f"{option}: {target.parent} is not a directory; create it first, or give another name")
     if not os.access(target.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise ConfigError(f"{option}: {target.parent} cannot be written to; give another place")
+        raise ConfigError(f"{option}: {target.parent} cannot be written to; give another directory")
     return Output(target, is_default=output is None and not force)
 
 
 def judge_by_model(path: Path, old: Mapping[str, Any], new: Mapping[str, Any], why: str) -> Found:
-    """Return what is to happen to `path`, which the new one may not replace since it `why`.
+    """Return the decision about `path`, which the new result may not replace for the reason `why`.
 
-    What is of another model than the run's own makes way for what is of that one; `old` and `new` are what the two
-    say of their models.
+    A result for another model than the run's model.pt is renamed in favour of one for that model; `old` and `new`
+    describe the models of the two results.
     """
     from dvae_core.io.files import sha256_file
 
     model = path.with_name("model.pt")
     own = sha256_file(model) if model.is_file() else None
     if own is not None and own == new.get("sha256") != old.get("sha256"):
-        return Found("moved", f"is of another model than {model}")
+        return Found("moved", f"belongs to another model than {model}")
     return Found("kept", why)
 
 
 def _another_name(path: Path, judge: Judge) -> Path:
-    """Return the first of name-2, name-3, ... that is not there, or holds the very same measurement."""
+    """Return the first of name-2, name-3, ... that does not exist, or holds the same measurement."""
     names = (path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(2))
     return next(name for name in names if not name.exists() or judge(name).is_repeat)
 
 
 def _stream(path: Path) -> Path | None:
-    """Return what to write into where a path is no regular file, nor to become one; None else."""
+    """Return the stream that a path names; None if it is a regular file or does not exist."""
     if str(path) in OWN_OUTPUT:
         return STANDARD_OUTPUT
     if str(path).startswith(STREAMS) or (path.exists() and not path.is_file() and not path.is_dir()):
@@ -208,10 +209,10 @@ def _stream(path: Path) -> Path | None:
 
 
 def _followed(path: Path, option: str) -> Path:
-    """Return the file that a link leads to, there or not; the path itself if it is none."""
+    """Return the target of a symbolic link, which may not exist yet; any other path unchanged."""
     if not path.is_symlink():
         return path
     target = Path(os.path.realpath(path))
     if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise ConfigError(f"{option}: {path} is a link that leads to no file; give another name")
+        raise ConfigError(f"{option}: {path} is a symbolic link, but not to a file; give another name")
     return target

@@ -1,4 +1,4 @@
-"""The data set that a run was trained on, with what a user should be told of it."""
+"""The data set that a run was trained on; its notes are printed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def find_data(dataset: str, data: str | None, quiet: bool) -> DataSet:
-    """Return what `dvae_core.data.own.find_data` does, and say its notes."""
-    return _told(own.find_data(dataset, data, quiet), quiet)
+    """Return `dvae_core.data.own.find_data(...)`, and print its notes."""
+    return _with_notes_printed(own.find_data(dataset, data, quiet), quiet)
 
 
 def load_own_data(dataset: str, data: str | None, provenance: Mapping[str, Any], quiet: bool) -> DataSet:
-    """Return what `dvae_core.data.own.load_own_data` does, and say its notes."""
-    return _told(own.load_own_data(dataset, data, provenance, quiet), quiet)
+    """Return `dvae_core.data.own.load_own_data(...)`, and print its notes."""
+    return _with_notes_printed(own.load_own_data(dataset, data, provenance, quiet), quiet)
 
 
-def _told(found: DataSet, quiet: bool) -> DataSet:
-    """Say the notes of a data set, and return it."""
+def _with_notes_printed(found: DataSet, quiet: bool) -> DataSet:
+    """Print the notes of a data set, and return it."""
     from .console import say
 
     for note in found.notes:

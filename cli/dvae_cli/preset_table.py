@@ -1,4 +1,4 @@
-"""What `dvae-train --list-presets` and `--list-datasets` print."""
+"""The lists that `dvae-train --list-presets` and `--list-datasets` print."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NAMES_WIDTH, NARROW = 24, 60
 
 
 def preset_table(presets: Mapping[str, Preset], width: int | None = None) -> Iterator[str]:
-    """Yield the lines of a table with a row of columns and a line of words for each preset.
+    """Yield the lines of a table: one row and one line of description per preset.
 
-    On a terminal of `width` columns that is too narrow for a row, it becomes a paragraph.
+    If a row does not fit into `width` columns, each preset becomes a paragraph.
     """
     rows = {name: _row(name, preset) for name, preset in presets.items()}
     columns = [max(map(len, column)) for column in zip(HEADINGS, *rows.values(), strict=True)]
@@ -30,7 +30,7 @@ def preset_table(presets: Mapping[str, Preset], width: int | None = None) -> Ite
 
 
 def dataset_list(summaries: Mapping[str, str], width: int | None = None) -> Iterator[str]:
-    """Yield the lines of a list of data sets, what they are beside their names or, where that is narrow, below."""
+    """Yield the lines of a list of data sets: descriptions beside the names or, on a narrow terminal, below."""
     for name, summary in summaries.items():
         if width is not None and width < NARROW:
             yield name
@@ -40,22 +40,22 @@ def dataset_list(summaries: Mapping[str, str], width: int | None = None) -> Iter
 
 
 def _aligned(cells: tuple[str, ...], columns: list[int]) -> str:
-    """Return a row with its cells in columns."""
+    """Return the cells of a row, padded to the widths of their columns."""
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, columns, strict=True)).rstrip()
 
 
 def _paragraph(row: tuple[str, ...], summary: str, width: int) -> Iterator[str]:
-    """Yield a preset's name, what it is, and its cells with their headings."""
+    """Yield the name of a preset, its description, and its cells with their headings."""
     name, dataset, *cells = row
     head = f"{name}  (data set {dataset})"
     yield from [head] if cell_width(head) <= width else [name, f"    (data set {dataset})"]
     yield from fold(f"    {summary}", width, " " * 4)
-    said = [f"{heading} {cell}" for heading, cell in zip(HEADINGS[2:], cells, strict=True) if cell != "-"]
-    yield from fold_parts(said, width, " " * 4)
+    facts = [f"{heading} {cell}" for heading, cell in zip(HEADINGS[2:], cells, strict=True) if cell != "-"]
+    yield from fold_parts(facts, width, " " * 4)
 
 
 def _row(name: str, preset: Preset) -> tuple[str, ...]:
-    """Return a preset's cells, in the order of `HEADINGS`; what does not apply is a dash."""
+    """Return the cells of a preset, in the order of `HEADINGS`; a dash where a heading does not apply."""
     m, n = preset.model, preset.model.n_sharing_groups
     continuous = (
         f"{m.n_layers}x{m.n_continuous}",
@@ -70,5 +70,5 @@ def _row(name: str, preset: Preset) -> tuple[str, ...]:
 
 
 def _widths(hidden: tuple[int, ...]) -> str:
-    """Return the widths of hidden layers as the command line takes them, or that there are none."""
+    """Return the widths of hidden layers as typed on the command line; `linear` if there are none."""
     return ",".join(map(str, hidden)) or "linear"

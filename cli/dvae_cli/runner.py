@@ -1,4 +1,4 @@
-"""Run a command, and turn whatever goes wrong into one line and an exit status."""
+"""Run a command; report any error in one line and an exit status."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -20,55 +21,63 @@ from .console import say
 from .encoding import adapt_streams
 
 FAILED, BAD_INPUT, NOT_TRUSTWORTHY, INTERRUPTED = 1, 2, 3, 130
-# Ctrl-C, what schedulers send before they kill, and what a terminal sends when it is closed.
+# From Ctrl-C; from a scheduler, before it kills; and from a terminal that is closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-FULL = "make room; what was there before is as it was, and the same command can be given again"
-FORBIDDEN = "give a place that may be written to, or the right to it"
+CONTINUE = "run the same command again to continue"
+FULL = "free some space and run the same command again; existing files are unchanged"
+FORBIDDEN = "give a path that you may access, or change its permissions"
 ADVICE = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
-    errno.EFBIG: FULL.replace("make room", "raise the limit (ulimit -f)"),
+    errno.EFBIG: FULL.replace("free some space", "raise the limit (ulimit -f)"),
     errno.EACCES: FORBIDDEN,
     errno.EPERM: FORBIDDEN,
     errno.EROFS: FORBIDDEN,
-    errno.ENOENT: "it was there, or its directory was; bring it back, and give the same command again",
+    errno.ENOENT: "the file or its directory no longer exists; restore it and run the same command again",
     errno.ENOTDIR: "give another name",
     errno.EISDIR: "give another name",
     errno.ENAMETOOLONG: "give a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENOLCK: "give a place on a file system that knows locks",
-    errno.EOPNOTSUPP: "give a place on a file system that knows locks",
+    errno.ENOLCK: "give a path on a file system that supports locks",
+    errno.EOPNOTSUPP: "give a path on a file system that supports locks",
 }
-MEMORY = "what was done before is kept; give fewer samples, chains or workers, or a machine with more"
-# What the allocators of PyTorch say in a RuntimeError.
+MEMORY = "saved work is safe; give fewer samples, chains or workers, or use a machine with more memory"
+# Messages of PyTorch's allocators in a RuntimeError.
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 WORKER_DIED = ("TerminatedWorkerError", "BrokenProcessPool")
 
 
 class CleanInterrupt(Exception):
-    """The user stopped the command, and what was done is safe; the message says how to go on."""
+    """The user stopped the command and saved work is safe; the message says how to continue."""
+
+
+def after_interrupt(unfinished: Path | None) -> str:
+    """Return what to do after an interrupt; `unfinished` is the file of saved work, None without --output."""
+    if unfinished is None:
+        return "nothing was saved; give --output FILE to be able to continue"
+    return CONTINUE if unfinished.exists() else "nothing was saved yet; run the same command again"
 
 
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
-    """Run `command` with `args` (default: the process's), and exit."""
+    """Run `command` with `args` (default: those of the process), and exit."""
     # Threads that spin while they wait made a busy machine 12 times slower (measured).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if args is None else args
     adapt_streams()
-    # It warns of a home that cannot be written to, which is nothing to a command that makes a figure or two.
+    # It warns about a home directory that cannot be written to, which does not matter for a few figures.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with _all_like_ctrl_c():
+    with _signals_as_ctrl_c():
         status, message = _guarded(command, name, arguments)
-    # Of several processes (torchrun) the first speaks for all; torchrun itself says which one failed.
+    # Of several processes (torchrun), only the first prints; torchrun itself reports which one failed.
     if message and os.environ.get("RANK", "0") == "0":
         say(f"{name}: {message}")
     sys.exit(status)
 
 
 @contextmanager
-def _all_like_ctrl_c() -> Iterator[None]:
-    """Let every one of `SIGNALS` within the block do what Ctrl-C does, unless it is ignored, as nohup asks for."""
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Handle all `SIGNALS` within the block as Ctrl-C, except those that are ignored, as under nohup."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     if threading.current_thread() is not threading.main_thread():
         before = {}
@@ -98,7 +107,7 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
     except (CleanInterrupt, KeyboardInterrupt, click.Abort) as error:
         return INTERRUPTED, str(error) or "interrupted"
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing more can be said on it.
+        # The reader of our output has gone.
         sys.stdout = open(os.devnull, "w")
         return FAILED, ""
     except Exception as error:
@@ -108,7 +117,7 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
 
 
 def status_of(error: DvaeError) -> int:
-    """Return the exit status that an error of this project asks for."""
+    """Return the exit status for an error of this project."""
     return FAILED if isinstance(error, NumericalError | OverlapError | WorkerError) else BAD_INPUT
 
 
@@ -122,13 +131,13 @@ def _explain(error: Exception) -> tuple[int, str]:
     if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
         return FAILED, f"out of memory; {MEMORY}"
     if type(error).__name__ in WORKER_DIED:
-        return FAILED, f"a worker process was killed, perhaps for want of memory; {MEMORY}"
-    return FAILED, f"unforeseen {type(error).__name__}: {text}; run again with --debug and report it"
+        return FAILED, f"a worker process was killed, perhaps because memory ran out; {MEMORY}"
+    return FAILED, f"unexpected {type(error).__name__}: {text}; run again with --debug and report it"
 
 
 def _explain_system(error: OSError) -> str:
-    """Return one line for an error of the operating system; nothing if it does not tell what it is about."""
-    # Everything else that is written says its name.
+    """Return one line for an error of the operating system; an empty string if no file is known."""
+    # Errors on any other file carry its name.
     where = error.filename or ("standard output" if error.errno in (errno.ENOSPC, errno.EFBIG) else None)
     if where is None:
         return ""

@@ -1,4 +1,4 @@
-"""Under which heading of the help an option stands: the same one in every command that has the option."""
+"""The headings of the help: an option is under the same heading in every command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .help_text import HelpContext
 from .standard_input import named_errors
 
 OTHER = "Other"
-# Headings in the order of the help, with the names of the parameters below them.
+# Headings in their order, with the parameters below each; `command.parameter` is for that command alone.
 HEADINGS: dict[str, tuple[str, ...]] = {
     "What to show": (
         *("kind", "labels", "columns", "order", "baseline", "with_later", "references", "commands"),
@@ -25,7 +25,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         *("data", "all_updates", "split", "limit", "as_trained", "log_z", "bits", "classes", "n", "best"),
         *("betas", "correlations", "basins", "n_worst"),
     ),
-    "Pictures of a run": ("image_rows", "chains", "draws", "reconstructions"),
+    "Images of a run": ("image_rows", "chains", "draws", "reconstructions"),
     "Method": (
         *(
             "methods",
@@ -45,7 +45,7 @@ HEADINGS: dict[str, tuple[str, ...]] = {
     "How long": ("precision", "time_limit", "n_sweeps", "burn_in"),
     "Sampler": ("n_replicates", "n_chains", "exchange_rate", "exchange", "energies", "reference"),
     "Reading the file": ("units", "rows", "beta", "evidence", "clamp", "graph", "update"),
-    # Of dvae-train.
+    # For dvae-train.
     "Run": (
         *("dvae-train.run_directory", "dvae-train.preset", "config", "init"),
         *("resume", "end", "dvae-train.data"),
@@ -75,18 +75,18 @@ HEADINGS: dict[str, tuple[str, ...]] = {
 _HEADING_OF = {name: heading for heading, names in HEADINGS.items() for name in names}
 _DEFAULT = re.compile(r"\[default: [^\]]*\]")
 
-# From what the command line says (its raw words, by parameter) to a preset's name and its settings.
+# Maps the raw values on the command line, by parameter, to the name and the settings of a preset.
 PresetOf = Callable[[Mapping[str, Any]], tuple[str, Mapping[str, Any]]]
 
 
 def section_of(command: click.Command, param: click.Parameter) -> str:
-    """Return the heading below which a parameter stands, `OTHER` if none names it."""
+    """Return the heading of a parameter, `OTHER` if no heading lists it."""
     own = f"{command.name}.{param.name}"
     return _HEADING_OF.get(own) or _HEADING_OF.get(str(param.name), OTHER)
 
 
 def sections(command: click.Command, context: click.Context) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the headings of a command's help with the options below them, as (how to type it, what it does)."""
+    """Return the headings of a command's help, each with its options as (syntax, meaning)."""
     found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
     preset, settings = command.preset(context) if isinstance(command, Command) else ("", {})
     for param in command.get_params(context):
@@ -98,7 +98,7 @@ def sections(command: click.Command, context: click.Context) -> list[tuple[str, 
 
 
 def _with_default(option: click.Option, meaning: str, preset: str, settings: Mapping[str, Any]) -> str:
-    """Return what an option does, with its default, or the value that a preset gives it."""
+    """Return the meaning of an option with its default, or with its value in a preset."""
     meaning = meaning.replace('[default: ""]', "[default: none]")
     if option.name in settings:
         value = f"[{preset}: {_as_typed(option, settings[option.name])}]"
@@ -110,7 +110,7 @@ def _with_default(option: click.Option, meaning: str, preset: str, settings: Map
 
 
 def _as_typed(option: click.Option, value: Any) -> str:
-    """Return a setting's value as it is typed on the command line."""
+    """Return the value of a setting as typed on the command line."""
     if isinstance(value, bool):
         return (option.opts if value else option.secondary_opts)[0].lstrip("-")
     if isinstance(value, tuple):
@@ -119,9 +119,9 @@ def _as_typed(option: click.Option, value: Any) -> str:
 
 
 class Command(click.Command):
-    """A command whose help has its options in sections, with their defaults.
+    """A command whose help lists its options in sections, with their defaults.
 
-    With `preset_of`, the help shows the settings of the preset that stands on the command line beside --help.
+    With `preset_of`, the help shows the settings of the preset that is given beside --help.
     """
 
     context_class = HelpContext
@@ -131,21 +131,21 @@ class Command(click.Command):
         self.preset_of = preset_of
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep the words of the command line for the help, which is made before they are read."""
+        """Keep the raw command line for the help, which is printed before the options are parsed."""
         ctx.meta[__name__] = list(args)
         try:
             return super().parse_args(ctx, args)
         except BaseException:
-            ctx.close()  # which removes what was kept of standard input
+            ctx.close()  # removes the temporary file with standard input
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; its errors call standard input by its name."""
+        """Run the command; errors name standard input, not its temporary file."""
         with named_errors():
             return super().invoke(ctx)
 
     def preset(self, ctx: click.Context) -> tuple[str, Mapping[str, Any]]:
-        """Return name and settings of the preset that the help shows."""
+        """Return the name and the settings of the preset that the help shows."""
         if self.preset_of is None:
             return "", {}
         words, _, _ = self.make_parser(ctx).parse_args(list(ctx.meta.get(__name__, [])))

@@ -1,4 +1,4 @@
-"""`-` in place of a file: standard input, kept in a private file that is removed when the command ends."""
+"""`-` in place of a file: standard input, copied to a private file that is removed when the command ends."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dvae_core.errors import ConfigError, DvaeError
 
 DASH = "-"
 NAME = "standard input"
-LIMIT_BYTES = 2**32  # of what is kept of it: more than any file that can be read unpacks to
+LIMIT_BYTES = 2**32  # more than the unpacked size of any file that the readers accept
 PIECE = 2**20
 
 
 def spool(context: click.Context) -> Path:
-    """Return a file with all that comes on standard input; it is removed when the context closes.
+    """Copy standard input to a file, which is removed when the context closes; return its path.
 
-    Its name ends with .jsonl where it holds JSON objects, a line each, since such files are known by their names.
+    The name ends in .jsonl if the content is one JSON object per line, since readers recognise such files by name.
 
     Raises
     ------
     ConfigError
-        If it was read before, is a terminal, closed, empty, or longer than `LIMIT_BYTES`.
+        If standard input was read before, is a terminal, closed, empty, or longer than `LIMIT_BYTES`.
     """
     if __name__ in context.meta:
-        raise ConfigError("-: standard input can be read once; give the other one as a file")
+        raise ConfigError("-: standard input can be read only once; give the other input as a file")
     if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
         raise ConfigError("-: nothing is piped into standard input; give a file, or pipe one into this command")
     directory = context.with_resource(TemporaryDirectory(prefix="dvae-", ignore_cleanup_errors=True))
@@ -39,7 +39,7 @@ def spool(context: click.Context) -> Path:
     with path.open("xb") as file:
         _copy(sys.stdin.buffer, file)
     if not path.stat().st_size:
-        raise ConfigError("-: standard input is empty; see whether the command before the pipe failed")
+        raise ConfigError("-: standard input is empty; check whether the command before the pipe failed")
     return _by_content(path, context)
 
 
@@ -49,12 +49,12 @@ def _copy(source: BinaryIO, target: BinaryIO) -> None:
     while piece := source.read(PIECE):
         copied += len(piece)
         if copied > LIMIT_BYTES:
-            raise ConfigError(f"-: more than {LIMIT_BYTES} bytes come on standard input; give less, or a file")
+            raise ConfigError(f"-: standard input has more than {LIMIT_BYTES} bytes; give a file")
         target.write(piece)
 
 
 def _by_content(path: Path, context: click.Context) -> Path:
-    """Return the file, under a name that ends with .jsonl if it holds lines of JSON objects."""
+    """Return the file, renamed to end in .jsonl if it holds one JSON object per line."""
     with path.open("rb") as file:
         first, second = file.readline(PIECE), file.read(1)
     if not (first.startswith(b"{") and first.rstrip().endswith(b"}") and second == b"{"):
@@ -64,27 +64,29 @@ def _by_content(path: Path, context: click.Context) -> Path:
 
 
 def is_spooled(path: Path) -> bool:
-    """Return whether a file is what came on standard input, so that nothing is to be put beside it."""
+    """Return whether a file is the copy of standard input, so that no file may be written beside it."""
     context = click.get_current_context(silent=True)
     return context is not None and context.meta.get(__name__) == path
 
 
 def beside(path: Path, name: str) -> Path:
-    """Return the file called `name` beside another; ConfigError if that came on standard input."""
+    """Return the path of `name` in the directory of `path`; ConfigError if `path` is standard input."""
     if is_spooled(path):
-        raise ConfigError("--output: what comes on standard input lies beside nothing; give the name of a file")
+        raise ConfigError(
+            "--output: standard input has no directory for the default file; give the name of a file"
+        )
     return path.with_name(name)
 
 
 def as_named(text: str) -> str:
-    """Return a text with the file of standard input, if there is one, under the name that people know it by."""
+    """Return a text with the temporary file of standard input, if any, replaced by "standard input"."""
     context = click.get_current_context(silent=True)
     path = context.meta.get(__name__) if context else None
     return text.replace(str(path), NAME) if path else text
 
 
 def named(value: Any) -> Any:
-    """Return JSON values with every text in them as `as_named` has it."""
+    """Return a JSON value with `as_named` applied to every text in it."""
     if isinstance(value, dict):
         return {key: named(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -94,7 +96,7 @@ def named(value: Any) -> Any:
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """Let errors within the block call the file of standard input by its name."""
+    """Apply `as_named` to the messages of errors within the block."""
     try:
         yield
     except DvaeError as error:

@@ -1,4 +1,4 @@
-"""What --starts names: states in a file, or codes of training images for a model of dvae-train."""
+"""The option --starts: states from a file, or codes of training images for a model of dvae-train."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ N_CODES = 256
 def find_starts(
     option: str | None, model: Path, found: Reading, quiet: bool
 ) -> Starts | Callable[[], Starts | None] | None:
-    """Return the states that an estimate of log Z starts from, or what finds them once they are needed.
+    """Return the states in which replicates start, or a function that computes them when needed; None for none.
 
     Parameters
     ----------
     option : str or None
-        A file, the name of a data set, `none`; None for codes of the training images of a model of dvae-train.
+        A file, the name of a data set, or `none`; None: codes of the training images of a model of dvae-train.
     model : Path
         The file of the machine.
     found : Reading
-        What was read from it.
+        The machine in it.
     quiet : bool
-        Do not say why there are no codes.
+        Do not report why there are no codes.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or holds no states of the machine.
+        If the file cannot be read, or its states do not fit the machine.
     """
     is_own = found.description["format"] == "dvae-model"
     if option == NONE or (option is None and not is_own):
@@ -60,7 +60,7 @@ def find_starts(
 
 
 def _codes_of(model: Path, images: Starts, n_pixels: int) -> Starts | None:
-    """Return codes of images of a model's size, None if they are of another."""
+    """Return codes of the images; None if they are not of the model's size."""
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.codes import codes_of_images
     from dvae_eval.starts import spread
@@ -73,7 +73,7 @@ def _codes_of(model: Path, images: Starts, n_pixels: int) -> Starts | None:
 
 
 def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
-    """Return codes of training images of a model of dvae-train; None, and a line why, if they are not here."""
+    """Return codes of training images of a model of dvae-train; None, with a message, if they are not here."""
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.codes import codes_of_images
 
@@ -81,7 +81,11 @@ def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
     try:
         images = _training_images(trained)
     except DataError as error:
-        say(f"no starts from codes: {error}; give --starts with images or states, or --starts none", quiet)
+        say(
+            f"no replicate starts from training images: {error}; give --starts FILE with images or states, or "
+            "--starts none",
+            quiet,
+        )
         return None
     few = few_images(images, N_CODES)
     digest = trained.provenance.get("data_sha256") or images.digest()
@@ -90,15 +94,15 @@ def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
 
 
 def _training_images(trained: TrainedModel) -> DataSet:
-    """Return the data of a training, which are never fetched here; DataError if they are not there."""
+    """Return the training data, without downloading them; DataError if they are missing or of another size."""
     from dvae_core.data import is_here
 
     from .own_data import load_own_data
 
     name = trained.config.dataset
     if not is_here(name):
-        raise DataError(f"{name}: the data of the training are not here")
+        raise DataError(f"{name}: the training data are not on this machine")
     images = load_own_data(name, None, trained.provenance, quiet=True)
     if images.n_pixels != trained.model.n_pixels:
-        raise DataError(f"{name}: holds images of another size than those of the training")
+        raise DataError(f"{name}: has images of another size than the training data")
     return images

@@ -1,4 +1,4 @@
-"""dvae-train: from a data set to a checkpoint."""
+"""dvae-train: train a model on a data set."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from dvae_core.training.train_model import Plan
     from dvae_core.training.trainer import Trainer
 
-# Signals to stop that come within so many seconds are one.
-SAME_WISH_SECONDS = 1.0
+# Several signals within this time count as one request to stop.
+SAME_REQUEST_SECONDS = 1.0
 
 
 def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the presets and leave."""
+    """Print the presets and exit."""
     if not value:
         return
     for line in preset_table(PRESETS, terminal_width(sys.stdout)):
@@ -46,7 +46,7 @@ def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
 
 def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the data sets and leave."""
+    """Print the data sets and exit."""
     if not value:
         return
     for line in dataset_list(NAMES, terminal_width(sys.stdout)):
@@ -55,7 +55,7 @@ def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> 
 
 
 class Logs(click.ParamType["tuple[str, ...]"]):
-    """Names of logs with commas between them."""
+    """Names of logs, separated by commas."""
 
     name = "name,..."
 
@@ -69,7 +69,7 @@ class Logs(click.ParamType["tuple[str, ...]"]):
 
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """Return the preset that the help shows, with its settings: the one that the command line asks for."""
+    """Return the name and the settings of the preset that the help shows: the one for this command line."""
     name = words.get("preset") or default_preset(words.get("dataset", ""))
     preset = find_preset(name)
     parts = (preset.model, preset.train)
@@ -81,11 +81,11 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--out", "-o", "run_directory", required=True, type=click.Path(path_type=Path), help="Run directory."
 )
-@click.option("--preset", help="Settings to start from. [default: the data set's small one]")
+@click.option("--preset", help="Settings to start from. [default: the small preset of the data set]")
 @click.option(
     "--config",
     type=Place("a run directory, or its config.json", directory=True),
-    help="Repeat a run: settings and data set of its directory or config.json.",
+    help="Repeat a run with its settings and data set: its directory or config.json.",
 )
 @click.option(
     "--init", type=ModelFile(), help="Start from the weights of a trained model: a run, or its model.pt."
@@ -93,14 +93,14 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the run in --out, to the same result as if never stopped; with more --epochs or other "
-    "settings of the training, train it further.",
+    help="Continue the run in --out; the result is the same as without the interruption. With more --epochs or "
+    "other training settings, train it further.",
 )
-@click.option("--end", is_flag=True, help="End the run in --out as it is, without further training.")
-@click.option("--data", help="With --resume or --end: where DATASET lies now, if it has moved.")
+@click.option("--end", is_flag=True, help="Finish the run in --out now, without further training.")
+@click.option("--data", help="With --resume or --end: the present place of DATASET, if it has moved.")
 @click.option(
     "--log",
-    "--log-to",  # torchrun takes --log for an abbreviation of options of its own
+    "--log-to",  # torchrun takes --log for an abbreviation of its own options
     "logs",
     multiple=True,
     type=Logs(),
@@ -143,10 +143,14 @@ def command(
       dvae-train --config runs/digits --seed 1 --out runs/digits-1
       torchrun --nproc-per-node 2 -m dvae_cli.train digits --out runs/digits
 
-    DATASET is a name that --list-datasets shows, or an .npz or .npy file of binary or grey images; without
-    it, the preset's own. Settings that are not given come from the preset: below are those of the preset of
-    DATASET, or of --preset, if given beside --help, else those of mnist-small. The run directory gets model.pt
-    (the best by the validation bound), checkpoint.pt, config.json and metrics.jsonl.
+    DATASET is a name from --list-datasets, or an .npz or .npy file of binary or grey images. [default: the data
+    set of --preset]
+
+    Settings that are not given come from a preset. This help shows those of mnist-small; with DATASET or --preset
+    beside --help, it shows the settings of their preset.
+
+    The run directory receives model.pt (of the epoch with the best validation bound), checkpoint.pt, config.json
+    and metrics.jsonl.
     """
     from dvae_core.training.train_model import open_run
 
@@ -164,7 +168,7 @@ def command(
 
 
 def plan_of(run_directory: Path, asked: dict[str, Any]) -> Plan:
-    """Return what the command line asks for; ConfigError if its options do not go together."""
+    """Return the plan for the options of the command line; ConfigError if they contradict each other."""
     from dvae_core.training.train_model import plan_new, plan_resumed, refuse_start
 
     dataset, preset, data = asked["dataset"], asked["preset"], asked["data"]
@@ -172,20 +176,20 @@ def plan_of(run_directory: Path, asked: dict[str, Any]) -> Plan:
     settings = given(ModelConfig, asked) | given(TrainConfig, asked)
     if not (asked["resume"] or asked["end"]):
         if data is not None:
-            raise ConfigError("--data: says where the data of a run to --resume lie now; give new data as DATASET")
+            raise ConfigError("--data: is for runs that are continued with --resume; give new data as DATASET")
         return plan_new(dataset, run_directory, settings, preset=preset, config=config, init=init)
     refuse_start(config, init)
     plan = plan_resumed(run_directory, settings, preset=preset, data=data, ends=asked["end"])
     if dataset not in (None, plan.config.dataset):
         raise ConfigError(
-            f"DATASET: the run in {run_directory} is on {plan.config.dataset}, not {dataset}; "
-            "give that, or none (and --data PATH if it has moved)"
+            f"DATASET: the run in {run_directory} was trained on {plan.config.dataset}, not {dataset}; "
+            "give that name or omit it (and give --data PATH if the data have moved)"
         )
     return plan
 
 
 def _rank() -> int:
-    """Return this process's number among those of torchrun."""
+    """Return the number of this process among those of torchrun, 0 without torchrun."""
     from dvae_core.distributed import rank
 
     return rank()
@@ -193,7 +197,7 @@ def _rank() -> int:
 
 @contextmanager
 def _among_processes(config: RunConfig, device: str, threads: int | None) -> Iterator[str]:
-    """Yield the device of this process, in the group of those that torchrun started, if it did."""
+    """Yield the device of this process, which joins the process group if torchrun started it."""
     from dvae_core import distributed
 
     from .devices import prepare_device
@@ -201,7 +205,7 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
     prepare_device(device, threads, config.model.width)
     try:
         yield distributed.init_process_group(device) if distributed.launched() else device
-        # A process that leaves while another still speaks to it is now and then aborted by gloo.
+        # Gloo sometimes aborts a process that exits while another still communicates with it.
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
@@ -209,31 +213,31 @@ def _among_processes(config: RunConfig, device: str, threads: int | None) -> Ite
 
 @contextmanager
 def _stopping(trainer: Trainer) -> Iterator[None]:
-    """Let the first Ctrl-C, or its like, within the block ask the trainer to stop, a later one end it all."""
+    """Within the block, the first Ctrl-C or signal asks the trainer to stop; a later one interrupts at once."""
     asked = 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        # A terminal or a scheduler signals all processes, and torchrun passes on what it gets: that is one wish.
-        if trainer.stop_requested and time.monotonic() - asked > SAME_WISH_SECONDS:
+        # A terminal or a scheduler signals all processes, and torchrun forwards the signal: that is one request.
+        if trainer.stop_requested and time.monotonic() - asked > SAME_REQUEST_SECONDS:
             signal.default_int_handler(number, frame)
         if not trainer.stop_requested:
             trainer.stop_requested, asked = True, time.monotonic()
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    # What nohup ignores stays ignored; SIGINT never is, since a sweep in the background sends it to its runs.
-    wished = [n for n, handler in before.items() if n == signal.SIGINT or handler is not signal.SIG_IGN]
+    # Signals that nohup ignores stay ignored, except SIGINT, which a sweep in the background sends to its runs.
+    handled = [n for n, handler in before.items() if n == signal.SIGINT or handler is not signal.SIG_IGN]
     try:
-        for number in wished:
+        for number in handled:
             signal.signal(number, stop)
         yield
     finally:
-        for number in wished:
+        for number in handled:
             signal.signal(number, before[number])
 
 
 def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool) -> None:
-    """Train with progress; the first Ctrl-C, or signal of its kind, ends the current step and saves."""
+    """Train with progress; after the first Ctrl-C or signal, finish the current step and save."""
     from dvae_core.training.callbacks import Callbacks
     from dvae_core.training.train_model import carry_out
     from dvae_core.training.trainer import Interrupted
@@ -257,7 +261,7 @@ def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool)
 
 
 def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
-    """Return in words that a run is over, and how it is trained further."""
+    """Return the message for a run that is finished: why, and how to train it further."""
     epochs = trainer.config.train.epochs
     if plan.rests:
         why, more = f"was ended in epoch {plan.provenance['ended']['epoch']}", f"--epochs {epochs}"
@@ -269,19 +273,19 @@ def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
 
 
 def _say_result(plan: Plan, trainer: Trainer, quiet: bool) -> None:
-    """Say what the training has made, and what comes next."""
+    """Print the result of the training and the next command."""
     if plan.ends:
         say(f"ended in epoch {trainer.epoch + (trainer.step > 0)} of {trainer.config.train.epochs}", quiet)
     elif trainer.stopped_early:
         n = trainer.settings.patience
         say(
-            f"stopped early after epoch {trainer.epoch}: no better validation bound in {n} epoch{'s'[: n > 1]}",
+            f"stopped early after epoch {trainer.epoch}: no better validation bound for {n} epoch{'s'[: n > 1]}",
             quiet,
         )
     best = trainer.best
     say(
-        f"made {trainer.run}/model.pt: best of epoch {best['epoch']}, "
-        f"validation bound about {best['elbo']:.2f} nats (log Z tracked roughly)",
+        f"saved: {trainer.run}/model.pt (best epoch: {best['epoch']}); validation bound about "
+        f"{best['elbo']:.2f} nats per image (log Z is tracked only roughly in training)",
         quiet,
     )
     say(f"next: dvae-eval logz {trainer.run}/model.pt", quiet)

@@ -74,13 +74,18 @@ class Trainer:
     Raises
     ------
     ConfigError
-        If the model has no smoothing, without which its posterior cannot learn, or needs more memory than is free.
+        If the model has no smoothing, without which its posterior cannot learn, if GumBolt's is combined with several
+        importance samples, or if the model needs more memory than is free.
     """
 
     def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:
         if config.model.smoothing == "none":
             raise ConfigError(
                 "--smoothing: none passes no gradient to the posterior; train with another one, evaluate without"
+            )
+        if config.model.smoothing == "gumbolt" and config.train.n_importance > 1:
+            raise ConfigError(
+                "--importance: --smoothing gumbolt has no importance-weighted objective here; give --importance 1"
             )
         self.run, self.config, self.data, self.device = run, config, data, torch.device(device)
         if self.device.type == "cpu":

@@ -1,1 +1,1 @@
-"""Estimators of log Z, anybody's, on the test machines: how wrong they are, and whether they know it."""
+"""A benchmark of estimators on test machines and models: their errors, and whether their error bars cover them."""

@@ -1,4 +1,4 @@
-"""What a benchmark runs: settings that are the options of `dvae-eval benchmark`."""
+"""The settings of a benchmark, which are the options of `dvae-eval benchmark`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class BenchmarkConfig:
 
     kind: str = option(
         "logz",
-        "What is estimated: log Z of Boltzmann machines, or log p(x) of small discrete VAEs (suite quick).",
+        "What to estimate: log Z of Boltzmann machines, or log p(x) of small discrete VAEs (--suite quick only).",
         choices=KINDS,
     )
-    suite: str = option("quick", "Which of dvae_eval.test_machines.", choices=SUITES)
-    budget: float = option(1.0, "CPU seconds for each run.", min=0.05, max=1e6)
+    suite: str = option("quick", "Suite of test machines, from dvae_eval.test_machines.", choices=SUITES)
+    budget: float = option(1.0, "CPU seconds per run.", min=0.05, max=1e6)
     n_seeds: int = option(
-        1, "Runs of each method on each machine, with seeds 0, 1, ...", min=1, max=10**6, flag="--seeds"
+        1, "Runs per method and machine, with successive seeds.", min=1, max=10**6, flag="--seeds"
     )
-    seed: int = option(0, "The first seed.", min=0, max=2**31)
+    seed: int = option(0, "First seed.", min=0, max=2**31)
 
     def __post_init__(self) -> None:
         """Validate."""
         validate(self)
         if self.kind == "likelihood" and self.suite != "quick":
-            raise ConfigError(f"--suite {self.suite}: is of machines; --kind likelihood has the suite quick alone")
+            raise ConfigError(f"--suite {self.suite}: is for --kind logz only; give --suite quick")

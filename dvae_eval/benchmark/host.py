@@ -1,9 +1,9 @@
-"""A process of its own for every run of an estimator: `python -m dvae_eval.benchmark.host`, and what talks to it.
+"""A separate process for every run of an estimator: `python -m dvae_eval.benchmark.host`, and its client.
 
-The host reads a task a line from standard input, forks, and writes what became of the run as a line of JSON.  It
-has loaded what this package's methods need, so that a run starts at once; a run that crashes, hangs or takes all
-memory ends alone.  When standard input is closed, since whoever asked is gone, the
-host ends and so does the run.
+The host reads one task per line from standard input, forks, and writes the outcome of the run as a line of JSON.
+It has already loaded what this package's methods need, so that a run starts at once.  A run that crashes, hangs
+or takes all memory ends alone.  When standard input is closed, because the client ended, the host and its run
+end, too.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from typing import Any, NoReturn, Self, TypedDict
 
 from .kinds import KINDS, Case
 
-# A run is ended at so many times its budget of CPU seconds, and of wall seconds, to which a busy machine adds.
+# A run is killed after these multiples of its budget in CPU time and in wall time, plus a grace period in wall
+# seconds, since wall time is longer on a busy machine.
 KILL_CPU, KILL_WALL, GRACE_WALL = 4.0, 20.0, 60.0
-# One thread: budgets are CPU seconds, and equal for all.
+# One thread, so that budgets in CPU seconds are comparable.
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM")}
-MAX_NOTE = 200  # letters
+MAX_NOTE = 200  # characters
 
 
 class Task(TypedDict):
-    """One run: which method, on which machine or model, with which seed, its budget in CPU and wall seconds."""
+    """One run: its method, machine or model, seed, budget in CPU seconds, and limit in wall seconds."""
 
     kind: str
     method: str
@@ -41,7 +42,7 @@ class Task(TypedDict):
 
 
 class Host:
-    """The other end: starts a host process, and asks it for one run after the other."""
+    """The client: starts a host process, and sends it one task after the other."""
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", __spec__.name]
@@ -51,7 +52,7 @@ class Host:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | ONE_THREAD,
-            start_new_session=True,  # Ctrl-C is for whoever asks
+            start_new_session=True,  # Ctrl-C is handled by the client
         )
         return self
 
@@ -62,16 +63,16 @@ class Host:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is there."""
+        """Whether the host process is running."""
         return self.process.poll() is None
 
     def check(self, method: str, kind: str = "logz") -> str:
-        """Return why there is no such method; nothing if there is."""
+        """Return why a method cannot be used; empty if it can."""
         found = self.run(Task(kind=kind, method=method, machine="", seed=0, budget=60.0, wall=600.0))
         return str(found.get("note", "")).removeprefix("ConfigError: ")
 
     def run(self, task: Task) -> dict[str, Any]:
-        """Return what became of a run: `log_z` or `log_p_x`, `std_err`, `trusted`, `cpu_seconds`, or a `note`."""
+        """Return the outcome of a run: `log_z` or `log_p_x`, `std_err`, `trusted`, `cpu_seconds`, or a `note`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
@@ -80,7 +81,7 @@ class Host:
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            return {"note": "the process that runs estimators ended", "cpu_seconds": 0.0}
+            return {"note": "the benchmark's host process ended; run the benchmark again", "cpu_seconds": 0.0}
         found: dict[str, Any] = json.loads(line)
         return found
 
@@ -93,7 +94,7 @@ def main() -> None:
 
 
 def _next_line() -> str:
-    """Return the next line of standard input, unbuffered: what is left must show in `select`."""
+    """Return the next line of standard input, unbuffered, so that `select` sees the rest."""
     line = bytearray()
     while byte := os.read(0, 1):
         line += byte
@@ -108,7 +109,7 @@ def _case(kind: str, name: str) -> Case:
 
 
 def _forked(task: Task) -> dict[str, Any]:
-    """Do a task in a fork of this process, and return what it said or how it ended."""
+    """Run a task in a fork of this process, and return its answer, or a note on how it ended."""
     kind = KINDS[task["kind"]]
     if task["method"] in kind.methods:
         kind.warm_up(task["method"])
@@ -119,18 +120,18 @@ def _forked(task: Task) -> dict[str, Any]:
         os.close(receiver)
         _run(task, case, sender)
     os.close(sender)
-    with contextlib.suppress(OSError):  # the run does the same, and one of the two comes first
+    with contextlib.suppress(OSError):  # the run calls this as well, and either may be first
         os.setpgid(child, child)
     with os.fdopen(receiver, "rb") as pipe:
         ready, _, _ = select.select([receiver, 0], [], [], task["wall"])
         if receiver not in ready:
             os.killpg(child, signal.SIGKILL)
-        if 0 in ready:  # closed: whoever asked is gone
+        if 0 in ready:  # standard input is closed: the client ended
             sys.exit()
         said = pipe.read() if ready else b""
     _, status, usage = os.wait4(child, 0)
     with contextlib.suppress(OSError):
-        os.killpg(child, signal.SIGKILL)  # what the run started and left behind
+        os.killpg(child, signal.SIGKILL)  # processes that the run started and left behind
     found: dict[str, Any] = json.loads(said) if said else {"note": _how_it_ended(status, task, bool(ready))}
     unit = 1 if sys.platform == "darwin" else 1024
     found.setdefault("cpu_seconds", usage.ru_utime + usage.ru_stime)
@@ -138,13 +139,13 @@ def _forked(task: Task) -> dict[str, Any]:
 
 
 def _how_it_ended(status: int, task: Task, in_time: bool) -> str:
-    """Return why a run said nothing."""
+    """Return why a run has no answer."""
     if not in_time:
-        return f"ended after {task['wall']:g} s of wall time"
+        return f"killed after {task['wall']:g} s of wall time"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGXCPU:
-            return f"ended at {KILL_CPU:g} times its budget of CPU seconds"
+            return f"killed at {KILL_CPU:g} times its budget of CPU seconds"
         return f"crashed: {signal.Signals(number).name}"
     return f"ended the process with status {os.waitstatus_to_exitcode(status)}"
 
@@ -153,17 +154,17 @@ def _how_it_ended(status: int, task: Task, in_time: bool) -> str:
 
 
 def _run(task: Task, case: Case | None, sender: int) -> NoReturn:
-    """Run the estimator, write its answer, and end this process without anything of the host's."""
+    """Run the estimator, write its answer, and end this process without the host's cleanup."""
     from ..runtime.clock import Clock
 
     Clock.usual = staticmethod(time.process_time)
     os.setpgid(0, 0)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):  # what an estimator prints is nobody's answer
+    for stream in (0, 1, 2):  # discard what the estimator prints
         os.dup2(nothing, stream)
     try:
         found = _estimated(task, case)
-    except BaseException as error:  # whatever it is: the estimator failed
+    except BaseException as error:  # of any kind: the estimator failed
         found = {"note": " ".join(f"{type(error).__name__}: {error}".split())[:MAX_NOTE]}
     try:
         with os.fdopen(sender, "w") as pipe:
@@ -173,7 +174,7 @@ def _run(task: Task, case: Case | None, sender: int) -> NoReturn:
 
 
 def _estimated(task: Task, case: Case | None) -> dict[str, Any]:
-    """Return an estimator's answer and its CPU seconds; what it imports and compiles first is not counted."""
+    """Return an estimator's answer and its CPU seconds, without those for its import and first compilation."""
     kind = KINDS[task["kind"]]
     estimator = kind.find(task["method"])
     if case is None:
@@ -195,7 +196,7 @@ def _estimated(task: Task, case: Case | None) -> dict[str, Any]:
 
 
 def _cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of the children that it has waited for."""
+    """Return the CPU seconds of this process and of its finished children."""
     return time.process_time() + sum(os.times()[2:4])
 
 

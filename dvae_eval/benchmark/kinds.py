@@ -10,27 +10,27 @@ from .. import test_machines
 from . import likelihoods, methods
 from .methods import Answer
 
-Case = Any  # a TestMachine or a TestModel, as its kind has them
+Case = Any  # a TestMachine or a TestModel, depending on the kind
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What differs between kinds.
+    """The parts of a benchmark that depend on its kind.
 
     Attributes
     ----------
     quantity : str
-        The name of the answer in a run.
+        Name of the answer in a run.
     methods : iterable of str
-        The names of this package's methods.
+        Names of this package's methods.
     suite, make, exact : callable
-        From the name of a suite to names of cases, from a name to a case, and from a case to its exact value.
+        Return the names of a suite's cases, the case of a name, and the exact value of a case.
     find : callable
-        From the name of a method to a function of (case, seed, budget); ConfigError if there is none.
+        Returns the method of a name, a function of (case, seed, budget); ConfigError if there is none.
     why_not : callable
-        Of a method's name and a case: why the method cannot be asked about it, nothing if it can.
+        Returns why a method, given by its name, does not apply to a case; empty if it does.
     warm_up : callable
-        Loads what a method of this package needs, which is no part of a budget.
+        Loads what a method of this package needs, outside of its budget.
     """
 
     quantity: str
@@ -50,7 +50,7 @@ def _of_machines(name: str) -> Callable[[Case, int, float], Answer]:
 
 
 def _why_not(name: str, case: Case) -> str:
-    return "" if methods.applies(name, case.machine) else "takes W, and this machine has not two sides"
+    return "" if methods.applies(name, case.machine) else "takes W, but this machine does not have two sides"
 
 
 KINDS = {

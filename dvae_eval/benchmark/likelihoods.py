@@ -1,4 +1,4 @@
-"""Estimators of log p(x) that a benchmark can run: this package's by name, and anybody's as `module:function`."""
+"""The estimators of log p(x) of a benchmark: this package's by name, and others as `module:function`."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ METHODS: dict[str, dict[str, Any]] = {
     "ais": {"method": "ais", "n_samples": 1000},
 }
 ARGUMENTS = {"model", "images", "log_z", "seed", "budget"}
-FIRST_STEPS = 10  # of annealing, before it is known how many the budget allows
+FIRST_STEPS = 10  # annealing steps of the first run, which measures the time per step
 
 Estimator = Callable[[TestModel, int, float], Answer]
 
 
 def find_estimator(name: str) -> Estimator:
-    """Return the estimator of a name: of `METHODS`, or a function of a module that can be imported.
+    """Return the estimator with a name: one of `METHODS`, or a function as `module:function`.
 
-    The function takes `model`, a DVAE in evaluation mode, `images`, uint8 of shape (n_images, n_pixels), `log_z`
-    of the model's prior, `seed` and `budget`, or fewer of these.  It returns (log_p_x, std_err),
-    (log_p_x, std_err, trusted) or (log_p_x, std_err, trusted, gap), nats: log p(x) of every image, or its mean;
-    the standard error of the mean; and how far a lower bound says that it lies below log p(x) on average.
+    The function takes `model`, a DVAE in evaluation mode; `images`, uint8 of shape (n_images, n_pixels); `log_z`
+    of the model's prior; `seed` and `budget`; or some of these.  It returns (log_p_x, std_err), (log_p_x,
+    std_err, trusted) or (log_p_x, std_err, trusted, gap), in nats: log p(x) of every image, or its mean; the
+    standard error of the mean; and the estimated mean gap if log_p_x is a lower bound.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def find_estimator(name: str) -> Estimator:
 
 
 def _importance(name: str) -> Estimator:
-    """Return importance weighting with a number of samples, whatever the budget."""
+    """Return importance weighting with a fixed number of samples, which ignores the budget."""
     return lambda case, seed, budget: _of_result(_estimated(case, seed, METHODS[name]))
 
 
 def _annealed(case: TestModel, seed: int, budget: float) -> Answer:
-    """Anneal in as many steps as the budget allows, by shorter runs before the one that counts."""
+    """Return the answer of annealing in as many steps as the budget allows, measured by shorter runs before."""
     started, n_steps = time.process_time(), FIRST_STEPS
     while True:
         before = time.process_time()
@@ -69,7 +69,7 @@ def _annealed(case: TestModel, seed: int, budget: float) -> Answer:
 
 
 def _estimated(case: TestModel, seed: int, settings: dict[str, Any]) -> LikelihoodResult:
-    """Return this package's estimate, with the exact log Z of its own route."""
+    """Return this package's estimate, with log Z from its own exact method."""
     from dvae_core.config import RunConfig
     from dvae_core.training.checkpoint import TrainedModel
 
@@ -86,9 +86,9 @@ def _estimated(case: TestModel, seed: int, settings: dict[str, Any]) -> Likeliho
 
 
 def _of_result(found: LikelihoodResult) -> Answer:
-    """Return what a result says: its gap is the larger of the two that it reports.
+    """Return the answer in a result; its gap is the larger of the two that the result reports.
 
-    It is trusted if no check failed, not even one that only warns: a warning says that the gap is not known.
+    The answer is trusted only if all checks passed, because a warning means that the gap is uncertain.
     """
     gap = max(found.gap or 0.0, found.simulated_gap or 0.0)
     trusted = found.verdict not in ("loose", "doubtful")
@@ -97,20 +97,20 @@ def _of_result(found: LikelihoodResult) -> Answer:
 
 @cache
 def warm_up(name: str) -> None:
-    """Let a method load what it needs, which is no part of anybody's budget."""
+    """Load what a method needs, outside of its budget."""
     _estimated(make_model("discrete-8"), 0, {**METHODS[name], "n_samples": 100, "n_ais_steps": 2})
 
 
-# --- anybody's function ---------------------------------------------------------------------------------------
+# --- functions of users ---------------------------------------------------------------------------------------
 
 
 def _of_function(name: str) -> Estimator:
-    """Return the estimator that `module:function` names."""
+    """Return the estimator that `module:function` names; ConfigError if its arguments are wrong."""
     function, takes = function_of(name, METHODS)
     if not takes <= ARGUMENTS or not {"model", "images"} <= takes:
         raise ConfigError(
             f"estimator {name!r} takes {', '.join(sorted(takes)) or 'nothing'}; "
-            "give (model, images, log_z, seed, budget), or model, images and some of these"
+            "let it take (model, images, log_z, seed, budget), or model, images and some of the others"
         )
 
     def estimate(case: TestModel, seed: int, budget: float) -> Answer:
@@ -128,16 +128,17 @@ def _of_function(name: str) -> Estimator:
 
 
 def _answer(returned: Any, n_images: int) -> Answer:
-    """Return what a function returned; TypeError or ValueError for anything else than it may return."""
+    """Return the answer in a function's return value; TypeError or ValueError if it is invalid."""
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3, 4):
-        raise TypeError(f"returned {str(returned)[:60]}; (log_p_x, std_err[, trusted[, gap]]) is wanted")
+        raise TypeError(f"returned {str(returned)[:60]}; return (log_p_x, std_err[, trusted[, gap]])")
     log_p_x = np.asarray(returned[0], dtype=np.float64)
     if log_p_x.shape not in ((), (n_images,)):
-        raise ValueError(
-            f"returned log p(x) of shape {log_p_x.shape}; one number, or one for each image is wanted"
-        )
+        raise ValueError(f"returned log p(x) of shape {log_p_x.shape}; return one number, or one per image")
     mean, std_err = float(log_p_x.mean()), float(returned[1])
     gap = float(returned[3]) if len(returned) == 4 else 0.0
     if not (all(map(math.isfinite, (mean, std_err, gap))) and std_err >= 0 and gap >= 0):
-        raise ValueError(f"returned log p(x) = {mean} ± {std_err} with a gap of {gap}; finite ones are wanted")
+        raise ValueError(
+            f"returned log p(x) = {mean} ± {std_err} with a gap of {gap}; return finite numbers, the last two not "
+            "negative"
+        )
     return Answer(mean, std_err, bool(returned[2]) if len(returned) > 2 else True, gap)

@@ -1,4 +1,4 @@
-"""The methods that a benchmark can run: this package's by name, and anybody's function as `module:function`."""
+"""The estimators of log Z of a benchmark: this package's by name, and others as `module:function`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..machine import BipartiteMachine, Machine
 from ..test_machines.graphs import complete
 from ..test_machines.rbms import random_rbm
 
-# Settings of `dvae_eval.config.LogZConfig`.  Annealing knows no time limit: its sweeps are made to fit.
+# Settings of `dvae_eval.config.LogZConfig`.  Annealing has no time limit; its number of sweeps is made to fit.
 METHODS: dict[str, dict[str, Any]] = {
     "auto": {"method": "auto"},
     "pt-bar": {"method": "pt-bar"},
@@ -33,13 +33,13 @@ METHODS: dict[str, dict[str, Any]] = {
     "reverse-ais": {"method": "reverse-ais"},
 }
 ARGUMENTS = {"W", "b_left", "b_right", "J", "b", "seed", "budget"}
-# Sweeps of the first run of annealing, and how many times more the next one may have, at most and at least.
+# Sweeps of the first annealing run; largest and smallest factor for the sweeps of the next one.
 FIRST_SWEEPS, GROWTH, WORTH = 20, 8.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an estimator says, nats.
+    """The answer of an estimator, nats.
 
     Attributes
     ----------
@@ -48,8 +48,9 @@ class Answer:
     std_err : float
         Its standard error.
     trusted : bool
+        Whether the estimator itself considers the value reliable.
     gap : float
-        How far a lower bound lies below the truth in expectation.
+        Estimate of how far a lower bound lies below the exact value, in expectation.
     """
 
     value: float
@@ -62,7 +63,7 @@ Estimator = Callable[[Machine, int, float], Answer]
 
 
 def find_estimator(name: str) -> Estimator:
-    """Return the estimator of a name: of `METHODS`, or a function of a module that can be imported.
+    """Return the estimator with a name: one of `METHODS`, or a function as `module:function`.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def find_estimator(name: str) -> Estimator:
 
 
 def _timed(name: str) -> Estimator:
-    """Return a method that keeps to a time limit by itself."""
+    """Return a method that observes the budget by its own time limit."""
     from ..log_z.estimate_log_z import estimate_log_z
 
     def estimate(machine: Machine, seed: int, budget: float) -> Answer:
@@ -86,7 +87,7 @@ def _timed(name: str) -> Estimator:
 
 
 def _annealed(name: str) -> Estimator:
-    """Return annealing in as many sweeps as the budget allows, by shorter runs before the one that counts."""
+    """Return annealing in as many sweeps as the budget allows, measured by shorter runs before."""
     from ..log_z.estimate_log_z import estimate_log_z
 
     def estimate(machine: Machine, seed: int, budget: float) -> Answer:
@@ -96,7 +97,7 @@ def _annealed(name: str) -> Estimator:
             found = estimate_log_z(machine, seed=seed, n_sweeps=n_sweeps, threads=1, **METHODS[name])
             seconds = time.process_time() - before
             affordable = n_sweeps * (budget - (before + seconds - started)) / seconds
-            if affordable < WORTH * n_sweeps or found.std_err == 0:  # nothing is left to anneal
+            if affordable < WORTH * n_sweeps or found.std_err == 0:  # 0: the answer is exact
                 return Answer(found.log_z, found.std_err, found.trustworthy)
             n_sweeps = math.floor(min(affordable, GROWTH * n_sweeps))
 
@@ -105,36 +106,36 @@ def _annealed(name: str) -> Estimator:
 
 @cache
 def warm_up(name: str) -> None:
-    """Let a method of this package load its compiled kernels, which is no part of anybody's budget."""
+    """Load the compiled kernels of a method of this package, outside of its budget."""
     from ..log_z.estimate_log_z import estimate_log_z
 
     for machine, _ in (random_rbm(0, (4, 3), 1.0), complete(0, 5, 1.0)):
         estimate_log_z(machine, n_sweeps=40, threads=1, **METHODS[name])
 
 
-# --- anybody's function ---------------------------------------------------------------------------------------
+# --- functions of users ---------------------------------------------------------------------------------------
 
 
 def function_of(name: str, methods: Iterable[str]) -> tuple[Callable[..., Any], set[str]]:
-    """Return the function that `module:function` names, and the arguments that it takes; ConfigError if none."""
+    """Return the function that `module:function` names, and its arguments; ConfigError if there is none."""
     module, _, attribute = name.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         known = ", ".join(methods)
         raise ConfigError(
-            f"estimator {name!r}: {error}; give module:function, importable from here, or one of {known}"
+            f"estimator {name!r}: {error}; give an importable module:function, or one of {known}"
         ) from error
     return function, set(inspect.signature(function).parameters)
 
 
 def _of_function(name: str) -> Estimator:
-    """Return the estimator that `module:function` names."""
+    """Return the estimator that `module:function` names; ConfigError if its arguments are wrong."""
     function, takes = function_of(name, METHODS)
     if not takes <= ARGUMENTS or not takes & {"W", "J"}:
         raise ConfigError(
             f"estimator {name!r} takes {', '.join(sorted(takes)) or 'nothing'}; "
-            "give one of (W, b_left, b_right, seed, budget) or (J, b, seed, budget), or fewer of these"
+            "let it take (W, b_left, b_right, seed, budget) or (J, b, seed, budget), or some of these"
         )
     return lambda machine, seed, budget: _answer(
         function(**{key: value for key, value in _arguments(machine, seed, budget).items() if key in takes})
@@ -142,7 +143,7 @@ def _of_function(name: str) -> Estimator:
 
 
 def _arguments(machine: Machine, seed: int, budget: float) -> dict[str, Any]:
-    """Return all that a function may ask for; W and its biases only where the machine has two sides."""
+    """Return all arguments that a function may take; W and its biases only for a machine of two sides."""
     found: dict[str, Any] = {"seed": seed, "budget": budget}
     if isinstance(machine, BipartiteMachine):
         W = machine.W if isinstance(machine.W, np.ndarray) else machine.W.toarray()
@@ -159,19 +160,17 @@ def _arguments(machine: Machine, seed: int, budget: float) -> dict[str, Any]:
 
 
 def _answer(returned: Any) -> Answer:
-    """Return what a function returned; TypeError or ValueError for anything but (log_z, std_err[, trusted])."""
+    """Return the answer in a function's return value; TypeError or ValueError if it is invalid."""
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
-        raise TypeError(f"returned {str(returned)[:60]}; (log_z, std_err) or (log_z, std_err, trusted) is wanted")
+        raise TypeError(f"returned {str(returned)[:60]}; return (log_z, std_err) or (log_z, std_err, trusted)")
     log_z, std_err = (float(value) for value in returned[:2])
     if not (math.isfinite(log_z) and math.isfinite(std_err) and std_err >= 0):
-        raise ValueError(
-            f"returned log Z = {log_z} ± {std_err}, which are no finite numbers of which one is an error"
-        )
+        raise ValueError(f"returned log Z = {log_z} ± {std_err}; return finite numbers, the error not negative")
     return Answer(log_z, std_err, bool(returned[2]) if len(returned) == 3 else True)
 
 
 def applies(name: str, machine: Machine) -> bool:
-    """Return whether an estimator can be asked about a machine: one of two-sided machines only about these."""
+    """Return whether an estimator applies to a machine: one that takes W applies to two-sided machines only."""
     if isinstance(machine, BipartiteMachine) or name in METHODS:
         return True
     return "J" in function_of(name, METHODS)[1]

@@ -1,4 +1,4 @@
-"""Run estimators on test machines, each in a process of its own, over workers, and keep what they said."""
+"""Run estimators on test machines or models, in a separate process per run, and compare with exact values."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .rules import judged
 Run = dict[str, Any]
 Key = tuple[str, str, int]
 PACKAGES = ("numpy", "scipy", "numba", "torch", "pymbar")
-# Raise it when the same settings and seed give other runs than before, whatever the estimators do.
+# Raise it when the same settings and seed give other runs than before, apart from changes of the estimators.
 ESTIMATOR_VERSION = 1
 
-# The process that this worker asks, kept for its next run.
+# The host process of this worker, kept for its next run.
 _hosts: list[Host] = []
 
 
@@ -39,26 +39,33 @@ def run_benchmark(
     progress: Callable[[BenchmarkResult, Run | None, int, int], None] | None = None,
     **settings: Any,
 ) -> BenchmarkResult:
-    """Run estimators on machines or models that are solved, and compare their answers with the exact values.
+    """Run estimators on machines or models with known answers, and compare.
 
     Parameters
     ----------
     methods : sequence of str, optional
-        Of `dvae_eval.benchmark.kinds.KINDS`, all of them by default, or `module:function`: a function of (W,
-        b_left, b_right, seed, budget) or (J, b, seed, budget), or fewer of these, that returns (log_z, std_err) or
-        (log_z, std_err, trusted), nats.  Units are 0 and 1, J has each pair once, above its diagonal.  W has shape
-        (n_left, n_right); a function that takes it is asked about two-sided machines alone.  Of likelihoods: a
-        function of (model, images, log_z, seed, budget), or fewer of these, that returns (log_p_x, std_err), and
-        if it likes trusted and gap, see `dvae_eval.benchmark.likelihoods`.
+        Names of methods of `dvae_eval.benchmark.kinds.KINDS`, by default all, or `module:function`.
+
+        For log Z: a function of (W, b_left, b_right, seed, budget) or (J, b, seed, budget), or of some of these,
+        that returns (log_z, std_err) or (log_z, std_err, trusted), nats.  Units are 0 and 1.  J has each pair
+        once, above its diagonal.  W has shape (n_left, n_right); a function that takes W is run on two-sided
+        machines only.
+
+        For likelihoods: a function of (model, images, log_z, seed, budget), or of some of these, that returns
+        (log_p_x, std_err), optionally with trusted and gap, see `dvae_eval.benchmark.likelihoods`.
     config : BenchmarkConfig, optional
-        Or its fields as keywords.
+        Settings; its fields can be given as keywords instead.
     n_workers : int
-        Processes on this machine; in a `dvae_eval.cluster`, its workers are used.
+        Processes on this machine; within a `dvae_eval.cluster` block its workers are used.
     previous : BenchmarkResult, optional
-        What there is already: its runs are kept, and only others made.
+        An earlier result, whose runs are kept; only missing runs are made.
     progress : callable, optional
-        Called with the result so far, the run that has finished (None at the beginning), and how many are done,
-        of how many.
+        Called with the result so far, the run that has just finished (None at the start), the number of finished
+        runs, and the number of all runs.
+
+    Returns
+    -------
+    BenchmarkResult
 
     Raises
     ------
@@ -89,7 +96,7 @@ def run_benchmark(
 
 
 def _keys(methods: Sequence[str], config: BenchmarkConfig) -> Iterator[Key]:
-    """Yield all that is to be run; a machine's runs follow one another."""
+    """Yield the keys of all runs; those of a machine follow one another, so that it is made only once."""
     for seed in range(config.seed, config.seed + config.n_seeds):
         for machine in KINDS[config.kind].suite(config.suite):
             for method in dict.fromkeys(methods):
@@ -101,10 +108,10 @@ def _key(run: Run) -> Key:
 
 
 def _kept(previous: BenchmarkResult | None, config: BenchmarkConfig) -> list[Run]:
-    """Return the runs of an earlier result; ConfigError unless they can be compared with those to come."""
+    """Return the runs of an earlier result; ConfigError if its settings or version are others."""
     if previous is None:
         return []
-    before = {"kind": "logz", **previous.settings}  # files of before there were kinds
+    before = {"kind": "logz", **previous.settings}  # earlier files have no kind
     for name in ("kind", "suite", "budget"):
         if before.get(name) != getattr(config, name):
             raise ConfigError(f"was made with {name} {before.get(name)}; give the same, or another file")
@@ -114,14 +121,14 @@ def _kept(previous: BenchmarkResult | None, config: BenchmarkConfig) -> list[Run
 
 
 def _refuse_unknown(methods: Sequence[str], kind: str) -> None:
-    """Raise ConfigError for a method that is not there; it is imported by the process that will run it."""
+    """Raise ConfigError for an unknown method; the process that will run a method imports it."""
     for name in methods:
         if name not in KINDS[kind].methods and (note := _host().check(name, kind)):
             raise ConfigError(note)
 
 
 def _run(config: BenchmarkConfig, key: Key) -> Run:
-    """Return a finished run."""
+    """Return the finished run with a key."""
     method, machine, seed = key
     wall = KILL_WALL * config.budget + GRACE_WALL
     task = Task(kind=config.kind, method=method, machine=machine, seed=seed, budget=config.budget, wall=wall)
@@ -135,7 +142,7 @@ def _exact(kind: str, machine: str) -> float:
 
 
 def _host() -> Host:
-    """Return the process that this one asks, a new one if the last has ended."""
+    """Return the host process of this worker, a new one if the last has ended."""
     if _hosts and not _hosts[0].is_alive:
         _close_hosts()
     if not _hosts:
@@ -155,7 +162,7 @@ def _result(
     effort: Effort,
     previous: BenchmarkResult | None,
 ) -> BenchmarkResult:
-    """Return the result of what is finished, in an order that does not depend on which run finished first."""
+    """Return the result of the finished runs, in an order that does not depend on when they finished."""
     kind = KINDS[config.kind]
     machines = kind.suite(config.suite)
     methods = list(dict.fromkeys([*kind.methods, *(key[0] for key in (*keys, *runs))]))
@@ -172,6 +179,6 @@ def _result(
         runs=[runs[key] for key in ordered],
     )
     missing = sum(key not in runs for key in keys)
-    reasons = [f"{missing} of {len(keys)} runs are missing"] if missing else []
+    reasons = [f"{missing} of {len(keys)} runs are missing; run the same command again"] if missing else []
     seconds = found.wall_seconds + (previous.wall_seconds if previous else 0.0)
     return replace(found, trustworthy=not missing, reasons=reasons, wall_seconds=seconds)

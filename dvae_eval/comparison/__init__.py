@@ -1,1 +1,1 @@
-"""Samples that others made, against a machine, from `compare_samples` down."""
+"""Comparison of samples made elsewhere with a Boltzmann machine, from `compare_samples` down."""

@@ -1,7 +1,7 @@
 """Weights of a machine's basins in reads and in the machine's own samples.
 
-A basin is a function of a state: the nearest mean-field mode once it has settled.  So both weights of each agree,
-whatever the modes are, if reads and samples are of one law.
+The basin of a state is the mean-field mode nearest to where mean-field iterations from the state lead.  It is a
+function of the state, so for reads and samples of one distribution the weights agree, for any modes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ..starts import spread
 from .reads import Reads
 
 Bits = NDArray[np.uint8]
-# Reads and states that are settled, each; products of the search; basins that are distinguished.
+# Largest number of reads, and of states, to assign; work limit of the search; largest number of basins.
 MOST, WORK, MOST_BASINS = 4000, 5e9, 16
-FEWEST = 5.0  # expected in a basin, or it goes with others
+FEWEST = 5.0  # least expected count in a basin; smaller basins are merged
 LEAST_P = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
 class BasinWeights:
-    """Weights of basins, and how unlikely their difference is, as a deviate of a standard normal."""
+    """Weights of basins, and their difference as a standard normal deviate of equal p-value."""
 
     basins: list[dict[str, Any]]
     z: float
@@ -42,12 +42,12 @@ def basin_weights(machine: Machine, reads: Reads, states: Bits, n_independent: f
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
-        That of p_β.
+        The machine of p_β.
     reads : Reads
     states : uint8, shape (n, n_units)
         Samples of it.
     n_independent : float
-        How many independent ones they are worth.
+        Effective number of these samples.
     seed : int
     """
     reduced = machine.reduced()
@@ -74,7 +74,7 @@ def basin_weights(machine: Machine, reads: Reads, states: Bits, n_independent: f
 
 
 def _apart(p: Float, q: Float, n: float, m: float) -> float:
-    """Return how unlikely the difference of two multinomial samples is, by Pearson's chi-square."""
+    """Return the difference of two multinomial samples by Pearson's chi-square, as a standard normal deviate."""
     pooled = (n * p + m * q) / (n + m)
     often = min(n, m) * pooled >= FEWEST
     p, q, pooled = (np.append(x[often], x[~often].sum()) for x in (p, q, pooled))

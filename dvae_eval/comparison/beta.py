@@ -1,8 +1,8 @@
-"""Effective inverse temperature of reads: by maximum pseudo-likelihood, and by their mean energy.
+"""Effective inverse temperature of reads, by maximum pseudo-likelihood and by their mean energy.
 
-Of reads of p_β both find the same β: mean energy gives the maximum of the likelihood, pseudo-likelihood that of
-Π_i p_β(x_i | others) (Besag, 1975), which needs neither log Z nor samples of the machine.  Errors are those of the
-reads' own spread (the sandwich formula), so that they hold for reads of no Boltzmann law as well.
+For reads of p_β both estimate the same β.  The mean energy gives the maximum of the likelihood; pseudo-likelihood
+maximises Π_i p_β(x_i | others) (Besag, 1975), which needs neither log Z nor samples of the machine.  Errors come
+from the spread of the reads (the sandwich formula), so that they also hold for reads of other distributions.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Beta:
     Attributes
     ----------
     value, std_err : float
-        Infinite, with an error that is nan, where reads ask for no finite β.
+        `value` is infinite and `std_err` nan if no finite β fits the reads.
     influence : float64, shape (n_rows,)
-        What a read's own weight changes of it: its mean over the reads is zero.
+        Change of the estimate per weight of a read; its mean over the reads is zero.
     own_error : float
-        The part of the error that comes from the machine's side.
+        The part of the error that comes from the machine's moments.
     n : float
         Effective number of reads.
     """
@@ -47,7 +47,7 @@ class Beta:
 
     @property
     def ci95(self) -> list[float]:
-        """95 % interval, Student's t."""
+        """95% confidence interval by Student's t."""
         half = float(stats.t.ppf(0.975, max(self.n - 1, 1.0))) * self.std_err
         return [self.value - half, self.value + half]
 
@@ -57,7 +57,7 @@ def _no_beta(reads: Reads, value: float) -> Beta:
 
 
 def by_pseudo_likelihood(reads: Reads, machine: Machine) -> Beta:
-    """Return argmax_β Σ_n w_n Σ_i log σ(β s_i f_i), s_i = ±1, f_i the field of unit i: concave in β."""
+    """Return argmax_β Σ_n w_n Σ_i log σ(β s_i f_i), s_i = ±1, f_i the field of unit i; concave in β."""
     t = (2.0 * reads.x - 1) * reads.fields(machine)
     if (t >= 0).all() or (t <= 0).all():
         return _no_beta(reads, math.inf if t.any() and (t >= 0).all() else -math.inf if t.any() else math.nan)
@@ -68,13 +68,13 @@ def by_pseudo_likelihood(reads: Reads, machine: Machine) -> Beta:
 
 
 def _score(t: Float, beta: float) -> tuple[Float, Float]:
-    """Return the derivative of every read's log-pseudo-likelihood, and minus the second one."""
+    """Return the derivative of every read's log-pseudo-likelihood, and minus the second derivative."""
     p = expit(-beta * t)
     return (t * p).sum(1), (t**2 * p * (1 - p)).sum(1)
 
 
 def _root(reads: Reads, t: Float) -> float:
-    """Return where the score is zero: Newton's steps, each within the interval that holds the root."""
+    """Return the root of the score by Newton's steps, each within the interval that contains the root."""
     beta, low, high = 0.0, -math.inf, math.inf
     reach = 1 / float(np.abs(t).max())
     for _ in range(STEPS):
@@ -90,7 +90,7 @@ def _root(reads: Reads, t: Float) -> float:
 
 
 def by_energy(reads: Reads, law: Law, start: float) -> Beta:
-    """Return the β at which the machine's mean energy is that of the reads."""
+    """Return the β at which the machine's mean energy equals that of the reads."""
     mean = float(reads.mean(reads.a))
     beta, variance, error = law.solve(mean, start if math.isfinite(start) else 1.0)
     if not (math.isfinite(beta) and variance > 0):
@@ -101,10 +101,10 @@ def by_energy(reads: Reads, law: Law, start: float) -> Beta:
 
 
 def difference(reads: Reads, one: Beta, other: Beta) -> float:
-    """Return how far two estimates from the same reads are apart, in standard errors; infinite if one is none.
+    """Return the difference of two estimates from the same reads, in standard errors; infinite if one is missing.
 
-    Influences are of first order in the reads' noise.  Where those of both are nearly the same, as for a machine
-    whose basins are deep, terms of second order make the difference: they are of the size of the square.
+    Influences are of first order in the reads' noise.  If those of both are nearly equal, as for a machine with
+    deep basins, the difference comes from terms of second order, which have the size of the squared errors.
     """
     apart = one.value - other.value
     error = math.hypot(reads.std_err(one.influence - other.influence), one.own_error, other.own_error)
@@ -115,7 +115,7 @@ def difference(reads: Reads, one: Beta, other: Beta) -> float:
 
 
 def spread_of_energies(reads: Reads, variance: float, its_error: float) -> float:
-    """Return by how many standard errors the reads' variance of A differs from the machine's at β by energy.
+    """Return the difference of the reads' variance of A from the machine's at β by energy, in standard errors.
 
     The machine's variance changes with β, and β with the reads' mean: dVar/dβ is the third central moment.
     """
@@ -125,7 +125,7 @@ def spread_of_energies(reads: Reads, variance: float, its_error: float) -> float
         return math.inf if variance > 0 else 0.0
     skew = float(reads.mean(deviation**3))
     influence = deviation**2 - own - skew / own * deviation
-    # Too small a variance makes its own error too small; then the machine's counts.
+    # If the reads' variance is too small, its standard error is too; the machine's variance then sets the scale.
     error = math.hypot(reads.std_err(influence) * max(1.0, variance / own), its_error)
     corrected = own * reads.n_effective / (reads.n_effective - 1)
     return (corrected - variance) / error if error > 0 else math.inf

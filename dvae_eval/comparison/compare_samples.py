@@ -1,4 +1,4 @@
-"""Samples that others made, judged against a Boltzmann machine: effective β, KL, moments and weights of basins."""
+"""Samples made elsewhere, compared with a Boltzmann machine: effective β, KL, moments and weights of basins."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from .moments import Deviations, deviations_of
 from .reads import Reads, reads_of
 
 PACKAGES = ("numpy", "scipy", "numba", "torch")
-# Probability that sound reads fail one of the checks.
+# Probability that sound reads fail a check.
 FALSE_ALARM = 1e-4
 N_STATES, N_BINS = 4000, 40
 METHODS: dict[str, Literal["auto", "exact", "pt-bar"]] = {"auto": "auto", "exact": "exact", "pt": "pt-bar"}
-# What to look at where reads are of no Boltzmann law of the machine.
-TEMPERATURES = "a mixture of temperatures, for example: give classes of the reads, to compare them"
-SIGN = "the sign of the energies is wrong, or all reads are the ground state"
-DEVIATIONS = "see the units and pairs that deviate most"
-BASINS = "see the shares of the basins"
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Remedies for reads that are not from a Boltzmann distribution of the machine.
+TEMPERATURES = "possibly a mixture of temperatures; give classes of the reads (--classes) to compare their β"
+SIGN = "the sign of the energies may be wrong, or all reads are the ground state; check the sign convention"
+DEVIATIONS = "look up the units and pairs that deviate most, and check their order and the model's couplings"
+BASINS = "the sampler prefers some basins, whose weights are listed; sample longer, or from other starts"
+# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 
@@ -63,22 +63,22 @@ def compare_samples(
     progress: ProgressCallback | None = None,
     **settings: Any,
 ) -> ComparisonResult:
-    """Judge samples of all units, made elsewhere, against a Boltzmann machine.
+    """Compare samples of all units, made elsewhere, with a Boltzmann machine.
 
     Parameters
     ----------
     model : Reading, or what `estimate_log_z` takes
     states : array, shape (n, n_units)
-        Independent reads of 0 and 1 or of -1 and +1, in the model's own order unless there are labels.
+        Independent reads of 0 and 1, or of -1 and +1, in the model's own order unless `labels` are given.
     weights : array, shape (n,), optional
-        How often each read occurred, or its weight.
+        Number of times that each read occurred, or its weight.
     config : CompareConfig, optional
     labels : sequence of str
-        Which unit each column is; a unit without a label goes by its number from 0.
+        Name of each column's unit; units without a name are numbered from 0.
     classes : int array, shape (n,), optional
-        Of each read, such as its number of broken chains: β and mean energy are reported for each class.
+        Class of each read, such as its number of broken chains; β and mean energy are reported per class.
     source : dict, optional
-        What to say of where the samples come from.
+        Description of the samples' origin for the result.
     device, threads, progress
         As for `estimate_log_z`.
     **settings
@@ -91,11 +91,11 @@ def compare_samples(
     Raises
     ------
     ConfigError
-        If a setting is not allowed, or exact values are asked for and take too long.
+        If a setting is invalid, or requested exact values take too long.
     DataError
-        If the model is no machine, or the samples are none of its states.
+        If the model does not define a machine, or the samples are not states of it.
     OverlapError
-        If neighbouring rungs of a tempered run share no mass.
+        If two neighbouring rungs of a tempered run share no mass.
 
     Examples
     --------
@@ -137,17 +137,17 @@ def compare_samples(
 
 
 def _class_rows(classes: Any, states: Any, weights: Any) -> NDArray[np.int64] | None:
-    """Return the class of every read of a weight above zero."""
+    """Return the class of every read with a positive weight."""
     if classes is None:
         return None
     values = real_array("classes", classes)
     if values.shape != (len(states),) or (values != np.round(values)).any():
-        raise DataError(f"classes have shape {values.shape}; give an integer for each of {len(states)} reads")
+        raise DataError(f"classes have shape {values.shape}; give an integer per read, for {len(states)} reads")
     return values[... if weights is None else np.asarray(weights) > 0].astype(np.int64)
 
 
 def _points(law: Law, energy: Beta) -> tuple[LawPoint, LawPoint | None]:
-    """Return p_β at β = 1 and at the effective β; None where there is no positive one."""
+    """Return p_β at β = 1 and at the effective β; None for the latter if it is not positive and finite."""
     beta = energy.value
     if not (math.isfinite(beta) and beta > 0):
         return law.points((1.0,))[0], None
@@ -157,7 +157,7 @@ def _points(law: Law, energy: Beta) -> tuple[LawPoint, LawPoint | None]:
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is compared, how, and where."""
+    """What to compare, with which settings, and on which device."""
 
     reading: Reading
     reads: Reads
@@ -171,7 +171,7 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """The machine's own states at the effective β: A of each, what they rest on, and weights of basins."""
+    """Samples of the machine at the effective β: A of each, their checks, and weights of basins."""
 
     a: Float
     checks: list[Check]
@@ -180,7 +180,7 @@ class _Drawn:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What is known of the reads and of p_β at β = 1 and at the effective β."""
+    """Estimates from the reads, and p_β at β = 1 and at the effective β."""
 
     task: _Task
     law: Law
@@ -190,7 +190,7 @@ class _Found:
     at_beta: LawPoint | None
 
     def draw(self) -> _Drawn:
-        """Draw states of p_β at the effective β, and weigh basins."""
+        """Draw samples of p_β at the effective β, and compute weights of basins."""
         assert self.at_beta is not None
         task, beta = self.task, self.at_beta.beta
         machine, config = scaled(task.reading.machine, beta), task.config
@@ -236,9 +236,9 @@ class _Found:
         return float(student.isf(FALSE_ALARM / 2, max(self.task.reads.n_effective - 1, 1.0)))
 
     def warnings(self, in_order: bool) -> list[Check]:
-        """Return what is not quite as it should be."""
+        """Return checks whose failure is a warning."""
         off = abs(self.energy.value - 1) / self.energy.std_err if self.energy.std_err > 0 else math.inf
-        remedy = "samples of another temperature; read the file with that --beta, or scale the machine"
+        remedy = "the samples are of another temperature; read the file with that --beta, or scale the machine"
         checks = [
             Check.at_most("effective β differs from 1, in standard errors", off, self.limit, remedy, warning=True)
         ]
@@ -248,7 +248,7 @@ class _Found:
                     "correlation of energies of neighbouring reads, in standard errors",
                     _memory(self.task.reads.a),
                     self.limit,
-                    "reads remember one another, and errors are too small; give every k-th of them",
+                    "neighbouring reads are correlated, so that errors are too small; give every k-th read",
                     warning=True,
                 )
             )
@@ -279,7 +279,7 @@ class _Found:
         }
 
     def _against(self, point: LawPoint, entropy: Entropy) -> dict[str, Any]:
-        """Return what the machine has at a β, and how the reads differ from it."""
+        """Return the machine's values at a β, and the deviations of the reads from them."""
         reading, reads = self.task.reading, self.task.reads
         error = math.hypot(math.sqrt(point.variance / reads.n_effective), point.mean_std_err)
         away = float(point.mean - reads.mean(reads.a))
@@ -297,7 +297,7 @@ class _Found:
         }
 
     def _of_class(self, classes: NDArray[np.int64], k: int) -> dict[str, Any]:
-        """Return β and mean energy of the reads of a class."""
+        """Return β and mean energy of the reads in one class."""
         reads, reading = self.task.reads.part(classes == k), self.task.reading
         pl = by_pseudo_likelihood(reads, reading.machine)
         return {
@@ -330,7 +330,7 @@ def _of_beta(name: str, beta: Beta) -> dict[str, Any]:
 
 
 def _histograms(reads: Reads, drawn: _Drawn | None, constant: float) -> dict[str, Any]:
-    """Return the shares of energies in bins, of the reads and of the machine's own states at the effective β."""
+    """Return shares of energies per bin, for the reads and the machine's samples at the effective β."""
     own = -(drawn.a + constant) if drawn else np.empty(0)
     e = -(reads.a + constant)
     edges = np.histogram_bin_edges(np.concatenate((e, own)), N_BINS)
@@ -340,7 +340,7 @@ def _histograms(reads: Reads, drawn: _Drawn | None, constant: float) -> dict[str
 
 
 def _memory(a: Float) -> float:
-    """Return the correlation of neighbours in standard errors, 1 / sqrt(n) each."""
+    """Return the correlation of neighbours in standard errors of 1 / sqrt(n)."""
     deviation = a - a.mean()
     square = float((deviation**2).sum())
     return float(deviation[1:] @ deviation[:-1]) / square * math.sqrt(len(a)) if square > 0 else 0.0

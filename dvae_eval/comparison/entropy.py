@@ -1,7 +1,8 @@
-"""The entropy of the law that reads come from, between two bounds, and with it KL(r || p_β).
+"""Bounds of the entropy of the distribution of reads, and thereby of KL(r || p_β).
 
-H(r) >= the entropy of the reads' own frequencies, on average over sets of reads.  H(r) <= the cross-entropy of any
-law; here of a tree over the machine's bonds (Chow and Liu, 1968), fitted to the other reads.
+H(r) is at least the entropy of the reads' frequencies, on average over sets of reads.  It is at most the
+cross-entropy with any distribution; here that of a tree over the machine's bonds (Chow and Liu, 1968), fitted to
+the other reads.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .law import LawPoint
 from .reads import Reads
 
 FOLDS, NORMAL = 4, 1.96
-BLOCK = 1 << 22  # values of bonds that are worked on at once
+BLOCK = 1 << 22  # values of bonds processed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,9 @@ class Entropy:
     ----------
     reads : Reads
     log_frequency : float64, shape (n_rows,)
-        Log of the share that a read's own state has.
+        Log of the share of reads that have the same state.
     log_q : float64, shape (n_rows,)
-        Log-probability of a read by the trees that were fitted without it.
+        Log-probability of a read under the trees that were fitted without it.
     """
 
     reads: Reads
@@ -42,7 +43,7 @@ class Entropy:
 
     @property
     def ci95(self) -> list[float]:
-        """Lower and upper bound, nats, each moved outwards by its 95 % error."""
+        """Lower and upper bound, nats, each extended outwards by its 95% error."""
         return self._between(-self.log_frequency, -self.log_q, 0.0)
 
     def kl(self, point: LawPoint) -> list[float]:
@@ -66,9 +67,9 @@ def entropy_of(reads: Reads, bonds: Index, seed: int) -> Entropy:
     ----------
     reads : Reads
     bonds : int, shape (n_bonds, 2)
-        Pairs that a tree may join.
+        Pairs that the tree may join.
     seed : int
-        Fixes which reads a tree is fitted to.
+        Determines which reads each tree is fitted to.
     """
     number, weights = reads.distinct()
     folds = _folds(reads.w, seed)
@@ -80,7 +81,7 @@ def entropy_of(reads: Reads, bonds: Index, seed: int) -> Entropy:
 
 
 def _folds(w: Float, seed: int) -> Float:
-    """Return the weight of every read in each fold, shape (FOLDS, n_rows): whole reads, drawn at random."""
+    """Return the weight of every read in each fold, shape (FOLDS, n_rows); integer weights are split at random."""
     rng = numpy_generator(seed, "samples", 4)
     if bool((w == np.round(w)).all()) and w.max() < 2**62:
         return rng.multinomial(w.astype(np.int64), np.full(FOLDS, 1 / FOLDS)).T.astype(np.float64)
@@ -89,10 +90,10 @@ def _folds(w: Float, seed: int) -> Float:
 
 
 def _log_q_of_tree(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], w: Float, bonds: Index) -> Float:
-    """Return the log-probabilities of states by a tree that is fitted with weights w.
+    """Return the log-probabilities of states under a tree fitted with weights w.
 
-    Half a read is added to both values of a unit, a quarter to the four of a pair.  Bonds whose mutual information
-    is what chance would make of it are left out, so that independent units are a tree, too.
+    Half a read is added to either value of a unit, a quarter to each of the four values of a pair.  Bonds whose
+    mutual information is explained by chance are left out, so that independent units are possible.
     """
     n = w.sum() + 1
     p = (w @ x + 0.5) / n
@@ -114,7 +115,7 @@ def _log_q_of_tree(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], w: Float,
 
 
 def _together(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], w: Float, bonds: Index) -> Float:
-    """Return Σ w x_i x_j of all bonds."""
+    """Return Σ w x_i x_j for all bonds."""
     size = max(1, BLOCK // max(1, len(x)))
     parts = [np.empty(0)]
     for start in range(0, len(bonds), size):

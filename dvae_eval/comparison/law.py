@@ -1,4 +1,4 @@
-"""p_β of a machine: its log Z, energy, means of units and of bonds at any β, exactly or from tempered runs."""
+"""p_β of a machine: log Z, energy, means of units and of bonds at any β, exactly or from tempered runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..observables.estimate_observables import estimate_observables
 from ..verdict import Check
 from .config import CompareConfig
 
-# Predicted seconds of one β up to which the exact way is taken by itself, or may be asked for.
+# Predicted seconds of one β below which the exact method is the default, and below which it can be requested.
 AUTO_SECONDS, EXACT_SECONDS = 12.0, 180.0
-# β of a first tempered run, in those of the pseudo-likelihood.
+# β of the first tempered run, relative to the estimate by pseudo-likelihood.
 GRID = (0.25, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
 STEPS, NARROW = 200, 1e-10
 Observe = Callable[..., Any]
@@ -32,9 +32,9 @@ Observe = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class LawPoint:
-    """p_β: values and their standard errors, units and bonds numbered as what the machine was made of.
+    """p_β: values and their standard errors, with units and bonds numbered in the order the machine was made from.
 
-    `mean` and `variance` are those of A, minus the energy but for a constant, nats; `pairs` are <x_i x_j>.
+    `mean` and `variance` are those of A, minus the energy up to a constant, nats; `pairs` are <x_i x_j>.
     """
 
     beta: float
@@ -52,7 +52,7 @@ class LawPoint:
 
 @dataclass
 class ExactLaw:
-    """p_β where it can be summed.
+    """p_β by exact computation.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class ExactLaw:
     def solve(self, mean: float, start: float) -> tuple[float, float, float]:
         """Return the β at which A has this mean, the variance of A there, and the error of its mean, 0.
 
-        β is infinite where no finite one has it: by Newton's steps, each of which lies within what is known.
+        β is infinite if no finite one has this mean.  Newton's steps are kept within the known interval.
         """
         beta, low, high = start, -math.inf, math.inf
         widest = self.plan.moments(0.0, threads=self.threads).variance
@@ -107,15 +107,15 @@ class ExactLaw:
 
 @dataclass
 class TemperedLaw:
-    """p_β from tempered runs: a first one along β, others where values are asked for.
+    """p_β from tempered runs: a first one along β, and further ones where values are requested.
 
     Attributes
     ----------
     observe : callable
-        `estimate_observables` of the machine, of everything but betas and correlations.
+        `estimate_observables` with all arguments but betas and correlations.
     machine : BipartiteMachine or GeneralMachine
     betas, means, variances, errors : float64, shape (n_betas,)
-        Of A along β, from 0 on.
+        Moments of A along β, starting at 0.
     """
 
     observe: Observe
@@ -129,7 +129,7 @@ class TemperedLaw:
 
     @classmethod
     def of(cls, machine: Machine, observe: Observe, guess: float) -> TemperedLaw:
-        """Return the law along β about a guess."""
+        """Return p_β along β, around a guess."""
         guess = guess if 0 < guess < math.inf else 1.0
         found = observe(betas=tuple(guess * share for share in GRID), correlations=False)
         along = found.along_beta
@@ -148,7 +148,7 @@ class TemperedLaw:
         )
 
     def points(self, betas: Sequence[float]) -> list[LawPoint]:
-        """Return p_β at several β, by another run."""
+        """Return p_β at several β, from a further run."""
         found = self.observe(betas=tuple(betas), correlations=True)
         self.checks, self.bonds = list(found.checks), np.array(found.bonds, np.int64).reshape(-1, 2)
         along = found.along_beta
@@ -157,7 +157,7 @@ class TemperedLaw:
     def solve(self, mean: float, start: float) -> tuple[float, float, float]:
         """Return the β at which A has this mean, its variance there, and the error of the mean.
 
-        Infinite where the largest β of the run does not have it; below 0 by the derivative at 0.
+        β is infinite if it exceeds the largest one of the run; below 0 it is extrapolated by the derivative at 0.
         """
         if mean <= self.means[0]:
             return float((mean - self.means[0]) / self.variances[0]), float(self.variances[0]), 0.0
@@ -174,9 +174,9 @@ Law = ExactLaw | TemperedLaw
 
 
 def law_of(machine: Machine, config: CompareConfig, guess: float, how: dict[str, Any]) -> Law:
-    """Return p_β of a machine: exact where that is soon had, else tempered about a guess of β.
+    """Return p_β of a machine: exact if that is quick, else tempered around a guess of β.
 
-    `how` are the arguments of `estimate_observables` about where to run and how to report progress.
+    `how` are the arguments of `estimate_observables` for device, threads and progress.
     """
     must = config.method == "exact"
     plan = None
@@ -188,7 +188,7 @@ def law_of(machine: Machine, config: CompareConfig, guess: float, how: dict[str,
             return ExactLaw(plan, View.of(machine.reduced_units(), ends, 0.0, False), how.get("threads"))
         if must:
             raise ConfigError(
-                f"--method exact: no way is found that takes less than {duration(most)} for a β; use --method pt"
+                f"--method exact: no method found takes less than {duration(most)} per β; use --method pt"
             )
     names = ("n_sweeps", "n_replicates", "seed")
     settings = {name: getattr(config, name) for name in names}
@@ -197,7 +197,7 @@ def law_of(machine: Machine, config: CompareConfig, guess: float, how: dict[str,
 
 
 def _at_zero(machine: Machine) -> tuple[float, float]:
-    """Return mean and variance of A under fair coins, by what it is of spins."""
+    """Return mean and variance of A for uniform independent units, from its coefficients for spins."""
     reduced = machine.reduced()
     ends, J = reduced.bonds()
     h = reduced.biases / 2 + np.bincount(ends.ravel(), np.repeat(J, 2) / 4, len(reduced.biases))
@@ -205,7 +205,7 @@ def _at_zero(machine: Machine) -> tuple[float, float]:
 
 
 def _tempered_point(along: dict[str, list[Any]], k: int, bonds: Index) -> LawPoint:
-    """Return p_β of the k-th β of a result of observables, whose units are 0 and 1."""
+    """Return p_β at the k-th β of a result of observables with units 0 and 1."""
     value = {name: np.array(values[k], np.float64) for name, values in along.items()}
     (i, j), beta = bonds.T, float(along["beta"][k])
     m, error = value["unit_means"], value["unit_means_std_err"]

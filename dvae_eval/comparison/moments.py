@@ -1,8 +1,8 @@
-"""Means of units and pairs in the reads against the machine's: how unlikely each deviation is, all tests counted.
+"""Means of units and pairs in the reads compared with the machine's: p-values, corrected for their number.
 
-A unit is on, a pair agrees (spins) or is on together (0 and 1) in some share of the reads: a binomial number.
-Of a machine's mean that has an error of its own, so few reads are taken to have been made that the variance
-of the difference is right.
+The number of reads in which a unit is on, or a pair agrees (spins) or is on together (0 and 1), is binomial.  If
+the machine's mean has an error, the test uses a smaller number of reads, for which the variance of the difference
+is right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_P = 1e-300
 
 @dataclass(frozen=True, slots=True)
 class Deviations:
-    """Of every unit, followed by every bond: shares in the reads, the machine's, and p.
+    """Shares of the reads and of the machine, and p, for every unit followed by every bond.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Deviations:
     seen, expected : float64, shape (n_units + n_bonds,)
         Shares of reads in which a unit is on, or a pair as described above.
     p, adjusted : float64, shape (n_units + n_bonds,)
-        Two-sided p, and after Holm's correction for all of them.
+        Two-sided p, and p after Holm's correction for all of them.
     is_spin : bool
     """
 
@@ -47,17 +47,17 @@ class Deviations:
 
     @property
     def z(self) -> Float:
-        """Deviations as deviates of a standard normal that are as unlikely."""
+        """Deviations as standard normal deviates of equal p-value."""
         size: Float = norm.isf(np.maximum(self.p, LEAST_P) / 2)
         return np.copysign(size, self.seen - self.expected)
 
     @property
     def least(self) -> float:
-        """The least p after the correction; 1 where there is no unit."""
+        """The least corrected p; 1 if there are no units."""
         return float(self.adjusted.min(initial=1.0))
 
     def worst(self, n: int, names: Sequence[str], numbers: Index) -> list[dict[str, Any]]:
-        """Return the n least likely deviations, with means in the units' own values; `numbers` are the file's."""
+        """Return the n deviations of least p, with means in the units' own values and `numbers` of the file."""
         n_units, z = len(self.p) - len(self.bonds), self.z
         values = [2 * share - 1 if self.is_spin else share for share in (self.seen, self.expected)]
         found = []
@@ -78,14 +78,14 @@ class Deviations:
 
 
 def deviations_of(reads: Reads, point: LawPoint, bonds: Index, is_spin: bool) -> Deviations:
-    """Return how the reads' units and bonds deviate from p_β; as many bonds as the point has pairs."""
+    """Return the deviations of the reads' units and bonds from p_β; `bonds` are those of `point.pairs`."""
     i, j = bonds.T
     m, error = point.units, np.broadcast_to(point.units_std_err, point.units.shape)
     pairs, pair_error = point.pairs, np.broadcast_to(point.pairs_std_err, point.pairs.shape)
     if is_spin:
         pairs = 1 - m[i] - m[j] + 2 * pairs
         pair_error = np.sqrt(4 * pair_error**2 + error[i] ** 2 + error[j] ** 2)
-    expected = np.clip(np.concatenate((m, pairs)), 0.0, 1.0)  # but for rounding
+    expected = np.clip(np.concatenate((m, pairs)), 0.0, 1.0)  # against rounding
     seen = np.concatenate((reads.mean(reads.x), *_shares(reads, bonds, is_spin)))
     p = p_values(seen, expected, np.concatenate((error, pair_error)), reads.n_effective)
     return Deviations(bonds, seen, expected, p, holm(p), is_spin)
@@ -101,14 +101,14 @@ def _shares(reads: Reads, bonds: Index, is_spin: bool) -> Iterator[Float]:
 
 
 def p_values(seen: Float, expected: Float, errors: Float, n: float) -> Float:
-    """Return two-sided p of shares among n reads, where binomial ones are expected.
+    """Return two-sided p of observed shares among n reads, under binomial distributions.
 
-    Both tails hold the share that was seen, so that p is too large rather than too small.
+    Both tails include the observed share, so that p is too large rather than too small.
     """
-    least = np.minimum(errors, 0.5)  # that a unit is frozen is known up to its error
+    least = np.minimum(errors, 0.5)  # the mean of a frozen unit is known up to its error
     expected = np.clip(expected, least, 1 - least)
     variance = expected * (1 - expected)
-    # Reads that would have the variance of the difference.
+    # Number of reads for which the variance is that of the difference.
     with np.errstate(divide="ignore", invalid="ignore"):
         few = np.where(variance > 0, variance / (variance / n + errors**2), n)
     few = np.maximum(few, 1e-9)
@@ -119,7 +119,7 @@ def p_values(seen: Float, expected: Float, errors: Float, n: float) -> Float:
 
 
 def holm(p: Float) -> Float:
-    """Return p after Holm's correction: any of them is below α by chance with no more than probability α."""
+    """Return p after Holm's correction: with probability at least 1 - α, none falls below α by chance."""
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
     factors = len(p) - np.arange(len(p))

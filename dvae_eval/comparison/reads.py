@@ -1,7 +1,7 @@
-"""Reads of all units with their weights: averages, their standard errors, and fields of every unit.
+"""Reads (samples made elsewhere) of all units with their weights: averages, standard errors, fields of units.
 
-Reads are independent.  A read that occurred w times counts as w of them; where weights are no whole numbers, each
-is that of one read, and errors are those of a weighted mean.
+Reads are independent.  Integer weights are counts: a read of weight w stands for w equal reads.  Otherwise each
+row is a single read of that weight, and errors are those of a weighted mean.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..readers import Reading
 from ..starts import binary_states
 
 Bits = NDArray[np.uint8]
-FEWEST = 20  # reads that errors can be had from
-ARRAYS = 5  # of all reads and units, in float64
+FEWEST = 20  # least number of reads for an error
+ARRAYS = 5  # float64 arrays of all reads and units in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class Reads:
     Attributes
     ----------
     x : uint8, shape (n_rows, n_units)
-        0 and 1, in the order of what the machine was made of.
+        0 and 1, in the order that the machine was made from.
     w, v : float64, shape (n_rows,)
-        Weights, and what they count in variances: Var(mean of f) = Σ v (f - mean)^2 / (Σ w)^2.
+        Weights, and their part in variances: Var(mean of f) = Σ v (f - mean)^2 / (Σ w)^2.
     a : float64, shape (n_rows,)
-        A(x), minus the energy but for the constant, nats.
+        A(x), minus the energy up to the constant, nats.
     """
 
     x: Bits
@@ -47,12 +47,12 @@ class Reads:
 
     @property
     def n(self) -> float:
-        """The sum of the weights."""
+        """Sum of the weights."""
         return float(self.w.sum())
 
     @property
     def n_effective(self) -> float:
-        """How many reads of equal weight are worth as much: their number, where reads occurred whole times."""
+        """Effective number of reads, as if of equal weight; for integer weights, their sum."""
         return self.n**2 / float(self.v.sum())
 
     def mean(self, f: NDArray[Any]) -> Float:
@@ -65,38 +65,38 @@ class Reads:
         return float(np.sqrt(square * self.n_effective / max(self.n_effective - 1, 1.0)))
 
     def part(self, rows: NDArray[np.bool_]) -> Reads:
-        """Return some of the reads."""
+        """Return a subset of the reads."""
         return Reads(self.x[rows], self.w[rows], self.v[rows], self.a[rows])
 
     def distinct(self) -> tuple[NDArray[np.intp], Float]:
-        """Return for every row the number of its state, and the weight of each distinct state."""
+        """Return the index of every row's state, and the weight of each distinct state."""
         packed = np.ascontiguousarray(np.packbits(self.x, axis=1))
         keys = packed.view(f"V{packed.shape[1]}").ravel()
         _, number = np.unique(keys, return_inverse=True)
         return number, np.bincount(number, self.w).astype(np.float64)
 
     def fields(self, machine: Machine) -> Float:
-        """Return log p(x_i = 1 | others) - log p(x_i = 0 | others) of every read and unit, shape of x, nats."""
+        """Return log p(x_i = 1 | others) - log p(x_i = 0 | others) for every read and unit, shape of x, nats."""
         return _fields(machine, self.x)
 
 
 def reads_of(reading: Reading, states: object, weights: object = None, labels: Sequence[str] = ()) -> Reads:
-    """Return the reads of a machine's free units, with their columns brought into its order.
+    """Return the reads of a machine's free units, with columns in the machine's order.
 
     Raises
     ------
     DataError
-        If the states are none of this machine, a unit that is held has another value, or there are too few.
+        If they are not states of this machine, a clamped unit has another value, or there are too few.
     """
     x = _in_order(reading, binary_states(states), labels)
     w = np.ones(len(x)) if weights is None else real_array("weights", np.asarray(weights))
     if w.shape != (len(x),) or (w < 0).any() or not w.sum() > 0:
-        raise DataError(f"weights have shape {w.shape}, or are negative; give one for each of {len(x)} reads")
+        raise DataError(f"weights have shape {w.shape}, or are negative; give one per read, for {len(x)} reads")
     x, w = x[w > 0], w[w > 0]
     v = w if bool((w == np.round(w)).all()) else w**2
     n = w.sum() ** 2 / v.sum()
     if n < FEWEST:
-        raise DataError(f"holds {n:.3g} reads, which are too few for errors; give at least {FEWEST}")
+        raise DataError(f"contains {n:.3g} reads, too few for errors; give at least {FEWEST}")
     need = 8 * ARRAYS * x.size
     require_memory(need, "SAMPLES", f"{len(x)} reads of {x.shape[1]} units", "give fewer reads")
     return Reads(x, w, v, _log_weights(reading.machine, x))
@@ -115,7 +115,7 @@ def _in_order(reading: Reading, states: Bits, labels: Sequence[str]) -> Bits:
             )
         if len(place) < n or len(place) > len(names):
             unknown = next((label for label in labels if label not in names), labels[0])
-            raise DataError(f"has a column {unknown[:40]!r} twice, or that is no unit of the model; leave it out")
+            raise DataError(f"has a column {unknown[:40]!r} twice, or that is not a unit of the model; remove it")
         columns = np.array([place.get(name, -1) for name in names])
     elif n == reading.n_units:
         columns = np.arange(n)
@@ -127,7 +127,7 @@ def _in_order(reading: Reading, states: Bits, labels: Sequence[str]) -> Bits:
     for unit, value in reading.held.items():
         if columns[unit] >= 0 and (states[:, columns[unit]] != value).any():
             raise DataError(
-                f"has reads in which the held unit {names[unit][:40]!r} has another value; leave them out"
+                f"has reads in which the clamped unit {names[unit][:40]!r} has another value; remove them"
             )
     return np.ascontiguousarray(states[:, columns[reading.free]])
 

@@ -1,4 +1,4 @@
-"""Independent states of a machine along its exact plan: part by part, each by its own route."""
+"""Independent states of a machine by its exact plan, each part by its own route."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .plan import ExactPlan, Part
 
 Bits = NDArray[np.uint8]
 Tick = Callable[[int, int], None]
-MEMORY_SHARE = 0.5  # of what is free, for tables
+MEMORY_SHARE = 0.5  # of the free memory, for tables
 
 
 def draw_bytes(plan: ExactPlan) -> int:
-    """Return about how many bytes a draw by this plan takes, beside the states."""
+    """Return the approximate bytes of a draw by this plan, apart from the states."""
     return max((_bytes(part) for part in plan.parts), default=0)
 
 
@@ -36,7 +36,7 @@ def _bytes(part: Part) -> int:
 
 
 def _most() -> int:
-    """Return how many bytes tables may take."""
+    """Return the bytes that tables may take."""
     return int(MEMORY_SHARE * available_memory())
 
 
@@ -54,17 +54,17 @@ def draw_exactly(
     ----------
     machine : BipartiteMachine or GeneralMachine
     plan : ExactPlan
-        The machine's own, no part of which is out of reach.
+        The machine's own plan, with all parts feasible.
     n, seed : int
     progress : callable, optional
-        Called with (work done, in all).
+        Called with (work done, total work).
     threads : int, optional
-        They do not change the states.
+        The states do not depend on it.
 
     Returns
     -------
     uint8, shape (n, n_units)
-        In the order of what the machine was made of.
+        In the order of the units of the arrays or file that the machine was made from.
     float
         log Z, nats.
     """
@@ -82,7 +82,7 @@ def draw_exactly(
 def _draw(
     part: Part, biases: Float, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
 ) -> tuple[Bits, float]:
-    """Return states of a part in the order of its units, and its log Z."""
+    """Return states of a part, its units in the order of `part.units`, and its log Z."""
     if isinstance(part.way, Enumeration):
         return draw_enumerated(part.way, n, rng, progress, threads)
     if isinstance(part.way, Elimination):
@@ -94,7 +94,7 @@ def _draw(
 def best_exactly(
     machine: Machine, plan: ExactPlan, progress: Tick | None = None, threads: int | None = None
 ) -> Bits | None:
-    """Return the most probable state, (n_units,), ordered as in `draw_exactly`; None if it is out of reach."""
+    """Return the most probable state, (n_units,), ordered as in `draw_exactly`; None if it is infeasible."""
     best = np.empty(machine.n_units, np.uint8)
     units, biases = machine.reduced_units(), machine.reduced().biases
     for part in plan.parts:

@@ -1,7 +1,7 @@
-"""log Z by variable elimination: exact for any number of units where the bonds form a graph of small tree-width.
+"""log Z by variable elimination: exact for any number of units if the bonds form a graph of small tree-width.
 
-Chains, trees, bands, narrow grids and Chimera-like lattices are of this kind.  Where the tables would take too
-much memory, some units are held fixed, and the sum over their states is done last.
+Chains, trees, bands, narrow grids and Chimera-like lattices are such graphs.  If the tables would take too much
+memory, some units are fixed, and the sum over their states is taken last.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Tick = Callable[[int, int], None]
 Add = Callable[[Float, Float], Float]
 
 MAX_SECONDS = 600.0
-# Bytes of all tables that are alive at a time: a quarter of the memory that is free, within these limits.
+# Bytes of all tables held at a time: a quarter of the free memory, within these limits.
 LIVE_BYTES = (1 << 27, 1 << 32)
-# Tables are made in blocks of 2^15 entries, which stay in a core's own cache.
+# Tables are computed in blocks of 2^15 entries, which fit into a core's own cache.
 BLOCK_UNITS = 15
-# Seconds for an entry and for a step on one core of a busy server, and how much faster two cores are.
+# Seconds per entry and per step on one core of a busy server, and the speed-up by two cores.
 ENTRY, STEP, SPEEDUP = 18e-9, 1e-4, 1.6
 
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """How log Z = log Σ_z exp(Σ_(i,j) J_ij z_i z_j + b'z) is found.
+    """The computation of log Z = log Σ_z exp(Σ_(i,j) J_ij z_i z_j + b'z) by elimination.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Elimination:
         Their J_ij.
     biases : float64, shape (n_units,)
     order : list of int
-        The units that are summed out one by one.
+        Units to sum out, one by one.
     fixed : list of int
-        The other units, over whose 2^n states the results are summed.
+        The remaining units, over whose 2^n states the results are summed.
     cost : int
-        Entries of all tables together, for all states of the fixed units.
+        Total entries of all tables, for all states of the fixed units.
     """
 
     bonds: Bonds
@@ -66,18 +66,18 @@ class Elimination:
 
     @property
     def seconds(self) -> float:
-        """Predicted time on two cores."""
+        """Predicted seconds on two cores."""
         return (self.cost * ENTRY / SPEEDUP) + STEP * len(self.order) * 2.0 ** len(self.fixed)
 
     def log_z(self, progress: Tick | None = None, threads: int | None = None) -> float:
-        """Return log Z, nats, the same bits for any number of threads.
+        """Return log Z, nats, bit for bit the same for any number of threads.
 
         Parameters
         ----------
         progress : callable, optional
-            Called with (entries done, entries in all).
+            Called with (entries done, total entries).
         threads : int, optional
-            Threads to compute with; as many as there are cores unless given.
+            Number of threads, by default one per core.
         """
         steps = self.steps()
         meter = Meter(self.cost, progress)
@@ -88,11 +88,11 @@ class Elimination:
         return float(np.logaddexp.reduce(log_sums))
 
     def steps(self) -> list[Step]:
-        """Return the units that are summed out, one by one."""
+        """Return the steps that sum out the units one by one."""
         return steps_of(self.bonds, self.couplings, self.order)
 
     def fixed_states(self) -> Iterator[tuple[Float, float, Float]]:
-        """Yield every state of the fixed units, its own log weight, and the biases of all units beside it."""
+        """Yield every state of the fixed units, its log weight, and the biases of all units given that state."""
         J = np.zeros((len(self.fixed), len(self.biases)))
         for k, unit in enumerate(self.fixed):
             for end in (0, 1):
@@ -112,18 +112,18 @@ def elimination(
     max_bytes: int | None = None,
     search_seconds: float = math.inf,
 ) -> Elimination | None:
-    """Return how to eliminate the units of a connected machine, or None if each way found takes too long.
+    """Return how to eliminate the units of a connected machine, or None if every order found takes too long.
 
     Parameters
     ----------
     bonds, couplings, biases
         See `Elimination`.
     max_seconds : float
-        Most seconds that may be predicted; no more than `MAX_SECONDS`.
+        Limit of the predicted seconds; at most `MAX_SECONDS`.
     max_bytes : int, optional
-        Most bytes of tables that may be alive at a time; a quarter of the free memory, at most 4 GB, unless given.
+        Limit of the bytes of tables held at a time; by default a quarter of the free memory, at most 4 GB.
     search_seconds : float
-        About how long the search for an order may take.
+        Approximate limit of the search for an order.
     """
     max_bytes = affordable_bytes() if max_bytes is None else max_bytes
     max_cost = int(min(max_seconds, MAX_SECONDS) * SPEEDUP / ENTRY)
@@ -144,10 +144,10 @@ def elimination(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One unit summed out.
+    """A step that sums out one unit.
 
-    Its scope holds the units that share a table with it then, the next to be summed out last; its bonds are those
-    with later units, its sources the steps whose tables it takes in.
+    `scope` holds the other units of its table, with the next one to be summed out last; `bonds` are those with
+    later units; `sources` are the steps whose tables enter this one.
     """
 
     unit: int
@@ -157,7 +157,7 @@ class Step:
 
 
 def steps_of(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[Step]:
-    """Return the steps of an order, without the bonds of units that are not in it."""
+    """Return the steps of an order, without the bonds of units outside of it."""
     place = {unit: k for k, unit in enumerate(order)}
     later: list[list[tuple[int, float]]] = [[] for _ in order]
     for (i, j), coupling in zip(bonds.tolist(), couplings.tolist(), strict=True):
@@ -176,7 +176,7 @@ def steps_of(bonds: Bonds, couplings: Float, order: Sequence[int]) -> list[Step]
 
 
 def _peak(steps: list[Step]) -> int:
-    """Return the most entries that are alive at a time."""
+    """Return the largest number of table entries held at a time."""
     live, most = 0, 0
     for step in steps:
         live += 1 << len(step.scope)
@@ -186,13 +186,13 @@ def _peak(steps: list[Step]) -> int:
 
 
 def affordable_bytes() -> int:
-    """Return how much memory tables may take."""
+    """Return the memory that tables may take, bytes."""
     least, most = LIVE_BYTES
     return min(most, max(least, available_memory() // 4))
 
 
 def _most_involved(steps: list[Step]) -> int:
-    """Return the unit that has a part in the most entries of tables."""
+    """Return the unit that occurs in the most table entries."""
     parts: Counter[int] = Counter()
     for step in steps:
         for unit in (*step.scope, step.unit):
@@ -204,14 +204,14 @@ def _most_involved(steps: list[Step]) -> int:
 
 
 class Meter:
-    """Reports the entries done to a progress callback, at most a thousand times."""
+    """Reports completed entries to a progress callback, at most a thousand times."""
 
     def __init__(self, total: int, progress: Tick | None) -> None:
         self.total, self.progress = total, progress
         self.done = self.reported = 0
 
     def add(self, entries: int) -> None:
-        """Count entries that are done."""
+        """Count completed entries."""
         self.done += entries
         if self.progress and self.done - self.reported >= self.total / 1000:
             self.reported = self.done
@@ -219,7 +219,7 @@ class Meter:
 
 
 def _sum_out_all(steps: list[Step], biases: Float, pool: ThreadPoolExecutor, meter: Meter) -> float:
-    """Return log Z of the units in `steps`, under these biases."""
+    """Return log Z of the units in `steps` with these biases."""
     tables: dict[int, Float] = {}
     log_z = 0.0
     for k, step in enumerate(steps):
@@ -240,9 +240,10 @@ def table_of_step(
     pool: ThreadPoolExecutor,
     add: Add | None = None,
 ) -> Float:
-    """Return the table over a step's scope in which its unit is summed out, from the tables of its sources.
+    """Return the table over a step's scope with its unit summed out, from the tables of its sources.
 
-    `add` takes the two logarithms of its states; that of their sum unless given, and their maximum makes the best.
+    `add` combines the logarithms for the unit's two states: by default into that of their sum; pass
+    `numpy.maximum` to find the most probable state.
     """
     step = steps[k]
     messages = [(steps[source].scope, sources[source]) for source in step.sources]
@@ -255,11 +256,11 @@ def table_of_step(
 
 
 def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExecutor, add: Add) -> Float:
-    """Return log(exp(Σ off) + exp(Σ on)), or what `add` makes of both, as a table over `scope`, block by block."""
+    """Return log(exp(Σ off) + exp(Σ on)), or `add` of the two sums, as a table over `scope`, block by block."""
     n_outer = max(0, len(scope) - BLOCK_UNITS)
     outer, inner = scope[:n_outer], scope[n_outer:]
     table = np.empty((2,) * len(scope))
-    # Small terms first, so that few sums are as large as the block.
+    # Small terms first, so that few of the sums have the size of the block.
     sums = [sorted(terms, key=lambda term: len(term[0])) for terms in (off, on)]
 
     def fill(block: tuple[int, ...]) -> None:
@@ -275,7 +276,7 @@ def _log_sum(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
 
 
 def block_sum(terms: list[Term], state: dict[int, int], inner: Scope) -> Float:
-    """Return the sum of terms over the inner units, the outer ones being in this state."""
+    """Return the sum of terms over the inner units, given the state of the outer ones."""
     parts = []
     for scope, table in terms:
         part = table[tuple(state[unit] for unit in scope if unit in state)]
@@ -284,6 +285,6 @@ def block_sum(terms: list[Term], state: dict[int, int], inner: Scope) -> Float:
 
 
 def _log_add(a: Float, b: Float) -> Float:
-    """Return log(e^a + e^b) by functions that NumPy has vector instructions for, unlike `numpy.logaddexp`."""
+    """Return log(e^a + e^b) by functions for which NumPy has vector instructions, unlike `numpy.logaddexp`."""
     less = np.exp(-np.abs(a - b))
     return np.maximum(a, b) + np.log1p(less)

@@ -1,8 +1,8 @@
 """Independent states by elimination: units are drawn in the reverse of the order in which they were summed out.
 
-When a unit was summed out, its table was made of those of its sources and of its own bonds; given the units of its
-scope, which are drawn by then, the same terms are its log-odds.  The tables are kept for that.  Where all of them
-would take too much memory, they are made a second time, stretch by stretch from the end.
+A unit's table was made from those of its sources and from its own bonds.  Given the units of its scope, which are
+drawn before it, the same terms are its log-odds.  The tables are therefore kept.  If all of them would take too
+much memory, they are computed a second time, in stretches from the end.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_STRETCHES = 1 << 10
 
 
 def elimination_draw_bytes(plan: Elimination, max_bytes: int) -> int:
-    """Return how many bytes of tables a draw takes: no more than `max_bytes` where stretches allow it."""
+    """Return the bytes of tables that a draw takes: at most `max_bytes` if a division into stretches allows it."""
     return _layout(_depth_first(plan), max_bytes)[1]
 
 
@@ -47,11 +47,11 @@ def draw_eliminated(
     n : int
     rng : numpy.random.Generator
     max_bytes : int
-        Of the tables; see `elimination_draw_bytes`.
+        Limit for the tables; see `elimination_draw_bytes`.
     progress : callable, optional
-        Called with (steps done, in all).
+        Called with (steps done, total steps).
     threads : int, optional
-        They do not change the states.
+        The states do not depend on it.
     """
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         passes = _Passes(plan, max_bytes, pool, progress, None)
@@ -63,7 +63,7 @@ def draw_eliminated(
         for k in np.unique(chosen).tolist():
             mine = np.flatnonzero(chosen == k)
             z, _, biases = fixed[k]
-            if len(fixed) > 1:  # or else this pass has just been made
+            if len(fixed) > 1:  # otherwise this pass has just been made
                 passes.forward(biases)
             states = np.empty((len(mine), len(plan.biases)), np.uint8)
             states[:, plan.fixed] = z
@@ -75,7 +75,7 @@ def draw_eliminated(
 def best_eliminated(
     plan: Elimination, max_bytes: int, progress: Tick | None = None, threads: int | None = None
 ) -> Bits:
-    """Return the most probable state, shape (n_units,): maxima in place of sums."""
+    """Return the most probable state, shape (n_units,), by maxima instead of sums."""
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         passes = _Passes(plan, max_bytes, pool, progress, np.maximum)
         fixed = list(plan.fixed_states())
@@ -91,14 +91,14 @@ def best_eliminated(
 
 
 def _bernoulli(odds: Float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return one draw by each log-odds."""
+    """Return one draw per log-odds."""
     return np.asarray(rng.random(len(odds)) < 1 / (1 + np.exp(-np.clip(odds, -700, 700))))
 
 
 class _Passes:
-    """Passes over the steps: forward to make tables, backward to choose states.
+    """Passes over the steps: forward to compute tables, backward to choose states.
 
-    All tables of a stretch are kept while its units are chosen; of those before it, what later steps take in.
+    All tables of a stretch are kept while its units are chosen; of earlier tables, those that later steps use.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class _Passes:
         self.pool, self.progress, self.add = pool, progress, add
         self.steps = _depth_first(plan)
         self.ends = _layout(self.steps, max_bytes)[0]
-        self.before: list[Tables] = []  # of each stretch
-        self.last: Tables = {}  # of the last one
+        self.before: list[Tables] = []  # the tables before each stretch that later steps use
+        self.last: Tables = {}  # tables of the last stretch
 
     def forward(self, biases: Float) -> float:
-        """Make all tables, and return the logarithm of the sum, or the maximum."""
+        """Compute all tables, and return the logarithm of the sum, or the maximum."""
         self.before, self.last, total = [], {}, 0.0
         for start, stop in zip([0, *self.ends], self.ends, strict=False):
             self.before.append(dict(self.last))
@@ -119,7 +119,7 @@ class _Passes:
         return total
 
     def backward(self, states: Bits, biases: Float, choose: Callable[[Float], NDArray[np.bool_]]) -> None:
-        """Choose the units of states, (n, n_units), from the last to the first, but for those that are fixed."""
+        """Choose the units of states, (n, n_units), from the last to the first, except for the fixed ones."""
         tables = self.last
         for number in reversed(range(len(self.ends))):
             start, stop = [0, *self.ends][number], self.ends[number]
@@ -133,7 +133,7 @@ class _Passes:
                     self.progress(2 * len(self.steps) - k, 2 * len(self.steps))
 
     def _stretch(self, start: int, stop: int, tables: Tables, biases: Float, keep: bool) -> float:
-        """Make the tables of some steps; return the sum of those over no unit."""
+        """Compute the tables of some steps; return the sum of those with an empty scope."""
         total = 0.0
         for k in range(start, stop):
             table = table_of_step(self.steps, k, tables, biases, self.pool, self.add)
@@ -149,7 +149,7 @@ class _Passes:
         return total
 
     def _odds(self, step: Step, tables: Tables, states: Bits, biases: Float) -> Float:
-        """Return the log-odds of a step's unit given those after it, shape (n,)."""
+        """Return the log-odds of a step's unit given later units, shape (n,)."""
         odds = np.full(len(states), biases[step.unit])
         for other, coupling in step.bonds:
             odds += coupling * states[:, other]
@@ -163,9 +163,9 @@ class _Passes:
 
 
 def _depth_first(plan: Elimination) -> list[Step]:
-    """Return the steps in an order of the same tables, of which fewer wait at a time to be taken in.
+    """Return the steps in an order with the same tables but fewer of them waiting to be used.
 
-    A step comes after its sources, the one with most below it first (postorder of the elimination tree).
+    A step comes after its sources, the one with the largest subtree first (postorder of the elimination tree).
     """
     steps = plan.steps()
     below = [1] * len(steps)
@@ -181,7 +181,7 @@ def _depth_first(plan: Elimination) -> list[Step]:
 
 
 def _layout(steps: list[Step], max_bytes: int) -> tuple[list[int], int]:
-    """Return where stretches end, as few as fit into `max_bytes` of tables, and what they take."""
+    """Return the ends of the fewest stretches whose tables fit into `max_bytes`, and the bytes that they take."""
     sizes = np.array([8 << len(step.scope) if step.scope else 0 for step in steps], np.float64)
     taken_in = np.full(len(steps), len(steps))
     for k, step in enumerate(steps):

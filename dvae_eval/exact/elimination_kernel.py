@@ -1,8 +1,8 @@
-"""The compiled search for a cheaper order of elimination: small changes, again and again.
+"""The compiled search for a cheaper elimination order by small random changes.
 
-What summing out a unit couples is found as in the symbolic factorisation of a sparse matrix: in terms of places in
-the order, the table of a place is what its own bonds reach and what tables of earlier places passed on, and is
-passed on to the first place that is in it.
+The cost is computed as in the symbolic factorisation of a sparse matrix.  In terms of places in the order, the
+table of a place consists of the bonds there and of those passed on from earlier places, and is passed on to the
+first place that it contains.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ONE = np.uint64(1)
 
 @compiled
 def _count(word: np.uint64) -> int:
-    """Return the number of bits that are set."""
+    """Return the number of set bits."""
     word -= (word >> ONE) & np.uint64(0x5555555555555555)
     word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
     word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -31,7 +31,7 @@ def _count(word: np.uint64) -> int:
 
 @compiled
 def _log_cost(bonds: Index, place: Index, tables: Words, limit: float) -> float:
-    """Return the logarithm to base 2 of the entries of all tables, or of as many as exceed 2^limit."""
+    """Return log2 of the entries of all tables; the sum may stop once it exceeds 2^limit."""
     n, n_words = tables.shape
     tables[:] = 0
     for b in range(len(bonds)):
@@ -60,7 +60,7 @@ def _log_cost(bonds: Index, place: Index, tables: Words, limit: float) -> float:
 
 @compiled
 def _move(order: Index, place: Index, start: int, stop: int) -> None:
-    """Move a unit from one place to another, those between closing up."""
+    """Move a unit from one place to another, shifting those between."""
     unit = order[start]
     step = 1 if stop > start else -1
     for p in range(start, stop, step):
@@ -72,9 +72,9 @@ def _move(order: Index, place: Index, start: int, stop: int) -> None:
 
 @compiled
 def improve(bonds: Index, order: Index, starts: Index, stops: Index, tolerances: Float) -> float:
-    """Move units in `order` from `starts` to `stops`, one move after the other, and leave there the best order.
+    """Move units in `order` from `starts` to `stops`, one move after another, and leave the best order in `order`.
 
-    A move stays unless the cost, as a logarithm to base 2, grows by more than the move's tolerance.
+    A move is undone if log2 of the cost grows by more than the move's tolerance.
     """
     n = len(order)
     tables = np.zeros((n, (n + 63) >> 6), np.uint64)

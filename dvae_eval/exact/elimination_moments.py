@@ -1,12 +1,12 @@
-"""Moments of a machine by variable elimination: the derivatives of the very algorithm that finds log Z.
+"""Moments of a machine by variable elimination: exact derivatives of the algorithm that computes log Z.
 
-Forward, every table carries its first and second derivative in β: of t = log(e^off + e^on) with p = σ(on - off)
+Forward, every table carries its first and second derivative in β.  For t = log(e^off + e^on) with p = σ(on - off),
 
     t' = (1 - p) off' + p on',    t'' = (1 - p) off'' + p on'' + p (1 - p) (on' - off')^2,
 
-which is exact, not a difference.  p is the probability that the unit is on, given those in the table's scope.
-Backward, from the last unit to the first, the distribution of each scope follows from that of the step which took
-its table in (reverse differentiation): it holds the means of units and of bonds.
+exactly, without finite differences.  p is the probability that the unit is on given the units of the table's
+scope. Backward, from the last unit to the first, the distribution of each scope follows from that of the step that
+used its table (reverse differentiation), and yields the means of units and of bonds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .elimination import BLOCK_UNITS, Elimination, Meter, Scope, Step, Term, aff
 from .moments import Moments, mixture_of
 
 Tick = Callable[[int, int], None]
-# How much longer than log Z alone this takes (measured on a lattice of 20 x 20: 4.3 times).
+# Time relative to log Z alone (measured on a lattice of 20 x 20: 4.3).
 SLOWER = 4.5
 
 
 def seconds_of_moments(plan: Elimination) -> float:
-    """Return the predicted time on two cores."""
+    """Return the predicted seconds on two cores."""
     return SLOWER * plan.seconds
 
 
 def is_affordable(plan: Elimination) -> bool:
-    """Return whether the probabilities of all steps fit into memory: the way back needs them all."""
+    """Return whether the probabilities of all steps fit into memory: the backward pass needs all of them."""
     steps = steps_of(plan.bonds, plan.couplings, plan.order)
     return 8 * sum(1 << len(step.scope) for step in steps) <= affordable_bytes()
 
@@ -42,16 +42,16 @@ def is_affordable(plan: Elimination) -> bool:
 def eliminated_moments(
     plan: Elimination, beta: float, progress: Tick | None = None, threads: int | None = None
 ) -> Moments:
-    """Return the moments at β, the same bits for any number of threads.
+    """Return the moments at β, bit for bit the same for any number of threads.
 
     Parameters
     ----------
     plan : Elimination
     beta : float
     progress : callable, optional
-        Called with (entries done, entries in all).
+        Called with (entries done, total entries).
     threads : int, optional
-        As many as there are cores unless given.
+        One per core by default.
     """
     meter = Meter(plan.cost, progress)
     with ThreadPoolExecutor(threads or available_cores()) as pool:
@@ -60,7 +60,7 @@ def eliminated_moments(
 
 
 def _given(plan: Elimination, beta: float, state: Float, pool: ThreadPoolExecutor, meter: Meter) -> Moments:
-    """Return the moments of the states in which the fixed units have these values."""
+    """Return the moments over the states in which the fixed units have these values."""
     z = np.zeros(len(plan.biases))
     z[plan.fixed] = state
     i, j = plan.bonds.T
@@ -83,7 +83,7 @@ def _given(plan: Elimination, beta: float, state: Float, pool: ThreadPoolExecuto
 def _forward(
     steps: list[Step], biases: Float, beta: float, pool: ThreadPoolExecutor, meter: Meter
 ) -> tuple[float, float, float, list[Float]]:
-    """Return log Z of the units in `steps`, its two derivatives, and of every step P(unit is on | scope)."""
+    """Return log Z of the units in `steps`, its two derivatives, and P(unit is on | scope) for every step."""
     tables: dict[int, Float] = {}
     total, conditionals = np.zeros(3), []
     for k, step in enumerate(steps):
@@ -105,7 +105,7 @@ def _forward(
 
 
 def _with_derivatives(beta: float, values: Float) -> Float:
-    """Return β times values, and the first and second derivative of that, shape (3, ...)."""
+    """Return β times values and its first and second derivative in β, shape (3, ...)."""
     return np.stack((beta * values, values, np.zeros_like(values)))
 
 
@@ -138,7 +138,7 @@ def _sum_out(scope: Scope, off: list[Term], on: list[Term], pool: ThreadPoolExec
 def _backward(
     steps: list[Step], conditionals: list[Float]
 ) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
-    """Return <z_i> of the units in `steps`, and <z_i z_j> of their bonds, i < j."""
+    """Return <z_i> for the units in `steps`, and <z_i z_j> for their bonds, i < j."""
     of_scope: dict[int, Float] = {k: np.ones(()) for k, step in enumerate(steps) if not step.scope}
     units: dict[int, float] = {}
     pairs: dict[tuple[int, int], float] = {}
@@ -157,7 +157,7 @@ def _backward(
 
 
 def _marginal(table: Float, scope: Sequence[int], kept: Sequence[int]) -> Float:
-    """Return a distribution over `scope` summed over all units but those kept, whose order is the same."""
+    """Return a distribution over `scope` summed over all units but the kept ones, which have the same order."""
     left = list(scope)
     for unit in scope:
         if unit not in kept:

@@ -1,10 +1,10 @@
-"""Orders in which the units of a sparse Boltzmann machine can be summed out one by one, at little cost.
+"""Cheap orders in which to sum out the units of a sparse Boltzmann machine one by one.
 
-Summing out a unit couples all of its neighbours, k of them, by way of a table of 2^(k+1) entries.  The cheapest
-order is hard to find (it is NP-hard for the largest table already), so several heuristics are tried, some of them
-many times, and the best order is kept.
+Summing out a unit couples all of its k neighbours through a table of 2^(k+1) entries.  Finding the cheapest order
+is NP-hard (even for the largest table alone), so several heuristics are tried, some of them repeatedly, and the
+best order is used.
 
-A graph is a list of integers: bit j of the i-th says whether units i and j are coupled.
+A graph is a list of integers: bit j of the i-th is set if units i and j are coupled.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ Key = Callable[[Graph, int], int]
 Found = tuple[list[int], int]
 Attempt = Callable[[int], Found | None]
 
-# The attempts of each kind sum out this many units in total: a fixed amount of work.
+# All attempts of a kind together sum out about this number of units: a fixed amount of work.
 GREEDY_UNITS, SWEPT_UNITS = 3000, 10000
 MAX_ATTEMPTS = 40
-# Most units that are searched: a mask has a bit for each.
+# Largest number of units that are searched: a mask has a bit for each.
 MAX_SEARCHED = 1 << 15
-# Entries that are summed in about the time that it takes to look at one mask: when the search has taken as long as
-# the sum will take, or as long as whatever costs `max_cost`, it ends.
+# Table entries that are summed in the time to process one mask.  The search ends when it has taken as long as the
+# sum will take, or as long as an order of `max_cost` would.
 PATIENCE = 30
-# A large graph is given up if its first orders of little work, by least degree and in sweeps, cost 2^HOPELESS
-# times what is allowed: of grids, triangulations, random graphs and thinned k-trees, least fill was never better
-# than both by more than 2^4, and it takes the most time by far where units are many.
+# A large graph is given up if its first cheap orders, by least degree and in sweeps, cost 2^HOPELESS times the
+# limit.  On grids, triangulations, random graphs and thinned k-trees, least fill was never better than both by
+# more than 2^4, and it takes by far the most time where there are many units.
 MANY_UNITS, HOPELESS = 1000, 16
-# Seconds for a look at a mask of few units, and units that double it.
+# Seconds to process a mask of few units, and the number of units that doubles it.
 LOOK, LOOK_UNITS = 3e-7, 2000
-# Orders that cost less are not improved; others are, even if they cost 2^SLACK times what is allowed, and the best
-# of them once more for every doubling.
+# Cheaper orders are not improved; others are, even at 2^SLACK times the limit, and the best of them once more for
+# every doubling.
 WORTH_IMPROVING, SLACK, MAX_ROUNDS = 1 << 26, 6, 8
-# Steps of the search for improvements, each of them a word of a bit mask; moves; and what one of them may cost.
+# Work of the search for improvements, in words of a bit mask; its largest number of moves; tolerance of a move.
 SEARCH_STEPS, MAX_MOVES, TOLERANCE = 1.5e8, 50_000, 0.1
 
 
 def cheapest_order(
     bonds: NDArray[np.intp], n_units: int, max_cost: int, search_seconds: float = math.inf
 ) -> list[int] | None:
-    """Return the cheapest order found of all units of a connected graph, or None if each costs over `max_cost`.
+    """Return the cheapest order found for all units of a connected graph, or None if each costs over `max_cost`.
 
     Parameters
     ----------
     bonds : int, shape (n_bonds, 2)
-        Pairs of units that are coupled, each once.
+        Pairs of coupled units, each once.
     n_units : int
     max_cost : int
-        Most entries that all tables together may have.
+        Largest total number of table entries.
     search_seconds : float
-        About how long the search may take.
+        Approximate limit of the search.
     """
     max_width = max_cost.bit_length()
-    # A graph of width k has at most k bonds a unit.
+    # A graph of width k has at most k bonds per unit.
     if len(bonds) > max_width * n_units:
         return None
     neighbours = _neighbours(bonds, n_units)
@@ -90,7 +90,7 @@ def cheapest_order(
 
 @dataclass(slots=True)
 class _Effort:
-    """Masks that the search has looked at so far, and at most may look at."""
+    """Number of masks processed by the search so far, and its limit."""
 
     masks: int
     most: int
@@ -101,7 +101,7 @@ class _Effort:
 
 
 def _cheapest_of_rest(graph: Graph, units: set[int], max_cost: int, effort: _Effort) -> Found | None:
-    """Return the cheapest order found of these units, with its cost, which may be too high."""
+    """Return the cheapest order found for these units, with its cost, which may exceed `max_cost`."""
     best: dict[str, Found] = {}
     for kind, attempt in _attempts(graph, units, effort):
         limit = best[kind][1] if kind in best else max_cost << SLACK
@@ -125,7 +125,7 @@ def _is_hopeless(graph: Graph, units: set[int], limit: int, effort: _Effort) -> 
 
 
 def _improved_in_rounds(graph: Graph, found: list[Found]) -> Found:
-    """Return the best of these orders after an improvement of each, and of the best alone in further rounds."""
+    """Return the best of these orders after one improvement of each and further ones of the best."""
     best = min((_improved(graph, order, 0) for order, _ in found), key=_cost)
     for number in range(1, MAX_ROUNDS):
         if best[1] < WORTH_IMPROVING << number:
@@ -135,12 +135,12 @@ def _improved_in_rounds(graph: Graph, found: list[Found]) -> Found:
 
 
 def _cost(found: Found) -> int:
-    """Return the cost of what was found."""
+    """Return the cost of an order."""
     return found[1]
 
 
 def _table(neighbours: int) -> int:
-    """Return the entries of the table of a unit and its neighbours."""
+    """Return the number of entries of the table of a unit and its neighbours."""
     return 2 << neighbours.bit_count()
 
 
@@ -162,7 +162,7 @@ def _units(mask: int) -> Iterator[int]:
 
 
 def _sum_out(graph: Graph, unit: int) -> None:
-    """Couple all neighbours of a unit, and take it out of the graph."""
+    """Couple all neighbours of a unit, and remove it from the graph."""
     neighbours = graph[unit]
     for other in _units(neighbours):
         graph[other] = (graph[other] | neighbours) & ~(1 << other | 1 << unit)
@@ -170,7 +170,7 @@ def _sum_out(graph: Graph, unit: int) -> None:
 
 
 def _neighbours(bonds: NDArray[np.intp], n_units: int) -> list[set[int]]:
-    """Return the neighbours of every unit: unlike masks, they take memory for bonds alone."""
+    """Return the neighbours of every unit as sets, which unlike masks take memory for bonds only."""
     neighbours: list[set[int]] = [set() for _ in range(n_units)]
     for i, j in bonds.tolist():
         neighbours[i].add(j)
@@ -181,8 +181,9 @@ def _neighbours(bonds: NDArray[np.intp], n_units: int) -> list[set[int]]:
 def _is_wider(neighbours: list[set[int]], width: int) -> bool:
     """Return whether every order makes a table of more than `width` units beside the one that is summed out.
 
-    Contracting bonds never makes a graph wider, and one in which each unit has k neighbours has width k or more.
-    The bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II", least-c.
+    Contracting bonds never makes a graph wider, and a graph in which each unit has at least k neighbours has at
+    least width k.  The bonds to contract are chosen as in Bodlaender & Koster (2011), "Treewidth computations II",
+    least-c.
     """
     graph = {unit: set(others) for unit, others in enumerate(neighbours) if others}
     waiting = [(len(others), unit) for unit, others in graph.items()]
@@ -207,7 +208,7 @@ def _is_wider(neighbours: list[set[int]], width: int) -> bool:
 
 
 def _peel(neighbours: list[set[int]]) -> list[int]:
-    """Sum out, again and again, all units of at most two neighbours: it never makes the rest dearer."""
+    """Sum out units of at most two neighbours until none is left; this never makes the rest more expensive."""
     order: list[int] = []
     done = [False] * len(neighbours)
     waiting = list(range(len(neighbours)))
@@ -245,13 +246,13 @@ def _degree(graph: Graph, unit: int) -> int:
 
 
 def _fill(graph: Graph, unit: int) -> int:
-    """Return how many pairs of neighbours are not coupled yet, twice."""
+    """Return twice the number of pairs of neighbours that are not coupled yet."""
     neighbours = graph[unit]
     return sum((neighbours & ~graph[other]).bit_count() - 1 for other in _units(neighbours))
 
 
 def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _Effort, limit: int) -> Found | None:
-    """Return the order of least `key`, the rank deciding among equals, with its cost if that is below `limit`."""
+    """Return the order of least `key`, ties broken by `rank`, with its cost; None if that reaches `limit`."""
     graph, order, cost = list(graph), [], 0
     keys = {unit: (key(graph, unit), rank[unit]) for unit in units}
     waiting = [(*of_unit, unit) for unit, of_unit in keys.items()]
@@ -259,7 +260,7 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _E
     while keys:
         *of_unit, unit = heapq.heappop(waiting)
         if keys.get(unit) != tuple(of_unit):
-            continue  # it is gone, or waits with another key as well
+            continue  # it is summed out, or waits with another key as well
         del keys[unit]
         order.append(unit)
         touched = graph[unit]
@@ -281,9 +282,9 @@ def _greedy(graph: Graph, units: set[int], key: Key, rank: list[int], effort: _E
 def _sweep(
     graph: Graph, n_units: int, start: int, newest_first: bool, effort: _Effort, limit: int
 ) -> Found | None:
-    """Return the order in which a front that grows the least sweeps over a connected graph (King, 1970).
+    """Return the order in which a front sweeps over a connected graph with the least growth (King, 1970).
 
-    All units of the front are coupled by the table of those behind it, so that its size is the cost of a step.
+    The table of the units behind it couples all units of the front, so that its size is the cost of a step.
     """
     seen, front, order, cost = 1 << start, [start], [], 0
     while front:
@@ -302,8 +303,8 @@ def _sweep(
 
 
 def _improved(graph: Graph, order: list[int], number: int) -> Found:
-    """Return a cheaper order and its cost, found by moving single units, most of them not far."""
-    from .elimination_kernel import improve  # here, since numba takes its time to load
+    """Return a cheaper order and its cost, found by moving single units, most of them by a short distance."""
+    from .elimination_kernel import improve  # imported here because numba loads slowly
 
     n = len(order)
     label = {unit: i for i, unit in enumerate(order)}

@@ -1,12 +1,13 @@
 """log Z by enumeration: all states of the kept units, the others summed out, on all cores.
 
-A state is a low part l and a high part h, and the field of a summed unit j is a sum of both's, so that
+A state consists of a low part l and a high part h, and the field of a summed-out unit j is a sum over both, so
+that
 
     1 + e^(field) = (1 + e^m) (α + (1 - α) e^a),   α = 1 / (1 + e^m),
 
-m being the field that h makes with l at its centre, and a what l adds to it.  e^a is a table of (l, j), α one of
-(h, j): the product over j takes two operations a factor, and no exponential.  |log(α + (1 - α) e^a)| <= |a|, so it
-is known beforehand after how many factors the exponent must be put aside for nothing to over- or underflow.
+with m the field of h and of l at its centre, and a the deviation of l from there.  e^a is a table of (l, j), α one
+of (h, j): the product over j takes two operations per factor and no exponential.  As |log(α + (1 - α) e^a)| <=
+|a|, it is known in advance after how many factors the exponent must be split off to prevent over- and underflow.
 """
 
 from __future__ import annotations
@@ -29,19 +30,20 @@ if TYPE_CHECKING:
 
 Tick = Callable[[int, int], None]
 
-# Below this many factors, plain NumPy is done before a compiled kernel is loaded.
+# Below this number of factors, plain NumPy finishes before a compiled kernel is loaded.
 PLAIN_FACTORS = 1 << 22
-# Logarithm of what a product of factors may grow or shrink to: e^709 is the largest double.
+# Largest absolute logarithm of a product of factors: e^709 is the largest double.
 REACH = 600.0
-# Exponents are counted in int64, and a part of a state's exponent up to here keeps its fraction.
+# Exponents are int64, and a state's exponent up to this keeps its fraction.
 MAX_EXPONENT = 1e9
 MAX_LOW_STATES = 1 << 13
-# Values of the innermost table: they stay in a core's own cache, and the innermost loop has this many steps.
+# Values of the innermost table, which fits into a core's own cache; steps of the innermost loop, at least and at
+# most.
 INNER_VALUES, INNER_STATES = 1 << 15, (32, 128)
 TASK_SECONDS = 0.1
 
-# Seconds on one core of a busy server: a factor, a state, a state's exponent put aside, a factor of a high state,
-# an entry of the tables, and what one run over the innermost states costs in units of states.
+# Seconds on one core of a busy server: per factor, per state, to split off a state's exponent, per factor of a
+# high state, per table entry; and the cost of one run over the innermost states, in states.
 FACTOR, STATE, ASIDE, HIGH_FACTOR, TABLE, RUN = 0.3e-9, 2e-9, 0.7e-9, 40e-9, 50e-9, 16
 CORES = 2
 PLAIN_FACTOR = 30e-9
@@ -49,18 +51,18 @@ PLAIN_FACTOR = 30e-9
 
 @dataclass(frozen=True, slots=True)
 class Enumeration:
-    """How a grouped machine is enumerated.
+    """The computation of log Z for a grouped machine by enumeration.
 
     Attributes
     ----------
     machine : Grouped
         Its groups in the order of their digits, the fastest first.
     n_inner, n_low : int
-        The first groups, which make the innermost loop and the table of low states.
+        Numbers of leading groups that form the innermost loop and the table of low states.
     n_real : 1, 2 or 4
-        Factors that may be multiplied at once; the rest of four is filled with ones.
+        Number of factors that may be multiplied at once; the rest of four are ones.
     seconds : float
-        Prediction for two cores.
+        Predicted seconds on two cores.
     """
 
     machine: Grouped
@@ -70,14 +72,14 @@ class Enumeration:
     seconds: float
 
     def log_z(self, progress: Tick | None = None, threads: int | None = None) -> float:
-        """Return log Z, nats, the same bits for any number of threads.
+        """Return log Z, nats, bit for bit the same for any number of threads.
 
         Parameters
         ----------
         progress : callable, optional
-            Called with (states done, states in all).
+            Called with (states done, total states).
         threads : int, optional
-            Threads to compute with; as many as there are cores unless given.
+            Number of threads, by default one per core.
         """
         if self.machine.n_states * len(self.machine.c) <= PLAIN_FACTORS:
             return _plain(self.machine)
@@ -85,7 +87,7 @@ class Enumeration:
 
 
 def enumeration(machine: Grouped) -> Enumeration:
-    """Return the quickest way to enumerate a machine, with its predicted time, which may be infinite."""
+    """Return the fastest way to enumerate a machine, with its predicted seconds, which may be infinite."""
     if machine.n_states > 1 << MAX_BITS:
         return Enumeration(machine, 0, 0, 4, math.inf)
     if machine.n_states * len(machine.c) <= PLAIN_FACTORS:
@@ -94,12 +96,12 @@ def enumeration(machine: Grouped) -> Enumeration:
     return min(_candidates(machine), key=lambda candidate: candidate.seconds)
 
 
-# More states than anyone has time for, and few enough for their numbers to be int64.
+# More states than can be enumerated, but few enough for int64 numbers.
 MAX_BITS = 60
 
 
 def _least_reaching_first(machine: Grouped) -> Grouped:
-    """Return the machine with the groups first that change fields the least for the states that they have."""
+    """Return the machine with those groups first that change fields the least for their number of states."""
     counts = machine.counts
     order = np.argsort(np.abs(machine.W).max(1, initial=0) * (counts - 1) / np.log2(counts), kind="stable")
     return Grouped(
@@ -113,7 +115,7 @@ def _least_reaching_first(machine: Grouped) -> Grouped:
 
 
 def _candidates(machine: Grouped) -> Iterator[Enumeration]:
-    """Yield all ways to split the groups in low and high ones."""
+    """Yield all ways to split the groups into low and high ones."""
     counts = machine.counts
     reach, exponent = np.zeros(len(machine.c)), 0.0
     span = np.abs(machine.starts) + counts
@@ -136,7 +138,7 @@ def _candidates(machine: Grouped) -> Iterator[Enumeration]:
 
 
 def _in_fours(values: Float, n_real: int, fill: float = 0.0) -> Float:
-    """Return `values` along the last axis as rows of four, `n_real` of them real, the others filled up."""
+    """Return `values` along the last axis in rows of four, `n_real` of them values and the others `fill`."""
     n_rows = -(-values.shape[-1] // n_real)
     rows = np.full((*values.shape[:-1], n_rows * n_real), fill)
     rows[..., : values.shape[-1]] = values
@@ -145,7 +147,7 @@ def _in_fours(values: Float, n_real: int, fill: float = 0.0) -> Float:
 
 
 def _ends(reach: Float, n_real: int) -> Index:
-    """Return after which columns the exponent must be put aside, the last column being one of them."""
+    """Return the columns after which the exponent must be split off; the last column is one of them."""
     ends: list[int] = []
     total = 0.0
     rows = _in_fours(reach, n_real).sum(1).tolist()
@@ -158,7 +160,7 @@ def _ends(reach: Float, n_real: int) -> Index:
 
 
 def _seconds(machine: Grouped, n_inner: int, n_low: int, ends: Index, n_real: int) -> float:
-    """Return the predicted time on two cores."""
+    """Return the predicted seconds on two cores."""
     inner, low = (math.prod(machine.counts[:n].tolist()) for n in (n_inner, n_low))
     a_state = STATE + ASIDE * len(ends) + FACTOR * ends[-1]
     a_high = HIGH_FACTOR * (len(machine.c) + inner + low // inner)
@@ -166,11 +168,11 @@ def _seconds(machine: Grouped, n_inner: int, n_low: int, ends: Index, n_real: in
     return float(enumerating + TABLE * low * ends[-1])
 
 
-# --- plainly ------------------------------------------------------------------------------------------------
+# --- plain NumPy --------------------------------------------------------------------------------------------
 
 
 def states_of(machine: Grouped, groups: slice, numbers: Index | None = None) -> Float:
-    """Return all states of these groups, or those of some numbers, shape (n_states, n_groups).
+    """Return all states of these groups, or those with the given numbers, shape (n_states, n_groups).
 
     The first group changes fastest.
     """
@@ -181,7 +183,7 @@ def states_of(machine: Grouped, groups: slice, numbers: Index | None = None) -> 
 
 
 def log_weights_of(machine: Grouped, groups: slice) -> Float:
-    """Return Σ_g a_g(s_g) + s'Js / 2 of all states of these groups, shape (n_states,)."""
+    """Return Σ_g a_g(s_g) + s'Js / 2 for all states of these groups, shape (n_states,)."""
     states = states_of(machine, groups)
     total = np.zeros(len(states))
     for g, (start, weights) in enumerate(zip(machine.starts[groups], machine.log_weights[groups], strict=True)):
@@ -191,7 +193,7 @@ def log_weights_of(machine: Grouped, groups: slice) -> Float:
 
 
 def _fields(machine: Grouped, groups: slice) -> Float:
-    """Return what all states of these groups add to the fields, shape (n_states, n_summed)."""
+    """Return the contribution of all states of these groups to the fields, shape (n_states, n_summed)."""
     states, W = states_of(machine, groups), machine.W[groups]
     fields = np.zeros((len(states), W.shape[1]))
     for g, row in enumerate(W):
@@ -200,7 +202,7 @@ def _fields(machine: Grouped, groups: slice) -> Float:
 
 
 def _plain(machine: Grouped) -> float:
-    """Return log Z as the formula has it."""
+    """Return log Z directly by the formula."""
     every = slice(None)
     softplus = np.logaddexp(0, machine.c + _fields(machine, every)).sum(1)
     return float(np.logaddexp.reduce(log_weights_of(machine, every) + softplus))
@@ -210,8 +212,8 @@ def _plain(machine: Grouped) -> float:
 
 
 def _in_tasks(plan: Enumeration, progress: Tick | None, threads: int) -> float:
-    """Return log Z from sums over blocks of high states, in an order that does not depend on the threads."""
-    from .enumeration_kernel import log_sum  # here, since numba takes its time to load
+    """Return log Z from sums over blocks of high states, in an order that does not depend on `threads`."""
+    from .enumeration_kernel import log_sum  # imported here because numba loads slowly
 
     low, high = low_states(plan), high_states(plan)
     coupled = bool(high.cross.any())
@@ -260,12 +262,12 @@ def low_states(plan: Enumeration) -> Low:
 
 
 def _centre(machine: Grouped, n_low: int) -> Float:
-    """Return the middle of what the low groups can add to each field, shape (n_summed,)."""
+    """Return the midpoint of the low groups' contributions to each field, shape (n_summed,)."""
     return np.asarray((machine.starts + (machine.counts - 1) / 2)[:n_low] @ machine.W[:n_low])
 
 
 def high_states(plan: Enumeration) -> High:
-    """Return what the states of the high groups are made of."""
+    """Return the arrays from which states of the high groups are made."""
     from .enumeration_kernel import High
 
     machine, low, high = plan.machine, slice(0, plan.n_low), slice(plan.n_low, None)

@@ -1,7 +1,7 @@
-"""Independent states of an enumerated machine: the sums of its groups, then the units of a group, then the others.
+"""Independent states of an enumerated machine: first sums of groups, then units of a group, then the others.
 
-Where all states are too many for a table, their weights are added up in blocks first, and only the blocks that a
-draw has fallen into are looked at again.
+If there are too many states for a table, their weights are first summed in blocks, and only blocks that contain a
+draw are computed again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .groups import Grouped
 Tick = Callable[[int, int], None]
 Bits = NDArray[np.uint8]
 
-# States whose weights are kept as one table, and factors that this may take; blocks of high states else.
+# Largest number of states, and of factors, for one table of weights; beyond it, blocks of high states are used.
 MAX_TABLE, MAX_FACTORS, MAX_BLOCKS = 1 << 21, 1 << 28, 1 << 16
-# States of the low groups in a table: their fields stay in a core's cache.
+# States of the low groups in a table, so that their fields fit into a core's cache.
 LOW_STATES = 1 << 11
 
 
 def enumeration_draw_bytes(plan: Enumeration) -> int:
-    """Return about how many bytes a draw of a state takes beside the states."""
+    """Return the approximate bytes of a draw, apart from the states."""
     largest = max(map(len, plan.machine.members), default=0)
     return 8 * (2 * MAX_TABLE + largest**2)
 
@@ -45,9 +45,9 @@ def draw_enumerated(
     n : int
     rng : numpy.random.Generator
     progress : callable, optional
-        Called with (states looked at, in all).
+        Called with (states processed, total states).
     threads : int, optional
-        They do not change the states.
+        The states do not depend on it.
     """
     machine = plan.machine
     if _fits(machine):
@@ -68,7 +68,7 @@ def draw_enumerated(
 
 
 def best_enumerated(plan: Enumeration, progress: Tick | None = None) -> Bits | None:
-    """Return the most probable state, shape (n_kept + n_summed,); None if all states are too many for a table."""
+    """Return the most probable state, shape (n_kept + n_summed,); None if a table of all states is too large."""
     machine = plan.machine
     if not _fits(machine):
         return None
@@ -87,7 +87,7 @@ def best_enumerated(plan: Enumeration, progress: Tick | None = None) -> Bits | N
 
 
 def _fits(machine: Grouped) -> bool:
-    """Return whether the weights of all states make one table."""
+    """Return whether the weights of all states fit into one table."""
     return machine.n_states <= MAX_TABLE and machine.n_states * max(1, len(machine.c)) <= MAX_FACTORS
 
 
@@ -95,17 +95,17 @@ def _fits(machine: Grouped) -> bool:
 
 
 def _softplus(x: Float) -> Float:
-    """Return log(1 + e^x) by functions that NumPy has vector instructions for."""
+    """Return log(1 + e^x) by functions for which NumPy has vector instructions."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 def _positive(x: Float) -> Float:
-    """Return max(0, x): what the better state of a summed unit weighs."""
+    """Return max(0, x), the log weight of a summed-out unit's better state."""
     return np.maximum(x, 0)
 
 
 class _Split:
-    """States of the first groups as a table, beside which those of the others come one by one."""
+    """States of the first groups as a table, combined with one state of the other groups at a time."""
 
     def __init__(
         self, machine: Grouped, unit: Callable[[Float], Float] = _softplus, n_low: int | None = None
@@ -120,7 +120,7 @@ class _Split:
         self.n_high = math.prod(counts[n_low:])
 
     def beside(self, number: int) -> Float:
-        """Return the log weights of all low states beside the high state of this number, shape (n_low_states,)."""
+        """Return the log weights of all low states with the high state `number`, shape (n_low_states,)."""
         machine, high = self.machine, slice(self.n_low, None)
         state = states_of(machine, high, np.array([number]))[0]
         weights = [a[int(s)] for a, s in zip(machine.log_weights[high], state - machine.starts[high], strict=True)]
@@ -141,7 +141,7 @@ class _Split:
 
 
 def _times(states: Float, W: Float) -> Float:
-    """Return states @ W, the same bits for any number of threads."""
+    """Return states @ W, bit for bit the same for any number of threads."""
     product = np.zeros((len(states), W.shape[1]))
     for g, row in enumerate(W):
         product += states[:, g : g + 1] * row
@@ -149,7 +149,7 @@ def _times(states: Float, W: Float) -> Float:
 
 
 def _draw(log_w: Float, n: int, rng: np.random.Generator) -> tuple[Index, float]:
-    """Return n numbers, each drawn by these log weights, and the logarithm of their sum."""
+    """Return n indices drawn by these log weights, and the logarithm of the weights' sum."""
     top = log_w.max()
     cumulative = np.cumsum(np.exp(log_w - top))
     chosen = np.searchsorted(cumulative, rng.random(n) * cumulative[-1], side="right")
@@ -159,8 +159,8 @@ def _draw(log_w: Float, n: int, rng: np.random.Generator) -> tuple[Index, float]
 def _draw_in_blocks(
     plan: Enumeration, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
 ) -> tuple[Float, float]:
-    """Return n sums of groups, (n, n_groups), and log Z: a block of high states, one of them, a low state."""
-    from .enumeration_kernel import log_sum  # here, since numba takes its time to load
+    """Return n sums of groups, (n, n_groups), and log Z; draws a block, a high state, then a low one."""
+    from .enumeration_kernel import log_sum  # imported here because numba loads slowly
 
     low, high = low_states(plan), high_states(plan)
     split = _Split(plan.machine, n_low=plan.n_low)
@@ -193,7 +193,7 @@ def _draw_in_blocks(
 
 
 def _each(values: Index) -> list[tuple[NDArray[np.intp], int]]:
-    """Return where each distinct value is, rising."""
+    """Return the positions of each distinct value, in increasing order."""
     order = np.argsort(values, kind="stable")
     distinct, first = np.unique(values[order], return_index=True)
     return list(zip(np.split(order, first[1:]), distinct.tolist(), strict=True))
@@ -203,7 +203,7 @@ def _each(values: Index) -> list[tuple[NDArray[np.intp], int]]:
 
 
 def _prefixes(members: tuple[tuple[int, float, int], ...], add: Callable[[Float, Float], Float]) -> list[Float]:
-    """Return, for the first 0, 1, ... members, the log weight of every sum that they can have, the least first."""
+    """Return the log weights of all sums of the first 0, 1, ... members, the least sum first."""
     prefixes = [np.zeros(1)]
     for _, bias, sign in members:
         off, on = (0.0, bias) if sign > 0 else (bias, 0.0)
@@ -218,15 +218,15 @@ def _within(
     place: NDArray[np.intp],
     rng: np.random.Generator | None,
 ) -> list[tuple[int, NDArray[np.bool_]]]:
-    """Return states of a group's units given the places of its sums, the last member first; the best without rng.
+    """Return states of a group's units given the places of its sums, the last member first; the best if no rng.
 
-    A member takes a sum's place one further: where it is on, or, its sign being -1, where it is off.
+    A member moves a sum one place further if it is on, or, with sign -1, if it is off.
     """
     found = []
     for (unit, bias, sign), before in zip(members[::-1], prefixes[-2::-1], strict=True):
         stay, further = (0.0, bias) if sign > 0 else (bias, 0.0)
         padded = np.concatenate(([-np.inf], before, [-np.inf]))
-        odds = (padded[place] + further) - (padded[place + 1] + stay)  # of place - 1 before, and of place
+        odds = (padded[place] + further) - (padded[place + 1] + stay)  # from place - 1, and from place
         if rng is None:
             goes = odds > 0
         else:

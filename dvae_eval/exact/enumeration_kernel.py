@@ -1,6 +1,6 @@
 """The compiled loops of the enumeration: sums over blocks of high states, without the interpreter's lock.
 
-A number of any size is a mantissa in [1, 2), float64, and an exponent of 2, int64.
+A number of any size is stored as a mantissa in [1, 2), float64, and a binary exponent, int64.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dvae_core.types import Float, Index
 F = TypeVar("F", bound=Callable[..., Any])
 
 LOG_2 = math.log(2)
-CHUNK = 64  # high states that go through the table of low states together
-FEW = -1022  # the exponent of the least normal double
+CHUNK = 64  # high states processed together for each pass over the table of low states
+FEW = -1022  # exponent of the least normal double
 
 
 class Low(NamedTuple):
@@ -29,27 +29,27 @@ class Low(NamedTuple):
     exponents: Index
     middle: Float  # (n_middle, n_middle_groups): the states themselves
     inner: Float  # (n_inner, n_inner_groups)
-    ends: Index  # columns after which the exponents are put aside
+    ends: Index  # columns after which exponents are split off
 
 
 class High(NamedTuple):
-    """What states of the high groups are made of."""
+    """Arrays from which states of the high groups are made."""
 
     counts: Index  # (n_high_groups,)
     starts: Float
     log_weights: Float  # (n_high_groups, largest count)
     W: Float  # (n_high_groups, n_columns)
     J: Float  # (n_high_groups, n_high_groups)
-    centre: Float  # (n_columns,): the field without a high state; -inf in a column that only fills up
+    centre: Float  # (n_columns,): the field without a high state; -inf in a padding column
     cross: Float  # (n_low_groups, n_high_groups): couplings to the low groups, those of the inner ones first
 
 
 def compiled(function: F) -> F:
-    """Return the compiled function, kept on disk for the next process where a place for it is found."""
+    """Return the compiled function, cached on disk if some folder can be written."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
     try:
         return cast(F, njit(cache=True, **options)(function))
-    except RuntimeError:  # no directory to write to
+    except RuntimeError:  # no folder is writable
         return cast(F, njit(**options)(function))
 
 
@@ -62,7 +62,7 @@ def split(x: float) -> tuple[float, int]:
 
 @compiled
 def _set_state(number: int, high: High, state: Float) -> float:
-    """Set the high state of this number, and return the logarithm of its weight."""
+    """Set the high state with this number, and return the logarithm of its weight."""
     bias = 0.0
     for g in range(len(state)):
         digit = number % high.counts[g]
@@ -95,7 +95,7 @@ def _set_factors(high: High, state: Float, alpha: Float, beta: Float) -> float:
 
 @compiled
 def _set_weights(high: High, state: Float, first: int, states: Float, mantissas: Float, exponents: Index) -> None:
-    """Set the weights that couplings to a high state give to states of some low groups."""
+    """Set the weights of states of some low groups from their couplings to a high state."""
     for n in range(len(states)):
         x = 0.0
         for i in range(states.shape[1]):
@@ -106,7 +106,7 @@ def _set_weights(high: High, state: Float, first: int, states: Float, mantissas:
 
 @compiled
 def _put_aside(product: Float, exponents: Index) -> None:
-    """Move the exponents of positive doubles to where they cannot overflow."""
+    """Split exponents off positive doubles, so that these cannot overflow."""
     bits = product.view(np.int64)
     for n in range(len(product)):
         exponent = (bits[n] >> 52) - 1023
@@ -116,7 +116,7 @@ def _put_aside(product: Float, exponents: Index) -> None:
 
 @compiled
 def _multiply(product: Float, exponents: Index, table: Float, alpha: Float, beta: Float, ends: Index) -> None:
-    """Multiply the factors of all columns onto the products."""
+    """Multiply the products by the factors of all columns."""
     j = 0
     for end in ends:
         while j < end:
@@ -146,7 +146,7 @@ def _sum(product: Float, exponents: Index, scratch: Float) -> tuple[float, int]:
 
 @compiled
 def log_sum(first: int, stop: int, low: Low, high: High, coupled: bool) -> float:
-    """Return the logarithm of the sum over the high states from `first` up to `stop`, with all low ones."""
+    """Return the logarithm of the sum over the high states from `first` up to `stop` and all low states."""
     n_middle, n_columns, n_inner = low.tables.shape
     n_inner_groups = low.inner.shape[1]
     state = np.empty(len(high.counts))

@@ -1,7 +1,7 @@
 """Moments of a machine by enumeration: all states of the kept units, the others summed out, in one pass.
 
 With an independent set h summed out, A(z) = Σ_(i,j) J_ij z_i z_j + b'z has, given the kept units v, the mean
-a(v) = b'v + v'Jv / 2 + Σ_j x_j σ(β x_j) and the variance Σ_j x_j^2 σ (1 - σ), x_j being the field of h_j.
+a(v) = b'v + v'Jv / 2 + Σ_j x_j σ(β x_j) and the variance Σ_j x_j^2 σ (1 - σ), with x_j the field of h_j.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ..runtime.compute import available_cores
 from .moments import Moments, WeightedSums
 
 Tick = Callable[[int, int], None]
-# Up to this many values plain NumPy is done before a compiled kernel is loaded.
+# Up to this number of values, plain NumPy finishes before a compiled kernel is loaded.
 PLAIN_VALUES = 1 << 17
-CHUNK, TOGETHER = 1 << 12, 64  # states that are added up by themselves; chunks whose sums may wait at a time
-# Seconds on one core for a field and its exponential, for a product, and for a state.
+CHUNK, TOGETHER = 1 << 12, 64  # states per partial sum, and the largest number of partial sums that wait
+# Seconds on one core per field with its exponential, per product, and per state.
 FIELD, PRODUCT, STATE, CORES = 12e-9, 0.4e-9, 50e-9, 2
 MAX_KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
 class EnumeratedMoments:
-    """A machine whose units are kept, or an independent set that is summed out.
+    """A machine with its units kept, except for an independent set that is summed out.
 
     Attributes
     ----------
     kept, summed : int arrays
-        Units, a partition.
+        Units; together, all of them once.
     W : float64, shape (n_kept, n_summed)
     J : float64, shape (n_kept, n_kept)
         Symmetric.
@@ -51,7 +51,7 @@ class EnumeratedMoments:
 
     @classmethod
     def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> EnumeratedMoments:
-        """Return the machine of these bonds; no two units that are not kept may be coupled."""
+        """Return the machine with these bonds; no two units outside of `kept` may be coupled."""
         n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
         place = np.full(n, -1)
         place[kept] = np.arange(len(kept))
@@ -64,14 +64,14 @@ class EnumeratedMoments:
 
     @property
     def seconds(self) -> float:
-        """Predicted time on two cores."""
+        """Predicted seconds on two cores."""
         n_kept, n_summed = self.W.shape
         n_units = n_kept + n_summed
         a_state = STATE + n_summed * FIELD + PRODUCT * n_kept * n_units
         return float(a_state * 2.0**n_kept / CORES)
 
     def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
-        """Return the moments at β, the same bits for any number of threads."""
+        """Return the moments at β, bit for bit the same for any number of threads."""
         n_states = 1 << len(self.kept)
         if n_states * len(self.biases) <= PLAIN_VALUES:
             return self._moments(self._sums(0, n_states, beta))
@@ -87,8 +87,8 @@ class EnumeratedMoments:
         return self._moments(total)
 
     def _compiled_sums(self, start: int, stop: int, beta: float) -> WeightedSums:
-        """Return the sums over the states of these numbers."""
-        from .moments_kernel import add_states  # here, since numba takes its time to load
+        """Return the sums over a range of state numbers."""
+        from .moments_kernel import add_states  # imported here because numba loads slowly
 
         n_kept, n_units = len(self.kept), len(self.biases)
         sums, room = np.array([-math.inf, 0.0, 0.0, 0.0]), np.empty(n_units)
@@ -103,7 +103,7 @@ class EnumeratedMoments:
         return WeightedSums(top, weight, mean, inner, *in_order)
 
     def _sums(self, start: int, stop: int, beta: float) -> WeightedSums:
-        """Return the sums over the states of these numbers."""
+        """Return the sums over a range of state numbers."""
         v = (np.arange(start, stop)[:, None] >> np.arange(len(self.kept)) & 1).astype(np.float64)
         own = v @ self.biases[self.kept] + ((v @ self.J) * v).sum(1) / 2
         x = v @ self.W + self.biases[self.summed]
@@ -121,7 +121,7 @@ class EnumeratedMoments:
         return WeightedSums(top, float(w.sum()), centre, inner, w @ z, (v * w[:, None]).T @ z)
 
     def _moments(self, sums: WeightedSums) -> Moments:
-        """Return the moments of sums over all states."""
+        """Return the moments from the sums over all states."""
         place = np.full(len(self.biases), -1)
         place[self.kept] = np.arange(len(self.kept))
         i, j = self.bonds.T

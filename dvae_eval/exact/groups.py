@@ -1,7 +1,7 @@
-"""Units that act alike, as one: n units with the same couplings have n + 1 states that matter, not 2^n.
+"""Groups of exchangeable units, counted instead of enumerated: n such units have n + 1 states, not 2^n.
 
-All units of a Curie-Weiss model are of one group, as are those of a planted (Mattis) model after a change of
-signs; a model with p patterns has 2^(p-1) groups at the most.  A unit that is like no other is a group of its own.
+All units of a Curie-Weiss model form one group, as do those of a planted (Mattis) model after a change of signs; a
+model with p patterns has at most 2^(p-1) groups.  A unit that is not exchangeable with another is its own group.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dvae_core.types import Float, Index
 from ..couplings import Table, as_array, is_full
 from ..machine import Reduced
 
-# Nothing with 2^64 states can be enumerated, so there is no need to know all groups.
+# Nothing with 2^64 states can be enumerated, so the search stops at this number of groups.
 MAX_GROUPS = 64
 MAX_TABLE = 1 << 28  # entries
 
@@ -33,14 +33,14 @@ class Grouped:
     W : float64, shape (n_groups, n_summed)
     c : float64, shape (n_summed,)
     J : float64, shape (n_groups, n_groups)
-        Symmetric; the diagonal holds the couplings inside of a group.
+        Symmetric; the diagonal has the couplings within a group.
     starts : float64, shape (n_groups,)
-        The least value of each s_g; the others follow in steps of one.
+        The least value of each s_g; the other values follow in steps of one.
     log_weights : tuple of float64 arrays
-        a_g(s_g), the logarithm of the sum over all states of the group that have this s_g.
+        a_g(s_g), the logarithm of the sum over all states of the group with this s_g.
     members : tuple of tuples
-        (number among the kept units, bias, sign k_i) of every unit of every group; the bias is what is left of its
-        own where the couplings inside of the group are half a square of s_g.
+        (index among the kept units, bias, sign k_i) of every unit of every group.  Couplings within the group are
+        written as half a square of s_g; the bias is the unit's own less the remainder.
     """
 
     W: Float
@@ -52,7 +52,7 @@ class Grouped:
 
     @property
     def counts(self) -> Index:
-        """Values that each s_g takes, shape (n_groups,)."""
+        """Number of values of each s_g, shape (n_groups,)."""
         return np.array([len(weights) for weights in self.log_weights], np.int64)
 
     @property
@@ -62,16 +62,16 @@ class Grouped:
 
 
 def grouped(reduced: Reduced) -> Grouped | None:
-    """Return the machine with alike kept units as one; None if more than `MAX_GROUPS` groups are left.
+    """Return the machine with exchangeable kept units in groups; None if there are more than `MAX_GROUPS`.
 
-    Units i and j are alike if their couplings to every third unit are equal, or opposite throughout; v_j and
-    1 - v_j then change places, so that signs are no matter.  Biases may differ.
+    Units i and j are exchangeable if their couplings to every third unit are equal, or all opposite; in the second
+    case v_j and 1 - v_j change places, so that signs do not matter.  Biases may differ.
     """
     if _has_many_rows(reduced.W):
         return None
     W = as_array(reduced.W)
     J = np.zeros((len(reduced.b),) * 2) if reduced.J is None else as_array(reduced.J)
-    groups = alike_units(W, J)
+    groups = exchangeable_units(W, J)
     if groups is None:
         return None
     first = [members[0][0] for members in groups]
@@ -81,7 +81,7 @@ def grouped(reduced: Reduced) -> Grouped | None:
         if len(members) > 1:
             (i, _), (j, sign) = members[:2]
             J_groups[g, g] = sign * J[i, j]
-        # k_i k_j J v_i v_j over all pairs of the group make J (s^2 - Σ_i v_i) / 2: half a square less a bias.
+        # k_i k_j J v_i v_j over all pairs of the group sum to J (s^2 - Σ_i v_i) / 2: half a square minus a bias.
         described.append(tuple((i, float(reduced.b[i] - J_groups[g, g] / 2), sign) for i, sign in members))
         start, weights = _log_weights([(bias, sign) for _, bias, sign in described[-1]])
         starts.append(start)
@@ -90,7 +90,7 @@ def grouped(reduced: Reduced) -> Grouped | None:
 
 
 def _has_many_rows(W: Table) -> bool:
-    """Return whether a sparse W has more than `MAX_GROUPS` rows that differ, or is too large to find out more."""
+    """Return whether a sparse W has more than `MAX_GROUPS` distinct rows, or is too large to search for groups."""
     if is_full(W):
         return False
     distinct: set[tuple[bytes, bytes]] = set()
@@ -102,10 +102,10 @@ def _has_many_rows(W: Table) -> bool:
     return n_rows * max(n_rows, n_columns) > MAX_TABLE
 
 
-def alike_units(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
-    """Return groups of units that are alike as (unit, sign), the first of each with sign 1."""
+def exchangeable_units(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
+    """Return groups of exchangeable units as (unit, sign), the first of each with sign 1; None if too many."""
     groups: list[list[tuple[int, int]]] = []
-    # Only units with the same row of W, but for the sign, need be compared; adding 0 makes 0 of -0.
+    # Only units with equal rows of W up to the sign need comparing; adding 0 turns -0 into 0.
     of_row: dict[bytes, list[list[tuple[int, int]]]] = {}
     for i, row in enumerate(W):
         similar = of_row.setdefault(min((row + 0.0).tobytes(), (0.0 - row).tobytes()), [])
@@ -121,7 +121,7 @@ def alike_units(W: Float, J: Float) -> list[list[tuple[int, int]]] | None:
 
 
 def _sign(W: Float, J: Float, i: int, j: int) -> int:
-    """Return 1 if units i and j are alike, -1 if they are with opposite signs, else 0."""
+    """Return 1 if units i and j are exchangeable, -1 if they are with opposite signs, else 0."""
     for sign in (1, -1):
         if (W[i] == sign * W[j]).all():
             same = J[i] == sign * J[j]

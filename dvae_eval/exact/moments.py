@@ -1,4 +1,4 @@
-"""What derivatives of an exact log Z are: mean and variance of the energy, means of units and of bonds."""
+"""Derivatives of an exact log Z: mean and variance of the energy, means of units and of bonds."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from dvae_core.types import Float
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Moments of p_β(z) ∝ exp(β A(z)), A(z) = Σ_(i,j) J_ij z_i z_j + b'z over {0,1}, exact but for rounding.
+    """Moments of p_β(z) ∝ exp(β A(z)), A(z) = Σ_(i,j) J_ij z_i z_j + b'z over {0,1}, exact up to rounding.
 
     Attributes
     ----------
     log_z : float
         log Z(β), nats.
     mean, variance : float
-        Of A: the first and second derivative of log Z(β).
+        Mean and variance of A: the first and second derivative of log Z(β).
     units : float64, shape (n_units,)
         <z_i>.
     pairs : float64, shape (n_bonds,)
-        <z_i z_j> of the bonds.
+        <z_i z_j> for the bonds.
     """
 
     log_z: float
@@ -35,7 +35,7 @@ class Moments:
 
 
 def of_independent(biases: Float, beta: float) -> Moments:
-    """Return the moments of units without bonds."""
+    """Return the moments of isolated units."""
     units = np.exp(-np.logaddexp(0, -beta * biases))
     log_z = math.fsum(np.logaddexp(0, beta * biases))
     variance = float((biases**2 * units * (1 - units)).sum())
@@ -43,7 +43,7 @@ def of_independent(biases: Float, beta: float) -> Moments:
 
 
 def mixture_of(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of states that fall into these disjoint sets."""
+    """Return the moments of the union of disjoint sets of states."""
     logs = np.array([part.log_z for part in parts])
     log_z = float(np.logaddexp.reduce(logs))
     w = np.exp(logs - log_z)
@@ -58,7 +58,7 @@ def mixture_of(parts: Sequence[Moments]) -> Moments:
 
 @dataclass(frozen=True, slots=True)
 class WeightedSums:
-    """Sums over states, their weights divided by e^top: of weights, squares about the mean of A, and products."""
+    """Sums over states of weights divided by e^top, of squares about the mean of A, and of products."""
 
     top: float
     weight: float
@@ -68,7 +68,7 @@ class WeightedSums:
     pairs: Float
 
     def plus(self, other: WeightedSums) -> WeightedSums:
-        """Return the sums over both sets of states (moments about means: Chan et al., 1983)."""
+        """Return the sums over both sets of states (combining moments about means: Chan et al., 1983)."""
         top = max(self.top, other.top)
         mine, theirs = math.exp(self.top - top), math.exp(other.top - top)
         a, b = mine * self.weight, theirs * other.weight

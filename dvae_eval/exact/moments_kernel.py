@@ -11,7 +11,7 @@ from .enumeration_kernel import compiled
 
 @compiled
 def _set_fields(number: int, W: Float, c: Float, state: Float, x: Float) -> None:
-    """Set the state of this number, and the fields of the summed-out units."""
+    """Set the state with this number, and the fields of the summed-out units."""
     for j in range(len(x)):
         x[j] = c[j]
     for i in range(len(state)):
@@ -47,19 +47,19 @@ def add_states(
     units: Float,
     pairs: Float,
 ) -> None:
-    """Add the states from `first` up to `stop`.
+    """Add the states with numbers from `first` up to `stop` to the sums.
 
     Parameters
     ----------
     first, stop : int
     beta : float
     W, J, b, c : float64
-        Of the machine; kept units first.
+        The machine's arrays; kept units come first.
     sums : float64, shape (4,)
-        top, Σ w with w = p / e^top, the mean of A, and Σ w (variance given v + (A - mean)^2); -inf and zeros at
-        first.
+        top, Σ w with w = p / e^top, the mean of A, and Σ w (variance given v + (A - mean)^2); initially -inf and
+        zeros.
     z : float64, shape (n_units,)
-        Room for a state and its probabilities.
+        Workspace for a state and its probabilities.
     units, pairs : float64, shape (n_units,), (n_kept, n_units)
         Σ w z_i and Σ w v_i z_j.
     """

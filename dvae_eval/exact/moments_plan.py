@@ -1,4 +1,4 @@
-"""Moments of a machine exactly, by the quickest route of each connected part, as `plan` has it for log Z alone."""
+"""Exact moments of a machine, by the fastest route for each connected part, as `plan` does for log Z alone."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dvae_core.graphs import bipartition
 from dvae_core.types import Float, Index
 
 from ..machine import Machine
-from .alike_moments import AlikeMoments
 from .elimination import elimination
 from .elimination_moments import SLOWER, eliminated_moments, is_affordable, seconds_of_moments
 from .enumeration_moments import MAX_KEPT, EnumeratedMoments
+from .exchangeable_moments import ExchangeableMoments
 from .moments import Moments, of_independent
 from .plan import INDEPENDENT_SET_UNITS, QUICK, grouped_by, independent_set
 
 Progress = Callable[[int, int], None]
-MAX_TABLE = 1 << 22  # entries, in which units that act alike are looked for
+MAX_TABLE = 1 << 22  # entries of a table in which exchangeable units are searched
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Units, bonds by their numbers among all, a route, its predicted seconds, and what it takes."""
+    """Units, bonds by their indices among all, a route, its predicted seconds, and the computation."""
 
     units: Index
     bonds: Index
@@ -39,7 +39,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class MomentsPlan:
-    """How the moments of a machine can be had exactly; units and bonds are numbered as in its `reduced`."""
+    """The way to compute the moments of a machine exactly; units and bonds are numbered as in its `reduced`."""
 
     n_units: int
     n_bonds: int
@@ -47,25 +47,25 @@ class MomentsPlan:
 
     @property
     def seconds(self) -> float:
-        """Predicted time for one β on two cores; infinite if a part is out of reach."""
+        """Predicted seconds for one β on two cores; infinite if a part is infeasible."""
         return sum(part.seconds for part in self.parts)
 
     @property
     def route(self) -> str:
-        """The routes of all parts, each named once, the one that takes longest first."""
+        """The routes of all parts, each once, the slowest first."""
         parts = sorted(self.parts, key=lambda part: -part.seconds)
         return " + ".join(dict.fromkeys(part.route for part in parts))
 
     def moments(self, beta: float, progress: Progress | None = None, threads: int | None = None) -> Moments:
-        """Return the moments at β, the same bits for any number of threads.
+        """Return the moments at β, bit for bit the same for any number of threads.
 
         Parameters
         ----------
         beta : float
         progress : callable, optional
-            Called with (work done, work in all) of the present part.
+            Called with (work done, total work) of the present part.
         threads : int, optional
-            As many as there are cores unless given.
+            One per core by default.
         """
         units, pairs, found = np.zeros(self.n_units), np.zeros(self.n_bonds), []
         for part in self.parts:
@@ -79,15 +79,15 @@ class MomentsPlan:
 
 
 def moments_plan(machine: Machine, max_seconds: float = math.inf, search_seconds: float = math.inf) -> MomentsPlan:
-    """Return how the moments of a machine can be had exactly, whether or not it takes too long.
+    """Return the way to compute the moments of a machine exactly, feasible or not.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
     max_seconds : float
-        For one β: no way that takes longer is looked for.
+        Limit for one β; slower ways are not searched for.
     search_seconds : float
-        About how long the search for a way may take, for each part.
+        Approximate limit of the search for a way, for each part.
     """
     reduced = machine.reduced()
     (bonds, couplings), biases = reduced.bonds(), reduced.biases
@@ -101,12 +101,12 @@ def moments_plan(machine: Machine, max_seconds: float = math.inf, search_seconds
             ends = np.searchsorted(units, bonds[mine])
             parts.append(_part(units, mine, ends, couplings[mine], biases[units], max_seconds, search_seconds))
         if parts and math.isinf(parts[-1].seconds):
-            break  # the others need not be known
+            break  # the plan is infeasible whatever the other parts are
     return MomentsPlan(n, len(bonds), tuple(parts))
 
 
 def _alone(units: Index, biases: Float) -> _Part:
-    """Return the part of all units without bonds."""
+    """Return the part of all isolated units."""
     own = biases[units]
     return _Part(
         units, np.empty(0, np.int64), "independent units", 0.0, lambda beta, *_: of_independent(own, beta)
@@ -116,7 +116,7 @@ def _alone(units: Index, biases: Float) -> _Part:
 def _part(
     units: Index, mine: Index, ends: Index, J: Float, b: Float, max_seconds: float, search_seconds: float
 ) -> _Part:
-    """Return the quickest route for a connected part, whose bonds join `ends` among its own units."""
+    """Return the fastest route for a connected part; `ends` are the ends of its bonds, numbered in the part."""
     enumerated = min(_enumerations(ends, J, b), key=lambda way: way.seconds, default=None)
     seconds = enumerated.seconds if enumerated else math.inf
     n, most = len(b), min(seconds, max_seconds)
@@ -130,8 +130,8 @@ def _part(
     return _Part(units, mine, "enumeration", seconds, enumerated.moments)
 
 
-def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments | AlikeMoments]:
-    """Yield ways to enumerate a part: some units are kept that leave the others without bonds."""
+def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments | ExchangeableMoments]:
+    """Yield ways to enumerate a part, each with a set of units kept that leaves the others without bonds."""
     n = len(b)
     sides = bipartition(n, ends)
     if sides is not None:
@@ -144,11 +144,11 @@ def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments
     if len(fewest) <= MAX_KEPT:
         yield EnumeratedMoments.of(ends, J, b, fewest)
     for kept in choices:
-        alike = AlikeMoments.of(ends, J, b, kept) if len(kept) * n <= MAX_TABLE else None
-        if alike:
-            yield alike
+        found = ExchangeableMoments.of(ends, J, b, kept) if len(kept) * n <= MAX_TABLE else None
+        if found:
+            yield found
 
 
 def _never(beta: float, progress: Progress | None, threads: int | None) -> Moments:
-    """Stand where there is no way."""
-    raise AssertionError("moments out of reach were asked for")
+    """Raise AssertionError: callers check first that the part is feasible."""
+    raise AssertionError("moments of an infeasible part were requested")

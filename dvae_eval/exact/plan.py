@@ -1,8 +1,9 @@
-"""log Z exactly, to float64 rounding, by the quickest of several routes: the oracle of all other estimators.
+"""log Z exactly, to float64 rounding, by the fastest of several routes; other estimators are tested against it.
 
-A machine falls into connected parts, whose log Z add up.  A part is a unit alone, a closed form; or its states are
-enumerated, units that act alike as one (`groups`) and an independent set of the others summed out (`enumeration`);
-or its units are summed out one by one (`elimination`), which takes few bonds instead of few units.
+A machine consists of connected parts, whose log Z add up.  A single unit has a closed form.  Otherwise the states
+of a part are enumerated, with exchangeable units in groups (`groups`) and an independent set of the others summed
+out (`enumeration`); or its units are summed out one by one (`elimination`), which suits few bonds instead of few
+units.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ from .groups import grouped
 
 Progress = Callable[[int, int], None]
 
-# Predicted seconds up to which the exact value is chosen by itself, and up to which it can be asked for.
+# Predicted seconds below which the exact value is the default, and below which it can be requested.
 AUTO_SECONDS = 15.0
 EXACT_SECONDS = 600.0
-# Units that are enumerated within AUTO_SECONDS if they have about 64 others beside them, and no structure.
+# Number of units that can be enumerated within AUTO_SECONDS beside about 64 others, without structure.
 MAX_ENUMERATED = 31
-# An enumeration of this many seconds is quicker than the search for an order of elimination.
+# An enumeration of at most this number of seconds is faster than the search for an elimination order.
 QUICK = 0.02
-# Attempts to find a large independent set of a graph that is not bipartite, if it has at most this many units.
+# Attempts to find a large independent set in a graph that is not bipartite, with at most this number of units.
 INDEPENDENT_SETS, INDEPENDENT_SET_UNITS = 50, 200
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One connected part, or all units that are alone.
+    """A connected part of a machine, or all of its isolated units.
 
     Attributes
     ----------
     route : str
         `independent units`, `enumeration` or `elimination`.
     seconds : float
-        Predicted time on two cores, infinite if the part is out of reach.
+        Predicted seconds on two cores; infinite if the part is infeasible.
     log_z : callable
-        Takes a progress callback and a number of threads, both of which may be None.
+        Computes log Z; takes a progress callback and a number of threads, each of which may be None.
     need : str
-        What would have to be done, in words.
+        The work needed, in words.
     units : int, shape (n,)
-        The part's units in the order of `way`, numbered as in `Reduced.biases` of the whole machine.
+        The part's units in the order of `way`, as indices into `Reduced.biases` of the whole machine.
     way : Enumeration, Elimination or None
-        How it is done; None for independent units, and where there is no way.
+        The computation; None for isolated units and infeasible parts.
     """
 
     route: str
@@ -73,35 +74,35 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class ExactPlan:
-    """How the exact log Z of a machine can be had."""
+    """The way to compute the exact log Z of a machine, part by part."""
 
     parts: tuple[Part, ...]
 
     @property
     def route(self) -> str:
-        """The routes of all parts, each named once, the one that takes longest first."""
+        """The routes of all parts, each once, the slowest first."""
         parts = sorted(self.parts, key=lambda part: -part.seconds)
         return " + ".join(dict.fromkeys(part.route for part in parts))
 
     @property
     def seconds(self) -> float:
-        """Predicted time on two cores; infinite if a part is out of reach."""
+        """Predicted seconds on two cores; infinite if a part is infeasible."""
         return sum(part.seconds for part in self.parts)
 
     @property
     def need(self) -> str:
-        """What the dearest part needs, in words."""
+        """The work that the slowest part needs, in words."""
         return max(self.parts, key=lambda part: part.seconds).need
 
     def log_z(self, progress: Progress | None = None, threads: int | None = None) -> float:
-        """Return log Z, nats, whatever time it takes.
+        """Return log Z, nats, however long it takes.
 
         Parameters
         ----------
         progress : callable, optional
-            Called with (work done, work in all), in milliseconds of the prediction.
+            Called with (work done, total work), in milliseconds of the prediction.
         threads : int, optional
-            Threads to compute with; as many as there are cores unless given.  They do not change the value.
+            Number of threads, by default one per core.  The value does not depend on it.
         """
         total, done, values = max(1, round(min(1000 * self.seconds, 1e15))), 0.0, []
         for part in self.parts:
@@ -118,22 +119,22 @@ def _share(progress: Progress | None, before: float, mine: float, total: int) ->
 
 
 def exact_plan(machine: Machine, search_seconds: float = math.inf) -> ExactPlan:
-    """Return how log Z can be had exactly, whether or not it takes too long; the last few plans are remembered.
+    """Return the way to compute log Z exactly, feasible or not; the last few plans are cached.
 
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
     search_seconds : float
-        About how long the search for a way may take.
+        Approximate limit of the search for a way.
     """
     return _plan(_Machine(machine.sha256, machine), search_seconds)
 
 
 def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | None:
-    """Return how log Z can be had exactly, or None if that is predicted to take more than `max_seconds`.
+    """Return the route to the exact log Z, or None if it is predicted to take more than `max_seconds`.
 
-    The route is `enumeration`, `elimination` or `independent units`, or several joined by ` + ` where the machine
-    falls into parts.  Whoever asks for the exact value may wait for `EXACT_SECONDS`.
+    The route is `enumeration`, `elimination` or `independent units`, or several joined by ` + ` for a machine of
+    several parts.  A requested exact value may take up to `EXACT_SECONDS`.
     """
     plan = exact_plan(machine)
     return plan.route if plan.seconds <= max_seconds else None
@@ -145,18 +146,17 @@ def exact_log_z(
     threads: int | None = None,
     search_seconds: float = math.inf,
 ) -> float:
-    """Return log Z by the quickest route, float64, nats; see `ExactPlan.log_z` and `exact_plan`.
+    """Return log Z by the fastest route, float64, nats; see `ExactPlan.log_z` and `exact_plan`.
 
     Raises
     ------
     ConfigError
-        If that is predicted to take more than `EXACT_SECONDS`.
+        If it is predicted to take more than `EXACT_SECONDS`.
     """
     plan = exact_plan(machine, search_seconds)
     if plan.seconds > EXACT_SECONDS:
         raise ConfigError(
-            f"--method exact: {plan.need}, and at most {EXACT_SECONDS / 60:.0f} minutes are allowed; "
-            "use --method pt-bar"
+            f"--method exact: {plan.need}, and the limit is {EXACT_SECONDS / 60:.0f} minutes; use --method pt-bar"
         )
     return plan.log_z(progress, threads)
 
@@ -166,7 +166,7 @@ def exact_log_z(
 
 @dataclass(frozen=True, slots=True)
 class _Machine:
-    """A machine that is known by its parameters, for the memory of `_plan`."""
+    """A machine identified by its digest, for the cache of `_plan`."""
 
     sha256: str
     machine: Machine = field(compare=False)
@@ -185,11 +185,11 @@ def _plan(known: _Machine, search_seconds: float) -> ExactPlan:
     return ExactPlan(tuple(plans))
 
 
-Numbered = tuple[Reduced, NDArray[np.intp]]  # a part, and the numbers of its units in what it is a part of
+Numbered = tuple[Reduced, NDArray[np.intp]]  # a part, and the indices of its units in the whole machine
 
 
 def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Numbered]]:
-    """Return the units that have no bond, numbered as in `Reduced.biases`, and the connected parts of the rest."""
+    """Return the isolated units, as indices into `Reduced.biases`, and the connected parts of the rest."""
     (bonds, couplings), n_units = reduced.bonds(), len(reduced.biases)
     graph = coo_array((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_units, n_units))
     labels = connected_components(graph, directed=False)[1]
@@ -203,14 +203,14 @@ def _connected(reduced: Reduced) -> tuple[NDArray[np.intp], list[Numbered]]:
         if len(members) > 1:
             part = _reduced(bonds[mine], couplings[mine], reduced.biases, members, is_kept)
             units = np.concatenate((members[is_kept[members]], members[~is_kept[members]]))
-            # What is not bipartite as a whole may well be so in parts.
+            # A machine that is not bipartite may have bipartite parts.
             part, own = (part, np.arange(len(units))) if part.J is None else _bipartite(part)
             parts.append((part, units[own]))
     return np.flatnonzero(sizes[labels] == 1), parts
 
 
 def grouped_by(labels: NDArray[np.integer[Any]], n: int) -> list[NDArray[np.intp]]:
-    """Return where each of the n labels is, rising."""
+    """Return the positions of each of the n labels, in increasing order."""
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels, minlength=n))[:-1])
 
 
@@ -227,7 +227,7 @@ def _reduced(
     units: NDArray[np.intp],
     is_kept: NDArray[np.bool_],
 ) -> Reduced:
-    """Return the machine of some units, rising, whose bonds these are; `is_kept` says of every unit what it is."""
+    """Return the machine of some units, in increasing order, with their bonds; `is_kept` refers to all units."""
     kept, summed = units[is_kept[units]], units[~is_kept[units]]
     is_inside = is_kept[bonds].all(1)
     across = bonds[~is_inside]
@@ -240,19 +240,19 @@ def _reduced(
 
 
 def _symmetric(n: int, ends: NDArray[np.intp], couplings: Float) -> Table:
-    """Return the symmetric table of bonds."""
+    """Return the symmetric table of couplings."""
     both = np.concatenate((ends, ends[:, ::-1]))
     return table_of((n, n), both[:, 0], both[:, 1], np.concatenate((couplings, couplings)))
 
 
 def _bipartite(part: Reduced) -> Numbered:
-    """Return the part with no couplings among its kept units if that is possible."""
+    """Return the part without couplings between its kept units if it is bipartite, else unchanged."""
     sides = bipartition(len(part.biases), part.bonds()[0])
     return (part, np.arange(len(part.biases))) if sides is None else _keeping(part, np.array(sides[0], np.intp))
 
 
 def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Numbered:
-    """Return the part with these units kept, numbered as in `Reduced.biases`, and all others summed out."""
+    """Return the part with these units kept, as indices into `Reduced.biases`, and all others summed out."""
     units = np.arange(len(part.biases))
     is_kept = np.isin(units, kept)
     order = np.concatenate((units[is_kept], units[~is_kept]))
@@ -260,7 +260,7 @@ def _keeping(part: Reduced, kept: NDArray[np.intp]) -> Numbered:
 
 
 def _part(part: Reduced, units: NDArray[np.intp], search_seconds: float) -> Part:
-    """Return the quickest route for a connected part, whose units have these numbers in the whole."""
+    """Return the fastest route for a connected part, whose units have these indices in the whole machine."""
     found, order = min(_enumerations(part), key=lambda pair: pair[0].seconds, default=(None, units))
     seconds = found.seconds if found else math.inf
     n_kept = min(len(part.b), len(part.c)) if part.J is None else len(part.b)
@@ -278,16 +278,16 @@ def _part(part: Reduced, units: NDArray[np.intp], search_seconds: float) -> Part
 
 
 def _is_dense(part: Reduced) -> bool:
-    """Return whether more than half of the bonds that there could be are there: elimination gains nothing then."""
+    """Return whether more than half of the possible bonds exist, so that elimination gains nothing."""
     n_kept, n_summed = len(part.b), len(part.c)
     possible = n_kept * n_summed + (0 if part.J is None else n_kept * (n_kept - 1) // 2)
     return len(part.bonds()[0]) > possible / 2
 
 
 def _enumerations(part: Reduced) -> Iterator[tuple[Enumeration, NDArray[np.intp]]]:
-    """Yield ways to enumerate a part: either side is kept, or whatever leaves the others without bonds.
+    """Yield ways to enumerate a part: keep either side, or a set that leaves the others without bonds.
 
-    Beside each are the numbers of its units in the part, the kept ones first.
+    Each comes with the indices of its units in the part, the kept ones first.
     """
     units, n_kept = np.arange(len(part.biases)), len(part.b)
     sides = [(part, units)]
@@ -302,12 +302,12 @@ def _enumerations(part: Reduced) -> Iterator[tuple[Enumeration, NDArray[np.intp]
 
 
 def _cover(part: Reduced) -> NDArray[np.intp]:
-    """Return as few units as can be found without which no bond is left."""
+    """Return a small set of units whose removal leaves no bond."""
     return np.flatnonzero(~independent_set(len(part.biases), part.bonds()[0]))
 
 
 def independent_set(n: int, bonds: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-    """Return a mask of as many of n units as can be found without a bond among them."""
+    """Return a mask of a large subset of n units without a bond between them."""
     coupled = np.zeros((n, n), bool)
     coupled[tuple(bonds.T)] = True
     coupled |= coupled.T
@@ -317,7 +317,7 @@ def independent_set(n: int, bonds: NDArray[np.integer[Any]]) -> NDArray[np.bool_
 
 
 def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return a mask of units without bonds among them, taken one by one, of the fewest free neighbours first."""
+    """Return a mask of units without bonds between them, chosen by the fewest free neighbours."""
     n = len(coupled)
     free, taken = np.ones(n, bool), np.zeros(n, bool)
     degrees = coupled.sum(1) + rng.random(n)
@@ -332,5 +332,5 @@ def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDAr
 
 
 def _never(progress: Progress | None, threads: int | None) -> float:
-    """Stand where there is no way."""
+    """Raise ConfigError: the part has too many units to enumerate."""
     raise ConfigError("too many units to enumerate; use --method pt-bar")

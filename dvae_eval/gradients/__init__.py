@@ -1,1 +1,1 @@
-"""Estimators of the bound's gradient, and their bias and variance."""
+"""Estimators of the gradient of the bound, and their bias and variance."""

@@ -1,7 +1,7 @@
-"""Bias and variance of estimators of the bound's gradient, on one model and the same images.
+"""Bias and variance of estimators of the gradient of the bound, for one model and the same images.
 
-An estimator is compared with the true gradient: by enumeration of z and quadrature over ζ where the model is tiny,
-else against a long average of the paper's estimator, drawn independently.
+The estimators are compared with the true gradient, from enumeration of z and quadrature over ζ if the model is
+tiny, else with a long, independent average of the paper's estimator.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from .estimators import (
 
 ProgressCallback = Callable[[str, int, int, float | None], None]
 
-# (image, draw) pairs that go through the networks at a time.
+# Number of (image, draw) pairs per call of the networks.
 PAIRS = 4096
-# An unbiased estimator passes this once in 3 million comparisons if its mean is normal; there are 12 in a result.
+# An unbiased estimator with a normal mean exceeds this once in 3 million comparisons; a result has 12.
 Z_LIMIT = 5.0
-# Points of z and ζ that are enumerated at most, and nodes of the quadrature over each ζ.
+# Largest number of points of z and ζ to enumerate, and nodes of the quadrature over each ζ.
 MAX_POINTS = 60_000
 NODES = (6, 8, 10, 12)
 TERMS = ("elbo", *PARTS)
@@ -59,7 +59,7 @@ PAPERS = ESTIMATORS[0]
 EXACT, AVERAGE = "exact", f"average of {PAPERS.name}"
 # Streams of random numbers.
 PILOT, REFERENCE, MEASURED, LOG_Z = range(4)
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py checks.
 ESTIMATOR_VERSION = 1
 
 
@@ -70,7 +70,7 @@ def measure_gradients(
     *,
     progress: ProgressCallback | None = None,
 ) -> GradientResult:
-    """Measure every estimator of `gradient_estimators` on images and a trained model, in evaluation mode.
+    """Measure bias and variance of all `ESTIMATORS` on images and a trained model in evaluation mode.
 
     Parameters
     ----------
@@ -81,12 +81,16 @@ def measure_gradients(
     config : GradientConfig, optional
         Settings.
     progress : callable, optional
-        Called with (phase, done, in all, None).
+        Called with the phase, the number of finished draws, the number of all draws, and None.
+
+    Returns
+    -------
+    GradientResult
 
     Raises
     ------
     ConfigError
-        If the smoothing is not one that the estimators are defined for.
+        If the estimators are not defined for the model's smoothing.
     NumericalError
         If an estimate is not finite.
     """
@@ -94,8 +98,8 @@ def measure_gradients(
     effort = Effort()
     if not isinstance(trained.model.smoothing, Spike):
         raise ConfigError(
-            f"{trained.path}: trained with {trained.model.config.smoothing}; the estimators are defined for a "
-            "spike at zeta = 0 that the prior shares; give a model of spike-and-exponential or spike-and-slab"
+            f"{trained.path}: trained with --smoothing {trained.model.config.smoothing}; give a model of "
+            "spike-and-exponential or spike-and-slab, for which the estimators are defined"
         )
     model, images = trained.model, images[: config.limit]
     x = torch.from_numpy(images).to(model.groups.device, next(model.parameters()).dtype)
@@ -129,14 +133,14 @@ def measure_gradients(
 
 
 def _found(estimator: Estimator, moments: Moments, reference: Reference) -> dict[str, Any]:
-    """Return what was found of an estimator and term."""
+    """Return the numbers of an estimator and a term for the result."""
     found = compare(moments, reference)
-    # An average of the same estimator does not show its bias; the others' deviations show both.
+    # An average of the same estimator cannot show its bias; the deviations of the others show both biases.
     return {**found, "z": None} if reference.method == AVERAGE and estimator is PAPERS else found
 
 
 def _describe(reference: dict[str, Reference]) -> dict[str, Any]:
-    """Return what a result says of the reference."""
+    """Return the description of the reference for the result."""
     return {
         "method": reference["elbo"].method,
         "n_samples": reference["elbo"].n,
@@ -161,22 +165,24 @@ class _Source:
         return torch_generator(self.seed, "gradients", stream, chunk, device=self.x.device)
 
     def draws(self, stream: int, n: int) -> Iterator[Draw]:
-        """Yield n draws for every image, at least, in chunks of a multiple of four."""
+        """Yield at least n draws per image, in chunks of a multiple of four."""
         size = max(4, PAIRS // len(self.x) // 4 * 4)
         for chunk, start in enumerate(range(0, n, size)):
             yield self.draw(-(-min(size, n - start) // 4) * 4, self.generator(stream, chunk))
 
     def draw(self, n: int, generator: torch.Generator) -> Draw:
-        """Return n draws for every image."""
+        """Return n draws per image."""
         rho, eps = ((n, len(self.x), width) for width in self.model.n_noise)
         options: Any = {"generator": generator, "device": self.x.device, "dtype": self.x.dtype}
         return Draw(self.x, torch.rand(rho, **options), torch.randn(eps, **options))
 
     def rows(self, estimator: Estimator, draw: Draw, baselines: Baselines) -> dict[str, Tensor]:
-        """Return every term's estimates, float64, shape (n, n_images · n_units), in the scale of one image."""
+        """Return the estimates per term, float64, shape (n, n_images · n_units), in the scale of one image."""
         values = gradients(self.model, estimator, draw, baselines).flatten(2).double() / math.sqrt(len(self.x))
         if not torch.isfinite(values).all():
-            raise NumericalError(f"the gradient by {estimator.name} is not finite; train with a lower --sharpness")
+            raise NumericalError(
+                f"the gradient from {estimator.name} is not finite; train with a smaller --sharpness"
+            )
         return {"elbo": values.sum(0), **dict(zip(PARTS, values, strict=True))}
 
 
@@ -187,14 +193,14 @@ def _baselines(source: _Source, n_pilot: int) -> Baselines:
 
 
 def _seconds(source: _Source, estimator: Estimator, baselines: Baselines) -> float:
-    """Return the time that one draw of one image's gradient takes, the median of a few chunks."""
+    """Return the seconds per draw and image, the median of a few chunks."""
     draw, seconds = next(source.draws(PILOT, PAIRS // len(source.x))), []
     for _ in range(3):
         started = time.monotonic()
         offset = torch.zeros_like(draw.rho, requires_grad=True)
         with offset_logits(source.model.posterior, offset):
             total = estimator.surrogate(source.model, draw, baselines).sum()
-        float(torch.autograd.grad(total, offset)[0].sum())  # a number on the host: the device has finished
+        float(torch.autograd.grad(total, offset)[0].sum())  # waits until the device has finished
         seconds.append(time.monotonic() - started)
     return statistics.median(seconds) / draw.rho[..., 0].numel()
 
@@ -204,7 +210,7 @@ def _seconds(source: _Source, estimator: Estimator, baselines: Baselines) -> flo
 
 @dataclass(slots=True)
 class Moments:
-    """Mean and covariance of gradient estimates, streamed: the vector, and of the covariance Σ what tests need.
+    """Streamed moments of gradient estimates: the mean, and tr Σ and tr Σ² of the covariance Σ.
 
     tr Σ² is the mean of (d_1 · d_2)² / 4 over independent differences d of two draws.
     """
@@ -215,7 +221,7 @@ class Moments:
     products: float = 0.0
 
     def add(self, rows: Tensor) -> None:
-        """Take in estimates of shape (4 k, n), float64."""
+        """Add estimates of shape (4 k, n), float64."""
         self.n += len(rows)
         self.total = self.total.to(rows.device) + rows.sum(0)
         self.squares += float(rows.square().sum())
@@ -229,18 +235,18 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Trace of the covariance Σ of one draw."""
+        """Trace of the covariance Σ of a single draw."""
         return max(0.0, self.squares - self.n * float(self.mean.square().sum())) / (self.n - 1)
 
     @property
     def square_trace(self) -> float:
-        """Trace of Σ², of one draw."""
+        """Trace of Σ², for a single draw."""
         return self.products / self.n
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The true gradient, or a mean of n draws; of its error the traces of covariance and squared covariance."""
+    """The true gradient or a mean of n draws, with tr Σ and tr Σ² of the covariance Σ of its error."""
 
     method: str
     n: int
@@ -250,23 +256,24 @@ class Reference:
 
     @classmethod
     def average(cls, method: str, moments: Moments) -> Reference:
-        """Return a long average."""
+        """Return the reference that is the mean of many draws."""
         n = moments.n
         return cls(method, n, moments.mean, moments.variance / n, moments.square_trace / n**2)
 
 
 def compare(moments: Moments, reference: Reference) -> dict[str, Any]:
-    """Return what `GradientResult` has for a term: variance, snr, bias, bias_std_err, z and cosine.
+    """Return the numbers of `GradientResult` for a term: variance, snr, bias, bias_std_err, z and cosine.
 
-    Without a bias Q = |mean - reference|² is a weighted sum of χ² variables with expectation t = tr Σ/n and
-    variance 2 tr Σ²/n², those of t/ν times a χ² with ν = t² / (tr Σ²/n²) degrees of freedom (Satterthwaite, 1946);
-    z is the normal deviate of the same tail.  The bias is the root of Q - t.
+    Without a bias, Q = |mean - reference|² is a weighted sum of χ² variables with expectation t = tr Σ/n and
+    variance 2 tr Σ²/n².  It is approximated by t/ν times a χ² with ν = t² / (tr Σ²/n²) degrees of freedom, which
+    has the same moments (Satterthwaite, 1946); z is the normal deviate with the same tail probability.  The bias
+    is √(Q - t).
     """
     n, mean = moments.n, moments.mean
     q = float((mean - reference.mean).square().sum())
     t = moments.variance / n + reference.variance
     own, other = moments.square_trace / n**2, reference.square_trace
-    # Cauchy-Schwarz for the trace of the product of both covariances.
+    # Cauchy-Schwarz bounds the trace of the product of both covariances.
     squares = own + other + 2 * math.sqrt(own * other)
     size = float(reference.mean.norm())
     return {
@@ -280,7 +287,7 @@ def compare(moments: Moments, reference: Reference) -> dict[str, Any]:
 
 
 def _deviate(q: float, t: float, squares: float) -> float:
-    """Return the standard normal deviate whose upper tail is that of q for t/ν · χ²_ν, at most 37."""
+    """Return the standard normal deviate with the same upper tail as q under t/ν · χ²_ν, at most 37."""
     if not t or not squares:
         return 0.0
     degrees = t * t / squares
@@ -307,15 +314,15 @@ def _measure(
 
 
 def _reference(source: _Source, n: int, progress: ProgressCallback | None) -> dict[str, Reference]:
-    """Return the true gradient of every term, exact or as an average."""
+    """Return the true gradient of every term, exact if possible, else as an average."""
     exact = exact_gradient(source.model, source.x)
     if exact:
         return exact
     moments = {term: Moments() for term in TERMS}
-    nothing_known = Baselines(0.0, torch.zeros(()), [])
+    no_baselines = Baselines(0.0, torch.zeros(()), [])
     done = 0
     for draw in source.draws(REFERENCE, n):
-        for term, rows in source.rows(PAPERS, draw, nothing_known).items():
+        for term, rows in source.rows(PAPERS, draw, no_baselines).items():
             moments[term].add(rows)
         done += len(draw.rho)
         if progress:
@@ -324,10 +331,10 @@ def _reference(source: _Source, n: int, progress: ProgressCallback | None) -> di
 
 
 def exact_gradient(model: DVAE, x: Tensor) -> dict[str, Reference] | None:
-    """Return the exact gradient of every term, or None where there are too many states or continuous layers.
+    """Return the exact gradient of every term, or None if there are continuous layers or too many states.
 
-    Every unit is off or on, its ζ at nodes of a Gauss-Legendre quadrature of r(ζ|z); the sum over all units of
-    q(z, ζ|x) f is differentiated.  What changes with two nodes less stands for the error.
+    It differentiates the sum of q(z, ζ|x) f over all states z and the nodes of a Gauss-Legendre quadrature of
+    r(ζ|z) for every unit.  The difference from a rule with two nodes less is the error estimate.
     """
     rules = [n for n in NODES if _n_points(model, n) <= MAX_POINTS]
     if model.config.n_layers or len(rules) < 2:
@@ -340,18 +347,19 @@ def exact_gradient(model: DVAE, x: Tensor) -> dict[str, Reference] | None:
 
 
 def _n_points(model: DVAE, n_nodes: int) -> int:
-    """Return how many states of z and ζ a rule has."""
+    """Return the number of points of z and ζ of a rule."""
     return int(len(_unit_rule(model, n_nodes)[0]) ** min(model.prior.n_units, 64))
 
 
 def _unit_rule(model: DVAE, n_nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (z, ζ, weight) of one unit, where a weight is of r(ζ|z): a spike takes one point.
+    """Return (z, ζ, weight) of the quadrature of r(ζ|z) for one unit; a spike is a single point.
 
-    ζ is a steep function of ρ near 0 (Eq. 9); in t, with ρ = t³, it is gentle.
+    ζ is a steep function of ρ near 0 (Eq. 9), but smooth in t with ρ = t³.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
-    t = torch.from_numpy((nodes + 1) / 2)
-    weight = torch.from_numpy(weights / 2) * 3 * t**2
+    rule = np.polynomial.legendre.leggauss(n_nodes)
+    nodes, weights = (torch.from_numpy(part).to(model.groups.device) for part in rule)
+    t = (nodes + 1) / 2
+    weight = weights / 2 * 3 * t**2
     points: list[tuple[Tensor, Tensor, Tensor]] = []
     for state in (torch.zeros_like(t), torch.ones_like(t)):
         zeta = model.smoothing.sample(state, t**3).detach().double()
@@ -386,8 +394,8 @@ def _by_quadrature(model: DVAE, x: Tensor, n_nodes: int) -> dict[str, Tensor]:
 
 
 def _checks(estimators: dict[str, dict[str, Any]]) -> list[Check]:
-    """Return one check for every unbiased estimator and term that was compared with something."""
-    remedy = "an estimator that should be unbiased is not: report it with the model"
+    """Return a check for every unbiased estimator and term with a reference."""
+    remedy = "an estimator that should be unbiased is biased: report this as a defect, with the model"
     return [
         Check.at_most(f"bias of {name}, {term}, standard normal deviate", found["z"], Z_LIMIT, remedy)
         for name, estimator in estimators.items()

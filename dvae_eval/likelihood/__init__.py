@@ -1,1 +1,1 @@
-"""Importance-weighted log-likelihoods, image by image, with their errors and verdicts."""
+"""Importance-weighted log-likelihoods per image, with errors and verdicts."""

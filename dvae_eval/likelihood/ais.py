@@ -1,13 +1,13 @@
-"""Annealed importance sampling from q to the posterior, in the noise that the latents are made of (Neal, 2001).
+"""Annealed importance sampling (Neal, 2001) from q to the posterior, in the noise from which latents are drawn.
 
-A draw of the latents is a function of uniform noise ρ and normal noise ε, so that q is their distribution, and
-log w is a function f of (ρ, ε).  The path
+A draw of the latents from q is a function of uniform noise ρ and normal noise ε, and log w is a function f of (ρ,
+ε).  The path
 
     π_β(ρ, ε) ∝ U(ρ) N(ε) exp(β f(ρ, ε)),     E_q[w] = Z_1 / Z_0 = p(x),
 
-leads from q, at β = 0, to the posterior.  Every move is a Metropolis step whose proposal leaves U(ρ) N(ε) as it
-is, so that exp(β (f' - f)) decides: no gradient is needed, and f may jump where a unit changes.  The mean
-of the chains' weights is unbiased for p(x), as that of importance weights is.
+leads from q, at β = 0, to the posterior.  Every move is a Metropolis step whose proposal leaves U(ρ) N(ε)
+invariant, so that it is accepted with probability min(1, exp(β (f' - f))).  No gradient is needed, and f may jump
+where a unit changes.  The mean of the chains' weights is unbiased for p(x), as for importance weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dvae_core.rng import torch_generator
 from .folded import FoldedDVAE
 from .importance import ImageWeights
 
-# Least size of the proposals' steps.  Sizes are drawn for every proposal, so that some suit any β.
+# Smallest step of the proposals.  Every proposal draws its own step size, so that some fit any β.
 SMALLEST_STEP = 0.03
 
 
@@ -40,9 +40,9 @@ class AnnealingTask:
     ----------
     model : FoldedDVAE
     n_samples : int
-        Chains.
+        Number of chains.
     n_steps : int
-        Temperatures, equally spaced, with one move of the discrete and one of the continuous noise at each.
+        Number of equally spaced temperatures, with one move of the uniform and one of the normal noise at each.
     seed : int
     """
 
@@ -59,7 +59,7 @@ class AnnealingTask:
         return self.model.device
 
     def keeping(self, n_kept: int) -> AnnealingTask:
-        """Return the task: chains are annealed together, and more of them are others."""
+        """Return the task unchanged: chains are annealed together, so that none can be added later."""
         return self
 
     def __call__(self, x: NDArray[np.uint8], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
@@ -68,7 +68,7 @@ class AnnealingTask:
         return ImageWeights.of(log_w, np.array([log_w.mean()]))
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
-        """Return how long an image takes, estimated from a few steps."""
+        """Return the expected seconds per image, estimated from a few steps."""
         self._refuse_too_many()
         n = min(self.n_steps, 10)
         self._anneal(x, index, 1)
@@ -77,10 +77,10 @@ class AnnealingTask:
         return (time.perf_counter() - started) * self.n_steps / n
 
     def _refuse_too_many(self) -> None:
-        """Raise ConfigError if the chains cannot fit: their noise and latents alone, networks not counted."""
+        """Raise ConfigError if the noise and latents of the chains alone exceed the memory."""
         model = self.model
         numbers = 3 * sum(model.n_noise) + 3 * model.n_units + model.n_layers * model.n_continuous
-        what = f"annealing {self.n_samples} chains, at the least,"
+        what = f"annealing {self.n_samples} chains"
         if model.device.type == "cpu":
             require_memory(4 * numbers * self.n_samples, "--ais-chains", what, "give fewer")
 
@@ -106,9 +106,9 @@ def anneal(
     log_w : callable
         f(ρ, ε), shape (n_chains,).
     rho, eps : shape (n_chains, n_uniform), (n_chains, n_normal)
-        Where the chains start, drawn from q; they are overwritten.
+        Start of the chains, drawn from q; overwritten.
     n_steps : int
-        Intervals of β.
+        Number of intervals of β.
     generator : torch.Generator
     """
     f = log_w(rho, eps)
@@ -117,7 +117,7 @@ def anneal(
         total += f.double() / n_steps
         beta = (step + 1) / n_steps
         if step + 1 == n_steps:
-            break  # nothing is measured after the last weight
+            break  # moves after the last weight would have no effect
         for propose in (_other_rho, _other_eps):
             candidate = propose(rho, eps, generator)
             f_candidate = log_w(*candidate)
@@ -130,18 +130,18 @@ def anneal(
 
 
 def _other_rho(rho: Tensor, eps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Redraw some of ρ: in every chain another share of it, one number at the least on average."""
+    """Redraw part of ρ: in every chain a random share, on average at least one number."""
     share = _steps(rho, 1 / rho.shape[1], generator)
     chosen = torch.empty_like(rho).uniform_(generator=generator) < share
     return torch.where(chosen, torch.empty_like(rho).uniform_(generator=generator), rho), eps
 
 
 def _other_eps(rho: Tensor, eps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Move ε by steps that leave N(0, 1) as it is (pCN): √(1 - s²) ε + s ξ, with another s in every chain."""
+    """Move ε by a preconditioned Crank-Nicolson step, √(1 - s²) ε + s ξ, with a random s per chain."""
     s = _steps(eps, SMALLEST_STEP, generator)
     return rho, (1 - s**2).sqrt() * eps + s * torch.empty_like(eps).normal_(generator=generator)
 
 
 def _steps(like: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
-    """Return a step for every chain, shape (n_chains, 1), its logarithm uniform between `smallest` and 1."""
+    """Return a step per chain, shape (n_chains, 1), log-uniform between `smallest` and 1."""
     return smallest ** like.new_empty(len(like), 1).uniform_(generator=generator)

@@ -1,4 +1,4 @@
-"""Whether a log-likelihood may be trusted: checks that can fail, each with its limit and what to do."""
+"""The checks of a log-likelihood, with their limits and remedies."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from .on_log_z import LOG_Z_LIMIT, check_log_z
 from .per_image import ImageEstimates
 from .simulated import SimulatedGap
 
-# A bound holds however far below the log-likelihood it lies, as long as the gap is reported beside it.  For
-# weights with known log p(x), log-normal ones and those of Gaussians that are too narrow or too wide, the gap was
-# within a factor of about two of its estimate up to these limits, and anywhere beyond them
-# (tests/test_likelihood_exact.py).
+# A bound is correct however loose it is, as long as the gap is reported with it.  For weights with known log p(x)
+# (log-normal ones, and Gaussian proposals that are too narrow or too wide), the gap was within a factor of about
+# two of its estimate up to these limits, and arbitrary beyond them (tests/test_likelihood_exact.py).
 GAP_LIMIT = 2.0
 SLOWING_LIMIT = 0.7
-# A gap below this decides nothing, whatever its own error.
+# A smaller gap decides nothing, however uncertain it is.
 SMALL_GAP = 0.2
-# Largest gap on simulated images that q's samples may fail to show: in nats, or as a multiple of the gap that they
-# show, which is right within a factor of about two.
+# Largest gap on simulated images that may be hidden from q's samples: in nats, or as a multiple of the gap that
+# they show, which is correct within a factor of about two.
 HIDDEN_GAP, HIDDEN_SHARE = 0.3, 3.0
-# The bound from above is two to five times the gap where weights have heavy tails.  Beyond ten times, it comes
-# from a few images of whose posterior q misses nearly all.  Its error is no criterion: those images make it.
+# The upper bound is two to five times the gap where weights have heavy tails.  Beyond ten times, it comes from a
+# few images whose posteriors q misses almost entirely.  Those images also make its error, which is therefore no
+# criterion.
 LOOSENESS = 10.0
-# A difference of two estimates of the same number that luck makes with a probability of 1e-4, in standard errors.
+# Two correct estimates of the same number differ by more than this, in standard errors, with probability 1e-4.
 AGREEMENT_LIMIT = 3.9
 
-LOOSE = "the bound holds, but is loose: give more --samples, or see --method ais --limit 20"
+LOOSE = "the bound holds, but is loose: use more --samples, or check with --method ais --limit 20"
 MISSED = (
-    "the bound holds, but q hardly proposes some of the latents that the model uses, and its samples do not show "
-    "that: see --method ais --limit 20"
+    "the bound holds, but q rarely proposes some latents that the model uses, which q's samples cannot show: "
+    "check with --method ais --limit 20"
 )
-MORE = "give more images or --samples, or see --method ais --limit 20"
+MORE = "use more images or --samples, or check with --method ais --limit 20"
 
 
 def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[str, float]) -> list[Check]:
-    """Return the checks of a log-likelihood: log Z, and whether the gap of the bound is small and known.
+    """Return the checks of log Z, and of whether the gap of the bound is small and known.
 
-    Heavy tails of the weights are not checked: their mean is then far from normal, but the bound holds, and its
-    gap is wider.
+    Heavy tails of the weights are not checked: they widen the gap, but the bound still holds.
 
     Parameters
     ----------
     log_z : LogZResult
-        The one that was used.
+        The estimate that the likelihood uses.
     estimate : ImageEstimates
     effect : dict of str to float
-        What the precision does to the mean; empty for float32 and float64.
+        Effect of the precision on the mean; empty for float32 and float64.
     """
     checks = check_log_z(log_z)
     if estimate.gap is not None:
@@ -57,7 +56,7 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
         checks.append(_bound_at_most(name, estimate.gap, GAP_LIMIT, LOOSE))
         name = "ratio of the bound's last two gains per decade of samples (1: not converging)"
         slowing = estimate.slowing if estimate.gap > SMALL_GAP else 0.0
-        remedy = "the bound holds, but how far it lies below the log-likelihood is unknown: " + MORE
+        remedy = "the bound holds, but its gap is unknown: " + MORE
         checks.append(_bound_at_most(name, slowing, SLOWING_LIMIT, remedy))
     if effect:
         checks.append(
@@ -69,9 +68,9 @@ def check_likelihood(log_z: LogZResult, estimate: ImageEstimates, effect: dict[s
 
 
 def check_simulated(found: SimulatedGap) -> list[Check]:
-    """Return the checks that the gap on simulated images is small, and that q's samples show it.
+    """Return the checks that the gap on simulated images is small, and visible in q's samples.
 
-    Where q's samples are too few to estimate the gap, there is no estimate that could be wrong, and no check.
+    There is no check if q's samples are too few to estimate the gap, since no estimate could be wrong.
     """
     if found.gap_from_proposals is None:
         return []
@@ -80,7 +79,7 @@ def check_simulated(found: SimulatedGap) -> list[Check]:
     # One image has no standard error, and an infinite gap needs none.
     gap = found.gap - 2 * float(np.nan_to_num(found.std_err))
     shown = max(HIDDEN_GAP, HIDDEN_SHARE * from_proposals)
-    # A gap that q's samples do show is reported; one that they hide makes the reported one wrong.
+    # The result reports a gap that q's samples show.  A hidden one makes the reported gap wrong.
     remedy = MISSED if gap > shown else LOOSE
     checks = [Check.at_most(name, gap, min(GAP_LIMIT, shown), remedy, warning=remedy is LOOSE)]
     name = "upper bound of the gap on simulated images, nats"
@@ -89,16 +88,17 @@ def check_simulated(found: SimulatedGap) -> list[Check]:
 
 
 def check_agreement(annealed: ImageEstimates, importance: ImageEstimates) -> list[Check]:
-    """Return the check that annealing is not below importance weighting."""
+    """Return the check that annealing does not lie below importance weighting."""
     found = importance.compared_with(annealed)
-    # The spread over a few images says little; the errors from the samples then decide.
+    # The spread over a few images is unreliable; the errors from the samples then decide.
     spread = np.nan_to_num(found["difference_std_err"])
     error = max(spread, math.hypot(annealed.std_err_samples, importance.std_err_samples), 1e-12)
     below = max(0.0, -found["difference"] / error)
-    name, remedy = "annealing lies below importance weighting, in standard errors", "use more --ais-steps"
+    name = "annealing lies below importance weighting, in standard errors"
+    remedy = "the chains were annealed too quickly: use more --ais-steps"
     return [Check.at_most(name, below, AGREEMENT_LIMIT, remedy)]
 
 
 def _bound_at_most(name: str, value: float, threshold: float, remedy: str) -> Check:
-    """Return a check of how good the bound is: it holds all the same."""
+    """Return a check of the bound's quality: a warning, since a loose bound is still correct."""
     return Check.at_most(name, value, threshold, remedy, warning=True)

@@ -1,7 +1,7 @@
 """Importance-weighted log-likelihoods: log p(x) >= E log (1/K) Σ_k w_k (Burda et al., 2016).
 
-Every image has its own streams of random numbers, so its estimate depends neither on the images beside it nor on
-the process that makes it.
+Every image has its own streams of random numbers, so that its estimate depends neither on the other images nor on
+the process that computes it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
 Index = NDArray[np.int64]
 ProgressCallback = Callable[[str, int, int, float | None], None]
 
-# Images and samples that the effect of the precision is measured on.
+# Numbers of images and samples for measuring the effect of --precision.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Raise it when the same settings and seed give other digits than before; tests/test_environment.py checks.
 ESTIMATOR_VERSION = 1
 
 
@@ -73,55 +73,60 @@ def estimate_log_likelihood(
     Parameters
     ----------
     model : TrainedModel or LatentVariableModel
-        One of this project's, in evaluation mode, or any other with the two methods of `LatentVariableModel`.
+        A model of this project in evaluation mode, or any other with the two methods of `LatentVariableModel`.
     images : uint8, shape (n_images, n_pixels)
-        Binary, 0 or 1; `config.limit` of them, evenly spread, are used.  A `LatentVariableModel` may take images
-        of any other shape and kind of number.
+        Binary, 0 or 1.  `config.limit` images, evenly spread, are used.  A `LatentVariableModel` may take images
+        of any shape and dtype.
     log_z : LogZResult, optional
-        Of this model's prior.  Only a normalised `LatentVariableModel`, without a Boltzmann machine in its prior,
-        needs none.
+        log Z of this model's prior.  It can be omitted only for a normalised `LatentVariableModel`, whose prior
+        has no Boltzmann machine.
     config : LikelihoodConfig, optional
         Settings.
     prior : BipartiteMachine or GeneralMachine, optional
-        The Boltzmann machine in the prior of a `LatentVariableModel`; a TrainedModel knows its own.
+        The Boltzmann machine in the prior of a `LatentVariableModel`; not needed for a TrainedModel.
     labels : int64, shape (n_images,), optional
-        Classes, for the likelihood of each.
+        Classes of the images, to report the likelihood per class.
     log_z_source : str
-        Where log Z came from, for the reader of the result.
+        Where log Z came from; stored in the result.
     resources : Resources, optional
         Processes, memory and threads; they do not change the result.
     resume : ResumeDirectory, optional
-        Where finished images are kept, so that a run that was killed can be continued.  Once the result is safe,
-        the caller removes it, or keeps its state in a file (`resume.keep`).
+        Directory for finished images, so that a killed run can be continued.  Once the result is safe, the caller
+        removes the directory, or keeps its state in a file (`resume.keep`).
     finished : Path, optional
-        Such a file, of the same model and seed: what it has is not made again.  With a larger `limit` its images
-        are among those that are used, the others being evenly spread over the rest; with more `n_samples` its
-        samples are the first ones.
+        Such a file from the same model and seed; its images and samples are not computed again.  With a larger
+        `limit`, its images are among those that are used, and the others are evenly spread over the rest.  With a
+        larger `n_samples`, its samples are the first ones.
     announce : callable, optional
-        Called with the time and the memory that the work will take, before it starts.
+        Called with the expected time and memory before the work starts.
     progress : callable, optional
-        Called with ("images", "annealing" or "simulated", done, in all, mean log-likelihood so far).
+        Called with the phase ("images", "annealing" or "simulated"), the number of finished images, the number of
+        all images, and the mean log-likelihood so far.
     shards : ResumeDirectory, optional
-        The former name of `resume`.
+        Deprecated name of `resume`.
     **settings
         Fields of LikelihoodConfig, such as n_samples=1000, limit=500 or seed=3.
+
+    Returns
+    -------
+    LikelihoodResult
 
     Raises
     ------
     ResultError
-        If `log_z` belongs to another prior.
+        If `log_z` belongs to another prior, or is not finite.
     ConfigError
-        If another process is at work in `resume`, the memory does not suffice, a setting cannot be used, or log Z
-        or the prior is missing.
+        If another process is using `resume`, the memory does not suffice, a setting cannot be used, or log Z or
+        the prior is missing.
     DataError
-        If there are no images, or a TrainedModel is given others than binary ones of its size.
+        If there are no images, or the images of a TrainedModel are not binary or not of its size.
     NumericalError
         If a log-likelihood is not finite.
     """
     config = configured(LikelihoodConfig, config, settings, estimate_log_likelihood)
     effort = Effort()
     if shards is not None:
-        warnings.warn("shards is now called resume", DeprecationWarning, stacklevel=2)
+        warnings.warn("shards is deprecated; use resume instead", DeprecationWarning, stacklevel=2)
         resume = shards
     source, description = _source(model, prior, log_z, config)
     _check_images(images, model)
@@ -172,16 +177,18 @@ def estimate_log_likelihood(
 
 
 def _check_images(images: NDArray[Any], model: TrainedModel | LatentVariableModel) -> None:
-    """Raise DataError unless there are images, and for a trained model binary ones of its size."""
+    """Raise DataError if there are no images, or those of a TrainedModel are not binary or not of its size."""
     if not images.size:
-        raise DataError(f"images: an array of shape {images.shape} holds none; give some")
+        raise DataError(f"images: the array of shape {images.shape} is empty; give at least one image")
     if not isinstance(model, TrainedModel):
         return
     if images.ndim != 2 or images.shape[1] != model.model.n_pixels:
         n = model.model.n_pixels
-        raise DataError(f"images: an array of shape {images.shape} for a model of {n} pixels; give (n, {n})")
+        raise DataError(
+            f"images: the array has shape {images.shape}, but the model has {n} pixels; give shape (n, {n})"
+        )
     if not ((images == 0) | (images == 1)).all():
-        raise DataError("images: hold other values than 0 and 1; make them binary first")
+        raise DataError("images: some values are neither 0 nor 1; make the images binary first")
 
 
 def _normalised(description: dict[str, Any]) -> LogZResult:
@@ -204,11 +211,13 @@ def _normalised(description: dict[str, Any]) -> LogZResult:
 
 
 def _checked_log_z(log_z: LogZResult | None, source: str, description: dict[str, Any]) -> LogZResult:
-    """Return log Z; ResultError or ConfigError unless it is there, a number, and that of this model's prior."""
+    """Return log Z; ConfigError if it is missing, ResultError if it is not finite or of another prior."""
     if log_z is None:
-        raise ConfigError("log_z: that of the model's prior is missing; estimate it with estimate_log_z")
+        raise ConfigError("log_z: log Z of the model's prior is missing; estimate it with estimate_log_z")
     if log_z.model.get("prior_sha256") != description.get("prior_sha256"):
-        raise ResultError(f"{source}: log Z of another model than {description['file']}; estimate it again")
+        raise ResultError(
+            f"{source}: log Z belongs to another prior than that of {description['file']}; estimate it again"
+        )
     if log_z.log_z is None or not math.isfinite(log_z.log_z):
         raise ResultError(f"{source}: log Z is not finite; estimate it again")
     return log_z
@@ -217,7 +226,7 @@ def _checked_log_z(log_z: LogZResult | None, source: str, description: dict[str,
 def _numbers(
     estimate: ImageEstimates, importance: ImageEstimates, source: WeightSource, n_pixels: int
 ) -> dict[str, Any]:
-    """Return the means over images that a result reports; the parts of the bound are importance weighting's."""
+    """Return the means over images that a result reports; the ELBO's parts come from importance weighting."""
     parts = dict(zip(source.parts, importance.weights.parts.mean(0).tolist(), strict=True))
     parts[source.parts[source.prior_part]] -= importance.log_z
     mean = float(estimate.values.mean())
@@ -253,46 +262,49 @@ def _source(
     log_z: LogZResult | None,
     config: LikelihoodConfig,
 ) -> tuple[WeightSource, dict[str, Any]]:
-    """Return the source of a model's weights, and what a result says of the model."""
+    """Return the source of a model's weights, and the description of the model for the result."""
     if isinstance(model, TrainedModel):
         network = _network(model, config)
         if config.precision == "tf32" and network.groups.device.type != "cuda":
-            raise ConfigError("--precision: tf32 is CUDA's; give --device cuda, or float32")
+            raise ConfigError("--precision: tf32 needs CUDA; give --device cuda, or --precision float32")
         return FoldedDVAE(network, config.precision), model_description(model)
     if prior is None and log_z is not None:
         raise ConfigError(
-            "prior: the Boltzmann machine of the model's prior is missing; give it, log Z is its own"
+            "prior: log_z was given without the Boltzmann machine that it belongs to; give the prior as well"
         )
     if config.precision != "float32" or not config.as_trained:
-        raise ConfigError("precision, as_trained: are settings of this project's models; leave them as they are")
+        raise ConfigError(
+            "precision, as_trained: these settings apply to models of this project only; leave them out"
+        )
     of_prior = prior.description() if prior else {}
     return ModelWeights(model), {"file": type(model).__qualname__, "sha256": model_digest(model), **of_prior}
 
 
 def _network(model: TrainedModel, config: LikelihoodConfig) -> DVAE:
-    """Return the network that is measured."""
+    """Return the network to evaluate: as trained, or without its smoothing."""
     return model.model if config.as_trained else without_smoothing(model.model)
 
 
 def _dtype(source: WeightSource) -> str:
-    """Return the numbers in a model's networks, in words."""
+    """Return the name of the dtype of a model's networks."""
     return source.precision if isinstance(source, FoldedDVAE) else "the model's own"
 
 
 def _annealing(
     source: WeightSource, description: dict[str, Any], config: LikelihoodConfig
 ) -> tuple[AnnealingTask, dict[str, Any]]:
-    """Return the task of annealing and its key; ConfigError for a model that is not one of this project's."""
+    """Return the annealing task and its key; ConfigError if the model is not one of this project."""
     if not isinstance(source, FoldedDVAE):
         raise ConfigError(
-            "--method ais: needs the noise that latents are made of; use importance for such a model"
+            "--method ais: annealing needs the noise behind the latents, which only models of this project "
+            "expose; use --method importance"
         )
     key = _key(description, config, "n_ais_chains", "n_ais_steps")
     return AnnealingTask(source, config.n_ais_chains, config.n_ais_steps, config.seed), key
 
 
 def _key(description: dict[str, Any], config: LikelihoodConfig, *names: str) -> dict[str, Any]:
-    """Return all that the weights of an image depend on, but the image; `names` are the task's own settings."""
+    """Return everything except the image that its weights depend on; `names` are settings of the task."""
     names = (*(names or ("n_samples",)), "as_trained", "precision", "seed")
     return {
         "version": [__version__, ESTIMATOR_VERSION],
@@ -307,10 +319,7 @@ def _evenly(n: int, limit: int) -> Index:
 
 
 def _chosen(images: NDArray[Any], limit: int, earlier: FinishedImages | None) -> Index:
-    """Return the indices of the images that are used, those of an earlier estimate among them.
-
-    The others are evenly spread over those that it has not.
-    """
+    """Return the indices of the images to use: an earlier estimate's, and others evenly spread over the rest."""
     n = len(images)
     if earlier is None or len(earlier.index) > min(limit or n, n) or not earlier.are_of(images):
         return _evenly(n, limit)
@@ -320,27 +329,27 @@ def _chosen(images: NDArray[Any], limit: int, earlier: FinishedImages | None) ->
 
 
 def _without_samples(task: ImageTask, key: dict[str, Any]) -> dict[str, Any]:
-    """Return what the weights of an image depend on whatever their number, and the device, which rounds."""
+    """Return the key without the number of samples, but with the device and tile size, which affect rounding."""
     source = getattr(task, "source", None)
     more = {"device": task.device.type, **({"tile": source.tile} if source else {})}
     return {name: value for name, value in key.items() if name != "n_samples"} | more
 
 
 def _kept(work: _Work, estimate: ImageEstimates) -> list[dict[str, Any]]:
-    """Keep the state of an estimate that is done, if there is a place for it; return what it continued itself."""
+    """Save the state of a finished estimate if there is a directory for it; return the estimates it continued."""
     before, now = work.earlier.record, {"n_images": len(work.index), "n_samples": estimate.n_samples}
     continued_from = before.pop("continued_from", []) if work.has_earlier else []
     if work.has_earlier and any(before.get(name) != value for name, value in now.items()):
         continued_from = [*continued_from, before]
     if work.resume:
-        with suppress(OSError):  # a disk that is full must not cost the number
+        with suppress(OSError):  # a full disk must not lose the result
             work.to_keep.save(work.resume.state, {**now, "continued_from": continued_from})
     return continued_from
 
 
 @dataclass(slots=True)
 class _Work:
-    """What all tasks share: images, log Z, resources, unfinished and earlier work, and who hears of progress."""
+    """Inputs that all tasks share: images, log Z, resources, unfinished and earlier work, and callbacks."""
 
     images: NDArray[np.uint8]
     index: Index
@@ -354,7 +363,7 @@ class _Work:
     has_earlier: bool = False
 
     def do(self, task: ImageTask, key: dict[str, Any]) -> ImageEstimates:
-        """Return the estimates of all images by `task`, whose settings are `key`; kept ones are not made again."""
+        """Return the estimates of `task`, whose settings are `key`, for all images; saved ones are reused."""
         total = 0.0
 
         def report(n_done: int, shard: ImageWeights) -> None:
@@ -389,7 +398,7 @@ class _Work:
         return ImageEstimates(weights, self.log_z, task.n_samples)
 
     def _store(self, key: dict[str, Any]) -> AbstractContextManager[PartStore | None]:
-        """Return a context that holds the store of the images with this key, if they are kept."""
+        """Return a context manager of the store of images with this key; of None without a resume directory."""
         digest = digest_of(key, self.images, self.index)
         return self.resume.held(digest, WEIGHT_FIELDS) if self.resume else nullcontext()
 
@@ -401,21 +410,21 @@ def _simulated_gap(
     config: LikelihoodConfig,
     work: _Work,
 ) -> tuple[SimulatedGap | None, str]:
-    """Return the gap on simulated images, or None and why it was not estimated."""
+    """Return the gap on simulated images, or None and the reason why it was not estimated."""
     n = min(config.n_simulated, len(work.images))
     if not n:
         return None, "--simulated 0"
     if config.method == "ais":
-        return None, "--method ais goes beyond q's own samples by itself"
+        return None, "--method ais does not rely on q's samples alone"
     if isinstance(model, TrainedModel):
         drawn = simulate(_network(model, config), n, config.seed)
     elif isinstance(model, GenerativeModel):
         drawn = simulate_own(model, n, config.seed)
     else:
-        return None, "the model has no methods sample_joint and log_q"
+        return None, "the model lacks the methods sample_joint and log_q"
     task = SimulatedTask(source, drawn.latents, config.n_samples, config.seed)
     mine = replace(work, images=drawn.images, index=np.arange(n))
-    # The images are drawn together: with another number of them, all are others.
+    # The images are drawn together, so that another number of them changes every image.
     estimates = mine.do(task, {**_key(description, config), "n_simulated": n})
     differences, shares = estimates.weights.parts.T
     mean = float(estimates.values.mean())
@@ -423,11 +432,12 @@ def _simulated_gap(
 
 
 def _finite(estimate: ImageEstimates, index: Index) -> ImageEstimates:
-    """Return the estimates; raise for the first image whose own is not finite."""
+    """Return the estimates; NumericalError naming the first image whose log-likelihood is not finite."""
     bad = np.flatnonzero(~np.isfinite(estimate.values))
     if len(bad):
         raise NumericalError(
-            f"image {index[bad[0]]} (and {len(bad) - 1} more) has a log-likelihood that is not finite"
+            f"the log-likelihood of image {index[bad[0]]} (and of {len(bad) - 1} more) is not finite; look for "
+            "diverged parameters in the model"
         )
     return estimate
 
@@ -439,7 +449,7 @@ def _precision_effect(
     images: NDArray[np.uint8],
     chosen: Index,
 ) -> dict[str, float]:
-    """Return what the precision does to some images' estimates, compared with float32 on the same noise."""
+    """Return the effect of tf32 or bf16 on a few images, against float32 with the same noise; else nothing."""
     if config.precision not in ("tf32", "bf16") or not isinstance(model, TrainedModel):
         return {}
     reference, _ = _source(model, None, None, replace(config, precision="float32"))

@@ -1,4 +1,4 @@
-"""What a finished likelihood leaves of its images in one file, so that a later one draws no sample twice."""
+"""The file in which a finished likelihood keeps its images' weights, so that a later one can reuse them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask
 from .importance import ImageWeights
 
 Index = NDArray[np.int64]
-# Bytes of log weights of a task beyond which they are not kept: those of 10 000 images and 1000 samples.
+# A task with more bytes of log weights than this does not keep them: 10 000 images of 1000 samples.
 KEPT_BYTES = 80_000_000
 
 
@@ -32,13 +32,13 @@ class FinishedImages:
     Attributes
     ----------
     n_samples : int
-        Weights of every image.
+        Weights per image.
     index : int64, shape (n_images,)
-        Of the images in their data set.
+        Indices of the images in their data set.
     digests : uint64, shape (n_images,)
-        Of their pixels.
+        Digests of their pixels.
     weights : ImageWeights
-        Of all of them.
+        Of all images.
     """
 
     n_samples: int
@@ -47,7 +47,7 @@ class FinishedImages:
     weights: ImageWeights
 
     def are_of(self, images: NDArray[Any]) -> bool:
-        """Return whether they belong to a data set, shape (n, ...)."""
+        """Return whether the images are those of a data set of shape (n, ...)."""
         is_inside = bool((self.index < len(images)).all())
         return is_inside and np.array_equal(_digests(images[self.index]), self.digests)
 
@@ -62,7 +62,7 @@ class FinishedWork:
     Parameters
     ----------
     path : Path, optional
-        Where an earlier one left its work; what is not there, or cannot be read, is nothing.
+        File of an earlier likelihood.  A missing or unreadable file counts as empty.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -75,24 +75,24 @@ class FinishedWork:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the work was, with its `date`, and what it continued itself, as `continued_from`; may be empty."""
+        """The `date` and sizes of the work, and the work that it continued (`continued_from`); may be empty."""
         return unpacked(self.arrays["record"]) if "record" in self.arrays else {}
 
     def of(self, task: ImageTask, key: dict[str, Any]) -> FinishedImages | None:
-        """Return the images of a task with these settings, if there are any."""
+        """Return the finished images of a task with these settings; None if there are none."""
         prefix = f"{task.phase}/"
         part = {n.removeprefix(prefix): a for n, a in self.arrays.items() if n.startswith(prefix)}
         if not np.array_equal(part.get("key", ()), _digest_of(key)):
             return None
         columns = [part.get(name, np.empty(0)) for name in ("index", "digests", *WEIGHT_FIELDS)]
         if "n_samples" not in part or columns[0].ndim != 1 or {len(c) for c in columns} != {len(columns[0])}:
-            return None  # no file of ours
+            return None  # not written by `WorkToKeep`
         index, digests, *weights = columns
         return FinishedImages(int(part["n_samples"]), index, digests, ImageWeights(*weights))
 
 
 class WorkToKeep:
-    """The arrays of a file that `FinishedWork` reads."""
+    """Collects and writes the arrays that `FinishedWork` reads."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, NDArray[Any]] = {}
@@ -100,7 +100,7 @@ class WorkToKeep:
     def add(
         self, task: ImageTask, key: dict[str, Any], index: Index, images: NDArray[Any], weights: ImageWeights
     ) -> None:
-        """Add all images of a task that is done."""
+        """Add all images of a finished task."""
         arrays = {
             "key": _digest_of(key),
             "n_samples": np.array(task.n_samples),
@@ -111,13 +111,13 @@ class WorkToKeep:
         self.arrays |= {f"{task.phase}/{name}": array for name, array in arrays.items()}
 
     def save(self, path: Path, record: dict[str, Any]) -> None:
-        """Write all, whole or not at all; `record` says what it was."""
+        """Write the file atomically; `record` describes the work."""
         path.parent.mkdir(parents=True, exist_ok=True)
         write_npz(path, {**self.arrays, "record": packed({**record, "date": now_utc()})})
 
 
 def earlier_work(found: FinishedImages, n_samples: int, index: Index, images: NDArray[Any]) -> Earlier:
-    """Return what of these images is done already, or begun, with `n_samples` wanted of each."""
+    """Return the earlier work on these images: whole if it has `n_samples` per image, begun if it has fewer."""
     rows = {int(at): i for i, at in enumerate(found.index)}
     mine = [(at, rows[int(i)]) for at, i in enumerate(index) if int(i) in rows]
     digests = _digests(images)
@@ -128,9 +128,10 @@ def earlier_work(found: FinishedImages, n_samples: int, index: Index, images: ND
 
 
 def n_to_keep(n_images: int, n_samples: int, tile: int, earlier: Earlier) -> int:
-    """Return how many weights of every image are kept: those of whole tiles, none if they are too many in all.
+    """Return the number of weights to keep per image: those of whole tiles, or 0.
 
-    None, too, where an earlier estimate that is complete for some of the images has not kept them.
+    It is 0 if there would be too many in total, or if an earlier estimate did not keep those of an image that is
+    reused whole.
     """
     n = n_samples // tile * tile
     is_known = all(len(weights.log_w) == n for weights in earlier.whole.values())

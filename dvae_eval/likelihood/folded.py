@@ -1,11 +1,12 @@
 """A trained model arranged for importance weighting: one image, many samples, no batch norms.
 
-In evaluation mode a batch norm is affine, so it is multiplied into the linear map before it.  The share of x in
-the first layer of a network is a bias, computed once for every image.  With its signs multiplied into the decoder,
+In evaluation mode a batch norm is affine, so that it is multiplied into the linear map before it.  The
+contribution of x to the first layer of a network is a bias, computed once per image.  The signs 2 x_i - 1 are
+multiplied into the decoder's last layer, because
 
-    log p(x|·) = Σ_i log σ((2 x_i - 1) logit_i)
+    log p(x|·) = Σ_i log σ((2 x_i - 1) logit_i).
 
-What is left for every sample is the matrix products, and little else.
+The work per sample is then little more than the matrix products.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from dvae_core.rng import swift_generator
 from .protocol import DrawWeights
 
 HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
-# Products of so many numbers from [1/2, 1) stay above the smallest float32.
+# A product of this number of factors from [1/2, 1) stays above the smallest float32.
 FACTORS = 112
 
 
@@ -49,16 +50,16 @@ class FoldedMLP:
 
     @classmethod
     def of(cls, mlp: MLP, use: int = 0) -> FoldedMLP:
-        """Return the form of `mlp` in one of its places, in float64."""
+        """Return the folded form of `mlp` in float64; `use` selects the batch statistics of a shared network."""
         norms = [*mlp.norms, mlp.output_norm]
         return cls([_fold(linear, norm, use) for linear, norm in zip(mlp.linears, norms, strict=True)])
 
     def to(self, device: torch.device, dtype: torch.dtype, products: torch.dtype) -> FoldedMLP:
-        """Return it on a device: biases and sums in `dtype`, products of matrices in the dtype `products`."""
+        """Return the network on a device: biases and sums in `dtype`, matrix products in the dtype `products`."""
         return FoldedMLP([(weight.to(device, products), bias.to(device, dtype)) for weight, bias in self.layers])
 
     def given(self, x: Tensor) -> FoldedMLP:
-        """Return the network of the inputs after the first ones, which are fixed to x, shape (n,)."""
+        """Return the network of the remaining inputs, with the first ones fixed to x, shape (n,)."""
         (weight, bias), *others = self.layers
         n = x.shape[0]
         share = torch.addmv(bias, weight[:n].T.to(bias.dtype), x)
@@ -76,20 +77,20 @@ class FoldedMLP:
         return h
 
     def __call__(self, h: Tensor, memory: Memory) -> Tensor:
-        """Return the output (n, n_out) for inputs (n, n_in), in memory that the next network will take."""
+        """Return the output (n, n_out) for inputs (n, n_in), in memory that the next network will overwrite."""
         weight, bias = self.layers[-1]
         return _affine(self.hidden(h, memory), weight, bias, memory.take("output", h.shape[0], bias.shape[0]))
 
 
 class Memory:
-    """Arrays that every network overwrites: allocating new ones would cost more than writing them."""
+    """Work arrays that all networks reuse, because allocating new ones would cost more than filling them."""
 
     def __init__(self, like: Tensor) -> None:
         self.like = like
         self.arrays: dict[tuple[object, int], Tensor] = {}
 
     def take(self, name: object, n: int, width: int) -> Tensor:
-        """Return the array (n, width) of that name, whatever it held before."""
+        """Return the array (n, width) of that name, with arbitrary contents."""
         array = self.arrays.get((name, width))
         if array is None or array.shape[0] != n:
             array = self.arrays[name, width] = self.like.new_empty(n, width)
@@ -97,19 +98,19 @@ class Memory:
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
-    """Return h W + b in `out`; the product in the weight's dtype, all else in the bias's."""
+    """Return h W + b in `out`: the product in the weight's dtype, the sum in the bias's dtype."""
     if weight.dtype is bias.dtype:
         return torch.addmm(bias, h, weight, out=out)
     return torch.add(torch.mm(h.to(weight.dtype), weight), bias, out=out)
 
 
 def _fold(linear: torch.nn.Module, norm: torch.nn.Module, use: int) -> tuple[Tensor, Tensor]:
-    """Return the linear map (n_in, n_out) and bias of a layer and the norm after it, float64."""
+    """Return the linear map (n_in, n_out) and bias of a layer together with the norm after it, float64."""
     assert isinstance(linear, torch.nn.Linear)  # for the type checker
     weight, bias = linear.weight.detach().double().T, linear.bias.detach().double()
     if isinstance(norm, L1BatchNorm):
         scale, shift = (t.detach().double() for t in norm.affine(use))
-        # Outputs beyond those that are normalised pass unchanged.
+        # Outputs that are not normalised stay unchanged.
         scale = torch.cat((scale, scale.new_ones(len(bias) - len(scale))))
         shift = torch.cat((shift, shift.new_zeros(len(bias) - len(shift))))
         weight, bias = weight * scale, bias * scale + shift
@@ -118,7 +119,7 @@ def _fold(linear: torch.nn.Module, norm: torch.nn.Module, use: int) -> tuple[Ten
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Draws of all latents of one image, with log q in its two parts; n is the number of draws.
+    """Draws of all latents of one image, with the two parts of log q; n is the number of draws.
 
     Attributes
     ----------
@@ -144,7 +145,7 @@ class FoldedDVAE:
     model : DVAE
         In evaluation mode.
     precision : {"float32", "float64", "tf32", "bf16"}
-        Numbers in the networks; with tf32 and bf16 those in the products of matrices, all else being float32.
+        Dtype of the networks; tf32 and bf16 apply to matrix products only, and everything else is float32.
     """
 
     parts: ClassVar[tuple[str, ...]] = ("reconstruction", "kl_rbm", "kl_continuous")
@@ -174,7 +175,7 @@ class FoldedDVAE:
 
     @property
     def tile(self) -> int:
-        """Samples that are drawn at a time: on a CPU few enough to stay in its cache."""
+        """Samples drawn at a time; on a CPU few enough to fit into its cache."""
         return 1000 if self.device.type == "cpu" else 10_000
 
     def image(self, x: Tensor) -> FoldedImage:
@@ -205,7 +206,7 @@ class FoldedDVAE:
         return draw
 
     def log_weight(self, x: Tensor, latents: Any) -> Tensor:
-        """Return log w + log Z of given latents (z, ζ and the layers), in parts; see `WeightSource`."""
+        """Return the parts of log w + log Z of given latents (z; ζ and the layers); see `WeightSource`."""
         z, others = (part[None].to(self.device, self.dtype) for part in latents)
         image = self.image(x)
         with _tf32(self.precision == "tf32"):
@@ -217,7 +218,7 @@ class FoldedDVAE:
         return rho.uniform_(generator=generator), eps.normal_(generator=generator)
 
     def context(self, latents: Tensor, m: int) -> Tensor:
-        """Return what layer m's prior sees of ζ and the layers before it; for m = n_layers, what pixels see."""
+        """Return the input of layer m's prior, ζ and the layers before it; for m = n_layers, the decoder's."""
         stop = self.n_units + m * self.n_continuous
         if not self.maps:
             return latents[:, :stop]
@@ -227,7 +228,7 @@ class FoldedDVAE:
 
 
 class FoldedImage:
-    """A folded model given one image: it draws latents, and says log p of them with the image.
+    """A folded model given one image: it draws latents from q, and returns log p and log q of latents.
 
     Parameters
     ----------
@@ -238,16 +239,16 @@ class FoldedImage:
     def __init__(self, model: FoldedDVAE, x: Tensor) -> None:
         self.model = model
         self.memory = Memory(x)
-        # The first group sees x alone: its output is the same for all samples.
+        # The first group depends on x alone, so that its output is the same for all samples.
         first, *self.encoders = (network.given(x) for network in model.encoders)
         self.first_output = first(x.new_empty(1, 0), self.memory).clone()
         self.layer_encoders = [network.given(x) for network in model.layer_encoders]
         self.decoder = model.decoder.signed(2 * x - 1)
 
     def sample(self, rho: Tensor, eps: Tensor) -> Draws:
-        """Draw all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1]).
+        """Return draws of all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1]).
 
-        The draws are in memory that the next call will take.
+        The next call overwrites their memory.
         """
         model, n = self.model, rho.shape[0]
         latents = self.memory.take("latents", n, model.n_units + eps.shape[1])
@@ -264,12 +265,12 @@ class FoldedImage:
             if model.smoothing.n_outputs > 1:
                 log_q -= drawn.log_ratio.sum(-1)
             start = stop
-        # log q(z) = Σ_j log σ(± logit_j); logits are bounded, so that nothing vanishes.
+        # log q(z) = Σ_j log σ(± logit_j); logits are bounded, so that no factor underflows.
         log_q += logits.mul_(2 * z - 1).sigmoid_().log_().sum(-1)
         return Draws(z, latents, log_q, self._sample_layers(latents, eps))
 
     def _sample_layers(self, latents: Tensor, eps: Tensor) -> Tensor:
-        """Write the continuous layers into `latents`, and return the log of their q, shape (n,)."""
+        """Draw the continuous layers into `latents`, and return their log q, shape (n,)."""
         log_q = eps.square().sum(-1).mul_(-0.5).sub_(HALF_LOG_2_PI * eps.shape[1])
         start = self.model.n_units
         for network, noise in zip(
@@ -283,7 +284,7 @@ class FoldedImage:
         return log_q
 
     def given(self, z: Tensor, latents: Tensor) -> Draws:
-        """Return latents that were drawn elsewhere, with log q of them.
+        """Return given latents together with their log q.
 
         Parameters
         ----------
@@ -322,9 +323,9 @@ class FoldedImage:
         return torch.stack((self.log_p_x(model.context(latents, model.n_layers)), log_p_z, log_p_layers))
 
     def log_p_x(self, context: Tensor) -> Tensor:
-        """Return log p(x|ζ,𝔷) = Σ_i log σ((2 x_i - 1) logit_i), shape (n,), a few pixels at a time for the cache.
+        """Return log p(x|ζ,𝔷) = Σ_i log σ((2 x_i - 1) logit_i), shape (n,), computed in blocks that fit the cache.
 
-        log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1): one logarithm is enough for many.
+        log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1), so that one logarithm serves a whole block.
         """
         h, (weight, bias) = self.decoder.hidden(context, self.memory), self.decoder.layers[-1]
         total = torch.zeros_like(h[:, 0])
@@ -338,11 +339,11 @@ class FoldedImage:
         return total
 
     def weight_parts(self, rho: Tensor, eps: Tensor) -> Tensor:
-        """Return the log importance weights plus log Z in the three parts of `DVAE.weight_parts`, shape (3, n)."""
+        """Return log w + log Z in the three parts of `DVAE.weight_parts`, shape (3, n)."""
         return self.log_weight_parts(self.sample(rho, eps))
 
     def log_weight_parts(self, draws: Draws) -> Tensor:
-        """Return the same of any latents with their log q."""
+        """Return log w + log Z of any draws in the same three parts, shape (3, n)."""
         parts = self.log_joint_parts(draws)
         parts[1] -= draws.log_q_discrete
         parts[2] -= draws.log_q_layers
@@ -351,7 +352,7 @@ class FoldedImage:
 
 @contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    """Let CUDA multiply matrices of float32 as tf32 within the block, or not."""
+    """Allow or forbid tf32 for CUDA's float32 matrix products within the block."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
@@ -361,12 +362,12 @@ def _tf32(allowed: bool) -> Iterator[None]:
 
 
 def _log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Return log N(value; mean, std²) summed over the last axis, but for its constant, shape (n,)."""
+    """Return log N(value; mean, std²) summed over the last axis, without its constant, shape (n,)."""
     standardised = (value - mean).mul_((-log_std).exp_())
     return -torch.add(log_std, standardised.square_(), alpha=0.5).sum(-1)
 
 
 def _gaussian(output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and bounded log standard deviation of a network's output (n, 2 n_continuous)."""
+    """Return the mean and the bounded log standard deviation in a network's output (n, 2 n_continuous)."""
     mean, log_std = output.chunk(2, dim=-1)
     return mean, log_std.clamp(-LOG_STD_LIMIT, LOG_STD_LIMIT)

@@ -1,7 +1,7 @@
-"""A task for every image, spread over processes: what is done is kept, merged exactly, and survives a kill.
+"""Run a task for every image in several processes, saving finished images so that a killed run can be resumed.
 
-A shard is a set of images that one process takes at a time.  Which images go together changes no number, so the
-shards of a resumed run need not be those of the run that was killed.
+A shard is a set of images that one process handles at a time.  The division into shards does not affect the
+numbers, so that a resumed run may divide the images differently.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from .importance import ImageWeights, stack_images
 
 Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
-# How long a shard should take: what a kill may cost, and how often progress is reported.
+# Intended duration of a shard: the most work that a kill loses, and the interval of progress reports.
 SHARD_SECONDS = 5.0
-# The arrays that are kept of every shard.
+# The arrays that are saved for every shard.
 WEIGHT_FIELDS = tuple(f.name for f in fields(ImageWeights))
 
 
 class ImageTask(Protocol):
-    """What is done with every image; it goes to other processes pickled.
+    """A computation for one image; it is pickled and sent to other processes.
 
     Attributes
     ----------
     phase : str
-        What progress calls it.
+        Its name in progress reports.
     n_samples : int
-        Weights of every image.
+        Weights per image.
     device : torch.device
-        Where it computes; processes share a CPU's cores, but would only get in each other's way on a GPU.
+        Where it computes.  Processes share the cores of a CPU; on a GPU a single process is used.
     """
 
     phase: ClassVar[str]
@@ -54,18 +54,18 @@ class ImageTask(Protocol):
     def device(self) -> torch.device: ...  # noqa: D102
 
     def keeping(self, n_kept: int) -> ImageTask:
-        """Return the task that keeps the first `n_kept` weights of every image, if more could be added to them."""
+        """Return the task that keeps the first `n_kept` weights per image, if a later estimate can add to them."""
         ...
 
     def __call__(self, x: Images, index: int, earlier: ImageWeights | None = None) -> ImageWeights:
-        """Return the weights of image x, shape (n_pixels,), the one with this index in its data set.
+        """Return the weights of image x, shape (n_pixels,), which has this index in its data set.
 
-        `earlier` has the first of them, which are not drawn again.
+        `earlier` has the first weights, which are not drawn again.
         """
         ...
 
     def seconds(self, x: Images, index: int) -> float:
-        """Return how long an image takes, by doing a small part of it."""
+        """Return the expected seconds per image, measured on a small part of the work."""
         ...
 
 
@@ -80,14 +80,14 @@ def digest_of(settings: dict[str, Any], images: Images, index: Index) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What a finished estimate left of some images, by position.
+    """Weights of some images from a finished estimate, by position.
 
     Attributes
     ----------
     whole : dict of int to ImageWeights
-        With as many samples as are wanted.
+        Images with the requested number of samples.
     begun : dict of int to ImageWeights
-        With fewer, but with the weights of these.
+        Images with fewer samples, whose weights were kept.
     """
 
     whole: dict[int, ImageWeights] = field(default_factory=dict)
@@ -124,28 +124,28 @@ def run_image_task(
     announce: Callable[[Plan], None] | None = None,
     progress: Callable[[int, ImageWeights], None] | None = None,
 ) -> ImageWeights:
-    """Do a task for every image, in as many processes as the plan says.
+    """Run a task for every image, in the number of processes that the plan chooses.
 
     Parameters
     ----------
     task : ImageTask
     images : uint8, shape (n_images, n_pixels)
     index : int64, shape (n_images,)
-        Which of the data set's images they are.
+        Indices of the images in their data set.
     resources : Resources
     store : PartStore, optional
-        Of `WEIGHT_FIELDS`, held by the caller.  Shards that are there are not done again.
+        Store of `WEIGHT_FIELDS`, locked by the caller.  Images found there are not computed again.
     earlier : Earlier, optional
-        What a finished estimate left of some of the images.
+        Weights of some images from a finished estimate.
     announce : callable, optional
         Called with the plan before the work starts.
     progress : callable, optional
-        Called with the number of images that are done and the weights of the latest shard.
+        Called with the number of finished images and the weights of the latest shard.
 
     Returns
     -------
     ImageWeights
-        In the order of the images; the same bits for any number of processes, and after any interruption.
+        In the order of the images; identical to the last bit for any number of processes and any interruption.
     """
     earlier = earlier or Earlier()
     done = _Done([earlier.whole.get(i) for i in range(len(images))], len(earlier.whole))
@@ -153,7 +153,7 @@ def run_image_task(
         done.add(positions, arrays)
     if done.n and progress:
         progress(done.n, done.stacked())
-    # In random order: the images of some test sets are sorted by class, and the first are to stand for all.
+    # In random order, so that the first images represent all: some test sets are sorted by class.
     order = numpy_generator(0, "order").permutation(done.pending())
     if len(order):
         plan, size = _plan(task, images, index, order, done.n, resources)
@@ -175,11 +175,11 @@ def run_image_task(
 def _plan(
     task: ImageTask, images: Images, index: Index, order: Index, n_done: int, resources: Resources
 ) -> tuple[Plan, int]:
-    """Return the plan for the images in `order`, and how many of them make a shard."""
+    """Return the plan for the images in `order`, and the number of images per shard."""
     first = int(order[0])
     with torch_threads(resources.threads):
         each = task.seconds(images[first], int(index[first]))
-    # Beside the networks: log weights, and what summing them up takes.
+    # Besides the process: the log weights and the temporary arrays of their sums.
     memory = process_memory() + 8 * 8 * task.n_samples
     n_tasks = len(order) if task.device.type == "cpu" else 1
     n_workers = cluster_size() or resources.workers_for(each * len(order), n_tasks, memory)
@@ -199,7 +199,7 @@ def _plan(
 def _do_shard(
     shared: tuple[ImageTask, Images, Index, int], todo: tuple[Index, list[ImageWeights | None]]
 ) -> ImageWeights:
-    """Do a task for the images at some positions, each with what an earlier estimate left of it."""
+    """Run a task for the images at some positions, each with its weights from an earlier estimate."""
     task, images, index, threads = shared
     done = []
     with torch_threads(threads):

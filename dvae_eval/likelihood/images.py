@@ -1,4 +1,4 @@
-"""A likelihood image by image, in one npz file: every number in full, and pictures of the worst images."""
+"""The npz file with the unrounded numbers of every image of a likelihood, and pictures of the worst images."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 SCHEMA = 1
 PICTURES = ("originals", "draws", "means")
 N_WORST, N_TYPICAL = 20, 20
-# Draws of the latents that a mean reconstruction is the mean of.
+# Draws of the latents per mean reconstruction.
 N_DRAWS = 100
 
 
 def images_path(result: Path) -> Path:
-    """Return where the images of the result file `result` are: ll.images.npz beside ll.json."""
+    """Return the path of the images of a result file: ll.images.npz beside ll.json."""
     return result.with_name(f"{result.stem}.images.npz")
 
 
 @dataclass(frozen=True, slots=True)
 class LikelihoodImages:
-    """What a likelihood says of every image, and how some of them are reconstructed.
+    """The numbers of every image of a likelihood, with pictures of some images and their reconstructions.
 
     Attributes
     ----------
     columns : dict of str to array, shape (n_images,)
         The result's `per_image`, unrounded.
     shown : int64, shape (n_shown,)
-        Rows of those that are pictured: the worst first, then some evenly spread over the order of likelihoods.
+        Rows of the images with pictures: the worst first, then some evenly spread over the order of likelihoods.
     n_worst : int
-        How many of them are the worst.
+        Number of the worst images among them.
     originals, draws, means : uint8, shape (n_shown, height, width)
-        The images; p(x = 1 | h) for one draw of their latents from q, as grey levels; and its mean over
-        many draws.
+        The images; p(x = 1 | h) for one draw of their latents from q, as grey levels; and its mean over many
+        draws.
     meta : dict
         `model` and `seed` of the result.
     """
@@ -60,7 +60,7 @@ class LikelihoodImages:
     meta: dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write all to `path` as npz, whole or not at all."""
+        """Write everything to `path` as npz, atomically."""
         meta = {"kind": "ll-images", "schema": SCHEMA, "n_worst": self.n_worst, **self.meta}
         arrays: dict[str, Any] = {f"column_{name}": values for name, values in self.columns.items()}
         arrays |= {"shown": self.shown, **{name: getattr(self, name) for name in PICTURES}}
@@ -68,20 +68,22 @@ class LikelihoodImages:
         write_npz(path, arrays, compressed=True)
 
     def shifted(self, shift: float) -> LikelihoodImages:
-        """Return the images with every likelihood larger by `shift` nats, as another log Z makes them."""
+        """Return the images with every log-likelihood larger by `shift` nats, as for another log Z."""
         columns = {k: v + shift if k in SHIFTED_COLUMNS else v for k, v in self.columns.items()}
         return replace(self, columns=columns) if shift else self
 
     @classmethod
     def load(cls, path: Path) -> LikelihoodImages:
-        """Read the images at `path`; ResultError if they are missing, damaged or of another schema."""
+        """Return the images in the file `path`; ResultError if it is missing, damaged or of another schema."""
         try:
             arrays = read_npz(path, npz_names(path))
             meta = json_object(arrays.pop("meta").astype(np.uint8).tobytes())
             if (meta.pop("kind", None), meta.pop("schema", None)) != ("ll-images", SCHEMA):
-                raise ResultError(f"{path}: not a likelihood's images of schema {SCHEMA}; make the result anew")
+                raise ResultError(
+                    f"{path}: not the images of a likelihood of schema {SCHEMA}; make the result again"
+                )
             if not isinstance(meta.get("model", {}), dict):
-                raise ValueError("does not say of which model")
+                raise ValueError("no description of the model")
             columns = {k.removeprefix("column_"): v for k, v in arrays.items() if k.startswith("column_")}
             originals, draws, means = (arrays[name] for name in PICTURES)
             return cls(columns, arrays["shown"], int(meta.pop("n_worst")), originals, draws, means, meta)
@@ -89,20 +91,20 @@ class LikelihoodImages:
             if isinstance(error, ResultError):
                 raise
             raise ResultError(
-                f"{path}: cannot be read as a likelihood's images ({error}); make it anew"
+                f"{path}: cannot be read as the images of a likelihood ({error}); make the result again"
             ) from error
 
 
 def picture_images(result: LikelihoodResult, trained: TrainedModel, images: NDArray[np.uint8]) -> LikelihoodImages:
-    """Return the images of a result: all numbers, and pictures of the worst and of some from worst to best.
+    """Return the images of a result, with pictures of the worst ones and of some from worst to best.
 
     Parameters
     ----------
     result : LikelihoodResult
     trained : TrainedModel
-        The model that it is of.
+        Its model.
     images : uint8, shape (n, n_pixels)
-        The data set that it was made on.
+        Its data set.
     """
     columns = {name: np.asarray(values) for name, values in result.per_image.items()}
     order = np.argsort(columns["log_likelihood"])
@@ -119,8 +121,8 @@ def picture_images(result: LikelihoodResult, trained: TrainedModel, images: NDAr
 def _reconstructions(
     trained: TrainedModel, images: NDArray[np.uint8], seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the reconstruction of each image by one draw from q, and its mean over many, as grey levels."""
-    # Imported here: tables and reports read such files, and start without torch.
+    """Return the reconstruction of each image from one draw from q, and the mean over many, as grey levels."""
+    # Imported here, because tables and reports read such files without torch.
     import torch
 
     from dvae_core.rng import torch_generator

@@ -1,4 +1,4 @@
-"""The importance weights of one image, and what follows from them: the bound, its bias, whether to trust it."""
+"""The importance weights of one image, and their statistics: the bound, its bias and diagnostics."""
 
 from __future__ import annotations
 
@@ -17,29 +17,28 @@ from ..numbers import effective_sample_size
 from .pareto import pareto_k
 from .protocol import WeightSource
 
-# Tiles that are drawn to see how long an image takes; one is enough if it takes SLOW_TILE seconds.
+# Number of tiles drawn to time an image; only one if it takes more than SLOW_TILE seconds.
 PROBE_TILES, SLOW_TILE = 4, 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class ImageWeights:
-    """What follows from the weights of an image, log Z not yet subtracted; for several images, with a first axis.
+    """Statistics of the weights of an image, before log Z is subtracted; for several images, with a first axis.
 
     Attributes
     ----------
     bounds : shape (n_milestones,), nats
-        log (1/k) Σ_i w_i + log Z with 1, 10, 100, ... and all samples, averaged over disjoint blocks of k.
+        log (1/k) Σ_i w_i + log Z for k = 1, 10, 100, ... and all samples, averaged over disjoint blocks of k.
     parts : shape (n_parts,), nats
-        Means of the parts of log w; they sum to the bound at one sample.
+        Means of the parts of log w; they sum to the bound for k = 1.
     bias : shape (), nats
-        Jackknife estimate of what the last bound lacks in expectation, not above 0.
+        Jackknife estimate of the bias of the last bound, at most 0.
     ess, pareto_k : shape ()
-        Effective sample size, and shape of the tail of the weights.
+        Effective sample size, and tail exponent of the weights.
     log_w : shape (n_kept,), nats
-        The weights themselves, those of whole tiles, for an estimate that continues with more samples; n_kept is 0
-        where that is not foreseen.
+        The weights of whole tiles, kept for an estimate that continues with more samples; n_kept may be 0.
     sums : shape (n_parts,), nats
-        Sums of the parts of `log_w`; empty with it.
+        Sums of the parts of `log_w`; empty if `log_w` is.
     """
 
     bounds: Float
@@ -51,14 +50,14 @@ class ImageWeights:
     sums: Float = field(default_factory=lambda: np.empty(0))
 
     def without_draws(self) -> ImageWeights:
-        """Return the same without the weights themselves."""
+        """Return the same statistics without the kept weights."""
         return replace(self, log_w=self.log_w[..., :0], sums=self.sums[..., :0])
 
     @classmethod
     def of(cls, log_w: Float, parts: Float) -> ImageWeights:
-        """Return what follows from weights log w, shape (n_samples,), and the means of their parts.
+        """Return the statistics of weights log w, shape (n_samples,), with the means of their parts.
 
-        A weight may be 0, log w = -inf.  If one is nan, or none is above 0, all is nan but the parts.
+        A weight may be 0, log w = -inf.  If one is nan, or all are 0, everything but the parts is nan.
         """
         if not np.isfinite(log_w.max()):
             nothing = np.array(math.nan)
@@ -73,7 +72,7 @@ class ImageWeights:
 
 
 def stack_images(images: list[ImageWeights]) -> ImageWeights:
-    """Return the weights of several images as one, a first axis for the images."""
+    """Return the statistics of several images, stacked along a first axis."""
     return ImageWeights(*(np.stack([getattr(i, f.name) for i in images]) for f in fields(ImageWeights)))
 
 
@@ -95,9 +94,9 @@ def _bound(log_w: Float, k: int) -> float:
 
 
 def _log_mean(log_w: Float) -> Float:
-    """Return the logarithm of the mean of w over the last axis, -inf where all are 0.
+    """Return the logarithm of the mean of w over the last axis, -inf where all weights are 0.
 
-    `numbers.log_mean_exp` rounds differently, which would change the last digit of results under the same seed.
+    `numbers.log_mean_exp` rounds differently, which would change the last digit of results for the same seed.
     """
     top = np.maximum(log_w.max(-1, keepdims=True), np.finfo(float).min)
     with np.errstate(divide="ignore"):
@@ -106,11 +105,11 @@ def _log_mean(log_w: Float) -> Float:
 
 
 def jackknife_bias(log_w: Float) -> float:
-    """Return the delete-one jackknife's estimate of E[log mean(w)] - log E[w], not above 0.
+    """Return the delete-one jackknife estimate of E[log mean(w)] - log E[w], at most 0.
 
-    (K - 1) (mean_i L_{-i} - L), L_{-i} being the bound without sample i (Quenouille, 1956; Nowozin, Debiasing
-    evidence approximations, 2018).  By Jensen's inequality the true bias is not above 0 either.  Where a single
-    sample has nearly all the weight, the samples do not show the whole bias; its size is then underestimated.
+    It is (K - 1) (mean_i L_{-i} - L), where L_{-i} is the bound without sample i (Quenouille, 1956; Nowozin,
+    Debiasing evidence approximations, 2018).  By Jensen's inequality the true bias is at most 0, too.  If a single
+    sample has nearly all the weight, the size of the bias is underestimated.
     """
     n = len(log_w)
     if n == 1:
@@ -140,7 +139,7 @@ class DrawnWeights:
     sums: Float
 
     def kept_by(self, weights: ImageWeights, n_kept: int) -> ImageWeights:
-        """Return what follows from the weights, with the first `n_kept` of them: those of whole tiles, or none."""
+        """Return the statistics with the first `n_kept` weights: those of whole tiles, or none."""
         return replace(weights, log_w=self.log_w[:n_kept].copy(), sums=self.sums) if n_kept else weights
 
 
@@ -154,16 +153,16 @@ def draw_weights(
     purpose: str = "images",
     earlier: ImageWeights | None = None,
 ) -> DrawnWeights:
-    """Draw samples of an image.
+    """Draw `n_samples` importance weights of an image.
 
     Parameters
     ----------
     source : WeightSource
     x : uint8, shape (n_pixels,)
     index : int
-        Of the image in its data set; with seed and purpose it fixes the random numbers.
+        Of the image in its data set; it determines the random numbers, together with seed and purpose.
     earlier : ImageWeights, optional
-        Of the same image, with the first of these weights, which are not computed again.
+        Statistics of the same image with the first weights, which are not computed again.
     """
     n_earlier = 0 if earlier is None else len(earlier.log_w)
     draw = source.of_image(torch.from_numpy(x), index, seed, purpose, n_earlier)
@@ -197,21 +196,21 @@ class ImportanceTask:
         return self.source.device
 
     def keeping(self, n_kept: int) -> ImportanceTask:
-        """Return the task that keeps so many weights of every image."""
+        """Return the task that keeps `n_kept` weights per image."""
         return replace(self, n_kept=n_kept)
 
     def __call__(self, x: NDArray[np.uint8], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
-        """Return the weights of an image, with those that an earlier estimate kept."""
+        """Return the weights of an image, starting with those that an earlier estimate kept."""
         drawn = draw_weights(self.source, x, index, self.n_samples, self.seed, earlier=earlier)
         return drawn.kept_by(ImageWeights.of(drawn.log_w, drawn.parts), self.n_kept)
 
     def seconds(self, x: NDArray[np.uint8], index: int) -> float:
-        """Return how long an image takes, estimated from its first samples."""
+        """Return the expected seconds per image, estimated from its first samples."""
         tile = min(self.n_samples, self.source.tile)
         first = self._time(x, index, tile)
         if first > SLOW_TILE:
             return first * self.n_samples / tile
-        # What is slow only once is over, and there is time for more.
+        # The first call includes one-time costs; measure again with more tiles.
         n = min(self.n_samples, PROBE_TILES * tile)
         return self._time(x, index, n) * self.n_samples / n
 

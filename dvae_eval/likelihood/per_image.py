@@ -1,4 +1,4 @@
-"""The estimates of all images together: their mean, its errors, and how far it lies below the log-likelihood."""
+"""The estimates of all images together: their mean, its errors and its gap."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ImageEstimates:
     Attributes
     ----------
     weights : ImageWeights
-        Of every image.
+        Of all images.
     log_z : float
         Nats.
     n_samples : int
-        Weights of every image.
+        Weights per image.
     """
 
     weights: ImageWeights
@@ -41,36 +41,36 @@ class ImageEstimates:
 
     @property
     def values(self) -> Float:
-        """Log-likelihood of every image, nats."""
+        """Log-likelihood per image, nats."""
         values: Float = self.weights.bounds[:, -1] - self.log_z
         return values
 
     @property
     def suspect(self) -> NDArray[np.bool_]:
-        """Images whose weights have so heavy a tail that their bound's gap is uncertain, shape (n_images,)."""
+        """Whether the tail of an image's weights is too heavy to estimate its gap, shape (n_images,)."""
         return np.asarray(self.weights.pareto_k > pareto_limit(self.n_samples))
 
     @property
     def std_err_samples(self) -> float:
-        """Standard error of the mean over these images due to the samples alone, nats."""
+        """Standard error of the mean over these images from the samples alone, nats."""
         variances = 1 / self.weights.ess - 1 / self.n_samples
         return float(np.sqrt(variances.clip(0).sum()) / len(variances))
 
     @property
     def n_suspect(self) -> int | None:
-        """Number of suspect images; None if there are too few weights to know."""
+        """Number of suspect images; None if there are too few weights to determine it."""
         return None if np.isnan(self.weights.pareto_k).all() else int(self.suspect.sum())
 
     @property
     def gap(self) -> float | None:
-        """The larger of two estimates of how far the bound lies below the log-likelihood; None for few samples."""
+        """Gap of the mean bound: the larger of two estimates, nats; None if there are too few samples."""
         if self.n_samples < MIN_SAMPLES:
             return None
         return max(-float(self.weights.bias.mean()), self.extrapolated_gap)
 
     @property
     def rises(self) -> Float:
-        """Rise of every image's bound over each of the last two whole decades of K, shape (n_images, 2)."""
+        """Gain of every image's bound in each of the last two whole decades of K, shape (n_images, 2)."""
         rises: Float = np.diff(np.maximum(self.weights.bounds[:, : self._n_powers], -1e300))[:, -2:]
         return rises
 
@@ -81,20 +81,17 @@ class ImageEstimates:
 
     @property
     def slowing(self) -> float:
-        """Ratio of the mean bound's rises over the last whole decade of K and the one before."""
+        """Ratio of the mean bound's gains in the last whole decade of K and in the one before."""
         return float(_slowing(self.rises.mean(0)))
 
     @property
     def extrapolated_gap(self) -> float:
-        """The gap if the bound continues to approach a limit as a power of K.
-
-        For L_K = L - c K^-a the rises from decade to decade are a geometric series.
-        """
+        """The gap, extrapolated from L_K = L - c K^-a, for which the gains per decade are a geometric series."""
         return float(self._extrapolated(self.rises.mean(0)))
 
     @property
     def extrapolated_std_err(self) -> float:
-        """Standard error of the extrapolation, by leaving out one image at a time; nan for a single image."""
+        """Standard error of the extrapolation, by the jackknife over images; nan for a single image."""
         rises, n = self.rises, len(self.rises)
         if n < 2:
             return math.nan
@@ -102,8 +99,8 @@ class ImageEstimates:
         return float(np.sqrt((n - 1) * without.var()))
 
     def _extrapolated(self, rises: Float) -> Float:
-        """Return the gap that mean rises imply, shape (..., 2)."""
-        # A bound that does not slow down has no limit to extrapolate to; its gap is given as 99 last rises.
+        """Return the gap that mean gains, shape (..., 2), imply."""
+        # A bound that does not converge has no limit to extrapolate to; its gap is set to 99 times the last gain.
         ratio = np.minimum(_slowing(rises), 0.99)
         since = math.log10(self.n_samples) - (self._n_powers - 1)
         gap: Float = np.maximum(rises[..., 1], 0) * ratio / (1 - ratio) * ratio**since
@@ -116,7 +113,7 @@ class ImageEstimates:
         return values | {"ess": w.ess, "pareto_k": w.pareto_k, "bias": w.bias}
 
     def compared_with(self, other: ImageEstimates) -> dict[str, float]:
-        """Return the mean, and how far another estimate of the same images lies above it."""
+        """Return the mean, and its difference from another estimate of the same images (other minus this)."""
         difference = other.values - self.values
         return {
             "log_likelihood": float(self.values.mean()),
@@ -127,7 +124,7 @@ class ImageEstimates:
         }
 
     def diagnostics(self, labels: Index | None) -> dict[str, Any]:
-        """Return the bound by number of samples, estimates of the gap and means per class, for figures."""
+        """Return the bound as a function of K, estimates of the gap and means per class, for figures."""
         curve = self.weights.bounds - self.log_z
         found: dict[str, Any] = {
             "bound_curve": {
@@ -151,7 +148,7 @@ class ImageEstimates:
 
 
 def _per_class(values: Float, labels: Index) -> dict[str, list[float]]:
-    """Return number, mean and standard error of the log-likelihoods per class."""
+    """Return the number, mean and standard error of the log-likelihoods per class."""
     classes = np.unique(labels).tolist()
     groups = [values[labels == label] for label in classes]
     return {
@@ -163,7 +160,7 @@ def _per_class(values: Float, labels: Index) -> dict[str, list[float]]:
 
 
 def _slowing(rises: Float) -> Float:
-    """Return the ratio of the second of two rises, shape (..., 2), to the first; 0 if the second is none."""
+    """Return the ratio of the second gain to the first, shape (..., 2); 0 if the second is not above 0."""
     before, rise = rises[..., 0], np.maximum(rises[..., 1], 0)
     share = np.where(rise > 0, math.inf, 0.0)
     return np.divide(rise, before, out=share, where=before > 0)

@@ -1,4 +1,4 @@
-"""What any model must offer for its likelihood to be estimated, and the importance weights that follow."""
+"""The methods that a model needs for its likelihood to be estimated, and the sources of importance weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from dvae_core.errors import ConfigError
 from dvae_core.rng import torch_generator
 
-# Draws the next n samples of an image, n <= tile: parts of log w + log Z, float, shape (n_parts, n), nats.
+# Draws the next n <= tile samples of an image: parts of log w + log Z, float, shape (n_parts, n), nats.
 DrawWeights = Callable[[int], Tensor]
 
 
@@ -22,9 +22,9 @@ DrawWeights = Callable[[int], Tensor]
 class LatentVariableModel(Protocol):
     """A model of binary images x with latents h: p(x, h) = p̃(x, h) / Z, and an approximate posterior q(h | x).
 
-    Z is the partition function of the Boltzmann machine in the prior, and all else is normalised.  Densities of
-    continuous latents may be taken with respect to any measure, as long as both methods take the same: a factor
-    that q and p share may be left out of both.
+    Z is the partition function of the Boltzmann machine in the prior; everything else is normalised.  Densities
+    of continuous latents may be with respect to any measure, as long as both methods use the same: a factor that
+    q and p share may be left out of both.
     """
 
     def sample_latents(self, x: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Any, Tensor]:
@@ -41,7 +41,7 @@ class LatentVariableModel(Protocol):
         Returns
         -------
         latents
-            Whatever `log_joint` takes.
+            In the form that `log_joint` takes.
         log_q : float, shape (n_samples,), nats
         """
         ...
@@ -53,10 +53,10 @@ class LatentVariableModel(Protocol):
 
 @runtime_checkable
 class GenerativeModel(LatentVariableModel, Protocol):
-    """A model that draws images as well, so that its gap can be bracketed from both sides (`simulated`)."""
+    """A model that can also draw images, so that its gap can be bracketed from both sides (`simulated`)."""
 
     def sample_joint(self, generator: torch.Generator) -> tuple[Tensor, Any]:
-        """Return an image drawn from p, as the other methods take it, and its latents, as `log_joint` takes one.
+        """Return an image drawn from p and its latents, in the forms that the other methods take.
 
         Parameters
         ----------
@@ -66,24 +66,24 @@ class GenerativeModel(LatentVariableModel, Protocol):
         ...
 
     def log_q(self, x: Tensor, latents: Any) -> Tensor:
-        """Return log q(h | x) of given latents, shape (n_samples,), nats, as `sample_latents` does for its own."""
+        """Return log q(h | x) of given latents, shape (n_samples,), nats, consistent with `sample_latents`."""
         ...
 
 
 class WeightSource(Protocol):
-    """What the importance weights of an image are drawn from.
+    """A source of the importance weights of images.
 
     Attributes
     ----------
     parts : tuple of str
         Names of the parts of log w.
     prior_part : int
-        Which of them has log Z in it.
+        Index of the part that contains log Z.
     tile : int
-        Samples that are drawn at a time.  A constant: a product's rounding may depend on its number of rows, so
-        that neither memory nor workers may change it.
+        Samples drawn at a time.  It must not depend on memory or workers, because the rounding of a matrix product
+        may depend on its number of rows.
     device : torch.device
-        Where the model is.
+        Device of the model.
     """
 
     parts: ClassVar[tuple[str, ...]]
@@ -98,15 +98,15 @@ class WeightSource(Protocol):
     def of_image(
         self, x: Tensor, index: int, seed: int, purpose: str = "images", n_earlier: int = 0
     ) -> DrawWeights:
-        """Return the function that draws weights of image x, the one with this index in its data set.
+        """Return the function that draws weights of image x, which has this index in its data set.
 
-        The image has its own streams of random numbers, fixed by seed, purpose (see `dvae_core.rng`) and index.
-        The first draw is the one after `n_earlier`, a multiple of `tile`.
+        Seed, purpose (see `dvae_core.rng`) and index determine the image's streams of random numbers.  Drawing
+        starts after the first `n_earlier` samples, a multiple of `tile`.
         """
         ...
 
     def log_weight(self, x: Tensor, latents: Any) -> Tensor:
-        """Return the parts of log w + log Z of latents that were drawn with x from the model, shape (n_parts,)."""
+        """Return the parts of log w + log Z, shape (n_parts,), of latents that the model drew together with x."""
         ...
 
 
@@ -148,7 +148,7 @@ class ModelWeights:
 
 
 def model_digest(model: LatentVariableModel) -> str:
-    """Return a SHA-256 of all that a model is: of a torch module its methods, weights and plain attributes."""
+    """Return a SHA-256 of a model; for a torch module, of its methods, weights and plain attributes."""
     digest = hashlib.sha256(type(model).__qualname__.encode())
     for name in ("sample_latents", "log_joint", "sample_joint", "log_q"):
         digest.update(_code(getattr(getattr(model, name, None), "__code__", None)))
@@ -178,7 +178,7 @@ def _tensor(name: str, tensor: Tensor) -> bytes:
 
 
 def _attribute(name: str, value: Any) -> bytes:
-    """Return an attribute of a torch module that its state does not hold: a tensor, or what prints as it is."""
+    """Return the bytes of an attribute outside a module's state: a tensor or a plain value; empty for others."""
     if isinstance(value, Tensor):
         return _tensor(name, value)
     plain = isinstance(value, bool | int | float | complex | str | tuple | list | torch.Size | torch.dtype)
@@ -186,7 +186,7 @@ def _attribute(name: str, value: Any) -> bytes:
 
 
 def _check_shape(name: str, values: Any, n: int) -> None:
-    """Raise ConfigError unless `values` are one floating-point number for each of n draws."""
+    """Raise ConfigError unless `values` is a floating-point tensor of shape (n,)."""
     found = (
         f"{values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
     )

@@ -1,27 +1,26 @@
-"""The gap of the bound from both sides, on images simulated from the model: what samples from q cannot show.
+"""The gap of the bound, bracketed from both sides on images simulated from the model.
 
-An image x drawn from the model comes with latents h_0 that are a draw from its posterior.  With K draws from q,
+The latents h_0 of an image x drawn from the model are a draw from its posterior.  With K draws from q,
 
-    L = log (1/K) Σ_{k=1..K} w_k,    U = log (1/(K+1)) Σ_{k=0..K} w_k,    E[L | x] <= log p(x) <= E[U | x]:
+    L = log (1/K) Σ_{k=1..K} w_k,    U = log (1/(K+1)) Σ_{k=0..K} w_k,    E[L | x] <= log p(x) <= E[U | x].
 
-among weights one of which belongs to a draw from the posterior, 1/mean(w) is unbiased for 1/p(x), and Jensen's
-inequality gives the second bound as it gives the first (Grosse, Ghahramani & Adams, Sandwiching the marginal
-likelihood using bidirectional Monte Carlo, 2015).  So the mean over images of
+If one of the weights belongs to a draw from the posterior, 1/mean(w) is unbiased for 1/p(x); both bounds then
+follow from Jensen's inequality (Grosse, Ghahramani & Adams, Sandwiching the marginal likelihood using
+bidirectional Monte Carlo, 2015).  So the mean over images of
 
     U - L = log(1 + w_0 / Σ_{k=1..K} w_k) - log(1 + 1/K)
 
-is in expectation not below the mean gap between L and log p(x).  Where q never proposes what h_0 is like, w_0
+is, in expectation, at least the mean gap between L and log p(x).  If q never proposes latents like h_0, w_0
 exceeds the whole sum.  Both bounds share the K proposals: no image's difference is below -1/K, only the tail of
-large ones makes the mean noisy, and it costs no more than the lower bound does.  log Z cancels.
+large differences makes the mean noisy, and the cost is that of the lower bound.  log Z cancels.
 
-Where weights have heavy tails, U is by far the looser of the two: U - L is two to five times the gap.  The gap
-itself follows from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996): for any κ,
-E_q[w / (w + κ)] = p(x) E[1 / (w_0 + κ)].  With κ = S = Σ w_k, K p(x) but for the gap, and the same gap γ in all
-images,
+For weights with heavy tails, U is much looser than L: U - L is two to five times the gap.  The gap itself follows
+from bridge sampling between q and the posterior (Bennett, 1976; Meng & Wong, 1996): for any κ, E_q[w / (w + κ)] =
+p(x) E[1 / (w_0 + κ)].  With κ = S = Σ w_k, which is K p(x) up to the gap, and with the same gap γ in all images,
 
     exp(-γ) = mean of S / (S + w_0) over images / mean of Σ_k w_k / (w_k + S) over images.
 
-Gaps that differ make γ less than their mean (Jensen); U - L is then the bound.
+If the gaps differ, γ is less than their mean (Jensen); U - L is then the bound.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Simulated:
     ----------
     images : shape (n, ...)
     latents : sequence of n
-        What each image was made from, as the model's `log_weight` takes it.
+        Latents of each image, in the form that `WeightSource.log_weight` takes.
     states : str
         How the states of the prior's Boltzmann machine were drawn.
     """
@@ -65,9 +64,9 @@ class Simulated:
 
 @torch.no_grad()
 def simulate(model: DVAE, n: int, seed: int) -> Simulated:
-    """Draw n images from a model in evaluation mode, with their (z, ζ and continuous layers).
+    """Draw n images from a model in evaluation mode, with their latents (z; ζ and the continuous layers).
 
-    Where the prior is too large to be enumerated, its states come from chains of their own (`draw_states`).
+    If the prior is too large for enumeration, its states come from separate Markov chains (`draw_states`).
     """
     generator = torch_generator(seed, "simulated", device=model.groups.device)
     z, states = draw_states(model.prior, n, generator)
@@ -79,7 +78,7 @@ def simulate(model: DVAE, n: int, seed: int) -> Simulated:
     eps = z.new_empty(n, model.n_noise[1]).normal_(generator=generator)
     layers = model.continuous_prior.sample(zeta, eps)
     x = uniform(model.n_pixels) < model.decode(zeta, layers).sigmoid()
-    # Copies: a row that goes to another process would take all the others with it.
+    # Copies: pickling a view for another process would send the whole array.
     rows = zip(z.cpu(), torch.cat((zeta, *layers), -1).cpu(), strict=True)
     latents = [(units.clone(), others.clone()) for units, others in rows]
     return Simulated(x.to(torch.uint8).cpu().numpy(), latents, states)
@@ -94,9 +93,9 @@ def simulate_own(model: GenerativeModel, n: int, seed: int) -> Simulated:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTask:
-    """Compare the importance weights of an image with that of its true latents; an `image_tasks.ImageTask`.
+    """Compare the importance weights of an image with the weight of its true latents; an `image_tasks.ImageTask`.
 
-    An image's `ImageWeights` are those of the K proposals, but `parts` is [U - L, Σ_k w_k / (w_k + S)].
+    The `ImageWeights` are those of the K proposals, except that `parts` is [U - L, Σ_k w_k / (w_k + S)].
     """
 
     phase: ClassVar[str] = "simulated"
@@ -113,26 +112,26 @@ class SimulatedTask:
         return self.source.device
 
     def keeping(self, n_kept: int) -> SimulatedTask:
-        """Return the task that keeps so many weights of every image."""
+        """Return the task that keeps `n_kept` weights per image."""
         return replace(self, n_kept=n_kept)
 
     @torch.no_grad()
     def __call__(self, x: NDArray[Any], index: int, earlier: ImageWeights | None = None) -> ImageWeights:
-        """Return the weights of an image, with those that an earlier estimate kept."""
+        """Return the weights of an image, starting with those that an earlier estimate kept."""
         drawn = draw_weights(self.source, x, index, self.n_samples, self.seed, "proposals", earlier)
         true = self.source.log_weight(torch.from_numpy(x), self.latents[index]).double().sum()
         weights = ImageWeights.of(drawn.log_w, gap_terms(float(true), drawn.log_w))
         return drawn.kept_by(weights, self.n_kept)
 
     def seconds(self, x: NDArray[Any], index: int) -> float:
-        """Return how long an image takes, estimated from its first samples."""
+        """Return the expected seconds per image, estimated from its first samples."""
         return ImportanceTask(self.source, self.n_samples, self.seed).seconds(x, index)
 
 
 def gap_terms(true: float, log_w: Float) -> Float:
-    """Return U - L and Σ_k w_k / (w_k + S) for the log weight of the true latents and those of K proposals.
+    """Return U - L and Σ_k w_k / (w_k + S) from the log weight of the true latents and those of K proposals.
 
-    U - L is not below -log(1 + 1/K), and inf where no proposal has a weight, or the true latents' is nan.
+    U - L is at least -log(1 + 1/K).  It is inf if all proposals have weight 0, or the true latents' weight is nan.
     """
     top = log_w.max()
     if np.isnan(true) or not np.isfinite(top):
@@ -151,9 +150,9 @@ class SimulatedGap:
     differences, shares : float64, shape (n_images,)
         U - L of every image in nats, and Σ_k w_k / (w_k + S): see `gap_terms`.
     n_samples : int
-        Proposals of every image.
+        Proposals per image.
     gap_from_proposals : float or None
-        The gap as the proposals' own weights estimate it, nats; None if they are too few.
+        The gap estimated from the proposals' weights alone, nats; None if they are too few.
     log_likelihood : float
         Mean of L - log Z over the images, nats.
     states : str
@@ -169,7 +168,7 @@ class SimulatedGap:
 
     @property
     def bound(self) -> float:
-        """Upper bound on the mean gap in expectation, the mean of U - L; one large value is signal, not noise."""
+        """Upper bound of the mean gap, in expectation: the mean of U - L.  Large values are no outliers."""
         return float(self.differences.mean())
 
     @property
@@ -196,7 +195,7 @@ class SimulatedGap:
         return shares
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what a result reports of the simulated images."""
+        """Return the numbers that a result reports for the simulated images."""
         return {
             "n_images": len(self.differences),
             "states": self.states,

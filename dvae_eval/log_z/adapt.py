@@ -1,4 +1,4 @@
-"""The pilot of an estimate: it places and counts the rungs in rounds, until neighbours exchange at equal rates."""
+"""The pilot of an estimate: it chooses number and places of the rungs until neighbours exchange at equal rates."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Float = NDArray[np.float64]
 MakeReplicas = Callable[[Schedule, int, NDArray[np.uint8] | None], Replicas]
 
 FIRST_RUNGS = 12
-# Iterations of the rounds: short ones while the schedule moves, longer ones where it will not settle.
+# Iterations of the rounds: short while the schedule changes, longer if it does not settle.
 ROUNDS = (20, 20, 40, 40, 80, 80, 160, 160, 320)
-LONGER_ROUNDS = (80, 80, 160, 160, 320)  # for the rungs of a run that has begun
+LONGER_ROUNDS = (80, 80, 160, 160, 320)  # for adapting the schedule again during a run
 ANNEALING_SWEEPS = 5
-# Iterations of the last round where the time is over: what places C, and no more.
+# Iterations of the last round when the time is up: enough to estimate C.
 SHORT_ROUND = 8
-# The pilot ends when every exchange rate is this near to what was asked for.
+# The pilot ends when every exchange rate is this near to their mean.
 TOLERANCE = 0.1
-# Works that pymbar's BAR sees for every pair of neighbours: enough to place C to some hundredths of a nat.
+# Works per pair of neighbours for pymbar's BAR: enough to estimate C to some hundredths of a nat.
 WORKS_FOR_BAR = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """Where an estimate starts.
+    """The end of a pilot, from which a run starts.
 
     Attributes
     ----------
@@ -42,9 +42,9 @@ class Pilot:
     shift : float64, shape (K,)
         Δf = -log Z_{k+1}/Z_k between neighbours by BAR, nats.
     works : Works
-        Those of the last round, after its burn-in.
+        Works of the last round, after its burn-in.
     settled : bool
-        Whether the exchange rates came out equal.
+        Whether the exchange rates became equal.
     """
 
     schedule: Schedule
@@ -73,26 +73,26 @@ def run_pilot(
     Parameters
     ----------
     make : callable
-        Makes the replicas of a round from (schedule, number of the round, states or None).
+        Makes the replicas of a round from (schedule, round number, states or None).
     exchange_rate : float
-        What neighbours shall exchange at.
+        Target for the exchange rate of neighbours.
     ordered : uint8, shape (n, steps + 1, n_kept), optional
-        States in which the last n replicates start; all others are annealed from β = 0.
+        Start states of the last n replicates; all others are annealed from β = 0.
     start : Schedule and states, optional
-        Where to begin, instead of annealed and ordered states.
+        Schedule and states to start from, instead of annealed and ordered states.
     steps : int
-        Of the first schedule, which are equal.
+        Number of steps of the first schedule, which is uniform.
     rounds : sequence of int
-        Iterations of every round.
+        Iterations of each round.
     key : int
-        Tells this pilot's random numbers from those of another with the same seed.
+        Distinguishes this pilot's random numbers from those of others with the same seed.
     is_over : callable
-        Whether the time for the pilot is over: a round that is running ends then, and a short one on the schedule
-        that follows from it is the last.
+        Returns whether the pilot's time is up: the current round then ends, and a short round on the schedule that
+        follows from it is the last.
     run : callable
-        Runs iterations of replicas.
+        Runs a number of iterations of replicas.
     slice_of : callable
-        Returns how many iterations of such replicas may pass before the time is looked at.
+        Returns the number of iterations after which the time is checked again.
     """
     first = 100 * (key + 1)
     if start:
@@ -123,7 +123,7 @@ def _round(
     run: Callable[[Replicas, int], Works],
     slice_of: Callable[[Replicas], int],
 ) -> Works:
-    """Run n iterations, or as many as there is time for, but not fewer than `SHORT_ROUND`."""
+    """Run n iterations, or fewer if the time is up, but at least `SHORT_ROUND`."""
     parts: list[Works] = []
     done = 0
     while done < n and not (done >= SHORT_ROUND and is_over()):
@@ -134,14 +134,14 @@ def _round(
 
 
 def states_on(replicas: Replicas, schedule: Schedule) -> NDArray[np.uint8]:
-    """Return the states with which replicas begin on another schedule: those of the nearest rungs."""
+    """Return states to start another schedule with: those of the nearest rungs."""
     return np.ascontiguousarray(replicas.v[:, _nearest(replicas.schedule, schedule)])
 
 
 def _first_states(
     replicas: Replicas, ordered: NDArray[np.uint8] | None, is_over: Callable[[], bool]
 ) -> NDArray[np.uint8]:
-    """Return annealed states of all replicates but the last ones, which are `ordered`."""
+    """Return annealed states of all replicates except the last ones, which are `ordered`."""
     replicas.anneal(ANNEALING_SWEEPS, is_over)
     states = replicas.v
     if ordered is not None:
@@ -150,20 +150,20 @@ def _first_states(
 
 
 def _nearest(old: Schedule, new: Schedule) -> NDArray[np.intp]:
-    """Return, for every rung of the new schedule, the rung of the old one that is nearest to it."""
+    """Return, for every rung of the new schedule, the index of the nearest rung of the old one."""
     nearest: NDArray[np.intp] = np.abs(new.betas[:, None] - old.betas).argmin(1)
     return nearest
 
 
 def _shift(works: Works) -> Float:
-    """Return Δf between neighbours by BAR from a part of the works; where they share nothing, midway."""
-    every = max(1, works.forward[..., 0].size // WORKS_FOR_BAR) | 1  # odd: all replicates have their share
+    """Return Δf between neighbours by BAR from a subset of the works, or midway where they share no mass."""
+    every = max(1, works.forward[..., 0].size // WORKS_FOR_BAR) | 1  # odd, so that all replicates contribute
     flat = [w.reshape(-1, w.shape[-1])[::every] for w in (works.forward, works.reverse)]
     return np.array([_delta_f(w_f, w_r) for w_f, w_r in zip(flat[0].T, flat[1].T, strict=True)])
 
 
 def _delta_f(w_f: Float, w_r: Float) -> float:
-    """Return Δf by BAR, or midway between the two mean works where the samples share nothing."""
+    """Return Δf by BAR, or midway between the mean works if the samples share no mass."""
     try:
         return bar(w_f, w_r)
     except OverlapError:

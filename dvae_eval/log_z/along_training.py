@@ -1,4 +1,4 @@
-"""Log Z of the machines along a training, from samples of the rungs between which each of them lies."""
+"""Log Z of the machines along a training, each from samples of the two rungs that enclose it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ..trajectory import Trajectory
 from .bar import influence_up_to
 from .run import TemperedRun
 
-# Samples of every rung and iterations before each; and how many of the machines are looked at, at most.
+# Samples per rung, iterations before each sample, and the largest number of machines to evaluate.
 N_SAMPLES, EVERY, MOST_POINTS = 8, 8, 100
-# Seconds of one core that the potential of a state takes for a coupling.
+# Seconds of one core per state and coupling, to compute a potential.
 POTENTIAL_BOND = 3e-10
 
 
 def along_training_seconds(run: TemperedRun, trajectory: Trajectory) -> float:
-    """Return about how many seconds `log_z_along_training` takes."""
+    """Return the approximate seconds that `log_z_along_training` takes."""
     n_points = min(MOST_POINTS, len(trajectory.machines))
     n_potentials = 3 * n_points * 2 * N_SAMPLES * run.config.n_replicates
     stretch = N_SAMPLES * EVERY * run.seconds_per_iteration(run.replicas)
@@ -34,25 +34,25 @@ def along_training_seconds(run: TemperedRun, trajectory: Trajectory) -> float:
 def log_z_along_training(run: TemperedRun, trajectory: Trajectory) -> dict[str, Any]:
     """Return log Z of the trajectory's machines, as plain JSON values.
 
-    Machine j at t_j lies between two rungs.  With their log Z from BAR, all of their samples together are samples
-    of an equal mixture of the two, of known density, and Z_j is a mean of ratios to it (Shirts and Chodera, 2008,
-    for two states).  The error is the spread between replicates of this mean and of BAR's sum together.
+    Machine j, at t_j, lies between two rungs whose log Z is known from BAR.  The samples of both rungs together
+    are samples of an equal mixture of the two, whose density is known, and Z_j is a mean of ratios to it (Shirts
+    and Chodera, 2008, for two states).  The error is the spread between replicates of this mean plus BAR's sum.
 
     Parameters
     ----------
     run : TemperedRun
-        At its end; it goes on for some iterations.
+        A finished run; some further iterations are made.
     trajectory : Trajectory
-        Whose path it went along.
+        The training whose path the run followed.
 
     Returns
     -------
     dict
-        `steps`, `log_z` and `std_err`, in nats, lists of one length.
+        `steps`, `log_z` and `std_err`, in nats, lists of equal length.
     """
     assert run.trajectory is not None
     states = _samples(run)
-    shift = 0 if trajectory.starts_independent else 1  # the path begins with one more machine
+    shift = 0 if trajectory.starts_independent else 1  # otherwise the path begins with one more machine
     knots = run.trajectory.knots
     n = len(trajectory.machines)
     chosen = np.unique(np.linspace(0, n - 1, min(n, MOST_POINTS)).round().astype(int)).tolist()
@@ -77,18 +77,18 @@ def _samples(run: TemperedRun) -> NDArray[np.uint8]:
 
 
 class _Between:
-    """Log Z anywhere on a path, from the rungs' log Z and samples."""
+    """Log Z anywhere on a path, from log Z and samples of the rungs."""
 
     def __init__(self, run: TemperedRun, states: NDArray[np.uint8]) -> None:
         self.run, self.states, self.betas = run, states, run.replicas.schedule.betas
         self.path = run.reference.path(run.machine)
-        # Of every rung: log Z, and what each replicate does to it.
+        # Log Z of every rung, and the influence of each replicate on it.
         self.log_zs = run.log_z_0 + np.concatenate(([0.0], np.cumsum(run.bridge().delta_f)))
         of_rungs = [influence_up_to(run.sums, rung, run.first_block).mean(0) for rung in range(len(self.betas))]
         self.influence = np.stack(of_rungs, 1)
 
     def log_z(self, t: float) -> tuple[float, float]:
-        """Return log Z at t and its standard error, nats; at a rung these are BAR's."""
+        """Return log Z at t and its standard error, nats; at a rung, BAR's own."""
         k = min(int(np.searchsorted(self.betas, t, "right")) - 1, len(self.betas) - 2)
         for rung in (k, k + 1):
             if t == self.betas[rung]:
@@ -102,7 +102,7 @@ class _Between:
         return value, std_err_of_mean(self._influence(k, log_w - value, low - high, pair.shape[:3]))
 
     def _influence(self, k: int, log_w: Float, log_odds: Float, shape: tuple[int, ...]) -> Float:
-        """Return what each replicate does to log Z between rungs k and k + 1, shape (n_replicates,)."""
+        """Return the influence of each replicate on log Z between rungs k and k + 1, shape (n_replicates,)."""
         w = np.exp(log_w)
         share = float((w * expit(log_odds)).mean())
         of_rungs = share * self.influence[:, k] + (1 - share) * self.influence[:, k + 1]

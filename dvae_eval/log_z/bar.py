@@ -4,9 +4,9 @@ Bennett's identity holds for every shift C (Bennett, 1976, Eq. 7; Shirts & Chode
 
     Z_{k+1} / Z_k = exp(-C) E_k[σ(C - w_f)] / E_{k+1}[σ(-C - w_r)],
 
-and at C = Δf it is BAR itself.  With C from a pilot, off by some hundredths, the loss is of second order, so two
-means for every pair of neighbours replace all works that BAR would have to see again: memory stays flat however
-long the run is.
+and at C = Δf it is BAR itself.  With C from a pilot, accurate to some hundredths, the loss is of second
+order.  Two means per pair of neighbours therefore replace the list of all works, and memory does not grow with the
+run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..sampling.replicas import Works
 Float = NDArray[np.float64]
 MAX_BLOCKS = 64
 CROOKS_SHIFT = 2.0  # nats
-# What is averaged for every pair of neighbours: σ(C - w_f) and σ(-C - w_r) at C = shift, shift + CROOKS_SHIFT and
+# Averages per pair of neighbours: σ(C - w_f) and σ(-C - w_r) at C = shift, shift + CROOKS_SHIFT and
 # shift - CROOKS_SHIFT; the acceptance of an exchange; exp(C - w_f) and exp(-C - w_r) of the stepping stones.
 STATISTICS = (
     "forward",
@@ -43,10 +43,10 @@ FACTOR = float(np.exp(CROOKS_SHIFT))
 
 
 class WorkSums:
-    """Means of STATISTICS over blocks of equal length, of every replicate and every pair of neighbours.
+    """Means of STATISTICS over blocks of equal length, for every replicate and every pair of neighbours.
 
-    Works are handed in by chunks of `chunk` iterations.  When there are MAX_BLOCKS blocks, neighbours are
-    merged, so that there are always between half as many and as many.
+    Works are added in chunks of `chunk` iterations.  At MAX_BLOCKS blocks, neighbouring blocks are merged, so that
+    a long run always has between MAX_BLOCKS / 2 and MAX_BLOCKS of them.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class WorkSums:
         C, near Δf = -log Z_{k+1}/Z_k, nats.
     n_replicates : int
     chunk : int
-        Iterations that are added at a time.
+        Iterations per call of `add`.
 
     Attributes
     ----------
@@ -75,12 +75,12 @@ class WorkSums:
 
     @property
     def n_blocks(self) -> int:
-        """Whole blocks so far."""
+        """Number of complete blocks so far."""
         return len(self._works)
 
     @property
     def block(self) -> int:
-        """Iterations in a block."""
+        """Iterations per block."""
         return self.chunks_per_block * self.chunk
 
     def add(self, works: Works) -> None:
@@ -102,7 +102,7 @@ class WorkSums:
         return np.array([w[i] for w in self._works[start:]]) if self._works[start:] else self._empty[0][:, i]
 
     def energies(self, start: int = 0) -> tuple[Float, Float]:
-        """Return mean and variance of d log p̃_β / dβ on every rung, shape (K + 1,), over all replicates."""
+        """Return mean and variance of d log p̃_β / dβ on every rung, over all replicates, shape (K + 1,)."""
         mean, square = np.mean(self._energies[start:], axis=(0, 2))
         return mean, np.maximum(square - mean**2, 0)
 
@@ -111,7 +111,7 @@ class WorkSums:
         return np.array([moments[0] for moments in self._energies[start:]])
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return all that is needed to go on, as plain arrays."""
+        """Return the state needed to continue, as plain arrays."""
         pending = [np.array([p[i] for p in self._pending]) for i in (0, 1)] if self._pending else self._empty
         return {
             "shift": self.shift,
@@ -125,7 +125,7 @@ class WorkSums:
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> WorkSums:
-        """Return what `state_dict` described."""
+        """Return the sums that `state_dict` described."""
         sums = cls(state["shift"], state["works"].shape[2], int(state["chunk"]))
         sums.chunks_per_block = int(state["chunks_per_block"])
         sums._works, sums._energies = list(state["works"]), list(state["energies"])
@@ -135,7 +135,7 @@ class WorkSums:
     def _reduce(self, works: Works) -> Float:
         """Return the means of STATISTICS over the iterations of `works`, shape (n_statistics, n_replicates, K)."""
         with np.errstate(over="ignore", divide="ignore"):
-            # Infinity is a fine value for e^(C - w): there σ is 1.
+            # Infinity is a valid value of e^(C - w): σ is 1 there.
             up, down = np.exp(self.shift - works.forward), np.exp(-self.shift - works.reverse)
             odds = (up, down, up * FACTOR, down / FACTOR, up / FACTOR, down * FACTOR)
             acceptance = np.exp(np.minimum(0, -works.forward - works.reverse))
@@ -149,7 +149,7 @@ def _energy_moments(energies: Float) -> Float:
 
 
 def _merge_pairs(values: list[Float]) -> list[Float]:
-    """Return the means of neighbours, two by two."""
+    """Return the means of consecutive pairs."""
     return [(a + b) / 2 for a, b in zip(values[::2], values[1::2], strict=True)]
 
 
@@ -160,13 +160,13 @@ class Bridge:
     Attributes
     ----------
     delta_f : float64, shape (K,)
-        log Z_{k+1} - log Z_k (positive where Z grows), from all samples together.
+        log Z_{k+1} - log Z_k (positive where Z grows), from all samples.
     overlaps : float64, shape (K,)
-        1 where neighbours are the same distribution, 0 where they share nothing.
+        1 where neighbours are equal distributions, 0 where they share no mass.
     influence : float64, shape (n_blocks, n_replicates)
-        First-order effect of the samples of a block of the run (of an iteration, at the finest) on Σ delta_f:
-        an estimate from any part of the samples is the whole one plus the part's mean influence.  Errors,
-        halves, repeats and running estimates all follow from it.
+        First-order effect of the samples of a block (at the finest, of an iteration) on Σ delta_f: an estimate
+        from a subset of the samples is the full one plus the subset's mean influence.  Errors, halves, repeats and
+        running estimates all follow from it.
     """
 
     delta_f: Float
@@ -186,16 +186,16 @@ class Bridge:
 
     @property
     def std_err(self) -> float:
-        """Standard error of `total`, nats: the larger of two that a sound run makes equal.
+        """Standard error of `total`, nats: the larger of two that are equal in a sound run.
 
-        One comes from the spread between replicates, and correlation in time does it no harm; the other from that
-        between blocks, which has more degrees of freedom: together they are seldom too small by chance.
+        One comes from the spread between replicates, which correlation in time does not affect; the other from the
+        spread between blocks, which has more degrees of freedom.  The larger is seldom too small by chance.
         """
         return max(std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel()))
 
     @property
     def independent_blocks(self) -> float:
-        """How many independent blocks a replicate's run is worth: all of them if neighbours do not correlate."""
+        """Number of independent blocks per replicate: all of them if neighbouring blocks do not correlate."""
         between, within = std_err_of_mean(self.influence.mean(0)), std_err_of_mean(self.influence.ravel())
         return (
             len(self.influence) * min(1.0, (within / between) ** 2) if between > 0 else float(len(self.influence))
@@ -208,32 +208,34 @@ class Bridge:
 
 
 def bridge_of_sums(sums: WorkSums, start: int = 0) -> Bridge:
-    """Return the estimates by Bennett's identity between all neighbours, from the blocks after `start`.
+    """Return the estimates by Bennett's identity between all neighbours, from the blocks from `start` on.
 
     Raises
     ------
     NumericalError
         If a mean is nan.
     OverlapError
-        If two neighbours share no mass at all; the message names the rungs.  Where they share hardly any, the
-        overlaps say so.
+        If two neighbours share no mass at all; the message names the rungs.  Small overlaps are reported in
+        `Bridge.overlaps` instead.
     """
     forward, reverse = sums.statistic("forward", start), sums.statistic("reverse", start)
     means = forward.mean((0, 1)), reverse.mean((0, 1))
     if not (np.isfinite(means[0]).all() and np.isfinite(means[1]).all()):
-        raise NumericalError("BAR needs works that are all finite, in both directions; some are nan")
+        raise NumericalError(
+            "BAR needs finite works in both directions; some are nan; check the machine for extreme couplings"
+        )
     if (alone := np.flatnonzero(np.minimum(*means) < np.finfo(float).tiny)).size:
         raise OverlapError(
             f"rungs {alone[0]} and {alone[0] + 1} of the schedule: two neighbouring distributions share no mass; "
             "use more rungs (a higher --exchange-rate)"
         )
     influence = influence_up_to(sums, len(sums.shift), start)
-    # At C = Δf both means are half the overlap, 2 ∫ p_k p_{k+1} / (p_k + p_{k+1}).
+    # At C = Δf both means equal half the overlap, 2 ∫ p_k p_{k+1} / (p_k + p_{k+1}).
     return Bridge(np.log(means[0] / means[1]) - sums.shift, means[0] + means[1], influence)
 
 
 def influence_up_to(sums: WorkSums, rung: int, start: int = 0) -> Float:
-    """Return what the samples of every block and replicate add to log Z of a rung, see `Bridge.influence`."""
+    """Return the influence of every block and replicate on log Z of a rung, see `Bridge.influence`."""
     forward, reverse = (sums.statistic(side, start)[..., :rung] for side in ("forward", "reverse"))
     influence: Float = (forward / forward.mean((0, 1)) - reverse / reverse.mean((0, 1))).sum(-1)
     return influence

@@ -1,12 +1,12 @@
-"""Parallel tempering from the uniform reference, and from the machine's modes where these promise more.
+"""Parallel tempering from the uniform reference, or from a mixture at the machine's modes where that is better.
 
-Where a machine has basins of unequal weight, the path from the uniform reference moves mass between them abruptly,
-and tempering is slow.  A mixture at the modes avoids that, and knows nothing of a basin that it lacks.  So a first
-run begins from the uniform reference.  If it will not get far, the rest of the time goes to a second run, from a
+Where basins have unequal weights, the path from the uniform reference moves mass between them abruptly, and
+tempering is slow.  A mixture at the modes avoids this, but misses any basin that it lacks.  So a first run starts
+from the uniform reference.  If it makes too little progress, the remaining time goes to a second run, from a
 mixture of the modes that a search found and of those that the states of the first run lead to.  Half of its
 replicates start in states that the mixture was not made from: modes of another search, and states of the first run
-(the two paths of Surjanovic et al., 2022, one after the other).  A basin that only they know holds them, and the
-two halves differ.
+(the two paths of Surjanovic et al., 2022, one after the other).  If the mixture lacks a basin, these replicates
+stay in it, and the two halves differ.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ from .methods import (
 )
 from .run import CORE_SECONDS, MODES_STEPS, PILOT_SHARE, PRECISION, TemperedRun
 
-# Share of the work, or of the time limit, after which the first run is judged, and the least iterations of that.
+# Share of the work, or of the time limit, after which the first run is judged, and the least iterations before
+# that.
 PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
-# Iterations that all pilots of the second run take, nearly, and the least seconds that one is given.
+# Approximate iterations of all pilots of the second run, and the least seconds that it gets.
 PILOT_ITERATIONS, LEAST_SECONDS = 800, 0.1
-# Where no precision is asked for, the standard error within reach, nats, for which the first run continues; else
-# by how much smaller that of the second must be.
+# Without a requested precision: the first run continues if its predicted standard error, nats, is below GOOD, or
+# unless the second run's predicted error is below SMALLER times the first's.
 GOOD, SMALLER = 2 * PRECISION, 0.7
-# Of the work of a search for basins, what the search for other starts may take.
+# Share of the work of a search for basins, for the search for other starts.
 OTHER_SEARCH = 0.3
 # Components of the first mixture.
 N_MODES = 24
@@ -61,8 +62,8 @@ def estimate_from_best_reference(task: LogZTask) -> Estimate:
 def tempered_from_best_reference(task: LogZTask) -> tuple[TemperedRun, Estimate]:
     """Return a run by parallel tempering from the reference that `config.reference` names, and its estimate.
 
-    With "modes" it comes from a mixture at the modes, after a first run from the uniform reference; with "auto"
-    that run decides whether it pays.
+    With "modes", the run starts from a mixture at the modes, after a first run from the uniform reference; with
+    "auto", the first run decides whether the second is worth its time.
 
     Raises
     ------
@@ -90,20 +91,20 @@ def tempered_from_best_reference(task: LogZTask) -> tuple[TemperedRun, Estimate]
 
 
 def _may_have_modes(task: LogZTask) -> bool:
-    """Return whether a mixture may pay: the machine is a dense RBM, and the run has no fixed length."""
+    """Return whether a mixture may help: the machine is a dense RBM, and the run has no fixed length."""
     reduced, config = task.machine.reduced(), task.config
     return reduced.J is None and is_dense(reduced.W) and not config.n_sweeps and config.energies == "reduced"
 
 
 def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
-    """Return the task with a part of its store, beside which stand other arrays."""
+    """Return the task with a part of its store, to which the other arrays are added."""
     store = task.store
     file = store.file if isinstance(store, ResumePart) else store
     return replace(task, store=ResumePart(file, prefix, others) if file else None)
 
 
 def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
-    """Return the run from the uniform reference, come so far that it can be judged."""
+    """Return the run from the uniform reference, advanced until it can be judged."""
     how: dict[str, Any] = {"offset": task.offset, "clock": task.clock, "starts": task.starts}
     run = TemperedRun(task.machine, task.config, task.device, task.threads, **how)
     with task.clock.paused():
@@ -117,26 +118,26 @@ def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
 
 
 def _can_be_judged(run: TemperedRun) -> bool:
-    """Return whether a run has had its share of the work, or of the time."""
+    """Return whether a run has had its share of the work or of the time."""
     most = run.config.n_sweeps or run.most_iterations(CORE_SECONDS)
     is_long = run.n_iterations >= max(PROBE_SHARE * most, min(PROBE_ITERATIONS, most / 4))
     return run.sums.n_blocks > 1 and (is_long or run.clock.is_past(PROBE_TIME))
 
 
 def _first_to_its_end(run: TemperedRun, task: LogZTask) -> tuple[TemperedRun, Estimate]:
-    """Return the first run and its estimate: it needs no other."""
+    """Finish the first run, and return it with its estimate; no second run is made."""
     return run, _to_its_end(run, _part(task, "first/", is_final=np.array(True)))
 
 
 def _to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
-    """Bring a run to its end, and return its estimate."""
+    """Finish a run, and return its estimate."""
     advance(run, task, reserve(run, task))
     keep_end(run, task)
     return conclude_in_full(run, task)
 
 
 def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTask]:
-    """Return a run from the modes that the first one knows, and its task; it starts in what is known otherwise."""
+    """Return a run from the modes of the first run's states, and its task; it starts in states found otherwise."""
     arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
     config = replace(first.config, reference="modes")
     task = replace(
@@ -157,16 +158,16 @@ def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTas
 
 
 def _named(progress: ProgressCallback | None) -> ProgressCallback | None:
-    """Return a callback that says of every phase that it is the second run's."""
+    """Return a callback that marks every phase as the second run's."""
     if progress is None:
         return None
     return lambda phase, *numbers: progress(f"{phase} from modes", *numbers)
 
 
 def _other_starts(run: TemperedRun) -> Float:
-    """Return means of the kept units (n, n_kept): modes of another search, and states of the run, in turn.
+    """Return means of the kept units (n, n_kept): modes of another search and states of the run, alternating.
 
-    The states are those of all rungs, the coldest first: where hot ones lead to may be known to nothing else.
+    The states are those of all rungs, the coldest first: hot ones may lead to basins that nothing else finds.
     """
     seed = int(numpy_generator(run.config.seed, "log_z", 12).integers(2**63))
     modes, v = run.find_basins(seed, OTHER_SEARCH).means, run.replicas.v[:, ::-1].astype(np.float64)
@@ -177,34 +178,34 @@ def _other_starts(run: TemperedRun) -> Float:
 
 
 def _is_slow(run: TemperedRun) -> bool:
-    """Return whether a run is unsound so far, or its error will not be small, while there is time for another."""
+    """Return whether a run is unsound so far, or its error will stay large, while there is time for another."""
     seconds = min(CORE_SECONDS, run.clock.left * run.threads)
     if PILOT_SHARE * seconds < PILOT_ITERATIONS * _seconds_from_modes(run):
-        return False  # fits to few states, and rungs that have not settled, make errors that are larger still
+        return False  # fits to few states and schedules that have not settled make larger errors still
     return bool(_failed(run)) or _figure(run) > (run.config.precision or GOOD) * math.sqrt(seconds)
 
 
 def _seconds_from_modes(run: TemperedRun) -> float:
-    """Return about what an iteration from modes takes on one core: with half the rungs, or those of the start."""
+    """Return the approximate seconds of an iteration from modes on one core, with the rungs that it will need."""
     n_rungs = max(len(run.replicas.schedule.betas) / 2, MODES_STEPS + 1)
     return run.config.n_replicates * n_rungs * run.seconds_of_sweep(N_MODES)
 
 
 def _figure(run: TemperedRun) -> float:
-    """Return the standard error that a second of one core leads to, by the run so far or by its pilot, nats."""
+    """Return the standard error per root of a core-second, nats, by the run so far or by its pilot."""
     of_one = run.bridge().std_err * math.sqrt(run.n_iterations) if run.sums.n_blocks > 1 else run.of_one
     return of_one * math.sqrt(run.n_chains * run.sweep_seconds)
 
 
 def _failed(run: TemperedRun) -> list[Check]:
-    """Return the checks of the run so far that fail."""
+    """Return the failed checks of the run so far."""
     limit = student_limit(run.config.n_replicates)
     checks = check_bridge(run.sums, run.first_block, run.bridge(), run.replicas.round_trips, limit)
     return [check for check in checks if not check.passed]
 
 
 def _compared(estimate: Estimate, run: TemperedRun, n_comparisons: int) -> Estimate:
-    """Return an estimate from modes, compared with the first run where that one is sound."""
+    """Return an estimate from modes, compared with the first run if that one is sound."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z = run.log_z_0 + bar.total
     of_bound = check_lower_bound(log_z, bar.std_err, estimate.diagnostics["lower_bound"], limit)

@@ -1,4 +1,4 @@
-"""Checks that can fail: every one a number, its limit, and what to do."""
+"""Checks of log Z: each has a number, its limit, and what to do if the limit is not kept."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .bar import CROOKS_SHIFT, Bridge, WorkSums
 Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.
 FALSE_ALARM = 1e-4
-# Annealing adds up many small differences in float32: a gap of so many nats is nothing.
+# Annealing adds up many small differences in float32: a gap of this many nats is rounding.
 LEAST_GAP = 1e-5
 FEWEST_TRIPS, FEWEST_BLOCKS = 2.0, 6.0
-# Nats of quadrature error beyond which the energy jumps between two rungs; a heuristic, see `check_abrupt`.
+# Nats of quadrature error above which the energy jumps between two rungs; a heuristic, see `check_abrupt`.
 ABRUPT = 0.3
 MORE = "use more --sweeps, or a smaller --precision"
 
 
 def student_limit(n_independent: int, n_checks: int = 1, alarm: float = FALSE_ALARM) -> float:
-    """Return how many standard errors a sound difference exceeds with probability `alarm` (Student's t).
+    """Return the number of standard errors that a sound difference exceeds with probability `alarm` (Student's t).
 
-    With `n_checks` such differences, the probability holds for all of them together.
+    With `n_checks` such differences, `alarm` is the probability that any of them exceeds it (Bonferroni).
     """
     return float(stats.t.ppf(1 - alarm / 2 / n_checks, n_independent - 1))
 
@@ -40,15 +40,15 @@ def check_bridge(
     ----------
     sums : WorkSums
     start : int
-        The first block that is no burn-in.
+        Index of the first block after burn-in.
     bar : Bridge
-        The estimate, from the blocks after `start`.
+        The estimate from the blocks after `start`.
     round_trips : int64, shape (n_replicates,)
-        Completed trips of replicas from the cold end to the hot one.
+        Completed round trips of the replicas.
     limit : float
-        Most standard errors that a difference may have.
+        Limit of a difference, in standard errors.
     n_given : int
-        Replicates that started from given states, the last ones: `check_given_starts` is theirs.
+        Number of replicates, the last ones, that started from given states; see `check_given_starts`.
     """
     rates = sums.statistic("exchange", start).mean((0, 1))
     trips, blocks = float(np.mean(round_trips)), bar.independent_blocks
@@ -64,26 +64,27 @@ def check_bridge(
 
 
 def longer(seen: float, needed: float) -> str:
-    """Return the remedy where a count that grows with the length of the run may be too small."""
+    """Return the remedy for a count that grows with the length of the run."""
     if seen >= needed:
         return MORE
     if not seen:
-        return f"none so far: how many sweeps it takes cannot be foretold; {MORE}"
-    return f"at this pace it takes {round(needed / seen, 1):g} times as many sweeps, or more; {MORE}"
+        return f"none so far, so the number of sweeps needed cannot be predicted; {MORE}"
+    return f"at this rate the run needs at least {round(needed / seen, 1):g} times as many sweeps; {MORE}"
 
 
-ORDERED = (
-    "there is a basin that tempering from random states does not reach, or does not leave: the true value may be "
-    f"that of either start, or neither; {MORE}"
+UNMIXED = (
+    "tempering from random states does not reach or does not leave some basin, so the true value may be that of "
+    "either start, or neither"
 )
+ORDERED = f"{UNMIXED}; {MORE}"
 
 
 def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Check:
-    """Return the check that replicates from given states, the last `n_given`, agree with both other kinds.
+    """Return the check that replicates from given states, the last `n_given`, agree with both other groups.
 
-    A sound run has forgotten where its replicates began, so that all have one variance, estimated within the three
-    groups: a difference in units of its standard error has Student's t distribution with n_replicates - 3 degrees
-    of freedom.  The larger of both differences is compared with the limit of two checks.
+    In a sound run the replicates have forgotten their starts, so all have one variance, estimated within the three
+    groups.  A difference in units of its standard error then has Student's t distribution with n_replicates - 3
+    degrees of freedom.  The larger of the two differences is compared with the limit for two checks.
     """
     means = bar.influence.mean(0)
     random, ordered, given = groups = groups_of_starts(means, n_given)
@@ -98,9 +99,9 @@ def check_given_starts(bar: Bridge, n_given: int, n_comparisons: int = 1) -> Che
 
 
 def groups_of_starts(replicates: Float, n_given: int) -> tuple[Float, Float, Float]:
-    """Return the values of replicates that started at random, in basins, as many, and from given states.
+    """Return the values of replicates that started at random, in basins, and from given states.
 
-    The last `n_given` are the given ones.
+    The given ones are the last `n_given`; the others are split in halves, the random ones first.
     """
     n_others = len(replicates) - n_given
     random, ordered, given = np.split(replicates, [n_others - n_others // 2, n_others])
@@ -108,40 +109,41 @@ def groups_of_starts(replicates: Float, n_given: int) -> tuple[Float, Float, Flo
 
 
 GIVEN = (
-    "replicates have not forgotten where they began: from states that are known log Z comes out too high, from "
-    f"others too low, and the true value may be that of either, or neither; {MORE}"
+    "replicates have not forgotten their starts: known states make log Z too high, other starts too low, and the "
+    f"true value may be that of either, or neither; {MORE}"
 )
 
 
 def check_lower_bound(log_z: float, std_err: float, bound: float, limit: float) -> Check:
-    """Return the check against a bound that log Z cannot be below (all basins known), in standard errors."""
+    """Return the check that log Z is not below a strict bound, in standard errors."""
     remedy = (
-        "there are basins that the replicas missed, or hold for lighter than they are: log Z is surely at least "
-        f"{bound:.4f}, and may be more"
+        "the replicas missed some basins or give them too little weight: log Z is at least "
+        f"{bound:.4f}, possibly more; {MORE}"
     )
     return _not_below("log Z falls below a strict bound, in standard errors", log_z, std_err, bound, limit, remedy)
 
 
 def check_mean_of_repeats(log_z: float, std_err: float, bound: float, limit: float) -> Check:
-    """Return the check of the repeats' mean against the best of their bounds."""
+    """Return the check of the repeats' mean against the best of their strict bounds."""
     check = check_lower_bound(log_z, std_err, bound, limit)
     return replace(check, name="the mean of the repeats falls below a strict bound, in standard errors")
 
 
 def check_known_states(log_z: float, std_err: float, weight: float, limit: float) -> Check:
-    """Return the check that distinct states of the run do not weigh more than all states, in standard errors."""
+    """Return the check that log Z is not below the weight of distinct states of the run, in standard errors."""
     name = "log Z falls below the weight of the states seen, in standard errors"
-    remedy = f"replicas give them too little of their time: log Z is surely at least {weight:.4f}; {MORE}"
+    remedy = f"the replicas spend too little time in them: log Z is at least {weight:.4f}; {MORE}"
     return _not_below(name, log_z, std_err, weight, limit, remedy)
 
 
 def check_abrupt(quadrature_error: float, independent_blocks: float) -> Check:
     """Return the check that a run is long enough where the energy changes abruptly between two rungs.
 
-    A heuristic.  The error of thermodynamic integration's quadrature, nats, is large where a transition lies
-    within a step; BAR is right there, too, but exchanges can go on within one phase for long, and its error comes
-    out too small.  Of machines with known answers, right ones have as large quadrature errors as wrong ones, from
-    0.3 nats to 10^5, but far more independent blocks: such a run must have twice as many as others.
+    A heuristic.  The quadrature error of thermodynamic integration, in nats, is large where a transition lies
+    within a step.  BAR is still right there, but exchanges may stay within one phase for long, and its standard
+    error comes out too small.  On machines with known answers, right and wrong estimates have equally large
+    quadrature errors, from 0.3 nats to 10^5, but the right ones have far more independent blocks.  Such a run must
+    therefore have twice the usual number.
     """
     needed = 2 * FEWEST_BLOCKS if quadrature_error > ABRUPT else 0.0
     remedy = (
@@ -152,9 +154,9 @@ def check_abrupt(quadrature_error: float, independent_blocks: float) -> Check:
 
 
 def check_renewal(share: float, promised: float) -> Check:
-    """Return the check that states at β = 1 come from the reference as often as the round trips promise."""
+    """Return the check that states at β = 1 come from the reference as often as the round trips imply."""
     name = "share of the states at β = 1 that never came from the reference since the burn-in"
-    return _at_most(name, share, promised, f"some replicas sit in a basin while others make round trips; {MORE}")
+    return _at_most(name, share, promised, f"some replicas stay in a basin while others make round trips; {MORE}")
 
 
 def check_exact(log_z: float, std_err: float, exact: float, limit: float) -> Check:
@@ -164,18 +166,18 @@ def check_exact(log_z: float, std_err: float, exact: float, limit: float) -> Che
 
 
 def check_weights(way: str, ess: float) -> Check:
-    """Return the check that enough annealed chains carry the weight."""
+    """Return the check that enough annealed chains carry weight."""
     return _at_least(f"effective chains of the {way} annealing", ess, 20.0, LONGER)
 
 
 def check_gap(gap: float, std_err: float, limit: float) -> Check:
-    """Return the check that annealing forward and back agree, in standard errors."""
+    """Return the check that forward and reverse annealing agree, in standard errors."""
     distance = abs(gap) / max(std_err, LEAST_GAP)
     return _at_most("annealing forward and back differ, in standard errors", distance, limit, LONGER)
 
 
 def check_inside(log_z: float, lower: float, upper: float) -> Check:
-    """Return the check that log Z lies between stochastic bounds, in nats beyond the nearer one."""
+    """Return the check that log Z lies between the stochastic bounds of annealing, in nats outside of them."""
     outside = max(0.0, lower - log_z, log_z - upper)
     remedy = f"the samples of the machine miss a part of it, or the run is too short; {MORE}"
     return _at_most("log Z lies outside the bounds of annealing, nats", outside, 0.0, remedy)
@@ -185,20 +187,20 @@ LONGER = "use more --sweeps (steps of annealing) or --chains"
 
 
 def check_replicates(n: int, fewest: int) -> Check:
-    """Return the check that a time limit left enough replicates for an error bar."""
+    """Return the check that the time limit allowed enough replicates for an error bar."""
     return _at_least("replicates within the time limit", float(n), float(fewest), "use a longer --time-limit")
 
 
 def check_other_run(distance: float, limit: float) -> Check:
     """Return the check that a run from the modes agrees with one from the uniform reference."""
     name = "difference from the run from the uniform reference, in standard errors"
-    return _at_most(name, abs(distance), limit, "there may be a basin that the modes lack; " + MORE)
+    return _at_most(name, abs(distance), limit, "the mixture may lack a mode of the machine; " + MORE)
 
 
 def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Check:
-    """Return the check that independent estimates are spread as their standard errors claim.
+    """Return the check that independent estimates spread as their standard errors claim.
 
-    The ratio of variances has roughly an F distribution, every claimed error having n_independent - 1 degrees of
+    The ratio of variances has roughly an F distribution: every claimed error has n_independent - 1 degrees of
     freedom.
     """
     n = len(estimates)
@@ -208,14 +210,14 @@ def check_repeats(estimates: Float, std_errs: Float, n_independent: int) -> Chec
 
 
 def _halves(bar: Bridge) -> float:
-    """Return the difference of the two halves of the run, in units of its standard error over replicates."""
+    """Return the difference between the halves of the run, in units of its standard error over replicates."""
     n = len(bar.influence)
     difference = bar.influence[: n // 2].mean(0) - bar.influence[n - n // 2 :].mean(0)
     return _standardised(difference) if n > 1 else 0.0
 
 
 def _starts(bar: Bridge, n_given: int) -> float:
-    """Return the difference between replicates that started at random and in basins."""
+    """Return the difference between replicates that started at random and in basins, in standard errors."""
     random, ordered, _ = groups_of_starts(bar.influence.mean(0), n_given)
     if len(ordered) < 2:
         return 0.0
@@ -224,11 +226,12 @@ def _starts(bar: Bridge, n_given: int) -> float:
 
 
 def _crooks(sums: WorkSums, start: int, bar: Bridge) -> float:
-    """Return how far neighbours are from Crooks' theorem, p_f(w) = p_r(-w) exp(w - Δf), in jackknife errors.
+    """Return the deviation of neighbours from Crooks' theorem, p_f(w) = p_r(-w) exp(w - Δf), in jackknife errors.
 
     For every C, exp(-Δf) = exp(-C) E_f[σ(C - w_f)] / E_r[σ(-C - w_r)] (Bennett, 1976, Eq. 7), if both neighbours
-    are in equilibrium where they overlap.  Compared are C = Δf ± CROOKS_SHIFT, summed over the schedule.  Far
-    shifts would give the stepping stones, whose tails no run samples where a mode dies out along the schedule.
+    are in equilibrium where they overlap.  Its values at C = Δf ± CROOKS_SHIFT are compared, summed over the
+    schedule.  Larger shifts approach the stepping stones, whose tails no run samples where a mode vanishes along
+    the schedule.
     """
     n_replicates, n_steps = bar.influence.shape[1], len(bar.delta_f)
     high, low = (

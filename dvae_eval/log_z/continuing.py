@@ -14,15 +14,15 @@ from ..runtime.resume import unpacked
 from .checks import student_limit
 from .methods import Estimate
 from .record import AFTER, RULE, rule_of
-from .run import PRECISION, chunk_of, first_look_of, least_rate_of
+from .run import PRECISION, chunk_of, first_rate_check, least_rate_of
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def fixed_settings(config: LogZConfig, method: str) -> dict[str, Any]:
-    """Return the settings that a run and those that continue it have in common.
+    """Return the settings that a run shares with the runs that continue it.
 
-    Repeats are continued by more of the same, a run by more sweeps.
+    More repeats continue repeats; more sweeps continue a single run.
     """
     settings = {**dataclasses.asdict(config), "method": method}
     is_many = config.n_repeats > 1
@@ -32,10 +32,10 @@ def fixed_settings(config: LogZConfig, method: str) -> dict[str, Any]:
 
 
 def can_continue(arrays: Arrays, config: LogZConfig) -> bool:
-    """Return whether a run with these settings can begin with the arrays of one whose rule to stop was another.
+    """Return whether a run with these settings can begin with the arrays of one that had another stopping rule.
 
-    A looser rule would have stopped earlier: such a run is made from its start, like any other.  So is one of a
-    fixed length whose shorter run was added up in shorter blocks, or would have placed its rungs otherwise.
+    A looser rule would have stopped earlier, so its run starts from the beginning.  So does a run of fixed length
+    if the shorter one used shorter blocks, or would have adapted its schedule again at another time.
     """
     if "repeats" in arrays:
         return config.n_repeats > 1
@@ -51,14 +51,14 @@ def can_continue(arrays: Arrays, config: LogZConfig) -> bool:
     if config.n_sweeps:
         return rule["n_sweeps"] <= config.n_sweeps and _is_same_start(state, int(rule["n_sweeps"]), config)
     errors, precision = state["errors"], config.precision or PRECISION
-    # The last error is that of the end.
+    # The last error is that at the end.
     return precision <= (rule["precision"] or PRECISION) or not len(errors) or errors[-1, 1] > precision
 
 
 def of_more_comparisons(estimate: Estimate, before: int, n: int) -> Estimate | None:
-    """Return the estimate of a repeat with the limits that its checks have among n repeats, not `before`.
+    """Return the estimate of a repeat with its checks' limits for n repeats instead of `before`.
 
-    None where more than limits depends on the number: such a repeat is made again.
+    None if more than the limits depends on the number of repeats: such a repeat must run again.
     """
     if n == before:
         return estimate
@@ -81,19 +81,19 @@ def of_more_comparisons(estimate: Estimate, before: int, n: int) -> Estimate | N
 
 
 def _last_run(arrays: Arrays) -> Arrays:
-    """Return the state of the run that the estimate is of: where two are kept, that is the second."""
+    """Return the state of the run that made the estimate: the second one where two are stored."""
     prefix = next((p for p in ("second/", "first/", "") if f"{p}betas" in arrays), "")
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
 def _is_same_start(state: Arrays, n_sweeps: int, config: LogZConfig) -> bool:
-    """Return whether a run of a fixed length began as a longer one does."""
+    """Return whether a run of fixed length began as a longer one would."""
     if int(state["sums/chunk"]) != (chunk := chunk_of(config.n_sweeps)):
         return False
-    due = first_look_of(config.n_sweeps)
-    if due == first_look_of(n_sweeps):
+    due = first_rate_check(config.n_sweeps)
+    if due == first_rate_check(n_sweeps):
         return True
-    rates, at = state["least_rates"], -(-due // chunk) - 1  # of the first chunk that ends there or later
+    rates, at = state["least_rates"], -(-due // chunk) - 1  # of the first chunk that ends at `due` or later
     is_seen = at < len(rates)
     is_sound = not is_seen or rates[at] >= least_rate_of(config.exchange_rate)
     return is_sound and not bool(state["looked"][1])

@@ -1,4 +1,4 @@
-"""log Z of a Boltzmann machine, with a verdict: exact where that can be had, else parallel tempering and BAR."""
+"""log Z of a Boltzmann machine, with a verdict: exact where that is feasible, else parallel tempering and BAR."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ ESTIMATORS: dict[str, Callable[[LogZTask], Estimate]] = {
     "ais": estimate_by_annealing,
     "reverse-ais": estimate_by_annealing,
 }
-# In which numbers a method computes.
+# The floating-point types in which a method computes.
 DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
-# What is strict in every repeat; the best one is reported.
+# Diagnostics that are strict bounds in every repeat; the best repeat's are reported.
 BOUNDS = ("lower_bound", "n_basins")
-EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
+EXACT_SHARE = 0.5  # of a time limit: the exact method is chosen if it is predicted to take at most this share
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 
@@ -82,52 +82,53 @@ def estimate_log_z(
     final_states: Callable[[NDArray[np.uint8]], None] | None = None,
     **settings: Any,
 ) -> LogZResult:
-    """Estimate log Z of a Boltzmann machine, with its error and a verdict.
+    """Estimate log Z of a Boltzmann machine, with its standard error and a verdict.
 
     Parameters
     ----------
     model : BipartiteMachine, GeneralMachine, tuple of arrays, or a model of dimod or networkx
         (W, b_left, b_right) of an RBM, p(v, h) ∝ exp(v'Wh + b_left'v + b_right'h) over {0,1}, W of shape (n_left,
-        n_right); or (J, b) of a general machine, see `machine_from_couplings`.  Tensors and sparse matrices are
-        arrays, too.  Of a dimod BinaryQuadraticModel, p(x) ∝ exp(-E(x)) in its own variables; of a networkx graph,
+        n_right); or (J, b) of a general machine, see `machine_from_couplings`.  Tensors and sparse matrices count
+        as arrays.  For a dimod BinaryQuadraticModel, p(x) ∝ exp(-E(x)) in its own variables; for a networkx graph,
         p(z) ∝ exp(Σ_edges weight z_i z_j + Σ_nodes bias z_i) over {0,1}.
     config : LogZConfig, optional
-        Settings; by default the exact value where it can be had soon, else parallel tempering.
+        Settings; by default the exact value where it is quick to compute, else parallel tempering.
     description : dict, optional
-        What to say of the model's file in the result, beside sizes and digest.
+        Entries about the model's file for the result, beside the machine's sizes and digest.
     device : str
-        Where parallel tempering runs.
+        Device of parallel tempering.
     threads : int, optional
-        CPU threads, or processes with `n_repeats`; all by default.  The result does not depend on them.
+        CPU threads, or processes with `n_repeats`; all cores by default.  The result does not depend on them.
     progress : callable, optional
-        Called with (phase, done, in all, estimate so far or None, its standard error or None).
+        Called with (phase, done, total, estimate so far or None, its standard error or None).
     partial : Path, optional
-        File for what is done so far: if it holds the beginning of this very estimate, the estimate continues from
-        it.  At the end it has the state of the run: keep it, to continue to a smaller `precision`, more `n_sweeps`
-        or more `n_repeats`, by giving it again; or remove it when the result is safe.
+        File for the work done so far.  If it holds the beginning of this estimate, the estimate continues from
+        it.  At the end it holds the final state of the run: pass it again to continue to a smaller `precision`,
+        more `n_sweeps` or more `n_repeats`, or remove it once the result is saved.
     finished : Path, optional
-        Such a file of a finished estimate, which is read where `partial` has nothing, and left as it is.
+        Such a file of a finished estimate; it is read if `partial` has no content, and never written.
     constant : float
-        Nats that are added to log Z, for a model whose log-probabilities are larger by so much.
+        Nats added to log Z, for a model whose log-probabilities exceed the machine's by this constant.
     starts : array, Starts, or function without arguments that returns either or None, optional
-        States of the machine that are known, such as its data, shape (n_states, n_units), or (n_states, n_left) or
-        (n_states, n_right) of a machine that is given by W and two biases: 0 and 1, or -1 and +1, units in the
-        machine's order, left ones first.  A third of the replicates starts from them and must agree with the
-        others, basins are looked for from them, and log Z must not fall below their weight.  A function is called
-        where states are needed; an exact value needs none.
+        Known states of the machine, such as its data: 0 and 1, or -1 and +1, shape (n_states, n_units) with the
+        units in the machine's order (left ones first), or (n_states, n_left) or (n_states, n_right) for a machine
+        given by W and two biases.  A third of the replicates starts from them and must agree with the others; the
+        search for basins uses them, and log Z must not fall below their total weight.  A function is called only
+        where states are needed: an exact value needs none.
     units : str
-        Values of the units of arrays and graphs: `01`, which `auto` stands for, or `pm1` for spins -1 and +1.
+        Values of the units of arrays and graphs: `01` (the same as `auto`), or `pm1` for spins -1 and +1.
     sign : 1 or -1
         Whether arrays and graphs are log-probabilities, as above, or energies E, p ∝ exp(-β E).
     beta : float
-        Inverse temperature β of arrays, graphs, and models of dimod: their numbers times β are what is taken.
+        Inverse temperature β that multiplies arrays, graphs, and models of dimod.
     trajectory : Trajectory, or sequence of RBMs, optional
-        Earlier states of an RBM's training, oldest first, each as `model` may be: a path to it beside that in β,
-        and the shorter of the two is taken (`path="trajectory"`).
+        Earlier states of an RBM's training, oldest first, each in any form that `model` may have.  They define a
+        second path to the machine beside the one in β; the path with the smaller barrier is used
+        (`path="trajectory"`).
     final_states : callable, optional
-        Called with states of all units, uint8 (n_replicates, n_units), in the machine's order, that a run of
-        parallel tempering ended in: `starts` for the next machine of a training.  Exact values, annealing,
-        repeats and paths along a training have none.
+        Called with states of all units, uint8 (n_replicates, n_units), in the machine's order: those in which a
+        run of parallel tempering ended, to be `starts` of the next machine of a training.  It is not called for
+        exact values, annealing, repeats and paths along a training.
     **settings
         Fields of LogZConfig, such as method="pt-bar", precision=0.01 or seed=3.
 
@@ -138,11 +139,11 @@ def estimate_log_z(
     Raises
     ------
     ConfigError
-        If a setting is not allowed, the exact value is asked for and cannot be had, or memory does not suffice.
+        If a setting is invalid, the requested exact value is infeasible, or memory does not suffice.
     DataError
-        If the arrays are no machine, or the starts are no states of it.
+        If the arrays do not define a machine, or the starts are not states of it.
     OverlapError
-        If neighbouring rungs share no mass.
+        If two neighbouring rungs share no mass.
 
     Examples
     --------
@@ -199,7 +200,7 @@ def estimate_log_z(
 
 
 def _trajectory(given: Trajectory | Sequence[Any] | None, machine: Machine, constant: float) -> Trajectory | None:
-    """Return the training that leads to a machine, None if none is given."""
+    """Return the training that leads to a machine; None if none is given."""
     if given is None:
         return None
     if not isinstance(given, Trajectory):
@@ -209,11 +210,11 @@ def _trajectory(given: Trajectory | Sequence[Any] | None, machine: Machine, cons
 
 
 def _method(machine: Machine, config: LogZConfig) -> str:
-    """Return the method that makes the answer; ConfigError if the exact value is wanted and takes too long."""
+    """Return the method to use; ConfigError if the requested comparison with the exact value takes too long."""
     if config.against_exact and (plan := exact_plan(machine)).seconds > EXACT_SECONDS:
         raise ConfigError(f"--against-exact: {plan.need}, which takes too long; leave it out")
     if machine.without_isolated_units()[0] is None:
-        return "exact"  # a closed form: nothing is left to temper
+        return "exact"  # no couplings: a closed form, nothing to temper
     if config.method == "auto":
         limit = config.time_limit or math.inf
         plan = exact_plan(machine, search_seconds(config))
@@ -222,7 +223,7 @@ def _method(machine: Machine, config: LogZConfig) -> str:
 
 
 def _with_starts(task: LogZTask, starts: Any) -> tuple[LogZTask, dict[str, Any]]:
-    """Return the task with states that are given, and what its settings say of them."""
+    """Return the task with the given states, and the entries of the result's settings about them."""
     found = starts() if callable(starts) else starts
     if found is None:
         return task, {}
@@ -237,24 +238,24 @@ def _with_starts(task: LogZTask, starts: Any) -> tuple[LogZTask, dict[str, Any]]
 def _for_all_units(
     machine: Machine, final_states: Callable[[NDArray[np.uint8]], None], seed: int
 ) -> Callable[[NDArray[np.uint8]], None]:
-    """Return a function of the kept units that calls `final_states` with all units, the others being drawn."""
+    """Return a function of the kept units that samples the other units and calls `final_states` with all."""
     return lambda v: final_states(all_units(machine, v, numpy_generator(seed, "log_z", 10)))
 
 
 def _coupled(
     task: LogZTask, method: str, of_starts: dict[str, Any], partial: Path | None, finished: Path | None
 ) -> LogZTask:
-    """Return the task for the units that have a coupling, log Z of the others being added; `partial` keeps it."""
+    """Return the task without isolated units, whose log Z goes into the offset; `partial` stores its progress."""
     settings = {"model": task.machine.sha256, "constant": task.offset, "device": task.device, **of_starts}
     settings |= {"version": [__version__, ESTIMATOR_VERSION], **fixed_settings(task.config, method)}
     if task.trajectory:
         settings["trajectory"] = task.trajectory.sha256
     fits = functools.partial(can_continue, config=task.config)
     store = ResumeFile(partial, settings, finished, fits) if partial else None
-    if task.trajectory:  # whose machines have the same units, coupled or not
+    if task.trajectory:  # its machines share all units, coupled or not
         return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
-    assert coupled is not None  # or else the answer is exact
+    assert coupled is not None  # otherwise `_method` chose the exact value
     return dataclasses.replace(task, machine=coupled, store=store, offset=alone + task.offset)
 
 
@@ -269,7 +270,7 @@ def _sampled(method: str, task: LogZTask) -> Estimate:
 def _repeated(task: LogZTask) -> Estimate:
     """Return the mean of `config.n_repeats` independent estimates, each with its own pilot and random numbers.
 
-    They run over `task.threads` processes.  Their spread is the most conservative error bar.
+    The repeats run in `task.threads` processes.  Their spread is the most conservative error bar.
     """
     n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
     done, earlier = _load(store, n_repeats)
@@ -304,14 +305,14 @@ def one_repeat(task: LogZTask, index: int) -> Estimate:
 
 
 def _combined(done: list[Estimate]) -> Estimate:
-    """Return the mean of the repeats; of every check the worst of all, and the diagnostics of the first."""
+    """Return the mean of the repeats, the worst of every check, and the diagnostics of the first repeat."""
     values, errors = np.array([e.log_z for e in done]), np.array([e.std_err for e in done])
     n = len(done)
     std_err = max(float(values.std(ddof=1)), math.sqrt(float((errors**2).mean()))) / math.sqrt(n)
-    # Rounding is the same in all of them, and so is what annealing back misses: no mean makes it less.
+    # All repeats share the rounding error, and the gap of reverse annealing: averaging reduces neither.
     gap = float(np.mean([e.diagnostics.get("gap", 0.0) for e in done]))
     std_err = math.hypot(std_err, done[0].diagnostics["rounding"], gap)
-    of_all = [check for e in done for check in e.checks]  # not the same ones where some repeats are from modes
+    of_all = [check for e in done for check in e.checks]  # repeats from modes have further checks
     checks = [_worst([c for c in of_all if c.name == name]) for name in dict.fromkeys(c.name for c in of_all)]
     n_independent = done[0].n_independent
     checks.append(check_repeats(values, errors, n_independent))
@@ -325,7 +326,7 @@ def _combined(done: list[Estimate]) -> Estimate:
 
 
 def _worst(checks: list[Check]) -> Check:
-    """Return the first check that failed, else the one nearest to its limit."""
+    """Return the first failed check, else the one nearest to its limit."""
     return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
 
 
@@ -337,9 +338,9 @@ def _packed(done: dict[int, Estimate]) -> Any:
 def _load(
     store: ResumeFile | ResumePart | None, n_repeats: int
 ) -> tuple[dict[int, Estimate], dict[str, list[dict[str, Any]]]]:
-    """Return the estimates that were finished before, by their number, and what is continued with them."""
+    """Return the estimates finished earlier, by number, and the runs that this one continues."""
     arrays = store.load() if store else None
-    if arrays is None or "record" not in arrays:  # those of an earlier version are made anew
+    if arrays is None or "record" not in arrays:  # repeats of an earlier version are computed again
         return {}, {}
     record = unpacked(arrays["record"])
     found = {

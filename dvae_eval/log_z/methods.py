@@ -1,4 +1,4 @@
-"""The ways to log Z, each from a task to an `Estimate`: exactly, by parallel tempering and BAR, by annealing."""
+"""The methods for log Z, each a function from a task to an `Estimate`: exact, tempering with BAR, annealing."""
 
 from __future__ import annotations
 
@@ -42,46 +42,46 @@ from .renewal import promised_share
 from .run import FEWEST_REPLICATES, HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich, sandwich_seconds
 
-# What a progress bar hears: a phase in words, work done, work in all, the estimate so far and its error (or None).
+# Called with a phase in words, work done, total work, the estimate so far and its standard error (or None).
 ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
 
-# The default time limit; how much of any may go into what comes after a run, and seconds that it may always take;
-# and how much into a sandwich, which is the thinner for it.
+# The default time limit; the share of a limit for diagnostics after a run, and the seconds always allowed for
+# them; the share for a sandwich, which makes fewer steps to keep it.
 AUTO_SECONDS, POST_RUN_SHARE, POST_RUN_SECONDS, SANDWICH_SHARE = 30.0, 0.15, 1.0, 0.4
-EXACT_ALONG_SECONDS = 10.0  # that the machines of a training may be predicted to take together
-SEARCH_SHARE = 0.1  # of a time limit, for an exact way
-CONCLUSION_SHARE = 0.02  # and for what a result takes beside bounds and diagnostics
+EXACT_ALONG_SECONDS = 10.0  # predicted seconds below which all machines of a training are computed exactly
+SEARCH_SHARE = 0.1  # of a time limit, for the search for an exact method
+CONCLUSION_SHARE = 0.02  # of a time limit, for making the result, besides bounds and diagnostics
 N_RUNNING = 20
 
 
 @dataclass(frozen=True, slots=True)
 class LogZTask:
-    """What is to be estimated, how, and where.
+    """What to estimate, with which settings, and on which device.
 
     Attributes
     ----------
     machine : BipartiteMachine or GeneralMachine
-        But for the exact value, every unit has a coupling.
+        Every unit has a coupling, except for the exact method.
     config : LogZConfig
     device : str
     threads : int
         CPU threads, or processes for repeats; the estimate does not depend on them.
     progress : callable, optional
-        Called with (phase, done, in all, estimate or None, standard error or None).
+        Called with (phase, done, total, estimate or None, standard error or None).
     store : ResumeFile or ResumePart, optional
-        Where the work is kept, so that it can be continued.
+        Storage of the progress, from which the estimate can be continued.
     n_comparisons : int
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
     offset : float
-        Nats that are added to log Z.
+        Nats added to log Z.
     clock : Clock
-        Has the time limit.
+        Measures the time limit.
     starts : uint8, shape (n, n_kept), optional
-        States of the units that are kept, from which some replicates start.
+        States of the kept units from which some replicates start.
     trajectory : Trajectory, optional
-        The machine's training, with `config.path` "trajectory".
+        The machine's training, if `config.path` is "trajectory".
     final_states : callable, optional
-        Called with the kept units at the target, uint8 (n_replicates, n_kept), that the reported run ended in.
+        Called with the final states of the kept units at β = 1, uint8 (n_replicates, n_kept), of the reported run.
     """
 
     machine: Machine
@@ -98,7 +98,7 @@ class LogZTask:
     final_states: Callable[[NDArray[np.uint8]], None] | None = None
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
-        """Return a callback of (done, in all) for a phase that has no estimate yet."""
+        """Return a callback of (done, total) for a phase without an estimate."""
         progress = self.progress
         return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
@@ -110,14 +110,14 @@ class Estimate:
     Attributes
     ----------
     log_z, std_err : float
-        In nats; the error of an exact value is 0.
+        In nats; `std_err` is 0 for an exact value.
     repeats : list of float
-        Independent estimates whose mean it is, nearly: of the replicates, or of whole repeats.
+        Independent estimates, of the replicates or of whole repeats; log_z is approximately their mean.
     n_independent : int
-        From how many independent values the error comes; 0 for an exact value.
+        Number of independent values from which std_err is computed; 0 for an exact value.
     checks : list of Check
     diagnostics : dict
-        What the checks looked at, and arrays for figures: plain JSON values.
+        The quantities behind the checks, and arrays for figures: plain JSON values.
     """
 
     log_z: float
@@ -137,7 +137,7 @@ class Estimate:
 
 
 def estimate_exactly(task: LogZTask) -> Estimate:
-    """Return the exact value; ConfigError if it takes too long."""
+    """Return the exact value; ConfigError if computing it takes too long."""
     seconds = search_seconds(task.config)
     log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads, seconds) + task.offset
     plan = exact_plan(task.machine, seconds)
@@ -145,7 +145,7 @@ def estimate_exactly(task: LogZTask) -> Estimate:
 
 
 def _exact_along(task: LogZTask, seconds: float) -> dict[str, Any]:
-    """Return log Z along the training, exactly, where all of its machines take a moment; nothing elsewhere."""
+    """Return exact log Z along the training if all of its machines are quick to compute, else nothing."""
     found = task.trajectory
     if found is None or seconds * len(found.machines) > EXACT_ALONG_SECONDS:
         return {}
@@ -154,7 +154,7 @@ def _exact_along(task: LogZTask, seconds: float) -> dict[str, Any]:
 
 
 def search_seconds(config: LogZConfig) -> float:
-    """Return the seconds that the search for an exact way may take."""
+    """Return the seconds allowed for the search for an exact method."""
     return SEARCH_SHARE * config.time_limit if config.time_limit and config.method == "auto" else math.inf
 
 
@@ -170,17 +170,17 @@ def compared_with_exact(estimate: Estimate, exact: float) -> Estimate:
 
 
 def tempered(task: LogZTask) -> tuple[TemperedRun, Estimate]:
-    """Return a run by parallel tempering and BAR that is at its end, and its estimate.
+    """Return a finished run by parallel tempering and BAR, and its estimate.
 
-    The store, if there is one, then has that end: what follows can be done again, and the run can be continued.
-    "auto" is the uniform reference here.
+    The store, if there is one, then holds the end of the run, so that later steps can be repeated and the run can
+    be continued.  Reference "auto" means the uniform reference here.
 
     Raises
     ------
     ConfigError
-        If the couplings are too large for float32, or the memory does not suffice.
+        If the couplings are too large for float32, or memory does not suffice.
     OverlapError
-        If neighbouring rungs share no mass.
+        If two neighbouring rungs share no mass.
     """
     is_fitted = task.config.reference == "fitted"
     clock = task.clock.part(1 - REFEREE_SHARE) if is_fitted else task.clock
@@ -197,14 +197,14 @@ def tempered(task: LogZTask) -> tuple[TemperedRun, Estimate]:
 
 
 def keep_end(run: TemperedRun, task: LogZTask) -> None:
-    """Keep the end of a run, before what follows moves its replicas on."""
+    """Store the end of a run, before later steps move its replicas."""
     if task.store:
-        with suppress(OSError):  # a disk that is full must not cost the number
+        with suppress(OSError):  # a full disk must not lose the estimate
             task.store.save(run.state_dict())
 
 
 def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
-    """Return the estimate of a run that is at its end, with all that is looked into afterwards."""
+    """Return the estimate of a finished run, with its diagnostics and all requested comparisons."""
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.final_states:
         task.final_states(run.replicas.v[:, -1].copy())
@@ -212,14 +212,14 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
         found = {**estimate.diagnostics, "continued_from": parts}
         estimate = replace(estimate, diagnostics=found)
     if task.n_comparisons == 1:
-        estimate = _looked_into(run, estimate)
+        estimate = _with_diagnostics(run, estimate)
     if task.trajectory:
         estimate = _along_training(run, estimate, task.trajectory)
     return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
 
 
 def _along_training(run: TemperedRun, estimate: Estimate, trajectory: Trajectory) -> Estimate:
-    """Return the estimate with the path that was chosen, and log Z along the training if it was that one."""
+    """Return the estimate with the chosen path, and log Z along the training if the path is the training's."""
     found: dict[str, Any] = {"path": run.paths}
     if run.paths["chosen"] == "trajectory":
         found["trajectory"] = log_z_along_training(run, trajectory)
@@ -227,19 +227,19 @@ def _along_training(run: TemperedRun, estimate: Estimate, trajectory: Trajectory
 
 
 def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
-    """Return an estimate from a fitted reference with the checks against a run from the uniform one."""
+    """Return an estimate from a fitted reference with the checks against a run from the uniform reference."""
     if math.isinf(seconds) and not task.config.n_sweeps:
         seconds = AUTO_SECONDS
     config, progress = referee_config(task.config, seconds, estimate.std_err), task.progress
 
-    def tell(phase: str, done: int, total: int, log_z: float | None, std_err: float | None) -> None:
+    def report(phase: str, done: int, total: int, log_z: float | None, std_err: float | None) -> None:
         if progress:
             progress(f"{phase} from the uniform reference", done, total, log_z, std_err)
 
-    # Two estimates: the other one needs no diagnostics for figures.
+    # Two comparisons; the second run needs no diagnostics for figures.
     clock = Clock(config.time_limit or math.inf, task.clock.now)
     n_comparisons = max(2, task.n_comparisons)
-    own = replace(task, config=config, progress=tell, store=None, n_comparisons=n_comparisons, clock=clock)
+    own = replace(task, config=config, progress=report, store=None, n_comparisons=n_comparisons, clock=clock)
     own = replace(own, final_states=None)
     other = tempered(own)[1]
     checks = referee_checks(
@@ -254,7 +254,7 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
 
 
 def reserve(run: TemperedRun, task: LogZTask) -> float:
-    """Return the seconds of the time limit that are left to what comes after the run."""
+    """Return the seconds of the time limit to keep for the steps after the run."""
     if math.isinf(run.clock.limit):
         return 0.0
     seconds = CONCLUSION_SHARE * run.clock.limit + run.bounds_seconds()
@@ -272,52 +272,52 @@ def _post_run_allowance(run: TemperedRun) -> float:
 
 
 def _sandwich_share(run: TemperedRun) -> float:
-    """Return which share of its steps a sandwich can have within the time limit."""
+    """Return the share of its steps that a sandwich can have within the time limit."""
     return min(1.0, SANDWICH_SHARE * run.clock.limit / sandwich_seconds(run))
 
 
 def time_limit(config: LogZConfig) -> float:
-    """Return the seconds that an estimate may take."""
+    """Return the seconds that an estimate may take; infinite without a limit."""
     if config.time_limit:
         return config.time_limit
     return math.inf if config.precision or config.n_sweeps else AUTO_SECONDS
 
 
 def adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
-    """Bring a run to where its estimate starts, or to where an earlier one stopped."""
+    """Adapt the schedule of a run, or restore a run from the store."""
     state = task.store.load() if task.store else None
     if state is not None:
         run.load_state_dict(state)
     else:
-        run.adapt(task.report("placing rungs"))
+        run.adapt(task.report("pilot"))
         if task.progress and (std_err := run.foreseen["std_err"]):
-            task.progress(f"within reach: about ±{std_err:.1g}", 1, 1, None, None)
+            task.progress(f"predicted standard error ±{std_err:.1g} nats", 1, 1, None, None)
 
 
 def advance(
     run: TemperedRun, task: LogZTask, reserve: float, is_paused: Callable[[], bool] = lambda: False
 ) -> None:
-    """Run until that many seconds are left, with progress, and keep what is done."""
+    """Run until `reserve` seconds of the time limit are left; report and store the progress."""
     progress, store = task.progress, task.store
 
-    def tell(done: int, total: int, bar: Bridge) -> None:
+    def report(done: int, total: int, bar: Bridge) -> None:
         if progress:
             progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
 
-    run.advance(reserve, tell, (lambda: store.save(run.state_dict())) if store else None, is_paused)
+    run.advance(reserve, report, (lambda: store.save(run.state_dict())) if store else None, is_paused)
 
 
 def estimate_of_run(run: TemperedRun, task: LogZTask) -> Estimate:
-    """Bring a run from the uniform reference to its end, and return its estimate with checks."""
+    """Finish a run from the uniform reference, and return its estimate with checks."""
     with task.clock.paused():
         run.compile_kernels()
     adapt_or_resume(run, task)
     advance(run, task, reserve(run, task))
-    return _looked_into(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
+    return _with_diagnostics(run, _conclude(run, task.n_comparisons, task.config.n_replicates))
 
 
 def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estimate:
-    """Return the estimate of a run that is at its end, with its checks."""
+    """Return the estimate of a finished run, with its checks."""
     bar, limit = run.bridge(), student_limit(run.config.n_replicates, n_comparisons)
     log_z, std_err = run.log_z_0 + bar.total, math.hypot(bar.std_err, run.rounding)
     checks = check_bridge(run.sums, run.first_block, bar, run.replicas.round_trips, limit, run.n_given)
@@ -341,7 +341,7 @@ def _conclude(run: TemperedRun, n_comparisons: int, n_replicates: int) -> Estima
 def _certificate(
     run: TemperedRun, log_z: float, std_err: float, limit: float
 ) -> tuple[list[Check], dict[str, Any]]:
-    """Return checks against what log Z cannot be below, and the bounds: they hang on no estimate."""
+    """Return the checks against strict lower bounds of log Z, and the bounds; the bounds use no estimate."""
     bound, weight = run.lower_bound(), run.weight_of_states()
     checks = [
         check_lower_bound(log_z, std_err, bound.value, limit),
@@ -356,7 +356,7 @@ def _certificate(
 
 
 def _renewal(run: TemperedRun) -> tuple[Check, dict[str, float]]:
-    """Return the check that states are renewed at the reference, and how many are not."""
+    """Return the check that states are renewed at the reference, and the shares that are not."""
     old = run.renewal.old(run.replicas, run.n_burnt)
     trips = float(run.replicas.round_trips.mean()) / old.shape[1] * (1 - run.n_burnt / run.n_iterations)
     share = float(old[:, -1].mean())
@@ -364,26 +364,26 @@ def _renewal(run: TemperedRun) -> tuple[Check, dict[str, float]]:
     return check_renewal(share, promised), {"coldest": share, "all_rungs": float(old.mean()), "promised": promised}
 
 
-def _looked_into(run: TemperedRun, estimate: Estimate) -> Estimate:
-    """Return the estimate with what further samples show, and the check that rests on them."""
+def _with_diagnostics(run: TemperedRun, estimate: Estimate) -> Estimate:
+    """Return the estimate with the diagnostics from further samples, and the check based on them."""
     found = post_run_diagnostics(run, _post_run_allowance(run))
     diagnostics = {**estimate.diagnostics, **found}
     error = found["cross_checks"]["thermodynamic_integration"].get("quadrature_error")
-    if error is None or run.replicas.schedule.n_steps == 1:  # no time for it, or no path to integrate along
+    if error is None or run.replicas.schedule.n_steps == 1:  # too little time, or no path to integrate along
         return replace(estimate, diagnostics=diagnostics)
     checks = [*estimate.checks, check_abrupt(error, estimate.diagnostics["independent_blocks"])]
     return replace(estimate, checks=checks, diagnostics=diagnostics)
 
 
 def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
-    """Return the estimate with the checks of annealing forward and back."""
+    """Return the estimate with the checks of forward and reverse annealing."""
 
-    def tell(phase: str, done: int, total: int) -> None:
+    def report(phase: str, done: int, total: int) -> None:
         if progress:
             progress(phase, done, total, estimate.log_z, estimate.std_err)
 
     share = _sandwich_share(run)
-    found = sandwich(run, max(1, int(share * N_STEPS)), run.config.n_chains, tell, share)
+    found = sandwich(run, max(1, int(share * N_STEPS)), run.config.n_chains, report, share)
     return replace(
         estimate,
         checks=[*estimate.checks, *found.checks(estimate.log_z)],
@@ -392,7 +392,7 @@ def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback 
 
 
 def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
-    """Return what was seen on the way, for figures and for readers."""
+    """Return the diagnostics of a run, for figures and result files."""
     sums, start, log_z_0 = run.sums, run.first_block, run.log_z_0
     rates = sums.statistic("exchange", start).mean((0, 1))
     means, variances = sums.energies(start)
@@ -416,7 +416,7 @@ def _diagnostics(run: TemperedRun, bar: Bridge) -> dict[str, Any]:
         "n_sweeps": run.n_iterations,
         "stopped": run.stopped,
         "schedule_settled": run.settled,
-        "placed_anew": run.placed_anew,
+        "placed_anew": run.adapted_again,
         "foreseen": run.foreseen,
     }
 
@@ -429,7 +429,7 @@ def _starts(run: TemperedRun, bar: Bridge) -> dict[str, float]:
 
 
 def _stepping_stones(run: TemperedRun) -> dict[str, float]:
-    """Return log Z by importance sampling up the schedule and down it: BAR's two one-sided relatives."""
+    """Return log Z by importance sampling forward and in reverse along the schedule: BAR's one-sided relatives."""
     shift, start = run.sums.shift, run.first_block
     up, down = (run.sums.statistic(f"stone_{way}", start).mean((0, 1)) for way in ("forward", "reverse"))
     return {
@@ -439,7 +439,7 @@ def _stepping_stones(run: TemperedRun) -> dict[str, float]:
 
 
 def _running(run: TemperedRun, bar: Bridge) -> dict[str, list[float]]:
-    """Return the estimate and its error as the run went on after burn-in."""
+    """Return the estimate and its error at N_RUNNING points of the run after burn-in."""
     n = len(bar.influence)
     stops = sorted({max(1, round(n * share)) for share in np.linspace(1 / N_RUNNING, 1, N_RUNNING)})
     parts = [bar.part(0, stop) for stop in stops]
@@ -456,22 +456,22 @@ def _running(run: TemperedRun, bar: Bridge) -> dict[str, list[float]]:
 def estimate_by_annealing(task: LogZTask) -> Estimate:
     """Return the estimate of annealed importance sampling, forward or reverse as `config.method` says.
 
-    The other direction is run, too: a gap between them shows an annealing that was too quick.  Backward, the paths
-    that carry the weight may all be missing without a trace in the weights that are there, and the estimate is too
-    high by up to the gap: its standard error holds the gap.
+    The other direction runs too: a gap between the two shows that the annealing was too quick.  In reverse, paths
+    that carry most of the weight may all be missing without a trace in the weights that are there, and the
+    estimate is too high by up to the gap; its standard error therefore includes the gap.
 
     Raises
     ------
     ConfigError
-        If a precision was asked for: annealing is as long as --sweeps and --chains make it.
+        If a precision or time limit was given: --sweeps and --chains set the length of annealing.
     """
     config, progress = task.config, task.progress
     if config.precision or config.time_limit:
         raise ConfigError(
-            f"--method {config.method}: has no --precision or --time-limit; give --sweeps and --chains"
+            f"--method {config.method}: --precision and --time-limit do not apply; use --sweeps and --chains"
         )
 
-    def tell(phase: str, done: int, total: int) -> None:
+    def report(phase: str, done: int, total: int) -> None:
         if progress:
             progress(phase, done, total, None, None)
 
@@ -479,12 +479,12 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
     path = task.trajectory.path() if task.trajectory else None
     how: dict[str, Any] = {"offset": task.offset, "starts": task.starts, "trajectory": path}
     run = TemperedRun(task.machine, config, task.device, task.threads, **how)
-    run.adapt(progress=task.report("placing rungs"))
-    found = sandwich(run, n_steps, config.n_chains, tell)
+    run.adapt(progress=task.report("pilot"))
+    found = sandwich(run, n_steps, config.n_chains, report)
     is_reverse = config.method == "reverse-ais"
     chosen = found.reverse if is_reverse else found.forward
     log_z, repeats = chosen.log_z + task.offset, chosen.repeats(N_GROUPS) + task.offset
-    # Every step rounds every unit's part of the weight.
+    # Every step rounds every unit's contribution to the weight.
     rounding = run.rounding + HALF_UNIT * math.sqrt(n_steps * task.machine.n_units)
     gap = max(0.0, found.reverse.log_z - found.forward.log_z) if is_reverse else 0.0
     std_err = math.hypot(max(chosen.std_err, std_err_of_mean(repeats)), rounding, gap)
@@ -505,5 +505,5 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
     estimate = Estimate(log_z, std_err, repeats.tolist(), N_GROUPS, checks, diagnostics)
     if config.reference in ("auto", "uniform"):
         return estimate
-    # Sweeps are steps of annealing here, and none of the other run's.
+    # n_sweeps counts steps of annealing here, not sweeps of the run to compare with.
     return _refereed(estimate, replace(task, config=replace(config, n_sweeps=0)), AUTO_SECONDS)

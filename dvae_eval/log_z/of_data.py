@@ -1,7 +1,7 @@
-"""The log-likelihood of data under an RBM whose log Z is known: mean over rows of log p~(v) - log Z.
+"""Log-likelihood of data under an RBM whose log Z is known: the mean over rows of log p~(v) - log Z.
 
-The hidden units are summed out exactly, log p~(v) = b'v + Σ_j softplus(c_j + (v'W)_j).  It has two errors: that of
-log Z, which all rows share, and that of the choice of rows.
+The hidden units are summed out exactly, log p~(v) = b'v + Σ_j softplus(c_j + (v'W)_j).  There are two errors: that
+of log Z, which all rows share, and that of the choice of rows.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from ..results import LogZResult
 from ..trajectory import Trajectory
 
 Splits = Mapping[str, NDArray[np.uint8]]
-BLOCK_VALUES = 1 << 22  # of fields of summed-out units at once
+BLOCK_VALUES = 1 << 22  # fields of summed-out units per block
 
 
 def check_pixels(machine: Machine, n: int) -> BipartiteMachine:
-    """Return an RBM with a side of n pixels, the left one if both are; DataError if there is none."""
+    """Return the RBM with its side of n units on the left; DataError if no side has n units."""
     if not isinstance(machine, BipartiteMachine) or machine.order is not None:
-        raise DataError("is no RBM of two sides, so that data have no likelihood by log Z alone; leave --data out")
+        raise DataError("is not an RBM, so that log Z gives data no likelihood; omit --data")
     if n == machine.n_left:
         return machine
     if n == machine.n_right:
         return BipartiteMachine(machine.W.T, machine.b_right, machine.b_left)
-    raise DataError(f"has sides of {machine.n_left} and {machine.n_right} units, the data rows of {n} values")
+    raise DataError(
+        f"has sides of {machine.n_left} and {machine.n_right} units, but the data have {n} values per row; "
+        "choose data with one value per visible unit"
+    )
 
 
 def log_p_of_rows(machine: BipartiteMachine, v: NDArray[np.uint8]) -> Float:
@@ -56,28 +59,28 @@ def with_log_likelihood(
     source: Mapping[str, Any],
     trajectory: Trajectory | None = None,
 ) -> LogZResult:
-    """Return a result with the mean log-likelihood of data in its diagnostics, and along its training.
+    """Return a result with the mean log-likelihood of data in its diagnostics, and its course along a training.
 
     Parameters
     ----------
     result : LogZResult
-        Of `machine`.
+        Result for `machine`.
     machine : BipartiteMachine
-        With a side of as many units as a row has values.
+        One side has one unit per value of a row.
     constant : float
-        Nats that `result.log_z` has beside the machine's own log Z.
+        Nats by which `result.log_z` exceeds the machine's own log Z.
     splits : dict of str to uint8, shape (n, n_pixels)
         Rows of 0 and 1.
     source : dict
-        What the result says of where they come from.
+        Description of the data's source, for the result.
     trajectory : Trajectory, optional
-        The machine's training, if log Z was measured along it.
+        The machine's training, if log Z was estimated along it.
 
     Returns
     -------
     LogZResult
-        `log_likelihood` of its diagnostics has `data`, the source, and `splits`: of each `mean`,
-        `std_err_images` and `std_err_log_z`, nats a row, and `n_images`.
+        `log_likelihood` of its diagnostics has `data`, the source, and `splits`: for each split `mean`,
+        `std_err_images` and `std_err_log_z`, nats per row, and `n_images`.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def _mean(machine: Machine, log_z: float, v: NDArray[np.uint8]) -> dict[str, Any
 
 
 def _along(curve: Mapping[str, Any], splits: Splits, trajectory: Trajectory) -> dict[str, dict[str, list[float]]]:
-    """Return the mean of every split at the steps of a curve, and its errors by the choice of rows."""
+    """Return the mean of every split at the steps of a curve, and its standard error by the choice of rows."""
     places = [trajectory.steps.index(step) for step in curve["steps"]]
     found = {}
     for name, v in splits.items():

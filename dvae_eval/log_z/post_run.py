@@ -1,4 +1,4 @@
-"""Post-run diagnostics on extra samples: MBAR, thermodynamic integration, and the arrays that figures plot."""
+"""Post-run diagnostics from extra samples: MBAR, thermodynamic integration, and the arrays that figures plot."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .run import TemperedRun
 from .with_pymbar import mbar
 
 Float = NDArray[np.float64]
-# Samples, and iterations before each: enough values of every rung for a histogram, few enough for MBAR.
+# Samples, and iterations before each: enough values per rung for a histogram, few enough for MBAR.
 N_SAMPLES, EVERY = 8, 8
 N_BINS = 40
-# Seconds of one core, of every state: for a bond, a summed-out unit on a rung, and an entry of MBAR's matrix.
+# Seconds of one core per state: for a bond, for a summed-out unit on a rung, and for an entry of MBAR's matrix.
 POTENTIAL_BOND, POTENTIAL_UNIT, MBAR_ENTRY = 2e-10, 7e-9, 2e-6
 TOO_LONG = "it would take longer than the time limit allows"
-BLOCK_VALUES = 1 << 18  # float64 values at a time: small enough for a processor's cache
+BLOCK_VALUES = 1 << 18  # float64 values per block: small enough for a processor's cache
 
 
 def post_run_seconds(run: TemperedRun, most: float) -> float:
-    """Return about how many seconds the diagnostics take that fit into `most` of them."""
+    """Return the approximate seconds of those diagnostics that fit into `most` seconds."""
     stretch = _stretch_seconds(run)
     both = stretch + _mbar_seconds(run)
     return both if both <= most else stretch if stretch <= most else 0.0
@@ -43,7 +43,7 @@ def _stretch_seconds(run: TemperedRun) -> float:
 
 
 def _mbar_seconds(run: TemperedRun) -> float:
-    """Return about how many seconds MBAR takes, all of its potentials included, at the pace of the run so far."""
+    """Return the approximate seconds of MBAR with its potentials, at the run's speed so far."""
     n_rungs, m = len(run.replicas.schedule.betas), run.reduced
     n_states = N_SAMPLES * run.config.n_replicates * n_rungs
     n_bonds = n_entries(m.W) + (0 if m.J is None else n_entries(m.J))
@@ -53,21 +53,21 @@ def _mbar_seconds(run: TemperedRun) -> float:
 
 
 def post_run_diagnostics(run: TemperedRun, seconds: float = math.inf) -> dict[str, Any]:
-    """Return other estimates from some further iterations, and arrays for figures, as plain JSON values.
+    """Return other estimates of log Z and arrays for figures, from some further iterations, as plain JSON values.
 
     Parameters
     ----------
     run : TemperedRun
     seconds : float
-        What would take longer is left out, with the reason in its place.
+        Diagnostics that would take longer are left out, and the reason is given.
 
     Returns
     -------
     dict
         `cross_checks`: log Z in nats by MBAR over the whole schedule and by thermodynamic integration, with their
-        errors; rough ones, from so few samples.  `energy_histograms`: `edges` (N_BINS + 1,) and `counts` (K + 1,
+        errors; they are rough, from few samples.  `energy_histograms`: `edges` (N_BINS + 1,) and `counts` (K + 1,
         N_BINS) of d log p̃_β/dβ.  `overlap_matrix` (K + 1, K + 1), MBAR's.  `from_hot_end` (K + 1,): share of the
-        replicas on a rung that saw β = 0 later than β = 1.
+        replicates on a rung that visited β = 0 more recently than β = 1.
     """
     if _stretch_seconds(run) > seconds:
         left_out = {"log_z": None, "reason": TOO_LONG}
@@ -93,13 +93,13 @@ def post_run_diagnostics(run: TemperedRun, seconds: float = math.inf) -> dict[st
 
 
 def _from_hot_end(ends: NDArray[np.int64]) -> list[float | None]:
-    """Return the share of -1 among the values of a column that are not 0; None where all are."""
+    """Return the share of -1 among the nonzero values of each column; None where all are zero."""
     hot, cold = (ends == -1).sum(0), (ends == 1).sum(0)
     return [float(h / (h + c)) if h + c else None for h, c in zip(hot, cold, strict=True)]
 
 
 def _mbar(run: TemperedRun, v: NDArray[np.uint8]) -> tuple[list[list[float]], dict[str, Any]]:
-    """Return MBAR's overlap matrix and estimate from states (n, n_rungs, n_kept); why not, if it has none."""
+    """Return MBAR's overlap matrix and estimate from states (n, n_rungs, n_kept), or why it failed."""
     grouped = np.moveaxis(v, 1, 0).reshape(-1, v.shape[-1])
     betas = run.replicas.schedule.betas
     try:
@@ -131,15 +131,15 @@ def reduced_potentials(
     ----------
     betas : shape (K + 1,)
         Inverse temperatures.
-    v : {0, 1}, shape (N, n_kept)
+        States of the kept units; for MBAR, grouped by rung.
         States of the kept units, for MBAR grouped by rung.
-    reference : Reference or MixtureReference, optional
+        Start of the path; uniform by default.
         Where the path starts; uniform unless given.
 
     Raises
     ------
     DataError
-        If `v` holds no binary states of the kept units.
+        If `v` does not consist of binary states of the kept units.
     """
     path, levels = (reference or Reference.uniform(machine)).path(machine), np.asarray(betas, np.float64).tolist()
     states = torch.from_numpy(binary_states(path.reduced, v))
@@ -162,13 +162,13 @@ class Integral:
     ----------
     value : float
     std_err : float
-        Sampling error, from the spread between replicates; nan for a single one.
+        Sampling error from the spread between replicates; nan for a single one.
     quadrature_error : float
-        How much the rule of the next lower order differs from `value`, the steps' differences added up without
-        their signs: what the distance between rungs costs, at most about.  Where it is not small, `value` means
-        nothing, however small `std_err` is.
+        Difference between `value` and the rule of the next lower order, added up over steps without signs: roughly
+        an upper bound on the error from the distance between rungs.  Where it is not small, `value` means nothing,
+        however small `std_err` is.
     repeats : float64, shape (n_replicates,)
-        From the single replicates, to first order; their mean is `value`.
+        Estimates of the single replicates, to first order; their mean is `value`.
     """
 
     value: float
@@ -180,11 +180,12 @@ class Integral:
 def thermodynamic_integration(forward: ArrayLike, reverse: ArrayLike) -> Integral:
     """Integrate the mean of x = log p~_{k+1}(v) - log p~_k(v) along the geometric path between neighbours.
 
-    On p_t ∝ p~_k^{1-t} p~_{k+1}^t the mean of x is d log Z_t/dt, its variance V the next derivative, and its third
-    cumulant κ the one after.  Known at both ends, they are integrated by the two-point Hermite rule of degree 5,
-    (E_0 + E_1) / 2 + (V_0 - V_1) / 10 + (κ_0 + κ_1) / 120; the trapezoid is its first term.  Of the cubic rule,
-    (E_0 + E_1) / 2 + (V_0 - V_1) / 12, it is the distance that tells the error.  Works of rungs that are further
-    apart than some standard deviations, as exchange allows where a mode is about to form, are beyond all three.
+    On p_t ∝ p~_k^{1-t} p~_{k+1}^t the mean E of x is d log Z_t/dt, its variance V the next derivative, and its
+    third cumulant κ the one after.  Known at both ends, they are integrated by the two-point Hermite rule of
+    degree 5, (E_0 + E_1) / 2 + (V_0 - V_1) / 10 + (κ_0 + κ_1) / 120; the trapezoid is its first term.  The
+    difference from the cubic rule, (E_0 + E_1) / 2 + (V_0 - V_1) / 12, estimates the error.  All three fail if the
+    works of neighbouring rungs are several standard deviations apart, as exchanges allow where a mode is about to
+    form.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def thermodynamic_integration(forward: ArrayLike, reverse: ArrayLike) -> Integra
     Raises
     ------
     ConfigError
-        If the shapes do not fit together.
+        If the shapes do not match.
     NumericalError
         If a work is nan or infinite.
     """
@@ -206,14 +207,17 @@ def thermodynamic_integration(forward: ArrayLike, reverse: ArrayLike) -> Integra
 
 
 def _works(forward: ArrayLike, reverse: ArrayLike) -> tuple[Float, Float]:
-    """Return works that fit together and are finite."""
+    """Return the works as float64 arrays; raise unless their shapes match and all values are finite."""
     w_f, w_r = np.asarray(forward, np.float64), np.asarray(reverse, np.float64)
     if w_f.ndim != 3 or w_f.shape != w_r.shape or not w_f.size:
         raise ConfigError(
             f"works have shapes {w_f.shape} and {w_r.shape}; give (n_samples, n_replicates, K) twice"
         )
     if not (np.isfinite(w_f).all() and np.isfinite(w_r).all()):
-        raise NumericalError("integration needs works that are all finite; some are nan or infinite")
+        raise NumericalError(
+            "thermodynamic integration needs finite works; some are nan or infinite; check the machine for "
+            "extreme couplings"
+        )
     return w_f, w_r
 
 
@@ -223,8 +227,8 @@ Moments = tuple[Float, Float, Float]
 def _moments(x: Float) -> Moments:
     """Return mean, variance and third cumulant of x (n_samples, n_replicates, K) per replicate, (n_replicates, K).
 
-    They are about the mean of all replicates, and linear in the samples to first order: a replicate that is stuck
-    does not look sharp, and the mean over replicates is the cumulant of all samples.
+    They are taken about the mean of all replicates, and are linear in the samples to first order: a replicate that
+    is stuck does not appear sharp, and the mean over replicates is the cumulant of all samples.
     """
     centred = x - x.mean((0, 1))
     squares = centred**2
@@ -233,6 +237,6 @@ def _moments(x: Float) -> Moments:
 
 
 def _hermite(start: Moments, end: Moments) -> tuple[Float, Float]:
-    """Return integrals over [0, 1] of a function with these values and derivatives, by degrees 3 and 5."""
+    """Return integrals over [0, 1] of a function with these values and derivatives, of degrees 3 and 5."""
     mean, variances = (start[0] + end[0]) / 2, start[1] - end[1]
     return mean + variances / 12, mean + variances / 10 + (start[2] + end[2]) / 120

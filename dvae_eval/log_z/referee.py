@@ -1,8 +1,8 @@
-"""What an estimate from a fitted reference is held against: a run from the uniform one.
+"""Comparison of an estimate from a fitted reference with a run from the uniform reference.
 
-A reference that was fitted to a machine's modes or samples knows those that were found.  From it a run may be
-wrong with confidence, all of its own checks passing, by the log of the mass that was not found.  The uniform
-reference knows nothing and misses nothing in particular: slow where there are many basins, it says so itself.
+A reference fitted to a machine's modes or samples covers only those that were found.  Estimates from it can pass
+all other checks and still be too low, by the log of the share of mass that was found.  The uniform
+reference has no such blind spot: it is slow where there are many basins, but its checks then fail.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ..config import LogZConfig
 from ..verdict import Check
 from .checks import student_limit
 
-# Share of the time limit that is kept for it, and the standard error that it needs no more than.
+# Share of the time limit kept for this run, and the smallest standard error that it aims for, nats.
 REFEREE_SHARE, REFEREE_PRECISION = 0.5, 0.03
-# The largest standard error with which it says anything, nats, and how often it refuses what is right.  A sound
-# estimate that is refused costs a longer run; a wrong one that is not, everything.
+# The largest standard error with which the comparison is meaningful, nats, and the probability that a sound
+# estimate fails it.  A sound estimate that is refused costs a longer run; a wrong one that passes misleads.
 LARGEST_ERROR, FALSE_ALARM = 0.3, 1e-2
 REMEDY = (
-    "the reference rests on the modes that were found, and what was not found is missing; give more --time-limit "
-    "or --sweeps, or --reference uniform"
+    "the reference covers only the modes that were found, so that others may be missing; use a longer "
+    "--time-limit, more --sweeps, or --reference uniform"
 )
 
 
 def referee_config(config: LogZConfig, seconds: float, std_err: float) -> LogZConfig:
-    """Return the settings of the run from the uniform reference, beside an estimate with an error of `std_err`."""
+    """Return the settings of the run from the uniform reference, for an estimate with standard error `std_err`."""
     seed = int(numpy_generator(config.seed, "log_z", 7).integers(2**63))
     return replace(
         config,
@@ -47,14 +47,14 @@ def referee_config(config: LogZConfig, seconds: float, std_err: float) -> LogZCo
 def referee_checks(
     log_z: float, std_err: float, other: float, other_err: float, checks: list[Check], n: int
 ) -> list[Check]:
-    """Return the checks of an estimate against that of a run from the uniform reference of n replicates.
+    """Return the checks that compare an estimate with a run of n replicates from the uniform reference.
 
     Parameters
     ----------
     log_z, std_err, other, other_err : float
-        Both estimates and their errors, nats.
+        Both estimates and their standard errors, nats.
     checks : list of Check
-        Those of the other run: one that fails may have an error bar that means nothing.
+        Checks of the other run; if one failed, its standard error may mean nothing.
     """
     failed = [check.name for check in checks if not check.passed]
     distance = abs(log_z - other) / math.hypot(std_err, other_err)
@@ -68,7 +68,7 @@ def referee_checks(
 
 
 def referee_details(log_z: float, std_err: float, diagnostics: dict[str, Any]) -> dict[str, Any]:
-    """Return what a result tells of the run from the uniform reference."""
+    """Return what the result reports about the run from the uniform reference."""
     kept = ("barrier", "independent_blocks", "n_blocks", "n_sweeps", "stopped")
     return {"log_z": log_z, "std_err": std_err, **{name: diagnostics[name] for name in kept}}
 

@@ -1,4 +1,4 @@
-"""log Z between two annealings: forward from the reference it comes out low, backward from the target high."""
+"""log Z between two annealings: forward from the reference (too low) and reverse from the machine (too high)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from ..verdict import Check
 from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
 from .run import TemperedRun
 
-Tell = Callable[[str, int, int], None]
+Report = Callable[[str, int, int], None]
 N_GROUPS, N_STEPS = 16, 1000
-# Sweeps between samples of the target that start reverse chains, and those before the first.
+# Sweeps between the samples of the machine that start reverse chains, and sweeps before the first.
 EVERY, BURN_IN = 20, 200
-# What a step of an annealed chain takes, in sweeps of a tempered one.
+# Cost of a step of an annealed chain, in sweeps of a tempered one.
 ANNEALED_SWEEP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Sandwich:
-    """Annealing from the reference to the machine, and from its samples back; the offset is added to log Z."""
+    """Annealing from the reference to the machine and back from its samples; `offset` is added to log Z."""
 
     forward: Annealing
     reverse: Annealing
     offset: float
 
     def checks(self, log_z: float | None = None) -> list[Check]:
-        """Return the checks of both; with `log_z`, also that it lies between the bounds."""
+        """Return the checks of both annealings; with `log_z`, also that it lies between their bounds."""
         ways = (self.forward, self.reverse)
         error = math.hypot(*(way.std_err for way in ways))
         checks = [check_weights(name, way.ess) for name, way in zip(("forward", "reverse"), ways, strict=True)]
@@ -49,7 +49,7 @@ class Sandwich:
 
 
 def sandwich_seconds(run: TemperedRun) -> float:
-    """Return about how many seconds a sandwich of `N_STEPS` steps takes, on `run.threads` threads."""
+    """Return the approximate seconds of a sandwich of `N_STEPS` steps on `run.threads` threads."""
     iterations = BURN_IN + EVERY * math.ceil(run.config.n_chains / run.config.n_replicates)
     n_chains = run.config.n_replicates * len(run.replicas.schedule.betas)
     per_sweep = run.seconds_per_iteration(run.replicas) / n_chains
@@ -57,23 +57,23 @@ def sandwich_seconds(run: TemperedRun) -> float:
 
 
 def sandwich(
-    run: TemperedRun, n_steps: int, n_chains: int, tell: Tell | None = None, share: float = 1.0
+    run: TemperedRun, n_steps: int, n_chains: int, report: Report | None = None, share: float = 1.0
 ) -> Sandwich:
     """Return both annealings along the rungs of a run, whose replicas at β = 1 start the reverse chains.
 
-    The reverse bound is one as far as these replicas are samples of the machine.  Within a time limit, a share of
-    the sweeps lies between them.
+    The reverse bound is valid only if these replicas are samples of the machine.  `share` scales the number of
+    sweeps between them, for runs with a time limit.
     """
     seed = run.config.seed
     betas = betas_along(run.replicas.schedule, n_steps)
     how: dict[str, Any] = {"reference": run.reference, "device": run.device, "threads": run.threads}
-    ticks = [_tick(tell, name) for name in ("annealing", "annealing back")]
+    ticks = [_tick(report, name) for name in ("annealing", "reverse annealing")]
     samples = run.target_samples(n_chains, math.ceil(share * EVERY), math.ceil(share * BURN_IN))
     forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)
     reverse = reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how)
     return Sandwich(forward, reverse, run.offset)
 
 
-def _tick(tell: Tell | None, phase: str) -> Callable[[int, int], None] | None:
-    """Return a callback of (done, in all) that names the phase."""
-    return (lambda done, total: tell(phase, done, total)) if tell else None
+def _tick(report: Report | None, phase: str) -> Callable[[int, int], None] | None:
+    """Return a callback of (done, total) that names the phase."""
+    return (lambda done, total: report(phase, done, total)) if report else None

@@ -1,4 +1,4 @@
-"""BAR and MBAR by pymbar, guarded: it answers some bad input with a number, and changes global state."""
+"""BAR and MBAR by pymbar, guarded: pymbar returns numbers for some invalid input, and changes global state."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dvae_core.errors import ConfigError, NumericalError, OverlapError
 from ..numbers import log_mean_exp
 
 Float = NDArray[np.float64]
-# Less overlap than this cannot be told from none: no estimate would mean anything.
+# Less overlap than this cannot be distinguished from none, and no estimate means anything.
 MIN_OVERLAP = 1e-8
 
 
 @contextmanager
 def quiet_pymbar() -> Iterator[None]:
-    """Import and call pymbar within: no banners or advice, and NumPy's error state as it was afterwards."""
+    """Import and call pymbar in this context: no banners or advice, and NumPy's error state restored."""
     logger = logging.getLogger("pymbar")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -40,9 +40,9 @@ def quiet_pymbar() -> Iterator[None]:
 def bar(w_f: Float, w_r: Float) -> float:
     """Return Δf = -log(Z_1 / Z_0) in nats by Bennett's acceptance ratio, through pymbar, guarded.
 
-    pymbar answers 0 ± 0 if one work is nan or infinite, and a small or nan error without overlap; both are
-    refused here.  It also resets NumPy's error state, which is put back, and gives up on works that are all equal
-    and on some of little overlap, of which the root is found here.
+    pymbar returns 0 ± 0 if a work is nan or infinite, and a small or nan error without overlap; both raise
+    here.  It resets NumPy's error state, which is restored.  It fails on works that are all equal and on some with
+    little overlap; the root is then found here.
 
     Parameters
     ----------
@@ -54,13 +54,14 @@ def bar(w_f: Float, w_r: Float) -> float:
     Raises
     ------
     NumericalError
-        If a work is nan or infinite, or there is none.
+        If a work is nan or infinite, or there are none.
     OverlapError
         If the two states share no mass.
     """
     if not (w_f.size and w_r.size and np.isfinite(w_f).all() and np.isfinite(w_r).all()):
         raise NumericalError(
-            "BAR needs works that are all finite, in both directions; some are nan, infinite or missing"
+            "BAR needs finite works in both directions; some are nan, infinite or missing; check the machine for "
+            "extreme couplings"
         )
     guess = 0.5 * (log_mean_exp(-w_r) - log_mean_exp(-w_f))
     with quiet_pymbar():
@@ -79,37 +80,37 @@ def bar(w_f: Float, w_r: Float) -> float:
 
 
 def _root(w_f: Float, w_r: Float) -> float:
-    """Return the root C of Σ_f σ(C - M - w_f) = Σ_r σ(M - C - w_r), M = log n_f/n_r; it rises with C."""
+    """Return the root C of Σ_f σ(C - M - w_f) = Σ_r σ(M - C - w_r), M = log n_f/n_r, which increases with C."""
     m = math.log(w_f.size / w_r.size)
 
     def difference(c: float) -> float:
         return float(logsumexp(log_expit(c - m - w_f)) - logsumexp(log_expit(m - c - w_r)))
 
     ends = [w_f.min() + m, w_f.max() + m, m - w_r.min(), m - w_r.max()]
-    # Beyond all works by more than log n, one side has all the weight.
+    # Beyond all works by more than log n, one side dominates.
     margin = 10 + math.log(w_f.size) + math.log(w_r.size)
     return float(brentq(difference, min(ends) - margin, max(ends) + margin))
 
 
 def _overlap(w_f: Float, w_r: Float, delta_f: float) -> float:
-    """Return 2 E_f[σ(1 - σ)] + 2 E_r[σ(1 - σ)]: 1 if the two states are the same, 0 if disjoint."""
+    """Return 2 E_f[σ(1 - σ)] + 2 E_r[σ(1 - σ)]: 1 for equal states, 0 for disjoint ones."""
     forward, reverse = expit(delta_f - w_f), expit(-delta_f - w_r)
     return float(2 * (forward * (1 - forward)).mean() + 2 * (reverse * (1 - reverse)).mean())
 
 
 @dataclass(frozen=True, slots=True)
 class Mbar:
-    """Normalisers of all states from all samples together.
+    """Normalisers of all states, from all samples together.
 
     Attributes
     ----------
     f_k : float64, shape (K,)
         log Z_0 - log Z_k, nats.
     std_err : float64, shape (K,)
-        Standard errors of f_k for samples that are independent; correlated ones make them too small by the
-        square root of the statistical inefficiency.
+        Standard errors of f_k for independent samples; for correlated ones they are too small by the square root
+        of the statistical inefficiency.
     overlap : float64, shape (K, K)
-        Probability that a sample of state i (row) could as well be one of state j (column); rows add up to 1.
+        Probability that a sample of state i (row) could as well be one of state j (column); rows sum to 1.
     """
 
     f_k: Float
@@ -120,27 +121,26 @@ class Mbar:
 def mbar(u_kn: ArrayLike, N_k: ArrayLike, *, max_per_state: int = 2000) -> Mbar:
     """Return the MBAR estimate through pymbar, guarded.
 
-    pymbar answers with nonsense and a small error, or none, where some states share no mass with the others or a
-    potential is infinite, and it may reseed NumPy's global generator; here the first two are refused, and the
-    third is prevented.
+    Where some states share no mass with the others, or a potential is infinite, pymbar fails or returns nonsense
+    with a small error; both raise here.  It may also reseed NumPy's global generator, which is prevented.
 
     Parameters
     ----------
     u_kn : float64, shape (K, N), nats
-        Reduced potential of sample n at state k.  Columns are grouped by the state they are samples of, see N_k.
+        Reduced potential of sample n at state k.  Columns are grouped by the state that they were sampled from.
     N_k : int, shape (K,)
-        Samples of every state, 1 or more.
+        Number of samples of every state, at least 1.
     max_per_state : int
-        Of more samples, so many are used, evenly spread: time grows with K² N.
+        Largest number of samples used per state, evenly spaced: time grows with K² N.
 
     Raises
     ------
     ConfigError
-        If the shapes do not fit together, or there are fewer than two states.
+        If the shapes do not match, or there are fewer than two states.
     NumericalError
-        If a potential is nan or infinite, or the equations could not be solved.
+        If a potential is nan or infinite, or the equations cannot be solved.
     OverlapError
-        If the states fall into parts that share no mass.
+        If the states form groups that share no mass.
     """
     u_kn, N_k = _thinned(*_valid(u_kn, N_k), max_per_state)
     with quiet_pymbar():
@@ -148,31 +148,34 @@ def mbar(u_kn: ArrayLike, N_k: ArrayLike, *, max_per_state: int = 2000) -> Mbar:
         from pymbar.utils import ParameterError
 
         try:
-            # A seed given keeps it from seeding the global generator anew; no random number is drawn.
+            # A seed keeps pymbar from reseeding the global generator; it draws no random number.
             solved = MBAR(u_kn, N_k, initial_f_k=_neighbours_guess(u_kn, N_k), rseed=0)
             answer, overlap = solved.compute_free_energy_differences(), solved.compute_overlap()
         except (ArithmeticError, ValueError, ParameterError) as error:
             what = str(error).partition("\n")[0]
-            raise NumericalError(f"MBAR could not be solved ({what}); use more rungs or more samples") from error
+            raise NumericalError(f"MBAR cannot be solved ({what}); use more rungs or more samples") from error
     estimate = Mbar(answer["Delta_f"][0], answer["dDelta_f"][0], overlap["matrix"])
-    # 1 - the second eigenvalue of the overlap matrix: 0 if it falls into blocks.
+    # 1 minus the second eigenvalue of the overlap matrix: 0 if the matrix has blocks.
     if not overlap["scalar"] > MIN_OVERLAP:
         raise OverlapError("some rungs share no mass with the others; use more rungs (a higher --exchange-rate)")
     if not np.isfinite([*estimate.f_k, *estimate.std_err]).all():
-        raise NumericalError("MBAR found no finite answer; use more rungs or more samples")
+        raise NumericalError("MBAR found no finite solution; use more rungs or more samples")
     return estimate
 
 
 def _valid(u_kn: ArrayLike, N_k: ArrayLike) -> tuple[Float, NDArray[np.int64]]:
-    """Return potentials and counts that fit together and are finite."""
+    """Return potentials and counts as arrays; raise unless their shapes match and all values are finite."""
     u, n = np.asarray(u_kn, np.float64), np.asarray(N_k, np.int64)
     if u.ndim != 2 or n.shape != u.shape[:1] or len(n) < 2 or n.min() < 1 or n.sum() != u.shape[1]:
         raise ConfigError(
-            f"u_kn has shape {u.shape}, N_k is {n.tolist()}; give (K, N), K at least 2, and K counts, 1 or more "
-            "each, that add up to N"
+            f"u_kn has shape {u.shape}, N_k is {n.tolist()}; use shape (K, N) with K at least 2, and K counts of "
+            "at least 1 that sum to N"
         )
     if not np.isfinite(u).all():
-        raise NumericalError("MBAR needs reduced potentials that are all finite; some are nan or infinite")
+        raise NumericalError(
+            "MBAR needs finite reduced potentials; some are nan or infinite; check the machine for extreme "
+            "couplings"
+        )
     return u, n
 
 
@@ -184,7 +187,7 @@ def _thinned(u_kn: Float, N_k: NDArray[np.int64], limit: int) -> tuple[Float, ND
 
 
 def _neighbours_guess(u_kn: Float, N_k: NDArray[np.int64]) -> Float:
-    """Return f_k from the means of both exponential averages between neighbours, to start from."""
+    """Return initial f_k from the means of both exponential averages between neighbours."""
     ends = np.cumsum(N_k)
     steps = [0.0]
     for k in range(len(N_k) - 1):

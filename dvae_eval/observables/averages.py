@@ -1,7 +1,7 @@
-"""Averages over the states of a tempered run, of every replicate and every β that is looked at.
+"""Averages over the states of a tempered run, for every replicate and every requested β.
 
-With the units h summed out, the energy of a state v is known by its mean and its variance given v, the summed-out
-units by their probabilities: these are averaged, not draws of h (Rao-Blackwell).
+With the units h summed out, the averages use mean and variance of the energy given v, and the probabilities of the
+summed-out units, instead of draws of h (Rao-Blackwell).
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from dvae_core.types import Float
 from ..machine import Reduced
 
 Bits = NDArray[np.uint8]
-# States of every replicate that are worked on at once, at the most, and values of these.
+# Largest number of states per replicate processed at once, and of values in them.
 TOGETHER, VALUES = 16, 1 << 24
-# Machines with more of their pairs coupled than this share multiply matrices, others take bond by bond.
+# Machines with a larger share of coupled pairs multiply matrices; others process bond by bond.
 DENSE = 0.02
-# Arrays over bonds that the jackknife takes beside the sums.
+# Number of arrays over bonds that the jackknife needs, besides the sums.
 AT_THE_END = 6
 
 
 def averages_bytes(reduced: Reduced, n_betas: int, n_replicates: int, correlations: bool) -> int:
-    """Return about how many bytes the sums take, with what is made of those at one β in the end."""
+    """Return the approximate bytes of the sums and of the results at one β."""
     n_bonds = len(reduced.bonds()[0]) if correlations else 0
     return 8 * n_replicates * ((n_betas + 1) * len(reduced.biases) + (n_betas + AT_THE_END) * n_bonds)
 
 
 class Averages:
-    """Sums over the states that were seen.
+    """Sums over recorded states.
 
     Parameters
     ----------
     reduced : Reduced
-        The machine whose p_β is looked at; of A = minus its energy.
+        The machine of p_β; averages are of A, minus its energy.
     betas : float64, shape (n_betas,)
     n_replicates : int
     correlations : bool
-        Whether products of coupled units are averaged, too.
+        Whether to average products of coupled units, too.
     """
 
     def __init__(self, reduced: Reduced, betas: Float, n_replicates: int, correlations: bool) -> None:
@@ -51,7 +51,7 @@ class Averages:
         self.is_dense = len(self.bonds) > DENSE * n_kept * n_units
         self.together = max(1, min(TOGETHER, VALUES // (n_replicates * max(1, n_units))))
         self.n_seen = 0
-        # Sums of A given v, of its square, and of its variance given v.
+        # Sums of the mean of A given v, of its square, and of the variance of A given v.
         self.energy = np.zeros((3, n_betas, n_replicates))
         self.units = np.zeros((n_betas, n_replicates, n_units))
         self.pairs = np.zeros((n_betas, n_replicates, len(self.bonds)))
@@ -65,7 +65,7 @@ class Averages:
             self.work_off()
 
     def work_off(self) -> None:
-        """Add what waits."""
+        """Add the waiting states."""
         if not self.waiting:
             return
         states = np.stack(self.waiting, 1)  # (n_replicates, n_waiting, n_betas, n_kept)
@@ -91,7 +91,7 @@ class Averages:
             self.pairs[k] += self._products(v, z)
 
     def _products(self, v: Float, z: Float) -> Float:
-        """Return Σ z_i z_j of all bonds, whose first unit is a kept one, shape (n_replicates, n_bonds)."""
+        """Return Σ z_i z_j over states for all bonds (their first unit is kept), shape (n_replicates, n_bonds)."""
         i, j = self.bonds.T
         if self.is_dense:
             return np.array([(mine.T @ all_units)[i, j] for mine, all_units in zip(v, z, strict=True)])
@@ -101,7 +101,7 @@ class Averages:
         return total
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return all that is needed to continue, as plain arrays."""
+        """Return the state needed to continue, as plain arrays."""
         shape = (self.n_replicates, len(self.betas), len(self.reduced.b))
         return {
             "n_seen": np.array(self.n_seen),
@@ -112,7 +112,7 @@ class Averages:
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from what `state_dict` returned."""
+        """Restore the state that `state_dict` returned."""
         self.n_seen = int(state["n_seen"])
         self.energy, self.units, self.pairs = (state[name].copy() for name in ("energy", "units", "pairs"))
         self.waiting = list(state["waiting"])

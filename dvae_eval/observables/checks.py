@@ -1,4 +1,4 @@
-"""Checks of mean energies along β: they differ neither in time nor with the start by more than chance allows."""
+"""Checks of mean energies along β: halves of the run, and random and ordered starts, agree within chance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from dvae_core.types import Float
 
-from ..log_z.checks import ORDERED, student_limit
+from ..log_z.checks import UNMIXED, student_limit
 from ..verdict import Check
 
 MORE = "use more --sweeps, or a longer --time-limit"
@@ -16,12 +16,13 @@ LEAST = 1e-12
 
 
 def check_energies(energies: Float) -> list[Check]:
-    """Return the checks of energies at several β, the largest difference counting.
+    """Return the checks of energies at several β; each uses the largest difference.
 
     Parameters
     ----------
     energies : float64, shape (n_blocks, n_replicates, n_betas)
-        Means over blocks of time of independent replicates, the last half of which started in the deepest basins.
+        Means over blocks of time of independent replicates, the second half of which started in the deepest
+        basins.
     """
     n_blocks, n_replicates, n_betas = energies.shape
     limit = student_limit(n_replicates, n_betas)
@@ -31,19 +32,22 @@ def check_energies(energies: Float) -> list[Check]:
     return [
         Check.at_most("energies of the run's halves differ, in standard errors", _largest(halves), limit, MORE),
         Check.at_most(
-            "energies from random and ordered starts differ, in standard errors", starts, limit, ORDERED
+            "energies from random and ordered starts differ, in standard errors",
+            starts,
+            limit,
+            f"{UNMIXED}; {MORE}",
         ),
     ]
 
 
 def _largest(differences: Float) -> float:
-    """Return the largest |mean| over the first axis in standard errors."""
+    """Return the largest |mean| over the first axis, in standard errors."""
     error = differences.std(0, ddof=1) / math.sqrt(len(differences))
     return float((np.abs(differences.mean(0)) / np.maximum(error, LEAST)).max())
 
 
 def _apart(means: Float) -> float:
-    """Return the largest difference of the two halves of the replicates, in standard errors."""
+    """Return the largest difference between the two halves of the replicates, in standard errors."""
     n = len(means) // 2
     if n < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Moments of units 0 and 1 in a model's own convention: its units, their order, its constant."""
+"""Moments of units 0 and 1 in a model's own convention: values of units, their order, the constant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Moments of units 0 and 1 in the model's own convention and order.
+    """Conversion of moments of units 0 and 1 to the model's own convention and order.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class View:
         E = -(A + constant).
     is_spin : bool
     order : int, shape (n_units,)
-        For every unit of the model, its number among the moments.
+        Index among the moments of every unit of the model.
     bonds : int, shape (n_bonds, 2)
         Pairs of the model's units, i < j, sorted.
     ends : int, shape (n_bonds, 2)
-        The same pairs as numbers among the moments.
+        The same pairs as indices among the moments.
     place : int, shape (n_bonds,)
-        For every bond, its number among the moments.
+        Index among the moments of every bond.
     """
 
     constant: float
@@ -53,22 +53,22 @@ class View:
 
     @classmethod
     def of(cls, numbers: Index, ends: Index, constant: float, is_spin: bool) -> View:
-        """Return the view of moments of units with these numbers in the model, and of these bonds."""
+        """Return the view for moments of units with these indices in the model, and of these bonds."""
         bonds = np.sort(numbers[ends], axis=1)
         place = np.lexsort(bonds.T[::-1])
         return cls(constant, is_spin, np.argsort(numbers), bonds[place], ends[place], place)
 
     def without_bonds(self) -> View:
-        """Return the view of units alone."""
+        """Return the view without bonds."""
         return dataclasses.replace(self, bonds=self.bonds[:0], ends=self.ends[:0], place=self.place[:0])
 
     @property
     def scale(self) -> int:
-        """What a unit's values are apart."""
+        """Difference between the two values of a unit."""
         return 2 if self.is_spin else 1
 
     def exact_point(self, moments: Moments, beta: float) -> Point:
-        """Return exact observables."""
+        """Return exact observables at one β."""
         energy = -(moments.mean + self.constant)
         log_z = moments.log_z + beta * self.constant
         i, j = self.ends.T
@@ -86,12 +86,12 @@ class View:
         return Point({name: (value, np.zeros_like(value)) for name, value in values.items()})
 
     def in_convention(self, means: Float) -> Float:
-        """Return means of units 0 and 1 as those of the model's."""
+        """Return means of units 0 and 1 as means of the model's values."""
         return 2 * means - 1 if self.is_spin else means
 
 
 def fields_of(points: Sequence[Point], betas: Sequence[float]) -> dict[str, Any]:
-    """Return the result's fields: values at β = 1, and along β."""
+    """Return fields of the result: values at β = 1, and along β."""
     along: dict[str, list[Any]] = {"beta": list(betas)}
     at_one: dict[str, Any] = {}
     one = list(betas).index(1.0)

@@ -1,8 +1,8 @@
 """Energy, specific heat, entropy, magnetisation and correlations of a machine along β, each with its error.
 
-p_β(x) ∝ exp(-β E(x)), E = -(A(z) + constant) being minus the log-probability of the model as it was read.  Where
-log Z can be had exactly, its derivatives are as well; else they are averages over a tempered run, whose rungs are
-the machine at each β.
+p_β(x) ∝ exp(-β E(x)), with E = -(A(z) + constant) minus the log-probability of the model as it was read.
+Where log Z can be computed exactly, so can its derivatives; otherwise the results are averages over a tempered
+run, whose rungs are the machine at each β.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from ..runtime.compute import available_cores
 from .convention import View, fields_of
 from .tempered import Found, Work, by_tempering, log_z_config_of
 
-# Predicted seconds, for all β together, up to which the exact route is taken by itself, or may be asked for.
+# Predicted seconds for all β together below which the exact route is the default, and below which it can be
+# requested.
 AUTO_SECONDS, EXACT_SECONDS = 240.0, 3600.0
 EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 
@@ -59,21 +60,21 @@ def estimate_observables(
     Parameters
     ----------
     model : BipartiteMachine, GeneralMachine, tuple of arrays, or a model of dimod or networkx
-        As for `estimate_log_z`, and so are `units`, `sign` and `beta`.
+        As for `estimate_log_z`; `units`, `sign` and `beta` as well.
     config : ObservablesConfig, optional
-        Settings; by default β = 1 alone, exactly where that takes some 4 minutes at the most.
+        Settings; by default β = 1 alone, exact if that takes at most about 4 minutes.
     description : dict, optional
-        What to say of the model's file in the result.  `units` in it, `01` or `pm1`, are those of the observables.
+        Entries about the model's file for the result.  Its `units`, `01` or `pm1`, are those of the observables.
     device : str
-        Where parallel tempering runs.
+        Device of parallel tempering.
     threads : int, optional
-        CPU threads; all by default.  The result does not depend on them.
+        CPU threads; all cores by default.  The result does not depend on them.
     progress : callable, optional
-        Called with (phase, done, in all, log Z at the largest β so far or None, its standard error or None).
+        Called with (phase, done, total, log Z at the largest β so far or None, its standard error or None).
     partial : Path, optional
-        File for what is done so far, see `estimate_log_z`.
+        File for the work done so far, see `estimate_log_z`.
     constant : float
-        Nats by which the model's log-probabilities are larger than the machine's: E is less by so much.
+        Nats by which the model's log-probabilities exceed the machine's; E is lower by this constant.
     **settings
         Fields of ObservablesConfig, such as betas=(0.5, 1, 2), method="pt" or seed=3.
 
@@ -84,11 +85,11 @@ def estimate_observables(
     Raises
     ------
     ConfigError
-        If a setting is not allowed, the exact values are asked for and take too long, or memory does not suffice.
+        If a setting is invalid, requested exact values take too long, or memory does not suffice.
     DataError
-        If the arrays are no machine.
+        If the arrays do not define a machine.
     OverlapError
-        If neighbouring rungs share no mass.
+        If two neighbouring rungs share no mass.
 
     Examples
     --------
@@ -131,17 +132,19 @@ def estimate_observables(
 
 
 def _betas(values: Any) -> tuple[float, ...]:
-    """Return inverse temperatures of a text or numbers."""
+    """Return inverse temperatures from a text or numbers."""
     if isinstance(values, str):
         return betas_of(values)
     try:
         return tuple(map(float, values if isinstance(values, Sequence | np.ndarray) else [values]))
     except (TypeError, ValueError):
-        raise ConfigError(f"betas: {str(values)[:40]!r} are no numbers; give such as (0.5, 1, 2)") from None
+        raise ConfigError(
+            f"betas: {str(values)[:40]!r} is not a list of numbers; give, for example, (0.5, 1, 2)"
+        ) from None
 
 
 def _exact_plan(machine: Machine, config: ObservablesConfig) -> MomentsPlan | None:
-    """Return how the exact values are had; None where they are not to be, or take too long."""
+    """Return the plan for exact values; None if they are not chosen or take too long."""
     if config.method == "pt" and machine.without_isolated_units()[0] is not None:
         return None
     n, limit = len(config.betas), config.time_limit or math.inf
@@ -152,7 +155,7 @@ def _exact_plan(machine: Machine, config: ObservablesConfig) -> MomentsPlan | No
         return plan
     if is_asked:
         raise ConfigError(
-            f"--method exact: no way is found that takes less than {duration(most)} for {n} β; "
+            f"--method exact: no method found takes less than {duration(most)} for {n} β; "
             "use --method pt, or fewer --betas"
         )
     return None

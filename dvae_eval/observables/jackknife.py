@@ -11,14 +11,14 @@ from dvae_core.types import Float
 
 
 def jackknife(function: Callable[..., Float], *means: Float) -> tuple[Float, Float]:
-    """Return a function of the means over all replicates, its bias of first order removed, and its standard error.
+    """Return a function of the means over all replicates, without first-order bias, and its standard error.
 
     Parameters
     ----------
     function : callable
-        Takes arrays (n, ...), one for each of `means`, and returns one (n, ...).
+        Takes one array (n, ...) per mean in `means`, and returns one (n, ...).
     means : float64, shape (n_replicates, ...)
-        Of every replicate, which are independent.
+        Means of each replicate; replicates are independent.
     """
     n = len(means[0])
     whole = function(*(x.mean(0, keepdims=True) for x in means))[0]
@@ -29,5 +29,5 @@ def jackknife(function: Callable[..., Float], *means: Float) -> tuple[Float, Flo
 
 
 def std_errs(values: Float) -> Float:
-    """Return standard errors of means over the first axis, (n_replicates, ...)."""
+    """Return standard errors of means over the first axis of (n_replicates, ...)."""
     return np.asarray(values.std(0, ddof=1) / math.sqrt(len(values)))

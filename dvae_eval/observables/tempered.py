@@ -31,12 +31,12 @@ from .convention import Point, View
 from .jackknife import jackknife, std_errs
 from .run import ObservingRun
 
-FROZEN = 1e-13  # a spread that is rounding alone
+FROZEN = 1e-13  # a smaller spread is rounding
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Where to work, the time limit, and how to report progress."""
+    """Device, threads and time limit of the work, and its progress."""
 
     device: str
     threads: int
@@ -45,14 +45,14 @@ class Work:
     clock: Clock
 
     def report(self, phase: str) -> Callable[[int, int], None] | None:
-        """Return a callback of (done, in all) for a phase that has no estimate."""
+        """Return a callback of (done, total) for a phase without an estimate."""
         progress = self.progress
         return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is found at every β, how bonds are numbered, and what it rests on."""
+    """Results at every β, the numbering of bonds, checks and diagnostics."""
 
     points: list[Point]
     view: View
@@ -97,15 +97,15 @@ def _refuse_too_large(machine: Machine, config: ObservablesConfig, log_z_config:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """A machine of the units that have a coupling, and the others.
+    """A machine of the coupled units, and the isolated ones.
 
     Attributes
     ----------
     coupled : BipartiteMachine or GeneralMachine
     alone : float64
-        Biases of the other units.
+        Biases of the isolated units.
     numbers : int, shape (n_units,)
-        Numbers in the model of the units of `coupled.reduced()`, followed by those of the others.
+        Indices in the model of the units of `coupled.reduced()`, followed by those of the isolated units.
     """
 
     coupled: Machine
@@ -116,7 +116,7 @@ class _Parts:
     def of(cls, machine: Machine) -> _Parts:
         """Return the parts of a machine."""
         coupled, _ = machine.without_isolated_units()
-        assert coupled is not None  # or else all is exact
+        assert coupled is not None  # otherwise everything is exact
         if coupled is machine:
             return cls(machine, np.empty(0), machine.reduced_units())
         if isinstance(machine, BipartiteMachine):
@@ -166,7 +166,7 @@ def _of_units(run: ObservingRun, view: View, alone: Moments, k: int) -> dict[str
 
 
 def _unless_frozen(errors: Float, seen: Averages) -> Float:
-    """Return standard errors; of what never changed, that of a change in a single state: it may be the next."""
+    """Return standard errors; if a value never changed, the error that a change in one state would make."""
     return np.where(errors > FROZEN, errors, 1 / (seen.n_replicates * seen.n_seen))
 
 

@@ -1,7 +1,7 @@
-"""Boltzmann machines from anywhere: one module for each family of files, and a registry that recognises them.
+"""Readers of Boltzmann machines: one module per family of formats, and a registry that recognises the format.
 
-`read_machine` takes a file, recognises it by its content, and returns a machine over {0,1} with the constant that
-takes its log Z to the file's own convention.  No reader runs what a file holds.
+`read_machine` recognises a file by its content, and returns a machine over {0,1} with the constant to add to its
+log Z for the file's own convention.  No reader executes anything in a file.
 """
 
 from .options import ReadConfig, Reading

@@ -1,8 +1,9 @@
-"""Units that are held: which they are and at what values, from a small file, and the machine of the others.
+"""Clamped units: their values, read from a small file, and the machine of the other units.
 
-The file is text with a line `unit value`, `unit = value` or `unit,value` for each; a JSON object of values by
-unit; or an NPZ file with the arrays `units` and `values`.  A unit goes by its label where the model's file has
-labels, else by its number from 0 in that file's order (visible before hidden ones); values are the file's own.
+The file is text with a line `unit value`, `unit = value` or `unit,value` per unit; a JSON object that maps units
+to values; or an NPZ file with the arrays `units` and `values`.  A unit is named by its label if the model's file
+has labels, else by its number from 0 in that file's order (visible units before hidden ones).  Values are those
+of the model's file, 0 and 1 or -1 and +1.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ from .options import Reading
 from .text import decode, read_text
 
 VALUES = {"01": {0: 0, 1: 1}, "pm1": {-1: 0, 1: 1}}
-ADVICE = "give a line 'unit value' for each unit that is held"
+ADVICE = "give a line 'unit value' per clamped unit"
 _LINE = re.compile(r"\s*(\S.*?)(?:\s*[=:,;]\s*|\s+)(\S+)\s*")
 _HEADER = ("unit", "name", "label", "variable")
 
 
 def with_clamped(found: Reading, path: Path) -> Reading:
-    """Return a reading whose units in the file at `path` are held: its log Z is that of all states that have them.
+    """Return a reading with the units in the file at `path` clamped, so that log Z sums over the others only.
 
     Raises
     ------
     DataError
-        If the file is none of its kinds, names a unit that there is not or that is held already, or a value that
-        units of this machine do not have.
+        If the file is of no known kind, or names an unknown or clamped unit, or a value that units do not have.
     """
     try:
         held = _units(found, read_clamps(path))
@@ -56,7 +56,7 @@ def with_clamped(found: Reading, path: Path) -> Reading:
 
 
 def _units(found: Reading, values: dict[str, float]) -> dict[int, int]:
-    """Return the numbers of the units with their values, 0 or 1."""
+    """Return the clamped values, 0 or 1, by the number of the unit."""
     allowed = VALUES[found.description["units"]]
     names = found.labels or [str(unit) for unit in range(found.n_units)]
     number = {name: unit for unit, name in enumerate(names)}
@@ -64,25 +64,25 @@ def _units(found: Reading, values: dict[str, float]) -> dict[int, int]:
     for name, value in values.items():
         if name not in number:
             what = "a label of the model" if found.labels else f"a number of 0 ... {found.n_units - 1}"
-            raise DataError(f"has a unit {name[:40]!r}, which is not {what}")
+            raise DataError(f"names a unit {name[:40]!r}, which is not {what}; correct it")
         if number[name] in found.held:
-            raise DataError(f"has the unit {name[:40]!r}, which is observed already; leave it out")
+            raise DataError(f"names the unit {name[:40]!r}, which is observed already; leave it out")
         if value not in allowed:
             raise DataError(
-                f"has {name[:40]!r} = {value:g}; units of this model are {' or '.join(map(str, allowed))}"
+                f"has {name[:40]!r} = {value:g}; give {' or '.join(map(str, allowed))}, the values of its units"
             )
         held[number[name]] = allowed[int(value)]
     return held
 
 
 def read_clamps(path: Path) -> dict[str, float]:
-    """Return the values of units by name, as a file has them; DataError if it is none of the kinds above."""
+    """Return the values in a file by the name of the unit; DataError if it is of no kind above."""
     with reading(path, "clamp file"):
         pairs = _pairs(path)
     values: dict[str, float] = {}
     for name, value in pairs:
         if name in values and values[name] != value:
-            raise DataError(f"has {name[:40]!r} twice, with other values")
+            raise DataError(f"has {name[:40]!r} twice, with different values; keep one")
         values[name] = value
     if not values:
         raise DataError(f"names no unit; {ADVICE}")
@@ -103,13 +103,13 @@ def _pairs(path: Path) -> list[tuple[str, float]]:
 def _of_npz(path: Path) -> list[tuple[str, float]]:
     """Return names and values of an NPZ file."""
     if not {"units", "values"} <= set(npz_names(path)):
-        raise DataError("has no arrays units and values")
+        raise DataError("has no arrays units and values; save both")
     found = read_npz(path, ("units", "values"), kinds="buifU")
     units, values = found["units"], found["values"]
     if units.ndim != 1 or units.shape != values.shape or units.dtype.kind in "fb" or values.dtype.kind == "U":
-        raise DataError("needs units, numbers or labels, and values of one shape (n,)")
+        raise DataError("needs units (numbers or labels) and values, both of shape (n,); save them again")
     if units.dtype.kind == "U" and units.itemsize and (units.view(np.uint32) > sys.maxunicode).any():
-        raise DataError("holds a text that is none; save the file again")
+        raise DataError("contains an invalid text; save the file again")
     return list(zip(map(str, units.tolist()), map(float, values.tolist()), strict=True))
 
 
@@ -138,13 +138,13 @@ def _of_csv(path: Path) -> list[tuple[str, float]]:
 
 
 def _of_lines(path: Path) -> list[tuple[str, float]]:
-    """Return names and values of lines; what follows a # at a line's start is a remark."""
+    """Return names and values of lines; a line that starts with # is a comment."""
     pairs = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if (parts := _LINE.fullmatch(line)) is None:
-            raise DataError(f"line {number}: {line[:40]!r} is not 'unit value'")
+            raise DataError(f"line {number}: {line[:40]!r} is not 'unit value'; {ADVICE}")
         pairs.append((parts[1], _number(parts[2], number)))
     return pairs
 
@@ -154,4 +154,4 @@ def _number(text: str, line: int) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise DataError(f"line {line}: {text[:40]!r} is no value of a unit; {ADVICE}") from error
+        raise DataError(f"line {line}: {text[:40]!r} is not a value of a unit; {ADVICE}") from error

@@ -1,4 +1,4 @@
-"""Data whose likelihood a machine is to give: rows of 0 and 1 of every split, from a file or a data set."""
+"""Data for the likelihood under a machine: rows of 0 and 1 per split, from a file or a data set."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Rows:
     Attributes
     ----------
     splits : dict of str to uint8, shape (n, n_pixels)
-        `train`, `valid` and `test`, or `all` where a file has no splits.
+        `train`, `valid` and `test`, or `all` if the file has no splits.
     source : dict
-        What a result says of where they come from: plain JSON values.
+        Their origin, for the result: plain JSON values.
     """
 
     splits: dict[str, NDArray[np.uint8]]
@@ -37,24 +37,24 @@ class Rows:
 
     @property
     def n_pixels(self) -> int:
-        """Values in a row."""
+        """Number of values per row."""
         return int(next(iter(self.splits.values())).shape[1])
 
 
 def read_rows(source: str) -> Rows:
-    """Return the rows of a file of 0 and 1, or of -1 and +1, or of the splits of a data set of images.
+    """Return the rows of a file of states, or of the splits of a data set of images.
 
     Parameters
     ----------
     source : str
-        An NPY file or a text of states, as `read_starts` takes them; images, as `dvae_core.data.load` takes
-        them; or the name of a data set.  Grey images are made binary, each pixel on with its value as
-        probability, the same each time.
+        An NPY file or a text of 0 and 1 or of -1 and +1, as for `read_starts`; images, as for
+        `dvae_core.data.load`; or the name of a data set.  Grey images are made binary, in the same way each time:
+        a pixel is on with its value as probability.
 
     Raises
     ------
     DataError
-        If there is no such file, or it holds neither.
+        If there is no such file, or it contains neither states nor images.
     """
     path = Path(source)
     if path.is_file() and not _is_of_images(path):
@@ -66,7 +66,7 @@ def read_rows(source: str) -> Rows:
 
 
 def _is_of_images(path: Path) -> bool:
-    """Return whether a file is one of grey images, or an archive of the splits of a data set."""
+    """Return whether a file contains grey images, or the splits of a data set."""
     with path.open("rb") as stream:
         start = stream.read(6)
     if start.startswith(b"PK"):

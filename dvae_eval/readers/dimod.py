@@ -1,7 +1,7 @@
-"""Binary quadratic models of dimod: its own file format, versions 1 and 2, and its text of coordinates (COO).
+"""Binary quadratic models of dimod: its binary format, versions 1 and 2, its JSON, and its COO text.
 
 E(x) = offset + Σ_i b_i x_i + Σ_(i,j) J_ij x_i x_j, x in {0,1} (BINARY) or {-1,+1} (SPIN); p ∝ exp(-β E).
-Labels do not matter to log Z; states are named by them.
+Labels of the variables name the units.
 """
 
 from __future__ import annotations
@@ -31,52 +31,56 @@ _LINE = re.compile(r"\s*([0-9]{1,18})\s+([0-9]{1,18})\s+(\S{1,60})\s*")
 
 
 def read_bqm(path: Path, config: ReadConfig) -> Reading:
-    """Return the machine of a file that `BinaryQuadraticModel.to_file` made."""
+    """Return the machine of a file that `BinaryQuadraticModel.to_file` wrote."""
     config.reject_unused("dimod", "beta")
     check_size(path.stat().st_size, str(path))
     content = path.read_bytes()
     length = int.from_bytes(content[10:14], "little")
     if not content.startswith(MAGIC) or content[8:10] not in VERSIONS or length > len(content):
-        raise DataError("no dimod file of version 1 or 2; save it with dimod.BinaryQuadraticModel.to_file")
+        raise DataError("not a dimod file of version 1 or 2; save it with dimod.BinaryQuadraticModel.to_file")
     header = json.loads(content[14 : 14 + length].decode("ascii"))
     if not isinstance(header, dict):
-        raise DataError("its header is no JSON object; save it again")
+        raise DataError("the header is not a JSON object; save the file again")
     return _model(header, content[14 + length :], config.beta)
 
 
 def read_serializable(found: dict[str, Any], config: ReadConfig) -> Reading:
-    """Return the machine of the JSON object that `BinaryQuadraticModel.to_serializable` makes, schema 3."""
+    """Return the machine of the JSON object that `BinaryQuadraticModel.to_serializable` returns, schema 3."""
     config.reject_unused("dimod", "beta")
     vartype = str(found.get("variable_type"))
     if vartype not in UNITS:
-        raise DataError(f"says variable_type {vartype[:20]!r}; give SPIN or BINARY")
+        raise DataError(f"has variable_type {vartype[:20]!r}; give SPIN or BINARY")
     parts = [found.get(name) for name in ("linear_biases", "quadratic_biases", "quadratic_head", "quadratic_tail")]
     if found.get("use_bytes") or not all(isinstance(part, list) for part in parts):
         raise DataError(
-            "is a model of dimod in bytes, or of an old schema; save it with to_serializable(use_bytes=False)"
+            "has a dimod model as bytes, or of an old schema; save it with to_serializable(use_bytes=False)"
         )
     b, J = (np.array(part or [], np.float64) for part in parts[:2])
     head, tail = (np.array(part or [], np.int64) for part in parts[2:])
     offset = found.get("offset", 0.0)
     if not isinstance(offset, int | float) or not b.ndim == J.ndim == 1 or not J.shape == head.shape == tail.shape:
-        raise DataError("has an offset that is no number, or heads and tails that do not fit; save it again")
+        raise DataError("has an offset that is not a number, or heads and tails that do not fit; save it again")
     description = {"format": "dimod BQM (JSON)", "units": UNITS[vartype], "dtype": "float64"}
     labels = as_labels(found.get("variable_labels"), len(b))
     return _boltzmann(np.column_stack((head, tail)), J, b, float(offset), config.beta, description, labels)
 
 
 def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
-    """Return the machine of a header and the numbers that follow it: offset, variables, interactions."""
+    """Return the machine of a header and the bytes after it: offset, variables, interactions."""
     dtype = _type(header, "dtype", FLOATS)
     itype, ntype = (_type(header, name, INTEGERS) for name in ("itype", "ntype"))
     vartype, shape = str(header.get("vartype")), header.get("shape")
     if vartype not in UNITS or not isinstance(shape, list) or [type(n) for n in shape] != [int, int]:
-        raise DataError(f"its header says vartype {vartype[:20]!r} and shape {str(shape)[:40]}; save it again")
+        raise DataError(
+            f"the header has vartype {vartype[:20]!r} and shape {str(shape)[:40]}; save the file again"
+        )
     kinds = (dtype, np.dtype([("start", ntype), ("bias", dtype)]), np.dtype([("other", itype), ("bias", dtype)]))
     counts = (1, shape[0], 2 * shape[1])
     sizes = [count * kind.itemsize for count, kind in zip(counts, kinds, strict=True)]
     if min(counts) < 0 or sum(sizes) > len(body):
-        raise DataError(f"holds {len(body)} bytes where shape {shape} takes {sum(sizes)}; it may be truncated")
+        raise DataError(
+            f"has {len(body)} bytes, but shape {shape} needs {sum(sizes)}; it may be truncated, save it again"
+        )
     offset, variables, entries = (
         np.frombuffer(body, kind, count, sum(sizes[:i]))
         for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))
@@ -101,7 +105,7 @@ def _model(header: dict[str, Any], body: bytes, beta: float) -> Reading:
 
 
 def _variables(header: dict[str, Any], rest: bytes) -> Any:
-    """Return the labels: in the header of version 1, in a section of its own in version 2."""
+    """Return the labels: from the header in version 1, from a separate section in version 2."""
     variables = header.get("variables")
     if isinstance(variables, bool) and variables and rest.startswith(LABELS):
         length = int.from_bytes(rest[4:8], "little")
@@ -126,25 +130,25 @@ def _boltzmann(
 
 
 def _type(header: dict[str, Any], name: str, known: tuple[str, ...]) -> np.dtype[Any]:
-    """Return one of the known types of numbers, little-endian."""
+    """Return the little-endian dtype under a name of the header; DataError if it is not a known one."""
     found = header.get(name)
     if not isinstance(found, str) or found not in known:
-        raise DataError(f"its header says {name} {str(found)[:20]!r}; save it again")
+        raise DataError(f"the header has {name} {str(found)[:20]!r}; save the file again")
     dtype: np.dtype[Any] = np.dtype(found).newbyteorder("<")
     return dtype
 
 
 def _check_mirrored(ends: Index, bias: Float, below: NDArray[np.bool_]) -> None:
-    """Refuse interactions that are not there twice, the same from either end."""
+    """Raise DataError unless every interaction is stored twice, with the same bias from both ends."""
     down, up = ends[below], ends[~below][:, ::-1]
     first, second = np.lexsort(down.T), np.lexsort(up.T)
     same = np.array_equal(down[first], up[second])
     if not (same and np.array_equal(bias[below][first], bias[~below][second])):
-        raise DataError("an interaction differs between its two ends; save it again")
+        raise DataError("an interaction differs between its two ends; save the file again")
 
 
 def is_coo(text: str) -> bool:
-    """Say whether a file's beginning looks like coordinates: a vartype, or two whole numbers and a number."""
+    """Return whether the beginning of a file looks like COO: a vartype, or lines of two integers and a number."""
     for line in text.removeprefix("\ufeff").splitlines()[:100]:
         if _HEADER.match(line) or _LINE.fullmatch(line):
             return True
@@ -154,10 +158,10 @@ def is_coo(text: str) -> bool:
 
 
 def read_coo(path: Path, config: ReadConfig) -> Reading:
-    """Return the machine of lines `i j bias`, a variable's own bias where i = j.
+    """Return the machine of lines `i j bias`, where i = j is the bias of a variable.
 
-    The variables are those that are mentioned, as dimod has it, which leaves out the offset and those without any
-    bias.  Their type stands in a comment, `# vartype=SPIN`, or is asked for as `--units`.
+    As in dimod, the variables are those in the lines; the format has no offset, and no variables without any bias.
+    Their type is given in a comment, `# vartype=SPIN`, or by `--units`.
     """
     config.reject_unused("dimod's COO text", "beta", "units")
     declared: str | None = None
@@ -172,25 +176,25 @@ def read_coo(path: Path, config: ReadConfig) -> Reading:
         elif line.strip() and not line.lstrip().startswith("#"):
             parts = _LINE.fullmatch(line)
             if parts is None:
-                raise DataError(f"line {number}: {line[:40]!r} is not 'i j bias'")
+                raise DataError(f"line {number}: {line[:40]!r} is not 'i j bias'; correct the line")
             ends.append((int(parts[1]), int(parts[2])))
             biases.append(_number(parts[3], number))
     if not ends:
-        raise DataError("holds no line 'i j bias'")
+        raise DataError("has no line 'i j bias'; give one per bias and interaction")
     return _from_lines(np.array(ends, np.int64), np.array(biases), _units(declared, config), config.beta)
 
 
 def _units(declared: str | None, config: ReadConfig) -> str:
-    """Return the units that a file declares, or else those that were asked for."""
+    """Return the units that a file declares, or else those of the option; DataError if they are unknown."""
     if declared and config.units not in ("auto", declared):
-        raise DataError(f"--units: {config.units}, but the file says {declared}; leave the option out")
+        raise DataError(f"--units: {config.units}, but the file has {declared}; leave the option out")
     if not declared and config.units == "auto":
-        raise DataError("does not say its vartype; give --units 01 or pm1")
+        raise DataError("does not declare its vartype; give --units 01 or pm1")
     return declared or config.units
 
 
 def _from_lines(ends: Index, bias: Float, units: str, beta: float) -> Reading:
-    """Return the machine of lines; those of one place are added, as dimod does."""
+    """Return the machine of lines; biases for the same pair are added, as in dimod."""
     labels, index = np.unique(ends, return_inverse=True)
     ends = index.reshape(ends.shape)
     is_bond = ends[:, 0] != ends[:, 1]
@@ -201,8 +205,8 @@ def _from_lines(ends: Index, bias: Float, units: str, beta: float) -> Reading:
 
 
 def _number(text: str, line: int) -> float:
-    """Return a number of a line."""
+    """Return a number; DataError naming the line if it is not one."""
     try:
         return float(text)
     except ValueError as error:
-        raise DataError(f"line {line}: {text!r} is no number") from error
+        raise DataError(f"line {line}: {text!r} is not a number; correct the line") from error

@@ -1,4 +1,4 @@
-"""Libraries that only some formats need, and what to say where one is missing."""
+"""Optional libraries that only some formats need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dvae_core.errors import ConfigError
 
 @contextmanager
 def needs(library: str, path: Path) -> Iterator[None]:
-    """Turn the failing import of an optional library into one line that says how to have it."""
+    """Turn a failed import within the block into a ConfigError that says how to install the library."""
     try:
         yield
     except ImportError as error:

@@ -1,8 +1,8 @@
-"""The edges of a machine whose file lacks them: which units each coupling joins, in the couplings' own order.
+"""The edges of a machine whose file lacks them: the two units of every coupling, in the order of the couplings.
 
-The file is text with a line `i j` or `i,j` for every edge; JSON, a list of pairs or an object with `edges` and
-`nodes`; or an NPZ file with the array `edges`, shape (n, 2).  Units go by their numbers from 0, or by names, and
-then the file says their order: a line with one name each, or `nodes`.
+The file is text with a line `i j` or `i,j` per edge; JSON, a list of pairs or an object with `edges` and `nodes`;
+or an NPZ file with the array `edges`, shape (n, 2).  Units are numbered from 0, or named.  If they are named, the
+file also has the order of the names: a line with one name each, or `nodes`.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from dvae_core.io.files import json_object, to_utf8
 
 from .text import decode, read_text
 
-ADVICE = "give a line 'i j' for every edge, in the order of the couplings"
-# The first line of a table of edges, and what networkx writes behind an edge.
+ADVICE = "give a line 'i j' per edge, in the order of the couplings"
+# The first line of a table of edges, and the attributes that networkx writes after an edge.
 HEADERS = {("i", "j"), ("u", "v"), ("source", "target"), ("from", "to")}
 _ATTRIBUTES = re.compile(r"\s\{.*\}\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeList:
-    """Edges in their order, and the units' order where the file says it.
+    """Edges in their order, and the order of the units if the file has it.
 
     Attributes
     ----------
     edges : tuple of (str, str)
         The names of the two units of every edge.
     nodes : tuple of str
-        The units' names in their order; empty where the file does not say it.
+        The names of the units in their order; empty if the file does not list them.
     """
 
     edges: tuple[tuple[str, str], ...]
@@ -48,7 +48,7 @@ class EdgeList:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The units' names; empty where they are their numbers from 0."""
+        """The names of the units; empty if they are just the numbers from 0."""
         return () if self.nodes == tuple(map(str, range(len(self.nodes)))) else self.nodes
 
     def ends(self, n_units: int, n_couplings: int) -> NDArray[np.int64]:
@@ -57,14 +57,14 @@ class EdgeList:
         Raises
         ------
         DataError
-            If the numbers of edges or nodes are others, or an edge does not join two of the units.
+            If the number of edges or nodes is wrong, or an edge does not join two different units.
         """
         for given, wanted, what, of in (
             (len(self.edges), n_couplings, "edges", "couplings"),
             (len(self.nodes) or n_units, n_units, "nodes", "biases"),
         ):
             if given != wanted:
-                raise DataError(f"has {given} {what} for {wanted} {of}; give the graph that the model was made of")
+                raise DataError(f"has {given} {what} for {wanted} {of}; give the graph of this model")
         number = {name: unit for unit, name in enumerate(self.nodes or map(str, range(n_units)))}
         if len(number) < n_units:
             raise DataError("has a node twice; give every unit once, in the order of the biases")
@@ -73,7 +73,9 @@ class EdgeList:
                 among = (
                     "its nodes" if self.nodes else f"0 ... {n_units - 1}; name the nodes in their order as well"
                 )
-                raise DataError(f"has an edge {edge[0][:40]!r}, {edge[1][:40]!r}, which joins no two of {among}")
+                raise DataError(
+                    f"has an edge {edge[0][:40]!r}, {edge[1][:40]!r}, which does not join two units of {among}"
+                )
         found = [(number[i], number[j]) for i, j in self.edges]
         return np.array(found, np.int64).reshape(-1, 2)
 
@@ -84,7 +86,7 @@ def read_edges(path: Path) -> EdgeList:
     Raises
     ------
     DataError
-        If it is missing, or none of the kinds above.
+        If it is missing, or of no kind above.
     """
     if not path.is_file():
         raise DataError(f"no such file; {ADVICE}")
@@ -111,7 +113,7 @@ def _of_npz(path: Path) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     found = read_npz(path, names, kinds="iuU")
     for array in found.values():
         if array.dtype.kind == "U" and array.itemsize and (array.view(np.uint32) > sys.maxunicode).any():
-            raise DataError("holds a text that is none; save the file again")
+            raise DataError("contains an invalid text; save the file again")
     edges, nodes = found["edges"], found.get("nodes", np.empty(0, np.int64))
     if edges.ndim != 2 or edges.shape[1] != 2 or nodes.ndim != 1:
         raise DataError(f"needs edges of shape (n, 2) and nodes of shape (n,); edges has {edges.shape}")
@@ -131,7 +133,7 @@ def _of_json(path: Path) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     edges = [[e.get("source"), e.get("target")] if isinstance(e, dict) else e for e in edges]
     nodes = [node.get("id") if isinstance(node, dict) else node for node in nodes]
     if not all(isinstance(edge, list) and len(edge) == 2 for edge in edges):
-        raise DataError(f"has an edge that is no pair; {ADVICE}")
+        raise DataError(f"has an edge that is not a pair; {ADVICE}")
     return _named(edges), tuple(map(_label, nodes))
 
 
@@ -141,12 +143,12 @@ def _named(edges: list[list[Any]]) -> tuple[tuple[str, str], ...]:
 
 
 def _label(name: Any) -> str:
-    """Return a name as the labels of machines are written: what is no text stands as JSON."""
+    """Return a name as a label: a text as it is, anything else as JSON."""
     return to_utf8(name if isinstance(name, str) else json.dumps(name, default=str))
 
 
 def _of_rows(path: Path) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Return edges and nodes of lines: two names are an edge, one is a node; a # begins a remark."""
+    """Return edges and nodes of lines: two names are an edge, one is a node; # starts a comment."""
     edges, nodes = [], []
     for number, row in enumerate(_rows(path), 1):
         names = [name.strip() for name in row]
@@ -157,17 +159,17 @@ def _of_rows(path: Path) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
         elif len(names) > 2:
             raise DataError(f"row {number} has {len(names)} values; {ADVICE}, without weights")
     if not edges:
-        raise DataError(f"holds no edge; {ADVICE}")
+        raise DataError(f"contains no edge; {ADVICE}")
     return tuple(edges), tuple(nodes)
 
 
 def _is_table(path: Path) -> bool:
-    """Return whether a file is a CSV file by its name."""
+    """Return whether the name of a file is that of a CSV file."""
     return path.suffix.lower() == ".csv"
 
 
 def _rows(path: Path) -> Iterable[list[str]]:
-    """Return the values of every line that has any."""
+    """Return the values of every line that is not empty."""
     lines = [line for line in read_text(path).splitlines() if line.strip() and not line.lstrip().startswith("#")]
     if _is_table(path):
         return csv.reader(lines)

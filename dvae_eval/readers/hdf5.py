@@ -1,7 +1,7 @@
-"""HDF5 files: archives of the rbms package and CaloQuVAE, MATLAB files of version 7.3, and named arrays of others.
+"""HDF5 files: archives of the rbms package and of CaloQuVAE, MATLAB files of version 7.3, and other named arrays.
 
-Only data that lie in the file itself are read: links into other files, virtual and external data are refused, and
-so are filters other than those that come with the library.
+Only data in the file itself are read: links into other files, virtual and external data, and filters that do not
+come with the library are refused.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def read(path: Path, config: ReadConfig) -> Reading:
 
 
 def read_updates(path: Path, config: ReadConfig) -> list[Reading]:
-    """Return the machines of an archive at all its updates or epochs, up to the one asked for, in their order.
+    """Return the machines of an archive at all its updates or epochs, up to the requested one, in order.
 
-    Of a file that is no archive, no machine.
+    The list is empty for a file that is no archive.
     """
     with _opened(path) as file:
         kind, updates = _updates(file)
@@ -65,21 +65,21 @@ def read_updates(path: Path, config: ReadConfig) -> list[Reading]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Yield an HDF5 file that can be read."""
+    """Yield an open HDF5 file, after checks that it can be read."""
     with needs("h5py", path):
         import h5py
-    # Before the library looks at it: attributes may be texts, too.
+    # Before the library opens the file, because attributes may be strings, too.
     with path.open("rb") as stream:
         if not heaps.are_sound(stream):
-            raise DataError("damaged: a collection of texts in it is none; save it again")
+            raise DataError("damaged: its string storage is invalid; save it again")
     with utf8_path(path) as name, h5py.File(name, "r", locking=False) as file:
         if len(file) > MAX_NAMES:
-            raise DataError(f"holds {len(file)} names; give a file with fewer")
+            raise DataError(f"has {len(file)} names; give a file with fewer")
         yield file
 
 
 def _updates(file: h5py.File) -> tuple[str, dict[int, str]]:
-    """Return what an archive calls its updates, and the name of each by its number; none of another file."""
+    """Return an archive's word for its updates, and their names by number; empty if the file is no archive."""
     for kind in ("update", "epoch"):
         found = (UPDATE.fullmatch(name) for name in file)
         if updates := {int(match[2]): match[0] for match in found if match and match[1] == kind}:
@@ -88,16 +88,16 @@ def _updates(file: h5py.File) -> tuple[str, dict[int, str]]:
 
 
 def _archive(file: h5py.File, word: str, updates: dict[int, str], config: ReadConfig) -> Reading:
-    """Return the machine of an archive of the rbms package, or of CaloQuVAE, at one of its updates or epochs."""
+    """Return the machine of an archive of the rbms package or of CaloQuVAE at the requested update or epoch."""
     number = config.update or _last(file, updates)
     if number not in updates:
         some = ", ".join(map(str, sorted(updates)[-5:]))
-        raise DataError(f"--update: has no {word} {number}; the last ones are {some}")
+        raise DataError(f"--update: there is no {word} {number}; give another, the last are {some}")
     return _at(file, word, updates[number], number, config)
 
 
 def _at(file: h5py.File, word: str, name: str, number: int, config: ReadConfig) -> Reading:
-    """Return the machine of an archive at the update or epoch of this name and number."""
+    """Return the machine of an archive at the update or epoch with this name and number."""
     is_rbms = word == "update"
     config.reject_unused("the rbms package" if is_rbms else "CaloQuVAE", "update")
     kind = "BBRBM"
@@ -106,11 +106,11 @@ def _at(file: h5py.File, word: str, name: str, number: int, config: ReadConfig) 
     if kind not in UNITS_OF:
         what = f", with {KINDS[kind]}" if kind in KINDS else ""
         raise DataError(
-            f"is an archive of type {kind[:40]!r}{what}; only {' and '.join(UNITS_OF)}, with units 0 and 1 or -1 "
-            "and +1, can be read"
+            f"has the type {kind[:40]!r}{what}; give an archive of {' or '.join(UNITS_OF)}, with units 0 and 1 or "
+            "-1 and +1"
         )
     group = _group(file, name)
-    # Archives of old versions have the parameters in the update itself.
+    # Archives of old versions have the parameters directly in the update.
     group = _group(group, "params") if _is_inside(group, "params") else group
     names = {key: key for key in group if _is_inside(group, key) and not _is_group(group, key)}
     format = "rbms archive" if is_rbms else "CaloQuVAE checkpoint"
@@ -121,14 +121,14 @@ def _at(file: h5py.File, word: str, name: str, number: int, config: ReadConfig) 
 
 
 def _last(file: h5py.File, updates: dict[int, str]) -> int:
-    """Return the last update; where an attribute says which epoch that is, it is that one."""
+    """Return the last update: that of the attribute `last_epoch` if there is one, else the largest number."""
     said = file.attrs.get("last_epoch")
     is_number = isinstance(said, np.integer | int) and int(said) in updates
     return int(said) if is_number else max(updates)
 
 
 def _tree(file: h5py.File, config: ReadConfig) -> Reading:
-    """Return the machine of arrays that lie in the root, or in one group; MATLAB's have their axes reversed."""
+    """Return the machine of arrays in the root or in a group; MATLAB stores them with their axes reversed."""
     names = _names(file)
     is_matlab = any("MATLAB_class" in file[name].attrs for name in file if _is_inside(file, name))
     said = _attributes(file)
@@ -141,7 +141,7 @@ def _tree(file: h5py.File, config: ReadConfig) -> Reading:
 
 
 def _names(file: h5py.File) -> dict[str, str]:
-    """Return the full names of all arrays that lie in the file, each group looked at once."""
+    """Return the full names of all arrays in the file, visiting each group once."""
     import h5py
 
     names: dict[str, str] = {}
@@ -162,12 +162,12 @@ def _names(file: h5py.File) -> dict[str, str]:
             elif isinstance(item, h5py.Group | h5py.Dataset):
                 names[full] = full
             if len(names) + len(waiting) > MAX_NAMES:
-                raise DataError(f"holds more than {MAX_NAMES} names; give a file with fewer")
+                raise DataError(f"has more than {MAX_NAMES} names; give a file with fewer")
     return names
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    """Return the root's attributes that may say what the units are."""
+    """Return the attributes of the root that may determine the units or a temperature."""
     found: dict[str, Any] = {}
     for name in list(file.attrs)[:1000]:
         if role(name) in ("kind", "temperature"):
@@ -180,7 +180,7 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
 
 
 def _value(parent: h5py.Group, name: str) -> Array | str:
-    """Return an array, a sparse matrix of MATLAB, or a text."""
+    """Return an array, a sparse MATLAB matrix, or a text."""
     import h5py
 
     item = parent[name]
@@ -197,7 +197,7 @@ def _value(parent: h5py.Group, name: str) -> Array | str:
 
 
 def _sparse(name: str, group: h5py.Group) -> Coordinates:
-    """Return a sparse matrix as MATLAB 7.3 stores it, column by column."""
+    """Return a sparse matrix of MATLAB 7.3, which is stored column by column."""
     start = _dataset(group, "jc").ravel()
     row = _dataset(group, "ir").ravel() if _is_inside(group, "ir") else np.empty(0, np.int64)
     value = _dataset(group, "data").ravel() if _is_inside(group, "data") else np.empty(0)
@@ -206,7 +206,7 @@ def _sparse(name: str, group: h5py.Group) -> Coordinates:
 
 
 def _is_inside(group: h5py.Group, name: str) -> bool:
-    """Say whether what goes by `name`, with slashes between groups, lies in this very file."""
+    """Return whether the object `name`, with slashes between groups, is stored in this file itself."""
     import h5py
 
     first, _, rest = name.partition("/")
@@ -218,39 +218,39 @@ def _is_inside(group: h5py.Group, name: str) -> bool:
 
 
 def _is_group(parent: h5py.Group, name: str) -> bool:
-    """Say whether what lies in the file is a group."""
+    """Return whether an object of the file is a group."""
     import h5py
 
     return isinstance(parent[name], h5py.Group)
 
 
 def _group(parent: h5py.Group, name: str) -> h5py.Group:
-    """Return a group within the file."""
+    """Return a group of the file; DataError if there is none."""
     if not _is_inside(parent, name) or not _is_group(parent, name):
-        raise DataError(f"{name!r} is no group in this file")
+        raise DataError(f"{name!r} is not a group in this file; save it again")
     return parent[name]
 
 
 def _dataset(parent: h5py.Group, name: str) -> NDArray[Any]:
-    """Return an array of numbers within the file, its size checked before it is read."""
+    """Return an array of numbers of the file, after a check of its size."""
     import h5py
 
     if not _is_inside(parent, name) or not isinstance(parent[name], h5py.Dataset):
-        raise DataError(f'holds no array "{name}"')
+        raise DataError(f'has no array "{name}"; save it again')
     data = parent[name]
     if data.dtype.kind not in "buifc" or data.dtype.shape or data.shape is None:
-        raise DataError(f"{name!r} holds values of type {data.dtype}; give an array of numbers")
+        raise DataError(f"{name!r} has values of type {data.dtype}; save an array of numbers")
     _check_plain(data, name)
     values: NDArray[Any] = data[()]
     return values
 
 
 def _check_plain(data: h5py.Dataset, name: str) -> None:
-    """Refuse what lies in another file, is packed by a filter of its own, or claims too much."""
+    """Raise DataError for data in another file, with an unusual filter, or of a size that is too large."""
     settings = data.id.get_create_plist()
     filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
     if data.is_virtual or data.external or filters - FILTERS:
-        raise DataError(f"{name!r} lies in another file, or is packed in an unusual way; save it plainly")
+        raise DataError(f"{name!r} is stored in another file, or with an unusual filter; save it without them")
     check_size(math.prod(data.shape) * data.dtype.itemsize, name)
     check_count(math.prod(data.shape), name)
     if data.chunks:
@@ -258,11 +258,11 @@ def _check_plain(data: h5py.Dataset, name: str) -> None:
 
 
 def _text(file: h5py.Group, name: str) -> str:
-    """Return a short text within the file."""
+    """Return a text of the file, shortened if it is long."""
     import h5py
 
     if not _is_inside(file, name) or not isinstance(file[name], h5py.Dataset) or file[name].shape != ():
-        raise DataError(f"{name!r} is no text in this file")
+        raise DataError(f"{name!r} is not a text in this file; save it again")
     _check_plain(file[name], name)
     value = file[name][()]
     return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[:LONGEST_TEXT]

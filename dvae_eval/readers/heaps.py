@@ -1,8 +1,8 @@
-"""Whether HDF5 can read texts of a file: its library runs for ever on some damaged collections of them.
+"""A check of the string storage of HDF5 files, because the HDF5 library never returns from some damaged ones.
 
-Texts of variable length lie in global heap collections (*HDF5 File Format Specification*, III.E): `GCOL`, the
-version 1, three bytes, the collection's length, and objects of number, count, four bytes, length and content.  The
-object 0 is what is left of the collection; where it has the length 0 the library (1.14) never gets past it.
+Strings of variable length are stored in global heap collections (*HDF5 File Format Specification*, III.E):
+`GCOL`, the version 1, three bytes, the collection's length, and objects with number, count, four bytes, length
+and content.  Object 0 is the free space of the collection; if its length is 0, the library (1.14) loops forever.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ SIGNATURE, HEADER, OBJECT = b"GCOL\1", 16, 16
 
 
 def are_sound(file: BinaryIO) -> bool:
-    """Say whether everything in a file that the library would take for a global heap collection is one.
+    """Return whether everything in a file that looks like a global heap collection is a valid one.
 
-    It refuses another version, and a collection longer than the file, by itself.
+    The library itself refuses other versions, and collections longer than the file.
     """
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         place = content.find(SIGNATURE)
@@ -29,7 +29,7 @@ def are_sound(file: BinaryIO) -> bool:
 
 
 def _is_collection(content: mmap.mmap, start: int) -> bool:
-    """Say whether the objects of a collection that begins at a place fill it, or the library refuses it."""
+    """Return whether the objects of the collection at `start` fill it exactly, or the library refuses it."""
     if start + HEADER > len(content):
         return True
     (length,) = struct.unpack_from("<Q", content, start + 8)

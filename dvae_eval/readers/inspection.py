@@ -1,4 +1,4 @@
-"""What a file is, in words and numbers: a model, a machine, a result, images or arrays."""
+"""Descriptions of files: models, machines, results, images and arrays."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .options import ReadConfig
 from .registry import FORMATS, read_machine, recognise
 
 Facts = dict[str, Any]
-# What dvae-eval samples and ll write beside a model, by what stands in the file.
+# NPZ files that dvae-eval writes, by the `kind` in their metadata.
 PICTURES = {
     "samples": "samples and reconstructions of a model",
     "ll-images": "the images of a log-likelihood",
@@ -41,14 +41,14 @@ PICTURES = {
 
 
 def inspect_file(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Facts:
-    """Return what a file is, as JSON values; `is` says it in a few words.
+    """Return a description of a file as JSON values; `is` names its kind in a few words.
 
     Parameters
     ----------
     path : str or path
-        Any file that this project reads or writes, or a run directory, whose `model.pt` is meant then.
+        Any file that this project reads or writes, or a run directory, which stands for its `model.pt`.
     config : ReadConfig, optional
-        What a machine's file leaves open.
+        Options for what the file of a machine does not determine.
 
     Raises
     ------
@@ -68,12 +68,12 @@ def inspect_file(path: str | os.PathLike[str], config: ReadConfig | None = None)
     if found := _own_pictures(path, kind):
         return facts | found
     if kind not in FORMATS:
-        read_machine(path)  # which says what the file is, and what to do
+        read_machine(path)  # raises the error that says what the file is, and what to do
     return facts | _foreign(path, kind, config or ReadConfig())
 
 
 def _foreign(path: Path, kind: str, config: ReadConfig) -> Facts:
-    """Return what is known of a file that may hold a machine, or else of its arrays."""
+    """Return the description of a file's machine, or of its arrays if it has none."""
     try:
         found = read_machine(path, config)
     except DataError as error:
@@ -88,7 +88,7 @@ def _foreign(path: Path, kind: str, config: ReadConfig) -> Facts:
 
 
 def _machine(machine: Machine) -> Facts:
-    """Return sizes and ranges of a machine over {0,1}, and how its log Z can be had."""
+    """Return sizes and ranges of a machine over {0,1}, and the exact method for its log Z, if there is one."""
     from ..exact.plan import exact_route
 
     if isinstance(machine, BipartiteMachine):
@@ -98,17 +98,17 @@ def _machine(machine: Machine) -> Facts:
     return {
         **machine.description(),
         "over {0,1}": {name: _range(array) for name, array in values.items()},
-        "exact log Z": exact_route(machine) or "no, too many units; by parallel tempering",
+        "exact log Z": exact_route(machine) or "no, too many units; use parallel tempering",
     }
 
 
 def _values(table: Table) -> NDArray[np.float64]:
-    """Return all entries of a table; of one with few that are not zero, these and a zero."""
+    """Return all entries of a full table, or the non-zero entries of a sparse one and a zero."""
     return table if is_full(table) else np.append(entries(table)[1], 0.0)
 
 
 def _own(path: Path) -> Facts | None:
-    """Return what is known of a model or checkpoint of this project; None if the file is another's."""
+    """Return the description of a model or checkpoint of this project; None for other files."""
     from dvae_core.io.torch_files import read_torch
     from dvae_core.training.checkpoint import load_model
 
@@ -134,7 +134,7 @@ def _own(path: Path) -> Facts | None:
 
 
 def _own_pictures(path: Path, kind: str) -> Facts | None:
-    """Return what is known of pictures that dvae-eval samples or ll made; None if the file is another's."""
+    """Return the description of an NPZ file that dvae-eval wrote; None for other files."""
     if kind != "npz" or "meta" not in npz_names(path):
         return None
     arrays = dict(read_npz(path, npz_names(path), kinds="buifU"))
@@ -143,13 +143,13 @@ def _own_pictures(path: Path, kind: str) -> Facts | None:
     except ValueError:
         return None
     what = PICTURES.get(str(meta.pop("kind", "")))
-    meta.pop("diagnostics", None)  # whose arrays are for figures
+    meta.pop("diagnostics", None)  # arrays for figures
     described = {name: _described(array) for name, array in arrays.items()}
     return {"is": f"{what} of this project", **meta, "arrays": described} if what else None
 
 
 def _is_result(path: Path) -> bool:
-    """Say whether a JSON file is a result of this project, or would be if it were not damaged."""
+    """Return whether a JSON file is a result of this project, or may be a damaged one."""
     try:
         found = json_object(read_text(path))
     except (OSError, ValueError):
@@ -158,7 +158,7 @@ def _is_result(path: Path) -> bool:
 
 
 def _result(path: Path) -> Facts:
-    """Return what a result file says."""
+    """Return the description of a result file."""
     from ..results import load_result
 
     result = load_result(path)
@@ -177,13 +177,13 @@ def _result(path: Path) -> Facts:
 
 
 def _npy(path: Path) -> Facts:
-    """Return what is known of one array."""
+    """Return the description of an NPY file."""
     array = read_npy(path)
     return {"is": "one array", **(_data_set(path, {}) or {}), "array": _described(array)}
 
 
 def _idx(path: Path) -> Facts:
-    """Return what is known of an IDX file, plain or packed."""
+    """Return the description of an IDX file, plain or packed by gzip."""
     with reading(path, "IDX"), open_binary(path) as stream:
         n_axes = stream.read(4)[3]
     array = read_idx(path, n_axes)
@@ -191,21 +191,21 @@ def _idx(path: Path) -> Facts:
 
 
 def _amat(path: Path) -> Facts:
-    """Return what is known of a text of zeros and ones, plain or packed."""
+    """Return the description of a text of zeros and ones, plain or packed by gzip."""
     with reading(path, "text"), open_binary(path) as stream:
         n_columns = len(stream.readline(1 << 20).split())
     return {"is": "a text of zeros and ones", "array": _described(read_amat(path, n_columns))}
 
 
 def _packed(path: Path) -> Facts:
-    """Return what is known of a file of images that gzip packed."""
+    """Return the description of a file of images that is packed by gzip."""
     with reading(path, "gzip"), gzip.open(path) as stream:
         start = stream.read(4)
     return _idx(path) if start[:3] == b"\0\0\x08" else _amat(path)
 
 
 def _arrays_of(path: Path, kind: str) -> dict[str, Facts]:
-    """Return what is known of the arrays in an NPZ or MATLAB file."""
+    """Return the descriptions of the arrays in an NPZ or MATLAB file."""
     if kind == "npz":
         found: Mapping[str, Any] = read_npz(path, npz_names(path), kinds="buifcSU")
     else:
@@ -215,21 +215,21 @@ def _arrays_of(path: Path, kind: str) -> dict[str, Facts]:
 
 
 def _described(array: NDArray[Any]) -> Facts:
-    """Return an array's shape, type and range."""
+    """Return the shape, dtype and range of an array."""
     facts: Facts = {"shape": list(array.shape), "dtype": str(array.dtype)}
     return facts | ({"range": _range(array)} if array.dtype.kind in "buif" and array.size else {})
 
 
 def _range(array: NDArray[Any]) -> list[float] | str:
-    """Return the least and the largest value, or that there are none."""
+    """Return the smallest and the largest value, or a text if there are none."""
     if not array.size:
         return "empty"
     least, largest = float(array.min()), float(array.max())
-    return [least, largest] if math.isfinite(largest - least) else "holds nan or infinite values"
+    return [least, largest] if math.isfinite(largest - least) else "contains nan or infinite values"
 
 
 def _data_set(path: Path, arrays: Mapping[str, Any]) -> Facts | None:
-    """Return what data set a file is, if it is one that can be trained on."""
+    """Return the description of a file's data set; None if it cannot be used for training."""
     from dvae_core.data import load
     from dvae_core.data.user import splits_of
 

@@ -1,4 +1,4 @@
-"""JSON: a dimod BinaryQuadraticModel as `to_serializable` makes it, or named arrays as lists of numbers."""
+"""JSON files: a dimod BinaryQuadraticModel from `to_serializable`, or named arrays as lists of numbers."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def read(path: Path, config: ReadConfig) -> Reading:
     try:
         found = json_object(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataError(f"damaged JSON; give the file of a model ({str(error)[:200]})") from error
+        raise DataError(f"damaged JSON ({str(error)[:200]}); give the file of a model") from error
     if found.get("type") == "BinaryQuadraticModel" or "bqm_schema" in found.get("version", ()):
         return dimod.read_serializable(found, config)
     if is_result(found):
-        raise DataError("a result in JSON; give the file of a model")
+        raise DataError("is a result; give the file of a model")
     values: dict[str, Array | str] = {}
     waiting: list[tuple[str, Any]] = list(found.items())
     while waiting:
@@ -36,22 +36,20 @@ def read(path: Path, config: ReadConfig) -> Reading:
         elif (array := _array(value)) is not None:
             values[name] = array
         if len(values) + len(waiting) > MAX_NAMES:
-            raise DataError(f"holds more than {MAX_NAMES} values; save the machine alone")
+            raise DataError(f"has more than {MAX_NAMES} values; save the machine alone")
     try:
         return read_tree(values, config, "JSON", always=False)
     except DataError as error:
-        raise DataError(
-            f"JSON that is no model ({error})" if "no machine" in str(error) else str(error)
-        ) from error
+        raise DataError(f"JSON without a model: {error}" if "no machine" in str(error) else str(error)) from error
 
 
 def is_result(found: dict[str, Any]) -> bool:
-    """Say whether a JSON object is a result, or a configuration, of this project."""
+    """Return whether a JSON object is a result or a configuration of this project."""
     return {"kind", "schema"} <= found.keys() or {"dataset", "model", "training"} <= found.keys()
 
 
 def _array(value: Any) -> Array | str | None:
-    """Return a number, a text, or nested lists of numbers of equal lengths; None for anything else."""
+    """Return a number or nested lists of numbers as an array, or a text as it is; None for anything else."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool | int | float):
@@ -68,5 +66,5 @@ def _array(value: Any) -> Array | str | None:
 
 
 def _is_number(value: float) -> bool:
-    """Say whether a number of JSON is one of float64: its whole numbers have no end."""
+    """Return whether a JSON number fits float64; JSON integers have no limit."""
     return abs(value) < 1e300 and math.isfinite(value)

@@ -1,6 +1,6 @@
-"""Machines that are stored in another way than as W or J with biases: D-Wave's, kaiwu's, CaloQuVAE's.
+"""Machines that are not stored as W or J with biases: those of D-Wave, kaiwu and CaloQuVAE.
 
-Signs and units are those of the public sources; each is tested against energies that are written from them.
+Signs and units are those of the public source code; each is tested against energies written from it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Layout:
     Attributes
     ----------
     fits : callable
-        Says whether values of these names are stored so.
+        Returns whether values of these names have this layout.
     read : callable
-        Returns the machine of the values, of an option, the format's name and the key of an array's type.
+        Returns the reading, given the values, the options, the format's name and a function for an array's dtype.
     """
 
     fits: Callable[[set[str]], bool]
@@ -45,29 +45,29 @@ class Layout:
 
 
 def _of(name: str, value: Array | str) -> NDArray[Any]:
-    """Return an array of a layout, which is never sparse or a text."""
+    """Return a full array; DataError for a text or a sparse matrix."""
     if isinstance(value, str | Coordinates):
-        raise DataError(f"{name} is no full array of numbers; save the state dict again")
+        raise DataError(f"{name} is not a full array of numbers; save the state dict again")
     return value
 
 
 def _type(arrays: Arrays, name: str, dtype: TypeOf) -> str:
-    """Return the type that an array has in the file."""
+    """Return the dtype of an array in the file."""
     return dtype(name) if dtype else str(_of(name, arrays[name]).dtype)
 
 
 def _name_the_rest(arrays: Arrays, used: set[str], reading: Reading) -> Reading:
-    """Name in a reading's description what it did not use; DataError if that makes another model."""
+    """List the ignored values in a reading's description; DataError if one would change the model."""
     for name in sorted(set(arrays) - used):
         if (found := role(name)).startswith(("mask", "offset", "other")):
-            raise DataError(f"has {name} ({found}), which this format has not; apply it, and leave it out")
+            raise DataError(f"has {name} ({found}), which is not part of this format; apply it, and leave it out")
     left_aside([name for name in arrays if name not in used and role(name) != "harmless"], reading.description)
     return reading
 
 
 # --- D-Wave: GraphRestrictedBoltzmannMachine ------------------------------------------------------------------
 
-# Since version 0.2 of the plugin, and in 0.1; what else they store follows from these.
+# Names since version 0.2 of the plugin, and in 0.1; the other stored arrays follow from these.
 GRAPH_RESTRICTED = (
     ("_linear", "_quadratic", "_edge_idx_i", "_edge_idx_j"),
     ("h", "J", "edge_idx_i", "edge_idx_j"),
@@ -85,8 +85,8 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     """Return the machine of p(s) ∝ exp(-β (h's + Σ_(i,j) J_ij s_i s_j)), s in {-1,+1}.
 
     The sign is that of its training: `quasi_objective` descends mean E(data) - mean E(model), and the mean of a
-    hidden spin is -tanh of its field.  β is 1 unless the option says otherwise: samplers are given the
-    parameters divided by their own β, so that what they draw has β = 1.
+    hidden spin is -tanh of its field.  β is 1 by default, because the plugin divides the parameters by a
+    sampler's β before it samples, so that the samples have β = 1.
     """
     if not any(set(arrays) >= set(names) for names in GRAPH_RESTRICTED):
         return _graph_from_elsewhere(arrays, config, format, dtype)
@@ -94,7 +94,7 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
     config.reject_unused("D-Wave's plugin", "beta")
     h, J, i, j = (_of(name, arrays[name]) for name in names)
     if i.dtype.kind not in "iu" or j.dtype.kind not in "iu" or i.ndim != 1 or i.shape != j.shape:
-        raise DataError(f"{names[2]} and {names[3]} are no lists of nodes; save the state dict again")
+        raise DataError(f"{names[2]} and {names[3]} are not lists of nodes; save the state dict again")
     h, J = real_array(names[0], h), real_array(names[1], J)
     ranges = {"h_range", "j_range"} if {"h_range", "j_range"} <= set(arrays) else set()
     if ranges:  # version 0.1 clips before it evaluates
@@ -111,11 +111,11 @@ def _graph_restricted(arrays: Arrays, config: ReadConfig, format: str, dtype: Ty
 
 
 def _graph_from_elsewhere(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> Reading:
-    """Return the machine of a state dict that keeps no edges: its couplings are in the order of another file's."""
+    """Return the machine of a state dict without edges; the edges come from the file of `--graph`."""
     if not config.graph:
         raise DataError(
-            "holds biases and couplings of a GraphRestrictedBoltzmannMachine without its edges, so that nobody "
-            "knows which units are coupled; give them in their order, --graph FILE with a line 'i j' for each"
+            "has the biases and couplings of a GraphRestrictedBoltzmannMachine without its edges; give the edges "
+            "in the order of the couplings: --graph FILE, with a line 'i j' per edge"
         )
     config.reject_unused("D-Wave's plugin", "beta", "graph")
     names = next(names for names in WITHOUT_EDGES if set(arrays) >= set(names))
@@ -141,10 +141,10 @@ def _graph_from_elsewhere(arrays: Arrays, config: ReadConfig, format: str, dtype
 
 
 def _range(value: Array | str) -> Float:
-    """Return the least and the largest value of a parameter, which may be infinite."""
+    """Return the smallest and the largest allowed value of a parameter, which may be infinite."""
     limits: Float = _of("range", value).astype(np.float64)
     if limits.shape != (2,) or not limits[0] <= limits[1]:
-        raise DataError("has a range of parameters that is none; save the state dict again")
+        raise DataError("has an invalid range of parameters; save the state dict again")
     return limits
 
 
@@ -156,16 +156,14 @@ def _fits_kaiwu(names: set[str]) -> bool:
 
 
 def _kaiwu(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> Reading:
-    """Return the machine of p(x) ∝ exp(b'x + Σ Q_ij x_i x_j), x in {0,1}: energies there have a minus before both.
+    """Return the machine of p(x) ∝ exp(b'x + Σ Q_ij x_i x_j), x in {0,1}; the energy there is minus the exponent.
 
-    With as many biases as Q has rows and columns together it is an RBM, visible units first; with as many as rows,
-    a Boltzmann machine, of whose Q the upper triangle is in use.
+    If the number of biases is the sum of Q's rows and columns, it is an RBM, visible units first.  If it is the
+    number of rows, it is a Boltzmann machine that uses the upper triangle of Q.
     """
     config.reject_unused("kaiwu's plugin")
     if gaussian := sorted({"mu", "log_var"} & set(arrays)):
-        raise DataError(
-            f"has {gaussian[0]}: Gaussian units, another model than this computes; give a binary machine"
-        )
+        raise DataError(f"has {gaussian[0]}: Gaussian units, an unsupported kind of model; give a binary machine")
     Q, b = (real_array(name, _of(name, arrays[name])) for name in ("quadratic_coef", "linear_bias"))
     description: dict[str, Any] = {"units": "01", "dtype": _type(arrays, "quadratic_coef", dtype)}
     if Q.ndim == 2 and b.ndim == 1 and len(b) == sum(Q.shape):
@@ -216,18 +214,20 @@ def _partite(arrays: Arrays, config: ReadConfig, format: str, dtype: TypeOf) -> 
     for (a, b), W in sorted(weights.items()):
         if a == b or not {a, b} <= biases.keys() or W.shape != (biases[a].size, biases[b].size):
             raise DataError(
-                f"the couplings of partitions {a} and {b} have shape {W.shape}, which their biases do not fit"
+                f"the couplings of partitions {a} and {b} have shape {W.shape}, which does not fit their biases; "
+                "save the state dict again"
             )
         mask = masks.get((a, b), np.ones(W.shape))
         if mask.shape != W.shape or not ((mask == 0) | (mask == 1)).all():
             raise DataError(
-                f"the mask of partitions {a} and {b} is not of zeros and ones, or not of shape {W.shape}"
+                f"the mask of partitions {a} and {b} has values other than 0 and 1, or not the shape {W.shape}; "
+                "save the state dict again"
             )
         i, j = np.nonzero(W * mask)
         ends.append(np.column_stack((start[a] + i, start[b] + j)))
         couplings.append(W[i, j])
     if len(weights) > len(order) * (len(order) - 1) // 2 or not set(masks) <= set(weights):
-        raise DataError("has couplings or masks of partitions twice; save the state dict again")
+        raise DataError("has the couplings or the mask of two partitions twice; save the state dict again")
     first = next(name for name in used if "weight" in name)
     description = {"format": f"CaloQuVAE prior of {len(order)} partitions ({format})", "units": "01"}
     description["dtype"] = _type(arrays, first, dtype)

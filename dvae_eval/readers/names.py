@@ -1,8 +1,8 @@
-"""What an array is by its name, as public code of Boltzmann machines names its arrays.
+"""The role of an array by its name, as public code of Boltzmann machines names its arrays.
 
-Underscores, hyphens and capitals do not matter, but for names of one letter: `_visible_bias` is `visible_bias`,
-and `visibleBias` as well.  What is no parameter is one of three things: known to make another model, which is
-refused; known to be of no matter to the distribution (an epoch, a momentum); or unknown, and then it is named.
+Underscores, hyphens and capitals are ignored, except in names of one letter: `_visible_bias`, `visible_bias` and
+`visibleBias` are the same.  An array that is no parameter either belongs to another kind of model, which is
+refused; or does not affect the distribution (an epoch, a momentum); or is unknown, and is then listed as ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SIDES = {"left": ("v", "vis", "visible", "left"), "right": ("h", "hid", "hidden"
 
 
 def plain(name: str) -> str:
-    """Return a name without underscores, hyphens and blanks, and in lower case if it has more than one letter."""
+    """Return a name without underscores, hyphens and spaces, in lower case if it has more than one letter."""
     bare = re.sub(r"[_\-\s]", "", name)
     if len(bare) > 3 and bare[:3].lower() == "rbm":
         bare = bare[3:]
@@ -78,7 +78,7 @@ _MASKS = {
 }
 _ANY = r"(v|vis|visible|h|hid|hidden|x|left|right|units?)?"
 _SIGMA = r"(sigmas?|std|stds|stddevs?|stdevs?|var|vars|variances?|precisions?|precs?)"
-# What makes another model, and what that is.
+# Names of arrays of other kinds of model, by the kind.
 _OTHERS = {
     "Gaussian units": rf"{_ANY}(log|inv|sqrt|f)?{_SIGMA}(sq|2|squared|inv)?{_ANY}|(is)?{_ANY}gaussian{_ANY}",
     "units that depend on a past or a condition": (
@@ -115,14 +115,14 @@ _HARMLESS = re.compile(
 
 
 def role(name: str) -> Role:
-    """Return what an array of that name is.
+    """Return the role of an array of that name.
 
     Returns
     -------
     str
         `weights`, `J`, `left`, `right`, `a`, `b`, `c`, `bias`, `constant`; `offset left`, `offset right`; `mask
         weights`, `mask left`, `mask right`, `mask`; `temperature`, `energy`, `field`, `layer`, `kind`; `other:
-        WHAT` of what makes another model; `harmless`; or `unknown`.
+        WHAT` for an array of another kind of model; `harmless`; or `unknown`.
     """
     key = plain(name)
     exact = {"J": "J", "a": "a", "b": "b", "c": "c", "bias": "bias", "constant": "constant"}
@@ -144,7 +144,7 @@ def role(name: str) -> Role:
 
 
 def _side_of(key: str) -> Role | None:
-    """Return which side's biases or offsets a name means, None if neither."""
+    """Return the side whose biases or offsets a name means; None if neither."""
     bare = key.removesuffix("orig") or key
     for side, names in (("left", _LEFT), ("right", _RIGHT)):
         if bare in names:
@@ -155,7 +155,7 @@ def _side_of(key: str) -> Role | None:
 
 
 def _mask(key: str) -> Role:
-    """Return what a mask is of."""
+    """Return the role of a mask."""
     of = re.sub("mask(s|matrix)?", "", key)
     if of in _MASKS or of.startswith(("adj", "connectivity")):
         return "mask weights"

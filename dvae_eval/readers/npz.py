@@ -26,9 +26,9 @@ PARTS = ("format", "shape", "data", "indices", "indptr", "row", "col", "_is_arra
 def read(path: Path, config: ReadConfig) -> Reading:
     """Return the machine of an NPZ file.
 
-    A sparse matrix goes by the names that `scipy.sparse.save_npz` uses, bare for J (`data`, `indices`, `indptr`,
-    `shape`, `format`; or `row` and `col`), or with its own name and an underscore before them (`J_data`); biases
-    may stand beside it.
+    The parts of a sparse matrix have the names that `scipy.sparse.save_npz` uses (`data`, `indices`, `indptr`,
+    `shape`, `format`; or `row` and `col`), alone for J, or after the matrix's name and an underscore (`J_data`).
+    Biases may be in the same file.
     """
     with hint(ADVICE):
         names = {name: name for name in npz_names(path)}
@@ -36,7 +36,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
         if {f"{prefix}shape", f"{prefix}format"} <= names.keys():
             name = prefix.rstrip("_.") or "J"
             if name in names:
-                raise DataError(f"has both {name} and a sparse matrix; give one of them")
+                raise DataError(f"has both {name} and a sparse matrix; keep one of them")
             names = {n: n for n in names if n.removeprefix(prefix) not in PARTS or not n.startswith(prefix)}
             names[name] = f"\0{prefix}"
     return read_tree(Lazy(names, partial(_load, path)), config, "NumPy npz")
@@ -44,7 +44,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
 
 @hint(ADVICE)
 def _load(path: Path, name: str) -> Array | str:
-    """Return one array, one text, or the sparse matrix whose parts have a prefix."""
+    """Return an array, a text, or the sparse matrix whose parts have a prefix."""
     if name.startswith("\0"):
         prefix = name[1:]
         parts = [prefix + part for part in PARTS if prefix + part in npz_names(path)]
@@ -55,15 +55,15 @@ def _load(path: Path, name: str) -> Array | str:
     array = read_npz(path, [name], kinds="buifcSU")[name]
     if array.dtype.kind in "SU" and array.size == 1:
         text = array.reshape(-1)[:1].astype("U")
-        # NumPy hands on whatever stands in a damaged file as letters, and Python fails on some of it later.
+        # NumPy does not check characters from a damaged file, and Python fails on some of them later.
         if text.itemsize and (text.view(np.uint32) > sys.maxunicode).any():
-            raise DataError("holds a text that is none; save the file again")
+            raise DataError("contains an invalid text; save the file again")
         return str(text[0])
     return array
 
 
 def _sparse(parts: Mapping[str, Any], name: str) -> Coordinates:
-    """Return the matrix of a sparse matrix's parts; entries of one place are added, as SciPy does."""
+    """Return the sparse matrix with these parts; entries for the same place are added, as in SciPy."""
     kind = bytes(parts["format"].reshape(-1)[:1].astype("S8").tobytes()).rstrip(b"\0").decode("ascii", "replace")
     needed = ("row", "col") if kind == "coo" else ("indptr", "indices") if kind in ("csr", "csc") else None
     if needed is None:
@@ -72,7 +72,7 @@ def _sparse(parts: Mapping[str, Any], name: str) -> Coordinates:
         raise DataError(f"{name} is a sparse matrix without {missing[0]}; save it with scipy.sparse.save_npz")
     sizes, value = tuple(whole_numbers(f"shape of the sparse {name}", parts["shape"]).tolist()), parts["data"]
     if len(sizes) != 2 or min(sizes) < 0 or max(sizes) > 2**31:
-        raise DataError(f"{name} has shape {sizes}; give (n_units, n_units), n_units at least 1")
+        raise DataError(f"{name} has shape {sizes}; give shape (n_units, n_units) with n_units at least 1")
     shape = sizes[0], sizes[1]
     if kind != "coo":
         found = from_compressed(name, shape, parts["indptr"], parts["indices"], value, by_row=kind == "csr")
@@ -84,7 +84,7 @@ def _sparse(parts: Mapping[str, Any], name: str) -> Coordinates:
 def _coordinates(
     name: str, shape: tuple[int, int], row: NDArray[Any], column: NDArray[Any], value: NDArray[Any]
 ) -> Coordinates:
-    """Return the entries of a matrix that is stored one by one."""
+    """Return a matrix that is stored as a list of entries."""
     row, column = (
         whole_numbers(f"row of the sparse {name}", row),
         whole_numbers(f"col of the sparse {name}", column),

@@ -1,4 +1,4 @@
-"""Which reader a file needs: by its content, and by its name only where the content does not say."""
+"""The choice of a file's reader: by its content, and by its name only if the content does not determine it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .text import decode
 START_BYTES = 4096
 AMAT = re.compile(r"[01]( [01]){3,} ?(\n|$)")
 HDF5 = b"\x89HDF\r\n\x1a\n"
-OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of a number that PyTorch began files with
+OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number at the start of old PyTorch files
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A family of files.
+    """A family of formats.
 
     Attributes
     ----------
     title : str
-        For people.
+        Name for messages.
     suffixes : tuple of str
-        Names that such files have, as a rule.
+        Usual suffixes of such files.
     reader : str
         Module and function in this package.
     """
@@ -68,44 +68,49 @@ FORMATS = {
     "mat4": Format("MATLAB 4", (), "matlab4:read"),
     "json": Format("JSON", (".json",), "json_file:read"),
 }
-# What is recognised, but is no machine, and what to do about it.
+# Formats that are recognised but refused, with what to do.
 REFUSED = {
     "pickle": "a pickle, which can run anything when it is loaded; save arrays with numpy.savez, or use skops",
-    "npy": "one array; save W, b_left and b_right, or J and b, with numpy.savez",
-    "idx": "images or labels, no model; give them to dvae-train",
-    "amat": "images, no model; give them to dvae-train",
+    "npy": "a single array; save W, b_left and b_right, or J and b, with numpy.savez",
+    "idx": "images or labels, not a model; use them with dvae-train",
+    "amat": "images, not a model; use them with dvae-train",
     "torch-old": (
-        "a file of torch.save from before PyTorch 1.6, a pickle, which can run anything when it is loaded; this "
-        "runs nothing and makes it readable: torch.save(torch.load('OLD', weights_only=True), 'NEW')"
+        "a pickle of torch.save from before PyTorch 1.6, which can run anything when it is loaded; convert it "
+        "safely with torch.save(torch.load('OLD', weights_only=True), 'NEW')"
     ),
-    "zip": "an archive of no known kind; give an npz, a file of torch.save, or of skops",
+    "zip": "an archive of unknown kind; give an NPZ file, or a file of torch.save or skops",
     "gzip": "packed by gzip; unpack it first",
 }
 
 
 def read_machine(path: str | os.PathLike[str], config: ReadConfig | None = None) -> Reading:
-    """Return the Boltzmann machine in a file, whoever made it.
+    """Return the Boltzmann machine in a file of any known format.
 
     Parameters
     ----------
     path : str or path
-        A model.pt of this project, or any of `FORMATS`, recognised by its content.
+        A model.pt of this project, or a file of any of `FORMATS`, recognised by its content.
     config : ReadConfig, optional
-        What the file leaves open.
+        Options for what the file does not determine.
+
+    Returns
+    -------
+    Reading
+        The machine over {0,1}, the constant to add to its log Z, and the description of the file.
 
     Raises
     ------
     DataError, CheckpointError
-        If the file is missing, damaged, of no known format, or holds no machine.
+        If the file is missing, damaged, of no known format, or contains no machine.
     ConfigError
-        If an option is given that the file answers itself, or an optional library is missing.
+        If an option contradicts the format, or an optional library is missing.
     """
     path, config = Path(path), config or ReadConfig()
     kind = recognise(path)
     if kind not in FORMATS:
         raise DataError(f"{path}: {REFUSED[kind]}")
     format = FORMATS[kind]
-    # What is not finite is refused at the end: NumPy need not warn of it on the way.
+    # Values that are not finite are refused at the end, so that NumPy's warnings are not needed.
     with named_errors(path), reading(path, format.title), check_unchanged(path) as digest:
         with np.errstate(all="ignore"):
             found = format.read(path, config)
@@ -117,7 +122,7 @@ def read_machine(path: str | os.PathLike[str], config: ReadConfig | None = None)
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Let a DataError within the block say which file it is about."""
+    """Prefix a DataError raised within the block with the name of the file."""
     try:
         yield
     except DataError as error:
@@ -125,28 +130,29 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def recognise(path: str | os.PathLike[str]) -> str:
-    """Return the format of a file: a key of `FORMATS`, or of what is recognised and refused.
+    """Return the format of a file: a key of `FORMATS` or of `REFUSED`.
 
     Raises
     ------
     DataError
-        If it is missing, no regular file, empty, or of no known format.
+        If it is missing, not a regular file, empty, or of no known format.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: no regular file; give one")
+        problem = "no such file; check the path" if not path.exists() else "not a regular file; give a file"
+        raise DataError(f"{path}: {problem}")
     with reading(path, "model"):
         with path.open("rb") as stream:
             start = stream.read(START_BYTES)
         kind = _by_content(path, start) or _by_name(path)
     if kind is None:
-        what = "empty" if not start else "of no format that can be read"
+        what = "empty" if not start else "of no known format"
         raise DataError(f"{path}: {what}; give one of {', '.join(f.title for f in FORMATS.values())}")
     return kind
 
 
 def _by_content(path: Path, start: bytes) -> str | None:
-    """Return the format that a file's first bytes show, None if they show none."""
+    """Return the format that the first bytes of a file determine; None if they determine none."""
     if start.startswith(b"PK"):
         return _of_archive(path)
     if start.startswith(HDF5) or start[512:].startswith(HDF5):
@@ -172,7 +178,7 @@ def _by_content(path: Path, start: bytes) -> str | None:
 def _of_archive(path: Path) -> str:
     """Return the format of a ZIP archive."""
     if not zipfile.is_zipfile(path):
-        raise DataError(f"{path}: damaged, or truncated: it begins as an archive and does not end as one")
+        raise DataError(f"{path}: damaged or truncated: it begins like an archive, but has no end; save it again")
     with open_archive(path) as archive:
         names = archive.namelist()
     if is_torch_archive(names):
@@ -183,7 +189,7 @@ def _of_archive(path: Path) -> str:
 
 
 def _of_text(start: bytes) -> str | None:
-    """Return the format of a text, None if it is none that is known."""
+    """Return the format of a text; None if it is unknown."""
     if b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return None
     text = decode(start).lstrip()
@@ -200,5 +206,5 @@ def _of_text(start: bytes) -> str | None:
 
 
 def _by_name(path: Path) -> str | None:
-    """Return the format that a file's name promises; its reader will say what is wrong with it."""
+    """Return the format of a file's suffix; its reader then reports what is wrong with the content."""
     return next((kind for kind, format in FORMATS.items() if path.suffix.lower() in format.suffixes), None)

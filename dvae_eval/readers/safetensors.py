@@ -1,4 +1,4 @@
-"""Safetensors files: named tensors, and nothing but them."""
+"""Safetensors files: named tensors and metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tensors import read_tensors
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
-    """Return the machine of a safetensors file; its metadata may say what the units are."""
+    """Return the machine of a safetensors file; its metadata may determine the units."""
     with needs("safetensors", path):
         from safetensors import SafetensorError, safe_open
     try:
@@ -22,4 +22,4 @@ def read(path: Path, config: ReadConfig) -> Reading:
             said = {name: text for name, text in (file.metadata() or {}).items() if name not in tensors}
             return read_tensors(said | tensors, config, "safetensors")
     except SafetensorError as error:
-        raise DataError(f"damaged, or no safetensors file ({error})") from error
+        raise DataError(f"damaged, or not a safetensors file ({error}); save it again") from error

@@ -1,6 +1,6 @@
-"""Samples that others made: arrays of states, CSV with labels, and dimod's SampleSets, with their weights.
+"""Samples from other programs: arrays of states, CSV with labels, and dimod's SampleSets, with weights.
 
-A row is a read.  Its weight is how often it occurred (`occurrences`, `num_occurrences`) or a weight that it has.
+A row is a read.  Its weight is the number of its occurrences (`occurrences`, `num_occurrences`), or any weight.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ WEIGHTS = ("occurrences", "numoccurrences", "numoccurrence", "weights", "weight"
 STATES = ("states", "samples", "sample")
 # Columns of a table of reads that are neither units nor weights, as dimod's to_pandas_dataframe writes them.
 NO_UNITS = ("energy", "chainbreakfraction", "logp", "isfeasible")
-ADVICE = "give reads of 0 and 1 or of -1 and +1, one a row"
+ADVICE = "give reads of 0 and 1 or of -1 and +1, one per row"
 
 
 @dataclass(frozen=True, slots=True)
 class GivenSamples:
-    """Reads as a file has them.
+    """The reads in a file.
 
     Attributes
     ----------
     states : uint8, shape (n, n_columns)
         0 and 1.
     labels : tuple of str
-        What the columns are called; empty where the file does not say.
+        Names of the columns; empty if the file has none.
     weights : float64, shape (n,), or None
-        Occurrences or weights, where the file has them.
+        Occurrences or weights; None if the file has none.
     source : dict
         `file` and `sha256`.
     """
@@ -61,14 +61,14 @@ def read_samples(path: Path) -> GivenSamples:
     Parameters
     ----------
     path : Path
-        NPZ with `states` or `samples`, or two sides such as `v_samples` and `h_samples`, perhaps `labels`, and
-        `occurrences` or `weights`; NPY; CSV or other text, with or without a line of labels; or the JSON of
-        dimod's `SampleSet.to_serializable()`.
+        NPZ with `states` or `samples`, or with two sides such as `v_samples` and `h_samples`, and optionally with
+        `labels` and `occurrences` or `weights`; NPY; CSV or other text, with or without a line of labels; or the
+        JSON of dimod's `SampleSet.to_serializable()`.
 
     Raises
     ------
     DataError
-        If there is no such file, or it holds no states of 0 and 1 or of -1 and +1.
+        If there is no such file, or it contains no states of 0 and 1 or of -1 and +1.
     """
     try:
         with reading(path, "file of samples"), check_unchanged(path) as digest:
@@ -81,20 +81,20 @@ def read_samples(path: Path) -> GivenSamples:
 
 
 def read_classes(path: Path, n: int) -> NDArray[np.int64]:
-    """Return an integer for each of n reads: an NPY or NPZ file of one array, or text with one a line.
+    """Return the classes of n reads, from an NPY or NPZ file of one array, or a text with an integer per line.
 
     Raises
     ------
     DataError
-        If there is no such file, or it holds something else.
+        If there is no such file, or it contains something else.
     """
     try:
         with reading(path, "file of classes"):
             values = _classes(path)
             if values.shape != (n,):
-                raise DataError(f"has shape {values.shape} for {n} reads; give an integer for each read")
+                raise DataError(f"has shape {values.shape} for {n} reads; give an integer per read")
             if not (np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)).all():
-                raise DataError("has values that are no integers; give an integer for each read")
+                raise DataError("has values that are not integers; give an integer per read")
     except DataError as error:
         text = str(error).removeprefix(f"{path}: ")
         raise DataError(f"--classes {to_utf8(path)}: {text}") from error
@@ -108,7 +108,7 @@ def _classes(path: Path) -> NDArray[Any]:
     if start.startswith(b"PK"):
         names = npz_names(path)
         if len(names) != 1:
-            raise DataError("holds several arrays; give one")
+            raise DataError(f"has {len(names)} arrays; save exactly one")
         return read_npz(path, names)[names[0]]
     check_size(path.stat().st_size, str(path))
     return np.array([float(line) for line in read_text(path).split()])
@@ -120,7 +120,7 @@ def _start(path: Path) -> bytes:
 
 
 def _read(path: Path) -> GivenSamples:
-    """Return what a file holds, by what it begins with."""
+    """Return the reads in a file, whose format its first bytes determine."""
     start = _start(path)
     if start.startswith(b"\x93NUMPY"):
         return GivenSamples(binary_states(read_npy(path)))
@@ -133,9 +133,9 @@ def _read(path: Path) -> GivenSamples:
 
 
 def _check_weights(weights: NDArray[np.float64], n: int) -> None:
-    """Refuse weights that are none."""
+    """Raise DataError unless there is a weight per read, not negative, and not all are zero."""
     if weights.shape != (n,):
-        raise DataError(f"has weights of shape {weights.shape} for {n} reads; give one for each")
+        raise DataError(f"has weights of shape {weights.shape} for {n} reads; give a weight per read")
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
         raise DataError("has weights that are negative, not finite or all zero; give how often each read occurred")
 
@@ -145,7 +145,7 @@ def _of_npz(path: Path) -> GivenSamples:
     names = npz_names(path)
     weights = [name for name in names if plain(name) in WEIGHTS]
     if len(weights) > 1:
-        raise DataError(f"holds {weights[0]} and {weights[1]}; give one of them")
+        raise DataError(f"has both {weights[0]} and {weights[1]}; keep one of them")
     w = np.asarray(read_npz(path, weights)[weights[0]], np.float64) if weights else None
     labels: tuple[str, ...] = ()
     if "labels" in names:
@@ -159,12 +159,12 @@ def _of_npz(path: Path) -> GivenSamples:
     else:
         states = states_of_sides(path, names)
     if labels and len(labels) != states.shape[1]:
-        raise DataError(f"holds {len(labels)} labels for states of {states.shape[1]} units")
+        raise DataError(f"has {len(labels)} labels for states of {states.shape[1]} units; give a label per unit")
     return GivenSamples(states, labels, w)
 
 
 def _of_text(text: str) -> GivenSamples:
-    """Return the reads of rows of values, with a line of labels if there is one."""
+    """Return the reads of a text: rows of values, with or without a line of labels."""
     lines = [line.partition("#")[0] if line.startswith("#") else line for line in text.splitlines()]
     is_csv = "," in next((line for line in lines if line.strip()), "")
     rows = [row for row in (csv.reader(lines) if is_csv else map(str.split, lines)) if any(map(str.strip, row))]
@@ -172,13 +172,13 @@ def _of_text(text: str) -> GivenSamples:
         raise DataError(f"is empty; {ADVICE}")
     rows = [[word.strip() for word in row] for row in rows]
     names: list[str] = []
-    # Two columns that begin with "0,1" have a line of labels: that is how samples of two units are written.
+    # A first row "0,1" is a line of labels, not a state: samples of two units are written with it.
     if any(word not in VALUES for word in rows[0]) or rows[0] in (["0", "1"], ["0"]):
         names, rows = rows[0], rows[1:]
     width = len(names or rows[0])
     for number, row in enumerate(rows, 2 if names else 1):
         if len(row) != width:
-            raise DataError(f"row {number} has {len(row)} values, the first has {width}; {ADVICE}")
+            raise DataError(f"row {number} has {len(row)} values, but the first row has {width}; {ADVICE}")
     return _of_columns(names or [str(k) for k in range(width)], rows, bool(names))
 
 
@@ -191,7 +191,7 @@ def _of_columns(names: list[str], rows: list[list[str]], is_named: bool) -> Give
     for number, row in enumerate(rows, 2 if is_named else 1):
         chosen = [row[k] for k in units]
         if (wrong := next((word for word in chosen if word not in VALUES), None)) is not None:
-            raise DataError(f"row {number} has {wrong[:20]!r}, which is no state of a unit; {ADVICE}")
+            raise DataError(f"row {number} has {wrong[:20]!r}, which is not a state of a unit; {ADVICE}")
         values.append([VALUES[word] for word in chosen])
     states = binary_states(np.array(values, np.int8).reshape(len(rows), len(units)))
     weights = None
@@ -202,23 +202,23 @@ def _of_columns(names: list[str], rows: list[list[str]], is_named: bool) -> Give
 
 
 def _of_sample_set(text: str) -> GivenSamples:
-    """Return the reads of `SampleSet.to_serializable()`, schema 3: units packed into words of 32 bits, or not."""
+    """Return the reads of `SampleSet.to_serializable()`, schema 3, plain or packed into 32-bit words."""
     try:
         found = json_object(text)
     except ValueError as error:
         raise DataError(f"damaged JSON ({str(error)[:80]}); {ADVICE}") from error
     if found.get("type") != "SampleSet" or not isinstance(found.get("sample_data"), dict):
         raise DataError(
-            "is JSON, but no SampleSet of dimod; save it with json.dump(sampleset.to_serializable(), f)"
+            "is JSON, but not a SampleSet of dimod; save it with json.dump(sampleset.to_serializable(), f)"
         )
     n, n_units = found.get("num_rows"), found.get("num_variables")
     if not isinstance(n, int) or not isinstance(n_units, int) or min(n, n_units) < 1:
-        raise DataError("holds no read")
+        raise DataError(f"contains no read; {ADVICE}")
     check_count(n * n_units, "its reads")
     if found.get("sample_packed"):
         packed = _numbers(found["sample_data"], (n, math.ceil(n_units / 32)))
         if (packed < 0).any() or (packed >= 2**32).any():
-            raise DataError("has packed reads that are none; save it again")
+            raise DataError("has invalid packed reads; save it again")
         words = packed.astype("<u4").view(np.uint8)
         states = np.unpackbits(words, axis=1, bitorder="little")[:, :n_units]
     else:
@@ -230,10 +230,10 @@ def _of_sample_set(text: str) -> GivenSamples:
 
 
 def _numbers(part: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return an array as dimod serialises it."""
+    """Return an array that dimod serialised; DataError if it has another shape."""
     if part.get("use_bytes") or not isinstance(part.get("data"), list):
-        raise DataError("holds its arrays in bytes; save it with to_serializable(use_bytes=False)")
+        raise DataError("has its arrays as bytes; save it with to_serializable(use_bytes=False)")
     values = real_array("its data", part["data"])
     if values.shape != shape:
-        raise DataError(f"holds an array of shape {values.shape} where {shape} is promised; save it again")
+        raise DataError(f"has an array of shape {values.shape} instead of {shape}; save it again")
     return values

@@ -1,6 +1,6 @@
-"""skops files of scikit-learn: the arrays of a BernoulliRBM, without making any object of what the file names.
+"""skops files of scikit-learn: the arrays of a BernoulliRBM, read without constructing any object of the file.
 
-A skops file is an archive of NPY files and `schema.json`, a tree of nodes that says which object each belongs to.
+A skops file is an archive of NPY files and `schema.json`, a tree of nodes that assigns the files to objects.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ NAMES = ("components_", "intercept_visible_", "intercept_hidden_")
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
-    """Return the one BernoulliRBM in a skops file, by itself or in a pipeline."""
+    """Return the single BernoulliRBM in a skops file, alone or in a pipeline."""
     with open_archive(path) as archive:
         if archive.getinfo(SCHEMA).file_size > SCHEMA_BYTES:
-            raise DataError(f"its {SCHEMA} has more than {SCHEMA_BYTES} bytes")
+            raise DataError(f"its {SCHEMA} has more than {SCHEMA_BYTES} bytes; save the BernoulliRBM alone")
         machines = list(_machines(json.loads(archive.read(SCHEMA))))
         if len(machines) != 1:
-            raise DataError(f"holds {len(machines)} fitted BernoulliRBM; save one")
+            raise DataError(f"contains {len(machines)} fitted BernoulliRBM; save exactly one")
         arrays = {}
         for name, member in machines[0].items():
             if member not in archive.namelist():
-                raise DataError(f"holds no array for {name}")
+                raise DataError(f"has no array for {name}; save it again")
             with archive.open(member) as stream:
                 arrays[name] = read_array(stream, archive.getinfo(member).file_size, name)
     config.reject_unused("skops")
@@ -40,7 +40,7 @@ def read(path: Path, config: ReadConfig) -> Reading:
 
 
 def _machines(schema: Any) -> Iterator[dict[str, str]]:
-    """Yield, for every fitted BernoulliRBM in a tree of nodes, the archive's members that hold its arrays."""
+    """Yield the archive members with the arrays of each fitted BernoulliRBM in a tree of nodes."""
     waiting = [schema]
     while waiting:
         node = waiting.pop()
@@ -57,6 +57,6 @@ def _machines(schema: Any) -> Iterator[dict[str, str]]:
 
 
 def _inner(node: dict[str, Any], name: str = "content") -> dict[str, Any]:
-    """Return a node within a node, empty if it is none."""
+    """Return the node under a name of a node; empty if there is none."""
     inner = node.get(name)
     return inner if isinstance(inner, dict) else {}

@@ -1,4 +1,4 @@
-"""Sparse matrices as their entries, from the compressed rows or columns that files hold them in."""
+"""Sparse matrices as lists of entries, from the compressed rows or columns in files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from dvae_core.errors import DataError
 from dvae_core.types import Index
 
-LIMIT_ENTRIES = 1 << 26  # of a sparse matrix; they are sorted, and take more room than they have in the file
+LIMIT_ENTRIES = 1 << 26  # per sparse matrix; sorting them takes more memory than they take in the file
 
 
 class Coordinates(NamedTuple):
-    """A sparse matrix: its shape, and the places and values of the entries that are kept."""
+    """A sparse matrix: its shape, and the rows, columns and values of its entries."""
 
     shape: tuple[int, int]
     row: Index
@@ -36,14 +36,15 @@ def from_compressed(
     Parameters
     ----------
     name : str
-        The matrix, for error messages.
+        Name of the matrix, for error messages.
     shape : (int, int)
     indptr : int, shape (n_lines + 1,)
-        Where each column, or row, begins in `indices`; the last one ends with the entries.
+        Start of each column, or row, in `indices`, and the number of entries.
     indices : int, shape (n_entries,)
-        Place of each entry within its column, or row.
+        Position of each entry within its column, or row.
     value : shape (n_entries,)
     by_row : bool
+        Whether the matrix is stored row by row.
 
     Raises
     ------
@@ -55,50 +56,52 @@ def from_compressed(
     indptr, indices = whole_numbers(f"indptr of {name}", indptr), whole_numbers(f"indices of {name}", indices)
     check_entries(max(len(indptr), len(indices)))
     try:
-        # The places alone: SciPy would convert some types of values.
+        # Without the values, because SciPy would convert some dtypes.
         places = (np.zeros(value.shape, np.int8), indices, indptr)
         matrix = (csr_array if by_row else csc_array)(places, shape=shape)
         matrix.check_format()
         if matrix.nnz != len(indices):
             raise ValueError(f"{matrix.nnz} of {len(indices)} entries are in a line")
     except ValueError as error:
-        problem = f"{name} has lines that do not fit its entries, or an entry outside its shape ({error})"
+        problem = f"{name} has an index that does not fit its entries, or an entry outside its shape ({error})"
         raise DataError(f"{problem}; save it again") from error
     found = matrix.tocoo(copy=False)
     return Coordinates(shape, found.row.astype(np.int64), found.col.astype(np.int64), value)
 
 
 def whole_numbers(name: str, array: NDArray[Any]) -> Index:
-    """Return a vector of whole numbers; DataError if it is none."""
+    """Return a vector of integers as int64; DataError if the array is not one."""
     if array.dtype.kind not in "iu" or array.ndim != 1:
-        raise DataError(f"{name} is {array.dtype} of shape {array.shape}, no list of whole numbers; save it again")
+        raise DataError(
+            f"{name} has dtype {array.dtype} and shape {array.shape}, and is no vector of integers; save it again"
+        )
     return array.astype(np.int64)
 
 
 def check_entries(n_entries: int) -> None:
-    """Raise DataError if a sparse matrix has more entries than a model plausibly does."""
+    """Raise DataError if a sparse matrix has more entries than the limit."""
     if n_entries > LIMIT_ENTRIES:
-        raise DataError(f"a sparse matrix of more than {LIMIT_ENTRIES} entries or columns")
+        raise DataError(f"has a sparse matrix of more than {LIMIT_ENTRIES} entries or columns; give a smaller one")
 
 
 def each_once(name: str, matrix: Coordinates) -> Coordinates:
-    """Return a matrix whose entries have a place each; DataError if two share one."""
+    """Return the matrix; DataError if two entries are for the same place."""
     if len(np.unique(_places(matrix))) != len(matrix.row):
-        raise DataError(f"{name} has one place twice; save it again")
+        raise DataError(f"{name} has two entries for the same place; save it again")
     return matrix
 
 
 def added(name: str, matrix: Coordinates) -> Coordinates:
-    """Return a matrix with the entries of one place added, as SciPy does."""
+    """Return a matrix with the entries for the same place added, as in SciPy."""
     place, inverse = np.unique(_places(matrix), return_inverse=True)
     if len(place) == len(matrix.row):
         return matrix
     if matrix.value.dtype.kind == "c":
-        raise DataError(f"{name} is of type {matrix.value.dtype}; give real numbers")
+        raise DataError(f"{name} has dtype {matrix.value.dtype}; save real numbers")
     row, column = np.divmod(place, matrix.shape[1])
     return Coordinates(matrix.shape, row, column, np.bincount(inverse, matrix.value, len(place)))
 
 
 def _places(matrix: Coordinates) -> Index:
-    """Return the number of every entry's place, row by row."""
+    """Return the row-major index of every entry."""
     return matrix.row * matrix.shape[1] + matrix.column

@@ -1,4 +1,4 @@
-"""States to start from, in files: arrays of 0 and 1 or of -1 and +1, text of such values, or images."""
+"""Files of initial states: arrays of 0 and 1 or of -1 and +1, text of such values, or images."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ..starts import MOST, Starts, binary_states, spread
 from .names import SIDES, plain
 from .text import read_text
 
-# What a value is called, beside the side of its units: v_samples, hidden_states.
+# Endings of the names of states, after the side of their units: v_samples, hidden_states.
 SUFFIXES = ("", "samples", "states", "chains", "units")
 BLANKS = re.compile(r"[\s,;]+")
 VALUES = {"0": 0, "1": 1, "+1": 1, "-1": -1}
-ADVICE = "give states of 0 and 1 or of -1 and +1, one a row, or images"
+ADVICE = "give states of 0 and 1 or of -1 and +1, one per row, or images"
 
 
 def read_starts(source: str) -> Starts:
@@ -36,14 +36,14 @@ def read_starts(source: str) -> Starts:
     Parameters
     ----------
     source : str
-        An NPY file of one array; an NPZ file of one array, of two sides such as `v` and `h`, or of images as
-        `dvae_core.data.load` takes them; a text of rows of values; or the name of a data set.  Grey images are
-        made binary, each pixel on with its value as probability, the same each time.
+        An NPY file; an NPZ file with one array, with two sides such as `v` and `h`, or with images as for
+        `dvae_core.data.load`; a text of rows of values; or the name of a data set.  Grey images are made binary,
+        in the same way each time: a pixel is on with its value as probability.
 
     Raises
     ------
     DataError
-        If there is no such file, or it holds neither states nor images.
+        If there is no such file, or it contains neither states nor images.
     """
     path = Path(source)
     if not path.exists() and (source in NAMES or parse_size(source)):
@@ -58,14 +58,14 @@ def read_starts(source: str) -> Starts:
 
 
 def few_images(data_set: DataSet, most: int) -> NDArray[np.uint8]:
-    """Return this many training images, evenly spread, as vectors of 0 and 1 that are the same each time."""
+    """Return at most `most` training images, evenly spread, as vectors of 0 and 1; the same ones each time."""
     images = spread(data_set.train.images, most)
     values = images.reshape(len(images), -1)
     return values if data_set.levels == 1 else bernoulli("starts", values, data_set.levels)
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    """Return the states of a file, by what it begins with."""
+    """Return the states in a file, whose format its first bytes determine."""
     with path.open("rb") as stream:
         start = stream.read(8)
     if start.startswith(b"\x93NUMPY"):
@@ -86,26 +86,28 @@ def _of_archive(path: Path) -> NDArray[np.uint8]:
 
 
 def states_of_sides(path: Path, names: list[str]) -> NDArray[np.uint8]:
-    """Return the states of two arrays of an NPZ file, those on the left first; DataError if there are none."""
+    """Return the states in two arrays of an NPZ file, left units first; DataError if there are no two sides."""
     left, right = (_of_side(side, names) for side in ("left", "right"))
     if len(left) != 1 or len(right) != 1:
         held = to_utf8(", ".join(names))[:60] or "no arrays"
-        raise DataError(f"{path}: holds {held}; give one array of states, or two called v and h, or train")
+        raise DataError(f"{path}: contains {held}; save one array of states, or two named v and h, or train")
     arrays = read_npz(path, [left[0], right[0]])
     sides = [binary_states(arrays[name]) for name in (left[0], right[0])]
     if len(sides[0]) != len(sides[1]):
-        raise DataError(f"{path}: holds {len(sides[0])} states of {left[0]} and {len(sides[1])} of {right[0]}")
+        raise DataError(
+            f"{path}: has {len(sides[0])} states of {left[0]} and {len(sides[1])} of {right[0]}; save equally many"
+        )
     return np.concatenate(sides, axis=1)
 
 
 def _of_side(side: str, names: Iterable[str]) -> list[str]:
-    """Return the names that states of one side go by."""
+    """Return the names that mean states of one side."""
     known = {word + suffix for word in SIDES[side] for suffix in SUFFIXES}
     return [name for name in names if plain(name) in known]
 
 
 def _states_or_images(path: Path, array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return an array as states if it holds two values, else as grey images."""
+    """Return the states in an array that has two values, or the binary versions of its grey images."""
     if array.ndim > 1 and array.size:
         flat = array.reshape(len(array), -1)
         if bool((np.abs(flat) <= 1).all()) and bool((flat == np.round(flat)).all()):
@@ -115,24 +117,24 @@ def _states_or_images(path: Path, array: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _images(path: Path) -> DataSet:
-    """Return the images of a file that holds no states."""
+    """Return the images of a file that contains no states; DataError if it contains no images, either."""
     try:
         return load_file(path)
     except DataError as error:
         reason = str(error).partition(": ")[2] or str(error)
-        raise DataError(f"{path}: holds no states of 0 and 1 or of -1 and +1, and no images: {reason}") from error
+        raise DataError(f"{path}: has no states of 0 and 1 or of -1 and +1, and no images: {reason}") from error
 
 
 def _of_text(path: Path) -> NDArray[np.int8]:
-    """Return the values of a text, a row a line, with blanks or commas between them."""
+    """Return the values in a text, one row per line, separated by spaces, commas or semicolons."""
     check_size(path.stat().st_size, str(path))
     lines = [line.partition("#")[0].strip() for line in read_text(path).splitlines()]
     rows = [BLANKS.split(line) for line in lines if line]
     for number, row in enumerate(rows, 1):
         if (wrong := next((word for word in row if word not in VALUES), None)) is not None:
-            raise DataError(f"row {number} has {wrong[:20]!r}, which is no state of a unit; {ADVICE}")
+            raise DataError(f"row {number} has {wrong[:20]!r}, which is not a state of a unit; {ADVICE}")
         if len(row) != len(rows[0]):
-            raise DataError(f"row {number} has {len(row)} values, the first has {len(rows[0])}; {ADVICE}")
+            raise DataError(f"row {number} has {len(row)} values, but the first row has {len(rows[0])}; {ADVICE}")
     if not rows:
         raise DataError(f"is empty; {ADVICE}")
     return np.array([[VALUES[word] for word in row] for row in rows], np.int8)

@@ -1,4 +1,4 @@
-"""State dicts: named tensors of a model, or of a part of one, in a file of PyTorch or safetensors."""
+"""State dicts: named tensors of a model, or of a part of one, in a PyTorch or safetensors file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from dvae_core.errors import DataError
 from .options import ReadConfig, Reading
 from .tree import MAX_NAMES, Lazy, read_tree
 
-# Where a checkpoint has its state dict; a machine in the first of them goes before one elsewhere.
+# Groups of a checkpoint that contain the state dict, in order of preference.
 NESTED = ("state_dict", "model_state_dict", "model", "params", "rbm", "net", "weights")
 DEEPEST = 20
 
 
 def read_tensors(tensors: Mapping[str, Any], config: ReadConfig, format: str) -> Reading:
-    """Return the machine of a state dict, or of dicts within dicts: the one module that is a machine.
+    """Return the machine in a state dict, or in nested dicts: the single module that is a machine.
 
     Parameters
     ----------
     tensors : dict of tensors
-        Names of modules with dots between them, or dicts of them; numbers and texts beside them are looked at
-        where they may say what the units are.
+        Under the names of modules with dots between them, or nested dicts.  Numbers and texts among them are used
+        if they determine the units.
     """
     values: dict[str, Any] = {}
     for name, value in _leaves(tensors):
         if name in values:
-            raise DataError(f"has two values called {name[:60]!r}; keep one of them")
+            raise DataError(f"has two values named {name[:60]!r}; keep one of them")
         if len(values) >= MAX_NAMES:
-            raise DataError(f"holds more than {MAX_NAMES} values; save the machine alone")
+            raise DataError(f"has more than {MAX_NAMES} values; save the machine alone")
         values[name] = value
     held = Lazy({name: name for name in values}, lambda name: _value(name, values[name]))
 
@@ -43,7 +43,7 @@ def read_tensors(tensors: Mapping[str, Any], config: ReadConfig, format: str) ->
 
 
 def _leaves(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield tensors, numbers and texts with their full names; a dict that is there twice is looked at once."""
+    """Yield tensors, numbers and texts with their full names, visiting each dict once."""
     seen: set[int] = set()
     waiting: list[tuple[str, Any, int]] = [("", tensors, 0)]
     while waiting:
@@ -59,14 +59,14 @@ def _leaves(tensors: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _value(name: str, value: Any) -> NDArray[Any] | str:
-    """Return a tensor or a number as an array, or a text; types that NumPy lacks become float64."""
+    """Return a tensor or a number as an array, or a text as it is; dtypes that NumPy lacks become float64."""
     if isinstance(value, str):
         return value
     if not hasattr(value, "untyped_storage"):
         try:
             return np.array(value, np.bool_ if isinstance(value, bool) else np.float64)
         except OverflowError as error:
-            raise DataError(f"{name} is a number that is too large") from error
+            raise DataError(f"{name} is too large for float64; save a smaller number") from error
     import torch
 
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Text files: of reasonable size, in UTF-8, with or without a byte order mark, or with one of UTF-16."""
+"""Text files of limited size, in UTF-8 or UTF-16 with or without a byte order mark, or in Latin-1."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ LIMIT_BYTES = 1 << 25  # a million factors of four numbers
 
 
 def read_text(path: Path) -> str:
-    """Return a text; DataError if it is too long."""
+    """Return the text of a file; DataError if it is too large."""
     if path.stat().st_size > LIMIT_BYTES:
-        raise DataError(f"more than {LIMIT_BYTES} bytes of text; save a model of this size in a binary format")
+        raise DataError(f"has more than {LIMIT_BYTES} bytes of text; save a model of this size in a binary format")
     return decode(path.read_bytes())
 
 
 def decode(content: bytes) -> str:
-    """Return the text of bytes: what is no UTF-8 is of an older encoding, in which only remarks have accents."""
+    """Return decoded text: UTF-16 with a byte order mark, UTF-8, or else Latin-1, as in old files' comments."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", "replace")
     try:

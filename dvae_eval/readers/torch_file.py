@@ -11,12 +11,12 @@ from .tensors import read_tensors
 
 
 def read(path: Path, config: ReadConfig) -> Reading:
-    """Return the machine of a PyTorch file; of a model of this project, its prior."""
+    """Return the machine in a PyTorch file; for a model of this project, its prior."""
     from dvae_core.io.torch_files import read_torch
 
     content = read_torch(path)
     if not isinstance(content, dict):
-        raise DataError(f"holds a {type(content).__name__}; save a dict of tensors, the state dict")
+        raise DataError(f"contains a {type(content).__name__}; save a state dict, a dict of tensors")
     if str(content.get("format", "")).startswith("dvae-"):
         return _own(path, config)
     return read_tensors(content, config, "PyTorch")

@@ -1,6 +1,7 @@
-"""Named values in groups, as files hold them: which group is a machine, and what the others are.
+"""Named values in groups, and the choice of the group that is a machine.
 
-A name has its groups before it with dots between, whether the file has dots, slashes, structures or folders.
+The full name of a value contains its groups, separated by dots, whether the file uses dots, slashes, structures or
+folders.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from .options import ReadConfig, Reading
 
 MAX_NAMES = 100_000
 SETTINGS = re.compile(r"(hyper.*|config|cfg|args|options|settings|hparams|meta.*|attrs)", re.IGNORECASE)
-# Of QuCumber's two machines of a wave function, the one of the amplitudes is normalised; the other is of phases.
+# QuCumber has two machines per wave function: the first gives the amplitudes and has log Z, the second the phases.
 AMPLITUDES, PHASES = "rbm_am", "rbm_ph"
 
 
 class Lazy(Mapping[str, Array | str]):
-    """Values that are read when they are asked for, and kept."""
+    """A mapping whose values are loaded on first access."""
 
     def __init__(self, names: Mapping[str, str], load: Callable[[str], Array | str]) -> None:
         self.names, self.load = names, load
@@ -52,7 +53,7 @@ def read_tree(
     prefer: tuple[str, ...] = (),
     always: bool = True,
 ) -> Reading:
-    """Return the machine among named values: the one group that is a machine.
+    """Return the machine among named values: the single group that is a machine.
 
     Parameters
     ----------
@@ -60,15 +61,15 @@ def read_tree(
         Under their full names.
     config : ReadConfig
     format : str
-        For the description.
+        Name of the format, for the description.
     declared : str, optional
-        The units, where the format itself says them.
+        The units, if the format determines them.
     dtype : callable, optional
-        Returns the type that the value of a full name has in the file, if it is not the array's own.
+        Returns the dtype in the file of the value with a full name, if it differs from the loaded array's.
     prefer : tuple of str
-        Groups in which a machine goes before one elsewhere.
+        Groups whose machine is preferred to others.
     always : bool
-        Take the values without a group for a machine if nothing else is one, and say what they lack.
+        If no group is a machine, treat the values without a group as one, and report what they lack.
 
     Raises
     ------
@@ -99,27 +100,27 @@ def _parts(name: str) -> tuple[str, str]:
 
 
 def _groups(values: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return, for every group, its values' full names by their last part."""
+    """Return the full names of the values in every group, by their last part."""
     groups: dict[str, dict[str, str]] = {}
     for name in itertools.islice(values, MAX_NAMES):
         prefix, last = _parts(name)
-        # The four partitions of CaloQuVAE's prior lie in dictionaries of their own.
+        # The four partitions of CaloQuVAE's prior are in separate dictionaries.
         if (found := re.fullmatch(r"(.*?)\.?(_?(weight|bias)(_mask)?_dict)", prefix)) and last.isdigit():
             prefix, last = found[1], f"{found[2]}.{last}"
         held = groups.setdefault(prefix, {})
         if last in held:
-            raise DataError(f"has two values called {to_utf8(name)[:60]!r}; keep one of them")
+            raise DataError(f"has two values named {to_utf8(name)[:60]!r}; keep one of them")
         held[last] = name
     return groups
 
 
 def _is_machine(names: set[str]) -> bool:
-    """Say whether values of these names are a machine."""
+    """Return whether values of these names are a machine."""
     return any(layout.fits(names) for layout in LAYOUTS) or is_machine(names)
 
 
 def _chosen(groups: dict[str, dict[str, str]], prefer: tuple[str, ...], always: bool) -> str:
-    """Return the one group that is a machine."""
+    """Return the single group that is a machine; DataError if there is none, or several."""
     machines = [group for group, names in groups.items() if _is_machine(set(names))]
     for wanted in prefer:
         inside = [group for group in machines if group == wanted or group.startswith(f"{wanted}.")]
@@ -136,12 +137,12 @@ def _chosen(groups: dict[str, dict[str, str]], prefer: tuple[str, ...], always: 
     names = ", ".join(
         sorted(machines) or sorted(to_utf8(n) for held in groups.values() for n in held.values())[:8]
     )
-    found = f"holds {len(machines)} machines" if machines else "holds no machine"
+    found = f"contains {len(machines)} machines" if machines else "contains no machine"
     raise DataError(f"{found} ({names[:200] or 'nothing'}); save one, as W, b_left and b_right, or J and b")
 
 
 def _seen_from(group: str, groups: dict[str, dict[str, str]]) -> dict[str, str]:
-    """Return the values of a group, and what is said of units outside of it, on the way to it or in settings."""
+    """Return the values of a group, with those of its parents and their settings that determine the units."""
     names = dict(groups[group])
     for prefix, held in groups.items():
         parent, _, last = prefix.rpartition(".")
@@ -152,7 +153,7 @@ def _seen_from(group: str, groups: dict[str, dict[str, str]]) -> dict[str, str]:
 
 
 def _others(group: str, used: set[str], values: Iterable[str]) -> list[str]:
-    """Return what lies outside of a group, as short as can be: the first part of a name that differs."""
+    """Return the unused values, shortened to the first part of their names that is not shared with the group."""
     here = group.split(".") if group else []
     found: dict[str, None] = {}
     for name in itertools.islice(values, MAX_NAMES):

@@ -1,4 +1,4 @@
-"""Which values the units of a file have: by its format, what it says of them, an option, or convention."""
+"""The values of a file's units, from its format, its texts, an option, or by convention."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LONGEST = 60
 
 
 class Units:
-    """The units of a machine, as they become known.
+    """The units of a machine, collected while its file is read.
 
     Parameters
     ----------
     declared : str or None
-        What the format itself says, `01` or `pm1`.
+        Units that the format determines, `01` or `pm1`.
     wanted : str
         The option: `auto`, `01` or `pm1`.
     """
@@ -42,21 +42,21 @@ class Units:
 
     @property
     def is_assumed(self) -> bool:
-        """Whether it was assumed, not given."""
+        """Whether the units were assumed by convention."""
         return self.declared is None and self.wanted == "auto"
 
     def see(self, texts: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-        """Take in what a file says of its units in words.
+        """Interpret the texts of a file that describe its units.
 
         Returns
         -------
         list of str, list of str
-            Names of what was understood, and of texts that were not, with their values.
+            Names of the texts that were understood, and the others, each as `name = value`.
 
         Raises
         ------
         DataError
-            If it says that they are of another kind, of two kinds, or not what was asked for.
+            If the texts describe units of another kind, contradict one another, or contradict the option.
         """
         understood, unread = [], []
         for name, text in texts.items():
@@ -65,8 +65,8 @@ class Units:
             word = re.sub(r"[\s_\-]+(?=[a-z])", "", text.strip().lower())
             if OTHER.fullmatch(word):
                 raise DataError(
-                    f"has {name} = {to_utf8(text)[:LONGEST]!r}: another model than this computes; only units of "
-                    "two states, 0 and 1 or -1 and +1, can be read"
+                    f"has {name} = {to_utf8(text)[:LONGEST]!r}: an unsupported kind of model; give one with units "
+                    "0 and 1 or -1 and +1"
                 )
             said = "01" if BINARY.fullmatch(word) else "pm1" if SPIN.fullmatch(word) else None
             if said is None and NEUTRAL.fullmatch(word):
@@ -78,7 +78,7 @@ class Units:
             if said != self.declared and (self.declared or self.wanted not in ("auto", said)):
                 raise DataError(
                     f"has {name} = {text[:LONGEST]!r}, which is not {self.declared or self.wanted}; "
-                    + ("leave --units out" if self.declared is None else "give units of one kind")
+                    + ("leave --units out" if self.declared is None else "save units of one kind")
                 )
             self.declared = said
             understood.append(name)

@@ -1,4 +1,4 @@
-"""Boltzmann machines into files that others read, log Z kept: NPZ, safetensors, MATLAB and UAI."""
+"""Writers of Boltzmann machines that preserve log Z: NPZ, safetensors, MATLAB and UAI."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ from ..machine import BipartiteMachine, Machine
 from .extras import needs
 
 Arrays = dict[str, Float]
-# A UAI file has exp(parameter) in it, which must be neither infinite nor zero.
+# A UAI file contains exp(parameter), which must be neither infinite nor zero.
 LARGEST_EXPONENT = 600.0
 MOST_FACTORS = 1000
 
 
 def write_machine(path: Path, machine: Machine, constant: float = 0.0) -> None:
-    """Write a machine to `path`, whole or not at all, in the format that the name's ending asks for.
+    """Write a machine to `path` atomically, in the format of its suffix.
 
     Parameters
     ----------
     path : Path
         Ends with one of `SUFFIXES`.
     machine : BipartiteMachine or GeneralMachine
-        Arrays are `W`, `b_left`, `b_right`, or `J` and `b`, over {0,1}; in a UAI file the left units come first.
+        Written as the arrays `W`, `b_left` and `b_right`, or `J` and `b`, over {0,1}; in a UAI file the left units
+        come first.
     constant : float
-        What log Z of the file is to have beyond that of the machine: an array `constant`, or a factor.
+        Added to the file's log Z, nats: as an array `constant`, or as a factor.
 
     Raises
     ------
     ConfigError
-        If the ending is none that is known, or an optional library is missing.
+        If the suffix is unknown, or an optional library is missing.
     DataError
         If a parameter is too large for a UAI file.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"{path}: cannot be written; give a name that ends with {', '.join(SUFFIXES)}")
+        raise ConfigError(f"{path}: unknown format; give a name that ends with {', '.join(SUFFIXES)}")
     write_bytes(path, SUFFIXES[path.suffix.lower()](machine, constant, path))
 
 
 def _arrays(machine: Machine, constant: float) -> Arrays:
-    """Return the arrays of a machine; without a constant there is none among them."""
+    """Return the arrays of a machine, with `constant` unless it is 0."""
     if isinstance(machine, BipartiteMachine):
         arrays: Arrays = {"W": as_array(machine.W), "b_left": machine.b_left, "b_right": machine.b_right}
     else:
@@ -79,7 +80,7 @@ def _mat(machine: Machine, constant: float, _path: Path) -> bytes:
     buffer = io.BytesIO()
     savemat(buffer, _arrays(machine, constant), oned_as="column")
     content = buffer.getvalue()
-    # SciPy writes the time there: equal machines shall make equal files.
+    # Replace the header, where SciPy writes the time, so that equal machines make equal files.
     return f"MATLAB 5.0 MAT-file, dvae-toolkit {__version__}".encode().ljust(116) + content[116:]
 
 
@@ -93,7 +94,7 @@ def _uai(machine: Machine, constant: float, _path: Path) -> bytes:
 
 
 def _factors(machine: Machine, constant: float) -> Iterator[tuple[tuple[int, ...], tuple[float, ...]]]:
-    """Yield scopes and values of factors whose product is exp(z'Jz + b'z + constant)."""
+    """Yield the scopes and values of factors whose product is exp(z'Jz + b'z + constant)."""
     if isinstance(machine, BipartiteMachine):
         b = np.concatenate((machine.b_left, machine.b_right))
         ends, J = entries(machine.W)
@@ -111,7 +112,7 @@ def _factors(machine: Machine, constant: float) -> Iterator[tuple[tuple[int, ...
 
 
 def _exponentials(parameter: float) -> list[float]:
-    """Return numbers whose product is exp(parameter), none of them infinite or zero."""
+    """Return finite positive numbers whose product is exp(parameter); DataError if there would be too many."""
     n = math.ceil(abs(parameter) / LARGEST_EXPONENT)
     if n > MOST_FACTORS:
         raise DataError(f"a parameter of {parameter:.3g} nats cannot be written as factors; choose another format")

@@ -1,1 +1,1 @@
-"""Where estimates run: processes, memory, and the files that let an interrupted one continue."""
+"""Processes, memory and time of estimates, and the files with which an interrupted one continues."""

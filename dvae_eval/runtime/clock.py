@@ -10,19 +10,19 @@ from typing import ClassVar
 
 
 class Clock:
-    """Seconds since it was made, less those while it was paused.
+    """The seconds since the clock was made, without those while it was paused, and their limit.
 
     Parameters
     ----------
     limit : float
-        Seconds that there are in all; infinite unless given.
+        Total seconds; infinite by default.
     now : callable, optional
-        Tells the time, in seconds; `Clock.usual` unless given.
+        Returns the time in seconds; `Clock.usual` by default.
 
     Attributes
     ----------
     usual : callable
-        The wall clock.  A process of a benchmark, in which only one estimate is made, sets it to its CPU time.
+        The wall clock.  A benchmark's process, which makes a single estimate, replaces it by its CPU time.
     """
 
     usual: ClassVar[Callable[[], float]] = staticmethod(time.monotonic)
@@ -33,27 +33,27 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds that have gone."""
+        """Seconds used so far."""
         return self.now() - self._started
 
     @property
     def left(self) -> float:
-        """Seconds that are left, negative beyond the limit."""
+        """Seconds until the limit; negative beyond it."""
         return self.limit - self.elapsed
 
     def is_past(self, share: float) -> bool:
-        """Return whether this share of the limit has gone; never without a limit."""
+        """Return whether this share of the limit is used; never without a limit."""
         return self.elapsed > share * self.limit
 
     def part(self, share: float) -> Clock:
-        """Return a clock that began when this one did, with that share of its limit; pauses are its own."""
+        """Return a clock with the same start and this share of the limit, which is paused separately."""
         clock = Clock(share * self.limit, self.now)
         clock._started = self._started
         return clock
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count what is done within."""
+        """Do not count the time within the block."""
         began = self.now()
         try:
             yield

@@ -1,4 +1,4 @@
-"""What an estimate may use of a machine, and what it will take; nothing here changes a result."""
+"""The processes, memory and threads of an estimate, and its expected cost; nothing here changes a result."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from dvae_core.io.memory import available_memory
 from dvae_core.text import byte_size, duration
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-# Below this many seconds, processes may take longer to start than they save.
+# For shorter work, in seconds, processes may take longer to start than they save.
 WORTH_WORKERS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What an estimate may use.
+    """The processes, memory and threads that an estimate may use.
 
     Attributes
     ----------
     n_workers : int
-        Processes; 0 takes one for each core that the memory allows, if the work is long enough.
+        Processes; 0 uses one per core, as far as the memory allows, if the work is long enough.
     memory : int
-        Bytes that all processes together may take; 0 is half of what is free.
+        Bytes for all processes together; 0 means half of the free memory.
     threads : int
-        Threads of each process.  Images are independent, so one is best where there are workers enough.
+        Threads per process.  Images are independent, so that one is best with enough workers.
     """
 
     n_workers: int = 0
@@ -41,7 +41,15 @@ class Resources:
     threads: int = 1
 
     def workers_for(self, seconds: float, n_tasks: int, bytes_each: int) -> int:
-        """Return how many processes to use for so many tasks that take so many seconds together on one.
+        """Return the number of processes to use.
+
+        Parameters
+        ----------
+        seconds : float
+            Expected time of all tasks in a single process.
+        n_tasks : int
+        bytes_each : int
+            Memory per process.
 
         Raises
         ------
@@ -52,28 +60,28 @@ class Resources:
         if bytes_each > budget:
             raise ConfigError(
                 f"--memory: {byte_size(budget)} is less than the {byte_size(bytes_each)} that one process takes; "
-                "give more"
+                "allow more"
             )
         wanted = self.n_workers or (joblib.cpu_count() if seconds > WORTH_WORKERS else 1)
-        # Beside its workers, the process that leads them takes its own share.
+        # The leading process takes its own share besides its workers.
         affordable = budget // bytes_each - 1
         return max(1, min(wanted, n_tasks, affordable))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an estimate is going to take, by a short probe.
+    """The expected cost of an estimate, from a short measurement.
 
     Attributes
     ----------
     n_images, n_done, n_samples : int
-        Images in all, those that an earlier run has finished, and samples of each.
+        All images, those that an earlier run finished, and samples per image.
     n_workers : int
         Processes.
     seconds, memory : float, int
-        Time to go, and bytes of all processes.
+        Remaining time, and bytes of all processes together.
     what : str
-        Which images, in words.
+        The kind of images, in words.
     """
 
     n_images: int
@@ -85,8 +93,8 @@ class Plan:
     what: str = "images"
 
     def __str__(self) -> str:
-        """Say it in one line."""
-        resumed = f", {self.n_done} of them done before" if self.n_done else ""
+        """Return the plan in one line."""
+        resumed = f", {self.n_done} of them finished before" if self.n_done else ""
         workers = f"{self.n_workers} processes" if self.n_workers > 1 else "one process"
         return (
             f"{self.n_images} {self.what} x {self.n_samples} samples{resumed}: about {duration(self.seconds)} "
@@ -102,22 +110,22 @@ def available_cores() -> int:
 
 
 def parse_memory(text: str) -> int:
-    """Return the bytes that a text such as 500MB or 4G says; ConfigError if it says none."""
+    """Return the number of bytes of a size such as 500MB or 4G; ConfigError if the text is no size."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if not found or not float(found[1]):
-        raise ConfigError(f"--memory: {text!r} is no size; give one such as 500MB or 4GB")
+        raise ConfigError(f"--memory: {text!r} is not a size; give one such as 500MB or 4GB")
     return int(float(found[1]) * UNITS[found[2]])
 
 
 def process_memory() -> int:
-    """Return the most bytes that this process has had in memory."""
+    """Return the peak memory of this process, bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """Let torch use n threads within the block: their number may change the last digit of a result."""
+    """Let torch use n threads within the block; their number may change the last digit of a result."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

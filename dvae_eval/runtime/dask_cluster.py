@@ -1,7 +1,7 @@
-"""The workers of a Dask cluster, where tasks may be done instead of on this machine; see `pool`.
+"""Tasks on the workers of a Dask cluster instead of this machine; see `pool`.
 
-joblib's own Dask backend does not deliver this: it hands arguments to one worker each, and a task whose arguments
-lie on a worker that dies is never finished.
+joblib's Dask backend is not used because it sends arguments to one worker only, and a task whose arguments are on
+a worker that dies never finishes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dvae_core.versions import package_versions
 
 Bytes = NDArray[np.uint8]
 
-# How long a scheduler may take to answer, and to have a worker.
+# Time for a scheduler to answer, and to have a worker.
 CONNECT_SECONDS = 5.0
 
 _client: ContextVar[Any] = ContextVar("_client", default=None)
@@ -36,20 +36,20 @@ def cluster(address: str | None) -> Iterator[None]:
     Parameters
     ----------
     address : str or None
-        Such as tcp://host:8786.  Scheduler and workers have this package in the same versions.
+        Such as tcp://host:8786.  The scheduler and its workers must have the same versions of this package.
 
     Raises
     ------
     ConfigError
-        If the address has no port, Dask is not installed, the scheduler does not answer or has no workers, or this
-        package is not there.
+        If the address has no port, Dask is not installed, the scheduler does not answer or has no workers, or they
+        lack this package.
     """
     if address is None:
         yield
         return
     if not re.search(r":\d+$", address):
-        # Dask's client fails half made then, and complains with a traceback when it is thrown away.
-        raise ConfigError(f"--scheduler: {address} names no port; give an address such as tcp://host:8786")
+        # Dask's client would fail halfway through its construction, and print a traceback when it is deleted.
+        raise ConfigError(f"--scheduler: {address} has no port; give an address such as tcp://host:8786")
     with _connected(address) as client:
         token = _client.set(client)
         try:
@@ -59,28 +59,28 @@ def cluster(address: str | None) -> Iterator[None]:
 
 
 def current_client() -> Any:
-    """Return the Dask client of the `cluster` that this is called in, or None."""
+    """Return the Dask client of the enclosing `cluster` block, or None."""
     return _client.get()
 
 
 def cluster_size() -> int:
-    """Return how many worker processes the cluster has at this moment; 0 outside of `cluster`."""
+    """Return the present number of worker processes of the cluster; 0 outside of a `cluster` block."""
     client = _client.get()
     return len(client.nthreads()) if client else 0
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Yield a client of the scheduler at `address` that has workers."""
+    """Yield a client of the scheduler at `address`, once it has workers; ConfigError if that fails."""
     try:
         import dask
         from distributed import Client
     except ImportError as error:
-        raise ConfigError("--scheduler: needs Dask; pip install dask distributed") from error
+        raise ConfigError("--scheduler: needs Dask; install it with: pip install dask distributed") from error
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
         try:
             with warnings.catch_warnings():
-                # Versions that differ are refused by the worker that has them.
+                # The workers themselves refuse other versions.
                 warnings.filterwarnings("ignore", message=".*Mismatched versions found.*")
                 client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError, ImportError) as error:
@@ -99,7 +99,7 @@ def _connected(address: str) -> Iterator[Any]:
                     run(exec, f"import {__package__}.pool")
             except ImportError as error:
                 raise ConfigError(
-                    f"--scheduler: a machine of {address} lacks this package ({error}); install the same there"
+                    f"--scheduler: a machine of {address} lacks this package ({error}); install it there"
                 ) from error
             yield client
 
@@ -107,20 +107,20 @@ def _connected(address: str) -> Iterator[Any]:
 def over_cluster(
     client: Any, call: Callable[..., Any], tasks: Sequence[Any], pickled: Bytes, digest: str
 ) -> Iterator[tuple[int, Any]]:
-    """Yield results from a cluster's workers; Dask gives the tasks of one that dies to another."""
+    """Yield results from the workers of a cluster; Dask moves the tasks of a worker that dies to others."""
     from distributed import KilledWorker, as_completed
 
-    # The outcome of a task: data that was scattered would be lost with the last worker that holds it.
+    # Submitted as a task, because scattered data would be lost with the last worker that has it.
     shared = client.submit(_as_it_is, pickled, pure=False)
     futures = client.map(call, tasks, pickled=shared, digest=digest, pure=False)
     number = {future: i for i, future in enumerate(futures)}
     del futures
     try:
         for future in as_completed(number, loop=client.loop):
-            # A future that is dropped frees its result on the worker.
+            # Dropping a future frees its result on the worker.
             yield number.pop(future), future.result()
     except KilledWorker as error:
-        raise WorkerError("--scheduler: worker after worker died at the same task; see their logs") from error
+        raise WorkerError("--scheduler: several workers died at the same task; see their logs") from error
     except asyncio.CancelledError as error:
         raise WorkerError("--scheduler: the connection was lost; see the scheduler's log") from error
     finally:
@@ -129,15 +129,15 @@ def over_cluster(
 
 
 def _as_it_is(pickled: Bytes) -> Bytes:
-    """Return the argument: a task whose result the cluster keeps."""
+    """Return the argument, as a task whose result the cluster keeps."""
     return pickled
 
 
 def own_versions() -> dict[str, str]:
-    """Return the versions that the last bit of a result may depend on."""
+    """Return the versions of packages that the last bit of a result may depend on."""
     found = package_versions("torch", "numpy", "scipy", "numba", "distributed")
     found["python"] = found["python"].rpartition(".")[0]
-    # Builds of one release for CPU and CUDA differ in what follows the plus sign.
+    # CPU and CUDA builds of a release differ after the plus sign only.
     return {name: version.partition("+")[0] for name, version in found.items()}
 
 
@@ -163,7 +163,7 @@ def _worker() -> Any:
 
 
 def worker_name() -> str:
-    """Return what an error message calls the process that does this thread's task."""
+    """Return the name of the process that runs this thread's task, for error messages."""
     worker = _worker()
     return f"--scheduler: worker {worker.address}" if worker else "a worker process"
 

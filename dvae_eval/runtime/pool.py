@@ -1,4 +1,4 @@
-"""Independent tasks over processes, here or on a Dask cluster; a worker that dies costs only its task."""
+"""Independent tasks in processes, here or on a Dask cluster; the task of a worker that dies is repeated."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Bytes = NDArray[np.uint8]
 
-# Deaths of this machine's processes after which the work is given up.
+# Deaths of this machine's processes after which the work fails.
 N_DEATHS = 3
 
 
 def map_unordered(
     function: Callable[[Shared, Task], Result], shared: Shared, tasks: Sequence[Task], n_workers: int = 1
 ) -> Iterator[tuple[int, Result]]:
-    """Do tasks in several processes, or on the workers of the `dask_cluster.cluster` that this is called in.
+    """Run tasks in several processes, or on the workers of an enclosing `dask_cluster.cluster` block.
 
     Parameters
     ----------
     function : callable
-        Called as `function(shared, task)`, once at a time in a process.
+        Called as `function(shared, task)`, one call at a time per process.
     shared : object
-        What all tasks have in common; it is sent once to every worker.
+        Input that all tasks share; it is sent once to every worker.
     tasks : sequence
     n_workers : int
         Processes on this machine; with one, everything runs in this process.
@@ -59,15 +59,15 @@ def map_unordered(
     Yields
     ------
     tuple of (int, result)
-        The number of a task and its result, in the order in which they finish.
+        The number of a task and its result, in the order in which tasks finish.
 
     Raises
     ------
     WorkerError
-        If workers die again and again, or the scheduler is lost; what was yielded stays valid.
+        If workers die repeatedly, or the connection to the scheduler is lost; yielded results stay valid.
     ConfigError
-        If a worker of the cluster has other versions, or a worker cannot import what `function` and `shared` are
-        made of: the class of somebody's own model, say.
+        If a worker of the cluster has other versions, or a worker cannot import something that `function` or
+        `shared` needs, such as the class of a user's model.
     """
     client = current_client()
     if client is None and min(n_workers, len(tasks)) <= 1:
@@ -80,7 +80,7 @@ def map_unordered(
 
 
 def _counted(results: Iterator[tuple[int, tuple[Any, Spent]]]) -> Iterator[tuple[int, Any]]:
-    """Yield results, and count what the workers spent on them."""
+    """Yield results, and add the workers' CPU time and memory to this process's account."""
     for i, (result, spent) in results:
         count_worker(spent)
         yield i, result
@@ -92,8 +92,8 @@ def _over_processes(
     """Yield results from processes of this machine; if one dies, continue in new ones."""
     for n_deaths in range(N_DEATHS):
         if n_deaths:
-            logging.getLogger(__name__).warning("a worker process died; its task is done again")
-        # The array is shared with all processes, however many tasks there are.
+            logging.getLogger(__name__).warning("a worker process died; its task is repeated")
+        # All processes share this array, for any number of tasks.
         calls = [joblib.delayed(_in_process)(i, task, pickled, digest, os.getpid()) for i, task in todo.items()]
         parallel = joblib.Parallel(n_jobs=min(n_workers, len(calls)), return_as="generator_unordered")
         try:
@@ -105,15 +105,14 @@ def _over_processes(
         except TerminatedWorkerError:
             continue
     raise WorkerError(
-        f"a worker process died {N_DEATHS} times, which the system lets happen when memory runs out; "
-        "give fewer processes"
+        f"a worker process died {N_DEATHS} times, perhaps because memory ran out; use fewer processes"
     )
 
 
 def _in_process(i: int, task: Any, pickled: Bytes, digest: str, leader: int) -> tuple[int, tuple[Any, Spent]]:
-    """Do a task in one of this machine's processes."""
+    """Run a task in one of this machine's processes."""
     if os.getpid() != leader and threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches every process of a terminal; the leader alone decides what to do.
+        # Ctrl-C reaches every process of a terminal; only the leader handles it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return i, _call(task, pickled, digest)
 
@@ -123,11 +122,14 @@ _kept: dict[str, tuple[Callable[[Any, Any], Any], Any]] = {}
 
 
 def _call(task: Any, pickled: Bytes, digest: str) -> tuple[Any, Spent]:
-    """Do a task with the pickled (versions, function, shared), which this process keeps for its next task.
+    """Run a task with the pickled (versions, function, shared), which this process keeps for its next task.
 
-    What the process has spent on it is returned with the result.
+    Returns
+    -------
+    tuple of (result, Spent)
+        The result, and the CPU time and memory that it took.
     """
-    # A worker of Dask may have several threads, but the number of torch's threads is the process's.
+    # A Dask worker may have several threads, but torch's number of threads is a setting of the process.
     with _one_at_a_time:
         raise_if_cancelled()
         began = time.process_time()
@@ -141,18 +143,18 @@ def _call(task: Any, pickled: Bytes, digest: str) -> tuple[Any, Spent]:
 
 
 def _unpickled(pickled: Bytes) -> Any:
-    """Return what was pickled; ConfigError if a module that it needs is not here."""
+    """Return the unpickled object; ConfigError if this process lacks a module that it needs."""
     try:
         return _Unpickler(io.BytesIO(pickled.data)).load()
-    except ImportError as error:  # of a whole module, which no class is asked of
+    except ImportError as error:  # for a module itself, not for a class in it
         raise _not_here(f"module {error.name}", str(error.name), error) from error
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads pickles, and says which class or function is not here."""
+    """An unpickler whose error names the missing class or function."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a class or function of a module; ConfigError if it is not here."""
+        """Return a class or function of a module; ConfigError if this process lacks it."""
         try:
             return super().find_class(module, name)
         except (ImportError, AttributeError) as error:
@@ -160,9 +162,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _not_here(what: str, module: str, error: Exception) -> ConfigError:
-    """Return the refusal of work that needs `what`, which this process lacks."""
+    """Return the ConfigError for work that needs `what`, which this process lacks."""
     reason = " ".join(str(error).split())
     return ConfigError(
         f"{worker_name()} cannot import {what} ({reason}); make {module.partition('.')[0]} importable there "
-        "(installed, or on PYTHONPATH), or define it in the script that is run"
+        "(installed, or on PYTHONPATH), or define it in the script that you run"
     )

@@ -1,4 +1,4 @@
-"""Unfinished work in files beside the result: it survives a kill, and the next run continues from it."""
+"""Files of unfinished work beside the result, from which the next run continues after a kill."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def unpacked(array: NDArray[Any]) -> Any:
 
 
 class ResumeFile:
-    """A file of named arrays that belongs to one task: another task's is ignored, and overwritten.
+    """A file of named arrays that belongs to one task; the file of another task is ignored, and overwritten.
 
     Parameters
     ----------
     path : Path
     task : dict
-        All that the numbers depend on, plain JSON values: settings, digests, versions.
+        Everything that the numbers depend on, as plain JSON values: settings, digests, versions.
     finished : Path, optional
-        Where a finished task of the same kind was kept; read only, and only where `path` has nothing.
+        File of a finished task of the same kind; it is only read, and only if `path` has nothing.
     fits : callable
-        Whether the task can continue from these arrays.
+        Returns whether the task can continue from given arrays.
     """
 
     def __init__(
@@ -59,20 +59,20 @@ class ResumeFile:
         self.fingerprint = np.frombuffer(digest, dtype=np.uint8)
 
     def save(self, arrays: Arrays) -> None:
-        """Write the arrays, whole or not at all."""
+        """Write the arrays atomically."""
         write_npz(self.path, {"fingerprint": self.fingerprint, **arrays})
 
     def load(self) -> Arrays | None:
-        """Return the arrays, or None if there are none of this task that can be read."""
+        """Return the arrays of this task, or None if there are none, or they cannot be read."""
         found = self._read(self.path)
         return self._read(self.finished) if found is None and self.finished else found
 
     def _read(self, path: Path) -> Arrays | None:
-        """Return the arrays of a file, or None."""
+        """Return the arrays of this task in a file, or None."""
         try:
             arrays = dict(read_npz(path, npz_names(path))) if path.exists() else {}
         except DataError:
-            # What it held was computed from the start before, and can be again.
+            # A damaged file costs time only: its contents can be computed again.
             return None
         fingerprint = arrays.pop("fingerprint", None)
         same = fingerprint is not None and np.array_equal(fingerprint, self.fingerprint)
@@ -84,21 +84,21 @@ class ResumeFile:
 
 
 class ResumePart:
-    """The arrays of a `ResumeFile` whose names begin with a prefix; others are saved beside them.
+    """The arrays of a `ResumeFile` whose names start with a prefix; the others are saved unchanged.
 
     Parameters
     ----------
     file : ResumeFile
     prefix : str
     others : dict
-        Arrays by their whole names.
+        The other arrays, by their full names.
     """
 
     def __init__(self, file: ResumeFile, prefix: str, others: Arrays) -> None:
         self.file, self.prefix, self.others = file, prefix, others
 
     def save(self, arrays: Arrays) -> None:
-        """Write the arrays, whole or not at all."""
+        """Write the arrays atomically."""
         self.file.save({**self.others, **{self.prefix + name: array for name, array in arrays.items()}})
 
     def load(self) -> Arrays | None:
@@ -108,38 +108,38 @@ class ResumePart:
 
 
 class PartStore:
-    """Finished parts of one task, each a file of arrays whose first axis is that of the part's positions.
+    """Finished parts of a task, each a file of arrays whose first axis runs over the positions of the part.
 
     Parameters
     ----------
     directory : Path
-        Of nothing but these files.
+        Directory for these files only.
     names : tuple of str
-        The arrays of a part.
+        Names of the arrays of a part.
     """
 
     def __init__(self, directory: Path, names: tuple[str, ...]) -> None:
         self.directory, self.names = directory, names
 
     def load(self) -> Iterator[tuple[Index, Arrays]]:
-        """Yield positions and arrays of every part that is there and whole."""
+        """Yield the positions and arrays of every part that can be read."""
         for path in sorted(self.directory.glob("*.npz")):
             with suppress(DataError):
                 arrays = dict(read_npz(path, ("positions", *self.names)))
                 yield arrays.pop("positions"), arrays
 
     def save(self, positions: Index, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Write a part, whole or not at all."""
+        """Write a part atomically."""
         write_npz(self.directory / f"{positions[0]:08d}.npz", {"positions": positions, **arrays})
 
 
 class ResumeDirectory:
-    """The stores of an estimate's tasks, each held by one process at a time.
+    """The stores of an estimate's tasks, each locked by one process at a time.
 
     Parameters
     ----------
     directory : Path
-        Of nothing but stores; made when the first one is needed.
+        Directory for these stores only; created with the first one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -148,32 +148,32 @@ class ResumeDirectory:
 
     @property
     def state(self) -> Path:
-        """What a finished estimate leaves for a later one, until the caller keeps or removes it."""
+        """File from which a later estimate can continue a finished one; the caller keeps or removes it."""
         return self.directory / "state.npz"
 
     def keep(self, path: Path) -> None:
-        """Let the state be the file `path`, and remove the rest, once the result is safe."""
+        """Move the state to the file `path`, and remove the rest; call it once the result is safe."""
         if self.state.exists():
             os.replace(self.state, path)
         self.remove()
 
     @contextmanager
     def held(self, key: str, names: tuple[str, ...]) -> Iterator[PartStore]:
-        """Yield the store with this key, a digest of all that its parts depend on.
+        """Yield the store with this key, a digest of everything that its parts depend on.
 
         Raises
         ------
         ConfigError
-            If another process holds it.
+            If another process has locked it.
         """
         place = self.directory / key[:16]
-        refusal = "{}: another process is at work on the same estimate; wait for it, or give another --output"
+        refusal = "{}: another process is computing the same estimate; wait for it, or give another --output"
         with locked(place, refusal):
             self.used.append(place)
             yield PartStore(place, names)
 
     def remove(self) -> None:
-        """Remove the stores that were used, once the result is safe; those of other settings stay."""
+        """Remove the stores that were used, but not those of other settings; call it once the result is safe."""
         self.state.unlink(missing_ok=True)
         for place in self.used:
             shutil.rmtree(place, ignore_errors=True)

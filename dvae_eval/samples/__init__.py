@@ -1,1 +1,1 @@
-"""Samples of a model's prior, and the pictures that it makes of them."""
+"""Samples of a model's prior, and the pictures made from them."""

@@ -26,7 +26,7 @@ def draw_sample_grid(
     n_draws: int = 5,
     n_sweeps: int = 100,
 ) -> SampleGrid:
-    """Draw samples from persistent chains on the prior, and reconstruct some images; the latents are kept.
+    """Draw samples from persistent chains on the prior, and reconstruct some images; the latents are stored, too.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ def draw_sample_grid(
         The model.
     images : uint8, shape (n, n_pixels)
         Binary images to reconstruct.
-    seed : int
+        Determines the pictures.
         Fixes the pictures.
-    n_rows, n_sweeps : int
+        Number of rows, and of block Gibbs sweeps of the same chains between two rows.
         Rows, with this many block Gibbs sweeps of the same chains between them.
-    n_chains, n_draws : int
+        Number of chains side by side, and of draws of the continuous latents per state of a chain.
         Chains side by side, and draws of the continuous latents for each state of a chain.
     """
     model = trained.model
@@ -50,7 +50,7 @@ def draw_sample_grid(
         z = model.prior.gibbs(z, n_sweeps, generator)
         rho = _noise(torch.rand, (n_chains, model.prior.n_units), generator)
         eps = _noise(torch.randn, (n_draws, n_chains, model.n_noise[1]), generator)
-        # One ζ for each RBM state, shared by its draws.
+        # One ζ per RBM state, shared by its draws.
         zeta = model.smoothing.sample(z, rho).expand(n_draws, -1, -1)
         layers = model.continuous_prior.sample(zeta, eps)
         rows.append(model.decode(zeta, layers).sigmoid().transpose(0, 1))

@@ -20,7 +20,7 @@ SCHEMA = 1
 
 
 def names_model(meta: dict[str, Any]) -> bool:
-    """Say whether what stands beside pictures says of which model they are."""
+    """Return whether the metadata of pictures identify their model."""
     model = meta.get("model")
     return isinstance(model, dict) and isinstance(model.get("sha256"), str)
 
@@ -51,13 +51,13 @@ class SampleGrid:
     latents: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the arrays to `path` as npz, whole or not at all."""
+        """Write the arrays to `path` as npz, atomically."""
         meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
         pictures = {name: getattr(self, name) for name in ARRAYS}
         write_npz(path, {"meta": meta, **pictures, **self.latents}, compressed=True)
 
     def supersedes(self, old: SampleGrid) -> bool:
-        """Say whether nothing is lost when these take the place of `old`: no fewer pictures of the same model."""
+        """Return whether these can replace `old` without loss: at least as many pictures of the same model."""
         mine, theirs = ((g.meta["model"]["sha256"], g.meta.get("n_sweeps")) for g in (self, old))
         sizes, before = ((*g.samples.shape[:3], len(g.originals)) for g in (self, old))
         return mine == theirs and all(more >= less for more, less in zip(sizes, before, strict=True))

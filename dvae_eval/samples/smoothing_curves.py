@@ -1,4 +1,4 @@
-"""The curves of Figures 2a, 7 and 8: what a smoothing transformation makes of q for given noise ρ."""
+"""The curves of Figures 2a, 7 and 8: the smoothed ζ as a function of q for given noise ρ."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class SmoothingCurves:
     Attributes
     ----------
     smoothing : str
-        Its name.
+        Name of the transformation.
     q : float64, shape (n_q,)
         q(z = 1), increasing.
     rho : float64, shape (n_rho,)
-    sharpness : list of float, or [None] where the transformation has none
+    sharpness : list of float, or [None] if the transformation has none
     zeta : float64, shape (n_sharpness, n_rho, n_q)
         ζ = F^-1(ρ).
     """
@@ -43,17 +43,17 @@ def smoothing_curves(
     sharpness: tuple[float, ...] = (1.0, 3.0, 5.0),
     n_q: int = 401,
 ) -> SmoothingCurves:
-    """Return the curves of the transformation of that name; a Gaussian is taken as the prior's, N(0, 1).
+    """Return the curves of the named transformation; for a Gaussian, those of the prior N(0, 1).
 
-    Of `sharpness`, those values are used that the transformation allows.
+    Values of `sharpness` that the transformation does not allow are left out.
     """
-    from dvae_core.model.smoothing import TrainableSharpness, make_smoothing
+    from dvae_core.model.smoothing import ScheduledSharpness, make_smoothing
 
     q = np.linspace(0.001, 0.999, n_q)
     transformation = make_smoothing(ModelConfig(smoothing=smoothing, sharpness=80.0)).double()
-    if not isinstance(transformation, TrainableSharpness):
+    if not isinstance(transformation, ScheduledSharpness):
         return SmoothingCurves(smoothing, q, np.array(rho), [None], _zeta(transformation, q, rho)[None])
-    allowed = [s for s in sharpness if s > transformation.floor]
+    allowed = [s for s in sharpness if s > getattr(transformation, "floor", 0.0)]
     zeta = []
     for s in allowed:
         transformation.set_sharpness(s)

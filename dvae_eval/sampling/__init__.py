@@ -1,1 +1,1 @@
-"""What moves states between independent units and the machine: paths, replicates, tempering, annealing."""
+"""Sampling between a reference distribution and a machine: paths, schedules, replicas, tempering, annealing."""

@@ -1,11 +1,11 @@
-"""Annealed importance sampling, from independent units to a Boltzmann machine and back again.
+"""Annealed importance sampling from independent units to a Boltzmann machine, and reverse annealing back.
 
-A chain starts with a draw from the reference, the path's beginning, and follows the path by one block Gibbs sweep
-at every β.  Its weight, the product of p~_{β_t}(v_{t-1}) / p~_{β_{t-1}}(v_{t-1}), has mean Z / Z_0, whatever the
-number of steps (Neal, 2001, Eq. 3-5; Salakhutdinov and Murray, 2008).  By Jensen's inequality log Z is therefore
-underestimated on average; and a chain that starts with a sample of the machine and goes the other way
-overestimates it (Burda, Grosse and Salakhutdinov, 2015; Grosse, Ghahramani and Adams, 2015): a sandwich.  Both are
-blind to a mode that no chain meets: the sandwich closes on the wrong number if the samples miss it, too.
+A chain starts with a draw from the reference and follows the path with one block Gibbs sweep at every β.  Its
+weight, the product of p~_{β_t}(v_{t-1}) / p~_{β_{t-1}}(v_{t-1}), has mean Z / Z_0 for any number of steps (Neal,
+2001, Eq. 3-5; Salakhutdinov and Murray, 2008).  By Jensen's inequality, log Z is therefore underestimated on
+average.  A chain from a sample of the machine back to the reference overestimates it (Burda, Grosse and
+Salakhutdinov, 2015; Grosse, Ghahramani and Adams, 2015); together they are a sandwich.  Neither notices a mode
+that no chain visits: if the samples miss it too, the sandwich closes around a wrong number.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from .reference import Path, Reference, binary_states
 from .schedule import Schedule
 
 Float = NDArray[np.float64]
-# Called with steps done and steps in all, of all chains together.
+# Called with the steps done and the total number of steps, of all chains together.
 Progress = Callable[[int, int], None]
 
-# Values of the larger side that a chunk of chains holds: they stay in a processor's cache.  A chunk has a random
-# stream of its own, so these numbers are part of what a seed means.
+# Values of the larger side per chunk of chains, chosen to stay in a processor's cache.  Each chunk has its own
+# random stream, so results for a seed depend on these numbers.
 CHUNK_VALUES = {"cpu": 1 << 16, "cuda": 1 << 24}
 MIN_CHUNK, MAX_CHUNK = 16, {"cpu": 512, "cuda": 1 << 16}
 
 
 @dataclass(frozen=True, slots=True)
 class Annealing:
-    """Weights of independent annealed chains, and what they say of log Z.
+    """Weights of independent annealed chains, and the estimates of log Z from them.
 
     Attributes
     ----------
     log_w : float64, shape (n_chains,)
-        Log weights in nats.  The weights' mean estimates Z / Z_0 without bias, or Z_0 / Z if `is_reverse`.
+        Log weights in nats.  Their mean weight estimates Z / Z_0 without bias, or Z_0 / Z if `is_reverse`.
     log_z_0 : float
         log Z of the reference, nats.
     is_reverse : bool
         Whether the chains went from the machine to the reference.
     v : uint8, shape (n_chains, n_kept)
-        States of the kept units with which the last ratio was taken, at the schedule's last β but one: nearly
-        samples of the machine, if weighed by `log_w`; to fit a reference to, or to look for deep basins.
+        States of the kept units at the last ratio, at the schedule's last β but one.  Weighted by `log_w` they are
+        nearly samples of the machine: use them to fit a reference, or to search for deep basins.
     """
 
     log_w: Float
@@ -79,7 +79,7 @@ class Annealing:
     def std_err(self) -> float:
         """Standard error of `log_z` by the delta method, sd(w) / (mean(w) sqrt(n)); nan for one chain.
 
-        It never exceeds 1 and means little where `ess` is small: heavy tails have then not been seen.
+        It is at most 1, and means little where `ess` is small: heavy tails have then not been sampled.
         """
         w = np.exp(self.log_w - self.log_w.max())
         return float(w.std(ddof=1) / w.mean()) / math.sqrt(len(w)) if len(w) > 1 else math.nan
@@ -87,7 +87,7 @@ class Annealing:
     def repeats(self, n_groups: int = 16) -> Float:
         """Return the estimates of `n_groups` groups of consecutive chains, shape (n_groups,).
 
-        The mean of few chains is biased more than that of all: groups show the spread, not a better mean.
+        The mean of few chains is more biased than that of all: use groups for the spread, not for a better mean.
 
         Raises
         ------
@@ -99,18 +99,18 @@ class Annealing:
         return np.array([self._estimate(group) for group in np.array_split(self.log_w, n_groups)])
 
     def bound(self, level: float = 0.95, n_groups: int = 16) -> float:
-        """Return a one-sided bound on log Z that holds with probability `level` at least, nats.
+        """Return a one-sided bound on log Z that holds with probability at least `level`, nats.
 
-        A lower bound, or an upper one if `is_reverse`.  The product of the groups' estimates of Z / Z_0, over its
-        true value, is positive with mean 1; so it exceeds 1 / (1 - level) with probability 1 - level at most
-        (Markov's inequality).  No more is assumed than that chains are independent and, if `is_reverse`, that
-        they started with samples of the machine.  Few groups suit heavy weights, many groups light ones.
+        A lower bound, or an upper one if `is_reverse`.  The product of the groups' estimates of Z / Z_0, divided
+        by its true value, is positive with mean 1; it therefore exceeds 1 / (1 - level) with probability at most 1
+        - level (Markov's inequality).  This assumes only that chains are independent and, if `is_reverse`, that
+        they started with samples of the machine.  Use few groups for widely spread weights, many for narrow ones.
         """
         slack = -math.log(1 - level) / n_groups
         return float(self.repeats(n_groups).mean()) + (slack if self.is_reverse else -slack)
 
     def _estimate(self, log_w: Float) -> float:
-        """Return log Z from the weights of some chains."""
+        """Return log Z from the weights of a group of chains."""
         ratio = log_mean_exp(log_w)
         return self.log_z_0 - ratio if self.is_reverse else self.log_z_0 + ratio
 
@@ -124,24 +124,24 @@ def uniform_schedule(n_steps: int) -> Float:
 
 
 def betas_along(schedule: Schedule, n_steps: int, rejection_rates: ArrayLike | None = None) -> Float:
-    """Return `n_steps` steps that are equally spaced in the communication barrier of a schedule.
+    """Return a schedule of `n_steps` steps that are equally spaced in a schedule's communication barrier.
 
     Parameters
     ----------
     rejection_rates : shape (K,), optional
-        Of exchanges between the schedule's neighbours; all the same unless given, as on a schedule that was
-        equalised.
+        Rejection rates of exchanges between the schedule's neighbours; by default all equal, as on an equalised
+        schedule.
     """
     rates = np.ones(schedule.n_steps) if rejection_rates is None else np.asarray(rejection_rates, np.float64)
     if rates.shape != (schedule.n_steps,):
-        raise ConfigError(f"rejection rates have shape {rates.shape}; give ({schedule.n_steps},): one a step")
-    # A floor keeps the barrier strictly rising where everything is accepted.
+        raise ConfigError(f"rejection rates have shape {rates.shape}; use ({schedule.n_steps},), one per step")
+    # A floor keeps the barrier strictly increasing where every exchange is accepted.
     barrier = np.concatenate(([0.0], np.cumsum(np.maximum(rates, 1e-4))))
     return _ends(PchipInterpolator(barrier, schedule.betas)(np.linspace(0, barrier[-1], n_steps + 1)))
 
 
 def _ends(betas: Float) -> Float:
-    """Return a schedule that ends at 0 and 1 to the last digit."""
+    """Return a schedule whose ends are exactly 0 and 1."""
     betas[0], betas[-1] = 0.0, 1.0
     return betas
 
@@ -166,19 +166,19 @@ def annealed_importance_sampling(
     ----------
     machine : BipartiteMachine or GeneralMachine
     betas : shape (n_steps + 1,)
-        Schedule, strictly rising from 0 to 1.
+        Schedule, strictly increasing from 0 to 1.
     n_chains : int
-        Independent chains.
+        Number of independent chains.
     seed : int
-        Fixes the result on a kind of device, whatever the number of threads.
+        Determines the result on a kind of device, for any number of threads.
     reference : Reference, optional
-        Where the path starts; uniform unless given.
+        Start of the path; uniform by default.
     device : str
-        Where chains live.
+        Device of the chains.
     threads : int
-        Chunks of chains that are processed at a time; torch itself uses one thread meanwhile.
+        Number of chunks of chains processed at once; torch itself uses one thread meanwhile.
     progress : callable, optional
-        Called with (steps done, steps in all).
+        Called with (steps done, total steps).
 
     Returns
     -------
@@ -187,12 +187,12 @@ def annealed_importance_sampling(
     Raises
     ------
     ConfigError
-        If the schedule does not rise from 0 to 1, or a count or the reference is not usable.
+        If the schedule does not increase from 0 to 1, or a count or the reference is invalid.
     NumericalError
         If a weight is nan or infinite.
     """
     if n_chains < 1:
-        raise ConfigError(f"n_chains is {n_chains}; give 1 or more")
+        raise ConfigError(f"n_chains is {n_chains}; use 1 or more")
     path = (reference or Reference.uniform(machine)).path(machine, device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
@@ -215,24 +215,24 @@ def reverse_ais(
 ) -> Annealing:
     """Estimate log Z by annealing from samples of the machine back to the reference.
 
-    The estimate is too high on average, and `Annealing.bound` an upper bound, as far as `samples` are independent
-    samples of the machine, and no further: samples that miss a mode of probability m lower it by -log(1 - m),
-    and correlated ones make the error and the bound too tight.
+    The estimate is too high on average, and `Annealing.bound` is an upper bound, only if `samples` are independent
+    samples of the machine: samples that miss a mode of probability m lower it by -log(1 - m), and correlated ones
+    make the error and the bound too tight.
 
-    The chains are those of `annealed_importance_sampling` on the same schedule in reversed time, so that
+    The chains are those of `annealed_importance_sampling` on the same schedule in reverse, so that
     `bar(-forward.log_w, -reverse.log_w)` is Bennett's estimate of log Z_0 / Z from both (Crooks' theorem).
 
     Parameters
     ----------
     samples : {0, 1}, shape (n_chains, n_kept)
-        States of the kept units, in the order of `Machine.reduced`; each starts one chain.
+        States of the kept units, in the order of `Machine.reduced`; each of them starts one chain.
     machine, betas, seed, reference, device, threads, progress
-        As in `annealed_importance_sampling`; the schedule is given as rising from 0 to 1 here, too.
+        As in `annealed_importance_sampling`; the schedule increases from 0 to 1 here, too.
 
     Raises
     ------
     ConfigError, DataError
-        If the schedule does not rise from 0 to 1, or the samples are no binary states of the kept units.
+        If the schedule does not increase from 0 to 1, or the samples are not binary states of the kept units.
     NumericalError
         If a weight is nan or infinite.
     """
@@ -247,7 +247,7 @@ def reverse_ais(
 
 
 def _schedule(betas: ArrayLike) -> list[float]:
-    """Return a valid schedule as numbers."""
+    """Return a valid schedule as a list of numbers."""
     rising: list[float] = Schedule(np.asarray(betas, np.float64)).betas.tolist()
     return rising
 
@@ -263,14 +263,14 @@ class _Chunks:
     ) -> None:
         self.path, self.betas, self.n_chains, self.is_reverse = path, betas, n_chains, is_reverse
         blocks = path.reduced.blocks
-        # The reversed kernel draws what the kernel draws, in the opposite order.
+        # The reverse kernel draws the same blocks in the opposite order.
         self.blocks = blocks[::-1] if is_reverse else blocks
         self.progress, self.done, self.lock, self.cancelled = progress, 0, Lock(), Event()
 
     def run(self, draw: Callable[[slice, torch.Generator], Tensor], seed: int, threads: int) -> Annealing:
         """Anneal all chains from the states that `draw` returns."""
         if threads < 1:
-            raise ConfigError(f"threads is {threads}; give 1 or more")
+            raise ConfigError(f"threads is {threads}; use 1 or more")
         device, size = self.path.W.device, self._size()
 
         def chunk(i: int) -> tuple[Tensor, Tensor]:
@@ -282,23 +282,23 @@ class _Chunks:
         with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
             try:
                 parts = list(pool.map(chunk, range(n_chunks)))
-            except BaseException:  # whoever interrupts does not want to wait for chunks under way
+            except BaseException:  # an interrupt must not wait for the chunks under way
                 self.cancelled.set()
                 raise
         log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
-            raise NumericalError("annealing: a weight is nan or infinite; look for huge couplings or biases")
+            raise NumericalError("annealing: a weight is nan or infinite; check the machine for extreme couplings")
         return Annealing(log_w, self.path.log_z_0, self.is_reverse, v)
 
     def _size(self) -> int:
-        """Return how many chains make a chunk: a power of two that suits the machine's size."""
+        """Return the number of chains per chunk: a power of two that suits the machine's size."""
         kind = "cpu" if self.path.W.device.type == "cpu" else "cuda"
         fitting = max(MIN_CHUNK, CHUNK_VALUES[kind] // max(1, int(max(self.path.W.shape))))
         return min(1 << (fitting.bit_length() - 1), MAX_CHUNK[kind])
 
     @torch.no_grad()
     def _anneal(self, v: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the log weights, float64, and last states, uint8, of chains that start from states v."""
+        """Return the log weights, float64, and last states, uint8, of chains that start in states v."""
         log_w = torch.zeros(len(v), dtype=torch.float64, device=v.device)
         steps = list(pairwise(self.betas))
         report_every = max(1, len(steps) // 50)
@@ -314,7 +314,7 @@ class _Chunks:
         return log_w, v.byte()
 
     def _tick(self, n_steps: int) -> None:
-        """Report steps that are done."""
+        """Report `n_steps` further steps."""
         if self.progress:
             with self.lock:
                 self.done += n_steps
@@ -323,7 +323,7 @@ class _Chunks:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Keep torch from using threads of its own within an operation."""
+    """Keep torch from using more than one thread per operation."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,8 +1,8 @@
-"""Deep basins of a Boltzmann machine: mean-field modes, where some replicates start.
+"""Deep basins of a Boltzmann machine: mean-field modes, in which some replicates start.
 
-Tempering from random states is blind to a basin so narrow that no replica falls into it; the diagnostics of the
-run itself look perfect then.  A start inside the basin reveals it, and so does a strict bound: that of the deepest
-basin, or better of all basins together (`lower_bound`).
+Tempering from random states misses a basin so narrow that no replica enters it, and the diagnostics of the run
+then look perfect.  A start inside the basin reveals it.  So does a strict bound, from the deepest basin or,
+better, from all basins together (`lower_bound`).
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ Float = NDArray[np.float64]
 N_RANDOM = 64
 N_SINGLE_UNITS = 256
 N_SINGULAR = 8
-# Above this many units on the smaller side, the few singular vectors are found by iteration.
+# Above this number of units on the smaller side, the few singular vectors are found by iteration.
 MOST_FULL = 600
-# How often it looks at every coupling; where that is too much work, vectors near them do, by this many steps.
+# Products with every coupling that Lanczos iteration needs; if that is too much work, subspace iteration makes
+# this number of steps instead.
 LANCZOS_PRODUCTS, SUBSPACE_STEPS = 1600, 8
-# Products of a coupling and a mean that the search may take, of all starts together; it drops starts beyond.
+# Largest number of products of a coupling and a mean per search; starts beyond it are dropped, down to FEWEST.
 WORK, FEWEST = 5e10, 16
-# Of a sparse machine: what a product and a logistic function take, in products of full tables.
+# Cost of a product and of a logistic function for a sparse machine, in products of full tables.
 SPARSE_PRODUCT, LOGISTIC = 16, 100
-# Couplings of which fewer are not zero are multiplied as a sparse matrix.
+# Couplings with a smaller share of nonzero values are multiplied as a sparse matrix.
 SPARSE_FILL = 0.05
 ITERATIONS = 60
-FEW_ITERATIONS = 20  # which find the basin of a state
-# Modes of which every unit is turned over, all together, and iterations after which most have turned back.
+FEW_ITERATIONS = 20  # enough to find the basin of a state
+# Modes with single units flipped, in total, and iterations after which most of them have returned.
 N_TURNED, FIRST = 1024, 10
-# Candidates whose means all agree to this are one mode.
+# Candidates whose means all agree to within this are one mode.
 SAME = 0.05
-# Most basins that the bound adds up; states, known or of a run, from which more are looked for, and their share
-# of WORK.
+# Most basins in the bound's sum; number of states, known or of a run, to start further searches from, and the
+# share of WORK for these.
 MOST_SUMMED, N_SETTLED, SETTLED_WORK = 200, 256, 0.1
 
 
@@ -61,7 +62,7 @@ class Basins:
     bounds : float64, shape (n_basins,)
         Lower bounds of log Z, nats.
     lower_bound : LowerBound
-        The one by all basins together, these and as many more as carry weight.
+        The bound by all basins together: these and all others that carry weight.
     """
 
     means: Float
@@ -69,13 +70,13 @@ class Basins:
     lower_bound: LowerBound
 
     def draw(self, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
-        """Return states (n_replicates, n_rungs, n_kept): the basins in turn, the best one for every second one."""
+        """Return states (n_replicates, n_rungs, n_kept); every second replicate is in the best basin."""
         which = np.where(np.arange(n_replicates) % 2 == 0, 0, (np.arange(n_replicates) // 2 + 1) % len(self.means))
         return drawn_in_turn(self.means[which], n_replicates, n_rungs, seed)
 
 
 def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
-    """Return states (n_replicates, n_rungs, n_kept) of units with means (n, n_kept), coldest rungs first."""
+    """Return states (n_replicates, n_rungs, n_kept) from means (n, n_kept) in turn, the coldest rungs first."""
     rng = numpy_generator(seed, "log_z", 1)
     which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
     own = means[which % len(means)]
@@ -92,28 +93,28 @@ def find_basins(
     is_late: Callable[[], bool] = lambda: False,
     given: NDArray[np.uint8] | None = None,
 ) -> Basins:
-    """Return the best modes that mean-field iterations find from many starts.
+    """Return the best modes that mean-field iterations find from several kinds of starts.
 
     Starts are random means, all units on or off, single summed-out units on, and the signs of the couplings'
-    leading singular vectors: a basin around a planted pattern is wide for at least one of them.  A second search
-    starts from the modes of the first with single units turned over: a pattern that one unit knows of many others
-    is found so, however steep it is, and whichever states are called on.
+    leading singular vectors: the basin of a planted pattern is wide for at least one of these.  A second search
+    starts from the modes of the first with single units flipped, which finds a pattern in which one unit
+    determines many others, however narrow its basin is.
 
     Parameters
     ----------
     reduced : Reduced
     seed : int
-        Fixes the random starts.
+        Determines the random starts.
     max_basins : int
-        Most modes that are returned; the bound adds up more of them.
+        Largest number of modes to return; the bound may sum over more.
     work : float
-        Products of a coupling and a mean that either search may take.
+        Products of a coupling and a mean that each of the two searches may take.
     is_over : callable
-        Whether the time for the search is over: bounds hold for what it has come to.
+        Returns whether the time for the search is up; bounds hold for any intermediate result.
     is_late : callable
-        Whether the time for its start is over: singular vectors are rough ones then.
+        Returns whether the time for the starts is up; singular vectors are then approximate.
     given : uint8, shape (n, n_kept), optional
-        States of the kept units that are known: N_SETTLED of them, evenly spread, are starts as well.
+        Known states of the kept units: N_SETTLED of them, evenly spaced, are starts as well.
     """
     W = _couplings(reduced)
     settled_given = [] if given is None else [_settled_from(reduced, W, given, work, is_over)]
@@ -136,14 +137,15 @@ def with_basins_of(
     work: float = WORK,
     is_over: Callable[[], bool] = lambda: False,
 ) -> LowerBound:
-    """Return the bound with the basins of states joined to it: one that a replica is in is no longer unknown.
+    """Return the bound with the basins of a run's states included, so that basins found by replicas count.
 
     Parameters
     ----------
     reduced : Reduced
     bound : LowerBound
     states : uint8, shape (n_replicates, n_rungs, n_kept)
-        Of the kept units, the coldest rung last: N_SETTLED are settled, all of that rung if it has half as many.
+        States of the kept units, the coldest rung last.  N_SETTLED states are used, up to half of them from the
+        coldest rung.
     work, is_over
         As in `find_basins`.
     """
@@ -157,7 +159,7 @@ def with_basins_of(
 
 
 def _together(reduced: Reduced, W: Any, v: Float) -> LowerBound:
-    """Return the bound by all of these modes that carry weight and differ."""
+    """Return the bound from all of these modes that carry weight and differ."""
     bounds = mean_field_bounds(reduced, W, v)
     order = _best_first(bounds)
     order = order[bounds[order] > bounds.max() - LIGHT]
@@ -166,13 +168,13 @@ def _together(reduced: Reduced, W: Any, v: Float) -> LowerBound:
 
 
 def _couplings(reduced: Reduced) -> Any:
-    """Return W, as a sparse array if that is quicker."""
+    """Return W, as a sparse array if that is faster."""
     is_sparse = n_entries(reduced.W) < SPARSE_FILL * math.prod(reduced.W.shape)
     return csr_array(reduced.W) if is_sparse else reduced.W
 
 
 def _settled(reduced: Reduced, W: Any, v: Float, n: int, is_over: Callable[[], bool] = lambda: False) -> Float:
-    """Return means of the kept units after n mean-field iterations, or as many as there is time for."""
+    """Return means of the kept units after n mean-field iterations, or fewer if the time is up."""
     for _ in range(n):
         if is_over():
             break
@@ -183,7 +185,7 @@ def _settled(reduced: Reduced, W: Any, v: Float, n: int, is_over: Callable[[], b
 def _settled_from(
     reduced: Reduced, W: Any, states: NDArray[np.uint8], work: float, is_over: Callable[[], bool]
 ) -> Float:
-    """Return the means that states of the kept units lead to: N_SETTLED of them, or as many as time allows."""
+    """Return the means reached from states of the kept units: N_SETTLED of them, or as many as time allows."""
     chosen = spread(states, N_SETTLED).astype(np.float64)
     return _settled(reduced, W, _few(chosen, reduced, SETTLED_WORK * work), ITERATIONS, is_over)
 
@@ -191,7 +193,7 @@ def _settled_from(
 def _from_turned(
     reduced: Reduced, W: Any, modes: Float, seed: int, work: float, is_over: Callable[[], bool]
 ) -> Float:
-    """Return the modes that others, the best first, lead to with single units of either side turned over."""
+    """Return the modes reached from the best ones with single units of either side flipped."""
     rng = numpy_generator(seed, "log_z", 5)
     modes = modes[: max(1, N_TURNED // min(N_SINGLE_UNITS, len(reduced.b)))]
     kept, summed = _turned(modes, rng), _turned(expit(reduced.c + modes @ W), rng)
@@ -203,7 +205,7 @@ def _from_turned(
 
 
 def _turned(means: Float, rng: np.random.Generator) -> Float:
-    """Return the means with one unit after the other turned over, of at most N_SINGLE_UNITS units."""
+    """Return the means with one unit at a time flipped, for at most N_SINGLE_UNITS units."""
     n = means.shape[1]
     one = np.eye(n, dtype=bool)[np.sort(rng.permutation(n)[:N_SINGLE_UNITS])]
     turned: Float = np.where(one, means[:, None] < 0.5, means[:, None]).reshape(-1, n)
@@ -211,18 +213,18 @@ def _turned(means: Float, rng: np.random.Generator) -> Float:
 
 
 def _best_first(bounds: Float) -> NDArray[np.intp]:
-    """Return the order of the modes."""
+    """Return the order of the modes, the largest bound first."""
     return np.argsort(-bounds, kind="stable")
 
 
 def _few(starts: NDArray[Any], reduced: Reduced, work: float) -> NDArray[Any]:
-    """Return as many of the starts, evenly spread, as the work allows."""
+    """Return as many of the starts, evenly spaced, as the work limit allows."""
     n = int(work / (2 * ITERATIONS * max(1, _products(reduced))))
     return spread(starts, max(n, math.ceil(FEWEST * min(1.0, work / (SETTLED_WORK * WORK)))))
 
 
 def _products(reduced: Reduced) -> int:
-    """Return the products that half an iteration takes, or what takes as long."""
+    """Return the cost of half an iteration, in products."""
     if is_full(reduced.W):
         return n_entries(reduced.W) + (0 if reduced.J is None else math.prod(reduced.J.shape))
     n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J))
@@ -230,20 +232,20 @@ def _products(reduced: Reduced) -> int:
 
 
 def _starts(reduced: Reduced, seed: int, work: float, is_late: Callable[[], bool]) -> Float:
-    """Return the means of the summed-out units from which the search starts, (n, n_summed): ordered ones."""
+    """Return the ordered starts of the search: means of the summed-out units, (n, n_summed)."""
     n = len(reduced.c)
     ordered = [np.zeros((1, n)), np.ones((1, n))]
     chosen = np.sort(numpy_generator(seed, "log_z", 2).permutation(n)[:N_SINGLE_UNITS])
     ordered += [np.eye(n)[chosen], 1 - np.eye(n)[chosen]]
     if min(reduced.W.shape) > 1:
-        # Signs of patterns, in the ±1 picture, where units without a bias of their own are balanced.
+        # Signs of patterns, in the ±1 convention, in which units without bias are balanced.
         signs = (_singular_vectors(reduced.W, work, is_late) > 0).astype(np.float64)
         ordered += [signs, 1 - signs]
     return np.concatenate(ordered)
 
 
 def _singular_vectors(W: Table, work: float, is_late: Callable[[], bool]) -> Float:
-    """Return the leading singular vectors of the summed-out side, (N_SINGULAR, n_summed), or all there are."""
+    """Return the leading singular vectors of the summed-out side, at most (N_SINGULAR, n_summed)."""
     if min(W.shape) <= (MOST_FULL if is_full(W) else N_SINGULAR):
         return np.asarray(np.linalg.svd(as_array(W), full_matrices=False)[2][:N_SINGULAR])
     W = csr_array(W) if n_entries(W) < 0.5 * math.prod(W.shape) else W
@@ -256,11 +258,11 @@ def _singular_vectors(W: Table, work: float, is_late: Callable[[], bool]) -> Flo
 
 
 class _LateError(Exception):
-    """No time is left to continue."""
+    """The time is up."""
 
 
 def _watched(W: Table, is_late: Callable[[], bool]) -> LinearOperator:
-    """Return W as an operator that gives up where there is no time."""
+    """Return W as an operator that raises `_LateError` when the time is up."""
 
     def product(matrix: Table) -> Callable[[Float], Float]:
         def times(x: Float) -> Float:
@@ -274,7 +276,7 @@ def _watched(W: Table, is_late: Callable[[], bool]) -> LinearOperator:
 
 
 def _nearly_singular_vectors(W: Table) -> Float:
-    """Return what some steps of subspace iteration make of random vectors: their signs are good enough."""
+    """Return approximate singular vectors from some steps of subspace iteration; only their signs are used."""
     vectors = numpy_generator(0, "log_z", 6).normal(size=(W.shape[1], 2 * N_SINGULAR))
     for _ in range(SUBSPACE_STEPS):
         vectors = np.linalg.qr(W.T @ (W @ vectors))[0]
@@ -290,7 +292,7 @@ def _random_starts(reduced: Reduced, seed: int) -> Float:
 
 
 def _update(reduced: Reduced, W: Any, v: Float, h: Float) -> Float:
-    """Return the kept units' means given all others', class by class."""
+    """Return the kept units' means given those of all others, class by class."""
     field = reduced.b + h @ W.T
     if reduced.J is None:
         means: Float = expit(field)
@@ -302,7 +304,7 @@ def _update(reduced: Reduced, W: Any, v: Float, h: Float) -> Float:
 
 
 def _distinct(v: Float, order: NDArray[np.intp], most: int) -> list[int]:
-    """Return the indices of `order` that differ from all before, at most `most`."""
+    """Return at most `most` indices, in the given order, of means that differ from all before."""
     kept: list[int] = []
     for i in order.tolist():
         if len(kept) < most and (np.abs(v[kept] - v[i]).max(1) > SAME).all():
@@ -311,7 +313,7 @@ def _distinct(v: Float, order: NDArray[np.intp], most: int) -> list[int]:
 
 
 def nearest_basin(reduced: Reduced, means: Float, states: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Return the number of each state's mode: the nearest one to where mean-field iterations from there lead.
+    """Return the index of each state's mode: the one nearest to where mean-field iterations from the state lead.
 
     Parameters
     ----------

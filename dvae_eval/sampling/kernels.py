@@ -1,16 +1,16 @@
-"""Compiled parallel tempering of Boltzmann machines: block Gibbs, works and exchanges with no Python within.
+"""Compiled parallel tempering of Boltzmann machines: block Gibbs, works and exchanges without Python inside.
 
-Two layouts.  *Dense* RBMs keep a chain's units contiguous: states are bits, four at a time pick one of 16 rows of
-a table of partial sums, and fields are sums of such rows.  *Sparse or general* machines keep a unit's chains
-contiguous: fields are sums over neighbours, for many chains at once.  Either way a state never moves: an exchange
-swaps the rungs of two replicas.
+Two layouts.  *Dense* RBMs keep a chain's units contiguous: states are bits, groups of four bits select one of 16
+rows of a table of partial sums, and fields are sums of such rows.  *Sparse or general* machines keep a unit's
+chains contiguous: fields are sums over neighbours, for many chains at once.  In both, a state never moves: an
+exchange swaps the rungs of two replicas.
 
-With x = base + β G the field of a unit on the way from independent units (β = 0) to the machine (β = 1), and
-t = exp(-|x|) in (0, 1], a unit is drawn as [x > 0], flipped with probability t / (1 + t), and
-softplus(x) = max(x, 0) + log(1 + t), where the logarithms of a row of units are that of one product.  Nothing here
-overflows, whatever the field, and differences of softplus keep their digits.
+With x = base + β G the field of a unit between the reference (β = 0) and the machine (β = 1), and t = exp(-|x|) in
+(0, 1], a unit is drawn as [x > 0], flipped with probability t / (1 + t), and softplus(x) = max(x, 0) + log(1 + t);
+the logarithms of a row of units are that of one product.  Nothing here overflows, for any field, and differences
+of softplus keep their digits.
 
-All of the compiled code stands in one file, because numba's cache of a function sees its own file change only.
+All compiled code is in one file, because numba's cache of a function notices only changes of that function's file.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What follows a sweep: nothing, or works and exchanges of alternating or of tossed parity.
+# After a sweep: nothing, or works and exchanges of alternating or of random parity.
 GIBBS_ONLY, EVEN_ODD, RANDOM = 0, 1, 2
 
 u32, i32, f32, u64, f64 = np.uint32, np.int32, np.float32, np.uint64, np.float64
 
-# Factors 1 + t lie in (1, 2]: a product of this many stays below 2^128 in float32, and below 2^1024 in float64.
+# Factors 1 + t lie in (1, 2]: a product of this number of them is below 2^128 in float32, below 2^1024 in float64.
 SHORT_PRODUCT, LONG_PRODUCT = 64, 960
-# Tables that one pass adds rows of, and their columns: so few rows of float32 fit into the fastest cache, 32 KiB.
+# Tables whose rows one pass adds, and their columns: these float32 rows fit into the fastest cache, 32 KiB.
 PASS, COLUMNS = 8, 64
 
 
 def kernel(*, reassoc: bool = False, cache: bool = False) -> Callable[[F], F]:
-    """Compile on the first call, without the interpreter's lock.
+    """Return a decorator that compiles a function on its first call, without the interpreter's lock.
 
-    `reassoc` lets sums and products be taken in any order; `cache` keeps the code on disk if any folder can be
-    written, which is for what Python calls: what that calls is within.
+    `reassoc` allows sums and products in any order.  `cache` keeps the compiled code on disk if some folder can be
+    written; it is for functions called from Python, which include the functions that they call.
     """
     # 'contract' permits a * b + c in one rounding.
     fastmath = {"contract", "nsz", *(["reassoc"] if reassoc else [])}
@@ -49,27 +49,27 @@ def kernel(*, reassoc: bool = False, cache: bool = False) -> Callable[[F], F]:
         settings |= {"no_cpython_wrapper": not cache, "no_cfunc_wrapper": True}
         try:
             return cast(F, njit(cache=cache, **settings)(function))
-        except RuntimeError:  # no folder for the cache can be written
+        except RuntimeError:  # no folder for the cache is writable
             return cast(F, njit(**settings)(function))
 
     return decorate
 
 
 def _inner_loop(typingctx: Any) -> Any:
-    """Say of the calling function that it is one of those where the time goes, and that its arrays do not overlap.
+    """Mark the calling function as an inner loop whose arrays do not overlap.
 
-    It is compiled for the processor's widest vectors (by default numba keeps to half of AVX-512's, because a few
-    instructions of that width once slowed a processor down; here nearly all of them are), which makes it 1.4 times
-    as fast, and once, not wherever it is called.
+    It is compiled once, not at every call site, and for the processor's widest vectors, which makes it 1.4 times
+    as fast.  (numba's default is half the width of AVX-512, because a few instructions of that width once slowed a
+    processor down; here nearly all of them have it.)
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = builder.function
         function.attributes.add("noinline")
         if isinstance(function.attributes, set):
-            # llvmlite's own `add` refuses attributes that it does not know.
+            # llvmlite's own `add` refuses unknown attributes.
             set.add(function.attributes, '"prefer-vector-width"="512"')
-        # After where to put a result and an exception come, for every array, its two owners and its data.
+        # After the pointers for result and exception come, per array, its two owners and its data.
         pointers = [argument for argument in function.args[2:] if argument.type.is_pointer]
         for data in pointers[2::3]:
             data.add_attribute("noalias")
@@ -82,9 +82,9 @@ inner_loop: Callable[[], None] = intrinsic(_inner_loop)
 
 
 def _inlined(typingctx: Any) -> Any:
-    """Say of the calling function that it becomes a part of those that call it.
+    """Mark the calling function to be inlined into its callers.
 
-    A call with this many arrays takes as long as what it does to a hundred chains.
+    A call with this number of arrays takes as long as the work on a hundred chains.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -122,7 +122,7 @@ def exp_minus(a: Any) -> Any:
 @kernel()
 def rotated(x: Any, n: Any) -> Any:
     """Return a uint32 rotated to the left by n bits."""
-    # numba promotes sums and shifts of uint32 to 64 bits: every one is cut back.
+    # numba promotes sums and shifts of uint32 to 64 bits: every result is cut back to 32.
     return u32(u32(x << u32(n)) | u32(x >> u32(32 - n)))
 
 
@@ -130,7 +130,7 @@ def rotated(x: Any, n: Any) -> Any:
 def bernoulli(x: Any, bits: Any) -> Any:
     """Return whether a unit with field x is on, from 32 random bits."""
     t = exp_minus(abs(x))
-    # 31 bits, in the middle of their interval: neither 0 nor 1 is certain before its time.
+    # 31 bits, at the middle of their interval: neither 0 nor 1 occurs.
     u = f32(i32(bits >> u32(1))) * f32(2.0**-31) + f32(2.0**-32)
     return (x > f32(0)) != (u * (f32(1) + t) < t)
 
@@ -154,8 +154,8 @@ def exchange(
 ) -> None:
     """Swap neighbours of every replicate with probability min(1, exp(-w_f - w_r)), and count round trips.
 
-    `rungs[l, q]` is the rung of replica q of replicate l, `last_end[l, q]` the end that it saw last (1 cold,
-    -1 hot, 0 neither); works are those of this iteration, K of each replicate.
+    `rungs[l, q]` is the rung of replica q of replicate l, `last_end[l, q]` the end that it visited last (1 cold,
+    -1 hot, 0 neither); works are those of this iteration, K per replicate.
     """
     n_replicates, n_rungs = rungs.shape
     replicas = np.empty(n_rungs, np.int64)
@@ -177,7 +177,7 @@ def exchange(
 
 @kernel()
 def place(betas: Any, rungs: Any, beta: Any, up: Any, down: Any) -> None:
-    """Write every replica's β and its distances to the neighbouring rungs, 0 where there is none."""
+    """Write every replica's β and its distances to the neighbouring rungs, 0 where there is no neighbour."""
     n_replicates, n_rungs = rungs.shape
     for replicate in range(n_replicates):
         for q in range(n_rungs):
@@ -189,7 +189,7 @@ def place(betas: Any, rungs: Any, beta: Any, up: Any, down: Any) -> None:
 
 @kernel()
 def record(rungs: Any, rise: Any, fall: Any, slope: Any, forward: Any, reverse: Any, energies: Any) -> None:
-    """Sort what was found for every replica by its rung."""
+    """Sort the results of every replica by its rung."""
     n_replicates, n_rungs = rungs.shape
     for replicate in range(n_replicates):
         for q in range(n_rungs):
@@ -206,7 +206,7 @@ def record(rungs: Any, rise: Any, fall: Any, slope: Any, forward: Any, reverse: 
 
 @kernel()
 def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> None:
-    """Write the sums of all subsets of four rows of W, for 8 groups of four and 64 of the columns.
+    """Write the sums of all subsets of four rows of W, for 8 groups of four rows and 64 columns.
 
     Biases are added to those of the first group; `tables` has shape (8, 16, 64).
     """
@@ -216,7 +216,7 @@ def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> Non
         for j in range(COLUMNS):
             first[j] = some * bias[j]
         row, half = 4 * (group + i), 1
-        # Until half is 16, which the compiler should not know: it would write out all fifteen sums.
+        # Ends when half is 16.  The compiler must not know that: it would write out all fifteen sums.
         while half < tables.shape[1]:
             w = W[row, start : start + COLUMNS]
             for subset in range(half):
@@ -228,7 +228,7 @@ def make_tables(W: Any, biases: Any, group: Any, start: Any, tables: Any) -> Non
 
 @kernel()
 def add_rows(tables: Any, nibbles: Any, group: Any, start: Any, fields: Any) -> None:
-    """Add the table rows that every chain's bits pick to 64 columns of its fields, the first ones to zero."""
+    """Add the table rows selected by every chain's bits to 64 columns of its fields; group 0 overwrites them."""
     inner_loop()
     for c in range(len(fields)):
         field, n = fields[c, start : start + COLUMNS], nibbles[c, group : group + PASS]
@@ -244,10 +244,10 @@ def add_rows(tables: Any, nibbles: Any, group: Any, start: Any, fields: Any) -> 
 
 @kernel()
 def fields_of_rows(W: Any, biases: Any, nibbles: Any, tables: Any, fields: Any) -> None:
-    """Write the fields that every chain's bits make, `biases` (n_columns,) plus the rows of W that are on.
+    """Write the fields of every chain: `biases` (n_columns,) plus the rows of W whose units are on.
 
     W has shape (n_rows, n_columns), n_rows a multiple of 32, n_columns of 64, `nibbles` (n_chains, n_rows / 4),
-    `fields` (n_chains, n_columns).  All chains use the tables while they are in the fastest cache.
+    `fields` (n_chains, n_columns).  All chains use a table while it is in the fastest cache.
     """
     for start in range(0, W.shape[1], COLUMNS):
         for group in range(0, nibbles.shape[1], PASS):
@@ -259,8 +259,8 @@ def fields_of_rows(W: Any, biases: Any, nibbles: Any, tables: Any, fields: Any) 
 def draw_rows(random: Any, beta: Any, fields: Any, base: Any, bits: Any) -> None:
     """Draw all units of all chains; every unit of a replicate has its own xoshiro128++ (Blackman and Vigna, 2021).
 
-    `random` has shape (n_replicates, 4, width), `bits` (n_chains, width), `base` (width,); `fields` has a chain's
-    in a row, which may be longer.
+    `random` has shape (n_replicates, 4, width), `bits` (n_chains, width), `base` (width,); `fields` has one row
+    per chain, which may be longer.
     """
     inner_loop()
     n_chains, width = bits.shape
@@ -286,7 +286,7 @@ def pack(words: Any, nibbles: Any) -> None:
 
 @kernel(reassoc=True)
 def kept_energy_rows(bits: Any, weights: Any, slope: Any) -> None:
-    """Write what the kept units contribute to d log p / dβ: their biases above the base's, float64."""
+    """Write the kept units' part of d log p / dβ, float64: their biases minus the reference's, where on."""
     inner_loop()
     for c in range(bits.shape[0]):
         total = 0.0
@@ -297,7 +297,7 @@ def kept_energy_rows(bits: Any, weights: Any, slope: Any) -> None:
 
 @kernel(reassoc=True)
 def joint_rows(fields: Any, bits: Any, slope: Any) -> None:
-    """Add what the summed-out units contribute to d log p(v, h) / dβ."""
+    """Add the summed-out units' part of d log p(v, h) / dβ."""
     inner_loop()
     for c in range(bits.shape[0]):
         total = 0.0
@@ -308,7 +308,7 @@ def joint_rows(fields: Any, bits: Any, slope: Any) -> None:
 
 @kernel(reassoc=True)
 def reduced_rows(beta: Any, up: Any, down: Any, fields: Any, base: Any, slope: Any, rise: Any, fall: Any) -> None:
-    """Write the works of every chain, given the kept units' part of d log p / dβ in `slope`, and complete that."""
+    """Write the works of every chain; on entry `slope` holds the kept units' part of d log p / dβ, on exit all."""
     inner_loop()
     width = len(base)
     for c in range(len(fields)):
@@ -316,7 +316,7 @@ def reduced_rows(beta: Any, up: Any, down: Any, fields: Any, base: Any, slope: A
         ahead, back, energy = slope[c] * f64(to_up), slope[c] * f64(to_down), slope[c]
         product, product_up, product_down = 1.0, 1.0, 1.0
         for start in range(0, width, SHORT_PRODUCT):
-            # Slices: an index that starts elsewhere than at 0 might be negative, for all that the compiler knows.
+            # Slices, because the compiler cannot exclude negative indices in a range that does not start at 0.
             base_row = base[start : start + SHORT_PRODUCT]
             row = fields[c, start : start + len(base_row)]
             p, p_up, p_down = f32(1), f32(1), f32(1)
@@ -327,7 +327,7 @@ def reduced_rows(beta: Any, up: Any, down: Any, fields: Any, base: Any, slope: A
                 step_up, step_down = to_up * g, to_down * g
                 t = exp_minus(abs(x))
                 above, below = max(x, f32(0)), min(x, f32(0))
-                # max(x + step, 0) - max(x, 0), without losing the digits of the step.
+                # max(x + step, 0) - max(x, 0), without losing digits of the step.
                 linear_up += max(step_up + below, -above)
                 linear_down += max(step_down + below, -above)
                 linear += (f32(1) if x > f32(0) else t) / (f32(1) + t) * g
@@ -380,22 +380,22 @@ def temper_dense(
     Parameters
     ----------
     n, mode, joint, start : int, int, bool, int
-        Iterations; what follows a sweep; whether potentials are joint; how many iterations there were before.
+        Number of iterations; mode after a sweep; whether potentials are joint; iterations made before.
     betas : float32, shape (n_rungs,)
     W, W_v : float32
         Couplings, and their transpose; see `fields_of_rows`.
     own, own_v : float32
-        Biases of the summed-out and of the kept units above the base's.
+        Biases of the summed-out and of the kept units, minus the reference's.
     base, base_v : float32, shape (width,), (width_v,)
-        Biases of the base.
+        Biases of the reference.
     words_v : uint32, shape (n_chains, width_v / 4)
-        States of the kept units, a byte each.
+        States of the kept units, one byte each.
     random, coins : uint32, uint64
-        Generators of units (see `draw_rows`) and of exchanges.
+        Generators for units (see `draw_rows`) and for exchanges.
     rungs, last_end, trips : int64
         See `exchange`.
     works : float64, shape (3, n, n_replicates, n_rungs)
-        What is found: forward and reverse works, K of each, and energies.
+        Output: forward and reverse works, K of each, and energies.
     """
     n_chains = len(words_v)
     forward, reverse, energies = works[0], works[1], works[2]
@@ -432,13 +432,14 @@ def temper_dense(
 
 # --- dense RBMs on the path from a mixture --------------------------------------------------------------------
 
-# What a component adds to a sum of exponentials is left out below exp(-this) of the largest: no more than rounding
+# Components below exp(-NEGLIGIBLE) times the largest are left out of a sum of exponentials: less than its
+# rounding.
 NEGLIGIBLE = 16.0
 
 
 @kernel()
 def draw_rows_of(random: Any, beta: Any, fields: Any, bases: Any, labels: Any, bits: Any) -> None:
-    """Draw all units of all chains, whose fields are β G + (1 - β) of the base that the chain's label says.
+    """Draw all units of all chains, with fields β G + (1 - β) times the logits of the chain's component.
 
     `bases` has shape (K, width), `labels` (n_chains,); see `draw_rows` for the others.
     """
@@ -468,7 +469,7 @@ def dot_bits(bits: Any, weights: Any) -> Any:
 
 @kernel(reassoc=True)
 def log_one_plus(row: Any) -> Any:
-    """Return Σ log(1 + exp(-|x|)) of at most SHORT_PRODUCT units."""
+    """Return Σ log(1 + exp(-|x|)) over at most SHORT_PRODUCT units."""
     inner_loop()
     product = f32(1)
     for j in range(len(row)):
@@ -490,7 +491,7 @@ def sum_positive(row: Any) -> Any:
 def mixed_gap(t: Any, field: Any, base: Any) -> Any:
     """Return Σ softplus(x) - t max(field, 0) - (1 - t) max(base, 0) over units, x = t field + (1 - t) base.
 
-    Beside log(1 + exp(-|x|)) that is nothing where the two have one sign, and else less the smaller of them.
+    Apart from log(1 + exp(-|x|)), a term is 0 if field and base have equal signs, else minus the smaller part.
     """
     inner_loop()
     product, linear, s = f32(1), f32(0), f32(1) - t
@@ -515,7 +516,7 @@ def mixed_slope(t: Any, field: Any, base: Any) -> Any:
 
 @kernel()
 def describe_row(field: Any, blocks: Any) -> Any:
-    """Return Σ softplus(field), and write Σ log(1 + exp(-|field|)) of every block of units."""
+    """Return Σ softplus(field), and write Σ log(1 + exp(-|field|)) for every block of units."""
     total = sum_positive(field)
     for block in range(len(blocks)):
         blocks[block] = log_one_plus(field[SHORT_PRODUCT * block : SHORT_PRODUCT * (block + 1)])
@@ -525,9 +526,9 @@ def describe_row(field: Any, blocks: Any) -> Any:
 
 @kernel()
 def component(t: Any, most: Any, least: Any, field: Any, base: Any, blocks: Any, base_blocks: Any) -> Any:
-    """Return L_k(t), or -inf once it is sure to be below `least`.
+    """Return L_k(t), or -inf once it is certain to be below `least`.
 
-    L_k is convex in t, and so every block of units takes something off `most`, the chord between its ends.
+    L_k is convex in t, so every block of units lowers `most`, which starts as the chord between the ends.
     """
     for block in range(len(blocks)):
         start = SHORT_PRODUCT * block
@@ -557,8 +558,8 @@ def components(
 ) -> Any:
     """Write L_k(t) + log K of every component k, shape (K,), and return the log of the sum of their exponentials.
 
-    `log_p_0` (K,) and `log_p_1` are the ends, L_k(0) + log K and L_k(1) + log K.  Those that add less than
-    exp(-NEGLIGIBLE) of the largest are -inf.
+    `log_p_0` (K,) and `log_p_1` are the values at the ends, L_k(0) + log K and L_k(1) + log K.  Components below
+    exp(-NEGLIGIBLE) times the largest get -inf.
     """
     s, first = f64(f32(1) - t), 0
     for k in range(len(logs)):
@@ -582,9 +583,9 @@ def components(
 
 @kernel()
 def draw_labels(coins: Any, beta: Any, slots: Any, logs: Any, cumulative: Any, labels: Any) -> None:
-    """Draw every chain's component given its kept units, or from the mixture itself at β = 0.
+    """Draw every chain's component given its kept units, or from the mixture's weights at β = 0.
 
-    `logs` has shape (n_chains, 3, K); `slots` says which of the three are those of the chain's own β.
+    `logs` has shape (n_chains, 3, K); `slots` selects the one of the three that belongs to the chain's β.
     """
     n_components, n_rungs = len(cumulative), len(beta) // len(coins)
     for c in range(len(beta)):
@@ -615,9 +616,9 @@ def draw_labels(coins: Any, beta: Any, slots: Any, logs: Any, cumulative: Any, l
 def mixed_energy(
     t: Any, log_p_0: Any, kept: Any, field: Any, bases: Any, logs: Any, total: Any, base_ends: Any, mean_base: Any
 ) -> Any:
-    """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt; `kept` is what the machine's biases of kept units add."""
+    """Return d log p~_t / dt = Σ_k p(k | v) dL_k / dt; `kept` is the part of the machine's kept biases."""
     energy = 0.0
-    if t == f32(1):  # all components are equal, and the same units: one sum over them
+    if t == f32(1):  # all components coincide: one sum over units suffices
         for k in range(len(logs)):
             energy += base_ends[k] - log_p_0[k]
         return energy / len(logs) + kept + mixed_slope(t, field, mean_base)
@@ -653,26 +654,26 @@ def temper_mixture(
     trips: Any,
     works: Any,
 ) -> None:
-    """Run n iterations of some replicates of an RBM on the path from a mixture in place.
+    """Run n iterations of some replicates of an RBM in place, on the path from a mixture.
 
-    Parameters that are not named here are those of `temper_dense`, and potentials are those of v alone.
+    Potentials are those of v alone.  Parameters not described here are those of `temper_dense`.
 
     Parameters
     ----------
     own, own_v : float32
-        Biases of the machine; units that only fill up a row are never on.
+        Biases of the machine; padding units are never on.
     bases, bases_v : float32, shape (K, width), (K, width_v)
         Logits of the components.
     log_weights : float64, shape (K,)
-        log π_k - Σ softplus(a_k): L_k(0) + log K is that and a_k'v.
+        log π_k - Σ softplus(a_k); plus a_k'v, this is L_k(0) + log K.
     cumulative : float64, shape (K,)
         π_1, π_1 + π_2, ...
     base_blocks : float64, shape (K, n_blocks)
-        Σ log(1 + exp(-|d_k|)) of every SHORT_PRODUCT of the summed-out units.
+        Σ log(1 + exp(-|d_k|)) over every SHORT_PRODUCT of the summed-out units.
     base_ends : float64, shape (K,)
         Σ softplus(d_k).
     mean_base : float32, shape (width,)
-        The mean of `bases` over components.
+        Mean of `bases` over components.
     """
     n_chains, n_components, width = len(words_v), len(bases), bases.shape[1]
     n_rungs = rungs.shape[1]
@@ -685,7 +686,7 @@ def temper_mixture(
     beta, up, down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
     slope, rise, fall = np.zeros(n_chains), np.zeros(n_chains), np.zeros(n_chains)
     logs, labels = np.empty((n_chains, 3, n_components)), np.zeros(n_chains, np.int64)
-    # Which of the logs are of a chain's own β: 0 of the rung below that of the last sweep, 1 of the same, 2 above.
+    # The slot of a chain's own β in `logs`: 0 for the rung below that of the last sweep, 1 for the same, 2 above.
     slots, levels = np.ones(n_chains, np.int64), np.empty(n_chains, np.int64)
     log_p_0, blocks = np.empty(n_components), np.empty(base_blocks.shape[1])
     place(betas, rungs, beta, up, down)
@@ -727,7 +728,7 @@ def temper_mixture(
             slots[c] = 1 + rungs[c // n_rungs, c % n_rungs] - levels[c]
 
 
-# --- dense RBMs on the path along a training: every rung has couplings of its own ------------------------------
+# --- dense RBMs on the path along a training: every rung has its own couplings --------------------------------
 
 
 @kernel()
@@ -742,7 +743,7 @@ def sort_by_rung(rungs: Any, rung: Any, rows: Any) -> None:
 
 @kernel()
 def add_rows_at(tables: Any, nibbles: Any, rows: Any, group: Any, start: Any, fields: Any) -> None:
-    """Add to the fields of some chains as `add_rows` does to those of all."""
+    """Add table rows to the fields of some chains, as `add_rows` does for all."""
     inner_loop()
     for i in range(len(rows)):
         c = rows[i]
@@ -759,7 +760,7 @@ def add_rows_at(tables: Any, nibbles: Any, rows: Any, group: Any, start: Any, fi
 
 @kernel()
 def fields_by_rung(W: Any, biases: Any, of_rung: Any, nibbles: Any, rows: Any, tables: Any, fields: Any) -> None:
-    """Write the fields of all chains, each by the couplings of its rung; see `fields_of_rows`."""
+    """Write the fields of all chains, each with the couplings of its rung; see `fields_of_rows`."""
     for k in range(len(of_rung)):
         for start in range(0, W.shape[2], COLUMNS):
             for group in range(0, nibbles.shape[1], PASS):
@@ -769,7 +770,7 @@ def fields_by_rung(W: Any, biases: Any, of_rung: Any, nibbles: Any, rows: Any, t
 
 @kernel()
 def steps_by_rung(W: Any, biases: Any, nibbles: Any, rows: Any, tables: Any, ups: Any, downs: Any) -> None:
-    """Write by how much fields grow from a rung to the next: `ups` of chains on the one, `downs` on the other."""
+    """Write the growth of fields between adjacent rungs: `ups` for chains on the lower, `downs` on the upper."""
     for k in range(len(W)):
         for start in range(0, W.shape[2], COLUMNS):
             for group in range(0, nibbles.shape[1], PASS):
@@ -780,7 +781,7 @@ def steps_by_rung(W: Any, biases: Any, nibbles: Any, rows: Any, tables: Any, ups
 
 @kernel()
 def kept_steps(bits: Any, steps: Any, rung: Any, ahead: Any, back: Any) -> None:
-    """Write what the kept units contribute to the growth of log p from a chain's rung on, and up to it."""
+    """Write the kept units' part of the growth of log p to the next rung, and from the previous rung."""
     for c in range(len(bits)):
         k = rung[c]
         ahead[c] = dot_bits(bits[c], steps[k, : bits.shape[1]]) if k < len(steps) else 0.0
@@ -799,7 +800,7 @@ def growth(field: Any, step: Any, base: Any) -> Any:
         p, p_up, linear = f32(1), f32(1), f32(0)
         for j in range(len(base_row)):
             x, s = base_row[j] + row[j], step_row[j]
-            # max(x + step, 0) - max(x, 0), without losing the digits of the step.
+            # max(x + step, 0) - max(x, 0), without losing digits of the step.
             linear += max(s + min(x, f32(0)), -max(x, f32(0)))
             p *= f32(1) + exp_minus(abs(x))
             p_up *= f32(1) + exp_minus(abs(x + s))
@@ -815,10 +816,10 @@ def growth(field: Any, step: Any, base: Any) -> Any:
 def works_along(
     fields: Any, ups: Any, downs: Any, base: Any, rung: Any, sizes: Any, slope: Any, rise: Any, fall: Any
 ) -> None:
-    """Write the works of every chain, of which `rise` and `fall` hold the kept units' part, and its energy.
+    """Write the works and the energy of every chain; on entry `rise` and `fall` hold the kept units' part.
 
-    The energy is the difference quotient between the neighbouring rungs, whose distances are `sizes`.  `downs` are
-    turned into the steps down.
+    The energy is the difference quotient over the neighbouring rungs, whose distances are `sizes`.  `downs`
+    changes its sign: on exit it holds the steps down.
     """
     for c in range(len(fields)):
         k, ahead, back, distance = rung[c], 0.0, 0.0, 0.0
@@ -835,7 +836,7 @@ def works_along(
 
 @kernel()
 def follow(rungs: Any, rung: Any, ups: Any, downs: Any, fields: Any) -> None:
-    """Let fields follow the chains that were exchanged to another rung, whose couplings are others."""
+    """Update the fields of exchanged chains to the couplings of their new rung."""
     n_rungs = rungs.shape[1]
     for c in range(len(rung)):
         k = rungs[c // n_rungs, c % n_rungs]
@@ -878,17 +879,17 @@ def temper_trajectory(
     n, mode, start : int
         As in `temper_dense`.
     W, W_v : float32
-        Couplings of every rung, and their transposes, as in `temper_dense`, with an axis for rungs before.
+        Couplings of every rung and their transposes, as in `temper_dense`, with a leading axis for rungs.
     own, own_v : float32
         Biases of every rung.
     base, base_v : float32, shape (width,), (width_v,)
-        0, and for units that only fill up a row what keeps them off.
+        0, and for padding units a bias that keeps them off.
     step_W, step_own, step_v : float32
-        Differences between neighbouring rungs of W, own and own_v, K of each.
+        Differences of W, own and own_v between neighbouring rungs, K of each.
     sizes : float32, shape (K,)
         Distances between neighbouring rungs.
     of_rung : int64, shape (n_rungs,)
-        Whose couplings every rung has: its own, but while chains are annealed.
+        Rung whose couplings each rung uses: its own, except during annealing.
     words_v, random, coins, rungs, last_end, trips, works
         As in `temper_dense`.
     """
@@ -931,8 +932,8 @@ def temper_trajectory(
 def add_neighbours(states: Any, indices: Any, couplings: Any, start: Any, stop: Any, field: Any) -> None:
     """Add the states of neighbours times their couplings to the field of one unit in every chain.
 
-    Four or eight at a time, because every pass reads and writes the field; stop - start is a multiple of 4.  As
-    two loops, or with slices of couplings, it takes twice as long for few chains.
+    Four or eight neighbours at a time, because every pass reads and writes the field; stop - start is a multiple
+    of 4.  Two loops, or slices of couplings, take twice as long for few chains.
     """
     inlined()
     n, k = len(field), start
@@ -970,7 +971,7 @@ def draw_chains(s0: Any, s1: Any, s2: Any, s3: Any, beta: Any, field: Any, base:
 
 @kernel()
 def draw_summed(s0: Any, s1: Any, s2: Any, s3: Any, beta: Any, fields: Any, base: Any, states: Any) -> None:
-    """Draw the summed-out units one after another."""
+    """Draw the summed-out units, one after another."""
     inner_loop()
     for j in range(len(fields)):
         draw_chains(s0, s1, s2, s3, beta, fields[j], base[j], states[j])
@@ -978,7 +979,7 @@ def draw_summed(s0: Any, s1: Any, s2: Any, s3: Any, beta: Any, fields: Any, base
 
 @kernel()
 def fill(value: Any, field: Any) -> None:
-    """Write one value everywhere."""
+    """Set all elements to one value."""
     inlined()
     for c in range(len(field)):
         field[c] = value
@@ -1011,10 +1012,10 @@ def sweep_kept(
     field: Any,
     slope: Any,
 ) -> None:
-    """Draw the kept units one after another, and write what they contribute to d log p / dβ into `slope`.
+    """Draw the kept units one after another, and write their part of d log p / dβ into `slope`.
 
-    A unit's earlier kept neighbours stand before `middles`: v'Jv / 2 + b'v is the sum of their part of the fields
-    of the units that are on.
+    A unit's earlier kept neighbours are listed before `middles`: v'Jv / 2 + b'v is the sum, over the units that
+    are on, of these neighbours' part of their fields.
     """
     inner_loop()
     fill(0.0, slope)
@@ -1062,7 +1063,7 @@ def reduced_unit(
 def reduced_chains(
     beta: Any, up: Any, down: Any, fields: Any, base: Any, slope: Any, rise: Any, fall: Any
 ) -> None:
-    """Write the works of every chain, given the kept units' part of d log p / dβ in `slope`, and complete that."""
+    """Write the works of every chain; on entry `slope` holds the kept units' part of d log p / dβ, on exit all."""
     n_summed, n_chains = fields.shape
     linear, linear_up, linear_down = np.zeros(n_chains, f32), np.zeros(n_chains, f32), np.zeros(n_chains, f32)
     product, product_up, product_down = np.ones(n_chains, f32), np.ones(n_chains, f32), np.ones(n_chains, f32)
@@ -1083,7 +1084,7 @@ def reduced_chains(
 
 @kernel()
 def joint_chains(fields: Any, states: Any, slope: Any) -> None:
-    """Add what the summed-out units contribute to d log p(v, h) / dβ."""
+    """Add the summed-out units' part of d log p(v, h) / dβ."""
     inner_loop()
     for j in range(len(fields)):
         add_where_on(states[j], fields[j], slope)
@@ -1122,17 +1123,17 @@ def temper_sparse(
 ) -> None:
     """Run n iterations of some replicates of any machine in place.
 
-    Parameters that are not named here are those of `temper_dense`.
+    Parameters not described here are those of `temper_dense`.
 
     Parameters
     ----------
     own, base : float32, shape (n_summed + n_kept,)
-        Biases above the base's, and the base's; the summed-out units come first.
+        Biases minus the reference's, and the reference's; the summed-out units come first.
     starts, middles, indices, couplings : int64, int64, uint64, float32
         Neighbours of unit i are `indices[starts[i] : starts[i + 1]]`; see `sweep_kept` for `middles`.
     states : uint8, shape (n_summed + n_kept, n_chains)
-        0 or 1; bytes, because what is read from memory limits the speed.  n_chains may exceed the number of
-        replicas: what is left over is drawn at β = 0 and counts for nothing.
+        0 or 1; bytes, because memory bandwidth limits the speed.  n_chains may exceed the number of replicas: the
+        additional chains are drawn at β = 0 and ignored.
     random : uint32, shape (4, n_chains)
     """
     n_chains = states.shape[1]

@@ -1,16 +1,16 @@
 """The path of distributions from a mixture of products, t = 0, to a Boltzmann machine, t = 1.
 
-A mixture whose components stand at the machine's modes spares the path what the one from a uniform reference has
-to do: to move mass between basins.  One categorical unit k is added, which names the component:
+A mixture whose components are at the machine's modes relieves the path of moving mass between basins, as one from
+a uniform reference must.  A categorical unit k is added, which selects the component:
 
     p~_t(v, h, k) = exp(t (v'Wh + v'Jv/2 + b'v + c'h) + (1 - t) (log π_k - A_k + a_k'v + d_k'h)) / K,
 
-with A_k the log of the k-th product's own normaliser.  Given k it is a machine with other biases, so that block
-Gibbs stays block Gibbs.  At t = 0 it is the mixture, Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform
-and free, and Z_1 = Z.  The weights of basins that know nothing of each other are constant in between, as far as π
-are theirs: they go as π_k^(1-t) w_k^t.  (With π_k kept at t = 1, where Z_1 = Z as well, as π_k w_k^t.)
+with A_k the log normaliser of the k-th product.  Given k this is a machine with other biases, so block Gibbs still
+applies.  At t = 0 it is the mixture, with Z_0 = 1 / K, and is drawn directly; at t = 1, k is uniform and
+independent, and Z_1 = Z.  Separate basins of weights w_k have weights π_k^(1-t) w_k^t in between, which are
+constant if π = w. (With π_k kept at t = 1, where Z_1 = Z as well, they would be π_k w_k^t.)
 
-Both h and k are summed out where potentials are compared, and k is drawn again in every sweep: v is all the state.
+Both h and k are summed out in potentials, and k is drawn again in every sweep, so that v is the whole state.
 
     log p~_t(v) = log Σ_k exp L_k(t),
     L_k(t) = t (v'Jv/2 + b'v) + (1 - t) (log π_k - A_k + a_k'v)
@@ -39,14 +39,14 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class MixtureReference:
-    """A mixture of products over all units, where a path starts.
+    """A mixture of products over all units, the start of a path.
 
     Attributes
     ----------
     weights : float64, shape (K,)
-        π, positive; they add up to 1.
+        π, positive, with sum 1.
     b, c : float64, shape (K, n_kept), (K, n_summed)
-        Logits a_k and d_k of the components, of the units in the order of `Machine.reduced`.
+        Logits a_k and d_k of the components, with the units in the order of `Machine.reduced`.
     """
 
     weights: Float
@@ -55,7 +55,7 @@ class MixtureReference:
 
     @property
     def log_z(self) -> float:
-        """Log Z_0 = -log K: what is added to log Z_1 / Z_0 to give log Z, nats."""
+        """Log Z_0 = -log K: add it to log Z_1 / Z_0 to obtain log Z, nats."""
         return -math.log(len(self.weights))
 
     @property
@@ -73,7 +73,7 @@ class MixtureReference:
     def path(
         self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> MixturePath:
-        """Return the path from here to a machine, as tensors."""
+        """Return the path from this mixture to a machine, as tensors."""
         return MixturePath(machine, self, device, dtype)
 
     def state_dict(self) -> dict[str, Float]:
@@ -116,7 +116,7 @@ class MixturePath(Path):
         field = (self.c + (v @ self.W if vW is None else vW)).double()
         of_components = self.log_constants + v.double() @ self.a.double().T
         shared = beta * (v.double() @ self.b.double() + pairs) + self.mixture.log_z
-        # One component at a time: all of them would be K times as large as anything else.
+        # One component at a time, because all at once would need K times the memory of anything else.
         hidden = [
             softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64)
             for d in self.d.double()
@@ -139,7 +139,7 @@ class MixturePath(Path):
     def sweep(
         self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
     ) -> Tensor:
-        """Draw the component given the kept units, the others given both, and the kept ones, class by class."""
+        """Draw the component given the kept units, then the summed-out units, then the kept ones by class."""
         p = self.log_weights(v, beta, vW).softmax(-1).float()
         k = torch.multinomial(p, 1, generator=generator)[:, 0]
         h = bernoulli(torch.lerp(self.d[k], self.c + vW, beta).sigmoid_(), generator)

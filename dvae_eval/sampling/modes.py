@@ -1,8 +1,8 @@
-"""Mixtures of products at a machine's modes, as references that a path starts from.
+"""Mixtures of products at a machine's modes, as reference distributions.
 
-The first stands at the mean-field modes, weighed by their bounds; those after it are fitted by expectation
-maximisation to states that the run before visited.  Whatever neither knows is missing: a mixture that lacks a
-basin leads to an estimate that is confidently too low.
+The first mixture is at the mean-field modes, weighted by their bounds; later ones are fitted by expectation
+maximisation to states of the previous run.  If a mixture lacks a basin, the estimate is too low, and its own
+checks may not show it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .reference import binary_states
 
 Float = NDArray[np.float64]
 
-# Share of a component that covers everything, the least of every other one, and of one that was fitted.
+# Weight of the uniform component; least weight of other components, and of fitted ones.
 UNIFORM, LEAST, LEAST_FITTED = 0.05, 0.01, 0.002
-# Means of a component keep so far from 0 and 1.
+# Means of a component are at least this far from 0 and 1.
 MARGIN = 1e-3
-# States that a component is worth at the least: a time limit may leave few.
+# Least states per component: a time limit may leave few states.
 FEWEST_STATES = 8
 # Steps of a fit, and imagined states of either value of every unit.
 EM_STEPS, PSEUDO_COUNT = 30, 0.5
 
 
 def mixture_of_modes(machine: Machine, basins: Basins) -> MixtureReference:
-    """Return the mixture of the mean-field modes, weighed by their bounds, and a uniform component."""
+    """Return the mixture of the mean-field modes, weighted by their bounds, and a uniform component."""
     reduced = machine.reduced()
     means_h = expit(reduced.c + basins.means @ reduced.W)
     return _mixture(np.maximum(softmax(basins.bounds), LEAST), basins.means, means_h)
@@ -47,20 +47,20 @@ def mixture_of_states(
     seed: int,
     is_over: Callable[[], bool] = lambda: False,
 ) -> MixtureReference:
-    """Return the mixture that fits states of the machine, and those modes that no state belongs to.
+    """Return the mixture fitted to states of the machine, with the known modes that the fit does not cover.
 
     Parameters
     ----------
     v : {0, 1}, shape (n, n_kept)
         States of the kept units at β = 1.
     basins : Basins
-        Modes that are known, whether the states are there or not.
+        Known modes, whether or not the states include them.
     n_components : int
-        Most components of the fit.
+        Largest number of components of the fit.
     seed : int
-        Fixes which states the fit starts from.
+        Selects the states from which the fit starts.
     is_over : callable
-        Whether the time for the fit is over: it stays as it is.
+        Returns whether the time for the fit is up: it then ends where it is.
     """
     reduced = machine.reduced()
     states = binary_states(reduced, v).astype(np.float64)
@@ -81,7 +81,7 @@ def mixture_of_states(
 
 
 def _mixture(weights: Float, means: Float, means_h: Float) -> MixtureReference:
-    """Return the mixture of components with these weights and means, and a uniform one."""
+    """Return the mixture of components with these weights and means, and a uniform component."""
     weights = np.append((1 - UNIFORM) * weights / weights.sum(), UNIFORM)
     b, c = (
         np.concatenate((logit(np.clip(m, MARGIN, 1 - MARGIN)), np.zeros((1, m.shape[1]))))
@@ -91,12 +91,12 @@ def _mixture(weights: Float, means: Float, means_h: Float) -> MixtureReference:
 
 
 def _seeds(states: Float, n: int, seed: int) -> Float:
-    """Return means that the fit starts from: each far from all before, among the states."""
+    """Return initial means for the fit: states that are far from each other."""
     rng = numpy_generator(seed, "log_z", 6)
     chosen = [states[rng.integers(len(states))]]
     distance = np.full(len(states), np.inf)
     while len(chosen) < min(n, len(states)):
-        # k-means++: a state comes with a probability that goes as its distance from those that came before.
+        # k-means++: a state is chosen with probability proportional to its distance from the nearest chosen one.
         distance = np.minimum(distance, np.abs(states - chosen[-1]).sum(1))
         if not distance.any():
             break
@@ -105,7 +105,7 @@ def _seeds(states: Float, n: int, seed: int) -> Float:
 
 
 def _shares(states: Float, seeds: Float, is_over: Callable[[], bool]) -> Float:
-    """Return the components' shares in every state, (n, K), after a fit that starts from `seeds` (K, n_kept)."""
+    """Return the components' shares of every state, (n, K), after a fit that starts from `seeds` (K, n_kept)."""
     logits = np.where(seeds > 0.5, 1.5, -1.5)
     log_weights = np.zeros(len(seeds))
     for _ in range(EM_STEPS):
@@ -124,7 +124,7 @@ def _means(shares: Float, values: Float) -> Float:
 
 
 def _unseen(reduced: Reduced, basins: Basins, weights: Float, means: Float) -> NDArray[np.bool_]:
-    """Return which modes no component covers: one would give them less than exp(-n) of what their own does."""
+    """Return which modes the mixture lacks: its density there is far below that of the mode's own product."""
     own = np.array([_log_density(m, m) for m in basins.means])
     covered = np.array([max(_log_density(m, other) for other in means) for m in basins.means])
     is_unseen: NDArray[np.bool_] = covered < own - 5 - 0.1 * means.shape[1]

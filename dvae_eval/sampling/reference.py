@@ -4,7 +4,7 @@ p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b_0'v + c_0'h)),
 
     log p~_β(v) = β v'Jv / 2 + b_β'v + Σ_j log(1 + exp(c_βj + β (v'W)_j)),
 
-where b_β = β b + (1 - β) b_0 and c_β likewise.  It is not linear in β: ratios need it at both ends of a step.
+where b_β = β b + (1 - β) b_0, and c_β equally.  log p~_β is not linear in β: a ratio needs both ends of a step.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Independent units, where a path starts: p_0(v, h) ∝ exp(b'v + c'h).
+    """Independent units, the start of a path: p_0(v, h) ∝ exp(b'v + c'h).
 
     Attributes
     ----------
     b, c : float64, shape (n_kept,), (n_summed,)
-        Biases in nats, of the units in the order of `Machine.reduced`.
+        Biases in nats, with the units in the order of `Machine.reduced`.
     """
 
     b: Float
@@ -41,13 +41,13 @@ class Reference:
 
     @classmethod
     def uniform(cls, machine: Machine) -> Reference:
-        """Return the reference of the paper's schedule: all states equally likely, Z_0 = 2^n."""
+        """Return the reference of the paper's schedule: all states have equal probability, Z_0 = 2^n."""
         reduced = machine.reduced()
         return cls(np.zeros_like(reduced.b), np.zeros_like(reduced.c))
 
     @property
     def log_z(self) -> float:
-        """The reference's log Z = Σ log(1 + exp(bias)), exactly, nats."""
+        """The reference's exact log Z = Σ log(1 + exp(bias)), nats."""
         return float(np.logaddexp(0, self.b).sum() + np.logaddexp(0, self.c).sum())
 
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
@@ -58,7 +58,7 @@ class Reference:
     def path(
         self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> Path:
-        """Return the path from here to a machine, as tensors."""
+        """Return the path from this reference to a machine, as tensors."""
         return Path(machine, self, device, dtype)
 
     def state_dict(self) -> dict[str, Float]:
@@ -67,28 +67,28 @@ class Reference:
 
 
 def fitted_reference(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.0) -> Reference:
-    """Return the independent units that have the mean activations of samples, of both sides.
+    """Return the independent units, of both sides, with the mean activations of samples.
 
-    A reference fitted to samples that missed a mode leads to estimates that are confidently wrong: compare them
-    with those from the uniform reference.
+    If the samples missed a mode, estimates from this reference can be wrong while their error bars are small;
+    compare them with estimates from the uniform reference.
 
     Parameters
     ----------
     v : {0, 1}, shape (n, n_kept)
-        Samples of the machine's kept units.  The means of the summed-out ones are Rao-Blackwellised: those of
-        p(h_j = 1 | v).
+        Samples of the machine's kept units.  Means of the summed-out units are Rao-Blackwellised: they are means
+        of p(h_j = 1 | v).
     pseudo_count : float
-        Imagined samples of either value of every unit, so that no unit is certain.
+        Imagined samples of either value of every unit, which keep all probabilities away from 0 and 1.
 
     Raises
     ------
     DataError
-        If `v` holds no binary states of the kept units.
+        If `v` does not consist of binary states of the kept units.
     """
     reduced = machine.reduced()
     states = binary_states(reduced, v).astype(np.float64)
     if not pseudo_count > 0:
-        raise ConfigError(f"pseudo_count is {pseudo_count}; give a number above 0")
+        raise ConfigError(f"pseudo_count is {pseudo_count}; use a number above 0")
 
     def biases(p: Float) -> Float:
         values: Float = logit((p.sum(0) + pseudo_count) / (len(p) + 2 * pseudo_count))
@@ -98,17 +98,17 @@ def fitted_reference(machine: Machine, v: ArrayLike, *, pseudo_count: float = 1.
 
 
 def binary_states(reduced: Reduced, v: ArrayLike) -> NDArray[np.uint8]:
-    """Return states of the kept units as uint8, shape (n, n_kept), n >= 1; DataError if they are none."""
+    """Return states of the kept units as uint8, shape (n, n_kept), n >= 1; DataError if they are not binary."""
     states = np.asarray(v)
     if states.ndim != 2 or states.shape[1] != len(reduced.b) or not len(states):
-        raise DataError(f"states have shape {states.shape}; give (n, {len(reduced.b)}): those of the kept units")
+        raise DataError(f"states have shape {states.shape}; use (n, {len(reduced.b)}), states of the kept units")
     if not ((states == 0) | (states == 1)).all():
-        raise DataError("states hold values other than 0 and 1; give binary states of the kept units")
+        raise DataError("states contain values other than 0 and 1; use binary states of the kept units")
     return states.astype(np.uint8)
 
 
 def as_tensor(table: Table) -> Tensor:
-    """Return couplings or biases as a tensor, compressed rows as a sparse one."""
+    """Return couplings or biases as a tensor; compressed rows become a sparse one."""
     if is_full(table):
         return torch.from_numpy(table)
     places, values = entries(table)
@@ -118,7 +118,7 @@ def as_tensor(table: Table) -> Tensor:
 
 
 def times_columns(v: Tensor, J: Tensor, columns: slice) -> Tensor:
-    """Return v @ J[:, columns]; a sparse J, which has no columns, is multiplied whole."""
+    """Return v @ J[:, columns]; a sparse J cannot be sliced, so it is multiplied whole."""
     return (v @ J)[:, columns] if J.is_sparse else v @ J[:, columns]
 
 
@@ -129,9 +129,9 @@ class Path:
     ----------
     machine : BipartiteMachine or GeneralMachine
     reference : Reference, optional
-        Uniform unless given.
+        Uniform by default.
     device, dtype
-        Of the tensors.
+        Device and floating-point type of the tensors.
 
     Raises
     ------
@@ -172,7 +172,7 @@ class Path:
         return torch.lerp(self.b_0, self.b, beta)
 
     def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-        """Return log p~_β(v), float64, shape (n,), of states (n, n_kept); v'W and v'Jv / 2 if they are known."""
+        """Return log p~_β(v) of states (n, n_kept), float64, shape (n,); pass v'W and v'Jv / 2 if known."""
         vW = v @ self.W if vW is None else vW
         pairs = self.pairs(v) if pairs is None else pairs
         hidden = softplus(self.field(v, beta, vW), threshold=40).sum(-1, dtype=torch.float64)
@@ -187,7 +187,7 @@ class Path:
     def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
         """Return log p~_new(v) - log p~_old(v), float64, shape (n,).
 
-        Differences are taken unit by unit before they are summed, which keeps their digits.
+        Differences are taken per unit before summation, which keeps their digits.
         """
         hidden = softplus(self.field(v, new, vW)).sub_(softplus(self.field(v, old, vW)))
         kept = v @ (self.b - self.b_0)
@@ -200,7 +200,7 @@ class Path:
     def sweep(
         self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
     ) -> Tensor:
-        """Draw the summed-out units given the kept ones, and these given all others, class by class."""
+        """Draw the summed-out units given the kept ones, then these given all others, class by class."""
         h = bernoulli(self.field(v, beta, vW).sigmoid_(), generator)
         return self.draw_kept(v, h @ self.W.T, self.kept_field(beta), beta, blocks, generator)
 

@@ -1,17 +1,12 @@
-"""Parallel tempering of a Boltzmann machine: many independent replicates at once, an independent set summed out.
+"""Parallel tempering of a Boltzmann machine, many independent replicates at once, an independent set summed out.
 
-On the way from a reference of independent units (β = 0) to the machine (β = 1),
+The path p_β(v, h) from a reference (β = 0) to the machine (β = 1) is that of `reference`, with v the kept units
+(the smaller side of an RBM, else all but one class of a graph colouring) and h the others.  The reduced potential
+of v alone is u_β(v) = -log p~_β(v), with h summed out.
 
-    p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b0'v + c0'h)),
-
-with v the kept units (the smaller side of an RBM, else all but one class of a graph colouring) and h the others,
-whose field is x_j(β) = β ((v'W)_j + c_j) + (1 - β) c0_j.  The reduced potential of v alone is
-
-    u_β(v) = -β (v'Jv / 2 + b'v) - (1 - β) b0'v - Σ_j softplus(x_j(β)).
-
-One iteration is a block Gibbs sweep of every chain under its own p_β (h given v, then v given h), the works, then
+One iteration is a block Gibbs sweep of every chain at its own β (h given v, then v given h), the works, then
 exchanges between neighbours: even and odd pairs in turn (non-reversible exchange: Okabe et al., 2001; Syed et al.,
-2022), or whichever a coin says.
+2022), or even or odd pairs at random.
 """
 
 from __future__ import annotations
@@ -34,7 +29,7 @@ Bits = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Works:
-    """The differences of reduced potentials that exchanges and bridge estimators need, in nats.
+    """Differences of reduced potentials for exchanges and bridge estimators, in nats.
 
     Attributes
     ----------
@@ -43,7 +38,7 @@ class Works:
     reverse : float64, shape (n_iterations, n_replicates, K)
         u_k(v_{k+1}) - u_{k+1}(v_{k+1}), for samples of rung k + 1.
     energies : float64, shape (n_iterations, n_replicates, K + 1)
-        -d u_β / dβ of every rung's sample at its own β, whose mean is d log Z / dβ.
+        -d u_β / dβ of every rung's sample at its own β, with mean d log Z / dβ.
     """
 
     forward: Float
@@ -52,19 +47,19 @@ class Works:
 
     @property
     def exchange_rates(self) -> Float:
-        """Mean acceptance of an exchange, min(1, exp(-w_f - w_r)), of every pair, shape (K,)."""
+        """Mean acceptance probability min(1, exp(-w_f - w_r)) of an exchange, for every pair, shape (K,)."""
         acceptance: Float = np.exp(np.minimum(0, -self.forward - self.reverse)).mean((0, 1))
         return acceptance
 
     @staticmethod
     def joined(parts: Sequence[Works]) -> Works:
-        """Return the works of consecutive runs as those of one."""
+        """Return the works of consecutive runs as those of a single run."""
         if len(parts) == 1:
             return parts[0]
         return Works(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Works)))
 
     def after(self, start: int) -> Works:
-        """Return what came at and after iteration `start`."""
+        """Return the works from iteration `start` on."""
         return Works(self.forward[start:], self.reverse[start:], self.energies[start:])
 
 
@@ -74,11 +69,11 @@ class Replicas(ABC):
     Attributes
     ----------
     engine : {"numba", "torch"}
-        What runs them.
+        The library that runs them.
     schedule : Schedule
         Shared by all replicates.
     n_iterations : int
-        Iterations so far.
+        Number of iterations so far.
     """
 
     engine: ClassVar[Literal["numba", "torch"]]
@@ -88,22 +83,22 @@ class Replicas(ABC):
     @property
     @abstractmethod
     def v(self) -> Bits:
-        """States of the kept units, rung by rung, shape (n_replicates, n_rungs, n_kept)."""
+        """States of the kept units by rung, shape (n_replicates, n_rungs, n_kept)."""
 
     @property
     @abstractmethod
     def round_trips(self) -> NDArray[np.int64]:
-        """How often a replica came from the cold end to the hot one, shape (n_replicates,)."""
+        """Number of trips of replicas from the cold end to the hot one, shape (n_replicates,)."""
 
     @property
     @abstractmethod
     def last_end_of_rung(self) -> NDArray[np.int64]:
-        """Which end the replica on a rung saw last: +1 cold, -1 hot, 0 neither; shape (n_replicates, n_rungs)."""
+        """The end last visited by the replica on a rung: +1 cold, -1 hot, 0 neither; (n_replicates, n_rungs)."""
 
     @property
     @abstractmethod
     def replica_of_rung(self) -> NDArray[np.int64]:
-        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+        """Index of the replica on each rung, shape (n_replicates, n_rungs)."""
 
     @abstractmethod
     def sweep(self, betas: Float, n: int) -> None:
@@ -111,20 +106,20 @@ class Replicas(ABC):
 
     @abstractmethod
     def run(self, n: int) -> Works:
-        """Run n iterations, and return the works of each; a long run comes in chunks, and memory stays flat."""
+        """Run n iterations, and return the works of each; split a long run into calls to bound the memory."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return everything that an exact continuation needs, as plain arrays."""
+        """Return the state needed to continue exactly, as plain arrays."""
 
     @abstractmethod
     def _load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from a state whose shapes are right."""
+        """Restore a state whose shapes match."""
 
     def anneal(self, n_sweeps: int, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Bring every chain from β = 0 to its own temperature, `n_sweeps` sweeps on each rung on its way.
+        """Anneal every chain from β = 0 to its own β, with `n_sweeps` sweeps on each rung on its way.
 
-        Where the time is over, the rungs that are left are passed by.
+        When the time is up, the remaining rungs are skipped.
         """
         for beta in self.schedule.betas:
             if is_over():
@@ -132,14 +127,16 @@ class Replicas(ABC):
             self.sweep(np.minimum(self.schedule.betas, beta), n_sweeps)
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue exactly from what `state_dict` returned for the same arguments.
+        """Continue exactly from the result of `state_dict` for the same arguments.
 
         Raises
         ------
         ConfigError
-            If the state was saved with other arguments, or where numba could be imported and here it cannot.
+            If the state was saved with other arguments, or with numba where this process lacks it (or reversed).
         """
         own = self.state_dict()
         if {k: a.shape for k, a in own.items()} != {k: np.shape(a) for k, a in state.items()}:
-            raise ConfigError("the saved state of tempering is another run's; start afresh")
+            raise ConfigError(
+                "the saved state of tempering belongs to another run; start again without the saved state"
+            )
         self._load(state)

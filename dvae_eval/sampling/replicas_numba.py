@@ -1,4 +1,4 @@
-"""Replicas in arrays that the compiled kernels work on: tables of a dense RBM, or neighbours of any machine."""
+"""Replicas in arrays for the compiled kernels: tables for a dense RBM, or neighbours for any machine."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .trajectory import TrajectoryReference
 Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-# Chains in one task: enough to share a table while it is in cache; a sparse machine's states must fit there, too,
-# in this many bytes.
+# Chains per task: enough to share a table while it is in cache.  The states of a sparse machine must fit there,
+# too, into this number of bytes.
 MAX_CHAINS, MIN_CHAINS, MAX_VALUES = 256, 32, 2**20
-MAX_CHAINS_ALONG = 1 << 16  # where every rung has tables of its own, as many as there are
-# Rows of a matrix that are added in one pass.
+MAX_CHAINS_ALONG = 1 << 16  # where every rung has its own tables: no limit in practice
+# Rows of a matrix added in one pass.
 ROWS = 4 * kernels.PASS
-# A field that no state has: units that only fill up a row are never on.
+# A field so low that a unit is never on, for padding.
 NEVER = -1e4
 
 
 class Chains(Protocol):
-    """The chains of some replicates in the layout of one kernel."""
+    """Chains of some replicates in the memory layout of one kernel."""
 
     random: NDArray[np.uint32]
 
@@ -45,7 +45,7 @@ class Chains(Protocol):
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, replica by replica, shape (n_replicates, n_rungs, n_kept)."""
+        """States of the kept units by replica, shape (n_replicates, n_rungs, n_kept)."""
 
     @v.setter
     def v(self, v: Bits) -> None: ...
@@ -56,7 +56,7 @@ def _round_up(n: Any, unit: int) -> Any:
 
 
 class DenseModel:
-    """Couplings of an RBM both ways, filled up to whole tables."""
+    """Couplings of an RBM and their transpose, padded to whole tables."""
 
     def __init__(self, reduced: Reduced, reference: Reference) -> None:
         b, c = reference.b, reference.c
@@ -74,14 +74,14 @@ class DenseModel:
 
 
 def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
-    """Return a vector, or a matrix with this many rows, with zeros up to whole tables."""
+    """Return a vector, or a matrix with this number of rows, padded with zeros to whole tables."""
     filled = np.zeros((*rows, _round_up(values.shape[-1], kernels.COLUMNS)), np.float32)
     filled[tuple(slice(n) for n in values.shape)] = values
     return filled
 
 
 def _padded(biases: Float, width: int) -> NDArray[np.float32]:
-    """Return biases of independent units, in rows, followed by units that are never on."""
+    """Return biases of independent units, one set per row, padded with units that are never on."""
     rest = [(0, 0)] * (biases.ndim - 1) + [(0, width - biases.shape[-1])]
     return np.ascontiguousarray(np.pad(biases.astype(np.float32), rest, constant_values=NEVER))
 
@@ -101,7 +101,7 @@ class DenseChains:
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, replica by replica."""
+        """States of the kept units by replica."""
         return self.bits_v[:, : self.model.n_kept].reshape(*self.shape, -1)
 
     @v.setter
@@ -115,13 +115,13 @@ class DenseChains:
 
 
 class MixtureModel:
-    """An RBM and a mixture that its path starts from, filled up to whole tables; couplings may be sparse."""
+    """An RBM and the mixture in which its path starts, padded to whole tables; couplings may be sparse."""
 
     def __init__(self, reduced: Reduced, mixture: MixtureReference) -> None:
         (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
-        # Units that distinguish components come first: the sooner most components are left out of a sum.
+        # Units that distinguish components come first, so that most components leave a sum early.
         order = np.argsort(-mixture.c.var(0), kind="stable")
         W, c, base = as_array(reduced.W)[:, order], reduced.c[order], mixture.c[:, order]
         own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
@@ -152,14 +152,14 @@ class MixtureChains(DenseChains):
 
 
 class TrajectoryModel:
-    """The RBMs on the rungs of a path along a training, filled up to whole tables."""
+    """The RBMs on the rungs of a path along a training, padded to whole tables."""
 
     def __init__(self, reduced: Reduced, trajectory: TrajectoryReference, betas: NDArray[np.float32]) -> None:
         (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
         self.trajectory = trajectory
         self.width_v, self.width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams = max(self.width_v, self.width)
-        # All that there are: tables are made for every rung, and the more chains share them the better.
+        # Tables are made for every rung, so the more chains share them the better.
         self.chains_per_task = MAX_CHAINS_ALONG
         self.bases = _padded(np.zeros(m), self.width), _padded(np.zeros(n), self.width_v)
         self._lock = Lock()
@@ -170,7 +170,7 @@ class TrajectoryModel:
         return TrajectoryChains(self, v, generators)
 
     def arrays(self, t: NDArray[np.float32]) -> tuple[Any, ...]:
-        """Return the tables for rungs at t, and which of them is each one's; those made last serve again."""
+        """Return tables for rungs at t, and the index of each rung's table; the last tables made are reused."""
         with self._lock:
             if not np.isin(t, self._known).all():
                 self._known = np.unique(t)
@@ -188,14 +188,14 @@ class TrajectoryModel:
 
 
 def _filled_each(W: Float, n_rows: int) -> NDArray[np.float32]:
-    """Return matrices with this many rows, with zeros up to whole tables."""
+    """Return matrices with this number of rows, padded with zeros to whole tables."""
     filled = np.zeros((len(W), n_rows, _round_up(W.shape[2], kernels.COLUMNS)), np.float32)
     filled[:, : W.shape[1], : W.shape[2]] = W
     return filled
 
 
 def _filled_rows(values: Float) -> NDArray[np.float32]:
-    """Return vectors with zeros up to whole tables."""
+    """Return vectors padded with zeros to whole tables."""
     return _filled(values, len(values))
 
 
@@ -209,7 +209,7 @@ class TrajectoryChains(DenseChains):
 
 
 class SparseModel:
-    """Neighbours of every unit of any machine; the summed-out units come first."""
+    """Neighbours of every unit of a machine; the summed-out units come first."""
 
     def __init__(self, reduced: Reduced, reference: Reference) -> None:
         b, c = reference.b, reference.c
@@ -218,7 +218,7 @@ class SparseModel:
         self.chains_per_task = min(MAX_CHAINS, max(MIN_CHAINS, MAX_VALUES // (n + m)))
         self.own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
         self.reference = np.concatenate((c, b)).astype(np.float32)
-        # Two lists for every unit: kept units before it, and all others that it is coupled to.
+        # Two lists per unit: its kept neighbours with smaller index, and all other neighbours.
         unit, neighbour, coupling = _both_ways(reduced)
         is_other = (neighbour < m) | (neighbour > unit)
         place = 2 * unit + is_other
@@ -226,7 +226,7 @@ class SparseModel:
         lengths = np.bincount(place, minlength=2 * (n + m))
         ends = np.concatenate(([0], np.cumsum(_round_up(lengths, 4))))
         self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
-        # Each list is filled up to a multiple of 4 with couplings of 0 to unit 0.
+        # Each list is padded to a multiple of 4 with couplings of 0 to unit 0.
         where = np.arange(len(order)) + np.repeat(ends[:-1] - np.cumsum(lengths) + lengths, lengths)
         self.indices, self.couplings = np.zeros(ends[-1], np.uint64), np.zeros(ends[-1], np.float32)
         self.indices[where], self.couplings[where] = neighbour[order], coupling[order]
@@ -237,7 +237,7 @@ class SparseModel:
 
 
 def _both_ways(reduced: Reduced) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Return units, neighbours and couplings of all bonds from either end, the summed-out units coming first."""
+    """Return units, neighbours and couplings of all bonds, each from both ends; summed-out units come first."""
     bonds, values = reduced.bonds()
     couplings = values.astype(np.float32)
     bonds, couplings = bonds[couplings != 0], couplings[couplings != 0]
@@ -248,7 +248,7 @@ def _both_ways(reduced: Reduced) -> tuple[NDArray[np.intp], NDArray[np.intp], ND
 
 
 class SparseChains:
-    """Units with contiguous chains."""
+    """Chains of a sparse machine: a unit's chains are contiguous."""
 
     def __init__(self, model: SparseModel, v: Bits, generators: list[np.random.Generator]) -> None:
         self.model, self.shape = model, v.shape[:2]
@@ -261,7 +261,7 @@ class SparseChains:
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, replica by replica."""
+        """States of the kept units by replica."""
         kept = self.states[self.model.n_summed :, : self.n_chains]
         return np.ascontiguousarray(kept.T).reshape(*self.shape, -1)
 
@@ -288,18 +288,18 @@ class SparseChains:
 
 
 def _streams(generators: list[np.random.Generator], n: int) -> NDArray[np.uint32]:
-    """Return states of n xoshiro128++ for every replicate, shape (n_replicates, 4, n)."""
+    """Return the states of n xoshiro128++ generators per replicate, shape (n_replicates, 4, n)."""
     return np.stack([g.integers(0, 2**32, (4, n), np.uint32) for g in generators])
 
 
 class CompiledReplicas(Replicas):
-    """Replicas that compiled kernels run, a few replicates in a task, each replicate with its own random numbers.
+    """Replicas run by compiled kernels, a few replicates per task, each with its own random numbers.
 
     Parameters
     ----------
     reduced : Reduced
     reference : Reference, MixtureReference or TrajectoryReference
-        Of a machine without couplings among the kept units, if it is one of the last two.
+        With the last two, the machine must have no couplings between kept units.
     schedule : Schedule
     v : uint8, shape (n_replicates, n_rungs, n_kept)
     seed, round : int
@@ -338,7 +338,7 @@ class CompiledReplicas(Replicas):
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, rung by rung."""
+        """States of the kept units by rung."""
         v = np.concatenate([chains.v for chains in self.chains])
         return np.take_along_axis(v, np.argsort(self.rungs)[..., None], 1)
 
@@ -353,7 +353,7 @@ class CompiledReplicas(Replicas):
         return Works(forward[..., :-1], reverse[..., :-1], energies)
 
     def _temper(self, n: int, mode: int, betas: NDArray[np.float32]) -> Float:
-        """Run the kernel on all tasks, and return what it found, shape (3, n, n_replicates, n_rungs)."""
+        """Run the kernel on all tasks, and return its works, shape (3, n, n_replicates, n_rungs)."""
 
         def temper(chains: Chains, task: slice) -> Float:
             n_found = 0 if mode == kernels.GIBBS_ONLY else n
@@ -369,23 +369,23 @@ class CompiledReplicas(Replicas):
 
     @property
     def round_trips(self) -> NDArray[np.int64]:
-        """How often a replica came from the cold end to the hot one, shape (n_replicates,)."""
+        """Number of trips of replicas from the cold end to the hot one, shape (n_replicates,)."""
         return self.trips
 
     @property
     def last_end_of_rung(self) -> NDArray[np.int64]:
-        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_replicates, n_rungs)."""
+        """The end last visited by the replica on a rung: +1 cold, -1 hot, 0 neither; (n_replicates, n_rungs)."""
         ends = np.empty_like(self.last_end)
         np.put_along_axis(ends, self.rungs, self.last_end, axis=1)
         return ends
 
     @property
     def replica_of_rung(self) -> NDArray[np.int64]:
-        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+        """Index of the replica on each rung, shape (n_replicates, n_rungs)."""
         return np.argsort(self.rungs)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return everything that a continuation needs."""
+        """Return the state needed to continue."""
         return {
             "replica_v": np.concatenate([chains.v for chains in self.chains]),
             "random": np.concatenate([chains.random for chains in self.chains]),
@@ -408,7 +408,7 @@ class CompiledReplicas(Replicas):
 def _model(
     reduced: Reduced, reference: AnyReference, betas: NDArray[np.float32]
 ) -> DenseModel | MixtureModel | SparseModel | TrajectoryModel:
-    """Return couplings in the layout that suits them."""
+    """Return the couplings in the layout that suits them."""
     if isinstance(reference, TrajectoryReference):
         return TrajectoryModel(reduced, reference, betas)
     if isinstance(reference, MixtureReference):
@@ -419,6 +419,6 @@ def _model(
 
 
 def _tasks(n_replicates: int, n_tasks: float, threads: int) -> list[slice]:
-    """Return shares of the replicates that are nearly equal, a whole number of them for every thread."""
+    """Return nearly equal shares of the replicates, a multiple of `threads` of them."""
     n = min(n_replicates, _round_up(math.ceil(n_tasks), threads))
     return [slice(n_replicates * i // n, n_replicates * (i + 1) // n) for i in range(n)]

@@ -1,4 +1,4 @@
-"""Replicas in torch tensors: the path for CUDA, and for processors without numba."""
+"""Replicas in torch tensors: for CUDA, and for CPUs without numba."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Bits = NDArray[np.uint8]
 
 
 class TorchReplicas(Replicas):
-    """Replicas that torch runs; see `CompiledReplicas`, whose distributions and works these are."""
+    """Replicas run by torch, with the distributions and works of `CompiledReplicas`."""
 
     engine: ClassVar[Literal["numba", "torch"]] = "torch"
 
@@ -53,7 +53,7 @@ class TorchReplicas(Replicas):
         self.betas = torch.from_numpy(schedule.betas).to(device, torch.float32)[:, None]
         self._v = torch.from_numpy(v).to(device, torch.float32)
         self.h = self._v.new_zeros((*v.shape[:2], len(self.reference_c)))
-        # Which replica sits on a rung, and which end of the schedule it saw last: +1 cold, -1 hot, 0 neither.
+        # The replica on each rung, and the end of the schedule that it visited last: +1 cold, -1 hot, 0 neither.
         self.replica = torch.arange(v.shape[1], device=device).repeat(len(v), 1)
         self.last_end = torch.zeros_like(self.replica)
         self.trips = torch.zeros(len(v), dtype=torch.int64, device=device)
@@ -61,25 +61,25 @@ class TorchReplicas(Replicas):
 
     @property
     def v(self) -> Bits:
-        """States of the kept units, rung by rung, shape (n_replicates, n_rungs, n_kept)."""
+        """States of the kept units by rung, shape (n_replicates, n_rungs, n_kept)."""
         states: Bits = self._v.to("cpu", torch.uint8).numpy()
         return states
 
     @property
     def round_trips(self) -> NDArray[np.int64]:
-        """Trips of replicas from the cold end to the hot one, shape (n_replicates,)."""
+        """Number of trips of replicas from the cold end to the hot one, shape (n_replicates,)."""
         trips: NDArray[np.int64] = self.trips.cpu().numpy()
         return trips
 
     @property
     def last_end_of_rung(self) -> NDArray[np.int64]:
-        """Which end the replica on a rung saw last, +1 cold, -1 hot, 0 neither, shape (n_replicates, n_rungs)."""
+        """The end last visited by the replica on a rung: +1 cold, -1 hot, 0 neither; (n_replicates, n_rungs)."""
         ends: NDArray[np.int64] = self.last_end.gather(1, self.replica).cpu().numpy()
         return ends
 
     @property
     def replica_of_rung(self) -> NDArray[np.int64]:
-        """Which replica sits on a rung, shape (n_replicates, n_rungs)."""
+        """Index of the replica on each rung, shape (n_replicates, n_rungs)."""
         replica: NDArray[np.int64] = self.replica.cpu().numpy()
         return replica
 
@@ -107,11 +107,11 @@ class TorchReplicas(Replicas):
         return (self._uniform(*field.shape) < field.sigmoid()).float()
 
     def _summed_field(self) -> Tensor:
-        """Return what the kept units and the biases do to the summed-out ones, above the reference."""
+        """Return the fields of the summed-out units from kept units and biases, minus the reference's."""
         return _fields(self.own_c, self._v.flatten(0, 1), self.W).view_as(self.h)
 
     def _sweep(self, betas: Tensor) -> None:
-        """Draw the summed-out units given the kept ones, and these given all others, each chain at its β."""
+        """Draw the summed-out units given the kept ones, then these given all others, each chain at its β."""
         self.h = self._bernoulli(self.reference_c + betas * self._summed_field())
         field = _fields(self.own_b, self.h.flatten(0, 1), self.W.T).view_as(self._v)
         if self.J is None:
@@ -163,7 +163,7 @@ class TorchReplicas(Replicas):
         self.last_end.scatter_(1, cold, 1)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Return everything that a continuation needs."""
+        """Return the state needed to continue."""
         return {
             "v": self.v,
             "generator": self.generator.get_state().numpy(),
@@ -218,7 +218,7 @@ class MixtureTorchReplicas(TorchReplicas):
         return kept + (_blocked(self._v, self.J, slice(None)) * self._v).sum(-1, dtype=torch.float64) / 2
 
     def _sweep(self, betas: Tensor) -> None:
-        """Draw components, summed-out units and kept ones; at β = 0 from the mixture itself."""
+        """Draw components, summed-out units and kept units; at β = 0, components have the mixture's weights."""
         field = self._summed_field()
         p = self._log_weights(betas, field).softmax(-1)
         p = torch.where(betas == 0, self.weights, p).flatten(0, 1)
@@ -248,9 +248,9 @@ class MixtureTorchReplicas(TorchReplicas):
 
 
 class TrajectoryTorchReplicas(TorchReplicas):
-    """Replicas on the path along a training; every rung has couplings of its own.
+    """Replicas on the path along a training; every rung has its own couplings.
 
-    Energies are difference quotients between a rung's neighbours: the path's slope jumps at every machine on it.
+    Energies are difference quotients between a rung's neighbours, because the path's slope jumps at every machine.
     """
 
     def __init__(
@@ -274,12 +274,12 @@ class TrajectoryTorchReplicas(TorchReplicas):
         self.sizes = torch.from_numpy(np.diff(schedule.betas)).to(device)
 
     def _tensors(self, W: Float, b: Float, c: Float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return parameters of all rungs as they are used: b and c with an axis for replicates."""
+        """Return the parameters of all rungs as tensors, b and c with an axis for replicates."""
         parts = (torch.from_numpy(a).to(self.W) for a in (W, b[:, None], c[:, None]))
         return next(parts), next(parts), next(parts)
 
     def _sweep(self, betas: Tensor) -> None:
-        """Draw the summed-out units given the kept ones, and these given all others, on every rung."""
+        """Draw the summed-out units given the kept ones, then these given all others, on every rung."""
         W, b, c = self.tables
         if betas is not self.betas:
             W, b, c = self._tensors(*self.trajectory.at(betas[:, 0].cpu().numpy()))
@@ -306,14 +306,14 @@ def _fields(own: Tensor, states: Tensor, W: Tensor) -> Tensor:
 
 
 def _blocked(v: Tensor, J: Tensor, block: slice) -> Tensor:
-    """Return v @ J[:, block] of states (n_replicates, n_rungs, n_kept)."""
+    """Return v @ J[:, block] for states (n_replicates, n_rungs, n_kept)."""
     if not J.is_sparse:
         return v @ J[:, block]
     return times_columns(v.flatten(0, 1), J, block).view(*v.shape[:2], -1)
 
 
 def _softplus_step(x: Tensor, step: Tensor) -> Tensor:
-    """Return Σ_j softplus(x_j + step_j) - softplus(x_j), float64, whose digits a large x does not take."""
+    """Return Σ_j softplus(x_j + step_j) - softplus(x_j), float64, without losing digits where x is large."""
     linear = torch.maximum(step + x.clamp(max=0), -x.clamp(min=0))
     rest = torch.log1p((-(x + step).abs()).exp_()) - torch.log1p((-x.abs()).exp_())
     return (linear + rest).sum(-1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Replicates of inverse temperatures whose neighbours exchange replicas at equal rates."""
+"""Schedules of inverse temperatures whose neighbours exchange replicas at equal rates."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Schedule:
     betas: Float
 
     def __post_init__(self) -> None:
-        """Validate."""
+        """Validate the schedule."""
         b = np.asarray(self.betas, dtype=np.float64)
         if b.ndim != 1 or len(b) < 2 or b[0] != 0 or b[-1] != 1 or not (np.diff(b) > 0).all():
-            raise ConfigError("a schedule must rise strictly from 0 to 1")
+            raise ConfigError("betas: a schedule must increase strictly from 0 to 1; sort it and add the ends")
         object.__setattr__(self, "betas", b)
 
     @property
     def n_steps(self) -> int:
-        """K, the number of pairs of neighbours."""
+        """Number K of pairs of neighbours."""
         return len(self.betas) - 1
 
     @classmethod
@@ -46,15 +46,15 @@ class Schedule:
         """Return a schedule whose neighbours should all exchange at `exchange_rate`.
 
         The sum of the rejection rates up to β is the communication barrier Λ(β), which hardly depends on the
-        schedule it was measured on; rungs that are equally spaced in Λ have equal rates, and K = Λ(1) / (1 - rate)
-        of them have that rate (Syed et al., 2022).
+        schedule on which it was measured.  Rungs equally spaced in Λ have equal rates, and K = Λ(1) / (1 - rate)
+        steps have the requested rate (Syed et al., 2022).
 
         Parameters
         ----------
         rejection_rates : float64, shape (K,)
-            1 - the mean acceptance of an exchange, for every pair of neighbours.
+            1 minus the mean acceptance of an exchange, for every pair of neighbours.
         """
-        # A floor keeps Λ strictly rising where everything is accepted.
+        # A floor keeps Λ strictly increasing where every exchange is accepted.
         barrier = np.concatenate(([0.0], np.cumsum(np.maximum(rejection_rates, 1e-4))))
         n_steps = min(max_steps, max(1, math.ceil(barrier[-1] / (1 - exchange_rate) - 1e-9)))
         inverse = PchipInterpolator(barrier, self.betas)

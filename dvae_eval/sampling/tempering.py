@@ -1,4 +1,4 @@
-"""Parallel tempering of a machine by the engine that is there: compiled kernels on a CPU, else torch."""
+"""Parallel tempering of a machine with the available library: compiled kernels on a CPU, else torch."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def make_replicas(
     Parameters
     ----------
     machine : BipartiteMachine or GeneralMachine
-        The smaller side is kept, the larger one is summed out; of a general machine, a class of its colouring.
+        The smaller side is kept and the larger one summed out; in a general machine, a class of its colouring.
     schedule : Schedule
         Shared by all replicates.
     n_replicates : int
         Independent copies, each with its own random numbers.
     seed, round : int
-        Fix all random numbers; every round of an estimate has its own.
+        Determine all random numbers; every round of an estimate has its own.
     device : str
-        "cpu" runs compiled kernels, or torch where numba cannot be imported; any other is torch's.
+        "cpu" uses compiled kernels, or torch if numba cannot be imported; other devices use torch.
     reference : Reference, MixtureReference or TrajectoryReference, optional
-        The distribution at β = 0; uniform by default.  From a mixture, and along a training, works and energies
-        are always those of v.
+        The distribution at β = 0; uniform by default.  On a path from a mixture or along a training, works and
+        energies are always those of v.
     v : uint8, shape (n_replicates, n_rungs, n_kept), optional
         First states of the kept units; by default drawn from the reference.
     exchange : {"even-odd", "random"}
-        Even and odd pairs in turn, or as a coin says, each replicate its own.
+        Even and odd pairs in turn, or even or odd pairs at random, independently in each replicate.
     energies : {"reduced", "joint"}
-        Whether works and energies are those of v alone, or of (v, h), with h what v was drawn from.
+        Whether works and energies are those of v alone, or of (v, h) with the h from which v was drawn.
     threads : int
-        How many threads share the replicates on a CPU; results do not depend on it.
+        Number of threads that share the replicates on a CPU; results do not depend on it.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def make_replicas(
     if v is None:
         v = _drawn(reference, shape, seed, round)
     if v.shape != shape:
-        raise ConfigError(f"first states have shape {v.shape}; give (n_replicates, n_rungs, n_kept) = {shape}")
+        raise ConfigError(f"first states have shape {v.shape}; use (n_replicates, n_rungs, n_kept) = {shape}")
     settings = (schedule, v, seed, round, exchange, energies == "joint")
     has_pairs = isinstance(reference, MixtureReference) and reduced.J is not None
     if torch.device(device).type == "cpu" and not has_pairs and has_numba():
@@ -88,12 +88,12 @@ def make_replicas(
 
 
 def has_numba() -> bool:
-    """Return whether the compiled kernels can be had; if not, say so once."""
+    """Return whether the compiled kernels are available; if not, warn once."""
     try:
         import numba  # noqa: F401
     except ImportError as error:
         warnings.warn(
-            f"parallel tempering runs in torch, several times as slow as compiled: {error}; install numba",
+            f"parallel tempering runs in torch, which is several times slower than numba: {error}; install numba",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,13 +1,13 @@
 """The path of distributions along a training, from independent units, t = 0, to the machine, t = 1.
 
-Scaling all couplings of a machine trained on data drives it through abrupt transitions, at which modes appear all
-at once; training itself led it there through smooth ones, and its earlier states are a better path where they are
-known (Béreux, Decelle, Furtlehner, Rosset and Seoane, ICLR 2025).  With θ = (W, b, c) of machines 0 ... T along
-the training, the first one without couplings,
+Scaling up all couplings of a machine trained on data leads through abrupt transitions, at which modes appear all
+at once.  Training itself went through smooth ones, so its earlier states, where known, are a better path (Béreux,
+Decelle, Furtlehner, Rosset and Seoane, ICLR 2025).  With θ = (W, b, c) of machines 0 ... T along the training, the
+first one without couplings,
 
     log p~_t(v) = b(t)'v + Σ_j softplus(c(t)_j + (v'W(t))_j),    θ(t) = (1 - x) θ_k + x θ_{k+1},  x = T t - k,
 
-the geometric path between neighbours.  Machines that were kept at equal acceptance are so equally far apart in t.
+the geometric path between neighbours.  Machines recorded at equal acceptance are equally spaced in t.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from .reference import Path, bernoulli
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryReference:
-    """Machines along a training, the first of independent units, in the order of `Machine.reduced`.
+    """Machines along a training, the first without couplings, with units in the order of `Machine.reduced`.
 
     Attributes
     ----------
     W : float64, shape (T + 1, n_kept, n_summed)
-        Of the first one, zeros.
+        Couplings; zeros for the first machine.
     b, c : float64, shape (T + 1, n_kept), (T + 1, n_summed)
     """
 
@@ -46,9 +46,9 @@ class TrajectoryReference:
 
     @classmethod
     def of(cls, machines: Sequence[BipartiteMachine]) -> TrajectoryReference:
-        """Return the path through machines of one shape, oldest first, at least one.
+        """Return the path through one or more machines of equal shape, oldest first.
 
-        If the first one has couplings, it is preceded by its own biases alone.
+        If the first machine has couplings, one with its biases alone is placed before it.
         """
         parts = [machine.reduced() for machine in machines]
         W, b, c = (np.stack([as_array(getattr(part, name)) for part in parts]) for name in ("W", "b", "c"))
@@ -63,11 +63,11 @@ class TrajectoryReference:
 
     @property
     def log_z(self) -> float:
-        """The log Z of the independent units at t = 0, exactly, nats."""
+        """Exact log Z of the independent units at t = 0, nats."""
         return float(np.logaddexp(0, self.b[0]).sum() + np.logaddexp(0, self.c[0]).sum())
 
     def at(self, t: ArrayLike) -> tuple[Float, Float, Float]:
-        """Return W, b and c of the machines at t in [0, 1], shape (n,): (n, n_kept, n_summed), and so on."""
+        """Return W, b and c of the machines at t in [0, 1], shape (n,): (n, n_kept, n_summed) and so on."""
         place = np.asarray(t, np.float64) * (len(self.W) - 1)
         k = np.minimum(place.astype(np.int64), len(self.W) - 2)
         x = place - k
@@ -75,7 +75,7 @@ class TrajectoryReference:
         return W, b, c
 
     def machines(self) -> list[Reduced]:
-        """Return the machines, each as `Machine.reduced` does."""
+        """Return the machines, each in the form of `Machine.reduced`."""
         blocks = (slice(0, self.b.shape[1]),)
         return [Reduced(W, b, c, None, blocks) for W, b, c in zip(self.W, self.b, self.c, strict=True)]
 
@@ -91,12 +91,12 @@ class TrajectoryReference:
         return TrajectoryPath(machine, self, device, dtype)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return its length: whoever resumes a run gives the machines themselves again."""
+        """Return its length only: to resume a run, the caller passes the machines again."""
         return {"trajectory": np.array(float(len(self.W)))}
 
 
 class TrajectoryPath(Path):
-    """A path along a training, as tensors; see `Path`.  Fields at β = 1, which others know, are of no use here."""
+    """A path along a training, as tensors; see `Path`.  Precomputed fields at β = 1 are of no use here."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class TrajectoryPath(Path):
         if self.J is not None or trajectory.W.shape[1:] != reduced.W.shape:
             raise ConfigError(
                 f"the trajectory has machines of {trajectory.b.shape[1]} and {trajectory.c.shape[1]} units, the "
-                f"machine has {reduced.b.size} and {reduced.c.size}; give those of its own training"
+                f"machine has {reduced.b.size} and {reduced.c.size}; use machines of the same training"
             )
         self.trajectory = trajectory
 
@@ -131,7 +131,7 @@ class TrajectoryPath(Path):
         return hidden + v.double() @ b.double()
 
     def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
-        """Return log p~_new(v) - log p~_old(v), float64, shape (n,), the differences taken unit by unit."""
+        """Return log p~_new(v) - log p~_old(v), float64, shape (n,), with differences taken per unit."""
         (W_old, b_old, c_old), (W, b, c) = self._at(old), self._at(new)
         hidden = softplus(v @ W + c).sub_(softplus(v @ W_old + c_old))
         return hidden.sum(-1, dtype=torch.float64) + (v @ (b - b_old)).double()
@@ -143,7 +143,7 @@ class TrajectoryPath(Path):
     def sweep(
         self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
     ) -> Tensor:
-        """Draw the summed-out units given the kept ones, and these given the others."""
+        """Draw the summed-out units given the kept ones, then these given the others."""
         W, b, c = self._at(beta)
         h = bernoulli(torch.addmm(c, v, W).sigmoid_(), generator)
         return bernoulli(torch.addmm(b, h, W.T).sigmoid_(), generator)

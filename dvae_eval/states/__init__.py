@@ -1,1 +1,1 @@
-"""Samples of a Boltzmann machine, with a verdict: exact ones where they can be had, else from a tempered run."""
+"""Samples of a Boltzmann machine, with a verdict: exact where that is feasible, else from a tempered run."""

@@ -1,4 +1,4 @@
-"""Samples for ArviZ: a DataTree with its standard groups, in which every replicate of a run is a chain."""
+"""Samples for ArviZ: a DataTree with its standard groups, with every replicate of a run as a chain."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from dvae_core.versions import __version__
 from ..results import LogZResult, Result
 from .sampled import SampledStates
 
-# Chains that independent states are divided into: ArviZ compares several.
+# Number of chains for independent states: ArviZ compares several.
 EXACT_CHAINS = 4
 Group = dict[str, tuple[tuple[str, ...], Any]]
 
 
 def to_arviz(found: SampledStates | Result) -> Any:
-    """Return samples of a machine, or the replicates of an estimate of log Z, as ArviZ takes them.
+    """Return samples of a machine, or the replicates of an estimate of log Z, in the format of ArviZ.
 
     For samples, the group `posterior` has `x`, the units' values, with the dimensions (chain, draw, unit).  The
     group `sample_stats` has the log-probability `lp` of every state, nats, and its `energy`: minus the log of its
-    unnormalised probability, divided by β.  A chain is a replicate of the tempered run.  The last draws are left
-    out where not all replicates have them.  Independent states, drawn exactly, make four chains.
+    unnormalised probability, divided by β.  A chain is a replicate of the tempered run; the last draws are left
+    out if some replicates lack them.  Independent states, drawn exactly, are divided into four chains.
 
-    For an estimate of log Z, chains are replicates as well, each with one draw: `log_z` in `posterior`, and the
+    For an estimate of log Z, chains are replicates as well, with one draw each: `log_z` in `posterior`, and the
     replicate's round trips in `sample_stats`.
 
-    The root's attributes say where the numbers come from: verdict, method, seed, log Z with its error, and the
+    The root's attributes describe the origin of the numbers: verdict, method, seed, log Z with its error, and the
     digest of the machine.
 
     Parameters
     ----------
     found : SampledStates or LogZResult
-        Of `sample_states` or `load_states`, or of `estimate_log_z` with replicates.
+        From `sample_states` or `load_states`, or from `estimate_log_z` with replicates.
 
     Returns
     -------
     xarray.DataTree
-        As `arviz.ess`, `arviz.summary` and `arviz.plot_rank` take it since ArviZ 1.0; before, hand it to
+        For `arviz.ess`, `arviz.summary` and `arviz.plot_rank` since ArviZ 1.0; for earlier versions, convert it by
         `arviz.from_datatree` first.
 
     Raises
     ------
     ConfigError
-        If xarray is not installed, or the result holds no replicates.
+        If xarray is not installed, or the result has no replicates.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def to_arviz(found: SampledStates | Result) -> Any:
         posterior, stats, coords = _of_replicates(found)
     else:
         raise ConfigError(
-            f"to_arviz: a {type(found).__name__} holds no samples; give states or an estimate of log Z"
+            f"to_arviz: a {type(found).__name__} contains no samples; give states or an estimate of log Z"
         )
     library = {"inference_library": "dvae-toolkit", "inference_library_version": __version__}
     groups = {
@@ -79,7 +79,7 @@ def to_arviz(found: SampledStates | Result) -> Any:
 
 
 def netcdf_bytes(tree: Any) -> bytes:
-    """Return the content of a netCDF file of a tree that `to_arviz` made; ConfigError without h5netcdf."""
+    """Return the content of a netCDF file for a tree from `to_arviz`; ConfigError without h5netcdf."""
     extra_module("h5netcdf", "arviz", "netCDF")
     packed = {f"/{name}": {v: {"zlib": True} for v in group.data_vars} for name, group in tree.children.items()}
     with tempfile.TemporaryDirectory() as folder:
@@ -89,17 +89,17 @@ def netcdf_bytes(tree: Any) -> bytes:
 
 
 def _numbered(group: Any) -> Any:
-    """Return a group with the numbers of its chains and draws as coordinates, as ArviZ has them."""
+    """Return a group with numbered chains and draws as coordinates, as ArviZ expects."""
     return group.assign_coords({name: np.arange(group.sizes[name]) for name in ("chain", "draw")})
 
 
 def _of_states(found: SampledStates) -> tuple[Group, Group, dict[str, Any]]:
-    """Return posterior, statistics and the units' names of samples."""
+    """Return posterior, statistics and names of units of samples."""
     n_chains = min(int(found.diagnostics.get("states", {}).get("n_replicates", EXACT_CHAINS)), found.n_states)
     n_draws = found.n_states // n_chains
 
     def chains(values: Any) -> Any:
-        """Return values of all states as (chain, draw, ...): the file has all replicates of a draw in turn."""
+        """Return values of all states as (chain, draw, ...); they are stored draw by draw, replicates in turn."""
         return np.swapaxes(values[: n_draws * n_chains].reshape(n_draws, n_chains, *values.shape[1:]), 0, 1)
 
     energy = -(found.log_p + found.log_z) / found.energy_scale
@@ -108,7 +108,7 @@ def _of_states(found: SampledStates) -> tuple[Group, Group, dict[str, Any]]:
 
 
 def _of_replicates(found: LogZResult) -> tuple[Group, Group, dict[str, Any]]:
-    """Return the estimate of every replicate and its round trips."""
+    """Return the estimate and the round trips of every replicate."""
     if not found.repeats:
         raise ConfigError("to_arviz: an exact log Z has no replicates; give one with method='pt-bar', or samples")
     values = np.array(found.repeats, np.float64)[:, None]
@@ -118,11 +118,11 @@ def _of_replicates(found: LogZResult) -> tuple[Group, Group, dict[str, Any]]:
 
 
 def _provenance(found: SampledStates | LogZResult) -> dict[str, Any]:
-    """Return where the numbers come from, as attributes of netCDF: texts and numbers."""
-    said = {
+    """Return the origin of the numbers as attributes of netCDF: texts and numbers."""
+    attributes = {
         "verdict": found.verdict,
         "method": found.method,
-        "seed": str(found.seed),  # which may be larger than a signed integer
+        "seed": str(found.seed),  # it may exceed a signed integer
         "log_z": found.log_z,
         "log_z_std_err": found.std_err,
         "command": " ".join(found.command),
@@ -130,4 +130,4 @@ def _provenance(found: SampledStates | LogZResult) -> dict[str, Any]:
         "machine_sha256": str(found.model.get("prior_sha256", "")),
         "effective_states": found.diagnostics.get("states", {}).get("effective_states"),
     }
-    return {name: value for name, value in said.items() if value not in (None, "")}
+    return {name: value for name, value in attributes.items() if value not in (None, "")}

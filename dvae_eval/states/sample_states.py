@@ -1,4 +1,4 @@
-"""Samples of a Boltzmann machine, with a verdict: exact where they can be had, else from a tempered run."""
+"""Samples of a Boltzmann machine, with a verdict: exact where that is feasible, else from a tempered run."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from .tempered import draw_by_tempering, log_weights, settled
 
 Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py watches.
+# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
-EXACT_SHARE = 0.5  # of a time limit, that an exact way may be predicted to take
-MEMORY_SHARE = 0.5  # of what is free, that its tables may take
+EXACT_SHARE = 0.5  # of a time limit: the exact method is chosen if it is predicted to take at most this share
+MEMORY_SHARE = 0.5  # of the free memory, for tables of the exact method
 RUN_SHARE = 0.6  # of a time limit, for the run before states are taken
-BLOCK_VALUES = 1 << 22  # of states whose log-probabilities are computed at a time
+BLOCK_VALUES = 1 << 22  # values of states per block of log-probabilities
 
 
 @with_settings(StatesConfig)
@@ -60,26 +60,25 @@ def sample_states(
 ) -> SampledStates:
     """Draw samples of a Boltzmann machine: all of its units, in its own order and values, with a verdict.
 
-    Where log Z can be had exactly they are independent.  Else they come from the target rung of a run of parallel
-    tempering, from all replicates equally, as far apart as their measured correlation asks for.
+    They are independent where log Z can be computed exactly.  Otherwise they come from β = 1 of a run of parallel
+    tempering, equally from all replicates, spaced by their measured autocorrelation time.
 
     Parameters
     ----------
     model : Reading, or what `estimate_log_z` takes
-        Of a `Reading` of `read_machine` the states have the file's convention; units that are held have their
-        values.
+        For a `Reading` of `read_machine`, states have the file's convention; clamped units have their values.
     n : int, optional
         Number of states, 1000 by default.
     config : StatesConfig, optional
     device : str
-        Where parallel tempering runs.
+        Device of parallel tempering.
     threads : int, optional
-        CPU threads, all by default.  The states do not depend on them.
+        CPU threads, all cores by default.  The states do not depend on them.
     progress : callable, optional
-        Called with (phase, done, in all, estimate of log Z so far or None, its standard error or None).
+        Called with (phase, done, total, estimate of log Z so far or None, its standard error or None).
     partial : Path, optional
-        File for the run's work so far: if it holds the beginning of this very run, that is continued.  The caller
-        removes it when the states are safe.
+        File for the work done so far.  If it holds the beginning of this run, the run continues from it.  The
+        caller removes it once the states are saved.
     **settings
         Fields of StatesConfig, such as seed=3, method="pt-bar" or best=True.
 
@@ -90,11 +89,11 @@ def sample_states(
     Raises
     ------
     ConfigError
-        If a setting is not allowed, exact states are asked for and cannot be had, or memory does not suffice.
+        If a setting is invalid, requested exact states are infeasible, or memory does not suffice.
     DataError
-        If the model is no machine.
+        If the model does not define a machine.
     OverlapError
-        If neighbouring rungs share no mass.
+        If two neighbouring rungs share no mass.
 
     Examples
     --------
@@ -140,7 +139,7 @@ def sample_states(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What is to be drawn, how, and where; as in `sample_states`."""
+    """What to draw, with which settings, and on which device; as in `sample_states`."""
 
     reading: Reading
     config: StatesConfig
@@ -152,7 +151,7 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """States of the machine over {0,1}, in its own order, and what is known of them."""
+    """States of the machine over {0,1}, in its own order, with estimate, checks and diagnostics."""
 
     x: Bits
     method: str
@@ -165,7 +164,7 @@ class _Found:
 
 
 def as_reading(model: Any) -> Reading:
-    """Return an object as the reading of a file that has its numbers."""
+    """Return an object as the reading of a file with the same numbers."""
     machine, constant = machine_from_object(model)
     units, labels = units_of_object(model)
     return Reading(machine, constant, {"units": units}, labels)
@@ -182,11 +181,11 @@ def _log_p(machine: Machine, x: Bits) -> Float:
     return np.concatenate(parts)
 
 
-# --- exactly ------------------------------------------------------------------------------------------------
+# --- exact method -------------------------------------------------------------------------------------------
 
 
 def _exactly(task: _Task) -> _Found | None:
-    """Return independent states; None where another way is taken."""
+    """Return independent states; None if the exact method is not chosen."""
     config, machine = task.config, task.reading.machine
     if config.method == "pt-bar" and machine.without_isolated_units()[0] is not None:
         return None
@@ -215,12 +214,12 @@ def _exactly(task: _Task) -> _Found | None:
 
 
 def _report(progress: ProgressCallback | None, phase: str) -> Any:
-    """Return a callback of (done, in all) for a phase without an estimate."""
+    """Return a callback of (done, total) for a phase without an estimate."""
     return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 def _best_of(machine: Machine, x: Bits) -> Bits:
-    """Return a state that no class of units can improve on, from one that was seen."""
+    """Return a state that no change of a class of units improves, starting from a sampled state."""
     reduced, units = machine.reduced(), machine.reduced_units()
     v = settled(reduced, x[units[: len(reduced.b)]])
     best = np.empty(machine.n_units, np.uint8)
@@ -228,18 +227,18 @@ def _best_of(machine: Machine, x: Bits) -> Bits:
     return best
 
 
-# --- by tempering -------------------------------------------------------------------------------------------
+# --- tempering ----------------------------------------------------------------------------------------------
 
 
 def _tempered(task: _Task) -> _Found:
-    """Return states of a run of parallel tempering, units without couplings drawn beside it."""
+    """Return states from a run of parallel tempering; units without couplings are drawn separately."""
     config, machine = task.config, task.reading.machine
     clock = Clock(config.time_limit or math.inf)
     log_z_config = config.of_log_z()
     log_z_config = dataclasses.replace(log_z_config, method="pt-bar", time_limit=RUN_SHARE * config.time_limit)
     refuse_too_large(machine, log_z_config)
     coupled, alone = machine.without_isolated_units()
-    assert coupled is not None  # or else the states are exact
+    assert coupled is not None  # otherwise the states are exact
     log_z_task = LogZTask(
         coupled,
         log_z_config,
@@ -263,7 +262,7 @@ def _tempered(task: _Task) -> _Found:
 
 
 def _store(task: _Task) -> ResumeFile | None:
-    """Return the file of the run so far."""
+    """Return the file that stores the run's progress."""
     if task.partial is None:
         return None
     settings = {
@@ -272,7 +271,7 @@ def _store(task: _Task) -> ResumeFile | None:
         "version": __version__,
         "of": "states",
     }
-    without = ("n", "best")  # which the run does not depend on
+    without = ("n", "best")  # settings on which the run does not depend
     return ResumeFile(
         task.partial,
         settings | {k: v for k, v in dataclasses.asdict(task.config).items() if k not in without},

@@ -1,4 +1,4 @@
-"""States of a machine as a value, with the verdict on them, and as files: NPZ, CSV and dimod's SampleSet."""
+"""States of a machine with their verdict, and their files: NPZ, CSV and dimod's SampleSet."""
 
 from __future__ import annotations
 
@@ -25,16 +25,24 @@ from dvae_core.types import Float
 from ..card_rows import COLOURS, per, rows_of_checks, rows_of_run
 from ..frames import frame_of
 from ..results import making_of
-from ..verdict import WORDS, Check, Level, checks_of, failures_of, level_of
+from ..verdict import MEANINGS, Check, Level, checks_of, claim_of, failures_of, level_of
 
 SCHEMA = 1
 VARTYPES = {"01": "BINARY", "pm1": "SPIN"}
 SUFFIXES = {".npz": "npz", ".csv": "csv", ".json": "dimod"}
+# What each level means for states, and what to do next.
+CLAIMS: dict[Level, str] = {**MEANINGS, "exact": "independent states", "loose": "the states are autocorrelated"}
+NEXT_STEPS: dict[Level, str] = {
+    "exact": "use them as they are",
+    "checked": "use them as samples of the machine",
+    "loose": "use them, or do what the warning says",
+    "doubtful": "do not use them; each failed check says what to do",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class BestState:
-    """The most probable state of a machine, or the best one that was seen.
+    """The most probable state of a machine, or the best one sampled.
 
     Attributes
     ----------
@@ -43,7 +51,7 @@ class BestState:
     log_p : float
         Its log-probability, nats.
     is_exact : bool
-        Whether no state is more probable; else it is the best of those seen.
+        Whether it is certainly the most probable state; otherwise it is the best of those sampled.
     """
 
     state: NDArray[np.int8]
@@ -53,34 +61,34 @@ class BestState:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SampledStates(HasCard):
-    """Samples of a Boltzmann machine, and how far they can be trusted.
+    """Samples of a Boltzmann machine, with a verdict on how far they can be trusted.
 
     Attributes
     ----------
     states : int8, shape (n, n_units)
-        In the units' own values, 0 and 1 or -1 and +1, and in the order of the file or of the arrays; of an RBM
-        the visible units come first.  Units that are held have their values.
+        In the units' own values, 0 and 1 or -1 and +1, and in the order of the file or of the arrays; for an RBM,
+        visible units come first.  Clamped units have their values.
     labels : tuple of str
-        Names of the units; empty where they are numbered from 0.
+        Names of the units; empty if they are numbered from 0.
     units : str
         `01` or `pm1`.
     log_p : float64, shape (n,)
-        Log-probability of every state given those that are held, nats, by `log_z`.
+        Log-probability of every state given the clamped units, nats, using `log_z`.
     method : str
-        `exact`, independent states; or `pt-bar`, of parallel tempering.
+        `exact`, independent states; or `pt-bar`, from parallel tempering.
     log_z, std_err : float
-        log Z in the machine's own convention, with what its held units make of it, and its standard error, nats.
+        log Z in the machine's own convention, given its clamped units, and its standard error, nats.
     checks : tuple of Check
     best : BestState or None
-        Where it was asked for.
+        None unless requested.
     model, settings, diagnostics, versions : dict
         As in the result of `estimate_log_z`; JSON values.
     seed : int
     wall_seconds : float
     command : list of str
-        The command line, empty when the states came from the library.
+        The command line; empty for states from the library.
     energy_scale : float
-        log p = -energy_scale · E + constant, E the energy of the file that the machine is of: its β.
+        β in log p = -β E + constant, with E the energy of the file from which the machine was read.
     environment, estimator_version : dict, int
         As in the result of `estimate_log_z`.
     """
@@ -114,22 +122,22 @@ class SampledStates(HasCard):
 
     @property
     def making(self) -> str:
-        """When and where they were made, and at what cost, in a line; empty where they do not say."""
+        """Time, place and cost of the computation, in one line; empty if they were not recorded."""
         return making_of(self.environment)
 
     @property
     def reasons(self) -> list[str]:
-        """Which checks failed, in words."""
+        """The failed checks, in words."""
         return failures_of(self.checks)
 
     @property
     def warnings(self) -> list[str]:
-        """What could be better, in words."""
+        """The failed checks that are warnings, in words."""
         return [str(check) for check in self.checks if not check.passed and check.severity == "warning"]
 
     @property
     def trustworthy(self) -> bool:
-        """False if the states may be of another distribution; then `reasons` says why."""
+        """False if the states may be from another distribution, for the given `reasons`."""
         return not self.reasons
 
     @property
@@ -139,16 +147,11 @@ class SampledStates(HasCard):
 
     @property
     def claim(self) -> str:
-        """The verdict, and what it rests on, in a few words."""
-        rests_on = {
-            "exact": "independent states",
-            "checked": "rests on no unseen mode",
-            "loose": "the states remember one another",
-        }.get(self.verdict)
-        return f"{WORDS[self.verdict]}; {rests_on}" if rests_on else WORDS[self.verdict]
+        """The verdict, what it means and what to do next, in one line."""
+        return claim_of(self.verdict, CLAIMS, NEXT_STEPS[self.verdict])
 
     def __str__(self) -> str:
-        """Say in one line what there is."""
+        """Return a summary in one line."""
         assumed = self.model.get("assumed")
         read = f", with {', '.join(map(str, assumed))}" if isinstance(assumed, list) and assumed else ""
         log_z = estimate(self.log_z, self.std_err)
@@ -156,7 +159,7 @@ class SampledStates(HasCard):
         return plain(f"{self.n_states} states of {n_units} units ({self.method}), log Z = {log_z} nats{read}")
 
     def _card(self) -> Card:
-        """Return what there is, the verdict and what to do next."""
+        """Return a summary, the verdict and what to do next."""
         n, n_units = self.states.shape
         effective = self.diagnostics.get("states", {}).get("effective_states")
         worth = "independent" if effective is None else f"worth {short(effective)} independent ones"
@@ -182,14 +185,14 @@ class SampledStates(HasCard):
         return list(self.labels) or [str(unit) for unit in range(self.states.shape[1])]
 
     def best_line(self) -> str:
-        """Say in one line how probable the best state is; empty where it was not asked for."""
+        """Return the probability of the best state in one line; empty unless it was requested."""
         if self.best is None:
             return ""
         what = "most probable state" if self.best.is_exact else "best state seen"
         return plain(f"{what}: log p = {fixed(self.best.log_p, 4)}")
 
     def meta(self) -> dict[str, Any]:
-        """Return all but the arrays, as JSON values."""
+        """Return everything but the arrays, as JSON values."""
         return {
             "kind": "states",
             "schema": SCHEMA,
@@ -213,30 +216,30 @@ class SampledStates(HasCard):
         } | ({"best": {"log_p": self.best.log_p, "is_exact": self.best.is_exact}} if self.best else {})
 
     def to_bytes(self, format: str) -> bytes:
-        """Return the content of a file: `npz`, `csv` or `dimod`, a SampleSet as its own JSON.
+        """Return the content of a file in a format: `npz`, `csv`, or `dimod` (a SampleSet as JSON).
 
         Raises
         ------
         ConfigError
-            If dimod is asked for and not installed.
+            If dimod is requested and not installed.
         """
         writers: dict[str, Callable[[SampledStates], bytes]] = {"npz": _npz, "csv": _csv, "dimod": _dimod}
         return writers[format](self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the states to `path`, whole or not at all; npz, csv or json in its name says as what.
+        """Write the states to `path`, atomically; the suffix npz, csv or json selects the format.
 
-        `load_states` reads the npz file, which alone has all that is known of them.
+        Only the npz file holds everything; `load_states` reads it.
 
         Raises
         ------
         ConfigError
-            If the name ends otherwise, or dimod is asked for (json) and not installed.
+            If the suffix is another, or json is requested and dimod is not installed.
         """
         write_bytes(Path(path), self.to_bytes(format_of(Path(path))))
 
     def to_frame(self) -> Any:
-        """Return a `pandas.DataFrame` with a row for each state: its units by name, and `log_p`, nats.
+        """Return a `pandas.DataFrame` with a row per state: its units by name, and `log_p`, nats.
 
         Raises
         ------
@@ -263,12 +266,12 @@ class SampledStates(HasCard):
 
 
 def load_states(path: str | os.PathLike[str]) -> SampledStates:
-    """Return the states in the NPZ file at `path` that `dvae-eval samples` made of a machine.
+    """Return the states in an NPZ file of `dvae-eval samples` for a machine.
 
     Raises
     ------
     ResultError
-        If it is missing, damaged, or no such file.
+        If the file is missing, damaged, or of another kind.
     """
     path = Path(path)
     try:
@@ -280,7 +283,7 @@ def load_states(path: str | os.PathLike[str]) -> SampledStates:
         if meta.get("kind") != "states" or meta.get("schema") != SCHEMA:
             raise ResultError(f"{path}: no states of a machine, schema {SCHEMA}; make them with dvae-eval samples")
         found = _of_arrays(arrays, meta)
-        str(found), repr(found)  # which look into what has no type of its own
+        str(found), repr(found)  # they read entries whose types were not checked above
     except ResultError:
         raise
     except (DataError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -290,7 +293,7 @@ def load_states(path: str | os.PathLike[str]) -> SampledStates:
 
 
 def _of_arrays(arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> SampledStates:
-    """Return the states that a file holds."""
+    """Return the states from a file's arrays."""
     states, log_p = arrays["states"], arrays["log_p"].astype(np.float64)
     labels, best = arrays.get("labels", np.empty(0, np.str_)), meta.get("best")
     allowed = {"01": (0, 1), "pm1": (-1, 1)}[meta["units"]]
@@ -331,7 +334,7 @@ def dimod_module() -> Any:
 
 
 def _variable(label: str) -> Any:
-    """Return a label as dimod had it: what is written in JSON is no text there."""
+    """Return a label as dimod had it: a label that is valid JSON was not a string there."""
     try:
         found = json.loads(label)
     except ValueError:
@@ -340,19 +343,19 @@ def _variable(label: str) -> Any:
 
 
 def format_of(path: Path | None, format: str | None = None) -> str:
-    """Return the format that was asked for, or that a file's name says; ConfigError if it says none."""
+    """Return the given format, or the one of a file's suffix; ConfigError if there is neither."""
     if format:
         return format
     suffix = path.suffix.lower() if path else ""
     if suffix not in SUFFIXES:
         raise ConfigError(
-            f"--output: {path} does not say its format; end it with {', '.join(SUFFIXES)}, or --format"
+            f"--output: {path} has no known suffix; end it with {', '.join(SUFFIXES)}, or give --format"
         )
     return SUFFIXES[suffix]
 
 
 def _npz(found: SampledStates) -> bytes:
-    """Return states, log-probabilities, labels and all that is known of them."""
+    """Return states, log-probabilities, labels and metadata."""
     arrays: dict[str, Any] = {"states": found.states, "log_p": found.log_p}
     if found.labels:
         arrays["labels"] = np.array(found.labels)
@@ -365,7 +368,7 @@ def _npz(found: SampledStates) -> bytes:
 
 
 def _csv(found: SampledStates) -> bytes:
-    """Return a line of labels and a line for each state."""
+    """Return a line of labels and a line per state."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(found.names)
     np.savetxt(buffer, found.states, fmt="%d", delimiter=",")

@@ -1,4 +1,4 @@
-"""The test machines by name: what each is, how its log Z is known, and what makes it hard."""
+"""The test machines by name: how each is made, how its log Z is known, and why it is hard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_VISITED = 1 << 16  # states over which moments are summed
 
 @dataclass(frozen=True, slots=True)
 class TestMachine:
-    """A machine over {0,1} whose log Z is known by another way than estimating it.
+    """A machine over {0,1} whose log Z is known without an estimate.
 
     Attributes
     ----------
@@ -29,14 +29,14 @@ class TestMachine:
     machine : BipartiteMachine or GeneralMachine
         An RBM has `W`, `b_left`, `b_right`; any other graph has `J`, each pair once, and `b`.
     log_z : float
-        Exact but for rounding, nats.
+        Exact up to rounding, nats.
     how : str
-        How log Z is known, in words.
+        How log Z is known.
     why_hard : str
-        What an estimator has to do well.
+        The difficulty for an estimator.
     """
 
-    __test__: ClassVar[bool] = False  # no test, whatever pytest takes the name for
+    __test__: ClassVar[bool] = False  # not a test, in spite of the name that pytest looks for
 
     name: str
     machine: Machine
@@ -45,13 +45,13 @@ class TestMachine:
     why_hard: str = field(repr=False)
 
     def moments(self) -> tuple[float, Float] | None:
-        """Return the exact mean energy and means of all units, from all states of the smaller side.
+        """Return the exact mean energy and means of all units, from a sum over the states of the smaller side.
 
         Returns
         -------
         tuple of (float, float64 of shape (n_units,)), or None
-            The mean of E = -(v'Wh + b_left'v + b_right'h), nats; and the means, those of the left side first.
-            None for a general graph, and where the smaller side has more than 16 units.
+            The mean of E = -(v'Wh + b_left'v + b_right'h), nats; and the means, left side first.  None for a
+            general graph, or if the smaller side has more than 16 units.
         """
         m = self.machine
         if not isinstance(m, BipartiteMachine) or 1 << min(m.n_left, m.n_right) > MAX_VISITED:
@@ -75,15 +75,15 @@ def names() -> list[str]:
 
 
 def make(name: str, seed: int = 0) -> TestMachine:
-    """Return the test machine of a name.
+    """Return the test machine with a name.
 
     Parameters
     ----------
     name : str
         One of `names()`.
     seed : int
-        Draws another machine of the same kind, where there is anything to draw: lattices with equal couplings and
-        trained machines are the same for every seed.
+        Another seed draws another machine of the same kind.  Lattices with equal couplings and trained machines
+        are the same for every seed.
 
     Raises
     ------
@@ -111,15 +111,15 @@ def suite(name: str) -> list[str]:
 
 
 def _of_kind(how: str, why_hard: str, machines: dict[str, Make]) -> None:
-    """Add machines that are known in one way, and hard for one reason."""
+    """Add machines whose log Z is known in the same way, and which are hard for the same reason."""
     MACHINES.update({name: _Entry(of_seed, how, why_hard) for name, of_seed in machines.items()})
 
 
 ENUMERATED = "sum over the states of the smaller side"
-COUNTED = "sum over the numbers of units that are on, with binomial coefficients"
+COUNTED = "sum over the numbers of units that are on, weighted by binomial coefficients"
 TRANSFER = "transfer matrices"
 KAUFMAN = "Kaufman's formula for the Ising model on a torus"
-PARTS = "sum of the log Z of its parts, each by enumeration"
+PARTS = "sum of the log Z of its independent parts, each by enumeration"
 TRAINED = (
     "clusters-80x10",
     "clusters-120x11",
@@ -141,12 +141,12 @@ MACHINES: dict[str, _Entry] = {}
 
 _of_kind(
     "closed form, Σ log(1 + exp(b))",
-    "nothing: the error should be none",
+    "easy: the error should be zero",
     {"independent-30x20": lambda seed: rbms.independent(seed, (30, 20))},
 )
 _of_kind(
     ENUMERATED,
-    "couplings from weak to so strong that the mass is on few states",
+    "couplings from weak to so strong that few states have all the mass",
     {
         f"random-64x16-{scale}": partial(rbms.random_rbm, shape=(64, 16), scale=scale)
         for scale in (0.3, 1.0, 2.0, 4.0, 8.0)
@@ -154,7 +154,7 @@ _of_kind(
 )
 _of_kind(
     ENUMERATED,
-    "few strong directions among many weak ones",
+    "a few strong directions among many weak ones",
     {
         "low-rank-64x16": lambda seed: rbms.low_rank(seed, (64, 16), 3, 2.0),
         "singular-values-14x60": lambda seed: rbms.many_scales(seed, (14, 60)),
@@ -162,7 +162,7 @@ _of_kind(
 )
 _of_kind(
     ENUMERATED,
-    "modes that mirror each other, between which Gibbs sampling does not go",
+    "mirror-image modes, between which Gibbs sampling never moves",
     {
         "planted-16x64": lambda seed: rbms.planted(seed, (16, 64), 0.3),
         "planted-4-16x64": lambda seed: rbms.planted(seed, (16, 64), 1.2, 4),
@@ -171,7 +171,7 @@ _of_kind(
 )
 _of_kind(
     COUNTED,
-    "modes of unequal weight: a light one is missed without a trace",
+    "modes of unequal weight: a missed light mode leaves no trace in the samples",
     {
         "patterns-40x80": lambda seed: rbms.unequal_patterns(10, 20, (0.03, 0.015)),
         "patterns-32x120": lambda seed: rbms.unequal_patterns(8, 30, (0.06, 0.054)),
@@ -183,18 +183,18 @@ _of_kind(
     COUNTED,
     "a first-order transition on the way from β = 0",
     {
-        "condensing-100x40": lambda seed: rbms.alike([100], [40], [[0.24]], [-18 * 0.24], [-55 * 0.24]),
-        "condensing-60x200": lambda seed: rbms.alike([60], [200], [[0.25]], [-1.0], [-10.0]),
+        "condensing-100x40": lambda seed: rbms.from_classes([100], [40], [[0.24]], [-18 * 0.24], [-55 * 0.24]),
+        "condensing-60x200": lambda seed: rbms.from_classes([60], [200], [[0.25]], [-1.0], [-10.0]),
     },
 )
 _of_kind(
     COUNTED,
-    "a critical point, where energies fluctuate most",
+    "a critical point, where the energy fluctuates most",
     {"curie-weiss-64x64": lambda seed: rbms.curie_weiss(64, 64, 0.06, -1.92, -1.92)},
 )
 _of_kind(
     ENUMERATED,
-    "a first-order trap: a broad and a narrow half, of which one unit turns on one",
+    "a first-order trap: one unit switches between a broad and a narrow half",
     {
         "switched-broad-15x40": lambda seed: rbms.switched(seed, 14, 20, -3.0),
         "switched-15x40": lambda seed: rbms.switched(seed, 14, 20, 0.0),
@@ -203,7 +203,7 @@ _of_kind(
 )
 _of_kind(
     COUNTED,
-    "a golf hole: nothing leads to the states that have the mass",
+    "a golf hole: nothing guides a sampler to the states with the mass",
     {
         "golf-hole-20x40": lambda seed: rbms.golf_hole(seed=seed),
         "golf-hole-100x40": lambda seed: rbms.golf_hole(100, 40, 0.2, 0.9, seed),
@@ -219,7 +219,7 @@ _of_kind(
 )
 _of_kind(
     ENUMERATED,
-    "numbers that overflow, round badly or look alike",
+    "numbers that overflow, cancel or nearly coincide",
     {
         "duplicates-14x96": lambda seed: rbms.duplicates(seed, (14, 12), 8, 1e-6),
         "extreme-biases-14x40": lambda seed: rbms.extreme_biases(seed, (14, 40), 700.0),
@@ -229,15 +229,15 @@ _of_kind(
 )
 _of_kind(
     PARTS,
-    "many independent modes, so that all of them cannot be listed",
+    "too many independent modes to list them all",
     {
         "blocks-64x64": lambda seed: rbms.blocks(seed, 8, (8, 8), 3.0),
         "blocks-500x500": lambda seed: rbms.blocks(seed, 50, (10, 10), 3.0),
     },
 )
 _of_kind(
-    "sums from the leaves of a tree",
-    "correlations along many units",
+    "sums over a tree from its leaves",
+    "correlations over many units",
     {
         "chain-1000": lambda seed: graphs.chain(seed, 1000, 2.0),
         "tree-300": lambda seed: graphs.tree(seed, 300, 4.0),
@@ -246,7 +246,7 @@ _of_kind(
 )
 _of_kind(
     TRANSFER,
-    "a spin glass: many valleys, no symmetry that a reference could use",
+    "a spin glass: many valleys, and no symmetry that a reference could use",
     {
         "glass-8x16-weak": lambda seed: graphs.strip(seed, 8, 16, 0.5),
         "glass-8x16": lambda seed: graphs.strip(seed, 8, 16, 1.5),
@@ -255,7 +255,7 @@ _of_kind(
 )
 _of_kind(
     KAUFMAN,
-    "domains, critical fluctuations, and two phases in the cold",
+    "domains, critical fluctuations, and two phases at low temperature",
     {
         "ising-8x8-hot": lambda seed: graphs.torus(8, 8, 0.3),
         "ising-8x8-critical": lambda seed: graphs.torus(8, 8, CRITICAL),
@@ -273,12 +273,12 @@ _of_kind(
 )
 _of_kind(
     TRANSFER,
-    "constraints: about one unit of every five is on",
+    "constraints: about one of every five units is on",
     {"potts-16x5": lambda seed: graphs.potts(seed, 16, 5, 12.0, 2.0)},
 )
 _of_kind(
     "sum over all states",
-    "every unit is coupled to every other one",
+    "every unit is coupled to every other",
     {
         "complete-16": lambda seed: graphs.complete(seed, 16, 4.0),
         "hopfield-16": lambda seed: graphs.hopfield(seed, 16, 5, 0.3),
@@ -287,7 +287,7 @@ _of_kind(
 )
 _of_kind(
     COUNTED,
-    "many units, and one pair of modes: errors must not grow with the units",
+    "many units and one pair of modes: errors must not grow with the number of units",
     {
         "curie-weiss-500x500": lambda seed: rbms.curie_weiss(500, 500, 0.012, -3.0, -3.0),
         "pattern-field-400x400": lambda seed: rbms.unequal_patterns(200, 200, (0.008,), 0.002),
@@ -295,7 +295,7 @@ _of_kind(
 )
 _of_kind(
     "sum over the states of the hidden units",
-    "trained: basins of unequal weight, to which the mass moves abruptly",
+    "trained machines: basins of unequal weight, between which the mass moves abruptly",
     {name: partial(rbms.trained, name) for name in TRAINED},
 )
 

@@ -1,4 +1,4 @@
-"""Small DVAEs with random weights, and how some are made hard for estimators of log p(x)."""
+"""Small DVAEs with random weights, and changes that make them hard for estimators of log p(x)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def random_model(
 ) -> DVAE:
     """Return a small model with networks smooth enough for quadrature, in evaluation mode and float64.
 
-    `settings` go to the configuration.  Couplings, posterior weights and biases are large, so that an error has
-    nowhere to hide.
+    `settings` are passed to the configuration.  Couplings, posterior weights and biases are large, so that an
+    error in the code has a visible effect.
     """
     config = ModelConfig(
         n_left=n_left,
@@ -46,28 +46,29 @@ def random_model(
             size = 0.4 if "continuous" in name else scale
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
         for layer in _last_layers(model.continuous_posterior.networks, model.continuous_prior.networks):
-            # Standard deviations that vary, but never reach the model's limits.
+            # Standard deviations vary, but never reach the limits of the model.
             layer.weight[1:] *= 0.3
         for layer in _last_layers(model.continuous_posterior.networks):
-            # Wider than the prior: importance weights with a variance.
+            # Wider than the prior, so that the importance weights vary.
             layer.bias[1:] += 0.6
         if config.smoothing == "spike-and-gaussian":
             _tame_gaussians(model)
         if isinstance(model.smoothing, TrainableSharpness):
-            # ζ^(1/s) is then no trouble for quadrature.
+            # Quadrature is then accurate for ζ^(1/s).
             model.smoothing.set_sharpness(2.0)
     return model
 
 
 def _last_layers(*networks: Any) -> list[Any]:
-    """Return the linear maps that networks end with."""
+    """Return the last linear map of every network."""
     return [network.linears[-1] for part in networks for network in part]
 
 
 def _tame_gaussians(model: DVAE) -> None:
-    """Give the Gaussians of ζ moderate means, and a standard deviation that is wider than the prior's.
+    """Give the Gaussians of ζ moderate means, and a larger standard deviation than the prior's.
 
-    ζ goes beyond [0, 1] here: its effect on later groups is made smaller, or logits reach their limits.
+    Since ζ can lie outside [0, 1], its effect on later groups is reduced, so that logits do not reach their
+    limits.
     """
     for layer, size in zip(_last_layers(model.posterior.networks), model.posterior.sizes, strict=True):
         layer.weight[size:] *= 0.3
@@ -78,10 +79,7 @@ def _tame_gaussians(model: DVAE) -> None:
 
 
 def moderate(model: DVAE) -> DVAE:
-    """Return the model with a prior of continuous variables whose standard deviations stay near 1.
-
-    Others leave the rules of quadrature with errors of 1e-3.
-    """
+    """Return the model with prior standard deviations near 1; with others, quadrature has errors of 1e-3."""
     with torch.no_grad():
         for layer in _last_layers(model.continuous_prior.networks):
             layer.bias[1:] = 0.0
@@ -89,11 +87,11 @@ def moderate(model: DVAE) -> DVAE:
     return model
 
 
-# --- what makes a model hard ------------------------------------------------------------------------------------
+# --- changes that make a model hard -----------------------------------------------------------------------------
 
 
 def contrary(model: DVAE) -> DVAE:
-    """Return the model with a posterior over z whose logits have the opposite sign."""
+    """Return the model with the logits of its posterior over z negated."""
     with torch.no_grad():
         for layer in _last_layers(model.posterior.networks):
             layer.weight *= -1
@@ -102,7 +100,7 @@ def contrary(model: DVAE) -> DVAE:
 
 
 def wide(model: DVAE, log_factor: float = 1.5) -> DVAE:
-    """Return the model with a posterior over continuous variables that is wider by so many nats."""
+    """Return the model with a wider posterior over continuous variables: log standard deviation + `log_factor`."""
     with torch.no_grad():
         for layer in _last_layers(model.continuous_posterior.networks):
             layer.bias[1:] += log_factor
@@ -110,9 +108,10 @@ def wide(model: DVAE, log_factor: float = 1.5) -> DVAE:
 
 
 def missing(model: DVAE) -> DVAE:
-    """Return the model with a first unit that is on in about half of p(z|x), and with a chance of exp(-8) in q.
+    """Return the model with a first unit that is on with probability 1/2 in p(z|x), and about exp(-8) in q.
 
-    It hardly matters to the pixels, and has no couplings: its mass is missed or seen as a whole.
+    The unit has no couplings and almost no effect on the pixels, so that samples either miss all of its mass or
+    none.
     """
     with torch.no_grad():
         prior: Any = model.prior
@@ -120,5 +119,5 @@ def missing(model: DVAE) -> DVAE:
         prior.b_left[0] = 0.0
         _last_layers([model.decoder])[0].weight[:, 0] *= 0.1
         layer = _last_layers(model.posterior.networks)[0]
-        layer.weight[0], layer.bias[0] = 0.0, -3.2  # a logit of -8 behind the batch norm
+        layer.weight[0], layer.bias[0] = 0.0, -3.2  # a logit of -8 after the batch norm
     return model

@@ -1,6 +1,6 @@
-"""Machines on any graph with a known log Z: Kaufman's formula, transfer matrices, sums over trees, brute force.
+"""Machines on any graph with a known log Z: Kaufman's formula, transfer matrices, sums over trees, enumeration.
 
-Every function returns (machine, log Z in nats).  As in `rbms`, nothing here uses the code that is tested with it.
+Every function returns (machine, log Z in nats).  As in `rbms`, nothing here uses the code that it tests.
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ def torus(n: int, m: int, K: float) -> Solved:
 
 
 def tree(seed: int, n: int, scale: float, parents: Index | None = None) -> Solved:
-    """Return a tree, at random unless the parent of every unit but the first is given, by sums from its leaves."""
+    """Return a tree, with log Z from sums over branches; random unless the parents of units 1, 2, ... are set."""
     rng = np.random.default_rng(seed)
     b, couplings = rng.normal(size=n), rng.normal(size=n - 1) * scale
     above = np.array([rng.integers(i) for i in range(1, n)]) if parents is None else parents
-    J, sums = np.zeros((n, n)), np.stack((np.zeros(n), b))  # of the branch below every unit that is off, and on
+    # Log sums over the branch below every unit, with the unit off and on.
+    J, sums = np.zeros((n, n)), np.stack((np.zeros(n), b))
     J[above, np.arange(1, n)] = couplings
     for i in range(n - 1, 0, -1):
         off, on = sums[:, i]
@@ -83,7 +84,7 @@ def chain(seed: int, n: int, scale: float) -> Solved:
 
 
 def star(seed: int, n: int, scale: float) -> Solved:
-    """Return one unit coupled to n others, on about as often as off."""
+    """Return one unit coupled to n others; its bias makes it on in half of the mass."""
     rng = np.random.default_rng(seed)
     w, b = scale * rng.normal(size=n), rng.normal(size=n)
     off, on = np.logaddexp(0, b).sum(), np.logaddexp(0, b + w).sum()
@@ -100,7 +101,7 @@ def strip(seed: int, width: int, length: int, scale: float) -> Solved:
     inside = [(spins[:, :-1] * spins[:, 1:]) @ down[i] for i in range(length)]
     message = inside[0]
     for i in range(1, length):
-        # One column after the other, site by site: sum over the old spin at every site in turn.
+        # Move to the next column site by site, summing over the old spin of each.
         for site in range(width):
             message = message.reshape(2**site, 2, -1)
             old = np.array([-1.0, 1.0])
@@ -113,7 +114,7 @@ def strip(seed: int, width: int, length: int, scale: float) -> Solved:
 
 
 def triangular(width: int, length: int, K: float) -> Solved:
-    """Return spins on a triangular lattice, a ring across and open along it, by dense transfer matrices.
+    """Return spins on a triangular lattice, periodic across and open along its length, by dense transfer matrices.
 
     With K < 0 every triangle is frustrated.
     """
@@ -130,9 +131,9 @@ def triangular(width: int, length: int, K: float) -> Solved:
 
 
 def potts(seed: int, n_sites: int, q: int, penalty: float, J: float) -> Solved:
-    """Return a chain of sites of q units, about one of them on, alike neighbours favoured.
+    """Return a chain of sites of q units, of which about one is on; equal neighbours are favoured.
 
-    log Z is by transfer matrices over the 2^q states of a site.
+    log Z comes from transfer matrices over the 2^q states of a site.
     """
     rng = np.random.default_rng(seed)
     n = n_sites * q
@@ -148,7 +149,7 @@ def potts(seed: int, n_sites: int, q: int, penalty: float, J: float) -> Solved:
 
 
 def complete(seed: int, n: int, scale: float) -> Solved:
-    """Return a machine in which all units are coupled, by brute force."""
+    """Return a machine in which all units are coupled, by enumeration."""
     rng = np.random.default_rng(seed)
     J, b = np.triu(rng.normal(size=(n, n)) * scale / np.sqrt(n), 1), rng.normal(size=n) * 0.5
     low = np.array(list(itertools.product((0.0, 1.0), repeat=min(n, 12))))
@@ -160,7 +161,7 @@ def complete(seed: int, n: int, scale: float) -> Solved:
 
 
 def hopfield(seed: int, n: int, n_patterns: int, strength: float) -> Solved:
-    """Return spins that are all coupled by patterns, against them if `strength` is below 0, by brute force."""
+    """Return spins with Hopfield couplings of random patterns, repulsive if `strength` < 0, by enumeration."""
     xi = np.random.default_rng(seed).choice([-1.0, 1.0], (n_patterns, n))
     J = strength * np.triu(xi.T @ xi, 1)
     s = _spins(n)

@@ -1,4 +1,4 @@
-"""The test models by name: small DVAEs whose log p(x) is known, how, and what makes each hard."""
+"""The test models by name: small DVAEs, how their log p(x) is known, and why each is hard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_PIXELS, N_IMAGES = 6, 20
 
 @dataclass(frozen=True, slots=True)
 class TestModel:
-    """A discrete VAE whose log-likelihood of some images is known by another way than estimating it.
+    """A discrete VAE whose log-likelihood of some images is known without an estimate.
 
     Attributes
     ----------
@@ -31,16 +31,16 @@ class TestModel:
     images : uint8, shape (n_images, n_pixels)
         0 or 1.
     log_p_x : float64, shape (n_images,)
-        Exact but for rounding and the rule of quadrature (1e-6), nats.
+        Exact up to rounding and the error of quadrature (1e-6), nats.
     log_z : float
-        Of the model's prior, exact, nats.
+        Exact log Z of the model's prior, nats.
     how : str
-        How log p(x) is known, in words.
+        How log p(x) is known.
     why_hard : str
-        What an estimator has to do well.
+        The difficulty for an estimator.
     """
 
-    __test__: ClassVar[bool] = False  # no test, whatever pytest takes the name for
+    __test__: ClassVar[bool] = False  # not a test, in spite of the name that pytest looks for
 
     name: str
     model: DVAE
@@ -58,7 +58,7 @@ class _Entry(NamedTuple):
 
 
 ENUMERATED = "sum over all states of the binary units"
-QUADRATURE = "sum over all states of the binary units, Gauss's rules over ζ and the continuous variables"
+QUADRATURE = "sum over all states of the binary units, Gaussian quadrature over ζ and the continuous variables"
 
 
 def model_names() -> list[str]:
@@ -67,14 +67,14 @@ def model_names() -> list[str]:
 
 
 def make_model(name: str, seed: int = 0) -> TestModel:
-    """Return the test model of a name.
+    """Return the test model with a name.
 
     Parameters
     ----------
     name : str
         One of `model_names()`.
     seed : int
-        Draws another model of the same kind, and other images.
+        Another seed draws another model of the same kind, and other images.
 
     Raises
     ------
@@ -91,13 +91,13 @@ def make_model(name: str, seed: int = 0) -> TestModel:
     model = entry.make(seed).float()
     chosen = np.random.default_rng(seed).choice(1 << N_PIXELS, N_IMAGES, replace=False)
     images = (chosen[:, None] >> np.arange(N_PIXELS) & 1).astype(np.uint8)
-    # The exact value is of the weights as float32 has them.
+    # The exact value is for the weights as rounded to float32.
     double = copy.deepcopy(model).double()
     log_p_x = exact_log_p(double, torch.from_numpy(images).double()).numpy()
     return TestModel(name, model, images, log_p_x, exact_log_z(double), entry.how, entry.why_hard)
 
 
-# Each has numbers of its own beside the seed: models of two names have nothing in common.
+# Every model adds its own number to the seed, so that models of different names are independent.
 
 
 def _discrete(seed: int) -> DVAE:
@@ -149,20 +149,20 @@ def _missing(seed: int) -> DVAE:
 
 
 MODELS: dict[str, _Entry] = {
-    "discrete-8": _Entry(_discrete, ENUMERATED, "nothing: binary units alone, and a posterior of two groups"),
+    "discrete-8": _Entry(_discrete, ENUMERATED, "easy: only binary units, and a posterior of two groups"),
     "exponential-4": _Entry(
-        _exponential, QUADRATURE, "smoothed units, of which later groups of the posterior know"
+        _exponential, QUADRATURE, "smoothed units, on which later groups of the posterior depend"
     ),
-    "ramps-3": _Entry(_ramps, QUADRATURE, "another smoothing, which leaves z open where ζ is known"),
+    "ramps-3": _Entry(_ramps, QUADRATURE, "a smoothing in which ζ does not determine z"),
     "layers-2": _Entry(_two_layers, QUADRATURE, "two continuous layers on top of binary units"),
     "gaussian-layer-2": _Entry(_gaussian_layer, QUADRATURE, "a smoothing that depends on the image"),
     "contrary-6": _Entry(
-        _contrary, ENUMERATED, "a posterior that fits badly: it prefers the states that p does not"
+        _contrary, ENUMERATED, "a posterior that fits badly: it prefers states that are unlikely under p"
     ),
     "wide-layers-2": _Entry(
-        _wide_layers, QUADRATURE, "a posterior that fits badly: continuous layers far too wide"
+        _wide_layers, QUADRATURE, "a posterior that fits badly: its continuous layers are far too wide"
     ),
     "missed-half-6": _Entry(
-        _missing, ENUMERATED, "a posterior that misses about half of p(z|x): no sample may show it"
+        _missing, ENUMERATED, "a posterior that misses about half of p(z|x), which its samples may not show"
     ),
 }

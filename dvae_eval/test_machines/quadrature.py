@@ -1,7 +1,7 @@
 """log p(x) of small DVAEs: a sum over the states of the binary units and quadrature over all continuous variables.
 
-Of the package it uses the networks alone.  The prior, r(ζ|z) and the order of the layers are written out here, and
-nothing is sampled.
+Only the networks of the package are used.  The prior, r(ζ|z) and the order of the layers are written again here,
+and nothing is sampled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _rule(name: str, s: Any, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return z, ζ and r(ζ|z) dζ of a quadrature rule for one unit, each of shape (n_nodes,).
 
     For the Gaussian, ζ is in standard deviations from its mean.  The power function's singular densities are
-    uniform in ζ^(1/s), and in (1-ζ)^(1/s) for z = 1.  All is differentiable in s.
+    uniform in ζ^(1/s), and in (1-ζ)^(1/s) for z = 1.  Everything is differentiable in s.
     """
     nodes, weights = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(n))
     u, w = (nodes + 1) / 2, weights / 2
@@ -33,6 +33,7 @@ def _rule(name: str, s: Any, n: int) -> tuple[Tensor, Tensor, Tensor]:
         "spike-and-exponential": lambda: ((0 * one, one), (u, w * s * (s * u).exp() / (s.exp() - 1))),
         "spike-and-slab": lambda: ((0 * one, one), (u, w)),
         "none": lambda: ((0 * one, one), (one, one)),
+        "gumbolt": lambda: ((0 * one, one), (one, one)),
         "spike-and-gaussian": lambda: ((0 * one, one), tuple(a.squeeze(-1) for a in hermite(1, 2 * n))),
         "mixture-of-ramps": lambda: ((u, w * 2 * (1 - u)), (u, w * 2 * u)),
         "overlapping-exponential": lambda: (
@@ -48,7 +49,7 @@ def _rule(name: str, s: Any, n: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every unit is off or on, at one of several values of ζ: a product quadrature rule over z and ζ."""
+    """A product quadrature rule over z and ζ: every unit is off or on, at one of several values of ζ."""
 
     z: Tensor  # (n_points, n_units)
     zeta: Tensor  # (n_points, n_units)
@@ -56,14 +57,14 @@ class Grid:
 
 
 def grid(model: DVAE, n: int = 8) -> Grid:
-    """Return the product over the model's units of one unit's rule."""
+    """Return the product of the rule of one unit over all units of a model."""
     z, zeta, r = _rule(model.config.smoothing, getattr(model.smoothing, "sharpness", None), n)
     points = torch.cartesian_prod(*[torch.arange(len(z))] * model.prior.n_units)
     return Grid(z[points], zeta[points], r[points].prod(-1))
 
 
 def hermite(n_layers: int, n: int = 20) -> tuple[Tensor, Tensor]:
-    """Return points and weights of the expectation over n_layers standard normals, with fewer points for many."""
+    """Return points and weights for expectations over n_layers standard normals; fewer points for many layers."""
     n = n if n_layers < 3 else 10
     nodes, weights = np.polynomial.hermite_e.hermegauss(n)
     weights = weights / weights.sum()
@@ -73,7 +74,7 @@ def hermite(n_layers: int, n: int = 20) -> tuple[Tensor, Tensor]:
 
 
 def prior_network(model: DVAE, m: int, zeta: Tensor, layers: list[Tensor]) -> tuple[int, Tensor]:
-    """Return the number of layer m's prior network and its input (App. H); for m = n_layers, of the pixels'."""
+    """Return the index and input of layer m's prior network (App. H); for m = n_layers, the decoder's input."""
     n, n_layers = model.config.n_sharing_groups, model.config.n_layers
     if not n:
         return m, torch.cat((zeta, *layers[:m]), -1)
@@ -90,7 +91,7 @@ def log_p_x_given(model: DVAE, x: Tensor, zeta: Tensor, layers: list[Tensor]) ->
 
 
 def dense(prior: Any) -> tuple[Tensor, Tensor]:
-    """Return J (strictly upper triangular) and b of any prior, differentiable, with the matrix written out."""
+    """Return J (strictly upper triangular) and b of any prior as dense, differentiable tensors."""
     J = torch.zeros(prior.n_units, prior.n_units, dtype=prior.W.dtype)
     if isinstance(prior, RBM):
         J[: prior.n_left, prior.n_left :] = prior.W
@@ -101,26 +102,26 @@ def dense(prior: Any) -> tuple[Tensor, Tensor]:
 
 
 def energy(model: DVAE, z: Tensor) -> Tensor:
-    """Return the energy of Eq. 6, with the triangular matrix written out."""
+    """Return the energy of Eq. 6, computed with the dense triangular matrix."""
     J, b = dense(model.prior)
     return -(torch.einsum("...i,ij,...j->...", z, J, z) + z @ b)
 
 
 @torch.no_grad()
 def exact_log_z(model: DVAE) -> float:
-    """Return log Z of the prior, by a sum over all states."""
+    """Return log Z of the prior, from a sum over all states."""
     states = torch.tensor(list(itertools.product((0.0, 1.0), repeat=model.prior.n_units)), dtype=torch.float64)
     return float(torch.logsumexp(-energy(model, states), 0))
 
 
 @torch.no_grad()
 def exact_log_p(model: DVAE, x: Tensor) -> Tensor:
-    """Return log p(x) of images (n_images, n_pixels), by summing over z and integrating over ζ and 𝔷.
+    """Return log p(x) of images, summed over z and integrated over ζ and 𝔷.
 
     Parameters
     ----------
     model : DVAE
-        In float64 and evaluation mode, with linear networks: kinks of others would need finer rules.
+        In float64 and evaluation mode, with linear networks; others have kinks that need a finer rule.
     x : float64, shape (n_images, n_pixels)
 
     Returns

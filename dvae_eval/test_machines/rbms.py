@@ -1,7 +1,7 @@
 """Two-sided machines with a known log Z: closed forms, counting, and sums over the states of the smaller side.
 
-Every function returns (machine, log Z in nats).  Nothing here uses the code that estimates or sums log Z elsewhere
-in this package, so that either can be tested against the other.
+Every function returns (machine, log Z in nats).  Nothing here uses the package's other code for log Z, so that
+each can test the other.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ..machine import BipartiteMachine
 Solved = tuple[BipartiteMachine, float]
 Shape = tuple[int, int]
 DATA = Path(__file__).parent / "data"
-N_LOW = 12  # units whose states are visited at once
+N_LOW = 12  # units whose states are summed over at once
 
 
 def enumerated(W: Float, a: Float, b: Float) -> float:
-    """Return log Σ_v exp(a'v) Π_j (1 + exp(b_j + (v'W)_j)), v being the smaller side."""
+    """Return log Σ_v exp(a'v) Π_j (1 + exp(b_j + (v'W)_j)), where v is the smaller side."""
     return float(logsumexp([logsumexp(log_p) for _, log_p, _ in _blocks(*_smaller_first(W, a, b))]))
 
 
 def enumerated_moments(W: Float, a: Float, b: Float) -> tuple[float, Float]:
-    """Return the mean of E = -(v'Wh + a'v + b'h), nats, and the mean of every unit, those of a first."""
+    """Return the mean of E = -(v'Wh + a'v + b'h), nats, and the mean of every unit, v before h."""
     is_turned = len(a) > len(b)
     W, a, b = _smaller_first(W, a, b)
     log_z, energy, left, right = enumerated(W, a, b), 0.0, np.zeros(len(a)), np.zeros(len(b))
@@ -48,7 +48,7 @@ def _smaller_first(W: Float, a: Float, b: Float) -> tuple[Float, Float, Float]:
 
 
 def _blocks(W: Float, a: Float, b: Float) -> Iterator[tuple[Float, Float, Float]]:
-    """Yield blocks of states of the left side, log of their weights, and the fields on the right side."""
+    """Yield blocks of states of the left side, the logarithms of their weights, and the fields on the right."""
     n_low = min(len(a), N_LOW)
     low = np.array(list(itertools.product((0.0, 1.0), repeat=n_low)))
     for high in itertools.product((0.0, 1.0), repeat=len(a) - n_low):
@@ -68,27 +68,27 @@ def solved(W: Float, a: Float, b: Float) -> Solved:
 
 
 def independent(seed: int, shape: Shape) -> Solved:
-    """Return units without couplings: log Z = Σ log(1 + exp(b))."""
+    """Return a machine without couplings: log Z = Σ log(1 + exp(b))."""
     rng = np.random.default_rng(seed)
     a, b = 2 * rng.normal(size=shape[0]), 2 * rng.normal(size=shape[1])
     return rbm(np.zeros(shape), a, b), float(np.log1p(np.exp(a)).sum() + np.log1p(np.exp(b)).sum())
 
 
 def random_rbm(seed: int, shape: Shape, scale: float, bias: float = 1.0) -> Solved:
-    """Return normal couplings of standard deviation scale / sqrt(smaller side)."""
+    """Return a machine with normal couplings of standard deviation scale / sqrt(smaller side)."""
     rng = np.random.default_rng(seed)
     W = rng.normal(size=shape) * scale / np.sqrt(min(shape))
     return solved(W, rng.normal(size=shape[0]) * bias, rng.normal(size=shape[1]) * bias)
 
 
 def from_spins(J: Float, fields: tuple[Float, Float] | None = None) -> tuple[Float, Float, Float, float]:
-    """Return (W, a, b, constant) over {0,1} of p(s, t) ∝ exp(s'Jt + fields), s and t over ±1."""
+    """Return (W, a, b, constant) over {0,1} for p(s, t) ∝ exp(s'Jt + fields) with s and t over ±1."""
     f, g = fields or (np.zeros(J.shape[0]), np.zeros(J.shape[1]))
     return 4 * J, 2 * f - 2 * J.sum(1), 2 * g - 2 * J.sum(0), float(J.sum() - f.sum() - g.sum())
 
 
 def planted(seed: int, shape: Shape, strength: float, n_patterns: int = 1, field: float = 0.0) -> Solved:
-    """Return Hopfield couplings of ±1 patterns: symmetric modes between which block Gibbs never goes."""
+    """Return Hopfield couplings of ±1 patterns: symmetric modes, between which block Gibbs never moves."""
     rng = np.random.default_rng(seed)
     J = np.zeros(shape)
     for _ in range(n_patterns):
@@ -98,14 +98,14 @@ def planted(seed: int, shape: Shape, strength: float, n_patterns: int = 1, field
 
 
 def low_rank(seed: int, shape: Shape, rank: int, scale: float) -> Solved:
-    """Return dense couplings of a low rank, without a mean field: ridges of modes and their mirror images."""
+    """Return dense couplings of low rank, without a mean field: ridges of modes and their mirror images."""
     rng = np.random.default_rng(seed)
     W = scale * rng.normal(size=(shape[0], rank)) @ rng.normal(size=(rank, shape[1])) / np.sqrt(rank * min(shape))
     return solved(W, -W.sum(1) / 2, -W.sum(0) / 2)
 
 
 def blocks(seed: int, n_blocks: int, shape: Shape, scale: float) -> Solved:
-    """Return many small random RBMs side by side, their units shuffled: log Z is the sum."""
+    """Return a machine of many small independent random RBMs, with its units shuffled: log Z is the sum."""
     rng = np.random.default_rng(seed)
     W = np.zeros((n_blocks * shape[0], n_blocks * shape[1]))
     a, b, log_z = rng.normal(size=len(W)), rng.normal(size=W.shape[1]), 0.0
@@ -118,12 +118,12 @@ def blocks(seed: int, n_blocks: int, shape: Shape, scale: float) -> Solved:
 
 
 def curie_weiss(n_left: int, n_right: int, J: float, a: float, b: float) -> Solved:
-    """Return a machine with all couplings J, all biases a and b."""
-    return alike([n_left], [n_right], [[J]], [a], [b])
+    """Return a machine with all couplings J, left biases a and right biases b."""
+    return from_classes([n_left], [n_right], [[J]], [a], [b])
 
 
-def alike(left: ArrayLike, right: ArrayLike, W: ArrayLike, a: ArrayLike, b: ArrayLike) -> Solved:
-    """Return classes of units that act alike; W, a and b are those of the classes.
+def from_classes(left: ArrayLike, right: ArrayLike, W: ArrayLike, a: ArrayLike, b: ArrayLike) -> Solved:
+    """Return a machine whose units form classes of interchangeable units; W, a and b are given per class.
 
     log Z is a sum over the numbers of units that are on in each class of the left side.
     """
@@ -138,7 +138,7 @@ def alike(left: ArrayLike, right: ArrayLike, W: ArrayLike, a: ArrayLike, b: Arra
 
 
 def _log_choices(n: ArrayLike, k: ArrayLike) -> Float:
-    """Return the logarithm of n over k."""
+    """Return the logarithm of the binomial coefficient n over k."""
     n, k = np.asarray(n, float), np.asarray(k, float)
     return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
@@ -148,16 +148,16 @@ def unequal_patterns(n_left: int, n_right: int, strengths: Sequence[float], fiel
     signs = np.array(list(itertools.product((-1, 1), repeat=len(strengths))))
     J = (signs * strengths) @ signs.T
     left, right = np.full(len(signs), n_left), np.full(len(signs), n_right)
-    return alike(left, right, 4 * J, 2 * field - 2 * J @ right, -2 * J.T @ left)
+    return from_classes(left, right, 4 * J, 2 * field - 2 * J @ right, -2 * J.T @ left)
 
 
 def golf_hole(
     n_visible: int = 20, n_hidden: int = 40, depth: float = 3.0, threshold: float = 0.85, seed: int = 0
 ) -> Solved:
-    """Return a machine whose hidden units turn on only when nearly all visible ones show a pattern.
+    """Return a machine whose hidden units turn on only if nearly all visible units match a pattern.
 
-    That is a deep and narrow basin.  A state's weight depends on the number of matches k alone, so log Z is a sum
-    over k.
+    This is a deep and narrow basin.  The weight of a state depends on its number of matches k only, so that log Z
+    is a sum over k.
     """
     pattern = np.random.default_rng(seed).choice([-1, 1], n_visible)
     W = np.tile(depth * pattern[:, None], (1, n_hidden)).astype(float)
@@ -168,9 +168,9 @@ def golf_hole(
 
 
 def switched(seed: int, n_left: int, n_right: int, preference: float) -> Solved:
-    """Return two random RBMs of very different entropies, one of which a unit turns on.
+    """Return a machine in which one unit switches between two random RBMs of very different entropy.
 
-    Both have the same weight at preference 0: on the way from β = 0 the mass jumps between them.
+    Both have the same weight for preference 0; on the path from β = 0 the mass jumps between them.
     """
     rng = np.random.default_rng(seed)
     wake, n = 60.0, n_right
@@ -182,7 +182,7 @@ def switched(seed: int, n_left: int, n_right: int, preference: float) -> Solved:
 
 
 def duplicates(seed: int, shape: Shape, n_copies: int, noise: float) -> Solved:
-    """Return hidden units that are copies of one another, nearly."""
+    """Return a machine with groups of nearly identical hidden units."""
     rng = np.random.default_rng(seed)
     W = np.repeat(0.7 * rng.normal(size=shape), n_copies, 1)
     W = W + noise * rng.normal(size=W.shape)
@@ -198,14 +198,14 @@ def extreme_biases(seed: int, shape: Shape, size: float) -> Solved:
 
 
 def huge(seed: int, shape: Shape, size: float) -> Solved:
-    """Return couplings that are uniform between -size and size."""
+    """Return a machine with couplings that are uniform between -size and size."""
     rng = np.random.default_rng(seed)
     W = rng.uniform(-size, size, shape)
     return solved(W, rng.normal(size=shape[0]), rng.normal(size=shape[1]))
 
 
 def many_scales(seed: int, shape: Shape) -> Solved:
-    """Return couplings with singular values from 30 to 0.001."""
+    """Return a machine with couplings whose singular values run from 30 to 0.001."""
     rng = np.random.default_rng(seed)
     left, _, right = np.linalg.svd(rng.normal(size=shape), full_matrices=False)
     W = (left * np.geomspace(30, 1e-3, left.shape[1])) @ right
@@ -213,7 +213,7 @@ def many_scales(seed: int, shape: Shape) -> Solved:
 
 
 def lopsided(seed: int, shape: Shape) -> Solved:
-    """Return two units against many."""
+    """Return a machine with two units on one side and many on the other."""
     rng = np.random.default_rng(seed)
     W, a, b = 3 * rng.normal(size=shape), rng.normal(size=shape[0]), rng.normal(size=shape[1])
     (a if shape[0] == 2 else b)[:] = -200.0, 100.0
@@ -221,16 +221,16 @@ def lopsided(seed: int, shape: Shape) -> Solved:
 
 
 def one_unit_side(seed: int, n: int, scale: float) -> Solved:
-    """Return a single unit against n."""
+    """Return a machine with a single unit on one side and n on the other."""
     rng = np.random.default_rng(seed)
     W = scale * rng.normal(size=(1, n))
     return solved(W, rng.normal(size=1), rng.normal(size=n))
 
 
 def trained(name: str, seed: int = 0) -> Solved:
-    """Return an RBM that was trained, from a file of this package, whatever the seed.
+    """Return a trained RBM from a file of this package, the same for every seed.
 
-    The file holds its log Z, too, by a sum over the states of its hidden units, 2^20 at the most.
+    The file also has log Z, from a sum over the states of the hidden units, at most 2^20.
     """
     names = ("W", "b_left", "b_right", "log_z")
     arrays = read_npz(DATA / f"{name}.npz", names)

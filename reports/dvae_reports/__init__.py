@@ -1,6 +1,6 @@
-"""Figures, tables and the HTML report, made from result files alone.
+"""Figures, tables and the HTML report, made from result files.
 
-These names are the package's interface, imported when they are first used; all else is private by convention.
+These names are the package's interface, imported on first use; all other names are private by convention.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .report.render import render_report
     from .results.machine_record import MachineRecord
     from .results.run_directory import RunRecord
-else:  # hidden from type checkers, to which any name would then be one
+else:  # hidden from type checkers, which would then accept any name
     __getattr__, __dir__ = lazy_names(
         __name__,
         {

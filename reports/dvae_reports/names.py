@@ -1,18 +1,18 @@
-"""The names that users type, each with what it stands for; imports nothing, so that `--help` answers at once."""
+"""The names of figures and tables that users type, with descriptions; no imports, so that `--help` is fast."""
 
 FIGURES = {
     "benchmark": "estimators of log Z on machines with known answers: errors, calibration, verdicts",
-    "comparison": "samples against a machine: energies, means of units, and both inverse temperatures",
-    "diagnostics": "what results show of their own quality",
-    "logz": "independent estimates of log Z, a panel for every model (Figure 10)",
+    "comparison": "samples compared with a machine: energies, means of units, both estimates of β",
+    "diagnostics": "diagnostics of results",
+    "logz": "independent estimates of log Z, one panel per model (Figure 10)",
     "observables": "energy, specific heat, entropy and log Z against inverse temperature",
     "posterior-layers": "log-likelihood against the layers of the RBM's posterior (Figure 6c)",
     "rbm-size": "log-likelihood against the units of the RBM (Figure 6b)",
-    "samples": "samples, rows parted by block Gibbs sweeps (Figures 5, 11 to 13)",
+    "samples": "samples along chains of the prior (Figures 5, 11 to 13)",
     "schedule": "exchange rates and overlaps of the schedule",
-    "smoothing": "the smoothing transformations, from no file (Figures 2a, 7, 8)",
+    "smoothing": "the smoothing transformations; needs no file (Figures 2a, 7, 8)",
     "sweeps": "log-likelihood against Gibbs sweeps per minibatch (Figure 6a)",
-    "training": "the course of training, of one run or of several",
+    "training": "the course of training of one run or several",
     "trajectory": "log Z and likelihood along a training, from --path trajectory or a .jsonl",
     "widths": "log-likelihood against the networks' widths (Figure 9)",
 }
@@ -24,13 +24,13 @@ FONTS = ("sans", "serif")
 WIDTHS = {"column": 3.25, "page": 6.75}
 
 TABLES = {
-    "table1": "log-likelihoods beside the paper's (Table 1)",
+    "table1": "log-likelihoods with those of the paper (Table 1)",
     "table2": "architectures (Table 2)",
     "ablation": "the contributions of the model's parts (App. J)",
     "results": "any log-likelihoods, and any estimates of log Z",
     "benchmark": "estimators of log Z on machines with known answers",
 }
-# Formats of tables, and what the name of a file in each of them ends in.
+# Formats of tables, with the suffixes of their files.
 TABLE_SUFFIXES = {
     "text": ".txt",
     "markdown": ".md",

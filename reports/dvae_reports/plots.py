@@ -1,8 +1,7 @@
-"""Plots of results and samples, for notebooks and scripts: the figures of the reports, one call each.
+"""Plots of results and samples for notebooks and scripts: the figures of the reports, one function each.
 
-Without `ax` a function returns a Figure, which a notebook shows where its cell ends with it, and which pyplot does
-not know: it is shown once.  With `ax` it draws into these axes and returns them.  No setting of matplotlib is
-changed.
+Without `ax` a function returns a Figure, which a notebook shows at the end of a cell and which pyplot does not
+track.  With `ax` it draws into these axes and returns them.  It changes no setting of matplotlib.
 """
 
 from __future__ import annotations
@@ -46,13 +45,13 @@ def plot_log_z(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axes:
     Parameters
     ----------
     result : LogZResult
-        With replicates; an exact value has none.
+        An estimate with replicates; an exact value has none.
     ax : Axes, optional
 
     Raises
     ------
     ResultError
-        If there is nothing to show.
+        If the result has no replicates.
     """
     return plot_diagnostics(result, "repeats", ax=ax)
 
@@ -68,21 +67,21 @@ def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axe
 def plot_diagnostics(
     result: LogZResult | LikelihoodResult, panel: str | None = None, *, ax: Axes | None = None
 ) -> Figure | Axes:
-    """Plot what a result shows of its own quality.
+    """Plot the diagnostics of a result.
 
     Parameters
     ----------
     result : LogZResult or LikelihoodResult
     panel : str, optional
-        One panel alone: `schedule`, `flow`, `energies`, `overlap`, `running`, `repeats` or `trajectory` for log Z;
+        A single panel: `schedule`, `flow`, `energies`, `overlap`, `running`, `repeats` or `trajectory` for log Z;
         `bound`, `images`, `ess`, `pareto` or `classes` for a likelihood.
     ax : Axes, optional
-        For one panel alone.
+        For a single panel only.
 
     Raises
     ------
     ResultError
-        If the result does not hold the panel's numbers, or `ax` is given for several panels.
+        If the result lacks the panel's numbers, or `ax` is given for several panels.
     """
     panels = {found.name: (found.title, partial(_in, found.plot, result)) for found in panels_of(result)}
     return _drawn(panels, panel, ax)
@@ -100,9 +99,9 @@ def plot_observables(
     ----------
     results : ObservablesResult, or mapping of names to at most four
     panel : str, optional
-        One panel alone: `energy`, `specific_heat`, `entropy` or `log_z`.
+        A single panel: `energy`, `specific_heat`, `entropy` or `log_z`.
     ax : Axes, optional
-        For one panel alone.
+        For a single panel only.
 
     Raises
     ------
@@ -116,15 +115,15 @@ def plot_observables(
 def plot_comparison(
     result: ComparisonResult, panel: str | None = None, *, ax: Axes | None = None
 ) -> Figure | Axes:
-    """Plot samples against a machine: energies, means of units and pairs, and both inverse temperatures.
+    """Plot a comparison of samples with a machine: energies, means of units and pairs, both estimates of β.
 
     Parameters
     ----------
     result : ComparisonResult
     panel : str, optional
-        One panel alone: `energies`, `means` or `beta`.
+        A single panel: `energies`, `means` or `beta`.
     ax : Axes, optional
-        For one panel alone.
+        For a single panel only.
 
     Raises
     ------
@@ -145,7 +144,7 @@ def plot_training(runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
     Raises
     ------
     ResultError
-        If one holds no finished epoch.
+        If a run has no finished epoch.
     """
     paths = [runs] if isinstance(runs, str | os.PathLike) else runs
     return draw("training", [Path(path) for path in paths], WIDTHS["page"])
@@ -157,18 +156,18 @@ def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | 
     Parameters
     ----------
     samples : SampledStates, SampleGrid, or array of shape (n, height, width)
-        States are shown as pictures of all units, or of the visible ones, where their number is a square; else as
-        one picture whose rows are states.  An array has intensities from 0 to 1, as `model.generate` makes them.
+        States are shown as square pictures if the number of all units, or of the visible ones, is a square; else
+        as one picture whose rows are states.  An array has intensities from 0 to 1, as `model.generate` returns.
     ax : Axes, optional
 
     Raises
     ------
     DataError
-        If an array is of another shape, or has other values.
+        If an array has another shape, or values outside 0 to 1.
     """
     image = _image_of(samples)
     if ax is None:
-        # Gaps between pictures are seen beside white pixels.
+        # A grey background, so that gaps are visible between white pictures.
         figure = ShownFigure(figsize=(ONE, ONE * image.shape[0] / image.shape[1]), facecolor=PALETTE["faint"])
         _show(image, figure.add_axes((0.0, 0.0, 1.0, 1.0)))
         return figure
@@ -182,44 +181,46 @@ def _in(plot: Any, result: Any, ax: Axes) -> object:
 
 
 def _drawn(panels: Mapping[str, tuple[str, DrawPanel]], name: str | None, ax: Axes | None) -> Figure | Axes:
-    """Return the figure of all panels, or of the named one; with `ax`, that one drawn into it."""
+    """Return the figure of all panels or of the named one; with `ax`, draw that one into it and return it."""
     if not panels:
-        raise ResultError("the result holds nothing to plot; an exact value has neither replicates nor schedule")
+        raise ResultError("the result has nothing to plot; an exact value has neither replicates nor a schedule")
     if name is not None and name not in panels:
-        raise ResultError(f"panel {name!r}: the result has no such panel; there are {', '.join(panels)}")
+        raise ResultError(f"panel {name!r}: the result has no such panel; give one of {', '.join(panels)}")
     shown = list(panels.values()) if name is None else [panels[name]]
     if ax is None:
         figure = panel_figure(shown, ONE if len(shown) == 1 else WIDTHS["page"])
         figure.set_facecolor("white")
         return figure
     if len(shown) > 1:
-        raise ResultError(f"ax: one panel alone fits in; give its name, one of {', '.join(panels)}")
+        raise ResultError(f"ax: only one panel fits in; give its name, one of {', '.join(panels)}")
     shown[0][1](ax)
     return ax
 
 
 def _image_of(samples: SampledStates | SampleGrid | ArrayLike) -> NDArray[np.uint8]:
-    """Return samples as one picture, RGBA."""
+    """Return samples as one RGBA picture."""
     if isinstance(samples, SampleGrid):
         return samples_image(samples)
     if isinstance(samples, SampledStates):
         return mosaic(tiles_of(samples.states, samples.model.get("n_left")))
     images = np.asarray(samples, dtype=np.float64)
     if images.ndim != 3 or not images.size:
-        raise DataError(f"samples have shape {images.shape}; give (n, height, width)")
+        raise DataError(f"samples: the shape is {images.shape}; give (n, height, width)")
     if not ((images >= 0) & (images <= 1)).all():
-        raise DataError("samples hold values outside 0 ... 1; give intensities")
+        raise DataError("samples: values outside 0 to 1; give intensities")
     n_rows = -(-len(images) // IMAGES_PER_ROW)
     n_columns = -(-len(images) // n_rows)
     tiles = np.zeros((n_rows * n_columns, *images.shape[1:]), np.uint8)
     tiles[: len(images)] = np.round(255 * images)
     page = mosaic(tiles.reshape(n_rows, n_columns, *images.shape[1:]))
     n_last = len(images) - (n_rows - 1) * n_columns
-    page[-images.shape[1] :, n_last * page.shape[1] // n_columns :] = 0  # open, as gaps are: white is a picture
+    page[-images.shape[1] :, n_last * page.shape[1] // n_columns :] = (
+        0  # transparent like the gaps: white would look like a picture
+    )
     return page
 
 
 def _show(image: NDArray[np.uint8], ax: Axes) -> None:
-    """Show a picture, every pixel sharp."""
+    """Show a picture without interpolation."""
     ax.imshow(image, interpolation="nearest")
     ax.set_axis_off()

@@ -1,4 +1,4 @@
-"""The test log-likelihood of a model of train_peer.py, by the estimator that measures ours.
+"""Estimate the test log-likelihood of a model of train_peer.py, by the estimator that evaluates ours.
 
     dvae-eval logz runs/peer.pt --precision 0.01 -o runs/peer-logz.json
     python reproduce/peer/evaluate_peer.py runs/peer.pt --log-z runs/peer-logz.json -o runs/peer-ll.json
@@ -31,18 +31,18 @@ def evaluate(path: Path, data: str, log_z: Path, output: Path, config: Likelihoo
     Raises
     ------
     DvaeError
-        If a file is none of the kind that is wanted, or log Z is that of another model.
+        If a file is of the wrong kind, or log Z is that of another model.
     """
     found = load_result(log_z)
     if not isinstance(found, LogZResult):
-        raise DvaeError(f"{log_z}: no result of dvae-eval logz; give one")
+        raise DvaeError(f"{log_z}: not a result of dvae-eval logz; give one")
     resume = ResumeDirectory(output.with_suffix(".shards"))
     result = estimate_log_likelihood(
         load_peer(path),
         load(data).fixed(config.split),
         found,
         config,
-        # log Z is that of the spins, constant included, as log_joint of the model wants it.
+        # log Z is that of the spins, constant included, as log_joint of the model requires.
         prior=read_machine(path, ReadConfig()).machine,
         log_z_source=log_z.name,
         resources=Resources(n_workers=1),
@@ -54,14 +54,14 @@ def evaluate(path: Path, data: str, log_z: Path, output: Path, config: Likelihoo
 
 
 def main() -> int:
-    """Estimate, print, and return 3 if the result is not to be trusted."""
+    """Estimate and print; return 3 if the result is not trustworthy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--log-z", type=Path, required=True, help="what dvae-eval logz said of MODEL")
+    parser.add_argument("--log-z", type=Path, required=True, help="result of dvae-eval logz for MODEL")
     parser.add_argument("--output", "-o", type=Path, required=True)
     parser.add_argument("--data", default="mnist-static")
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--limit", type=int, default=0, help="so many images, evenly spread; 0 = all")
+    parser.add_argument("--limit", type=int, default=0, help="number of images, evenly spread (0 = all)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = LikelihoodConfig(n_samples=args.samples, limit=args.limit)
@@ -70,7 +70,7 @@ def main() -> int:
     except DvaeError as error:
         print(f"evaluate_peer.py: {error}", file=sys.stderr)
         return 2
-    print(result if result.trustworthy else f"NOT TO BE TRUSTED: {result}", *result.reasons, sep="\n  ")
+    print(result if result.trustworthy else f"NOT TRUSTWORTHY: {result}", *result.reasons, sep="\n  ")
     return 0 if result.trustworthy else 3
 
 

@@ -1,12 +1,12 @@
-"""A discrete VAE of D-Wave's dwave-pytorch-plugin as a model that `dvae_eval` can measure.
+"""A discrete VAE of D-Wave's dwave-pytorch-plugin as a model that `dvae_eval` can evaluate.
 
-The plugin's prior is a Boltzmann machine of spins s in {-1,+1}, p(s) = exp(-H(s)) / Z, with the Hamiltonian
-H(s) = h's + Σ_(i,j) J_ij s_i s_j; its posterior makes every spin +1 with probability σ(logit), independently of
-the others: the hard Gumbel-softmax of two logits (l, 0) is exactly that draw.  The decoder gives the logits of
+The plugin's prior is a Boltzmann machine of spins s in {-1,+1}, p(s) = exp(-H(s)) / Z, with the Hamiltonian H(s) =
+h's + Σ_(i,j) J_ij s_i s_j. In its posterior every spin is +1 with probability σ(logit), independently of the
+others: the hard Gumbel-softmax of two logits (l, 0) is exactly this draw. The decoder returns the logits of
 p(x|s).
 
-Nothing here needs the plugin: a trained model is a file of plain tensors, whose `grbm` is named as the plugin
-names it, so that `dvae-eval logz` reads log Z of the very same file, in its own convention.
+The plugin is not needed here: a trained model is a file of plain tensors, with the plugin's names below `grbm`, so
+that `dvae-eval logz` reads the same file and estimates log Z in its convention.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def encoder(widths: Sequence[int], limit: float) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """From spins, shape (..., n_units), to the logits of the pixels, shape (..., n_pixels)."""
+    """The network from spins, shape (..., n_units), to the logits of the pixels, shape (..., n_pixels)."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         self.network = nn.Sequential(*network(widths))
 
     def forward(self, spins: Tensor) -> Tensor:
-        """Decode: batch norm wants a single leading axis, and the plugin hands over two."""
+        """Return the logits; batch norm needs a single leading axis, and the plugin passes two."""
         logits: Tensor = self.network(spins.flatten(0, -2))
         return logits.unflatten(0, spins.shape[:-1])
 
@@ -89,7 +89,7 @@ class SpinMachine(nn.Module):
 
 
 class PeerModel(nn.Module):
-    """What `dvae_eval.likelihood.protocol` asks for, of encoder, decoder and machine of spins."""
+    """Encoder, decoder and machine of spins with the methods of `dvae_eval.likelihood.protocol`."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, prior: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class PeerModel(nn.Module):
         return spins, logsigmoid(spins * logits).double().sum(-1)
 
     def log_joint(self, x: Tensor, latents: Tensor) -> Tensor:
-        """Return log p(x | s) - H(s), shape (n_samples,): log p(x, s) but for log Z of the spins."""
+        """Return log p(x | s) - H(s), shape (n_samples,): log p(x, s) + log Z of the spins."""
         logits = self.decoder(latents)
         losses = binary_cross_entropy_with_logits(logits, x.float().expand_as(logits), reduction="none")
         return -self.grbm(latents) - losses.double().sum(-1)
@@ -115,7 +115,7 @@ def save_peer(path: Path, model: PeerModel) -> None:
 
 
 def load_peer(path: Path) -> PeerModel:
-    """Return the model that `save_peer` wrote, in evaluation mode; the tensors' shapes say how it is built.
+    """Return the model that `save_peer` wrote, in evaluation mode; its sizes follow from the tensors' shapes.
 
     Raises
     ------

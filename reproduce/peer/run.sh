@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Ours and D-Wave's discrete VAE with the same data, latent size and CPU time of one thread, measured alike.
+# Our discrete VAE and D-Wave's, with the same data, latent size, CPU time of one thread and evaluation.
 #
 #   bash reproduce/peer/run.sh        # half an hour of one core; results/ gets JSON files and table.md
 #
-# A step whose result is there already is left out: after a kill, the same command goes on.  To try it in a minute:
+# Steps whose results exist are skipped: run the same command again to continue. A rehearsal of a minute:
 #
 #   DATA=digits EPOCHS=2 SAMPLES=200 LIMIT=20 RUNS=/tmp/peer RESULTS=/tmp/peer/results bash reproduce/peer/run.sh
 #
-# Ours is trained for EPOCHS epochs, 30 of which take some five minutes; the peer gets the CPU time that ours took.
+# Ours is trained for EPOCHS epochs, 30 of which take some five minutes; the peer gets the same CPU time.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 : "${DATA:=mnist-static}" "${EPOCHS:=30}" "${LEFT:=32}" "${RIGHT:=32}" "${SAMPLES:=10000}" "${LIMIT:=500}"
@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 mkdir -p "$RUNS" "$RESULTS"
 
-# Run a command; write the CPU seconds that it took, start included, and the command to a JSON file.
+# Run a command; write its CPU seconds, start included, and the command to a JSON file.
 timed() {
   local file=$1 spent TIMEFORMAT='%U %S'
   shift
@@ -26,7 +26,7 @@ timed() {
   mv "$file.part" "$file"
 }
 
-# Run a command, for which 3 is no failure: a result that is not to be trusted is a result.
+# Run a command for which exit status 3, a result that is not trustworthy, is no failure.
 measured() { "$@" || [ $? -eq 3 ]; }
 
 ours() { # name, settings

@@ -1,4 +1,4 @@
-"""The comparison as a Markdown table, from the JSON files that run.sh made.
+"""Print the comparison as a Markdown table, from the JSON files of run.sh.
 
 python reproduce/peer/table.py reproduce/peer/results
 """
@@ -55,7 +55,7 @@ def row(folder: Path, name: str, ours: LikelihoodResult) -> tuple[str, ...]:
 
 
 def page(folder: Path) -> str:
-    """Return the table and what it was made with."""
+    """Return the table and the versions."""
     ours = _likelihood(folder, "ours")
     cells = [HEAD, ("---",) * len(HEAD), *(row(folder, name, ours) for name in ROWS)]
     lines = ["| " + " | ".join(line) + " |" for line in cells]

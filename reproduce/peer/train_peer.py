@@ -4,15 +4,16 @@
     python reproduce/peer/train_peer.py mnist-static --out runs/peer.pt --minutes 5
     python reproduce/peer/train_peer.py mnist-static --out runs/peer-tuned.pt --minutes 5 --recipe tuned
 
-Model, latent-to-discrete map, loss and sampler are the plugin's own; the rest follows one of two recipes:
+Model, latent-to-discrete map, loss and sampler are the plugin's; the rest follows one of two recipes:
 
-`documented`: what the plugin and its example of a discrete VAE on MNIST do: Adam at 3e-4 with weight decay 1e-5,
-128 images and 8 replicas each, logits clipped to ± 2.8, a weight of the KL term that grows geometrically from 1e-6
-of the bound's to the bound's own, the machine's default initial couplings, `pseudo_kl_divergence_loss` as it is,
-and block Gibbs as in the plugin's README.  Two things differ: the networks are as wide as ours instead of
-convolutions, and the pixels are binary, so that their cross-entropy stands in the place of the squared error.
+`documented`: the settings of the plugin and of its example of a discrete VAE on MNIST: Adam at 3e-4 with weight
+decay 1e-5, 128 images with 8 replicas each, logits clipped to ± 2.8, a weight of the KL term that grows
+geometrically from 1e-6 to 1 times that of the bound, the default initial couplings of the machine,
+`pseudo_kl_divergence_loss` unchanged, and block Gibbs as in the plugin's README. Two things differ: the networks
+are as wide as ours instead of convolutions, and the pixels are binary, so that their cross-entropy replaces the
+squared error.
 
-`tuned`: what we would change after reading the code: the entropy is summed over units (the loss takes their mean,
+`tuned`: changes suggested by the code: the entropy is summed over units (the loss takes their mean,
 which makes its gradient n_units times too small), the KL weight rises linearly over the first tenth, the step size
 falls from 3e-3 by a factor of ten, one replica, small initial couplings, no clipping.
 """
@@ -44,7 +45,7 @@ VERSIONS = ("dwave-pytorch-plugin", "torch", "numpy")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the plugin's model is trained; rates and weights at a share t of the time."""
+    """Settings of a training of the plugin's model; rates and weights at a share t of the time."""
 
     learning_rate: float
     learning_rate_decay: float
@@ -81,7 +82,7 @@ class PeerTrainer:
 
     def __init__(self, n_pixels: int, n_left: int, n_right: int, hidden: list[int], recipe: Recipe) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the plugin's own imports have to say
+            warnings.simplefilter("ignore")  # warnings of the plugin's imports
             from dwave.plugins.torch.models import DiscreteVariationalAutoencoder, GraphRestrictedBoltzmannMachine
             from dwave.plugins.torch.models.losses.kl_divergence import pseudo_kl_divergence_loss
             from dwave.plugins.torch.samplers import BlockSampler
@@ -123,13 +124,13 @@ class PeerTrainer:
         return float(reconstruction.detach()), float(kl.detach())
 
     def model(self) -> PeerModel:
-        """Return the model as it is, for `save_peer`."""
+        """Return the present model, for `save_peer`."""
         prior = self.grbm.state_dict()
         return PeerModel(self.dvae.encoder, self.dvae.decoder, {name: prior[name] for name in PRIOR})
 
 
 def minibatches(images: np.ndarray, size: int) -> Iterator[Tensor]:
-    """Yield minibatches for ever, in a new order every epoch, without what is left over."""
+    """Yield minibatches without end, in a new order every epoch; an incomplete last minibatch is left out."""
     size = min(size, len(images))
     while True:
         order = torch.randperm(len(images)).numpy()
@@ -138,7 +139,7 @@ def minibatches(images: np.ndarray, size: int) -> Iterator[Tensor]:
 
 
 def train(trainer: PeerTrainer, images: np.ndarray, seconds: float, started: float) -> dict[str, Any]:
-    """Train until the process has taken `seconds` of CPU time since `started`; return what it was like."""
+    """Train until the process has used `seconds` of CPU time since `started`; return a record of the training."""
     reconstruction = kl = 0.0
     for n_steps, x in enumerate(minibatches(images, trainer.recipe.batch_size)):
         share = (time.process_time() - started) / seconds
@@ -161,9 +162,9 @@ def train(trainer: PeerTrainer, images: np.ndarray, seconds: float, started: flo
 
 
 def main() -> None:
-    """Train, and write the tensors, and beside them a JSON file that says how."""
+    """Train; write the tensors, and a JSON file with the settings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", help="data set, as dvae-train knows it")
+    parser.add_argument("data", help="data set, as for dvae-train")
     parser.add_argument("--out", type=Path, required=True, help="state dict to write")
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of the process")
     parser.add_argument("--recipe", choices=RECIPES, default="documented")
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--right", type=int, default=32)
     parser.add_argument("--hidden", type=int, nargs="+", default=[200, 200])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", type=Path, help="where to write how it was trained, as JSON")
+    parser.add_argument("--report", type=Path, help="JSON file for the settings and the course of the training")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)

@@ -1,16 +1,17 @@
-"""Kill real command lines at random moments, go on with them, and hold the end against an undisturbed run.
+"""Kill real command lines at random moments, continue them, and compare the result with an undisturbed run.
 
     make stress                 # 200 kills
     make stress KILLS=20        # quicker
 
-Every command line runs in a process group of its own, forked from a process that has all libraries loaded: kills
-(SIGKILL, to the whole group) fall into the work, and not into imports.  Its intervals between saves are cut to a
-twentieth of a second, so that a run of a second has many rounds.  Two kills of three come at a moment of the run's
-CPU time, which does not hang on the load of the machine; the others at a random write, when nothing, half or all
-of the new file is there, or just after the rename.
+Every command line runs in its own process group, forked from a process that has loaded all libraries: kills
+(SIGKILL, to the whole group) fall into the work, and not into imports. The interval between saves is cut to a
+twentieth of a second, so that a run of a second has many rounds. Two of three kills come at a random CPU time of
+the run, which does not depend on the load of the machine; the others come at a random write, when nothing, half or
+all of the new file is written, or just after the rename.
 
-After each kill every file of the run must be whole, and a resumed run must begin where the killed one had last
-saved.  In the end results must equal those of the undisturbed run to the last digit, and nothing else may be left.
+After each kill every file of the run must be whole, and a resumed run must start from the last save of the killed
+one. In the end the results must equal those of the undisturbed run to the last digit, and no other files may
+remain.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ TIMES = {"wall_seconds", "environment", "seconds", "images_per_s"}
 
 @dataclass(frozen=True)
 class Task:
-    """A command line, the files that it leaves, and how many of ten kills are its own."""
+    """A command line, the files that it writes, and its share of all kills."""
 
     name: str
     command: str
@@ -93,7 +94,7 @@ TASKS = [
 
 
 class Meter:
-    """Numbers that a command writes and that outlive it."""
+    """Numbers that a command writes into shared memory, which outlives it."""
 
     NAMES = ("began", "done", "kept", "kept_us", "writes", "writing", "cpu_us")
 
@@ -120,7 +121,7 @@ def cpu_us() -> int:
 
 
 def after(owner: object, name: str, hook: Callable[..., None]) -> None:
-    """Let a function be followed by `hook`, which gets its result and its arguments."""
+    """Replace a function by one that then calls `hook` with the result and the arguments."""
     original = getattr(owner, name)
 
     def wrapped(*args: object, **settings: object) -> object:
@@ -132,7 +133,7 @@ def after(owner: object, name: str, hook: Callable[..., None]) -> None:
 
 
 def count_rounds(meter: Meter) -> None:
-    """Let the commands tell what they began with, what they have done, and what they have kept."""
+    """Let the commands record the rounds that they started from, have done, and have saved."""
     single = True
     stages, counted = 0, False
 
@@ -149,7 +150,7 @@ def count_rounds(meter: Meter) -> None:
         stages, counted = stages + 1, False
 
     def begin_images(_: object, done: object) -> None:
-        # What is read back is not counted as done, and neither is a later stage, which begins anew.
+        # Work that is read back is not counted as done, nor is a later stage, which starts from the beginning.
         nonlocal counted
         counted = stages == 1
         if counted:
@@ -186,7 +187,7 @@ def die(meter: Meter) -> None:
 
 
 def aim(meter: Meter, nth: int, point: str) -> None:
-    """Count the files that are written, and die at a point of the nth."""
+    """Count the files that are written, and kill this process at a point of the nth write."""
     original = files.atomic_write
 
     @contextlib.contextmanager
@@ -211,13 +212,13 @@ def aim(meter: Meter, nth: int, point: str) -> None:
 
 @contextlib.contextmanager
 def in_place(path: Path):
-    """Write a file as one should not: the stress must find it out."""
+    """Write a file in place, which is wrong: the test must detect it."""
     with path.open("wb", buffering=0) as file:
         yield file
 
 
 def child(command: str, place: Path, meter: Meter, nth: int, point: str) -> None:
-    """Be the command; never return."""
+    """Run the command in this process, and exit."""
     status = 1
     try:
         os.setpgid(0, 0)
@@ -246,26 +247,26 @@ def child(command: str, place: Path, meter: Meter, nth: int, point: str) -> None
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has taken (Linux)."""
+    """Return the CPU time of a process in seconds (Linux)."""
     return time.clock_gettime(~pid << 3 | 2)
 
 
 def execute(
     command: str, place: Path, meter: Meter, moment: float = 1e9, nth: int = 0, point: str = ""
 ) -> int | None:
-    """Run a command line; return its exit status, None if it was killed."""
+    """Run a command line; return its exit status, or None if it was killed."""
     meter.values[:] = 0
     pid = os.fork()
     if not pid:
         child(command, place, meter, nth, point)
-    with contextlib.suppress(OSError):  # whichever of both is the first
+    with contextlib.suppress(OSError):  # parent and child both do it; the second one may fail
         os.setpgid(pid, pid)
     while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         if (now := cpu_seconds(pid)) >= moment:
             meter.set(cpu_us=round(1e6 * now))
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.002)
-    # Workers too, if the leader ended itself.
+    # Kill the workers, too, if the leader ended by itself.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     status = os.waitpid(pid, 0)[1]
@@ -274,13 +275,13 @@ def execute(
 
 
 def forget_workers(pid: int) -> None:
-    """Remove what joblib keeps of its own in shared memory, and nobody is left to remove: nothing that counts."""
+    """Remove the shared memory of joblib that the killed processes could not remove."""
     for path in [*Path("/dev/shm").glob(f"sem.loky-{pid}-*"), *Path("/dev/shm").glob(f"joblib_*_{pid}_*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def refuse_damage(place: Path) -> None:
-    """Read every file of a run as its readers do; raise if one is not whole."""
+    """Read every file of a run with its reader; raise if one is damaged."""
     for path in place.rglob("*"):
         if not path.is_file() or path.suffix == ".part":
             continue
@@ -305,7 +306,7 @@ def names_in(place: Path) -> set[str]:
 
 
 def phase_of(meter: Meter, point: str) -> str:
-    """Return in words when a command was killed."""
+    """Return the phase in which a command was killed, in words."""
     if point:
         return {"renamed": "just after a rename"}.get(point, f"with a new file {point}")
     if meter.writing:
@@ -321,7 +322,7 @@ def timeless(value: object) -> object:
 
 
 def content(path: Path) -> object:
-    """Return what must be equal in the end."""
+    """Return the content of a file without times: it must equal that of the undisturbed run."""
     if path.suffix == ".json":
         return timeless(json.loads(path.read_text()))
     if path.suffix == ".jsonl":
@@ -333,7 +334,7 @@ def content(path: Path) -> object:
 
 @dataclass
 class Tally:
-    """What was seen."""
+    """The counts of all kills, the work that was lost, and the failures."""
 
     kills: Counter[str] = field(default_factory=Counter)
     lost: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -342,13 +343,13 @@ class Tally:
 
 
 class Stress:
-    """All kills of all tasks, in a directory of their own."""
+    """All kills of all tasks, in one directory."""
 
     def __init__(self, place: Path, seed: int) -> None:
         self.place, self.rng, self.meter, self.tally = place, np.random.default_rng(seed), Meter(), Tally()
 
     def prepare(self) -> None:
-        """Make what the tasks start from, and let numba load its kernels before anything is forked."""
+        """Make the files that the tasks start from, and let numba load its kernels before the first fork."""
         rng = np.random.default_rng(0)
         W = rng.normal(size=(24, 20)) / 3
         np.savez(self.place / "rbm.npz", W=W, b_left=np.zeros(24), b_right=np.zeros(20))
@@ -367,7 +368,7 @@ class Stress:
         return place
 
     def stress(self, task: Task, n_kills: int) -> None:
-        """Run a task undisturbed, then kill it so many times and compare."""
+        """Run a task undisturbed; then kill it `n_kills` times and compare the results."""
         whole = self.fresh(task, "whole")
         assert execute(task.command, whole, self.meter) in (0, 3), (whole / "log").read_text()
         seconds, n_writes = self.meter.cpu_us / 1e6, self.meter.writes
@@ -390,7 +391,7 @@ class Stress:
         shutil.rmtree(whole)
 
     def disturbed(self, task: Task, place: Path, wanted: int, seconds: float, n_writes: int) -> int:
-        """Kill a run at most `wanted` times, then let it end; return how often it was killed."""
+        """Kill a run at most `wanted` times, then let it finish; return the number of kills."""
         killed = kept = 0
         while True:
             command = task.resume if task.resume and (place / "run/config.json").exists() else task.command
@@ -401,45 +402,50 @@ class Stress:
             status = execute(command, place, self.meter, moment, nth, point)
             meter = self.meter
             if meter.done and meter.began < kept:
-                self.tally.failures.append(f"{task.name}: {kept} rounds were kept, {meter.began} gone on with")
+                self.tally.failures.append(
+                    f"{task.name}: {kept} rounds were saved, but it continued from {meter.began}"
+                )
             refuse_damage(place)
             if status is not None:
                 assert status in (0, 3), (place / "log").read_text()
                 return killed
             killed += 1
             self.tally.kills[phase_of(meter, point if nth else "")] += 1
-            # Of what workers do, only what is kept is known.
+            # The work of other processes is known only once it is saved.
             if meter.kept_us and meter.cpu_us:
                 lost = max(0, meter.done - meter.kept), max(0, meter.cpu_us - meter.kept_us) / 1e6
                 self.tally.lost.setdefault(task.name, []).append(lost)
-            # What was kept goes once the result is there.
+            # Saved work is removed once the result is written.
             is_over = not task.resume and (place / task.outputs[0]).exists()
             kept = 0 if is_over else max(kept, meter.kept)
 
     def summary(self) -> list[str]:
-        """Return what was seen, in lines."""
+        """Return the lines of the summary."""
         kills = self.tally.kills
         lines = [f"{kills.total()} kills in {self.tally.runs} runs: "]
         lines[0] += ", ".join(f"{n} {phase}" for phase, n in kills.most_common())
         for name, lost in self.tally.lost.items():
             rounds, seconds = zip(*lost, strict=True)
             lines.append(
-                f"{name:26} done again after a kill: {np.mean(rounds):.1f} rounds, {np.mean(seconds):.3f} CPU s "
+                f"{name:26} repeated after a kill: {np.mean(rounds):.1f} rounds, {np.mean(seconds):.3f} CPU s "
                 f"on average; at most {max(rounds)} and {max(seconds):.3f}"
             )
-        return [*lines, *(self.tally.failures or ["nothing that was kept was lost, misread or left behind"])]
+        return [
+            *lines,
+            *(self.tally.failures or ["no saved work was lost or misread, and no file was left behind"]),
+        ]
 
 
 def main() -> int:
-    """Do all tasks; return 1 if anything was wrong."""
+    """Run all tasks; return 1 if there was a failure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="part of a task's name")
-    parser.add_argument("--in-place", action="store_true", help="write files in place, which must be found out")
+    parser.add_argument("--in-place", action="store_true", help="write files in place, which the test must detect")
     options = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # A process that is forked off after OpenMP has started its threads waits for them for ever.
+    # A process that is forked after OpenMP has started its threads would wait for them for ever.
     torch.set_num_threads(1)
     if options.in_place:
         files.atomic_write = in_place

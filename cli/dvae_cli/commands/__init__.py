@@ -1,1 +1,1 @@
-"""The commands of dvae-eval, one a module."""
+"""The commands of dvae-eval, one per module."""

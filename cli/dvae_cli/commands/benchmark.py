@@ -1,4 +1,4 @@
-"""dvae-eval benchmark: estimators of log Z, anybody's, on machines whose log Z is known."""
+"""dvae-eval benchmark: compare estimators, including the user's, on machines and models with a known answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dvae_core.text import duration, error_text, plain, signed
 from dvae_eval.benchmark.config import BenchmarkConfig
 
 from ..options import common_options, config_options, given, output_options, refuse_both, scheduler_option
-from ..runner import CleanInterrupt
+from ..runner import CleanInterrupt, after_interrupt
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     "methods",
     multiple=True,
     metavar="NAME",
-    help="auto, pt-bar, pt-bar-uniform, pt-bar-fitted, pt-bar-modes, paper, ais or reverse-ais; of likelihoods "
-    "importance-100, importance-1000, importance-10000 or ais; may be repeated. "
+    help="auto, pt-bar, pt-bar-uniform, pt-bar-fitted, pt-bar-modes, paper, ais or reverse-ais; for --kind "
+    "likelihood: importance-100, importance-1000, importance-10000 or ais. Repeatable. "
     "[default: all of them, unless --estimator is given]",
 )
 @click.option(
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     "estimators",
     multiple=True,
     metavar="MODULE:FUNCTION",
-    help="A function of your own, importable from here; may be repeated.",
+    help="Your own function, importable from the current directory. Repeatable.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Runs at a time, each on one core. [default: all cores]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Number of runs at a time, each on one core. [default: all cores]"
+)
 @scheduler_option("the runs")
 @output_options("none")
 @common_options
@@ -57,7 +59,10 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Run estimators of log Z, or of log p(x), where the exact value is known, and judge their answers.
+    """Compare estimators on machines with a known log Z.
+
+    Each estimator runs on each machine of a suite, and its answers are compared with the exact values. With --kind
+    likelihood, estimators of log p(x) run on small models instead.
 
     \b
     Example:
@@ -68,20 +73,21 @@ def command(
       dvae-eval table --kind benchmark quick.json mine.json
       dvae-eval figure benchmark quick.json mine.json -o benchmark.pdf --width page
 
-    FUNCTION takes (W, b_left, b_right, seed, budget), or (J, b, seed, budget) for any graph, or fewer of these,
-    and returns (log_z, std_err) in nats, or (log_z, std_err, trusted). Units are 0 and 1; J has each pair once,
-    above its diagonal. Every run has a process of its own, with one thread. It is ended at 4 times its budget of
-    CPU seconds.
+    FUNCTION takes the arguments (W, b_left, b_right, seed, budget), or (J, b, seed, budget) for any graph, or some
+    of these. It returns (log_z, std_err) in nats, or (log_z, std_err, trusted). Units are 0 and 1; J is strictly
+    upper triangular. Each run has its own process with one thread, and is killed after 4 times its budget of CPU
+    seconds.
 
-    With --kind likelihood it takes (model, images, log_z, seed, budget) or fewer of these, and returns (log_p_x,
-    std_err): log p(x) of every image or its mean, and the standard error of the mean. It may add trusted, and the
-    gap of a lower bound.
+    With --kind likelihood, FUNCTION takes (model, images, log_z, seed, budget), or some of these. It returns
+    (log_p_x, std_err): log p(x) of each image or their mean, and the standard error of the mean. It may also
+    return trusted and the gap of a lower bound.
 
-    A trusted answer is wrong if its error is beyond 4 of its own standard errors and 0.01 nats; one with an error
-    of 0 must be right to 1e-6 of log Z. A lower bound may lie lower by the gap that it states.
+    An answer that the estimator trusts counts as wrong if its error exceeds both 4 of its standard errors and
+    0.01 nats. A standard error of 0 requires a relative error of at most 1e-6. A lower bound may be lower by the
+    gap that it states.
 
-    Runs are kept in the file of --output as they finish: run the same command again to continue, or with more
-    methods or seeds to add to it.
+    Finished runs are saved in the file given by --output. Run the same command again to continue, or with more
+    methods or seeds to add to the result.
     """
     refuse_both(workers, scheduler)
     config = BenchmarkConfig(**given(BenchmarkConfig, settings))
@@ -94,13 +100,15 @@ def command(
 
     known = tuple(KINDS[config.kind].methods)
     if unknown := [name for name in methods if name not in known]:
-        raise ConfigError(f"--method: {unknown[0]!r} is none of {', '.join(known)}; --estimator takes functions")
+        raise ConfigError(
+            f"--method: {unknown[0]!r} is not one of {', '.join(known)}; give your own functions with --estimator"
+        )
     if unnamed := [name for name in estimators if ":" not in name]:
-        raise ConfigError(f"--estimator: {unnamed[0]!r} names no function; give MODULE:FUNCTION")
+        raise ConfigError(f"--estimator: {unnamed[0]!r} has no name of a function; give MODULE:FUNCTION")
     chosen = [*methods, *estimators] or list(known)
     place = find_output(output, force=True)
     place.hold()
-    teller = _Teller(place, quiet)
+    recorder = _Recorder(place, quiet)
     try:
         with cluster(scheduler):
             result = run_benchmark(
@@ -108,18 +116,17 @@ def command(
                 config,
                 n_workers=workers or available_cores(),
                 previous=None if force else _previous(place),
-                progress=teller,
+                progress=recorder,
             )
     except KeyboardInterrupt:
-        again = "run the same command again to continue" if place.path else "nothing was kept; -o FILE keeps it"
-        raise CleanInterrupt(f"interrupted, {teller.n_done} runs done; {again}") from None
+        raise CleanInterrupt(f"interrupted, {recorder.n_done} runs done; {after_interrupt(place.path)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}" if str(error).startswith("was made") else str(error)) from error
     return _finish(result, place, as_json or place.stream == STANDARD_OUTPUT, quiet)
 
 
 def _previous(place: Output) -> BenchmarkResult | None:
-    """Return the result that is in the file already; ConfigError if something else is."""
+    """Return the existing result in the output file, if any; ConfigError if the file is of another kind."""
     from dvae_eval.results import BenchmarkResult, load_result
 
     if place.path is None or not place.path.exists():
@@ -127,13 +134,13 @@ def _previous(place: Output) -> BenchmarkResult | None:
     found = load_result(place.path)
     if not isinstance(found, BenchmarkResult):
         raise ConfigError(
-            f"--output: {place.path} holds no benchmark; give another name, or --force to overwrite it"
+            f"--output: {place.path} is not a benchmark result; give another name, or --force to overwrite it"
         )
     return found
 
 
-class _Teller:
-    """Keeps every finished run and says a line about it."""
+class _Recorder:
+    """Saves each finished run and prints a line about it."""
 
     def __init__(self, place: Output, quiet: bool) -> None:
         self.place, self.quiet = place, quiet
@@ -141,7 +148,7 @@ class _Teller:
         self.started = time.monotonic()
 
     def __call__(self, result: BenchmarkResult, run: dict[str, Any] | None, n_done: int, n_planned: int) -> None:
-        """Write the result so far, and say what finished."""
+        """Save the result so far, and print the run that finished; None for `run` at the start."""
         from ..console import say
         from ..inputs import command_line
 
@@ -149,7 +156,7 @@ class _Teller:
         if run is None:
             self.n_before, self.started = n_done, time.monotonic()
             if n_done:
-                say(f"{n_done} of {n_planned} runs were done before", self.quiet)
+                say(f"{n_done} of {n_planned} runs are in the file already", self.quiet)
             return
         if self.place.path:
             dataclasses.replace(result, command=command_line()).save(self.place.path)
@@ -158,7 +165,7 @@ class _Teller:
 
 
 def _line(run: dict[str, Any]) -> str:
-    """Return a finished run in a line."""
+    """Return a line about a finished run."""
     what = f"{run['method']} on {run['machine']}, seed {run['seed']}"
     if run["error"] is None:
         return f"{what}: {run['verdict']}, {run['note']}"
@@ -168,7 +175,7 @@ def _line(run: dict[str, Any]) -> str:
 
 
 def _finish(result: BenchmarkResult, place: Output, as_json: bool, quiet: bool) -> int:
-    """Save the result, and print it or its tables."""
+    """Save the result, and print its tables or its JSON object; return the exit status."""
     from dvae_reports.tables.benchmark import benchmark_tables
 
     from ..console import say

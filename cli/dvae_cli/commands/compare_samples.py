@@ -1,4 +1,4 @@
-"""dvae-eval compare-samples: samples that were made elsewhere, judged against a Boltzmann machine."""
+"""dvae-eval compare-samples: check samples made elsewhere against a Boltzmann machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..sections import Command
 if TYPE_CHECKING:
     from dvae_eval.results import ComparisonResult
 
-FEW = 3  # deviations, and basins, that are told to people
+FEW = 3  # deviations, and basins, that are printed
 
 
 @click.command("compare-samples", cls=Command)
@@ -29,12 +29,13 @@ FEW = 3  # deviations, and basins, that are told to people
 @click.option(
     "--classes",
     type=Place("a file of integers", directory=False),
-    help="File with an integer for each read, such as its number of broken chains: β and energy of each class.",
+    help="File with one integer per read, such as its number of broken chains: also report β and the energy of "
+    "each class.",
 )
 @config_options(CompareConfig)
 @config_options(ReadConfig)
-@output_options("none: give --output or --json to keep the result")
-@compute_options("CPU threads; they change no digit. [default: all cores]")
+@output_options("none; give --output or --json to keep the result")
+@compute_options("CPU threads; the result does not depend on them. [default: all cores]")
 @common_options
 def command(
     model: Path,
@@ -49,7 +50,9 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Judge SAMPLES, made elsewhere, against MODEL: whether they are of its Boltzmann law, and at what β.
+    """Check samples made elsewhere against a machine.
+
+    The command reports whether SAMPLES follow the Boltzmann distribution of MODEL, and at which β.
 
     \b
     Example:
@@ -57,13 +60,14 @@ def command(
       dvae-eval compare-samples rbm.npz states.npz --classes broken.txt
       dvae-eval figure comparison comparison.json -o comparison.pdf
 
-    SAMPLES are independent reads of all units, 0 and 1 or -1 and +1: npz with states, or v_samples and h_samples,
-    and occurrences or weights; npy; CSV, with or without labels; JSON of dimod's SampleSet. MODEL is what
-    dvae-eval logz takes.
+    SAMPLES are independent reads of all units, 0 and 1 or -1 and +1: an npz file with states, or with v_samples
+    and h_samples, and possibly occurrences or weights; npy; CSV, with or without labels; a dimod SampleSet in
+    JSON. MODEL is anything that dvae-eval logz reads.
 
-    There are the effective β by energy and by pseudo-likelihood, bounds of KL(samples || machine), deviations of
-    energy, units and pairs, and weights of the machine's basins. Exit status 3 says that the samples are of no
-    Boltzmann law of this machine, or that the machine's own numbers may be wrong.
+    The result has the effective β by energy and by pseudo-likelihood, bounds on KL(samples || machine),
+    deviations of the energy, of units and of pairs, and the weights of the machine's basins. Exit status 3: the
+    samples follow the Boltzmann distribution of this machine at no β, or the machine's own averages may be
+    wrong.
     """
     config = CompareConfig(**given(CompareConfig, settings))
     from dvae_eval.comparison.compare_samples import compare_samples
@@ -98,14 +102,14 @@ def command(
     except DataError as error:
         raise error if str(samples) in str(error) else DataError(f"{samples}: {error}") from error
     except KeyboardInterrupt:
-        raise CleanInterrupt("interrupted; nothing was kept") from None
+        raise CleanInterrupt("interrupted; nothing was saved, run the same command to start again") from None
     result = dataclasses.replace(result, command=command_line())
     place = settle(place, result, quiet)
     return finish(result, place, as_json, quiet, lambda: _details(result))
 
 
 def _details(result: ComparisonResult) -> list[str]:
-    """Return lines for people: energies, KL, deviations, basins and classes."""
+    """Return lines to print: energies, KL, deviations, basins and classes."""
     low, high = (fixed(bound, 3) for bound in result.entropy)
     lines = [f"{result.n_reads:.5g} reads, {result.n_distinct} distinct; entropy {low} ... {high} nats"]
     for at in filter(None, (result.at_one, result.at_beta)):

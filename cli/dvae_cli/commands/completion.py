@@ -1,4 +1,4 @@
-"""dvae-eval completion: what a shell needs to complete commands, options and file names."""
+"""dvae-eval completion: scripts for shells, which complete commands, options and file names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ PROGRAMS = ("dvae-eval", "dvae-train")
 @click.argument("shell", type=click.Choice(SHELLS))
 @common_options
 def command(shell: str, quiet: bool, debug: bool) -> None:
-    """Print a script that lets SHELL complete dvae-eval and dvae-train.
+    """Print the completion script for a shell.
+
+    With the script, SHELL completes the commands, options and file names of dvae-eval and dvae-train.
 
     \b
     Example:
@@ -23,12 +25,12 @@ def command(shell: str, quiet: bool, debug: bool) -> None:
       dvae-eval completion zsh >> ~/.zshrc
       dvae-eval completion fish > ~/.config/fish/completions/dvae.fish
 
-    It takes effect in shells that are started afterwards.
+    The script takes effect in shells that are started later.
     """
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
     assert kind is not None  # one of the shells that click knows
     for program in PROGRAMS:
-        # The source tells the shell which variable asks the program itself for its completions.
+        # The script sets the variable with which the shell asks the program for its completions.
         click.echo(kind(command, {}, program, f"_{program.replace('-', '_').upper()}_COMPLETE").source())

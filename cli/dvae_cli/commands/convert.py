@@ -1,4 +1,4 @@
-"""dvae-eval convert: a Boltzmann machine from one file format to another."""
+"""dvae-eval convert: write a Boltzmann machine in another file format."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from ..sections import Command
 @click.option("--force", is_flag=True, help="Overwrite TARGET.")
 @common_options
 def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, **settings: Any) -> None:
-    """Write the Boltzmann machine in SOURCE to TARGET, an .npz, .safetensors, .mat or .uai file.
+    """Convert a Boltzmann machine to another file format.
+
+    SOURCE is anything that dvae-eval logz reads; TARGET is an .npz, .safetensors, .mat or .uai file.
 
     \b
     Example:
       dvae-eval convert runs/digits/model.pt prior.uai
       dvae-eval convert ising.bqm machine.npz
 
-    SOURCE is whatever dvae-eval logz reads. TARGET has units 0 and 1, and the constant that keeps log Z what it
-    is in SOURCE's own convention.
+    TARGET has units 0 and 1, and a constant with which log Z is the same as in the convention of SOURCE.
     """
     from dvae_eval.readers.write import write_machine
 

@@ -1,4 +1,4 @@
-"""dvae-eval export: a result or samples for other programs, as netCDF for ArviZ or as a table in CSV."""
+"""dvae-eval export: write a result or samples as netCDF for ArviZ, or as CSV."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 
 @click.command("export", cls=Command)
 @click.argument("file", type=Place("a result file or samples"))
-@click.option("--output", "-o", required=True, type=OUTPUT, help="A .nc or .csv; - prints CSV.")
-@click.option("--format", type=click.Choice(("netcdf", "csv")), help="[default: as --output ends]")
-@click.option("--force", is_flag=True, help="Overwrite the file that --output names.")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="A .nc or .csv file; - prints CSV.")
+@click.option(
+    "--format", type=click.Choice(("netcdf", "csv")), help="File format. [default: from the suffix of --output]"
+)
+@click.option("--force", is_flag=True, help="Overwrite the file given by --output.")
 @common_options
 def command(file: Path, output: Path, format: str | None, force: bool, quiet: bool, debug: bool) -> None:
-    """Write FILE, a result or samples of a machine, for other programs.
+    """Export a result or samples to netCDF or CSV.
 
     \b
     Example:
       dvae-eval export states.npz -o states.nc
       dvae-eval export logz.json -o replicates.csv
 
-    netCDF has the groups of ArviZ, a chain for each replicate, and is made of samples (dvae-eval samples) and of
-    estimates of log Z; it needs the extra arviz. CSV has a line for each of what FILE is made of, such as states,
-    replicates, images or inverse temperatures; it needs the extra pandas.
+    FILE is a result, or samples from dvae-eval samples.
+
+    netCDF is for samples and for estimates of log Z. It has the groups of ArviZ, with one chain per replicate, and
+    needs arviz: pip install 'dvae-toolkit[arviz]'. CSV has one line per element of the result, such as a state, a
+    replicate, an image or an inverse temperature, and needs pandas: pip install 'dvae-toolkit[pandas]'.
     """
     from ..console import say
     from ..outputs import find_output
@@ -58,16 +62,16 @@ def command(file: Path, output: Path, format: str | None, force: bool, quiet: bo
 
 
 def _kind(output: Path, format: str | None) -> str:
-    """Return the format that was asked for, or that a file's name says."""
+    """Return the format from the option, else from the suffix of the file; ConfigError if neither names one."""
     if format is None and str(output) == "-":
         return "csv"
     if format is None and output.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--output: {output} does not say its format; end it with .nc or .csv, or --format")
+        raise ConfigError(f"--output: {output} has no known suffix; end it in .nc or .csv, or give --format")
     return format or SUFFIXES[output.suffix.lower()]
 
 
 def _load(file: Path) -> Result | SampledStates:
-    """Return what a file holds: a zip archive is samples, all else a result."""
+    """Return the content of a file: samples if it is a zip archive, else a result."""
     if zipfile.is_zipfile(file):
         from dvae_eval.states.sampled import load_states
 

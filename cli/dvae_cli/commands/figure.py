@@ -1,4 +1,4 @@
-"""dvae-eval figure: one of the paper's figures, made from result files."""
+"""dvae-eval figure: draw a figure from result files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ..sections import Command
 
 
 class FigureName(click.Choice[str]):
-    """The name of a figure; one of an earlier version is understood, and the new one said."""
+    """The name of a figure; for a name of an earlier version, the new name is printed."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the figure's present name."""
+        """Return the present name of the figure."""
         if value in FORMER_FIGURES:
             click.echo(f"figure {value} is now called {FORMER_FIGURES[value]}", err=True)
         return super().convert(FORMER_FIGURES.get(value, value), param, ctx)
 
 
 class Width(click.ParamType["float"]):
-    """Inches, or the name of a width."""
+    """A width in inches, or the name of one."""
 
     name = "inches"
 
@@ -37,7 +37,7 @@ class Width(click.ParamType["float"]):
         except ValueError:
             width = 0.0
         if not 1 <= width <= 40:
-            self.fail(f"{value!r} is neither column nor page nor a number of inches from 1 to 40", param, ctx)
+            self.fail(f"{value!r} is neither column, page, nor a number of inches from 1 to 40", param, ctx)
         return width
 
 
@@ -46,20 +46,20 @@ class Width(click.ParamType["float"]):
 )
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=RESULT, metavar="[FILE]...")
-@click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf.")
+@click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf file.")
 @click.option(
     "--width",
     type=Width(),
     default="column",
     show_default=True,
-    help=f"column ({WIDTHS['column']}), page ({WIDTHS['page']}), or inches.",
+    help=f"Width in inches, or column ({WIDTHS['column']}) or page ({WIDTHS['page']}).",
 )
 @click.option(
     "--font",
     type=click.Choice(FONTS),
     default="sans",
     show_default=True,
-    help="Of letters and mathematics; serif: that of Times.",
+    help="Font of text and mathematics; serif looks like Times.",
 )
 @label_option
 @click.option("--force", is_flag=True, help=FORCE)
@@ -75,7 +75,9 @@ def command(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Draw the figure NAME from result files or run directories.
+    """Draw a figure from results.
+
+    NAME is one of the figures listed below; FILE is a result or a run directory.
 
     \b
     Example:
@@ -85,11 +87,11 @@ def command(
       dvae-eval figure training runs/a runs/b -o training.pdf --label runs/a=ours --font serif
       dvae-eval figure smoothing -o figure2.pdf --width page
 
-    Runs that differ in their seeds alone are one line, with a band as wide as their standard deviation. The same
-    files give the same bytes. Lines and marks are told apart without colour.
+    Runs that differ only in their seeds share one line: their mean, with a band of one standard deviation. The
+    same input files produce the same bytes. Lines and markers can be distinguished without colour.
     """
     if output.suffix[1:] not in FIGURE_FORMATS:
-        raise ConfigError(f"--output: {output} is neither .png nor .svg nor .pdf; give such a name")
+        raise ConfigError(f"--output: {output} does not end in .png, .svg or .pdf; give a name that does")
     from dvae_reports.figures.registry import draw, figure_bytes, left_out
 
     from ..console import say

@@ -1,4 +1,4 @@
-"""dvae-eval gradients: bias and variance of estimators of the bound's gradient."""
+"""dvae-eval gradients: bias and variance of estimators of the gradient of the bound."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--plot",
     type=OUTPUT,
-    help="Draw the variances into this .png, .svg or .pdf.",
+    help="Draw the variances to this .png, .svg or .pdf file.",
 )
 @config_options(GradientConfig)
 @output_options("gradients.json beside a run's model.pt")
@@ -51,16 +51,18 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Measure how biased and how noisy estimators of MODEL's gradient are: the paper's, NVIL, REINFORCE.
+    """Measure bias and variance of gradient estimators.
+
+    The estimators are those of the paper, NVIL and REINFORCE; they are compared on images under MODEL.
 
     \b
     Example:
       dvae-eval gradients runs/digits/model.pt
       dvae-eval gradients runs/mnist/model.pt --limit 20 --samples 10000 --plot variances.png
 
-    The gradient is that of the bound in the logits of the posterior over the RBM's units, separately for every
-    image. It is compared with the exact one where the model is tiny, else with a long average of the paper's
-    estimator. A bias where theory allows none is a defect, and gives exit status 3.
+    The gradient is that of the bound with respect to the logits of the posterior over the RBM's units, for each
+    image separately. The reference is the exact gradient for a tiny model, else a long average of the paper's
+    estimator. A significant bias of an estimator that is unbiased in theory is a defect: exit status 3.
     """
     config = GradientConfig(**settings)
     from dvae_eval.gradients.comparison import measure_gradients
@@ -72,7 +74,7 @@ def command(
 
     place = find_output(output, force, default_output(model, "gradients.json", as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
+        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     trained = load_own_model(model)
@@ -91,7 +93,7 @@ def command(
 
 
 def _draw(result: GradientResult, path: Path) -> None:
-    """Write the figure of the variances to `path`, whole or not at all."""
+    """Write the figure of the variances to `path`, completely or not at all."""
     from dvae_core.io.files import write_bytes
     from dvae_reports.figures.gradients import plot_gradient_variance
     from dvae_reports.figures.registry import figure_bytes
@@ -103,7 +105,7 @@ def _draw(result: GradientResult, path: Path) -> None:
 
 
 def _details(result: GradientResult) -> list[str]:
-    """Return a table: one line for every estimator and term."""
+    """Return a table with one line per estimator and term."""
     head = f"{'estimator':16} {'term':5} {'variance':>9} {'signal/noise':>12} {'bias':>9} {'± noise':>9} "
     lines = [head + f"{'z':>6} {'cosine':>7} {'µs/draw':>8}"]
     for name, estimator in result.estimators.items():
@@ -117,7 +119,7 @@ def _details(result: GradientResult) -> list[str]:
 
 
 def _row(found: dict[str, Any]) -> str:
-    """Return the numbers of one estimator and term in columns."""
+    """Return the numbers of one estimator and term, in columns."""
     z = "" if found["z"] is None else f"{found['z']:.1f}"
     return (
         f"{found['variance']:9.3g} {found['snr']:12.3g} {found['bias']:9.2g} {found['bias_std_err']:9.2g} "

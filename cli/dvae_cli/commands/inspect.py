@@ -1,4 +1,4 @@
-"""dvae-eval inspect: what a file is."""
+"""dvae-eval inspect: show what a file contains."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from ..options import RESULT, common_options, config_options, given
 from ..sections import Command
 from ..standard_input import as_named
 
-LISTS = {"assumed": "assumed", "left_aside": "left aside", "masks": "masks", "notes": "notes"}
+LISTS = {"assumed": "assumed", "left_aside": "ignored", "masks": "masks", "notes": "notes"}
 
 
 @click.command("inspect", cls=Command)
 @click.argument("file", type=RESULT)
-@click.option("--json", "as_json", is_flag=True, help="Print all that is known as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print all facts as one JSON object.")
 @config_options(ReadConfig)
 @common_options
 def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any) -> None:
-    """Say what FILE is: a model, a checkpoint, a result, a Boltzmann machine from elsewhere, or images.
+    """Show what a file contains.
+
+    FILE is a run, a model, a checkpoint, a result, a Boltzmann machine of any format that dvae-eval logz reads, or
+    images.
 
     \b
     Example:
@@ -46,7 +49,7 @@ def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any
 
 
 def _lines(facts: dict[str, Any], indent: str = "  ") -> Iterator[str]:
-    """Yield a line for every fact, what belongs to it further in."""
+    """Yield one line per fact; nested facts are indented."""
     for name, value in facts.items():
         if isinstance(value, dict) and value and any(isinstance(inner, dict) for inner in value.values()):
             yield f"{indent}{name}:"
@@ -60,7 +63,7 @@ def _lines(facts: dict[str, Any], indent: str = "  ") -> Iterator[str]:
 
 
 def _short(value: Any) -> str:
-    """Return a value in few characters."""
+    """Return a value as short text."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, float) for part in value):

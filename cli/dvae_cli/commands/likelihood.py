@@ -26,7 +26,7 @@ from ..options import (
     refuse_both,
     scheduler_option,
 )
-from ..runner import CleanInterrupt
+from ..runner import CONTINUE, CleanInterrupt, after_interrupt
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -43,27 +43,31 @@ if TYPE_CHECKING:
 @click.option(
     "--log-z",
     type=Place("a result file"),
-    help="A logz result of this model. [default: logz.json beside it, else estimated]",
+    help="Result of dvae-eval logz for this model. [default: logz.json beside the model, else estimated first]",
 )
-@click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
+@click.option("--data", help="Data set to evaluate. [default: the one that MODEL was trained on]")
 @config_options(LikelihoodConfig)
 @click.option(
     "--workers",
     "n_workers",
     type=click.IntRange(1),
-    help="Processes that share the images; they do not change the result. [default: one per core for long work]",
+    help="Number of processes, which share the images; the result does not depend on it. [default: one per core "
+    "for long work]",
 )
-@click.option("--memory", help="Memory that all processes may use, such as 4GB. [default: half of what is free]")
+@click.option(
+    "--memory", help="Memory limit for all processes together, such as 4GB. [default: half of the free memory]"
+)
 @click.option(
     "--plot",
     type=OUTPUT,
-    help="Draw bound, weights, classes and the worst images into this .png, .svg or .pdf.",
+    help="Draw bound, weights, classes and the worst images to this .png, .svg or .pdf file.",
 )
-@click.option("--bits", is_flag=True, help="Print the bits per dimension as well.")
+@click.option("--bits", is_flag=True, help="Also print bits per dimension.")
 @output_options(
-    "ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data, ll-valid.json"
+    "ll.json beside a run's model.pt; ll-ais.json for --method ais, ll-NAME.json for other --data, ll-valid.json "
+    "for --split valid"
 )
-@compute_options("CPU threads of each process. [default: one; all cores where log Z is estimated first]")
+@compute_options("CPU threads per process. [default: one; all cores while log Z is estimated first]")
 @scheduler_option("images")
 @common_options
 def command(
@@ -84,7 +88,9 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Estimate the mean log-likelihood of the test set under MODEL, in nats per image.
+    """Estimate the test log-likelihood of a model, in nats.
+
+    The result is the mean over the images of the test set under MODEL, a run or its model.pt.
 
     \b
     Example:
@@ -94,10 +100,11 @@ def command(
       dvae-eval ll runs/mnist/model.pt --scheduler tcp://head:8786
 
     The estimate is a lower bound in expectation, apart from the error of log Z. Three uncertainties are reported
-    separately: the error over images, the error of log Z (which shifts every image equally), and the bound's
-    remaining gap. The gap is also bracketed from both sides on images simulated from the model. Finished images
-    are kept beside the result: after Ctrl-C or a crash, run the same command again to continue. A later command
-    with a larger --limit or more --samples continues from the result that is there.
+    separately: the error over images, the error of log Z (which shifts every image equally), and the remaining gap
+    of the bound. The gap is also bracketed from both sides on images simulated from the model.
+
+    Finished images are saved beside the result: after Ctrl-C or a crash, run the same command again to continue. A
+    later command with a larger --limit or more --samples continues from the existing result.
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
@@ -129,7 +136,7 @@ def command(
     elsewhere = other_data(data, data_set, trained)
     place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
     if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} is neither .png nor .svg nor .pdf; give such a name")
+        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     path = place.path
@@ -173,7 +180,7 @@ def command(
 
 
 def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
-    """Return the result's name in the run directory; `ll.json` is that on the test set of the training's data."""
+    """Return the default name of the result: `ll.json` for the test set of the training data."""
     split = [] if config.split == "test" else [config.split]
     method = [] if config.method == "importance" else [config.method]
     other = [Path(elsewhere["data"]).stem] if elsewhere else []
@@ -182,7 +189,7 @@ def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
 
 @contextmanager
 def _progress(resume: ResumeDirectory | None, quiet: bool) -> Iterator[LikelihoodProgress]:
-    """Yield progress over images; after Ctrl-C, report what is kept."""
+    """Yield progress over images; after Ctrl-C, report what is saved."""
     from ..console import LikelihoodProgress
 
     with LikelihoodProgress("log p(x)", quiet) as progress:
@@ -191,9 +198,7 @@ def _progress(resume: ResumeDirectory | None, quiet: bool) -> Iterator[Likelihoo
         except KeyboardInterrupt as error:
             n_kept = sum(progress.kept.values())
             kept = (
-                f"{n_kept} images are kept in {resume.directory}; run the same command again to continue"
-                if resume
-                else "nothing is kept, since there was no file to write; give --output to be able to continue"
+                f"{n_kept} images are saved in {resume.directory}; {CONTINUE}" if resume else after_interrupt(None)
             )
             raise CleanInterrupt(f"interrupted; {kept}") from error
 
@@ -206,7 +211,7 @@ def _log_z(
     quiet: bool,
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
-    """Return log Z from the file that was given, else from logz.json beside the model, else estimate it."""
+    """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here."""
     from dvae_eval.results import LogZResult, load_result
     from dvae_eval.trained import model_description
 
@@ -221,8 +226,11 @@ def _log_z(
         if isinstance(result, LogZResult) and belongs:
             return result, str(path)
         if given:
-            raise ResultError(f"--log-z: {given} is no logz result of {trained.path}; make it with dvae-eval logz")
-        say(f"{path} is not of this model; log Z is estimated again", quiet)
+            raise ResultError(
+                f"--log-z: {given} is not a logz result for {trained.path}; run dvae-eval logz {trained.path} "
+                f"first"
+            )
+        say(f"{path} is for another model; log Z is estimated again", quiet)
     estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
     return estimated, "estimated on the way"
 
@@ -235,7 +243,7 @@ def _estimated_log_z(
     quiet: bool,
     partial: Path | None,
 ) -> LogZResult:
-    """Return log Z of the model's prior, exact or to the error that was asked for; `partial` keeps it."""
+    """Estimate log Z of the prior, exactly or to --log-z-error; unfinished work is saved in `partial`."""
     from dvae_eval.trained import machine_of
 
     from ..inputs import estimate_with_progress
@@ -246,7 +254,7 @@ def _estimated_log_z(
 
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
-    """Write the page of figures to `path`, whole or not at all."""
+    """Write the page of figures to `path`, completely or not at all."""
     from dvae_core.io.files import write_bytes
     from dvae_reports.figures.likelihood_page import plot_likelihood
     from dvae_reports.figures.registry import figure_bytes
@@ -255,11 +263,11 @@ def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> Non
 
 
 def _details(result: LikelihoodResult, bits: bool) -> list[str]:
-    """Return lines that say what the number consists of and how far off it may be."""
+    """Return lines to print: the parts of the number, and how far off it may be."""
     parts = result.elbo_parts
     ess = sorted(result.per_image["ess"])
     lines = [
-        f"bound at one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
+        f"bound with one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
         f"- KL of the binary units {-parts['kl_rbm']:z.2f} "
         f"- KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
         f"effective samples per image: median {ess[len(ess) // 2]:.0f}, smallest {ess[0]:.1f} "
@@ -267,25 +275,27 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         f"({result.log_z_source})",
     ]
     if result.gap is None:
-        lines.append(f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x)")
+        lines.append(
+            f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x); give more "
+            f"{'--ais-chains' if result.settings['method'] == 'ais' else '--samples'}"
+        )
     else:
         lines.append(
-            f"the bound lies about {error_text(result.gap)} nats below log p(x) because of too few samples, "
-            f"within a factor of two; the weights of {result.n_suspect} of {result.n_images} images have heavy "
-            "tails (Pareto k)"
+            f"estimated gap of the bound below log p(x): {error_text(result.gap)} nats, within a factor of two; "
+            f"the weights of {result.n_suspect} of {result.n_images} images have heavy tails (Pareto k)"
         )
     lines.append(_simulated(result.diagnostics["simulated"]))
     if beside := result.diagnostics.get("importance"):
         digits = decimals(result.std_err_images, result.std_err_log_z)
         lines.append(
-            f"importance weighting of the same images: {fixed(beside['log_likelihood'], digits)} "
+            f"importance weighting on the same images: {fixed(beside['log_likelihood'], digits)} "
             f"({beside['n_samples']} samples); annealing differs by "
             f"{estimate(beside['difference'], beside['difference_std_err'])}"
         )
     if effect := result.diagnostics.get("precision_effect"):
         lines.append(
-            f"{result.settings['precision']} shifts it by {estimate(effect['mean'], effect['std_err'])} nats "
-            f"({effect['n_images']} images with the same noise, compared with float32)"
+            f"{result.settings['precision']} shifts the estimate by {estimate(effect['mean'], effect['std_err'])} "
+            f"nats per image (compared with float32 on {effect['n_images']} images, with the same noise)"
         )
     for part in result.diagnostics.get("continued_from", [])[-1:]:
         lines.append(
@@ -297,7 +307,7 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
 
 
 def _simulated(found: dict[str, Any]) -> str:
-    """Return the line on the gap on simulated images."""
+    """Return the line about the gap on simulated images."""
     if why_not := found.get("not_done"):
         return f"the gap was not estimated on simulated images: {why_not}"
     alone = found["gap_from_proposals"]

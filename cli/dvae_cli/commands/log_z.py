@@ -27,7 +27,7 @@ from ..options import (
     output_options,
     scheduler_option,
 )
-from ..runner import CleanInterrupt
+from ..runner import CleanInterrupt, after_interrupt
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    """Return the preset that the help shows, with its settings: none unless the command line names one."""
+    """Return the name and the settings of the preset that the help shows; empty without --preset."""
     return words.get("preset", ""), LOG_Z_PRESETS.get(words.get("preset", ""), {})
 
 
@@ -46,7 +46,7 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 @click.option(
     "--preset",
     type=click.Choice(sorted(LOG_Z_PRESETS)),
-    help="Settings by name: paper = joint energies, random exchange, burn-in 0.5. Options that are given win.",
+    help="Named settings: paper = joint energies, random exchange, burn-in 0.5. Other options override them.",
 )
 @config_options(LogZConfig)
 @config_options(ReadConfig)
@@ -54,18 +54,21 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     "--starts",
     metavar="FILE",
     type=FileOrName(),
-    help="States that some replicates start from, 0/1 or -1/+1, of all units or one side, or images; none for "
-    "none. [default: codes of training images of a run's model.pt]",
+    help="Start some replicates from these states of all units or of one side, 0/1 or -1/+1, or from codes of "
+    "these images; or none. [default: codes of training images for the model.pt of a run, else none]",
 )
 @click.option(
     "--data",
     metavar="FILE|NAME",
     type=FileOrName(),
-    help="Also the mean log-likelihood of these data under an RBM over pixels: images, or states of one side.",
+    help="Also report the mean log-likelihood of these data under an RBM over pixels: images, or states of one "
+    "side.",
 )
-@click.option("--all-updates", is_flag=True, help="Measure an archive of updates at each of them, up to --update.")
+@click.option("--all-updates", is_flag=True, help="Measure every update in an archive, up to --update.")
 @output_options("logz.json beside a run's model.pt")
-@compute_options("CPU threads, or processes with --repeats; they change no digit. [default: all cores]")
+@compute_options(
+    "CPU threads, or processes with --repeats; the result does not depend on them. [default: all cores]"
+)
 @scheduler_option("--repeats")
 @common_options
 def command(
@@ -84,7 +87,10 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Estimate log Z of MODEL's prior, in nats, with its error and a verdict.
+    """Estimate log Z of a Boltzmann machine, in nats.
+
+    The result is exact where that is quick, else an estimate with a standard error; a verdict states whether to
+    trust it.
 
     \b
     Example:
@@ -96,28 +102,26 @@ def command(
       dvae-eval logz epoch1.npz epoch2.npz epoch3.npz --method pt-bar --path trajectory
       dvae-eval logz epoch*.npz --data mnist-static -o all.jsonl
 
-    MODEL is a run, its model.pt, or a Boltzmann machine from elsewhere, recognised by its content: W with
-    b_left and b_right, or J and b, in an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms
-    package; a D-Wave GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; a UAI model; or
-    - for one of these on standard input.
-    log Z is stated in the file's own convention. dvae-eval inspect MODEL says what was understood.
+    MODEL is a run, its model.pt, or a file with a Boltzmann machine: W with b_left and b_right, or J and b, in
+    an npz, mat, safetensors, HDF5 or PyTorch file; an archive of the rbms package; a D-Wave
+    GraphRestrictedBoltzmannMachine; a BernoulliRBM in a skops file; a dimod BQM; or a UAI model. The content
+    decides the format; dvae-eval inspect MODEL shows how a file is read. log Z is in the convention of the file.
 
-    Of several files, or with --all-updates of an archive, each machine is measured: a table, with --json a line
-    each. Where they are of one training, one starts from states of the one before (--starts none: not so). A
-    file that cannot be read is reported, and the others are measured.
+    With several files, or an archive and --all-updates, each machine is measured, and the results are printed as
+    a table or, with --json, one per line. Machines of the same training start from states of the previous one,
+    unless --starts none is given. A file that cannot be read is reported, and the others are measured.
 
-    With --path trajectory, the path to MODEL may lead along its training: a run has kept its priors on the way,
-    an archive of the rbms package has its updates, and of several files the last one is measured, the others
-    being earlier states, oldest first.
+    With --path trajectory, the path may follow the training of MODEL: through the saved priors of a run, the
+    updates in an archive of the rbms package, or several files, oldest first. Only the last machine is measured.
 
-    Work that is written to a file can be stopped at any time; the same command goes on with it. A later command
-    with a smaller --precision, more --sweeps or more --repeats continues from the result that is there.
+    With an output file, the command can be stopped at any time: run it again to continue. A later command with a
+    smaller --precision, more --sweeps or more --repeats continues from the existing result.
     """
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
-        raise ConfigError("--scheduler: a single estimate is made here; give --repeats as well")
+        raise ConfigError("--scheduler: distributes repeats only; give --repeats as well, or omit the option")
     if all_updates and config.path == "trajectory":
-        raise ConfigError("--all-updates: --path trajectory reads all updates by itself; leave out either")
+        raise ConfigError("--all-updates: --path trajectory already reads all updates; omit one of the two")
     from dvae_eval.runtime.dask_cluster import cluster
 
     from ..devices import prepare_device
@@ -171,8 +175,7 @@ def command(
                 trajectory=trajectory,
             )
     except KeyboardInterrupt:
-        again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
-        raise CleanInterrupt(f"interrupted; {again}") from None
+        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
     place = settle(place, result, quiet, (STATE,))
     return finish(
@@ -181,12 +184,12 @@ def command(
 
 
 def _key(starts: Any) -> Any:
-    """Return what tells the file of an unfinished estimate from that of one with other starts."""
+    """Return a key for the starts, so that estimates with other starts have another file of unfinished work."""
     return "codes" if callable(starts) else starts.source
 
 
 def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading, Trajectory | None]:
-    """Return the machine that is measured, and its training if the path is to go along that."""
+    """Return the machine to measure and, for --path trajectory, its training."""
     from ..inputs import read_model
 
     if path == "trajectory":
@@ -195,14 +198,14 @@ def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading
 
 
 def _rows(data: str | None) -> Rows | None:
-    """Return the data whose log-likelihood is asked for."""
+    """Return the data of --data."""
     from dvae_eval.readers.data import read_rows
 
     return None if data is None else read_rows(data)
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
-    """Return the preset's settings, but for the options that were given."""
+    """Return the settings of the preset, without those that the user gave as options."""
     context = click.get_current_context()
     settings = LOG_Z_PRESETS[preset] if preset else {}
     was_given = {name for name in context.params if context.get_parameter_source(name) != ParameterSource.DEFAULT}
@@ -211,7 +214,7 @@ def _of_preset(preset: str | None) -> dict[str, Any]:
 
 
 def _details(result: LogZResult) -> list[str]:
-    """Return lines for people on how the estimate was made."""
+    """Return lines to print: how the estimate was made."""
     found = result.diagnostics
     lines = []
     if "exact" in found:
@@ -237,7 +240,7 @@ def _details(result: LogZResult) -> list[str]:
             f"± {error_text(mean['std_err_images'])} nats per image"
         )
     if starts := result.settings.get("starts"):
-        lines.append(f"{starts['n_states']} given states to start from: {_source(starts)}")
+        lines.append(f"some replicates started from {starts['n_states']} states: {_source(starts)}")
     lines += [_continued(part) for part in found.get("continued_from", [])[-1:]]
     if "uniform_run" in found:
         first = found["uniform_run"]
@@ -246,23 +249,24 @@ def _details(result: LogZResult) -> list[str]:
             fixed(first["std_err"], decimals(first["std_err"])),
         )
         lines.append(
-            f"from the machine's modes; a shorter run from the uniform reference: {plain(log_z)} ± {error}"
+            f"reference: the machine's modes; a shorter run from the uniform reference gave {plain(log_z)} ± "
+            f"{error}"
         )
     if "path" in found:
         path = found["path"]
         what = {"beta": "all couplings scaled", "trajectory": "along the training"}[path["chosen"]]
         lines.append(
-            f"path: {what}; barriers {path['barrier_beta']:.1f} in beta, "
+            f"path: {what}; communication barrier {path['barrier_beta']:.1f} in beta, "
             f"{path['barrier_trajectory']:.1f} along the training"
         )
     if "lower_bound" in found:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
-        lines.append(f"certificate: log Z >= {bound:.4f}, surely ({n} {'basin' if n == 1 else 'basins'})")
+        lines.append(f"strict lower bound: log Z >= {bound:.4f}, from {n} known {'basin' if n == 1 else 'basins'}")
     return lines
 
 
 def _continued(part: dict[str, Any]) -> str:
-    """Say what a result continues."""
+    """Return the line about the earlier result that was continued."""
     if "n_repeats" in part:
         return f"continued from {part['n_done']} repeats"
     error = "" if part["std_err"] is None else f", ± {error_text(part['std_err'])}"
@@ -270,6 +274,6 @@ def _continued(part: dict[str, Any]) -> str:
 
 
 def _source(starts: dict[str, Any]) -> str:
-    """Say where states to start from came from."""
+    """Return the source of the starting states."""
     place = starts.get("file") or starts.get("data") or starts.get("codes_of") or starts.get("states_of", "")
     return f"codes of {place}" if "codes_of" in starts else str(place)

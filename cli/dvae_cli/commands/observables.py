@@ -23,13 +23,13 @@ from ..options import (
     given,
     output_options,
 )
-from ..runner import CleanInterrupt
+from ..runner import CleanInterrupt, after_interrupt
 from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ObservablesResult
 
-# Lines for people, of this many inverse temperatures at the most.
+# With more inverse temperatures than this, no line per temperature is printed.
 MOST_LINES = 40
 
 
@@ -37,9 +37,9 @@ MOST_LINES = 40
 @click.argument("model", type=ModelFile())
 @config_options(ObservablesConfig)
 @config_options(ReadConfig)
-@click.option("--csv", type=OUTPUT, help="Also write a table, a line for every β, to this file.")
+@click.option("--csv", type=OUTPUT, help="Also write a table with one line per β to this file.")
 @output_options("observables.json beside a run's model.pt")
-@compute_options("CPU threads; they change no digit. [default: all cores]")
+@compute_options("CPU threads; the result does not depend on them. [default: all cores]")
 @common_options
 def command(
     model: Path,
@@ -53,7 +53,10 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Average over MODEL's machine at β = 1 and along β, each number with its error, and with a verdict.
+    """Estimate energy, entropy and correlations.
+
+    These are averages over the machine of MODEL at β = 1 and at other β, each with its standard error, and a
+    verdict on all of them.
 
     \b
     Example:
@@ -62,12 +65,14 @@ def command(
       dvae-eval observables runs/digits/model.pt --betas 0.5,1,2 -o o.json
       dvae-eval figure observables o.json -o o.pdf
 
-    p(x) ∝ exp(-β E(x)), E being what the file calls it: minus the log-probability, with the file's units and
-    constant. There are mean energy, specific heat, entropy, log Z, magnetisation, and correlations of coupled
-    pairs. MODEL is what dvae-eval logz takes. Where log Z is exact, so are they; else errors come from the spread
-    of independent replicates.
+    MODEL is anything that dvae-eval logz reads. Its distribution is p(x) ∝ exp(-β E(x)), where the energy E
+    follows the convention of the file, with its units and its constant.
 
-    An estimate that is written to a file can be stopped at any time; the same command goes on with it.
+    The result has the mean energy, specific heat, entropy, log Z, magnetisation, and correlations of coupled
+    pairs. They are exact where log Z is exact; elsewhere the standard errors come from the spread of independent
+    replicates.
+
+    With an output file, the command can be stopped at any time: run it again to continue.
     """
     config = ObservablesConfig(**given(ObservablesConfig, settings))
     from dvae_eval.observables.estimate_observables import estimate_observables
@@ -80,7 +85,7 @@ def command(
     place = find_output(output, force, default_output(model, "observables.json", as_json))
     table = find_output(csv, force, option="--csv")
     if table.stream is not None:
-        raise ConfigError(f"--csv: {csv} is no file; give the name of one (--json prints the whole result)")
+        raise ConfigError(f"--csv: {csv} is not a file; give the name of a file (--json prints the whole result)")
     place.hold()
     found = read_model(model, ReadConfig(**given(ReadConfig, settings)))
     say_left_aside(found.description, quiet)
@@ -99,8 +104,7 @@ def command(
                 constant=found.constant,
             )
     except KeyboardInterrupt:
-        again = "the same command goes on with it" if partial and partial.exists() else "nothing was kept"
-        raise CleanInterrupt(f"interrupted; {again}") from None
+        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = dataclasses.replace(result, command=command_line())
     saved = (lambda: remove_file(partial)) if partial else (lambda: None)
     place = settle(place, result, quiet)
@@ -109,7 +113,7 @@ def command(
 
 
 def _details(result: ObservablesResult) -> list[str]:
-    """Return lines for people: log Z, and the numbers along β."""
+    """Return lines to print: log Z, and the averages at each β."""
     lines = [plain(f"log Z = {estimate(result.log_z, result.log_z_std_err)} nats")]
     along = result.along_beta
     if 1 < len(along["beta"]) <= MOST_LINES:

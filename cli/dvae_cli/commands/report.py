@@ -1,4 +1,4 @@
-"""dvae-eval report: one HTML page that says what was measured, and shows it."""
+"""dvae-eval report: one HTML page with all results of runs or of a machine."""
 
 from __future__ import annotations
 
@@ -33,19 +33,21 @@ PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
     "--output",
     "-o",
     type=OUTPUT,
-    help="[default: report.html in the first RUN, or an .html beside the first RESULT]",
+    help="File to write. [default: report.html in the first RUN, or an .html file beside the first RESULT]",
 )
 @click.option(
     "--data",
     multiple=True,
-    help="Where the data set of the training lies now, if it has moved; once for each that did.",
+    help="Present place of the training data, if they have moved. Repeatable, once per data set.",
 )
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
     runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool, quiet: bool, debug: bool
 ) -> None:
-    """Write a self-contained HTML page on training runs, or on a machine from elsewhere, and what was measured.
+    """Write an HTML report on runs or on a machine.
+
+    The page is a single file with all figures: what was measured, whether to trust it, and what to do next.
 
     \b
     Example:
@@ -53,13 +55,13 @@ def command(
       dvae-eval report runs/a runs/b -o comparison.html
       dvae-eval report logz.json observables.json samples.npz -o machine.html
 
-    Samples are drawn if there are none of the run's model yet; log Z and log-likelihood are shown if
-    dvae-eval logz and ll have measured them. RESULTs are files that logz, observables and samples wrote of one
-    machine, one of each at most: the page says how it was read, what was measured, and what to do next.
+    For each RUN, samples of its model are drawn if there are none yet; log Z and the log-likelihood are included
+    if dvae-eval logz and ll have measured them. RESULTs are files from dvae-eval logz, observables and samples
+    for the same machine, at most one of each.
     """
     if files := [run for run in runs if not run.is_dir()]:
         if len(files) < len(runs) or data:
-            raise ConfigError("RESULT: results of a machine stand alone, without runs and --data; leave those out")
+            raise ConfigError("RESULT: results of a machine cannot be combined with runs or --data; omit these")
         return _on_machine(files, output, force, quiet)
     from dvae_reports.report.render import render_report
     from dvae_reports.results.run_directory import RunRecord
@@ -82,13 +84,13 @@ def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: 
 
     for file in files:
         if file.name in PARTS_OF_RUNS and (file.parent / "config.json").exists():
-            raise ConfigError(f"{file}: is a part of a run; give the run, {file.parent}")
+            raise ConfigError(f"{file}: is part of a run; give the run, {file.parent}")
     place = find_output(output, force, None if output else beside(files[0], f"{files[0].stem}.html"))
     _write(render_machine_report(MachineRecord.load(files)), place, quiet)
 
 
 def _write(page: str, place: Output, quiet: bool) -> None:
-    """Write a page, and say where."""
+    """Write a page, and print its name."""
     from ..console import say
     from ..outputs import STANDARD_OUTPUT
 
@@ -99,18 +101,18 @@ def _write(page: str, place: Output, quiet: bool) -> None:
 
 
 def _found(old: Path, page: str) -> Found:
-    """Return what is to happen to a page that is there."""
+    """Return the decision about an existing page."""
     from dvae_reports.report.contents import shows_as_much
 
     from ..outputs import Found
 
     if shows_as_much(page, old):
         return Found("replaced", is_repeat=True)
-    return Found("kept", "shows what this page does not")
+    return Found("kept", "has content that this page lacks")
 
 
 def _places_of_data(runs: Sequence[Path], data: Sequence[str], quiet: bool) -> dict[Path, str]:
-    """Return where the data lie now of those runs that were trained on one of `data`; DataError if no run was."""
+    """Return the place in `data` for each run that was trained on it; DataError if one belongs to no run."""
     from dvae_core.data import load
     from dvae_reports.results.run_directory import read_settings
 
@@ -121,14 +123,14 @@ def _places_of_data(runs: Sequence[Path], data: Sequence[str], quiet: bool) -> d
     for digest, place in places.items():
         if digest not in digests.values():
             raise DataError(
-                f"--data: {place} holds other images than those of the training of {' or '.join(map(str, runs))}; "
-                "give these, or leave it out"
+                f"--data: {place} is not the training data of {' or '.join(map(str, runs))}; give the training "
+                "data, or omit the option"
             )
     return {run: places[digest] for run, digest in digests.items() if digest in places}
 
 
 def _draw_missing_samples(run: Path, data: str | None, quiet: bool) -> None:
-    """Draw samples of a run's model unless there are some of that very model."""
+    """Draw samples of a run's model unless there are samples of this model already."""
     from dvae_core.io.files import sha256_file
     from dvae_eval.samples.grid import SampleGrid
 

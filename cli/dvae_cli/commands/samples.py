@@ -1,4 +1,4 @@
-"""dvae-eval samples: states of a Boltzmann machine, or pictures of what a model has learned."""
+"""dvae-eval samples: states of a Boltzmann machine, or images from a trained model."""
 
 from __future__ import annotations
 
@@ -26,35 +26,40 @@ if TYPE_CHECKING:
     from ..outputs import Found, Output
 
 N_RECONSTRUCTIONS = 20
-PICTURES = ("image_rows", "chains", "draws", "reconstructions", "data")
-SHARED = ("n", "seed")  # by states and pictures
+IMAGES = ("image_rows", "chains", "draws", "reconstructions", "data")
+SHARED = ("n", "seed")  # options for states and for images
 
 
 @click.command("samples", cls=Command)
 @click.argument("model", type=ModelFile())
 @config_options(StatesConfig)
 @config_options(ReadConfig)
-@click.option("--format", type=click.Choice(FORMATS), help="Of the states. [default: as --output ends]")
-@click.option("--image-rows", type=click.IntRange(1), default=8, show_default=True, help="Rows of pictures.")
 @click.option(
-    "--chains", type=click.IntRange(1), default=4, show_default=True, help="Chains in a row of pictures."
+    "--format", type=click.Choice(FORMATS), help="Format of the states. [default: from the suffix of --output]"
 )
-@click.option(
-    "--draws", type=click.IntRange(1), default=5, show_default=True, help="Pictures of each chain's state."
-)
+@click.option("--image-rows", type=click.IntRange(1), default=8, show_default=True, help="Rows of images.")
+@click.option("--chains", type=click.IntRange(1), default=4, show_default=True, help="Chains per row of images.")
+@click.option("--draws", type=click.IntRange(1), default=5, show_default=True, help="Images per state of a chain.")
 @click.option(
     "--reconstructions",
     type=click.IntRange(1),
     default=N_RECONSTRUCTIONS,
     show_default=True,
-    help="Test images that are reconstructed.",
+    help="Number of test images to reconstruct.",
 )
 @click.option(
-    "--data", help="Where the data of the training lie now, if they have moved. [default: where they were]"
+    "--data", help="Present place of the training data, if they have moved. [default: their former place]"
 )
-@click.option("--output", "-o", type=OUTPUT, help="[default: samples.npz beside a run's model.pt, for pictures]")
+@click.option(
+    "--output",
+    "-o",
+    type=OUTPUT,
+    help="File to write; required for states. [default: samples.npz beside a run's model.pt, for images]",
+)
 @click.option("--force", is_flag=True, help=FORCE)
-@compute_options("CPU threads; they change no state. [default: one for pictures, all cores for states]")
+@compute_options(
+    "CPU threads; the result does not depend on them. [default: one for images, all cores for states]"
+)
 @common_options
 def command(
     model: Path,
@@ -72,7 +77,7 @@ def command(
     debug: bool,
     **settings: Any,
 ) -> int:
-    """Draw samples of MODEL: states of a Boltzmann machine, or pictures of what a run has learned.
+    """Draw samples of a machine or a trained model.
 
     \b
     Example:
@@ -81,13 +86,13 @@ def command(
       dvae-eval samples runs/digits/model.pt
       dvae-eval samples runs/digits/model.pt --n 1000 -o prior.npz
 
-    Of any machine that dvae-eval logz reads, states of all units are drawn, in its own order, values and labels:
-    independent ones where log Z can be had exactly, else states of a run of parallel tempering, with a verdict.
-    An npz file has the array states (n, n_units), labels, log-probabilities and the checks; CSV has a line of
-    labels and a line for each state; dimod's SampleSet, in JSON, needs dimod.
+    For a machine that dvae-eval logz reads, the samples are states of all its units, in the order, values and
+    labels of its file. They are independent where log Z can be computed exactly; elsewhere they come from
+    parallel tempering, with a verdict. An npz file has the array states (n, n_units), labels, log-probabilities
+    and the checks; CSV has a line of labels and one line per state; the JSON of a dimod SampleSet needs dimod.
 
-    Of a run, pictures are drawn as in Figure 5 of the paper, test images are reconstructed, and the latents are
-    kept, unless --n asks for states of its prior.
+    For a run, the samples are images as in Figure 5 of the paper and reconstructions of test images, saved with
+    their latents. With --n, they are states of its prior instead.
     """
     from ..console import say
     from ..devices import prepare_device
@@ -96,7 +101,7 @@ def command(
 
     if not _was_given("n") and is_own_model(model):
         _refuse_given(
-            [*settings, "format"], "is for states; give --n for those of the run's prior, or leave it out"
+            [*settings, "format"], "is for states; give --n to draw states of the run's prior, or omit the option"
         )
         place = find_output(output, force, None if output else beside(model, "samples.npz"), text=False)
         prepare_device(device, threads, 0)
@@ -104,20 +109,20 @@ def command(
         path = make_samples(model, place, settings["seed"], device, quiet, data, reconstructions, sizes)
         say(f"saved: {path}", quiet)
         return 0
-    _refuse_given(PICTURES, "is for pictures of a run; leave it out")
+    _refuse_given(IMAGES, "is for images of a run; omit the option")
     from ..draw_states import draw_states
 
     return draw_states(model, output, format, force, device, threads, quiet, settings)
 
 
 def _was_given(name: str) -> bool:
-    """Return whether an option was given."""
+    """Return whether the user gave an option."""
     source = click.get_current_context().get_parameter_source(name)
     return source is not None and source != ParameterSource.DEFAULT
 
 
 def _refuse_given(names: Iterable[str], why: str) -> None:
-    """Raise ConfigError for the first of these options that was given."""
+    """Raise ConfigError for the first of these options that the user gave."""
     for name in names:
         if name not in SHARED and _was_given(name):
             raise ConfigError(f"{option_name(name)}: {why}")
@@ -133,9 +138,9 @@ def make_samples(
     n_images: int = N_RECONSTRUCTIONS,
     sizes: dict[str, int] | None = None,
 ) -> Path:
-    """Draw the pictures of the model at `model`; return where they were written to, after no better ones' loss.
+    """Draw images of the model at `model`; return the file, in which they replace no better ones.
 
-    `data` is where the data set of the training lies now, if it has moved; `sizes` go to `draw_sample_grid`.
+    `data` is the present place of the training data, if they have moved; `sizes` goes to `draw_sample_grid`.
     """
     from dvae_eval.samples.draw import draw_sample_grid
 
@@ -143,7 +148,7 @@ def make_samples(
 
     trained = load_own_model(model, device)
     images = load_own_data(trained.config.dataset, data, trained.provenance, quiet).fixed("test")
-    # Evenly spread, since test sets may be sorted by class.
+    # Evenly spread: test sets may be sorted by class.
     spread = [i * len(images) // n_images for i in range(n_images)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed, **(sizes or {}))
     grid = replace(grid, meta=named({**grid.meta, "command": command_line()}))
@@ -154,7 +159,7 @@ def make_samples(
 
 
 def _found(path: Path, grid: SampleGrid) -> Found:
-    """Return what is to happen to samples that are there."""
+    """Return the decision about existing samples."""
     from dvae_eval.samples.grid import SampleGrid
 
     from ..outputs import Found, judge_by_model
@@ -165,4 +170,4 @@ def _found(path: Path, grid: SampleGrid) -> Found:
         return Found("moved", "cannot be read as samples")
     if grid.supersedes(old):
         return Found("replaced", is_repeat=grid.meta["seed"] == old.meta.get("seed"))
-    return judge_by_model(path, old.meta["model"], grid.meta["model"], "holds more samples, or others")
+    return judge_by_model(path, old.meta["model"], grid.meta["model"], "holds more or other samples")

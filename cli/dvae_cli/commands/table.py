@@ -1,4 +1,4 @@
-"""dvae-eval table: results beside the paper's, as a table to print, to paste or to publish."""
+"""dvae-eval table: results next to those of the paper, as text, Markdown, LaTeX, CSV or HTML."""
 
 from __future__ import annotations
 
@@ -31,26 +31,35 @@ if TYPE_CHECKING:
     epilog="Kinds:\n\n\b\n" + "\n".join(f"  {kind:9} {text}" for kind, text in TABLES.items()),
 )
 @click.argument("results", nargs=-1, type=RESULT, metavar="[RESULT]...")
-@click.option("--kind", type=click.Choice(list(TABLES)), default="table1", show_default=True, help="Which table.")
+@click.option(
+    "--kind",
+    type=click.Choice(list(TABLES)),
+    default="table1",
+    show_default=True,
+    help="Kind of table, see below.",
+)
 @click.option(
     "--format",
     "format_name",
     type=click.Choice(list(TABLE_SUFFIXES)),
-    help="[default: text, or what the name of -o ends in]",
+    help="Format of the table. [default: text, or from the suffix of --output]",
 )
-@click.option("--with-later", is_flag=True, help="Show results that were published after the paper, too (table1).")
-@click.option("--references", is_flag=True, help="List the publications in full below the table (table1).")
-@click.option("--baseline", default="", metavar="RUN", help="Add every run's gain over this one (results).")
-@click.option("--commands", is_flag=True, help="Add a table of the commands that made every result.")
+@click.option("--with-later", is_flag=True, help="Also show results published after the paper (table1).")
+@click.option("--references", is_flag=True, help="List the cited publications below the table (table1).")
+@click.option("--baseline", default="", metavar="RUN", help="Add the gain of each run over this run (results).")
+@click.option("--commands", is_flag=True, help="Add a table of the commands that made each result.")
 @label_option
 @style_options
 @click.option(
     "--bib",
     type=OUTPUT,
-    help="Cite published rows by \\cite (LaTeX), and add the entries that this .bib file lacks; others stay.",
+    help="Cite published rows by \\cite (LaTeX), and add the missing entries to this .bib file.",
 )
 @click.option(
-    "--output", "-o", type=OUTPUT, help="[default: standard output] In CSV, further tables go to files beside it."
+    "--output",
+    "-o",
+    type=OUTPUT,
+    help="File to write; in CSV, further tables go to files beside it. [default: standard output]",
 )
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
@@ -70,7 +79,7 @@ def command(
     debug: bool,
     **look: Any,
 ) -> int:
-    """Show results as a table, beside the paper's.
+    """Show results in a table, next to the paper's.
 
     \b
     Example:
@@ -80,10 +89,10 @@ def command(
       dvae-eval table --kind results runs/*/ll.json --format csv
       dvae-eval table --kind results runs/a runs/b --baseline runs/a
 
-    RESULT is a run directory, a result file or a .jsonl of several results. Runs that differ in their seeds alone
-    become one row, mean and standard deviation. What is best is bold; a result that may be wrong is marked with †
-    and never the best, and makes the exit status 3; one that could be better is marked with ¶. Without RESULT, the
-    paper's table alone.
+    RESULT is a run directory, a result file or a .jsonl file of several results; without it, only the rows of
+    the paper are shown. Runs that differ only in their seeds form one row, with their mean and standard
+    deviation. The best result is bold. A result that may be wrong is marked with †, is never the best, and leads
+    to exit status 3; one that could be better is marked with ¶.
     """
     from dvae_reports.results.labels import labelled
     from dvae_reports.tables import command_table, make_tables
@@ -97,17 +106,17 @@ def command(
     of_kind = {"--with-later": (with_later, "table1"), "--references": (references, "table1")}
     for option, (given, its_kind) in {**of_kind, "--baseline": (baseline, "results")}.items():
         if given and kind != its_kind:
-            raise ConfigError(f"{option}: goes with --kind {its_kind}, not {kind}; leave it out")
+            raise ConfigError(f"{option}: needs --kind {its_kind}, not {kind}; omit the option")
     place = find_output(output, force)
     chosen = format_name or _format_of(place.path)
     for option, given in {"--bib": bib, "--latex-label": look["label"]}.items():
         if given and chosen != "latex":
-            raise ConfigError(f"{option}: goes with LaTeX, not {chosen}; give --format latex, or leave it out")
-    entries = find_output(bib, force=True, option="--bib")  # nothing in it is lost
+            raise ConfigError(f"{option}: needs LaTeX, not {chosen}; give --format latex, or omit the option")
+    entries = find_output(bib, force=True, option="--bib")  # existing entries stay
     known = _bib_before(entries)
     found = labelled(_read(results, kind), labels)
     measured = [one for one in found if _is_wanted(one, kind)]
-    # Named as it is called without its label, too.
+    # A label also names the run as baseline.
     baseline = dict(labels).get(baseline, baseline)
     tables = make_tables(kind, measured, with_later=with_later, references=references, baseline=baseline)
     if commands and found:
@@ -121,15 +130,15 @@ def command(
     if not place or place.stream == STANDARD_OUTPUT:
         print_tables(tables, chosen)
     _say_what_is_left_out(tables, chosen, quiet)
-    # Architectures do not hang on any measurement.
+    # Table 2 shows architectures, which depend on no measurement.
     distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
-        say(f"may be wrong: {one.path}", quiet)
+        say(f"may be wrong: {one.path}; see its checks with dvae-eval inspect {one.path}", quiet)
     return NOT_TRUSTWORTHY if distrusted else 0
 
 
 def _contents(tables: Sequence[Table], format_name: str, place: Output, force: bool) -> list[tuple[Output, str]]:
-    """Return what goes where: all tables into one file, but in CSV, which holds one, each into its own."""
+    """Return the files with their contents: one file for all tables or, in CSV, one file per table."""
     from dvae_reports.tables.formats import write_table, write_tables
 
     from ..outputs import find_output
@@ -142,19 +151,19 @@ def _contents(tables: Sequence[Table], format_name: str, place: Output, force: b
 
 
 def _bib_before(entries: Output) -> str:
-    """Return what a .bib file holds; ConfigError if it is no text."""
+    """Return the present content of the .bib file; ConfigError if it is not text."""
     if entries.path is None or not entries.path.exists():
         return ""
     try:
         return entries.path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"--bib: {entries.path}: cannot be read as UTF-8 ({error}); save it so, or give another name"
+            f"--bib: {entries.path}: cannot be read as UTF-8 ({error}); save it as UTF-8, or give another name"
         ) from error
 
 
 def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool) -> None:
-    """Say which columns of a LaTeX table did not fit the page."""
+    """Print the columns of LaTeX tables that did not fit the page."""
     from dvae_reports.tables.latex import left_out
 
     from ..console import say
@@ -165,22 +174,22 @@ def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool
 
 
 def _format_of(path: Path | None) -> str:
-    """Return the format that the name of a file asks for; ConfigError for one that is none of them."""
+    """Return the format for the suffix of a file, text without one; ConfigError for an unknown suffix."""
     formats = {suffix: name for name, suffix in TABLE_SUFFIXES.items()}
     suffix = path.suffix.lower() if path else ""
     if suffix and suffix not in formats:
         raise ConfigError(
-            f"--output: {path}: no format is called {suffix}; give {', '.join(formats)}, or --format as well"
+            f"--output: {path}: unknown suffix {suffix}; end it in {', '.join(formats)}, or give --format as well"
         )
     return formats.get(suffix, "text")
 
 
-# Kinds of results that a table is made of, where that is not the log-likelihood alone.
+# Kinds of results that a table shows, if not only log-likelihoods; empty for any kind.
 WANTED = {"results": ("ll", "logz"), "table2": (), "benchmark": ("benchmark",)}
 
 
 def _read(paths: tuple[Path, ...], kind: str) -> list[LoadedResult]:
-    """Return all results at `paths`; ResultError for a path without any that the table is made of."""
+    """Return all results at `paths`; ResultError for a path without a result for this kind of table."""
     from dvae_reports.results.loaded import load_results
 
     everything: list[LoadedResult] = []
@@ -189,22 +198,22 @@ def _read(paths: tuple[Path, ...], kind: str) -> list[LoadedResult]:
         if not any(_is_wanted(one, kind) for one in found):
             kinds = WANTED.get(kind, ("ll",))
             raise ResultError(
-                f"{path}: holds no result of kind {' or '.join(kinds)}; make one with dvae-eval {kinds[0]}"
+                f"{path}: has no result of kind {' or '.join(kinds)}; make one with dvae-eval {kinds[0]}"
             )
         everything += found
     if kind in ("results", "benchmark") and not everything:
-        raise ResultError("RESULT: none given; give run directories or result files")
+        raise ResultError("RESULT: missing; give run directories or result files")
     return everything
 
 
 def _is_wanted(one: LoadedResult, kind: str) -> bool:
-    """Return whether a kind of table is made of this result; Table 2 is made of the run of any."""
+    """Return whether a kind of table shows this result."""
     wanted = WANTED.get(kind, ("ll",))
     return not wanted or one.result.kind in wanted
 
 
 def print_tables(tables: Sequence[Table], format_name: str) -> None:
-    """Print tables on standard output, as wide as its terminal and with its type if it is one."""
+    """Print tables on standard output; on a terminal, fitted to its width and with its bold type."""
     from dvae_core.terminal import terminal_width
     from dvae_reports.tables.formats import write_tables
     from dvae_reports.tables.table import map_texts
@@ -214,6 +223,6 @@ def print_tables(tables: Sequence[Table], format_name: str) -> None:
     out, width = sys.stdout, terminal_width(sys.stdout)
     color = width is not None and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if format_name == "text":
-        # Before the layout: a symbol may become several letters.
+        # Before the layout: a symbol may become several characters.
         tables = [map_texts(table, lambda text: encodable(text, out.encoding)) for table in tables]
     click.echo(write_tables(tables, format_name, width=width, color=color), nl=False)

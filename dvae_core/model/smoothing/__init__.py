@@ -1,22 +1,25 @@
 """Smoothing transformations: a continuous ζ per binary z, through which gradients pass (Section 2, App. D and E).
 
 `base` defines the interface `Smoothing`; `spikes` has the transformations with a spike at ζ = 0, `mixtures` those
-without a spike.  `ModelConfig.smoothing` names one of them.
+without a spike, and `gumbolt` a relaxation that is smooth in training only.  `ModelConfig.smoothing` names one.
 """
 
 from __future__ import annotations
 
 from ...config import ModelConfig
-from .base import DiscreteSample, Smoothing, TrainableSharpness
+from .base import DiscreteSample, ScheduledSharpness, Smoothing, TrainableSharpness
+from .gumbolt import GumBolt
 from .mixtures import MixtureOfRamps, OverlappingExponential, PowerFunction, SymmetricMixture
 from .spikes import NoSmoothing, Spike, SpikeAndExponential, SpikeAndGaussian, SpikeAndSlab
 
 __all__ = [
     "DiscreteSample",
+    "GumBolt",
     "MixtureOfRamps",
     "NoSmoothing",
     "OverlappingExponential",
     "PowerFunction",
+    "ScheduledSharpness",
     "Smoothing",
     "Spike",
     "SpikeAndExponential",
@@ -33,10 +36,11 @@ _PLAIN: dict[str, type[Smoothing]] = {
     "mixture-of-ramps": MixtureOfRamps,
     "none": NoSmoothing,
 }
-_WITH_SHARPNESS: dict[str, type[TrainableSharpness]] = {
+_WITH_SHARPNESS: dict[str, type[ScheduledSharpness]] = {
     "spike-and-exponential": SpikeAndExponential,
     "overlapping-exponential": OverlappingExponential,
     "power-function": PowerFunction,
+    "gumbolt": GumBolt,
 }
 
 

@@ -97,10 +97,8 @@ class Smoothing(nn.Module, ABC):
         """Update parameters that depend on the epoch; does nothing by default."""
 
 
-class TrainableSharpness(Smoothing):
-    """A trainable sharpness s with an upper bound that grows linearly with the epochs (App. H).
-
-    s = floor + (bound - floor) σ(a).  The papers write β for s; here β is the inverse temperature.
+class ScheduledSharpness(Smoothing):
+    """A sharpness s with an upper bound that grows linearly with the epochs (App. H).
 
     Parameters
     ----------
@@ -108,14 +106,44 @@ class TrainableSharpness(Smoothing):
         The bound at epoch 0, its increase per epoch, and its largest value.
     """
 
-    floor: ClassVar[float] = 0.0
     bound: Tensor
 
     def __init__(self, bound: float, growth: float = 0.0, limit: float = 80.0) -> None:
         super().__init__()
         self.start, self.growth, self.limit = bound, growth, limit
-        self.raw = nn.Parameter(torch.tensor(2.0))
         self.register_buffer("bound", torch.tensor(float(bound)))
+
+    @property
+    def sharpness(self) -> Tensor:
+        """The sharpness s, a scalar: the bound."""
+        return self.bound
+
+    @torch.no_grad()
+    def set_sharpness(self, sharpness: Tensor | float) -> None:
+        """Set s, and with it the bound."""
+        self.bound.fill_(sharpness)
+
+    def bound_at(self, epoch: float) -> float:
+        """Return the bound of the sharpness at an epoch."""
+        return max(self.start, min(self.limit, self.start + self.growth * epoch))
+
+    @torch.no_grad()
+    def set_epoch(self, epoch: float) -> None:
+        """Move the bound to that of `epoch`."""
+        self.bound.fill_(self.bound_at(epoch))
+
+
+class TrainableSharpness(ScheduledSharpness):
+    """A sharpness that is trained below its bound, s = floor + (bound - floor) σ(a).
+
+    The papers write β for s; here β is the inverse temperature.
+    """
+
+    floor: ClassVar[float] = 0.0
+
+    def __init__(self, bound: float, growth: float = 0.0, limit: float = 80.0) -> None:
+        super().__init__(bound, growth, limit)
+        self.raw = nn.Parameter(torch.tensor(2.0))
 
     @property
     def sharpness(self) -> Tensor:
@@ -130,7 +158,7 @@ class TrainableSharpness(Smoothing):
     @torch.no_grad()
     def set_epoch(self, epoch: float) -> None:
         """Set the bound of the sharpness to that of `epoch`, without changing the sharpness itself."""
-        bound = max(self.start, min(self.limit, self.start + self.growth * epoch))
+        bound = self.bound_at(epoch)
         if bound != self.bound:
             sharpness = self.sharpness
             self.bound.fill_(bound)

@@ -1,4 +1,4 @@
-"""The figures of a run, each a function from results to matplotlib Axes; nothing here writes a file."""
+"""The figures of a run: functions from results to matplotlib Axes, which write no files."""
 
 from .gradients import plot_gradient_variance
 from .likelihood import (

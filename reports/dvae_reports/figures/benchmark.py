@@ -1,4 +1,4 @@
-"""Figures of a benchmark: errors against CPU seconds, calibration, and verdicts machine by machine."""
+"""Figures of a benchmark: errors against CPU seconds, calibration, and verdicts by machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .mathematics import set_mathematics
 from .panels import DPI, label_panels
 from .style import PALETTE, axes, legend_above, styled
 
-# Marker, colour, and whether it is filled: of the first, second, ... method; told apart without colour.
+# Marker, colour and filling of the first, second, ... method; the markers distinguish them without colour.
 MARKS = (
     ("o", "blue", True),
     ("s", "orange", True),
@@ -28,17 +28,17 @@ MARKS = (
     ("^", "violet", False),
     ("D", "green", False),
 )
-# Behind the signs of a matrix; wrong and trusted must be seen first.
+# Background of the signs in a matrix; "wrong and trusted" must stand out.
 COLORS = {"wrong": "#c62828", "failed": "#f2c14e", "declined": "#c4cad0", "right": "#e4f2ec"}
-LEAST_ERROR = 1e-6  # nats; exact answers are drawn there
-MOST_Z = 6.0  # beyond it z is drawn at the edge
-WIDE = 5.0  # inches from which two panels stand side by side
-ROW = 0.165  # inches of a machine's row in a matrix
+LEAST_ERROR = 1e-6  # nats; smaller errors are drawn there
+MOST_Z = 6.0  # larger |z| is drawn at the edge
+WIDE = 5.0  # inches from which two panels fit side by side
+ROW = 0.165  # height of a row in a matrix, inches
 
 
 @styled
 def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
-    """Plot |error| of every run against its CPU seconds, and the medians of every method as large marks."""
+    """Plot |error| of every run against its CPU seconds, with a large marker at the medians of every method."""
     ax, names = axes(ax), _names(methods)
     what = quantity([run for score in methods for run in score.runs])
     for score, mark in zip(methods, _marks(methods), strict=True):
@@ -58,8 +58,8 @@ def plot_errors(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
 def plot_calibration(methods: Sequence[Score], *, ax: Axes | None = None) -> Axes:
     """Plot z = error / claimed error of trusted answers, sorted, against the quantiles of a normal distribution.
 
-    Claimed errors that are true lie on the line.  The band holds 95% of each z, for as many runs as the method
-    with the fewest has.
+    Calibrated errors lie on the line.  The band contains each z with probability 95%, for the number of runs of
+    the method that has the fewest.
     """
     from scipy.stats import beta, norm
 
@@ -153,13 +153,13 @@ def _names(methods: Sequence[Score]) -> dict[str, str]:
 
 
 def _legend(ax: Axes) -> None:
-    """Name the methods above the axes, if there are any in them."""
+    """Add a legend of the methods, if the axes have any."""
     if ax.get_legend_handles_labels()[1]:
         legend_above(ax, 2)
 
 
 def _marks(methods: Sequence[Score]) -> list[dict[str, Any]]:
-    """Return how every method is marked."""
+    """Return the marker properties of every method."""
     return [
         {"marker": marker, "color": PALETTE[color], "mfc": PALETTE[color] if is_filled else PALETTE["paper"]}
         for marker, color, is_filled in (MARKS[i % len(MARKS)] for i in range(len(methods)))

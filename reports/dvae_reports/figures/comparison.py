@@ -1,4 +1,4 @@
-"""Samples against a machine: energies, means of units and pairs, and both inverse temperatures."""
+"""Samples compared with a machine: energies, means of units and pairs, and both estimates of β."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
 
 
 def comparison_panels(result: ComparisonResult) -> dict[str, tuple[str, DrawPanel]]:
-    """Return the panels of a comparison by name: a title, and what draws in axes."""
+    """Return the panels of a comparison by name: title, and function that draws in axes."""
     return {
         "energies": ("energies", lambda ax: plot_shares_of_energies(result, ax=ax)),
         "means": ("means", lambda ax: plot_means(result, ax=ax)),
@@ -27,12 +27,12 @@ def comparison_panels(result: ComparisonResult) -> dict[str, tuple[str, DrawPane
 
 @styled
 def plot_shares_of_energies(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the shares of energies in the samples, and in the machine's own states at the effective β.
+    """Plot the histogram of energies of the samples, and of the machine's states at the effective β.
 
     Raises
     ------
     ResultError
-        If the result holds no histogram.
+        If the result has no histogram.
     """
     ax = axes(ax)
     found = _part(result, "energies")
@@ -47,12 +47,12 @@ def plot_shares_of_energies(result: ComparisonResult, *, ax: Axes | None = None)
 
 @styled
 def plot_means(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
-    """Plot shares of units and of pairs in the samples against the machine's at the effective β.
+    """Plot means of units and pairs in the samples against those of the machine at the effective β.
 
     Raises
     ------
     ResultError
-        If the result holds none.
+        If the result has none.
     """
     ax = axes(ax)
     ax.plot((0, 1), (0, 1), color="0.6", linewidth=0.8)
@@ -70,7 +70,7 @@ def plot_means(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_betas(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
-    """Plot both estimates of β with their 95 % intervals, those of every class of reads below."""
+    """Plot both estimates of β with their 95% intervals, for all samples and below for every class of reads."""
     ax = axes(ax)
     rows: list[dict[str, Any]] = [{name: getattr(result, name) for name in BETAS}, *result.classes]
     names = ["all", *(f"class {found['class']}" for found in result.classes)]
@@ -85,14 +85,14 @@ def plot_betas(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
     ax.axvline(1, color="0.6", linewidth=0.8)
     ax.set_yticks(-np.arange(len(rows)), names)
     ax.set_ylim(0.5 - len(rows), 0.5)
-    ax.set(xlabel="effective β, 95 %")
+    ax.set(xlabel="effective β, 95%")
     legend_above(ax, 1)
     return ax
 
 
 def _part(result: ComparisonResult, name: str) -> dict[str, list[float]]:
-    """Return one of the diagnostics that figures are made of."""
+    """Return the diagnostics `name`; ResultError if they are missing."""
     found = result.diagnostics.get(name)
     if not isinstance(found, dict) or not {"samples", "machine"} <= set(found):
-        raise ResultError(f"holds no {name.replace('_', ' ')} of samples and machine; compare them again")
+        raise ResultError(f"the comparison has no {name.replace('_', ' ')}; run dvae-eval compare-samples again")
     return found

@@ -1,6 +1,6 @@
-"""What a result shows of its own quality: every panel once, for `dvae-eval figure diagnostics` and for the report.
+"""Diagnostics of one result: the panels of `dvae-eval figure diagnostics` and of the report.
 
-A panel is shown where the result holds the numbers that it is made of.
+A panel is shown if the result has its numbers.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ class Panel(Generic[R]):
     name : str
         Unique among the panels of a result.
     title : str
-        A few words, as they stand below the panel in a figure.
+        A few words, printed below the panel in a figure.
     is_shown : callable
-        Whether the result holds the numbers.
+        Whether the result has the numbers.
     plot : callable
-        Draws the result in axes, its keyword `ax`.
+        Draws the result in the axes `ax`, a keyword.
     alt : callable
-        What the panel shows of this result, in words for those who do not see it.
+        The alternative text: what the panel shows for this result.
     caption : str
-        How to read it.
+        How to read the panel, and what to do if it looks wrong.
     """
 
     name: str
@@ -67,13 +67,13 @@ class Panel(Generic[R]):
 
 
 def panels_of(result: Result) -> Sequence[Panel[Any]]:
-    """Return the panels that a result holds the numbers of; none for one of another kind."""
+    """Return the panels whose numbers a result has; none for other kinds of results."""
     kinds: Mapping[str, Sequence[Panel[Any]]] = {"logz": LOG_Z_PANELS, "ll": LIKELIHOOD_PANELS}
     return [panel for panel in kinds.get(result.kind, ()) if panel.is_shown(result)]
 
 
 def _has(name: str, column: str = "") -> Callable[[Result], bool]:
-    """Return whether a result's diagnostics hold a finite number in the array `name`, or in the table's column."""
+    """Return a test for a finite number in the diagnostics: in the array `name`, or in a column of that table."""
 
     def is_shown(result: Result) -> bool:
         found = result.diagnostics.get(name)
@@ -83,12 +83,12 @@ def _has(name: str, column: str = "") -> Callable[[Result], bool]:
 
 
 def _has_image_values(name: str) -> Callable[[LikelihoodResult], bool]:
-    """Return whether a result holds a finite number `name` of some image."""
+    """Return a test for a finite number `name` of any image."""
     return lambda result: _any_finite(result.per_image.get(name))
 
 
 def _any_finite(values: Any) -> bool:
-    """Whether lists, or lists of lists, hold a finite number; a result file holds null for others."""
+    """Return whether lists, or lists of lists, contain a finite number; result files have null for others."""
     return values is not None and bool(np.isfinite(np.array(values, dtype=np.float64)).any())
 
 
@@ -98,7 +98,7 @@ def _any_finite(values: Any) -> bool:
 def _schedule_alt(result: LogZResult) -> str:
     rates = _finite(result.diagnostics["exchange_rates"])
     return (
-        f"Exchange rates between the {len(result.diagnostics['betas'])} rungs of the schedule, "
+        f"Exchange rates between neighbours among {len(result.diagnostics['betas'])} rungs, "
         f"from {short(rates.min())} to {short(rates.max())}, and their overlaps, against inverse temperature."
     )
 
@@ -106,26 +106,26 @@ def _schedule_alt(result: LogZResult) -> str:
 def _flow_alt(result: LogZResult) -> str:
     trips = _finite(result.diagnostics.get("round_trips", []))
     return (
-        f"Share of replicas that come from β = 0, from 1 at the hot end to 0 at the cold one; "
+        f"Share of replicas that visited β = 0 last, against inverse temperature, from 1 at β = 0 to 0 at β = 1; "
         f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips per replicate."
     )
 
 
 def _energies_alt(result: LogZResult) -> str:
     n_rungs = len(result.diagnostics["energy_histograms"]["counts"])
-    return f"Histograms of the derivative of log p in β on {n_rungs} rungs, from β = 0 below to β = 1 above."
+    return f"Histograms of the derivative of log p in β for {n_rungs} rungs, from β = 0 at the bottom to β = 1."
 
 
 def _overlap_alt(result: LogZResult) -> str:
     matrix = np.array(result.diagnostics["overlap_matrix"], dtype=np.float64)
     beside = np.diag(matrix, 1)
-    least = f"; the least of neighbours is {short(beside.min())}" if len(beside) else ""
+    least = f"; the smallest between neighbours is {short(beside.min())}" if len(beside) else ""
     return f"Matrix of the overlaps of {len(matrix)} rungs{least}."
 
 
 def _running_alt(result: LogZResult) -> str:
     return (
-        f"The estimate of log Z as the run went on, ending at {estimate(result.log_z, result.std_err)} nats"
+        f"The estimate of log Z during the run, ending at {estimate(result.log_z, result.std_err)} nats"
         f"{_exact(result)}."
     )
 
@@ -151,8 +151,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("exchange_rates"),
         plot_schedule,
         _schedule_alt,
-        "The schedule. States must travel between β = 0, where Z is known, and β = 1: "
-        "a rate or an overlap near 0 is a gap that they cannot cross.",
+        "Exchange rates and overlaps of neighbouring rungs. Replicas must travel between β = 0, where Z is known, "
+        "and β = 1. A rate or an overlap near 0 stops them there: raise --exchange-rate.",
     ),
     Panel(
         "flow",
@@ -160,7 +160,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("from_hot_end"),
         plot_flow,
         _flow_alt,
-        "Replica flow. A straight line is ideal; a cliff is a temperature that replicas hardly cross.",
+        "Replica flow: share of replicas that visited β = 0 last. A straight line is ideal. A steep step is a "
+        "temperature that few replicas cross: give more --sweeps or raise --exchange-rate.",
     ),
     Panel(
         "energies",
@@ -168,7 +169,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("energy_histograms", "counts"),
         plot_energies,
         _energies_alt,
-        "Energies on every rung. Neighbours must overlap, or no exchange and no ratio between them can be had.",
+        "Energies on every rung. Histograms of neighbours must overlap, or their exchanges fail and their ratio "
+        "cannot be estimated: raise --exchange-rate.",
     ),
     Panel(
         "overlap",
@@ -176,8 +178,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("overlap_matrix"),
         plot_overlap,
         _overlap_alt,
-        "MBAR's overlap matrix: how likely a sample of one rung could as well be one of another. Neighbours "
-        "below 0.03 share too little for their ratio to be known.",
+        "MBAR's overlap matrix: the probability that a sample of one rung belongs to another. If neighbours are "
+        "below 0.03, the estimate of their ratio is unreliable: raise --exchange-rate.",
     ),
     Panel(
         "running",
@@ -185,7 +187,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("running", "log_z"),
         plot_running,
         _running_alt,
-        "The estimate as the run went on. It should settle within its own band; a drift means too short a run.",
+        "The estimate during the run, with its 95% band. It should settle within the band. If it drifts, the run "
+        "is too short: give more --sweeps.",
     ),
     Panel(
         "repeats",
@@ -193,8 +196,8 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         lambda result: len(_finite(result.repeats)) > 1,
         plot_repeats,
         _repeats_alt,
-        "Independent estimates (the paper's Figure 10) with mean and standard deviation. The error of log Z comes "
-        "from this spread.",
+        "Independent estimates of the replicates (Figure 10 of the paper), with mean and standard deviation. The "
+        "standard error of log Z is this spread over the square root of their number.",
     ),
     Panel(
         "trajectory",
@@ -202,14 +205,14 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _has("trajectory", "log_z"),
         plot_trajectory,
         _trajectory_alt,
-        "Log Z of the priors along the training, each from the samples of the rungs between which it lies, with "
-        "two standard errors either way.",
+        "Log Z of the priors along the training, each estimated from the samples of its two neighbouring rungs, "
+        "with bars of ± 2 standard errors.",
     ),
 )
 
 
 def _exact(result: LogZResult) -> str:
-    """Say the exact value, where there is one."""
+    """Return the exact value as a phrase; empty if it is unknown."""
     value = exact_log_z(result)
     return "" if value is None else f"; the exact value is {fixed(value, decimals(result.std_err))}"
 
@@ -222,7 +225,7 @@ def _bound_alt(result: LikelihoodResult) -> str:
     (k_0, first), (k_1, last) = (
         (count(round(curve["n_samples"][i])), fixed(curve["log_likelihood"][i], digits)) for i in (0, -1)
     )
-    return f"The bound on the log-likelihood rising from {first} nats at {k_0} samples to {last} at {k_1}."
+    return f"The bound on the log-likelihood, from {first} nats with {k_0} samples to {last} with {k_1}."
 
 
 def _images_alt(result: LikelihoodResult) -> str:
@@ -243,8 +246,8 @@ def _ess_alt(result: LikelihoodResult) -> str:
 
 def _pareto_alt(result: LikelihoodResult) -> str:
     return (
-        f"Histogram of the shapes of the tails of {count(result.n_images)} images' weights, of which "
-        f"{count(result.n_suspect or 0)} lie beyond the limit."
+        f"Histogram of the Pareto k of {count(result.n_images)} images' weights; "
+        f"{count(result.n_suspect or 0)} are above the limit."
     )
 
 
@@ -264,8 +267,8 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         _has("bound_curve", "log_likelihood"),
         plot_bound_curve,
         _bound_alt,
-        "The bound against the number of samples. Where it is flat, more samples would gain nothing. All points "
-        "share their images, so their errors move together.",
+        "The bound against the number of samples. If it still rises at the right end, give more --samples; if it "
+        "is flat, more samples gain nothing. All points use the same images, so their errors are correlated.",
     ),
     Panel(
         "images",
@@ -273,7 +276,8 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         _has_image_values("log_likelihood"),
         plot_log_likelihoods,
         _images_alt,
-        "How likely each image is. A long tail to the left holds images that the model does not know.",
+        "Log-likelihoods of single images. A long tail to the left contains images that the model fits "
+        "badly: look for what they have in common.",
     ),
     Panel(
         "ess",
@@ -281,8 +285,8 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         _has_image_values("ess"),
         plot_ess,
         _ess_alt,
-        "How many of an image's samples carry its weight. Images near 1 hang on a single sample, and their "
-        "bound is loose.",
+        "Effective sample sizes of the images. Near 1, a single sample dominates the weights and the bound is "
+        "loose: give more --samples.",
     ),
     Panel(
         "pareto",
@@ -290,8 +294,8 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         has_tails,
         plot_pareto_k,
         _pareto_alt,
-        "How heavy the tail of an image's weights is. Beyond the limit, a few samples that were not drawn could "
-        "outweigh all that were: the bound holds, but its distance from this image's log-likelihood is uncertain.",
+        "Pareto k, the tail exponent of an image's weights. Above the limit, rare samples that were not drawn "
+        "could dominate: the bound holds, but its gap is uncertain. Give more --samples, or use --method ais.",
     ),
     Panel(
         "classes",
@@ -299,12 +303,12 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         _has("per_class", "log_likelihood"),
         plot_classes,
         _classes_alt,
-        "The likelihood of every class of images, with two standard errors either way.",
+        "Mean log-likelihood of every class of images, with bars of ± 2 standard errors.",
     ),
 )
 
 
 def _finite(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Return the finite ones of a result's numbers; its file holds null for the others."""
+    """Return the finite numbers of a result; its file has null for the others."""
     array = np.array(values, dtype=np.float64)
     return array[np.isfinite(array)]

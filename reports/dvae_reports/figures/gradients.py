@@ -1,4 +1,4 @@
-"""How noisy estimators of the bound's gradient are: for one model, and against the number of RBM units."""
+"""The variance of estimators of the bound's gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dvae_eval.results import GradientResult
 
 from .style import PALETTE, axes, legend_above, styled
 
-# Marker, colour and filling of every term; told apart without colour.
+# Marker, colour, filling and label of every term; the markers distinguish them without colour.
 TERMS = {
     "elbo": ("o", "ink", True, "bound"),
     "rbm": ("s", "blue", False, "KL of RBM"),
@@ -21,7 +21,7 @@ TERMS = {
 
 @styled
 def plot_gradient_variance(result: GradientResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the variance of every estimator and term on a logarithmic axis, the quietest estimator on top."""
+    """Plot the variance of every estimator and term on a logarithmic axis, the lowest at the top."""
     ax = axes(ax)
     names = sorted(result.estimators, key=lambda name: -_variance(result, name, "elbo"))
     rows = np.arange(len(names))
@@ -46,4 +46,4 @@ def _variance(result: GradientResult, name: str, term: str) -> float:
     try:
         return float(result.estimators[name]["terms"][term]["variance"])
     except (KeyError, TypeError) as error:
-        raise ResultError(f"result without the variance of {name}, {term}; make the result anew") from error
+        raise ResultError(f"the result has no variance of {name}, {term}; make the result again") from error

@@ -1,4 +1,4 @@
-"""From paths to the results that a figure shows, each under its name."""
+"""Results for figures, read from paths, each with its name."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from .log_z import exact_log_z
 
 
 def read_results(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[LoadedResult]:
-    """Return all results at these paths, under the user's names."""
+    """Return all results at these paths, with the user's labels."""
     return labelled([one for path in paths for one in load_results(path)], labels)
 
 
 def log_z_results(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[tuple[str, LogZResult]]:
-    """Return the estimates of log Z at these paths with their names; ResultError for a path that holds none."""
+    """Return the estimates of log Z at these paths with their names; ResultError for a path without one."""
     found = []
     for path in paths:
         results = load_results(path)
         if not any(isinstance(one.result, LogZResult) for one in results):
-            raise ResultError(f"{path}: holds no logz result; make one with dvae-eval logz")
+            raise ResultError(f"{path}: contains no logz result; make one with dvae-eval logz")
         found += results
     ones = [one for one in labelled(found, labels) if isinstance(one.result, LogZResult)]
     return [(name, one.result) for name, one in named(ones) if isinstance(one.result, LogZResult)]
 
 
 def observables_of(paths: Sequence[Path], labels: Sequence[Label] = ()) -> list[tuple[str, ObservablesResult]]:
-    """Return the observables at these paths with their names; ResultError for a path that holds none."""
+    """Return the observables at these paths with their names; ResultError for a path without any."""
     files = [path / "observables.json" if path.is_dir() else path for path in paths]
     found = [one for file in files for one in load_results(file)]
     for file, one in zip(files, found, strict=True):
         if not isinstance(one.result, ObservablesResult):
-            raise ResultError(f"{file}: holds no observables; make them with dvae-eval observables")
+            raise ResultError(f"{file}: contains no observables; make them with dvae-eval observables")
     named_ones = named(labelled(found, labels))
     return [(name, one.result) for name, one in named_ones if isinstance(one.result, ObservablesResult)]
 
 
 def pooled(found: Sequence[tuple[str, LogZResult]]) -> list[tuple[str, LogZResult]]:
-    """Return one result for every model and method, with the estimates of all its seeds and its exact value.
+    """Return one result per model, method and settings, with the estimates of all seeds and the exact value.
 
     Raises
     ------
     ResultError
-        If two files hold the same estimates, which would count them twice.
+        If two files have the same estimates, which would count twice.
     """
     exact = {prior_of(r): v for _, r in found if (v := exact_log_z(r)) is not None}
     groups: dict[tuple[str, str], list[tuple[str, LogZResult]]] = {}
@@ -68,7 +68,7 @@ def _pool(members: Sequence[tuple[str, LogZResult]], exact: float | None) -> Log
     """Return the estimates of several seeds as one result."""
     if len({result.seed for _, result in members}) < len(members):
         names = ", ".join(name for name, _ in members)
-        raise ResultError(f"{names}: the same model, settings and seed; give one of them")
+        raise ResultError(f"{names}: the same model, settings and seed; give only one of them")
     first = members[0][1]
     repeats = [value for _, result in members for value in result.repeats]
     known = {} if exact is None else {"exact": {"log_z": exact}}
@@ -76,12 +76,12 @@ def _pool(members: Sequence[tuple[str, LogZResult]], exact: float | None) -> Log
 
 
 def _title(members: Sequence[tuple[str, LogZResult]], groups: dict[tuple[str, str], Any]) -> str:
-    """Return a panel's name: the run's, and the method where a model has several panels."""
+    """Return a panel's title: the run's name, and the method if a model has several panels."""
     name, result = members[0]
     several = sum(prior == prior_of(result) for prior, _ in groups) > 1
     return f"{name}, {result.method}" if several else name
 
 
 def prior_of(result: LogZResult) -> str:
-    """Return what tells one prior from another."""
+    """Return a text that identifies a prior."""
     return str(result.model.get("prior_sha256") or result.model.get("sha256"))

@@ -1,4 +1,4 @@
-"""How the log-likelihood was found and how well: bound curve, images, weights, classes, the worst images."""
+"""Diagnostics of a log-likelihood: bound curve, images, weights, classes, the worst images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .style import PALETTE, axes, column, count_axis, histogram, legend_above, s
 MAX_BINS = 40
 # Images in a row of a picture.
 IMAGES_PER_ROW = 10
-# Beyond these, k̂ is worse than bad or better than good, and the axis ends.
+# Values beyond this range are drawn at its ends.
 K_RANGE = (-0.5, 2.0)
 
 
 @styled
 def plot_bound_curve(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the bound against the number of importance samples K, with one standard error either way."""
+    """Plot the bound against the number of importance samples K, with bars of ± 1 standard error."""
     ax = axes(ax)
     curve = result.diagnostics.get("bound_curve", {})
     n_samples, bound, std_err = (column(curve, name) for name in ("n_samples", "log_likelihood", "std_err"))
@@ -76,30 +76,30 @@ def plot_ess(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
 
 
 def has_tails(result: LikelihoodResult) -> bool:
-    """Whether the tails of the weights are known: of a few samples they are not."""
+    """Return whether the result has Pareto k, which a few samples do not give."""
     known = (k is not None and not np.isnan(k) for k in result.per_image.get("pareto_k") or [])
     return any(known) and "pareto_limit" in result.diagnostics
 
 
 @styled
 def plot_pareto_k(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the histogram of the shapes of the images' tails of weights, and the limit of those to rely on."""
+    """Plot the histogram of the Pareto k of the images' weights, and its limit."""
     ax = axes(ax)
     values = column(result.per_image, "pareto_k")
     values = values[~np.isnan(values)].clip(*K_RANGE)
     low, high = min(0.0, float(values.min(initial=0))), max(1.0, float(values.max(initial=0)))
     histogram(ax, values, np.linspace(low, high, MAX_BINS + 1))
     limit = result.diagnostics["pareto_limit"]
-    beyond = f"{count(int((values > limit).sum()))} of {count(len(values))} images beyond it"
+    beyond = f"{count(int((values > limit).sum()))} of {count(len(values))} images above it"
     ax.axvline(limit, color=PALETTE["orange"], linestyle="--", label=f"limit {fixed(limit, 2)}: {beyond}")
-    ax.set(xlabel="shape k̂ of the tail of an image's weights", ylabel="images")
+    ax.set(xlabel="Pareto k of an image's weights", ylabel="images")
     legend_above(ax, 1)
     return ax
 
 
 @styled
 def plot_classes(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the mean log-likelihood of every class, with two standard errors either way."""
+    """Plot the mean log-likelihood of every class, with bars of ± 2 standard errors."""
     ax = axes(ax)
     table = result.diagnostics.get("per_class", {})
     label, mean, std_err = (column(table, name) for name in ("label", "log_likelihood", "std_err"))
@@ -113,24 +113,24 @@ def plot_classes(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_worst_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Axes:
-    """Show the images with the lowest likelihoods, each above its mean reconstruction, with its value in nats."""
+    """Show the images with the lowest log-likelihoods (nats), each above its mean reconstruction."""
     return _pictured(images, slice(0, images.n_worst), (images.originals, images.means), ax)
 
 
 @styled
 def plot_typical_images(images: LikelihoodImages, *, ax: Axes | None = None) -> Axes:
-    """Show images from the worst to the best above a reconstruction by one draw, and above the mean of many."""
+    """Show images by increasing log-likelihood, each above one reconstruction and the mean of many."""
     return _pictured(images, slice(images.n_worst, None), (images.originals, images.draws, images.means), ax)
 
 
 def _pictured(
     images: LikelihoodImages, shown: slice, rows: tuple[NDArray[np.uint8], ...], ax: Axes | None
 ) -> Axes:
-    """Lay images out in strips of `IMAGES_PER_ROW`, `rows` one above the other below their log-likelihoods."""
+    """Lay images out in strips of `IMAGES_PER_ROW`: log-likelihoods, and below them `rows` in order."""
     values = images.columns["log_likelihood"][images.shown[shown]]
     n, (height, width) = len(values), images.originals.shape[1:]
     gap = max(1, width // 9)
-    # Room for a line of text above every strip, in pixels.
+    # Height of the line of text above every strip, in pixels.
     head = max(4, round(0.45 * height))
     n_strips = -(-n // IMAGES_PER_ROW)
     strip = head + len(rows) * (height + gap)
@@ -144,7 +144,7 @@ def _pictured(
         page[top + head : top + head + tiles.shape[0], : tiles.shape[1]] = tiles
         for place, value in enumerate(values[start : start + IMAGES_PER_ROW]):
             x = place * (width + gap) + (width - 1) / 2
-            # The first pixel begins half a pixel above its centre.
+            # Pixel coordinates are those of centres: the first row starts at -0.5.
             ax.text(
                 x, top + head - 0.5 - 0.08 * height, fixed(float(value), 1), ha="center", va="bottom", fontsize=6.5
             )
@@ -154,7 +154,7 @@ def _pictured(
 
 
 def _count_log_axis(ax: Axes) -> None:
-    """Mark the powers of ten on the x axis, written out."""
+    """Label the powers of ten on the x axis in full, without exponents."""
     ax.xaxis.set_major_locator(LogLocator(10))
     ax.xaxis.set_minor_locator(NullLocator())
     count_axis(ax.xaxis)

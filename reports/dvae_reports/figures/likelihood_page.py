@@ -1,4 +1,4 @@
-"""All of a likelihood on one page: its diagnostics, and the images that it is worst and typical on."""
+"""A log-likelihood on one page: diagnostics, the worst images and typical ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .style import PALETTE, styled
 
 @styled
 def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figure:
-    """Draw all of a likelihood on one page: its bound, its images, its weights, its classes, its pictures."""
+    """Draw the diagnostics of a log-likelihood and pictures of images with their reconstructions on one page."""
     figure = Figure(figsize=(10.4, 12.4), dpi=150, layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=(5.2, 3.3, 3.9))
     plots, worst, typical = (figure.add_subfigure(rows[i]) for i in range(3))
@@ -23,9 +23,9 @@ def plot_likelihood(result: LikelihoodResult, images: LikelihoodImages) -> Figur
         panel.plot(result, ax=ax)
     for ax in grid[len(panels) :]:
         ax.remove()
-    _titled(worst, "The worst images, and the mean of their reconstructions; log p(x) in nats")
+    _titled(worst, "The images with the lowest log p(x) (nats), each above its mean reconstruction")
     plot_worst_images(images, ax=worst.subplots())
-    _titled(typical, "Images from the worst to the best, one reconstruction, and the mean of many")
+    _titled(typical, "Images by increasing log p(x), each above one reconstruction and the mean of many")
     plot_typical_images(images, ax=typical.subplots())
     return figure
 

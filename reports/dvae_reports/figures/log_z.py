@@ -1,4 +1,4 @@
-"""How log Z was found and how well: the schedule, the running estimate, the independent repeats (Figure 10)."""
+"""Diagnostics of log Z: schedule, replica flow, overlaps, running estimate, independent estimates (Figure 10)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .style import PALETTE, axes, column, count_axis, histogram, legend_above, s
 
 # Lines of splits: mark and stroke, and colour.
 LINES = (("o-", "blue"), ("s--", "orange"), ("^:", "ink"))
-# What the paper's schedule aims at, and a result that does not say otherwise.
+# The paper's target rate, assumed for results that record none.
 EXCHANGE_RATE = 0.5
-# Matrices up to this size have their numbers written into them.
+# Matrices up to this size show their numbers.
 MAX_NUMBERED = 12
-# More histograms than this are a map.
+# More histograms than this are drawn as a map.
 MAX_HISTOGRAMS = 20
-# Colours of those numbers: not of the palette, since the cells below them stay as they are in a dark theme.
+# Colours of those numbers, outside the palette: the cells behind them do not change in a dark theme.
 ON_DARK, ON_LIGHT = "#ffffff", "#1e242a"
 
 
 def exact_log_z(result: LogZResult) -> float | None:
-    """Return the exact log Z that the result is, or was compared with; None when there is none."""
+    """Return the exact log Z: the result itself, or the value it was compared with; None if unknown."""
     if result.method == "exact":
         return result.log_z
     value = result.diagnostics.get("exact", {}).get("log_z")
@@ -38,13 +38,13 @@ def exact_log_z(result: LogZResult) -> float | None:
 def plot_schedule(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot exchange rates and overlaps between neighbouring rungs against their inverse temperature.
 
-    The rungs stand as ticks along the bottom, so that the eye sees where the schedule is dense.
+    Ticks along the bottom mark the rungs, to show where the schedule is dense.
     """
     ax = axes(ax)
     betas = column(result.diagnostics, "betas")
     middles = (betas[1:] + betas[:-1]) / 2
     aim = float(result.settings.get("exchange_rate", EXCHANGE_RATE))
-    ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"{aim:g}, the aim")
+    ax.axhline(aim, color=PALETTE["muted"], linestyle="--", linewidth=1, label=f"target {aim:g}")
     look: dict[str, Any] = {"markersize": 4.5, "linewidth": 1.0}
     overlaps = column(result.diagnostics, "overlaps")
     ax.plot(middles, overlaps, "s:", color=PALETTE["orange"], mfc=PALETTE["paper"], label="overlap", **look)
@@ -67,9 +67,9 @@ def plot_trajectory(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_log_z_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
-    """Plot log Z against training steps, with 95% bars, and a cross where it is not to be trusted.
+    """Plot log Z against training steps, with 95% bars, and a cross on doubtful values.
 
-    `curve` has `steps`, `log_z` and `std_err`, lists of one length, and perhaps `trustworthy`.
+    `curve` has the lists `steps`, `log_z` and `std_err`, of one length, and optionally `trustworthy`.
     """
     ax = axes(ax)
     steps, log_z, std_err = (column(curve, name) for name in ("steps", "log_z", "std_err"))
@@ -86,10 +86,10 @@ def plot_log_z_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axe
 
 @styled
 def plot_likelihood_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
-    """Plot the mean log-likelihood of data against training steps, a line for every split.
+    """Plot the mean log-likelihood of data against training steps, one line per split.
 
-    Its 95% bars are of log Z and of the choice of images, which all steps share.  `curve` has `steps`, `std_err`
-    of log Z, and `log_likelihood`, of every split the lists `mean` and `std_err_images`.
+    The 95% bars combine the errors of log Z and of the choice of images, which all steps share.  `curve` has
+    `steps`, `std_err` of log Z, and `log_likelihood`, which has the lists `mean` and `std_err_images` per split.
     """
     ax = axes(ax)
     steps, of_log_z = column(curve, "steps"), column(curve, "std_err")
@@ -106,7 +106,7 @@ def plot_likelihood_curve(curve: Mapping[str, Any], *, ax: Axes | None = None) -
 
 @styled
 def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the estimate as the run went on, with its 95% band (1.96 standard errors) and the exact value."""
+    """Plot the estimate during the run, with its 95% band (1.96 standard errors) and the exact value."""
     ax = axes(ax)
     running = result.diagnostics.get("running", {})
     n_sweeps, log_z, std_err = (column(running, name) for name in ("n_sweeps", "log_z", "std_err"))
@@ -116,7 +116,7 @@ def plot_running(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     )
     ax.plot(n_sweeps, log_z, "o-", markersize=3, color=PALETTE["blue"], label="estimate")
     _exact_line(ax.axhline, result)
-    ax.set(xlabel="sweeps of each replicate", ylabel="log Z (nats)")
+    ax.set(xlabel="sweeps per replicate", ylabel="log Z (nats)")
     count_axis(ax.xaxis)
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     legend_above(ax, 3)
@@ -148,7 +148,7 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the share of replicas that come from the hot end: a cliff is a bottleneck, a straight line is ideal."""
+    """Plot the share of replicas that visited β = 0 last, by rung; a straight line is ideal."""
     ax = axes(ax)
     share = column(result.diagnostics, "from_hot_end")
     rungs = np.arange(len(share))
@@ -167,8 +167,8 @@ def plot_flow(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """Plot histograms of d log p̃/dβ on every rung: neighbours must overlap for exchanges and BAR.
 
-    Many rungs are rows of a map, each as dark as its share of the rung's highest bin: drawn one behind the other
-    they would hide one another.
+    Many rungs are drawn as rows of a map, shaded relative to the rung's highest bin, because stacked histograms
+    would hide one another.
     """
     ax = axes(ax)
     found = result.diagnostics.get("energy_histograms", {})
@@ -190,14 +190,14 @@ def plot_energies(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
-    """Plot MBAR's overlap matrix: how likely a sample of one rung could as well be one of another."""
+    """Plot MBAR's overlap matrix: the probability that a sample of one rung belongs to another."""
     ax = axes(ax)
     matrix = column(result.diagnostics, "overlap_matrix")
-    # Many rungs share each row's 1 among them, and none has much of it.
+    # With many rungs every entry is small, since each row adds up to 1.
     highest = 1.0 if len(matrix) <= MAX_NUMBERED else float(np.nanmax(matrix))
     image = ax.imshow(matrix, cmap="Blues", vmin=0, vmax=highest, origin="lower")
     if len(matrix) > MAX_NUMBERED:
-        # Above, where it takes no width from the panels below and above this one.
+        # Above the axes, where it does not make the panel narrower than its neighbours.
         ax.figure.colorbar(image, ax=ax, label="overlap (rows add up to 1)", location="top", fraction=0.06)
     else:
         for (i, j), value in np.ndenumerate(matrix):
@@ -212,7 +212,7 @@ def plot_overlap(result: LogZResult, *, ax: Axes | None = None) -> Axes:
 
 
 def _exact_line(draw: Callable[..., object], result: LogZResult) -> None:
-    """Draw the exact value as a dashed line with `draw` (axhline or axvline), where there is one."""
+    """Draw the exact value, if known, as a dashed line with `draw` (axhline or axvline)."""
     value = exact_log_z(result)
     if value is not None:
         label = f"exact {fixed(value, decimals(result.std_err))}"

@@ -1,4 +1,4 @@
-"""Mathematics in the texts of a figure: set as such, in the font of its letters."""
+"""Mathematical expressions in the texts of a figure, typeset in the figure's font."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SIGN = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, SIGNS))})(?!\w)")
 
 
 def with_mathematics(text: str) -> str:
-    """Return a text with what is mathematics in it; one that has some of its own stays as it is.
+    """Return a text with its mathematical expressions typeset; a text with dollar signs is not changed.
 
-    Where that cannot be set, as in a name with two dollar signs, these are letters.
+    Dollar signs that do not enclose valid mathematics, as in some names, are printed.
     """
     if "$" not in text:
         return SIGN.sub(lambda found: SIGNS[found[0]], text)
@@ -36,7 +36,7 @@ def with_mathematics(text: str) -> str:
 
 
 def set_mathematics(ax: Axes) -> None:
-    """Set the mathematics in the labels of axes, of what is drawn in them, and of the legend that is there."""
+    """Typeset the mathematical expressions in the labels of axes, of their contents and of their legend."""
     ax.set_xlabel(with_mathematics(ax.get_xlabel()))
     ax.set_ylabel(with_mathematics(ax.get_ylabel()))
     for artist in ax.get_legend_handles_labels()[0]:

@@ -1,4 +1,4 @@
-"""Observables of a machine against inverse temperature, each with its band of errors."""
+"""Observables of a machine against inverse temperature, each with its 95% band."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dvae_eval.results import ObservablesResult
 from .panels import DrawPanel
 from .style import PALETTE, axes, column, legend_above, styled
 
-# Names in a result, and what stands beside the axis.
+# Names in a result, with the labels of the axis.
 OBSERVABLES = {
     "energy": "energy ⟨E⟩ (nats)",
     "specific_heat": "specific heat C",
     "entropy": "entropy S (nats)",
     "log_z": "log Z (nats)",
 }
-# Markers, colours and lines of several results, told apart without colour.
+# Marker, colour and line of the first, second, ... result; they are distinct without colour.
 LOOKS = (("o", "blue", "-"), ("s", "orange", "--"), ("^", "green", ":"), ("D", "violet", "-."))
-BAND = 1.96  # standard errors on either side: 95 %
+BAND = 1.96  # standard errors either side: 95%
 
 
 def observables_panels(results: Sequence[tuple[str, ObservablesResult]]) -> dict[str, tuple[str, DrawPanel]]:
-    """Return the panels of observables by name: a title, and what draws every result in axes."""
+    """Return the panels of observables by name: title, and function that draws all results in axes."""
     return {
         name: ("log Z" if name == "log_z" else name.replace("_", " "), partial(_in, results, name))
         for name in OBSERVABLES
@@ -47,7 +47,7 @@ def plot_observable(
     Raises
     ------
     ResultError
-        If there are more results than looks, or one holds no such numbers.
+        If there are more results than `LOOKS`, or one lacks the numbers.
     """
     if len(results) > len(LOOKS):
         raise ResultError(f"{len(results)} results are too many for one figure; give at most {len(LOOKS)}")

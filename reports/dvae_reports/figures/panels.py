@@ -1,4 +1,4 @@
-"""Several axes in one figure of a paper's width, each with its letter and its words below it."""
+"""Panels in one figure of a paper's width, each with a letter and a title below it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .style import legend_above, styled
 DrawPanel = Callable[[Axes], object]
 
 DPI = 300
-# What a panel needs for its ticks, labels and legend, in inches, and its height as a share of its width.
+# Least width and height of a panel with ticks, labels and legend, inches; its height relative to its width.
 NARROWEST, LOWEST, ASPECT = 2.9, 2.3, 0.66
 # The margin that matplotlib's layout keeps on either side of a panel, inches.
 MARGIN = 0.05
@@ -25,7 +25,7 @@ MARGIN = 0.05
 def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figure:
     """Return a figure of `width` inches with a panel for each pair of a title and a function that draws in axes.
 
-    One panel stands without letter and title; its words belong into the paper's caption.
+    A single panel has neither letter nor title; its description belongs in the paper's caption.
     """
     n_rows, n_columns = grid_shape(len(panels), width, NARROWEST)
     panel_width = width / n_columns
@@ -44,7 +44,7 @@ def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figur
 
 
 def grid_shape(n_panels: int, width: float, narrowest: float) -> tuple[int, int]:
-    """Return (rows, columns) of panels at least `narrowest` wide, the rows as equally filled as can be."""
+    """Return (rows, columns) of panels at least `narrowest` wide, with rows filled as equally as possible."""
     n_rows = math.ceil(n_panels / max(1, int(width / narrowest)))
     return n_rows, math.ceil(n_panels / n_rows)
 
@@ -56,7 +56,7 @@ def label_panels(axes: Sequence[Axes], titles: Sequence[str]) -> None:
 
 
 def _fit_legends(figure: Figure, axes: Sequence[Axes], n_columns: int) -> None:
-    """Give every legend as many columns as fit between its axes' left end and its panel's right end."""
+    """Set the number of columns of every legend so that it fits into its panel."""
     with_legend = [(i, ax, legend) for i, ax in enumerate(axes) if (legend := ax.get_legend()) is not None]
     for *_, legend in with_legend:
         legend.set_in_layout(False)
@@ -68,7 +68,7 @@ def _fit_legends(figure: Figure, axes: Sequence[Axes], n_columns: int) -> None:
 
 
 def _fit(ax: Axes, n_texts: int, width: float) -> None:
-    """Give a legend of `n_texts` entries as many columns as fit into `width`, in pixels."""
+    """Set the number of columns of a legend of `n_texts` entries so that it fits into `width` pixels."""
     for n_columns in range(n_texts, 0, -1):
         legend_above(ax, n_columns)
         legend = ax.get_legend()

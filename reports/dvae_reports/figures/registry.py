@@ -48,13 +48,13 @@ from .training_seeds import plot_seeds
 
 @dataclass(frozen=True, slots=True)
 class FigureStyle:
-    """What every figure needs to know of its look: its width in inches, and the user's names of runs."""
+    """The look of a figure: its width in inches, and the user's names of runs."""
 
     width: float
     labels: tuple[Label, ...] = ()
 
 
-# Letters and mathematics of one kind.  The serif ones are those of Times, as most journals have them.
+# Fonts for text and mathematics.  The serif fonts match Times, which most journals use.
 FONT_STYLES: dict[str, dict[Any, Any]] = {
     "sans": {},
     "serif": {"font.family": ["STIXGeneral", "DejaVu Serif"], "mathtext.fontset": "stix"},
@@ -78,43 +78,43 @@ def draw(
     name : str
         A key of `FIGURES`.
     paths : sequence of Path
-        Result files or run directories, as the figure asks for.
+        Result files or run directories, as the figure requires.
     width : float
         Inches.
     font : str
         A key of `dvae_reports.names.FONTS`, for letters and mathematics.
     labels : sequence of (str, str)
-        The user's names of runs: a path or the name as shown, and the one to show.
+        Names of runs: a path or the name as shown by default, and the name to show.
 
     Raises
     ------
     ResultError
-        If a file is missing, damaged or of another kind, or the files do not belong in one figure.
+        If a file is missing, damaged or of another kind, or the files cannot share one figure.
     ConfigError
-        If the figure shows no names, or a label is of none of the runs.
+        If the figure shows no names, or a label names none of the runs.
     """
     kind = FIGURES[name]
     if not paths and kind.takes:
-        raise ResultError(f"{name}: made from {kind.takes}; give at least one")
+        raise ResultError(f"{name}: this figure is made from {kind.takes}; give at least one")
     if paths and not kind.takes:
-        raise ResultError(f"{paths[0]}: {name} is made from no file; leave it out")
+        raise ResultError(f"{paths[0]}: the figure {name} uses no files; omit the path")
     if labels and not kind.has_names:
-        raise ConfigError(f"--label: {name} shows no names of runs; leave it out")
+        raise ConfigError(f"--label: the figure {name} shows no names of runs; omit the option")
     with mpl.rc_context(FONT_STYLES[font]):
         figure = kind.draw(paths, FigureStyle(width, tuple(labels)))
-        # While the font is known: ticks are made only now.
+        # Inside the context of the font: matplotlib makes the ticks only when it draws.
         figure.draw_without_rendering()
     return figure
 
 
 def left_out(name: str, paths: Paths, labels: Sequence[Label] = ()) -> list[str]:
-    """Return what the figure of that name does not show of these files, each with the reason."""
+    """Return the results that the figure of that name does not show, each with the reason."""
     if name != "logz":
         return []
     results = log_z_results(paths, labels)
     drawn = {prior_of(result) for _, result in results if len(result.repeats) > 1}
     return [
-        f"{run}: not drawn, an exact value has no independent estimates"
+        f"{run}: not drawn, because an exact value has no independent estimates"
         for run, result in results
         if len(result.repeats) < 2 and prior_of(result) not in drawn
     ]
@@ -123,14 +123,14 @@ def left_out(name: str, paths: Paths, labels: Sequence[Label] = ()) -> list[str]
 def figure_bytes(figure: Figure, format: str) -> bytes:
     """Return a figure as a file of a format of `FORMATS`; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    # Fonts whole in PDF (journals refuse Type 3) and as outlines in SVG, which then looks alike everywhere.
+    # PDF embeds whole fonts (journals refuse Type 3); SVG has outlines, which look the same everywhere.
     style: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "dvae"}
     with mpl.rc_context(style):
         figure.savefig(buffer, format=format, metadata=FORMATS[format], facecolor="white", dpi="figure")
     return buffer.getvalue()
 
 
-# What every format would otherwise say of date and maker.
+# Metadata to omit, by format: dates and programs.
 FORMATS: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
@@ -142,14 +142,14 @@ FORMATS: dict[str, dict[str, None]] = {
 
 
 def _smoothing(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw Figures 2a, 7 and 8, and the transformations that the paper does not have."""
+    """Draw Figures 2a, 7 and 8, with the transformations of later papers."""
     from dvae_eval.samples.smoothing_curves import smoothing_curves
 
     return smoothing_figure([smoothing_curves(name) for name in SMOOTHINGS if name != "none"], look.width)
 
 
 def _samples(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw Figure 5, and Figures 11 to 13: every pixel a whole number of the file's."""
+    """Draw Figures 5 and 11 to 13, with each pixel of a sample a whole number of pixels of the figure."""
     (path,) = _one(paths, "samples.npz")
     if not path.exists():
         raise ResultError(f"{path}: no such file; make it with dvae-eval samples RUN")
@@ -165,7 +165,7 @@ def _samples(paths: Paths, look: FigureStyle) -> Figure:
 
 
 def _log_z(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw Figure 10, one panel a model."""
+    """Draw Figure 10, one panel per model."""
     panels = [
         (title, _in(figures.plot_repeats, result)) for title, result in pooled(log_z_results(paths, look.labels))
     ]
@@ -178,7 +178,7 @@ def _sweep(name: str) -> Callable[[Paths, FigureStyle], Figure]:
     def draw_sweep(paths: Paths, look: FigureStyle) -> Figure:
         groups = group_runs(read_results(paths))
         lines, axis = sweep_lines(groups, AXES[name]), AXES[name]
-        label = axis.label + ("\nof all rungs together" if any(line.is_dashed for line in lines) else "")
+        label = axis.label + ("\nsummed over all rungs" if any(line.is_dashed for line in lines) else "")
         return _panels([("", _in(plot_sweep, lines, label, error_name(groups)))], look.width)
 
     return draw_sweep
@@ -196,7 +196,7 @@ def _widths(paths: Paths, look: FigureStyle) -> Figure:
 
 
 def _training(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw bound and KL of one run, or the validation bounds of several; of several seeds, mean and band."""
+    """Draw bound and KL of one run, or the validation bounds of several; for several seeds, mean and band."""
     settings = read_courses(paths, look.labels)
     courses = [course for seeds in settings.values() for course in seeds]
     if len(courses) > len(settings):
@@ -215,16 +215,16 @@ def _training(paths: Paths, look: FigureStyle) -> Figure:
 
 
 def _observables(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw observables against β, a panel for each, every result a line."""
+    """Draw observables against β, one panel per observable and one line per result."""
     return _panels(list(observables_panels(observables_of(paths, look.labels)).values()), look.width)
 
 
 def _comparison(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw energies, means of units and both β of one comparison of samples."""
+    """Draw energies, means of units and both estimates of β of one comparison of samples."""
     (path,) = _one(paths, "comparison.json")
     (found,) = load_results(path)
     if not isinstance(found.result, ComparisonResult):
-        raise ResultError(f"{path}: holds no comparison; make one with dvae-eval compare-samples")
+        raise ResultError(f"{path}: contains no comparison; make one with dvae-eval compare-samples")
     return _panels(list(comparison_panels(found.result).values()), look.width)
 
 
@@ -233,10 +233,12 @@ def _benchmark(paths: Paths, look: FigureStyle) -> Figure:
     found = [load_result(path) for path in paths]
     for path, result in zip(paths, found, strict=True):
         if not isinstance(result, BenchmarkResult):
-            raise ResultError(f"{path}: holds no benchmark; make one with dvae-eval benchmark")
+            raise ResultError(f"{path}: contains no benchmark; make one with dvae-eval benchmark")
     suites = by_suite([result for result in found if isinstance(result, BenchmarkResult)])
     if len(suites) > 1:
-        raise ResultError(f"{paths[-1]}: the files are of {' and of '.join(suites)}; give those of one")
+        raise ResultError(
+            f"{paths[-1]}: the files belong to different suites ({' and '.join(suites)}); give files of one suite"
+        )
     return benchmark_figure(next(iter(suites.values())), look.width)
 
 
@@ -249,7 +251,7 @@ def _schedule(paths: Paths, look: FigureStyle) -> Figure:
 
 
 def _trajectory(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw log Z along the training of every result that has it and of every file of lines, and likelihoods."""
+    """Draw log Z along trainings, from results and .jsonl files that have it, and their log-likelihoods."""
     lines = [path for path in paths if path.suffix == LINES]
     given = {Path(run).resolve(): label for run, label in look.labels}
     names = distinct_names([[path.resolve().with_suffix("")] for path in lines])
@@ -263,15 +265,15 @@ def _trajectory(paths: Paths, look: FigureStyle) -> Figure:
             panels.append((name, _in(figures.plot_trajectory, result)))
     if not panels:
         raise ResultError(
-            f"{paths[0]}: was not estimated along a training (logz --path trajectory takes the shorter of two "
-            "paths); give a result that was, or a FILE.jsonl of several machines"
+            f"{paths[0]}: log Z was not estimated along a training (logz --path trajectory uses the path with the "
+            "lower barrier); give a result of a trajectory, or a FILE.jsonl of several machines"
         )
     panels += [(name, _in(plot_likelihood_curve, curve)) for name, curve in curves if curve.get("log_likelihood")]
     return _panels(panels, look.width)
 
 
 def _diagnostics(paths: Paths, look: FigureStyle) -> Figure:
-    """Draw what every result shows of its own quality."""
+    """Draw the diagnostics of every result."""
     panels = [
         (f"{name}: {panel.title}", _in(panel.plot, one.result))
         for name, one in named(read_results(paths, look.labels))
@@ -281,27 +283,29 @@ def _diagnostics(paths: Paths, look: FigureStyle) -> Figure:
 
 
 def _in(plot: Callable[..., Axes], *arguments: Any) -> DrawPanel:
-    """Return a function that draws `plot` of these arguments in given axes."""
+    """Return a function of axes that draws `plot` with these arguments in them."""
     return lambda ax: plot(*arguments, ax=ax)
 
 
 def _panels(panels: Panels, width: float) -> Figure:
-    """Return the figure of these panels; ResultError if there is none."""
+    """Return the figure of these panels; ResultError if there are none."""
     if not panels:
-        raise ResultError("the files hold nothing that this figure shows; exact results have no schedule")
+        raise ResultError(
+            "the files have no numbers for this figure; exact results have no schedule; give results of estimates"
+        )
     return panel_figure(panels, width)
 
 
 def _one(paths: Paths, name: str) -> list[Path]:
-    """Return the only path, the file `name` where it is a run directory; ResultError if there are several."""
+    """Return the only path, or the file `name` in it if it is a run directory; ResultError for several paths."""
     if len(paths) != 1:
-        raise ResultError(f"{paths[1]}: this figure shows one {name}; give one")
+        raise ResultError(f"{paths[1]}: this figure shows a single {name}; give one path")
     return [path / name if path.is_dir() else path for path in paths]
 
 
 @dataclass(frozen=True, slots=True)
 class FigureKind:
-    """How a figure of `dvae_reports.names.FIGURES` is made: from what files (none where empty), and by what."""
+    """A figure of `dvae_reports.names.FIGURES`: the files that it needs (empty: none), and what draws it."""
 
     takes: str
     draw: Callable[[Paths, FigureStyle], Figure]
@@ -322,6 +326,6 @@ FIGURES = {
     "smoothing": FigureKind("", _smoothing, has_names=False),
     "sweeps": FigureKind("runs", _sweep("sweeps"), has_names=False),
     "training": FigureKind("runs or metrics.jsonl", _training),
-    "trajectory": FigureKind("logz results, files of their lines or runs", _trajectory),
+    "trajectory": FigureKind("logz results, .jsonl files of several or runs", _trajectory),
     "widths": FigureKind("runs", _widths, has_names=False),
 }

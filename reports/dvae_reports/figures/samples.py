@@ -1,6 +1,6 @@
-"""Small images laid side by side: samples as in Figure 5, and reconstructions.
+"""Mosaics of small images: samples as in Figure 5, and reconstructions.
 
-A mosaic holds ink in its last axis: grey level and opacity.  The gaps are transparent and take the page's colour.
+A mosaic is RGBA.  The gaps between images are transparent and show the page's colour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def mosaic(images: Images) -> Images:
     Parameters
     ----------
     images : uint8, shape (n_rows, n_columns, height, width)
-        Intensities, 0..255; shown as black ink on white.
+        Intensities from 0 (white) to 255 (black).
 
     Returns
     -------
@@ -38,19 +38,19 @@ def mosaic(images: Images) -> Images:
 
 
 def pair_mosaic(originals: Images, reconstructions: Images) -> Images:
-    """Lay originals, shape (n, height, width), above their reconstructions, as `mosaic` does."""
+    """Return a mosaic of originals, shape (n, height, width), each above its reconstruction."""
     return mosaic(np.stack([originals, reconstructions]))
 
 
 def samples_image(grid: SampleGrid) -> Images:
-    """Return the samples as in Figure 5, RGBA: sweeps between rows, the draws of one RBM state side by side."""
+    """Return the samples as in Figure 5, RGBA: one row per state of a chain, with several images of each."""
     return _beside(
         [mosaic(grid.samples[:, chain]) for chain in range(grid.samples.shape[1])], grid.samples.shape[-1]
     )
 
 
 def _beside(pages: list[Images], tile: int) -> Images:
-    """Set mosaics of equal or smaller heights beside one another, half a tile of `tile` pixels between them."""
+    """Return mosaics side by side, separated by half of `tile` pixels; shorter ones are padded at the bottom."""
     height, gap = max(page.shape[0] for page in pages), max(1, tile // 2)
     padded = [np.pad(page, ((0, height - page.shape[0]), (0, gap), (0, 0))) for page in pages]
     return np.concatenate(padded, axis=1)[:, :-gap]

@@ -1,4 +1,4 @@
-"""Figures that show themselves where a notebook's cell ends with one."""
+"""Figures that a notebook displays at the end of a cell."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-# Pixels of a page for each inch, and those of the picture for each of the page's: screens have two, or more.
+# Page pixels per inch, and picture pixels per page pixel, for high-resolution screens.
 PIXELS_PER_INCH, SHARPNESS = 100, 2
 
 
 class ShownFigure(Figure):
-    """A Figure that notebooks show once, never see-through; pyplot does not know it."""
+    """A Figure that notebooks show once and with an opaque background; pyplot does not track it."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return the picture as PNG, and the size that it has on the page."""
+        """Return the picture as PNG, and its size on the page."""
         buffer = io.BytesIO()
         ground = to_rgba(self.get_facecolor())
         look: dict[str, Any] = {} if ground[3] else {"facecolor": "white"}

@@ -1,4 +1,4 @@
-"""Log-likelihoods of several runs beside one another."""
+"""Log-likelihoods of several runs in one figure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 from .style import PALETTE, axes, legend_above, styled
 
 MAX_NAME = 18
-# By whether a number is to be trusted: marker, colour and words.
+# Marker, colour and label, by whether the number is trustworthy.
 MARKERS = {True: ("o", "blue", "checked or loose"), False: ("X", "orange", "may be wrong")}
 
 
@@ -22,7 +22,7 @@ def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axe
     Parameters
     ----------
     rows : sequence of (str, float, float, bool)
-        Name, log-likelihood and standard error over images (nats), and whether it is to be trusted.
+        Name, log-likelihood and standard error over images (nats), and whether the number is trustworthy.
     """
     ax = axes(ax)
     places = np.arange(len(rows))[::-1]
@@ -56,5 +56,5 @@ def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axe
 
 
 def _short(name: str) -> str:
-    """Return the end of a name, which tells runs apart."""
+    """Return a name, or the end of a long one, which is its most distinctive part."""
     return name if len(name) <= MAX_NAME else "…" + name[1 - MAX_NAME :]

@@ -17,18 +17,18 @@ from .panels import DPI, grid_shape, label_panels
 from .style import PALETTE, styled
 
 COLORS = ("blue", "orange", "green", "violet")
-# Told apart without colour by marks at these q, where the curves of most transformations lie apart.
+# Markers at these q distinguish curves without colour; most curves are well separated there.
 MARKERS, MARKED = "osD^", (0.3, 0.62, 0.94)
 MARK_SIZE = 3.6
 # As in Figure 2a: sharpness 1 dotted, 3 solid, 5 dashed.
 LINES: dict[float, Any] = {1.0: ":", 3.0: "-", 5.0: "--"}
-# Inches that a panel needs.
+# Smallest width of a panel, inches.
 NARROWEST = 1.6
 
 
 @styled
 def smoothing_figure(curves: Sequence[SmoothingCurves], width: float) -> Figure:
-    """Return a figure of `width` inches with a panel for every transformation and one legend for all."""
+    """Return a figure of `width` inches with one panel per transformation and a common legend."""
     n_rows, n_columns = grid_shape(len(curves), width, NARROWEST)
     height = n_rows * (0.85 * width / n_columns) + 0.4
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
@@ -45,7 +45,7 @@ def smoothing_figure(curves: Sequence[SmoothingCurves], width: float) -> Figure:
 
 
 def _key(curves: Sequence[SmoothingCurves]) -> list[Line2D]:
-    """Return a line for every ρ and for every sharpness of all transformations."""
+    """Return the entries of the legend: one per ρ and one per sharpness."""
     rho = curves[0].rho
     colors = [
         Line2D([], [], color=color, marker=marker, markersize=MARK_SIZE, label=with_mathematics(f"ρ = {r:g}"))
@@ -64,9 +64,9 @@ def _colors() -> list[str]:
 
 
 def _draw(curves: SmoothingCurves, ax: Axes) -> None:
-    """Draw the inverse CDF of ζ against q: a colour and a mark for every ρ, a line style for every sharpness.
+    """Draw the inverse CDF of ζ against q, with a colour and a marker per ρ, and a line style per sharpness.
 
-    ζ jumps where a Gaussian's tail meets the spike or z alone is left; the jump is drawn as it is.
+    Jumps of ζ, at the spike of a Gaussian or without smoothing, are drawn as vertical lines.
     """
     marked = np.searchsorted(curves.q, MARKED).tolist()
     for row, sharpness in zip(curves.zeta, curves.sharpness, strict=True):

@@ -28,7 +28,7 @@ def plot_state_energies(energies: Float, *, ax: Axes | None = None) -> Axes:
 
 @styled
 def plot_unit_means(means: Float, std_errs: Float | None, units: str, *, ax: Axes | None = None) -> Axes:
-    """Plot the mean of every unit against its number, with two standard errors either way where there are any."""
+    """Plot the mean of every unit against its number, with bars of ± 2 standard errors if known."""
     ax = axes(ax)
     number = np.arange(len(means))
     if std_errs is not None and np.any(std_errs > 0):
@@ -46,13 +46,13 @@ def tiles_of(states: NDArray[np.int8], n_left: int | None) -> NDArray[np.uint8]:
     ----------
     states : int8, shape (n, n_units)
     n_left : int or None
-        Number of the first units that may be pixels of their own, the visible ones of an RBM.
+        Number of the first units, the visible ones of an RBM, which may be pixels.
 
     Returns
     -------
     uint8
-        Square pictures where the units, or the first of them, have the number of a square's pixels; else one
-        picture whose rows are states.
+        Square pictures if the number of units, or `n_left`, is a square; else one picture whose rows are
+        states.
     """
     on = np.where(states > 0, 255, 0).astype(np.uint8)
     for n_pixels in (n_left, states.shape[1]):

@@ -1,7 +1,7 @@
-"""One look for every figure: colours, sizes, and the axes to draw in.
+"""The style of all figures: colours, sizes and axes.
 
-The colours are told apart in grey and by colour-blind eyes, and no line is known by its colour alone.  Each has
-a name, so that a page can give it another value in a dark theme (see `dvae_reports.report.svg`).
+The colours are distinguishable in grey and for colour-blind readers, and no line is identified by its colour
+alone.  Each has a name, so that a page can replace it in a dark theme (see `dvae_reports.report.svg`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PALETTE = {
     "ink": "#1d2329",
     "muted": "#59636e",
     "faint": "#d5dbe1",
-    # Almost white, so that replacing it touches nothing else.
+    # Almost white, so that replacing it changes nothing else.
     "paper": "#fffffe",
     "blue": "#1f5fa8",
     "orange": "#d9730d",
@@ -37,10 +37,10 @@ PALETTE = {
     "wash": "#b9cee8",
 }
 
-# About the width of a paper's column, so that labels stay readable there and on a phone.
+# About the width of a paper's column, so that labels are readable there and on a phone.
 SIZE = (3.8, 2.5)
 
-# Keys untyped: matplotlib lists them as literals that change from version to version.
+# Untyped keys: matplotlib's literal types change between versions.
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "text.color": PALETTE["ink"],
@@ -71,7 +71,7 @@ STYLE: dict[Any, Any] = {
 
 
 def styled(plot: Callable[P, T]) -> Callable[P, T]:
-    """Return `plot` drawing in this project's style, which ends with it."""
+    """Return `plot` wrapped to draw in this project's style."""
 
     @wraps(plot)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -82,40 +82,40 @@ def styled(plot: Callable[P, T]) -> Callable[P, T]:
 
 
 def axes(ax: Axes | None) -> Axes:
-    """Return `ax`, or the axes of a new figure when it is None."""
+    """Return `ax`, or the axes of a new figure if it is None."""
     if ax is not None:
         return ax
     return Figure(figsize=SIZE, layout="constrained").subplots()
 
 
 def column(table: Mapping[str, Any], name: str) -> NDArray[np.float64]:
-    """Return the array `name` of a result, nan where the file holds null.
+    """Return the array `name` of a result, with nan for null.
 
     Raises
     ------
     ResultError
-        If it is missing or no list of numbers.
+        If it is missing or not a list of numbers.
     """
     try:
         return np.asarray(table[name], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise ResultError(f"result without usable {name!r} ({error}); make the result anew") from error
+        raise ResultError(f"the result has no usable {name!r} ({error}); make the result again") from error
 
 
 def histogram(ax: Axes, values: NDArray[np.float64], bins: Any) -> float:
-    """Draw a histogram, its counts in whole numbers, and return the highest of them."""
+    """Draw a histogram with whole numbers on its axis, and return its highest count."""
     counts, *_ = ax.hist(values, bins=bins, color=PALETTE["wash"], edgecolor=PALETTE["paper"], linewidth=0.8)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     return float(np.max(counts))
 
 
 def legend_above(ax: Axes, columns: int) -> None:
-    """Put the legend over the axes, where it hides nothing."""
+    """Put the legend above the axes, where it covers nothing."""
     ax.legend(ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0), columnspacing=1.2, borderaxespad=0.2)
 
 
 def count_axis(axis: Axis) -> None:
-    """Label `axis` with whole numbers in groups of three digits, never with powers, and none of them twice."""
+    """Label `axis` with distinct whole numbers in groups of three digits, without exponents."""
     if isinstance(locator := axis.get_major_locator(), MaxNLocator):
         locator.set_params(integer=True)
     axis.set_major_formatter(FuncFormatter(lambda value, _: count(round(value)) if value >= 0 else ""))

@@ -13,11 +13,11 @@ from dvae_core.text import count
 
 from .style import PALETTE, axes, legend_above, styled
 
-# Marker and colour of the first, second, ... line; told apart without colour.
+# Marker and colour of the first, second, ... line; the markers distinguish them without colour.
 MARKERS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
 
 
-# Ticks nearer to each other than this share of the axis would have their labels overlap.
+# Ticks closer than this share of the axis have overlapping labels.
 CLOSEST = 0.07
 
 
@@ -28,13 +28,13 @@ class SweepPoint:
     Attributes
     ----------
     x : float
-        The setting.
+        The value of the setting.
     log_likelihood, error : float
         Mean, and standard deviation over runs, or the standard error over images of a single run.
     trustworthy : bool
-        Drawn as a cross where it is not.
+        If False, drawn as a cross.
     n_runs : int
-        How many seeds the mean is of.
+        Number of seeds in the mean.
     """
 
     x: float
@@ -46,7 +46,7 @@ class SweepPoint:
 
 @dataclass(frozen=True, slots=True)
 class SweepLine:
-    """Points that differ in the setting alone; `style` and `is_dashed` tell the line from others."""
+    """Points that differ only in the setting; `style` and `is_dashed` distinguish the line from others."""
 
     label: str
     points: list[SweepPoint]
@@ -56,18 +56,18 @@ class SweepLine:
 
 @styled
 def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes | None = None) -> Axes:
-    """Plot log-likelihoods with their errors against a setting, whose values are the ticks.
+    """Plot log-likelihoods with their errors against a setting, with ticks at its values.
 
-    A line whose points are all means over seeds has a band as wide as their spread.
+    A line whose points are all means over seeds has a band of ± 1 standard deviation.
 
     Parameters
     ----------
     lines : sequence of SweepLine
-        At least one; named in a legend unless it is the only one.
+        At least one; several are named in a legend.
     xlabel : str
-        What the setting is.
+        Name of the setting.
     errors : str
-        What the error bars are.
+        Name of the error that the bars show.
     """
     ax = axes(ax)
     for line in lines:
@@ -99,9 +99,9 @@ def plot_sweep(lines: Sequence[SweepLine], xlabel: str, errors: str, *, ax: Axes
 
 
 def _ticks(ax: Axes, values: Sequence[float]) -> None:
-    """Mark the settings, on a logarithmic axis where they span more than a factor of four.
+    """Put ticks at the settings, on a logarithmic axis if they span more than a factor of four.
 
-    The first line's come first; a later one whose label would stand on another's has none.
+    Settings of earlier lines come first; a later one whose label would overlap has no tick.
     """
     low, high = min(values), max(values)
     is_log = low > 0 and high > 4 * low

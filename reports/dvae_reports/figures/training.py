@@ -1,4 +1,4 @@
-"""The course of training: the bound, and what each part of the latent space costs."""
+"""The course of training: the bound and its KL parts by epoch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
 MAX_LAYERS = 3
-# Settings that a change of several names.
+# Most settings that the label of a change names.
 MAX_SETTINGS = 2
-# Colour and dashes of the first, second, ... run; told apart without colour.
+# Colour and dashes of the first, second, ... run; the dashes distinguish them without colour.
 LINE_STYLES = (
     ("blue", "-"),
     ("orange", "--"),
@@ -27,7 +27,7 @@ LINE_STYLES = (
     ("muted", (0, (6, 1, 1, 1, 1, 1))),
     ("ink", (0, (1, 2.5))),
 )
-# What tells the seventh run from the first, and so on.
+# Markers for runs beyond those: they distinguish the seventh from the first, and so on.
 MARKS = ("", "o", "s", "^", "D", "v")
 
 
@@ -35,7 +35,7 @@ MARKS = ("", "o", "s", "^", "D", "v")
 def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
     """Plot the bound on the training and the validation set against epochs, in nats per image.
 
-    A thin line marks each of `changes`, the settings that changed half-way, and says which they are.
+    A thin labelled line marks each of `changes`, the settings that changed during training.
     """
     ax = axes(ax)
     numbers = _numbers(epochs)
@@ -57,7 +57,7 @@ def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Ax
 def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
     """Plot the KL of the Boltzmann machine and of the continuous layers on validation images, in nats per image.
 
-    A thin line marks each of `changes`, the settings that changed half-way.
+    A thin line marks each of `changes`, the settings that changed during training.
     """
     ax = axes(ax)
     numbers = _numbers(epochs)
@@ -68,7 +68,7 @@ def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes
     for (label, values), (color, line) in zip(_layers(epochs), looks, strict=False):
         ax.plot(numbers, values, line, marker=marker, color=PALETTE[color], label=label)
     _shade_warmup(ax, epochs)
-    # With 0 in view before the margin is: the margin of nearly constant curves alone would cut their line.
+    # Include 0 before the margin is added: the margin of nearly constant curves would cut off their line.
     ax.update_datalim([(0, 0)], updatex=False)
     ax.autoscale_view()
     ax.set_ylim(bottom=0)
@@ -87,7 +87,7 @@ def plot_runs(
 ) -> Axes:
     """Plot the validation bounds of several runs, by their names, against epochs, in nats per image.
 
-    A thin line in a run's colour marks each of its `changes`, the settings that changed half-way.
+    A thin line in a run's colour marks each of its `changes`, the settings that changed during training.
     """
     ax = axes(ax)
     settled = []
@@ -111,7 +111,7 @@ def _numbers(epochs: Sequence[Epoch]) -> NDArray[np.int64]:
 
 
 def _layers(epochs: Sequence[Epoch]) -> list[tuple[str, NDArray[np.float64]]]:
-    """Return a label and a curve for each continuous layer, or for their sum where they are many."""
+    """Return a label and a curve for each continuous layer, or for their sum above `MAX_LAYERS`."""
     table = np.array([e.valid.kl_continuous for e in epochs], dtype=float)
     n_layers = table.shape[1] if table.ndim == 2 else 0
     if n_layers > MAX_LAYERS:
@@ -120,7 +120,7 @@ def _layers(epochs: Sequence[Epoch]) -> list[tuple[str, NDArray[np.float64]]]:
 
 
 def _shade_warmup(ax: Axes, epochs: Sequence[Epoch]) -> None:
-    """Shade the epochs whose KL terms had less than their full weight: training then aimed at another bound."""
+    """Shade the warm-up epochs, in which the objective is not the bound: KL terms have less than full weight."""
     warm = [e.epoch for e in epochs if e.kl_weight < 1]
     if warm:
         ax.axvspan(
@@ -135,7 +135,7 @@ def _mark(ax: Axes, changes: Sequence[Change], color: str) -> None:
 
 
 def _name(ax: Axes, changes: Sequence[Change]) -> None:
-    """Say along the lines which settings changed: below on the right, where a bound that rises leaves room."""
+    """Label each line with the settings that changed, at the bottom, where a rising bound leaves room."""
     low, high = ax.get_xlim()
     for change in changes:
         x = change.from_epoch - 0.5
@@ -151,15 +151,15 @@ def _name(ax: Axes, changes: Sequence[Change]) -> None:
             va="bottom",
             fontsize=6,
             color=PALETTE["muted"],
-            # Curves that cross the words stay behind them.
+            # The words are drawn over curves that cross them.
             bbox={"facecolor": PALETTE["paper"], "alpha": 0.65, "edgecolor": "none", "pad": 0.6},
         )
 
 
 def _words(change: Change) -> list[str]:
-    """Return a change in lines: at most `MAX_SETTINGS` of its settings, and from which epoch they hold."""
+    """Return a change as lines: at most `MAX_SETTINGS` of its settings, and its first epoch."""
     settings = str(change).rpartition(" from ")[0].split(", ")
-    # More epochs are seen on the axis; the step size is what the curves follow first.
+    # The axis already shows the epochs; the step size affects the curves most.
     settings = [words for words in settings if not words.startswith("epochs ")] or settings
     settings.sort(key=lambda words: not words.startswith("learning rate"))
     more = len(settings) - MAX_SETTINGS
@@ -168,7 +168,7 @@ def _words(change: Change) -> list[str]:
 
 
 def focus(ax: Axes, settled: NDArray[np.float64]) -> None:
-    """Let the y range be that of the bounds after the first tenth: its plunge would flatten all that follows."""
+    """Set the y range to the bounds after the first tenth, whose steep rise would flatten the rest."""
     settled = settled[np.isfinite(settled)]
     if settled.size and settled.min() < settled.max():
         margin = 0.06 * (settled.max() - settled.min())
@@ -176,7 +176,7 @@ def focus(ax: Axes, settled: NDArray[np.float64]) -> None:
 
 
 def dress(ax: Axes, label: str) -> None:
-    """Label the axes: whole epochs against `label`."""
+    """Label the axes: epochs as whole numbers, and `label`."""
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))

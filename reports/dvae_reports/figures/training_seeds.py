@@ -1,4 +1,4 @@
-"""The course of training over several seeds of a setting: their mean, and a band as wide as their spread."""
+"""The course of training over several seeds of a setting: mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .training import LINE_STYLES, dress, focus
 
 @styled
 def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | None = None) -> Axes:
-    """Plot the mean validation bound of every setting's runs against epochs, nats per image.
+    """Plot the mean validation bound over seeds of every setting against epochs, nats per image.
 
-    The band is a standard deviation of the runs on either side.  A setting's line ends where its first run does.
+    The band is ± 1 standard deviation of the runs.  A setting's line ends with its shortest run.
 
     Parameters
     ----------
     settings : mapping from str to sequence of sequence of Epoch
-        The runs of every setting by its name, one for each seed.
+        The runs of every setting by its name, one per seed.
     """
     ax = axes(ax)
     settled = []
@@ -45,7 +45,7 @@ def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | 
 
 
 def _bounds(runs: Sequence[Sequence[Epoch]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the epochs that all runs have, and their bounds then, a row for each run."""
+    """Return the epochs that all runs have, and the bounds at these epochs, one row per run."""
     tables = [{epoch.epoch: epoch.valid.elbo for epoch in run} for run in runs]
     numbers = sorted(set.intersection(*(set(table) for table in tables)))
     return np.array(numbers), np.array([[table[n] for n in numbers] for table in tables], dtype=float)

@@ -1,1 +1,1 @@
-"""The page of a run, or of several."""
+"""The HTML report on runs, and on machines from files."""

@@ -1,4 +1,4 @@
-"""What a page shows, written into its head: a page that shows less does not take its place."""
+"""The contents of a report, recorded in its head, so that a page with less does not replace it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TITLE = re.compile(r"<title>(.*?) · discrete VAE report</title>")
 
 
 def contents(records: Sequence[RunRecord]) -> list[str]:
-    """Return a name for everything that a page on these runs shows."""
+    """Return a name for each result that a report on these runs shows."""
     parts = ("epochs", "log_z", "likelihood", "samples")
     return [f"{r.directory.resolve().name}: {part}" for r in records for part in parts if getattr(r, part)]
 
 
 def machine_contents(record: MachineRecord) -> list[str]:
-    """Return a name for everything that a page on a machine shows."""
+    """Return a name for each result that a report on a machine shows."""
     return [f"{record.model.get('prior_sha256')}: {found.kind}" for found in record.results]
 
 
 def read_contents(page: str) -> set[str] | None:
-    """Return what a page shows; None for one of an earlier version, or of somebody else."""
+    """Return the recorded contents of a page; None if it records none (an earlier version, another program)."""
     found = META.search(page)
     try:
         return set(json.loads(unescape(found.group(1)))) if found else None
@@ -38,13 +38,13 @@ def read_contents(page: str) -> set[str] | None:
 
 
 def shows_as_much(page: str, old: Path) -> bool:
-    """Say whether a page shows all that the one in the file `old` does."""
+    """Return whether a page shows everything that the page in the file `old` shows."""
     try:
         before = read_text(old)
     except (OSError, ValueError):
         return False
     if (shown := read_contents(before)) is not None:
         return shown <= (read_contents(page) or set())
-    # Pages of earlier versions say their runs in the title alone.
+    # Pages of earlier versions name their runs in the title only.
     titles = [TITLE.search(text) for text in (page, before)]
     return all(titles) and len({title.group(1) for title in titles if title}) == 1

@@ -1,4 +1,4 @@
-"""The page of a machine from elsewhere: how it was read, its log Z, observables and samples, from result files."""
+"""The report on a machine from a file: how it was read, its log Z, observables and samples, from result files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .verdict import LABELS, Judged, Reason, command_on, judge
 
 COMMANDS = {"logz": "logz", "observables": "observables", "states": "samples"}
 UNITS = {"01": "0 and 1", "pm1": "-1 and +1"}
-# Facts of a file whose keys are no words, in the order in which they are told; the rest follows.
+# Facts of a file with their words, in the order of the page; other facts follow.
 READ = {
     "file": "file",
     "format": "format",
     "units": "values of the units",
-    "assumed": "assumed, since the file does not say it",
-    "left_aside": "left aside",
+    "assumed": "assumed, because the file does not say",
+    "left_aside": "not read",
     "beta": "inverse temperature β",
-    "n_units": "units that are not held",
+    "n_units": "free units",
     "n_edges": "couplings",
     "constant": "constant in log p, nats",
     "sha256": "SHA-256 of the file",
@@ -36,7 +36,7 @@ READ = {
 
 
 def render_machine_report(record: MachineRecord | Sequence[str | os.PathLike[str]]) -> str:
-    """Return the report on a machine of one's own as a self-contained HTML page.
+    """Return the report on a machine from a file as a self-contained HTML page.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def render_machine_report(record: MachineRecord | Sequence[str | os.PathLike[str
     Raises
     ------
     ResultError
-        If the files are no results of one machine, or one lacks what its figures need.
+        If the files are not results of one machine, or one lacks the numbers that its figures need.
     """
     if not isinstance(record, MachineRecord):
         record = MachineRecord.load([Path(path) for path in record])
@@ -77,7 +77,7 @@ def render_machine_report(record: MachineRecord | Sequence[str | os.PathLike[str
 
 
 def _absent(record: MachineRecord) -> dict[str, str]:
-    """Return what was not measured, in words by kind."""
+    """Return a sentence for each kind of result that is missing."""
     said = {
         "logz": "log Z has not been estimated.",
         "observables": "Mean energy, specific heat, entropy and magnetisation have not been measured.",
@@ -87,14 +87,14 @@ def _absent(record: MachineRecord) -> dict[str, str]:
 
 
 def _measure(record: MachineRecord, kind: str, said: str) -> Reason:
-    """Return what is missing with the command that measures it."""
+    """Return a missing result with the command that measures it."""
     output = {"states": "samples.npz"}.get(kind, f"{kind}.json")
     command = command_on(str(record.model.get("file") or "FILE"), record.results[0].command, COMMANDS[kind])
     return Reason(said, f"{command} -o {output}")
 
 
 def _remedies(results: Sequence[Judged]) -> list[Reason]:
-    """Return what the failed checks advise, each thing once, errors first."""
+    """Return the remedies of the failed checks without repetition, those of errors first."""
     failed = [check for result in results for check in result.checks if not check.passed and check.remedy]
     failed.sort(key=lambda check: check.severity == "warning")
     said = dict.fromkeys(check.remedy for check in failed)
@@ -102,9 +102,9 @@ def _remedies(results: Sequence[Judged]) -> list[Reason]:
 
 
 def _assumptions(record: MachineRecord) -> list[Reason]:
-    """Return what to look at where the file left something open."""
+    """Return the assumptions to confirm where the file is ambiguous."""
     assumed = record.model.get("assumed") or []
-    return [Reason(f"Make sure of what was assumed: {text}.") for text in assumed]
+    return [Reason(f"Confirm the assumption: {text}.") for text in assumed]
 
 
 def _sizes(model: dict[str, Any]) -> list[str]:
@@ -115,7 +115,7 @@ def _sizes(model: dict[str, Any]) -> list[str]:
     elif "n_units" in model:
         facts.append(f"{model['n_units']} units, {model.get('n_edges')} couplings")
     if isinstance(clamped := model.get("clamped"), dict):
-        facts.append(f"{clamped.get('units')} held")
+        facts.append(f"{clamped.get('units')} clamped")
     return facts
 
 
@@ -125,12 +125,12 @@ def _read(model: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [(words, _value(key, model[key])) for key, words in {**READ, **rest}.items() if _says(model, key)]
     if {"n_left", "n_right"} <= set(model):
         rows.insert(3, ("units on the two sides", f"{model['n_left']} and {model['n_right']}"))
-    sign = "p ∝ exp(-β E): the file holds energies" if "beta" in model else "p ∝ exp(the terms of the file)"
+    sign = "p ∝ exp(-β E): the file has energies" if "beta" in model else "p ∝ exp(the terms of the file)"
     return [*rows[:3], ("sign", sign), *rows[3:]]
 
 
 def _says(model: dict[str, Any], key: str) -> bool:
-    """Return whether there is something to say."""
+    """Return whether the fact is known and not trivial."""
     return model.get(key) not in (None, [], {}, "") and not (key == "constant" and model[key] == 0)
 
 
@@ -142,7 +142,7 @@ def _value(key: str, value: Any) -> str:
 
 
 def _observables(result: ObservablesResult) -> dict[str, Any]:
-    """Return what the page says of observables."""
+    """Return the values that the page shows for observables."""
     return {
         "result": result,
         "method": "exactly" if result.method == "exact" else "by parallel tempering",
@@ -154,7 +154,7 @@ def _observables(result: ObservablesResult) -> dict[str, Any]:
 
 
 def _samples(found: SampledStates) -> dict[str, Any]:
-    """Return what the page says of samples."""
+    """Return the values that the page shows for samples."""
     n_left = found.model.get("n_left")
     return {
         "found": found,

@@ -1,4 +1,4 @@
-"""Every picture of the report with the words that belong to it: what it shows, and what to see in it."""
+"""The figures and pictures of the report, each with its alternative text and its caption."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 from .svg import figure_svg, png_uri
 
-# On the screen, in pixels: tiles are shown at whole multiples of their own size, which keeps every pixel square.
+# On the screen, in pixels: tiles are shown at integer multiples of their size, so that pixels stay square.
 SMALLEST_TILE, LARGEST_TILE = 24, 36
 PAGE_WIDTH, GAP = 992, 20
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A figure as inlined SVG: `alt` says it to those who do not see it, `caption` says how to read it."""
+    """A figure as inlined SVG; `alt` describes it for screen readers, `caption` says how to read it."""
 
     svg: Markup
     alt: str
@@ -53,33 +53,34 @@ class Picture:
 
 
 def training_plots(record: RunRecord, prefix: str) -> list[Plot]:
-    """Return the bound and its KL parts over the epochs; none before the first epoch."""
+    """Return the figures of the bound and its KL parts by epoch; none before the first epoch."""
     epochs, changes = record.epochs, record.config.changes
     if not epochs:
         return []
     last = epochs[-1]
-    said = "".join(f" Line at a change: {change}." for change in changes)
+    said = "".join(f" A vertical line marks a change: {change}." for change in changes)
     return [
         _plot(
             lambda: figures.plot_elbo(epochs, changes=changes),
             f"{prefix}-elbo",
-            f"Line chart of the ELBO over {count(len(epochs))} epochs; at the last, "
+            f"Line chart of the ELBO over {count(len(epochs))} epochs. At the last one: "
             f"{fixed(last.train.elbo, 2)} nats in training and {fixed(last.valid.elbo, 2)} in validation.{said}",
-            f"The evidence lower bound. Validation falling away from training means overfitting.{said}",
+            f"The evidence lower bound. If validation falls while training rises, the model overfits: stop "
+            f"earlier or use a smaller model.{said}",
         ),
         _plot(
             lambda: figures.plot_kl(epochs, changes=changes),
             f"{prefix}-kl",
-            f"Line chart of the KL parts over the epochs; at the last, {fixed(last.valid.kl_rbm, 2)} nats for the "
+            f"Line chart of the KL parts by epoch. At the last one: {fixed(last.valid.kl_rbm, 2)} nats for the "
             f"Boltzmann machine and {fixed(sum(last.valid.kl_continuous), 2)} for the continuous layers.",
-            "What each part of the latent space costs on validation images, and so the most it can tell about "
-            "them: a part at 0 is not used.",
+            "KL divergence of each part of the latent space on validation images, an upper bound on the "
+            "information that it carries about them. A part at 0 is not used.",
         ),
     ]
 
 
 def side_by_side_plots(records: Mapping[str, RunRecord], prefix: str) -> list[Plot]:
-    """Return the runs' log-likelihoods and their validation bounds, each where at least two runs have them."""
+    """Return the figures of the log-likelihoods and of the validation bounds, if two runs have them."""
     plots = []
     measured = {name: r.likelihood for name, r in records.items() if r.likelihood is not None}
     if len(measured) > 1:
@@ -97,9 +98,9 @@ def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
     return _plot(
         lambda: figures.plot_side_by_side(rows),
         f"{prefix}-likelihoods",
-        f"Log-likelihoods with their errors over images: {said} nats.",
-        "Log-likelihoods with their standard errors over images. Runs that share their images are compared more "
-        "sharply by their differences image by image.",
+        f"Log-likelihoods with their standard errors over images: {said} nats.",
+        "Log-likelihoods with their standard errors over images. For runs on the same images, the paired "
+        "differences in the table below have smaller errors.",
     )
 
 
@@ -108,13 +109,13 @@ def _validation(trained: Mapping[str, list[Epoch]], changes: Mapping[str, Sequen
     return _plot(
         lambda: figures.plot_runs(trained, changes=changes),
         f"{prefix}-validation",
-        f"Validation bounds over the epochs, at the last: {said} nats.",
-        "The evidence lower bound on the validation set while the runs were trained, with training's rough log Z.",
+        f"Validation bounds by epoch. At the last one: {said} nats.",
+        "The evidence lower bound on the validation set during training, with training's rough estimate of log Z.",
     )
 
 
 def diagnostic_plots(result: Result, prefix: str) -> list[Plot]:
-    """Return the panels of `dvae-eval figure diagnostics` that a result holds the numbers of."""
+    """Return the panels of `dvae-eval figure diagnostics` whose numbers a result has."""
     return [
         _plot(partial(panel.plot, result), f"{prefix}-{panel.name}", panel.alt(result), panel.caption)
         for panel in panels_of(result)
@@ -122,7 +123,7 @@ def diagnostic_plots(result: Result, prefix: str) -> list[Plot]:
 
 
 def observables_plots(result: ObservablesResult, prefix: str) -> list[Plot]:
-    """Return the averages along β, where there is more than one, and the means of all units at β = 1."""
+    """Return the averages against β, if there are several values of it, and the means of all units at β = 1."""
     betas = result.along_beta["beta"]
     words = {name: "log Z" if name == "log_z" else name.replace("_", " ") for name in figures.OBSERVABLES}
     bands = "" if result.method == "exact" else ", with 95% bands"
@@ -154,20 +155,20 @@ def states_plots(found: SampledStates, prefix: str) -> list[Plot]:
             partial(figures.plot_state_energies, energies),
             f"{prefix}-state-energies",
             f"Histogram of the energies of {count(found.n_states)} states, mean {mean} nats.",
-            f"Energies of the samples, mean {mean} nats: E is minus the log of the unnormalised probability.",
+            f"Energies of the samples, mean {mean} nats. E is minus the log of the unnormalised probability.",
         ),
         _unit_means(means, None, found.units, f"{prefix}-state-means", "in the samples"),
     ]
 
 
 def states_pictures(found: SampledStates, n_left: int | None) -> list[Picture]:
-    """Return some states as pixels: pictures where the units, or `n_left` of them, make a square, else rows."""
+    """Return some states as pictures: squares if the units, or the first `n_left`, fill one, else one row each."""
     tiles = figures.tiles_of(found.states, n_left)
     n_rows, n_columns, height, width = tiles.shape
     if n_rows * n_columns > 1 or height == width:
-        said = f"{count(n_rows * n_columns)} states, their units as the pixels of a square."
+        said = f"{count(n_rows * n_columns)} states, with their units as the pixels of a square."
     else:
-        said = f"{count(height)} states of {count(width)} units, a row each."
+        said = f"{count(height)} states of {count(width)} units, one per row."
     return _pictures([figures.mosaic(tiles)], min(width, LARGEST_TILE), [said], [f"Black: 1. {said}"])
 
 
@@ -178,12 +179,12 @@ def _unit_means(means: Float, std_errs: Float | None, units: str, name: str, whe
         partial(figures.plot_unit_means, means, std_errs, units),
         name,
         f"Means of {count(len(means))} units {where}, from {low} to {high}.",
-        f"The mean of every unit {where}, in the file's own values and order.",
+        f"The mean of every unit {where}, in the values and the order of the file.",
     )
 
 
 def sample_pictures(grid: SampleGrid) -> list[Picture]:
-    """Return one picture a chain: its rows of samples, from the first state down to the last."""
+    """Return one picture per chain, with its samples in rows, from the first state at the top to the last."""
     n_rows, n_chains, n_draws, _, tile = grid.samples.shape
     images = [figures.mosaic(grid.samples[:, chain]) for chain in range(n_chains)]
     alts = [f"Samples of chain {chain + 1}: {n_rows} rows of {n_draws} images." for chain in range(n_chains)]
@@ -196,24 +197,26 @@ def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
     for start in range(0, len(grid.originals), pairs):
         originals, made = (array[start : start + pairs] for array in (grid.originals, grid.reconstructions))
         images.append(figures.pair_mosaic(originals, made))
-        alts.append(f"Test images {start + 1} to {start + len(originals)} above their reconstructions.")
+        alts.append(f"Test images {start + 1} to {start + len(originals)}, each above its reconstruction.")
     return _pictures(images, grid.originals.shape[-1], alts, [""] * len(images))
 
 
 def worst_pictures(images: LikelihoodImages) -> list[Picture]:
-    """Return strips of the images with the lowest likelihoods above their mean reconstructions."""
+    """Return strips of the images with the lowest log-likelihoods, each above its mean reconstruction."""
     strips, alts, captions = [], [], []
     for start in range(0, images.n_worst, PAIRS_PER_STRIP):
         part = slice(start, min(start + PAIRS_PER_STRIP, images.n_worst))
         values = images.columns["log_likelihood"][images.shown[part]]
         strips.append(figures.pair_mosaic(images.originals[part], images.means[part]))
-        alts.append(f"Images {start + 1} to {part.stop} from the worst, above their mean reconstructions.")
+        alts.append(
+            f"Images {start + 1} to {part.stop} by increasing log-likelihood, each above its mean reconstruction."
+        )
         captions.append(f"{fixed(float(values[0]), 1)} to {fixed(float(values[-1]), 1)} nats")
     return _pictures(strips, images.originals.shape[-1], alts, captions)
 
 
 def _plot(draw: Callable[[], Axes], name: str, alt: str, caption: str) -> Plot:
-    """Draw a figure and inline it; `name` is unique on the page."""
+    """Draw a figure and return it inlined; `name` must be unique on the page."""
     figure = draw().figure
     if not isinstance(figure, Figure):
         raise TypeError(f"{name}: axes without a figure")
@@ -221,7 +224,7 @@ def _plot(draw: Callable[[], Axes], name: str, alt: str, caption: str) -> Plot:
 
 
 def _pictures(images: list[NDArray[np.uint8]], tile: int, alts: list[str], captions: list[str]) -> list[Picture]:
-    """Return images of tiles `tile` pixels wide, enlarged so that all fit side by side where that is legible."""
+    """Return images with tiles `tile` pixels wide, enlarged so that all fit side by side if that is legible."""
     widest = max((image.shape[1] for image in images), default=1)
     fitting = (PAGE_WIDTH - GAP * (len(images) - 1)) // (widest * max(1, len(images)))
     scale = min(max(fitting, math.ceil(SMALLEST_TILE / tile)), math.ceil(LARGEST_TILE / tile))

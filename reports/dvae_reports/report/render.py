@@ -1,6 +1,6 @@
-"""The report: one HTML page that holds all it shows, from run records to a string.
+"""The report: one self-contained HTML page, rendered from run records.
 
-The same records give the same bytes; nothing on the page asks the network for anything.
+The same records give the same bytes, and the page makes no network requests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..tables import paper_table
 from ..tables.table import table_notes, without_empty_columns
 from . import plots, tables
 from .contents import contents
-from .verdict import certificate, command_for, distance_from_exact, exact_route, summary, verdict_of
+from .verdict import certificate, command_for, distance_from_exact, exact_route, next_step, summary, verdict_of
 
 METHODS = {
     "pt-bar": "parallel tempering + Bennett's acceptance ratio",
@@ -53,7 +53,7 @@ def render_report(records: Run | Sequence[Run]) -> str:
     ValueError
         If there is no record.
     ResultError
-        If a result lacks what its figures need.
+        If a result lacks the numbers that its figures need.
     """
     given = [records] if isinstance(records, RunRecord | str | os.PathLike) else list(records)
     if not given:
@@ -62,7 +62,7 @@ def render_report(records: Run | Sequence[Run]) -> str:
 
 
 def _rendered(records: Sequence[RunRecord]) -> str:
-    """Return the report on these runs."""
+    """Return the report on these runs as HTML."""
     labels = _labels(records)
     runs = [
         _run(record, label, f"run-{i}") for i, (record, label) in enumerate(zip(records, labels, strict=True), 1)
@@ -72,6 +72,7 @@ def _rendered(records: Sequence[RunRecord]) -> str:
         runs=runs,
         single=len(runs) == 1,
         summary=summary([run["verdict"] for run in runs]),
+        next_step=next_step([run["verdict"] for run in runs]),
         level=2 if len(runs) == 1 else 3,
         differences=tables.differences(records),
         gaps=differences_from_first(records),
@@ -83,7 +84,7 @@ def _rendered(records: Sequence[RunRecord]) -> str:
 
 @cache
 def page_template(name: str) -> Template:
-    """Return a page's template, with escaping on and missing names an error."""
+    """Return a template with autoescaping, in which an undefined name is an error."""
     environment = Environment(
         loader=PackageLoader("dvae_reports"),
         autoescape=True,
@@ -97,12 +98,12 @@ def page_template(name: str) -> Template:
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:
-    """Return the runs' names, with as many directories above them as tell each from the others."""
+    """Return the runs' names, with as many parent directories as make them distinct."""
     return distinct_names([[record.directory.resolve()] for record in records])
 
 
 def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
-    """Return all that the template shows of one run."""
+    """Return the values that the template shows for one run."""
     return {
         "id": prefix,
         "label": label,
@@ -123,7 +124,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
 
 
 def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
-    """Return the figures of runs beside one another, one set for every data set that several runs share."""
+    """Return the figures that compare runs, one set per data set that several runs share."""
     datasets: dict[str, dict[str, RunRecord]] = {}
     for label, record in records.items():
         datasets.setdefault(record.config.dataset, {})[label] = record
@@ -135,7 +136,7 @@ def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
 
 
 def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
-    """Return the table of the paper's numbers with the runs' among them; None if none is of its data sets."""
+    """Return Table 1 with the runs added; None if no run has a log-likelihood on its data sets."""
     measured = {
         record.likelihood.model.get("sha256"): LoadedResult.of_run(
             record.directory, record.likelihood, record.config, record.provenance
@@ -150,7 +151,7 @@ def _comparison(records: Sequence[RunRecord]) -> dict[str, Any] | None:
 
 
 def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
-    """Return what the page says of log Z."""
+    """Return the values that the page shows for log Z; None without a result."""
     if result is None:
         return None
     return {
@@ -168,12 +169,12 @@ def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
 
 
 def _method(result: LogZResult) -> str:
-    """Return a method of estimation in words."""
+    """Return the full name of a method."""
     return METHODS.get(result.method, result.method)
 
 
 def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] | None:
-    """Return what the page says of the log-likelihood."""
+    """Return the values that the page shows for the log-likelihood; None without a result."""
     if result is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""Pictures as text inside a page: SVG that follows the page's theme, and PNG as data URIs."""
+"""Pictures as text in a page: SVG in the colours of the page's theme, and PNG as data URIs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..figures.style import PALETTE
 
-# No date, no maker: the same figure gives the same bytes.
+# Neither date nor program: the same figure gives the same bytes.
 NO_SVG_METADATA: dict[Any, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
 NO_PNG_METADATA: dict[Any, Any] = {"Software": None}
 
@@ -28,7 +28,7 @@ def figure_svg(figure: Figure, salt: str) -> str:
     figure : Figure
         Drawn with the colours of `PALETTE`.
     salt : str
-        Unique on the page: it keeps the identifiers of one figure from meaning another's.
+        Unique on the page: it makes the identifiers of the figure unique.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
@@ -39,7 +39,7 @@ def figure_svg(figure: Figure, salt: str) -> str:
 def _inline(svg: str) -> str:
     """Return a stand-alone SVG file as an element of a page.
 
-    The prologue goes, and so do group names (they would be repeated on the page) and fonts (the page's own serve).
+    Removes the prologue, the names of groups (they would repeat on the page) and the fonts (the page has its own).
     """
     box = re.search(r'viewBox="[^"]*"', svg)
     body = svg[svg.index("<g id=") : svg.rindex("</svg>")]
@@ -47,7 +47,7 @@ def _inline(svg: str) -> str:
     # Matplotlib before 3.10 writes size and family in one property, later ones in two.
     body = re.sub(r"font: (?:[\w-]+ )*([\d.]+px) [^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
-    # An image inside the figure is broken into lines: its text is one word.
+    # The data of an image inside the figure is broken into lines: join them.
     body = re.sub(r"base64,[^\"]*", lambda found: re.sub(r"\s", "", found[0]), body)
     body = re.sub(r"\s*\n\s*", " ", body)
     for name, color in PALETTE.items():
@@ -56,7 +56,7 @@ def _inline(svg: str) -> str:
 
 
 def png_uri(image: NDArray[np.uint8]) -> str:
-    """Return an RGBA image, shape (height, width, 4), as the data URI of a PNG of exactly its pixels."""
+    """Return an RGBA image, shape (height, width, 4), as the data URI of a PNG with the same pixels."""
     buffer = io.BytesIO()
     imsave(buffer, image, format="png", metadata=NO_PNG_METADATA)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

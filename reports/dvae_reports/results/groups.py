@@ -1,7 +1,7 @@
-"""Runs that differ in their seed alone as one mean, and the error that its digits are by.
+"""Groups of runs that differ only in their seeds: their mean, and the error that sets its digits.
 
-A number is averaged with others only if data, model, training and measurement agree in everything but seeds and
-the models themselves differ; whatever cannot be shown to agree stands alone.
+Results are averaged only if data, model, training and measurement agree in everything but the seeds, and the
+models differ; a result whose settings are unknown is a group by itself.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from .run_names import distinct_names
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Log-likelihoods of runs that differ in nothing but their seeds; often a single one.
+    """Log-likelihoods of runs that differ only in their seeds; often a single one.
 
     Attributes
     ----------
     name : str
-        What the runs have in common of their names.
+        The common part of the runs' names.
     runs : list of LoadedResult
-        Each holds a LikelihoodResult.
+        Each with a LikelihoodResult.
     paired_std_err : float or None
-        Standard error, nats, without what the choice of images does to all runs alike, the largest of the runs';
-        None where no other run was measured on the same images.  See `paired_errors`.
+        Standard error, nats, without the part from the choice of images that all runs share; the largest of the
+        runs.  None if no other run was measured on the same images.  See `paired_errors`.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Group:
 
     @property
     def std_err_images(self) -> float | None:
-        """Largest error from the choice of images; the runs share their images, so a mean has no smaller one."""
+        """Largest error from the choice of images; means have the same, since runs share their images."""
         return _largest(r.std_err_images for r in self.results)
 
     @property
@@ -76,25 +76,25 @@ class Group:
 
     @property
     def std_err(self) -> float | None:
-        """Error from the choice of images and from log Z together, nats; None if one of them is unknown."""
+        """Combined error from the choice of images and from log Z, nats; None if either is unknown."""
         if self.std_err_images is None or self.std_err_log_z is None:
             return None
         return math.hypot(self.std_err_images, self.std_err_log_z)
 
     @property
     def error(self) -> float | None:
-        """The error that the mean is compared by, nats: see `error_name`, which says which one it is."""
+        """The error with which to compare the mean, nats; `error_name` returns its name."""
         if self.std_dev is not None:
             return self.std_dev
         return self.std_err if self.paired_std_err is None else self.paired_std_err
 
     @property
     def decimals(self) -> int:
-        """Decimals of the mean: as many as its comparison with other runs allows.
+        """Decimals of the mean, for comparison with other runs.
 
-        The choice of images moves all runs on the same images alike, so their differences are known better than
-        each of them: the largest error of seeds, paired differences and log Z counts, not that over images.  Seeds
-        that agree by chance do not make it small, since the paired differences of a few of them are not.
+        The choice of images shifts all runs on the same images equally, so their differences are more precise than
+        each of them: the largest error of seeds, paired differences and log Z sets the digits, not the error over
+        images.  Seeds that agree by chance do not reduce it, because the paired errors remain.
         """
         if self.std_err is None or (self.std_dev is None and self.paired_std_err is None):
             return decimals(self.std_err_images, self.std_err_log_z)
@@ -107,7 +107,7 @@ class Group:
 
     @property
     def trustworthy(self) -> bool:
-        """Whether no run's number may be wrong."""
+        """Whether all runs are trustworthy."""
         return all(r.trustworthy for r in self.results)
 
     @property
@@ -117,45 +117,45 @@ class Group:
 
     @property
     def dataset(self) -> str:
-        """What the models were measured on."""
+        """The data that the models were measured on."""
         return self.runs[0].dataset
 
     @property
     def data(self) -> tuple[str, str]:
-        """What tells one data set from another."""
+        """Name and digest of the data set."""
         return self.dataset, self.runs[0].data_sha256
 
     @property
     def trained_on(self) -> str | None:
-        """What the models were trained on, if they were measured on other data."""
+        """The data of training if the models were measured on other data; else None."""
         first = self.runs[0]
         return first.trained_on if first.result.settings.get("data") else None
 
     @property
     def split(self) -> str:
-        """Which part of the data was measured."""
+        """The measured split of the data."""
         return str(self.results[0].settings.get("split", "test"))
 
     @property
     def n_images(self) -> int:
-        """How many images were measured."""
+        """Number of measured images."""
         return self.results[0].n_images
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the number is that of the whole test set of the training's data, as published ones are."""
+        """Whether the whole test set of the training's data was measured, as in published results."""
         return self.split == "test" and self.is_whole_split and self.trained_on is None
 
     @property
     def is_whole_split(self) -> bool:
-        """Whether every image of that part was measured: images are taken evenly spread, the last one included."""
+        """Whether every image of the split was measured; parts are evenly spread and include the last image."""
         first = self.results[0]
         index = first.per_image.get("index")
         return index[-1] == first.n_images - 1 if index else not first.settings.get("limit")
 
 
 def error_name(groups: Sequence[Group]) -> str:
-    """Return what `Group.error` is in these groups."""
+    """Return the name of `Group.error` in these groups."""
     names = {
         "sd of runs": lambda group: group.std_dev is not None,
         "paired error over images": lambda group: group.std_dev is None and group.paired_std_err is not None,
@@ -165,17 +165,17 @@ def error_name(groups: Sequence[Group]) -> str:
 
 
 def likelihoods(measured: Iterable[LoadedResult]) -> list[LikelihoodResult]:
-    """Return the log-likelihood results among them."""
+    """Return the log-likelihood results of these runs."""
     return [m.result for m in measured if isinstance(m.result, LikelihoodResult)]
 
 
 def group_runs(measured: Sequence[LoadedResult]) -> list[Group]:
-    """Return the log-likelihood results in groups that may be averaged, in the order of their first members.
+    """Return the log-likelihood results in groups to average, in the order of their first members.
 
     Raises
     ------
     ResultError
-        If two members of a group measure the same model, which would count one run twice.
+        If two members of a group measure the same model, which would count twice.
     """
     groups: dict[str, list[LoadedResult]] = {}
     for one in measured:
@@ -194,14 +194,14 @@ def group_runs(measured: Sequence[LoadedResult]) -> list[Group]:
 
 
 def _settings_key(one: LoadedResult, result: LikelihoodResult) -> str:
-    """Return a text that is equal for two results if they may be averaged."""
+    """Return a text that is equal for results that may be averaged."""
     parts: dict[str, Any] = {
         "dataset": one.dataset,
         "data": one.data_sha256,
         "trustworthy": result.trustworthy,
         "settings": {key: value for key, value in result.settings.items() if key not in IGNORED_SETTINGS},
         "size": [result.n_samples, result.n_images],
-        # Nothing is known of how this model was trained: it stands alone.
+        # Without settings of its training, a model is a group by itself.
         "model": result.model.get("sha256"),
     }
     if one.config is not None:
@@ -212,17 +212,17 @@ def _settings_key(one: LoadedResult, result: LikelihoodResult) -> str:
 
 
 def _refuse_repeated_models(runs: Sequence[LoadedResult]) -> None:
-    """Raise if two runs of a group are one."""
+    """Raise ResultError if two runs of a group have the same model."""
     seen: dict[str, Path] = {}
     for run in runs:
         digest = str(run.result.model.get("sha256"))
         if digest in seen:
-            raise ResultError(f"{run.path}: measures the same model as {seen[digest]}; give one of them")
+            raise ResultError(f"{run.path}: measures the same model as {seen[digest]}; give only one of them")
         seen[digest] = run.path
 
 
 def _largest(errors: Iterable[float | None]) -> float | None:
-    """Return the largest error; None if one of them is unknown."""
+    """Return the largest error; None if any is unknown."""
     known = list(errors)
     return None if None in known else max(error for error in known if error is not None)
 

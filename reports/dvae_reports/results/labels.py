@@ -1,4 +1,4 @@
-"""The user's own names for runs, in place of those of their directories."""
+"""The user's names for runs, which replace the names of directories."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .groups import Group, group_runs
 from .loaded import LoadedResult, named
 from .run_directory import COMMANDS_OF_FILES
 
-# What the user calls a run by (a directory, a file, or its name in tables), and how it is to be named.
+# A run (a directory, a file, or its name in tables), and the name to show.
 Label = tuple[str, str]
 
 
 def labelled(measured: Sequence[LoadedResult], labels: Sequence[Label]) -> list[LoadedResult]:
     """Return results with the user's labels.
 
-    A run of several seeds gives its label to all of them, which are one row of a table.
+    A label applies to all seeds of a run, which are one row of a table.
 
     Raises
     ------
     ConfigError
-        If a label names no result, a run has two labels, or two rows would be called alike.
+        If a label names no result, a run has two labels, or two rows would have the same name.
     """
     if not labels:
         return list(measured)
@@ -47,7 +47,7 @@ def labelled(measured: Sequence[LoadedResult], labels: Sequence[Label]) -> list[
 
 
 def group_of(groups: Sequence[Group], run: str, option: str) -> Group:
-    """Return the group that a path, or a name in tables, stands for; ConfigError if it is none of them."""
+    """Return the group with a path or a name in tables; ConfigError if there is none."""
     found = [group for group in groups if group.name == run or any(_is_at(one, run) for one in group.runs)]
     if not found:
         names = ", ".join(group.name for group in groups)
@@ -56,7 +56,7 @@ def group_of(groups: Sequence[Group], run: str, option: str) -> Group:
 
 
 def _is_at(one: LoadedResult, run: str) -> bool:
-    """Return whether a result is the one at a path."""
+    """Return whether a result is at a path."""
     path = Path(run).resolve()
     if path.name in COMMANDS_OF_FILES and one.config is not None:
         path = path.parent
@@ -64,9 +64,9 @@ def _is_at(one: LoadedResult, run: str) -> bool:
 
 
 def _refuse_two(measured: Sequence[LoadedResult], places: set[Path], label: str) -> None:
-    """Raise if one of these places has a label, or another one has this label."""
+    """Raise ConfigError if one of these places has a label already, or another place has this label."""
     for one in measured:
         if one.place in places and one.label not in ("", label):
-            raise ConfigError(f"--label: {one.path} is called {one.label} and {label}; give one name for each row")
+            raise ConfigError(f"--label: {one.path} has two labels, {one.label} and {label}; give one")
         if one.place not in places and one.label == label:
-            raise ConfigError(f"--label: {label} is the name of two rows; give each a name of its own")
+            raise ConfigError(f"--label: {label} is the name of two rows; give each its own name")

@@ -1,4 +1,4 @@
-"""Results with the runs that they belong to, each under its name."""
+"""Results with their runs and names."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from .log_z_in_use import on_best_log_z
 from .run_directory import COMMANDS_OF_FILES, RunRecord, read_settings
 from .run_names import distinct_names
 
-# What the name of a file of several results, a line each, ends in.
+# Suffix of files with one result per line.
 LINES = ".jsonl"
 
-# Settings of a measurement that leave its expectation alone.
+# Settings of a measurement that do not change its expectation.
 IGNORED_SETTINGS = frozenset({"seed", "device", "n_simulated"})
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedResult:
-    """One result file and the run that it was made from.
+    """A result and the run that it was made from.
 
     Attributes
     ----------
     path : Path
-        The file or the run directory as the user named it.
+        The file or the run directory as given by the user.
     result : Result
-        What the file holds.
+        The result in the file.
     config : RunConfig or None
-        Settings of the run; None for a result that lies outside a run directory.
+        Settings of the run; None for a result outside a run directory.
     data_sha256 : str
         Digest of the training data; empty when unknown.
     training : tuple of str
         The command line that trained the model; empty when unknown.
     machine : Path or None
-        What a line of a file of several results is named by: the file of its machine.
+        For a line of a .jsonl: the file of its machine, which names it.
     label : str
-        The name that the user gave it; empty when it has the one of its `place`.
+        The user's name for it; empty if `place` names it.
     """
 
     path: Path
@@ -56,14 +56,14 @@ class LoadedResult:
 
     @classmethod
     def of_run(cls, path: Path, result: Result, config: RunConfig, provenance: Mapping[str, Any]) -> LoadedResult:
-        """Return a result of a run whose settings came from `provenance`."""
+        """Return a result of a run with the given settings and provenance."""
         command = provenance.get("command")
         training = tuple(map(str, command)) if isinstance(command, list) else ()
         return cls(path, result, config, str(provenance.get("data_sha256", "")), training)
 
     @property
     def place(self) -> Path:
-        """What the result is named by: the run directory, or the file without its suffix where that says more."""
+        """The path that names the result: the run directory, or else the file without its suffix."""
         if self.machine is not None:
             return self.machine
         path = self.path.resolve()
@@ -73,23 +73,23 @@ class LoadedResult:
 
     @property
     def dataset(self) -> str:
-        """What the model was measured on: the data of its training, unless the result names others."""
+        """The data that the model was measured on: those of its training, unless the result names others."""
         return str(self.result.settings.get("data") or self.trained_on)
 
     @property
     def trained_on(self) -> str:
-        """What the model was trained on."""
+        """The data that the model was trained on."""
         return str(self.result.model.get("dataset") or (self.config.dataset if self.config else "unknown data"))
 
 
 def load_results(path: Path) -> list[LoadedResult]:
-    """Return the results at `path`: of a file one, of a .jsonl its lines, of a run log Z and log-likelihood.
+    """Return the results at `path`: one of a file, the lines of a .jsonl, log-likelihood and log Z of a run.
 
     Raises
     ------
     ResultError
-        If a file is damaged or of another schema, if a result was made from another model than the run that it
-        lies in, or if a directory holds neither settings nor results; the message names the file.
+        If a file is damaged or of another schema, if a result was made from another model than its run, or if a
+        directory has neither settings nor results; the message names the file.
     """
     if path.is_dir():
         record = RunRecord.load(path)
@@ -113,24 +113,24 @@ def load_results(path: Path) -> list[LoadedResult]:
 
 
 def _of_lines(path: Path) -> list[LoadedResult]:
-    """Return the results in a file of lines, each named by its machine; ResultError if there is none."""
+    """Return the results in a .jsonl, each named by its machine; ResultError if there are none."""
     found = load_result_lines(path)
     if not found:
-        raise ResultError(f"{path}: holds no result; make some with logz MODEL... -o FILE{LINES}")
+        raise ResultError(f"{path}: contains no result; make some with dvae-eval logz MODEL... -o FILE{LINES}")
     for result in found:
         _refuse_without_numbers(path, result)
     return [LoadedResult(path, result, None, machine=_machine_of(path, result)) for result in found]
 
 
 def _machine_of(path: Path, result: Result) -> Path:
-    """Return the file of a result's machine without its suffix, and the update that it is of an archive."""
+    """Return the path of a result's machine without its suffix, and with its update in an archive."""
     file = Path(str(result.model.get("file") or path)).with_suffix("").absolute()
     update = result.model.get("update")
     return file if update is None else file / f"update-{update}"
 
 
 def _on_log_z_beside(path: Path, result: Result) -> Result:
-    """Return a likelihood on the log Z of its run, where that is the better one; other results as they are."""
+    """Return a log-likelihood that uses the log Z of its run if that is better; other results unchanged."""
     beside = path.with_name("logz.json")
     if not isinstance(result, LikelihoodResult) or not beside.exists():
         return result
@@ -139,7 +139,7 @@ def _on_log_z_beside(path: Path, result: Result) -> Result:
 
 
 def named(measured: Sequence[LoadedResult]) -> list[tuple[str, LoadedResult]]:
-    """Return results with their names: the user's, else the run's with as many directories as tell it apart."""
+    """Return results with their names: the label, or the run's name with enough directories to be unique."""
     names = distinct_names([[one.place] for one in measured])
     places: dict[str, set[Path]] = {}
     for one in measured:
@@ -151,23 +151,23 @@ def named(measured: Sequence[LoadedResult]) -> list[tuple[str, LoadedResult]]:
 
 
 def _name(one: LoadedResult, name: str, *, is_shared: bool) -> str:
-    """Return the label of a result, with its seed where runs of several seeds share it; its `name` without one."""
+    """Return the label of a result, with its seed if several runs share the label; its `name` without a label."""
     if not one.label or not is_shared:
         return one.label or name
     return f"{one.label}, " + (name if one.config is None else f"seed {one.config.train.seed}")
 
 
 def _refuse_without_numbers(path: Path, result: Result) -> None:
-    """Raise if what a table is about to print is no finite number."""
+    """Raise ResultError if a number that tables print is not finite."""
     names = {"ll": ("log_likelihood", "elbo"), "logz": ("log_z",)}.get(result.kind, ())
     for name in names:
         value = getattr(result, name)
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ResultError(f"{path}: {name} of its {result.kind} result is {value!r}; make the result anew")
+            raise ResultError(f"{path}: {name} of its {result.kind} result is {value!r}; make the result again")
 
 
 def _refuse_another_model(path: Path, result: Result) -> None:
-    """Raise if the run directory around a result file holds another model, or a result of another one."""
+    """Raise ResultError if the directory of a result file has another model, or a result of another model."""
     own, model = result.model.get("sha256"), path.with_name("model.pt")
     if model.exists():
         neighbours = {model: sha256_file(model)}
@@ -178,5 +178,5 @@ def _refuse_another_model(path: Path, result: Result) -> None:
     for neighbour, digest in neighbours.items():
         if digest != own:
             raise ResultError(
-                f"{path}: made from another model than {neighbour}; make it anew or move it elsewhere"
+                f"{path}: made from another model than {neighbour}; make it again or move it elsewhere"
             )

@@ -1,4 +1,4 @@
-"""A machine from elsewhere as a value: what was measured of it, read from result files and checked."""
+"""A machine from a file as a value: its measurements, read from result files and checked."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .loaded import LINES
 
 @dataclass(frozen=True, slots=True)
 class MachineRecord:
-    """What is known about one machine; what was not measured is None, and one thing at least was.
+    """The measurements of one machine; missing ones are None, and at least one is present.
 
     Attributes
     ----------
     log_z, observables, samples : LogZResult, ObservablesResult, SampledStates, or None
-        All of this one machine, its held units included.
+        All of the same machine with the same clamped units.
     """
 
     log_z: LogZResult | None
@@ -30,20 +30,20 @@ class MachineRecord:
 
     @classmethod
     def load(cls, paths: Sequence[Path]) -> MachineRecord:
-        """Read files of `dvae-eval logz`, `observables` and `samples`, one of each at most, all of one machine.
+        """Read files of `dvae-eval logz`, `observables` and `samples`, at most one of each, all of one machine.
 
-        A .jsonl holds several of them, a line each.
+        A .jsonl may have several of them, one per line.
 
         Raises
         ------
         ResultError
-            If one is missing, damaged or of another kind, if there are two of a kind, or of different machines.
+            If a file is missing, damaged or of another kind, or if two are of one kind or of different machines.
         """
         found: dict[str, tuple[Path, Result | SampledStates]] = {}
         for path, result in ((place, one) for place in paths for one in _load(place)):
             if result.kind in found:
                 raise ResultError(
-                    f"{path}: as {found[result.kind][0]}, of kind {result.kind!r}; give one of them; "
+                    f"{path}: of the same kind as {found[result.kind][0]}, {result.kind!r}; give only one; "
                     "dvae-eval table shows several"
                 )
             found[result.kind] = (path, result)
@@ -53,22 +53,22 @@ class MachineRecord:
 
     @property
     def results(self) -> list[Result | SampledStates]:
-        """What was measured."""
+        """The measurements that are present."""
         return [found for found in (self.log_z, self.observables, self.samples) if found is not None]
 
     @property
     def model(self) -> dict[str, Any]:
-        """What the results say of the machine and its file."""
+        """The facts about the machine and its file in the results."""
         return self.results[0].model
 
     @property
     def name(self) -> str:
-        """The name of the machine's file, or what else there is."""
-        return PureWindowsPath(str(self.model.get("file", ""))).name or "a machine of the library"
+        """The name of the machine's file, or a phrase for a machine without one."""
+        return PureWindowsPath(str(self.model.get("file", ""))).name or "a machine from Python"
 
 
 def _load(path: Path) -> Sequence[Result | SampledStates]:
-    """Return the result in a file by its content, or the results in its lines."""
+    """Return the result in a file, or those in the lines of a .jsonl."""
     try:
         with path.open("rb") as stream:
             is_archive = stream.read(2) == b"PK"
@@ -79,16 +79,16 @@ def _load(path: Path) -> Sequence[Result | SampledStates]:
     results = load_result_lines(path) if path.suffix == LINES else [load_result(path)]
     for result in results:
         if not isinstance(result, LogZResult | ObservablesResult):
-            raise ResultError(f"{path}: of kind {result.kind!r}, a result of a run; give the directory of the run")
+            raise ResultError(f"{path}: of kind {result.kind!r}, which belongs to a run; give the run directory")
     return results
 
 
 def _check_machines(models: Sequence[tuple[Path, dict[str, Any]]]) -> None:
-    """Refuse results of different machines: a number beside another machine is worse than no number."""
+    """Raise ResultError for results of different machines: a wrong number is worse than none."""
     first, reference = models[0]
     for path, model in models[1:]:
         if any(model.get(key) != reference.get(key) for key in ("prior_sha256", "units", "constant")):
             raise ResultError(
-                f"{path}: made of another machine than {first}, or of one that was read in another way; "
+                f"{path}: made from another machine than {first}, or the file was read with other options; "
                 "make both with the same file and options"
             )

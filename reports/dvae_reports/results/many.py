@@ -1,4 +1,4 @@
-"""Results of several machines of one training, a line of JSON each, as a curve along its steps."""
+"""Results of several machines of one training, from a .jsonl, as a curve along its steps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ NUMBER = re.compile(r"\d+")
 
 
 def read_log_zs(path: Path) -> list[LogZResult]:
-    """Return the estimates of log Z in a file of lines; ResultError if there are none, or it holds others."""
+    """Return the estimates of log Z in a .jsonl; ResultError if it has none, or other results."""
     found = load_result_lines(path)
     results = [result for result in found if isinstance(result, LogZResult)]
     if not results or len(results) < len(found):
         raise ResultError(
-            f"{path}: holds no lines of logz results alone; make them with logz MODEL... -o FILE.jsonl"
+            f"{path}: needs logz results and no others; make them with dvae-eval logz MODEL... -o FILE.jsonl"
         )
     return results
 
 
 def curve_of(results: Sequence[LogZResult]) -> dict[str, Any]:
-    """Return what `trajectory` of a result's diagnostics has, of results of one machine each.
+    """Return results of one machine each in the form of `trajectory` in a result's diagnostics.
 
     Returns
     -------
     dict
-        `steps`, `log_z`, `std_err` and `trustworthy`, lists in the order of the steps, and `log_likelihood`, of
-        every split `mean` and `std_err_images`, if all of them have it.
+        The lists `steps`, `log_z`, `std_err` and `trustworthy`, in the order of the steps, and `log_likelihood`:
+        `mean` and `std_err_images` for every split that all results have.
     """
     steps = _steps(results)
     order = sorted(range(len(results)), key=lambda i: steps[i])
@@ -50,7 +50,7 @@ def curve_of(results: Sequence[LogZResult]) -> dict[str, Any]:
 
 
 def _steps(results: Sequence[LogZResult]) -> list[int]:
-    """Return the step of each: its update, else the last number in its file's name, else its place from 1."""
+    """Return the steps: updates, else the last numbers in the names of files, else 1, 2, ..."""
     updates = [result.model.get("update") for result in results]
     numbers = [NUMBER.findall(Path(str(result.model.get("file"))).stem) for result in results]
     for found in (updates, [int(one[-1]) if one else None for one in numbers]):

@@ -1,4 +1,4 @@
-"""What training wrote, epoch by epoch: `metrics.jsonl`, one JSON object a line."""
+"""The metrics of training by epoch: `metrics.jsonl`, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BoundParts:
     elbo, reconstruction : float
         The bound, and the expected log p(x|.).
     kl_rbm, kl_continuous : float, list of float
-        What the Boltzmann machine and each continuous layer cost; both positive, so that
+        KL terms of the Boltzmann machine and of each continuous layer:
         elbo = reconstruction - kl_rbm - sum(kl_continuous).
     """
 
@@ -33,7 +33,7 @@ class BoundParts:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of `metrics.jsonl`: `seconds` since training began, `log_z` as training tracked it, in nats."""
+    """One line of `metrics.jsonl`: `seconds` since training began; `log_z` as estimated in training, nats."""
 
     epoch: int
     step: int
@@ -49,25 +49,25 @@ class Epoch:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Epoch:
-        """Return the epoch that `data` describes; TypeError or KeyError if it is of another form."""
+        """Return the epoch that `data` describes; TypeError or KeyError if it has another form."""
         bounds = {name: BoundParts(**data[name]) for name in ("train", "valid")}
         return cls(**{**data, **bounds})
 
 
 def read_metrics(path: Path) -> tuple[list[Epoch], list[str]]:
-    """Read `path`, tolerating a last line that a killed run left half-written.
+    """Read `path`; a half-written last line of a killed run is skipped.
 
     Returns
     -------
     epochs : list of Epoch
-        In the order of the file; empty when there is no such file.
+        In the order of the file; empty if there is no such file.
     notes : list of str
-        What a reader should know about the file, in words.
+        Remarks on the file, as sentences.
 
     Raises
     ------
     ResultError
-        If any other line is no JSON object of the expected form; the message names the line.
+        If any other line is not a JSON object of the expected form; the message names the line.
     """
     epochs: list[Epoch] = []
     notes: list[str] = []
@@ -78,21 +78,23 @@ def read_metrics(path: Path) -> tuple[list[Epoch], list[str]]:
         except ValueError as error:  # JSONDecodeError and UnicodeDecodeError as well
             if number < len(lines):
                 raise _damaged(path, number, error) from error
-            notes.append(f"{path.name}: the last line ({number}) is half-written and left out.")
+            notes.append(f"{path.name}: the last line ({number}) is half-written and was skipped.")
         except (KeyError, RecursionError, TypeError) as error:
             raise _damaged(path, number, error) from error
     return epochs, notes
 
 
 def _lines(path: Path) -> list[bytes]:
-    """Return the lines of `path` without empty ones at its end; none when there is no such file."""
+    """Return the lines of `path` without empty ones at its end; none if there is no such file."""
     if not path.exists():
         return []
     if not path.is_file() or path.stat().st_size > LIMIT_BYTES:
-        raise ResultError(f"{path}: no regular file, or more than {LIMIT_BYTES} bytes; give what training wrote")
+        raise ResultError(
+            f"{path}: not a regular file, or more than {LIMIT_BYTES} bytes; give the file that training wrote"
+        )
     return path.read_bytes().rstrip().splitlines()
 
 
 def _damaged(path: Path, number: int, error: Exception) -> ResultError:
     """Return the error that names the line."""
-    return ResultError(f"{path}: line {number} is damaged ({error}); mend or delete that line")
+    return ResultError(f"{path}: line {number} is damaged ({error}); fix or delete that line")

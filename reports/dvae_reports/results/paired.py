@@ -1,7 +1,7 @@
 """The difference of two runs' log-likelihoods, or of two means over runs, with the error of the difference.
 
-Runs that are measured on the same images share what makes an image easy or hard.  The error of their difference is
-that of the differences image by image, which is much smaller than what the errors of the two means suggest.
+Runs on the same images are correlated: an image that is hard for one is hard for the other.  The standard error of
+the paired differences is much smaller than the errors of the two means suggest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .run_directory import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much higher one log-likelihood is than another, nats per image.
+    """One log-likelihood minus another, nats per image.
 
     Attributes
     ----------
@@ -30,9 +30,9 @@ class Difference:
     std_err_images : float
         Standard error from the choice of images, paired.
     std_err_log_z : float
-        Standard error from both estimates of log Z; 0 if they are of one prior, whose error moves both alike.
+        Standard error from both estimates of log Z; 0 for the same estimate, which shifts both equally.
     std_err_runs : float or None
-        Standard error from training both anew, by the spread of their runs; None unless both have several.
+        Standard error from the seeds of training, by the spread of the runs; None unless both have several.
     """
 
     log_likelihood: float
@@ -43,17 +43,17 @@ class Difference:
 
     @property
     def std_err(self) -> float:
-        """All known errors together."""
+        """All known errors combined."""
         return math.hypot(self.std_err_images, self.std_err_log_z, self.std_err_runs or 0.0)
 
 
 def difference(one: LikelihoodResult, other: LikelihoodResult) -> Difference | None:
-    """Return `one` less `other`, None unless both were measured on the same images."""
+    """Return `one` minus `other`; None unless both were measured on the same images."""
     return mean_difference([one], [other])
 
 
 def mean_difference(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> Difference | None:
-    """Return the mean of some runs less the mean of others, None unless all were measured on the same images."""
+    """Return the mean of `ones` minus the mean of `others`; None unless all were measured on the same images."""
     results = [*ones, *others]
     if not all(_same_images(ones[0], result) for result in results):
         return None
@@ -70,17 +70,17 @@ def mean_difference(ones: Sequence[LikelihoodResult], others: Sequence[Likelihoo
 
 
 def differences_from_first(records: Sequence[RunRecord]) -> list[Difference | None]:
-    """Return every run's difference from the first, None where there is none to be had."""
+    """Return every run's difference from the first; None for the first and for runs that cannot be compared."""
     first = records[0]
     return [None, *(_between(record, first) for record in records[1:])]
 
 
 def paired_std_errs(results: Sequence[LikelihoodResult]) -> list[float] | None:
-    """Return the standard errors of several log-likelihoods without what the choice of images does to all alike.
+    """Return standard errors of several log-likelihoods without the variation over images that all share.
 
-    They are of the deviations from the mean over k results, image by image, times √(k / (k - 1)): those of two,
-    together, are the error of their difference (Cousineau 2005, Morey 2008).  The error of log Z is in them.  None
-    unless there are several, all of the same images.
+    Each is that of the deviations from the mean over k results, image by image, times √(k / (k - 1)): two of them
+    combined are the error of the difference (Cousineau 2005, Morey 2008).  They include the error of log Z.  None
+    unless there are several results, all on the same images.
     """
     k = len(results)
     if k < 2 or not all(_same_images(results[0], result) for result in results):
@@ -93,10 +93,9 @@ def paired_std_errs(results: Sequence[LikelihoodResult]) -> list[float] | None:
 
 
 def paired_errors(results: Sequence[LikelihoodResult], data: Sequence[object]) -> list[float | None]:
-    """Return `paired_std_errs` of each among those of the same images; None where there are no others.
+    """Return `paired_std_errs` of each result among those on the same images; None if there are no others.
 
-    `data` tells of each result on which data it was measured.
-    Numbers that agree on every image say nothing of how well they are known: their error is None, too.
+    `data` identifies the data of each result.  Results that agree on every image have no paired error: None.
     """
     sets: list[list[int]] = []
     for i, result in enumerate(results):
@@ -115,7 +114,7 @@ def paired_errors(results: Sequence[LikelihoodResult], data: Sequence[object]) -
 
 
 def _std_err_log_z(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float:
-    """Return the error from all estimates of log Z, each counted with the weight that it has in the difference."""
+    """Return the error from all estimates of log Z, each with its weight in the difference."""
     shares: dict[tuple[object, float], float] = {}
     std_errs: dict[tuple[object, float], float] = {}
     for results, sign in ((ones, 1.0), (others, -1.0)):
@@ -127,26 +126,26 @@ def _std_err_log_z(ones: Sequence[LikelihoodResult], others: Sequence[Likelihood
 
 
 def _std_err_runs(ones: Sequence[LikelihoodResult], others: Sequence[LikelihoodResult]) -> float | None:
-    """Return the error from the spread of the runs of both sides; None where one of them has a single run."""
+    """Return the error from the spread of the runs; None if either side has a single run."""
     if min(len(ones), len(others)) < 2:
         return None
     return math.sqrt(sum(variance(r.log_likelihood for r in side) / len(side) for side in (ones, others)))
 
 
 def _between(record: RunRecord, first: RunRecord) -> Difference | None:
-    """Return the difference of two runs, None unless they are of the same data and measured alike."""
+    """Return the difference of two runs; None unless they have the same data and measured images."""
     if record.likelihood is None or first.likelihood is None or _data(record) != _data(first):
         return None
     return difference(record.likelihood, first.likelihood)
 
 
 def _data(record: RunRecord) -> tuple[str, str]:
-    """Return what tells one data set from another."""
+    """Return name and digest of a run's data set."""
     return record.config.dataset, str(record.provenance.get("data_sha256", ""))
 
 
 def _same_images(one: LikelihoodResult, other: LikelihoodResult) -> bool:
-    """Whether two results list the same images of the same part of the data, each with a finite value."""
+    """Return whether two results have the same images of the same split, all with finite values."""
     parts = {(result.settings.get("data_sha256"), result.settings.get("split", "test")) for result in (one, other)}
     indices = [result.per_image.get("index") for result in (one, other)]
     values = [_values(result) for result in (one, other)]
@@ -159,5 +158,5 @@ def _same_images(one: LikelihoodResult, other: LikelihoodResult) -> bool:
 
 
 def _values(result: LikelihoodResult) -> NDArray[np.float64]:
-    """Return the images' log-likelihoods, nan where the file holds null."""
+    """Return the images' log-likelihoods, with nan for null."""
     return np.array(result.per_image.get("log_likelihood", []), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""The numbers that papers print, as data: `published.toml` beside this file, read into values.
+"""Published numbers as data, read from `published.toml` in this directory.
 
-A number is kept as the text that the paper prints (`Number.text`), and computed with as a float.
+A number keeps the text that the paper prints (`Number.text`); `Number.value` is a float.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ DATASETS = {
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as it was printed, nats."""
+    """A printed number, nats."""
 
     text: str
 
     @property
     def value(self) -> float:
-        """The number to compute with."""
+        """The number as a float."""
         return float(self.text)
 
     @property
     def decimals(self) -> int:
-        """How many decimals were printed."""
+        """Number of printed decimals."""
         return len(self.text.partition(".")[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A publication: how it is cited in a table, and where it stands; `arxiv` is its number there, or empty."""
+    """A publication: its citation in tables and its reference; `arxiv` is its number there, or empty."""
 
     cite: str
     authors: list[str]
@@ -54,7 +54,7 @@ class Source:
 
     @property
     def reference(self) -> str:
-        """The full reference in one line, without the last full stop."""
+        """The full reference in one line, without a full stop at the end."""
         *others, last = self.authors
         authors = f"{', '.join(others)} and {last}" if others else last
         volume = "" if self.volume is None else f" {self.volume}"
@@ -74,17 +74,23 @@ class Published:
     Attributes
     ----------
     dataset, model, name : str
-        The data set by this project's name; the model as the paper abbreviates it, and in full.
+        The data set by its name here; the model as the paper abbreviates it, and in full.
     log_likelihood, elbo : Number or None
-        What was reported of the two.
+        The reported ones.
     std_dev, n_runs : Number or None, int
-        Standard deviation of the log-likelihood over runs, where it was given.
+        Standard deviation of the log-likelihood over runs, if reported, and the number of runs.
     source, reported_by : str
-        Keys of `bibliography`: who proposed the model, and who gave the number (often the same).
+        Keys of `bibliography`: the publications that proposed the model and that report the number.
     unverified : str
-        Why the number was not read in its own paper; empty when it was.
+        Why the number was read in no paper's table; empty if it was.
+    read_in : str
+        The table of `reported_by` in which a later number was read.
+    is_autoregressive : bool
+        Whether the pixels depend on one another given the latents, or the model has no latents.
+    note : str
+        What a reader must know to compare the number.
     without_rbm : Number or None
-        By how much the log-likelihood falls without the RBM.
+        Decrease of the log-likelihood without the RBM.
     """
 
     dataset: str
@@ -98,16 +104,19 @@ class Published:
     without_rbm: Number | None = None
     n_runs: int = 1
     unverified: str = ""
+    read_in: str = ""
+    is_autoregressive: bool = False
+    note: str = ""
 
     @property
     def cite(self) -> str:
-        """Who gave the number."""
+        """The citation of the publication that reports the number."""
         return bibliography()[self.reported_by].cite
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A row of Table 2, with the sizes that App. H gives for all data sets alike; names as in `ModelConfig`."""
+    """A row of Table 2, with the sizes that App. H gives for all data sets; names as in `ModelConfig`."""
 
     dataset: str
     n_layers: int
@@ -123,7 +132,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A simplified model of App. J: its short and its full name, the units of its RBM, its log-likelihood."""
+    """A variant of App. J: short and full name, units of its RBM, log-likelihood."""
 
     variant: str
     name: str
@@ -137,23 +146,26 @@ def table_1() -> list[Published]:
 
 
 def discrete_vae(dataset: str) -> Number | None:
-    """Return the log-likelihood that the paper reached on a data set, None where it has not tried."""
+    """Return the log-likelihood of the paper on a data set; None for other data sets."""
     return next((row.log_likelihood for row in _own_rows() if row.dataset == dataset), None)
 
 
 def without_rbm(dataset: str) -> Number | None:
-    """Return by how much the paper's log-likelihood falls without the RBM, nats; None where it does not say."""
+    """Return the decrease of the paper's log-likelihood without the RBM, nats; None if it gives none."""
     return next((row.without_rbm for row in _own_rows() if row.dataset == dataset), None)
 
 
 def later() -> list[Published]:
-    """Return results of the same family of models that were published after the paper."""
+    """Return results that were published after the paper."""
     return [_published(row) for row in _data()["later"]]
 
 
-def absent() -> dict[str, str]:
-    """Return later models of the family whose numbers could not be read in any source, with their references."""
-    return {row["model"]: row["reference"] for row in _data()["absent"]}
+def absent() -> dict[str, list[str]]:
+    """Return the later models that have no row, each with its reference in brackets, by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for row in _data()["absent"]:
+        reasons.setdefault(row["reason"], []).append(f"{row['model']} ({row['reference']})")
+    return reasons
 
 
 def architectures() -> list[Architecture]:
@@ -163,7 +175,7 @@ def architectures() -> list[Architecture]:
 
 
 def ablations() -> list[Variant]:
-    """Return the ablations of App. J, on statically binarized MNIST, from the richest model to the poorest."""
+    """Return the ablations of App. J, on statically binarized MNIST, from the fullest model to the simplest."""
     return [Variant(**{**row, "log_likelihood": Number(row["log_likelihood"])}) for row in _data()["ablation"]]
 
 
@@ -173,13 +185,13 @@ def bibliography() -> dict[str, Source]:
 
 
 def _own_rows() -> list[Published]:
-    """Return the paper's own results, one for each data set."""
+    """Return the paper's own results, one per data set."""
     return [row for row in table_1() if row.source == "rolfe2017"]
 
 
 @cache
 def _data() -> dict[str, Any]:
-    """Return what the file holds."""
+    """Return the content of the file."""
     return tomllib.loads(files("dvae_reports.results").joinpath("published.toml").read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""A run as a value: everything that a report tells of it, read from its directory and checked."""
+"""A run as a value: all files of its directory that a report shows, read and checked."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from .metrics import Epoch, read_metrics
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
-# Which command makes which file: said where a report misses it.
+# The command that makes each file, for messages about missing ones.
 COMMANDS_OF_FILES = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What is known about one trained model; what was not measured is None.
+    """The files of one trained model; missing measurements are None.
 
     Attributes
     ----------
     directory : Path
-        Where it was read from.
+        The directory of the run.
     config, provenance : RunConfig, dict
-        Settings, and where they came from: versions, command, seed.
+        Settings, and their provenance: versions, command, seed.
     epochs : list of Epoch
-        The course of training; empty when its file is missing.
+        The course of training; empty if its file is missing.
     model_sha256 : str or None
-        Digest of `model.pt`; None when that file is not there.
+        Digest of `model.pt`; None if the file is missing.
     log_z, likelihood, images, samples : LogZResult, LikelihoodResult, LikelihoodImages, SampleGrid, or None
-        What was measured, all of this one model.
+        Measurements, all of this model.
     notes : list of str
-        What a reader should know about the files, in words.
+        Remarks on the files, as sentences.
     """
 
     directory: Path
@@ -63,7 +63,7 @@ class RunRecord:
         ------
         ResultError
             If `config.json` is missing, if a file is damaged or of another schema, or if a result was made
-            from another model than `model.pt`; the message names the files and what to do.
+            from another model than `model.pt`; the message names the files and the remedy.
         """
         config, provenance = read_settings(directory / "config.json")
         epochs, notes = read_metrics(directory / "metrics.jsonl")
@@ -83,24 +83,24 @@ class RunRecord:
             likelihood = on_best_log_z(likelihood, log_z, directory / "logz.json")
             images = images.shifted(shift_of(likelihood)) if images else None
             notes += log_z_notes(likelihood, log_z)
-        notes += [f"Settings changed on the way: {change}." for change in config.changes]
+        notes += [f"Settings changed during training: {change}." for change in config.changes]
         return cls(directory, config, provenance, epochs, digest, log_z, likelihood, images, samples, notes)
 
 
 def read_settings(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the settings in the `config.json` at `path` and where they came from; ResultError if unusable."""
+    """Return the settings and the provenance in the `config.json` at `path`; ResultError if unusable."""
     try:
         data = json_object(read_text(path))
         return RunConfig.from_dict(data), dict(data.get("provenance", {}))
     except FileNotFoundError as error:
-        raise ResultError(f"{path}: missing; give a directory that dvae-train has made") from error
+        raise ResultError(f"{path}: missing; give a directory that dvae-train made") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = str(error) if isinstance(error, ConfigError) else f"no settings ({error})"
         raise ResultError(f"{path}: {reason}; restore the file that dvae-train wrote") from error
 
 
 def _optional(path: Path, read: Callable[[Path], T]) -> T | None:
-    """Return what `read` makes of `path`, None when there is no such file."""
+    """Return `read(path)`; None if there is no such file."""
     return read(path) if path.exists() else None
 
 
@@ -110,16 +110,18 @@ def _reader(cls: type[R]) -> Callable[[Path], R]:
     def read(path: Path) -> R:
         result = load_result(path)
         if not isinstance(result, cls):
-            raise ResultError(f"{path}: holds a result of kind {result.kind!r}, not {cls.kind!r}; make it anew")
+            raise ResultError(
+                f"{path}: contains a result of kind {result.kind!r}, not {cls.kind!r}; make the file again"
+            )
         return result
 
     return read
 
 
 def _check_models(directory: Path, digest: str | None, models: dict[str, dict[str, Any]]) -> list[str]:
-    """Refuse results of different models; return a note when only `model.pt` is missing.
+    """Raise ResultError for results of different models; return a note if only `model.pt` is missing.
 
-    A number shown beside a model that it does not belong to is worse than no number.
+    A number of another model is worse than no number.
     """
     digests = {directory / name: model.get("sha256") for name, model in models.items()}
     if digest is not None:
@@ -129,8 +131,11 @@ def _check_models(directory: Path, digest: str | None, models: dict[str, dict[st
         if reference is not None and other != digests[reference]:
             command = f"dvae-eval {COMMANDS_OF_FILES[path.name]} {directory / 'model.pt'}"
             raise ResultError(
-                f'{path}: made from another model than {reference}; make it anew ("{command}") or remove it'
+                f'{path}: made from another model than {reference}; make it again ("{command}") or remove it'
             )
     if digest is None and digests:
-        return ["model.pt is not here: the results agree on one model, but were not checked against its file."]
+        return [
+            "model.pt is missing: all results are of one model, but could not be checked against its file. Copy "
+            "model.pt into the run directory to check them."
+        ]
     return []

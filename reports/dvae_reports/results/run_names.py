@@ -1,4 +1,4 @@
-"""Names of runs: the last parts of their paths, as many as it takes to tell each from the others."""
+"""Names of runs: as many of the last parts of their paths as make them distinct."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 def distinct_names(groups: Sequence[Sequence[Path]]) -> list[str]:
-    """Return a name for every group of paths, no two alike unless their paths are.
+    """Return a name for every group of paths; names are distinct unless the paths are equal.
 
     Parameters
     ----------
     groups : sequence of sequences of Path
-        Absolute paths of run directories, or of files without their suffix; a group holds at least one.
+        Absolute paths of run directories, or of files without suffix; at least one per group.
 
     Returns
     -------
     list of str
-        What the last parts of a group's paths have in common: `run`, or `first/run` and `second/run`.
+        The common part of a group's last path components: `run`, or `first/run` and `second/run`.
     """
     depths = [1] * len(groups)
     while True:
@@ -38,7 +38,7 @@ def distinct_names(groups: Sequence[Sequence[Path]]) -> list[str]:
 
 
 def _common_name(paths: Sequence[Path], depth: int) -> str:
-    """Return what the last `depth` parts of paths have in common, without a seed or number at the end."""
+    """Return the common part of the last `depth` components of paths, without a seed or number at its end."""
     names = ["/".join(path.parts[-depth:]) for path in paths]
     if len(names) == 1:
         return names[0]

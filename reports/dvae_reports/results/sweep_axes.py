@@ -1,7 +1,7 @@
-"""What sets of runs show of one setting: the lines of Figures 6 and 9.
+"""Sets of runs against one setting: the lines of Figures 6 and 9.
 
-A line is drawn only through runs that differ in nothing else, so that the figure shows what it says.  A setting
-that is a matter of two numbers is shown by what it costs: sweeps of parallel tempering are those of all rungs.
+A line connects only runs that differ in nothing else.  Settings of two numbers are shown by their cost: sweeps of
+parallel tempering are summed over all rungs.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ GIBBS = "block Gibbs"
 
 @dataclass(frozen=True, slots=True)
 class SweepAxis:
-    """A setting that runs are compared in.
+    """A setting to compare runs by.
 
     Attributes
     ----------
     label : str
-        Of the axis.
+        Label of the axis.
     fields : tuple of str
-        The settings in which the runs may differ.
+        Settings in which the runs may differ.
     value : callable
-        From a run's settings to the number on the axis.
+        Function from a run's settings to the number on the axis.
     lines : tuple of str
-        Settings in which the runs may differ as well: a line for each of their values.
+        Further settings in which the runs may differ, with one line per value.
     """
 
     label: str
@@ -44,12 +44,12 @@ class SweepAxis:
 
 
 def _n_rungs(run: RunConfig) -> int:
-    """Return how many chains are swept for one that samples the prior."""
+    """Return the number of chains per chain that samples the prior."""
     return run.train.n_rungs if run.train.sampler == "tempering" else 1
 
 
 def _sampler(run: RunConfig) -> str:
-    """Return what draws the negative samples, as a legend says it."""
+    """Return the sampler of the negative phase, for a legend."""
     return f"parallel tempering, {_n_rungs(run)} rungs" if run.train.sampler == "tempering" else GIBBS
 
 
@@ -71,7 +71,7 @@ def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[SweepLine]:
     Raises
     ------
     ResultError
-        If the groups differ in anything else, or in nothing; the message names it.
+        If the groups differ in another setting, or not at all; the message names it.
     """
     configs = _configs(groups)
     _refuse_other_differences(groups, axis.fields, axis.lines)
@@ -89,8 +89,8 @@ def sweep_lines(groups: Sequence[Group], axis: SweepAxis) -> list[SweepLine]:
 def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[SweepLine]]]:
     """Return the lines of Figure 9: (a) against the width of the prior networks, (b) of the posterior networks.
 
-    A line for each number of hidden layers, dashed where the decoder has hidden layers as well.  In each panel the
-    other networks are those that most of the runs have.
+    One line per number of hidden layers, dashed if the decoder has hidden layers too.  In each panel, the other
+    networks have the widths that most of the runs have.
 
     Raises
     ------
@@ -111,12 +111,12 @@ def width_panels(groups: Sequence[Group]) -> list[tuple[str, list[SweepLine]]]:
         if len({getattr(model, field) for _, model in members}) > 1:
             panels.append((field, _width_lines(members, field)))
     if not panels:
-        raise ResultError(f"runs of one width; give some that differ in {_names(fields[:2])}")
+        raise ResultError(f"all runs have the same widths; give runs that differ in {_names(fields[:2])}")
     return panels
 
 
 def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> list[SweepLine]:
-    """Return a line for each number of hidden layers, and of the decoder's."""
+    """Return a line per number of hidden layers and of the decoder's hidden layers."""
     lines: dict[tuple[int, int], list[SweepPoint]] = {}
     points = _points([group for group, _ in members], [_width(group, model, field) for group, model in members])
     for (_, model), point in zip(members, points, strict=True):
@@ -128,15 +128,15 @@ def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> li
 
 
 def _width(group: Group, model: ModelConfig, field: str) -> int:
-    """Return the width that all hidden layers of a network have; ResultError if they have none in common."""
+    """Return the common width of a network's hidden layers; ResultError if they differ."""
     hidden: tuple[int, ...] = getattr(model, field)
     if len(set(hidden)) != 1:
-        raise ResultError(f"{group.name}: {option_name(field)} {hidden} is no single width; leave the run out")
+        raise ResultError(f"{group.name}: {option_name(field)} {hidden} is not a single width; omit the run")
     return hidden[0]
 
 
 def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[SweepPoint]:
-    """Return groups' means with the errors that they are compared by."""
+    """Return the groups' means with their errors for comparison."""
     return [
         SweepPoint(x, group.log_likelihood, group.error or 0.0, group.trustworthy, len(group.runs))
         for x, group in zip(xs, groups, strict=True)
@@ -144,30 +144,30 @@ def _points(groups: Sequence[Group], xs: Sequence[float]) -> list[SweepPoint]:
 
 
 def _configs(groups: Sequence[Group]) -> list[RunConfig]:
-    """Return the groups' settings; ResultError for a group of unknown ones."""
+    """Return the groups' settings; ResultError if a group's are unknown."""
     unknown = [group.name for group in groups if group.config is None]
     if unknown:
-        raise ResultError(f"{', '.join(unknown)}: nothing says how it was trained; give run directories")
+        raise ResultError(f"{', '.join(unknown)}: the settings of its training are unknown; give run directories")
     return [group.config for group in groups if group.config is not None]
 
 
 def _refuse_other_differences(
     groups: Sequence[Group], fields: tuple[str, ...], lines: tuple[str, ...] = ()
 ) -> None:
-    """Raise if groups differ in anything but `fields`, and `lines`, whose values are told apart."""
+    """Raise ResultError if groups differ in settings other than `fields` and `lines`."""
     tables = [_comparable(group, (*fields, *lines)) for group in groups]
     for name in tables[0] if tables else ():
         values = {group.name: table.get(name) for group, table in zip(groups, tables, strict=True)}
         if len(set(values.values())) > 1:
             (a, one), (b, two) = _two_that_differ(values)
             raise ResultError(
-                f"runs that differ in more than {_names(fields)}: {name} is {one} in {a} and {two} in {b}; "
+                f"the runs differ in more than {_names(fields)}: {name} is {one} in {a} and {two} in {b}; "
                 "give runs that agree in it"
             )
 
 
 def _comparable(group: Group, fields: tuple[str, ...]) -> dict[str, str]:
-    """Return everything that must be equal of groups, by name, as texts."""
+    """Return the settings that must be equal in all groups, by name, as texts."""
     config = group.config.to_dict() if group.config else {}
     table: dict[str, Any] = {**config.get("model", {}), **config.get("train", {})}
     named = {option_name(key): value for key, value in table.items() if key not in (*fields, "seed")}
@@ -177,17 +177,17 @@ def _comparable(group: Group, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _two_that_differ(values: dict[str, str | None]) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    """Return the first group with its value, and the first that has another."""
+    """Return the first group with its value, and the first group with another value."""
     first = next(iter(values.items()))
     return first, next(item for item in values.items() if item[1] != first[1])
 
 
 def _refuse_a_single_value(values: Sequence[float], fields: tuple[str, ...]) -> None:
-    """Raise if there is nothing to compare."""
+    """Raise ResultError if all values are equal."""
     if len(set(values)) < 2:
-        raise ResultError(f"runs of a single value of {_names(fields)}; give runs that differ in it")
+        raise ResultError(f"all runs have the same {_names(fields)}; give runs that differ in it")
 
 
 def _names(fields: Sequence[str]) -> str:
-    """Return settings by their options' names."""
+    """Return the names of the settings' options."""
     return " and ".join(map(option_name, fields))

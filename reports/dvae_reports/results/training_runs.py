@@ -1,4 +1,4 @@
-"""Courses of training with the settings that they are of: runs that differ in their seed alone belong together."""
+"""Courses of training by setting: runs that differ only in their seeds belong together."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .run_names import distinct_names
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The epochs of one training, and the settings that changed on the way."""
+    """The epochs of one training, and the settings that changed during it."""
 
     epochs: list[Epoch]
     changes: tuple[Change, ...] = ()
 
 
 def read_courses(paths: Sequence[Path], labels: Sequence[Label] = ()) -> dict[str, list[Course]]:
-    """Return the runs of every setting by its name, in the order in which they were given.
+    """Return the runs of every setting by name, in the given order.
 
     Parameters
     ----------
     paths : sequence of Path
-        Run directories, or their metrics.jsonl; one without settings beside it stands alone.
+        Run directories, or their metrics.jsonl; a file without a config.json is a setting by itself.
     labels : sequence of (str, str)
-        The user's names of runs.
+        Names of runs, given by the user.
 
     Raises
     ------
     ResultError
-        If one holds no epoch, or two settings would be called alike.
+        If a run has no epoch, or two settings would have the same name.
     ConfigError
-        If a label is of none of the runs.
+        If a label names none of the runs.
     """
     groups: dict[str, list[Path]] = {}
     for path in paths:
@@ -50,7 +50,7 @@ def read_courses(paths: Sequence[Path], labels: Sequence[Label] = ()) -> dict[st
     ]
     _refuse_strangers(labels, names, places)
     if len({*names}) < len(names):
-        raise ResultError(f"{', '.join(names)}: runs of two settings are called alike; name them with --label")
+        raise ResultError(f"{', '.join(names)}: runs of two settings have the same name; name them with --label")
     return {
         name: [_course(path) for path in members] for name, members in zip(names, groups.values(), strict=True)
     }
@@ -62,7 +62,7 @@ def _directory(path: Path) -> Path:
 
 
 def _settings_of(path: Path) -> str:
-    """Return a text that is equal for runs that differ in their seeds alone."""
+    """Return a text that is equal for runs that differ only in their seeds."""
     file = _directory(path) / "config.json"
     if not file.exists():
         return str(path)
@@ -73,17 +73,17 @@ def _settings_of(path: Path) -> str:
 
 
 def _label_of(name: str, places: Sequence[Path], labels: Sequence[Label]) -> str:
-    """Return the user's name of a setting, if there is one."""
+    """Return the label of a setting; `name` without one."""
     return next((label for run, label in labels if _is_of(run, name, places)), name)
 
 
 def _is_of(run: str, name: str, places: Sequence[Path]) -> bool:
-    """Return whether the user means these runs."""
+    """Return whether `run` names these runs."""
     return run == name or any(run == place.name or Path(run).resolve() == place for place in places)
 
 
 def _refuse_strangers(labels: Sequence[Label], names: Sequence[str], places: Sequence[Sequence[Path]]) -> None:
-    """Raise if a label is of none of the runs."""
+    """Raise ConfigError if a label names none of the runs."""
     shown = distinct_names(places)
     for run, _ in labels:
         if not any(_is_of(run, name, members) for name, members in zip(shown, places, strict=True)):
@@ -93,10 +93,10 @@ def _refuse_strangers(labels: Sequence[Label], names: Sequence[str], places: Seq
 
 
 def _course(path: Path) -> Course:
-    """Return the course of training at `path`, without changes where its settings are not there."""
+    """Return the course of training at `path`; without changes if its config.json is missing."""
     file = path / "metrics.jsonl" if path.is_dir() else path
     epochs, _ = read_metrics(file)
     if not epochs:
-        raise ResultError(f"{file}: holds no epoch; give a run directory in which dvae-train has finished one")
+        raise ResultError(f"{file}: contains no epoch; give a run directory in which dvae-train finished one")
     config = file.parent / "config.json"
     return Course(epochs, read_settings(config)[0].changes if config.exists() else ())

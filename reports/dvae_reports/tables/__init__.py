@@ -1,4 +1,4 @@
-"""The comparison tables: the user's results beside the paper's, Table 2, the ablations of App. J, any results."""
+"""Comparison tables: results with those of the paper, Table 2, the ablations of App. J, any results."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def make_tables(
 ) -> list[Table]:
     """Return the tables of a kind of `dvae_reports.names.TABLES`.
 
-    `with_later` and `references` are for `table1`; `baseline`, a run that others are compared with, for `results`.
+    `with_later` and `references` apply to `table1`; `baseline`, the run to compare others with, to `results`.
 
     Raises
     ------
     ResultError
         If one model was measured twice under the same settings.
     ConfigError
-        If `baseline` is none of the results.
+        If `baseline` names none of the results.
     """
     if kind == "table2":
         return [architecture_table(measured)]

@@ -1,4 +1,4 @@
-"""The ablations of App. J: what each part of the model contributes, in the paper and in the user's runs."""
+"""The ablations of App. J: the contribution of each part of the model, in the paper and in the user's runs."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from .rows import (
 )
 from .table import Cell, Column, Section, Table, number_cell
 
-# What the paper's rows are: App. J is about statically binarized MNIST, with App. H's networks.
+# The paper's rows: App. J uses statically binarized MNIST and the networks of App. H.
 DATASET, FULL_UNITS = "mnist-static", 128
 FULL, UNLINKED = "full", "unlinked"
-# What the marks of a step mean.
+# Meanings of the marks of a step.
 RESTS_ON = {NOT_TRUSTED: "rests on a result that may be wrong", LOOSE: "rests on a bound that is loose"}
-# The place of its column in the table of contributions.
+# Place of the column in the table of contributions.
 STD_ERR_RUNS = 6
-# The parts that the variants differ in, with the variant that has it and the one that does not.
+# Each part of the model, with the variant that has it and the variant that lacks it.
 PARTS = (
     ("continuous layers", FULL, "deep"),
     ("hidden layers of the decoder", "deep", "linear"),
@@ -46,16 +46,16 @@ PARTS = (
     ("lateral connections of the full model", FULL, UNLINKED),
 )
 GAP_MEANING = (
-    "the log-likelihood less the paper's of that variant, for as many RBM units where it gives several; of a full "
-    "model, less Table 1's on that data set"
+    "log-likelihood minus the paper's for that variant, with the same number of RBM units if the paper gives "
+    "several; for a full model, minus that of Table 1 on the same data set"
 )
 OF_THE_GAIN = (
-    "standard errors of the gain from the choice of images (compared image by image), from both estimates of "
-    "log Z, and from other seeds (where both have several runs)"
+    "standard errors of the gain: from the choice of images (paired, image by image), from both estimates of "
+    "log Z, and from the seeds (if both have several runs)"
 )
 PAPER_MEANING = (
-    "the same difference of the paper's numbers, where it gives both; for the full model without lateral "
-    "connections, what it says in Section 5"
+    "the same difference in the paper, if it gives both numbers; for the full model without lateral connections, "
+    "the number of its Section 5"
 )
 CONTRIBUTIONS = [
     Column("part", "part", is_number=False),
@@ -64,22 +64,22 @@ CONTRIBUTIONS = [
     Column(
         "gain",
         "gain",
-        meaning="log-likelihood with the part less that without it, nats per image",
+        meaning="log-likelihood with the part minus that without it, nats per image",
         errors=("std_err_images", "std_err_log_z", "std_err_runs"),
-        error_name="all its known errors together",
+        error_name="all its known errors combined",
     ),
     Column("± images", "std_err_images", meaning=OF_THE_GAIN),
     Column("± log Z", "std_err_log_z", meaning=OF_THE_GAIN),
     Column("± runs", "std_err_runs", meaning=OF_THE_GAIN),
-    Column("in errors", "in_errors", meaning="gain over all its errors together"),
+    Column("in errors", "in_errors", meaning="gain divided by all its errors combined"),
     Column("paper", "paper", meaning=PAPER_MEANING),
 ]
 
 
 def ablation_table(groups: Sequence[Group]) -> Table:
-    """Return the ablations of App. J, down to the simplest variant that one of the user's runs is of.
+    """Return the ablations of App. J, down to the simplest variant that the user has a run of.
 
-    No number is called the best: the variants are there to be compared.
+    No number is marked as the best, because the variants differ by design.
     """
     sections = [
         Section(title, [*_paper_rows(variant), *_own_rows(_of_variant(groups, variant))])
@@ -97,15 +97,17 @@ def ablation_table(groups: Sequence[Group]) -> Table:
     notes = mark_notes(groups)
     outside = [group.name for group in groups if _variant_of(group) is None]
     if outside:
-        notes.append(f"No variant of App. J, or of unknown architecture: {', '.join(outside)}.")
+        notes.append(
+            f"Not shown, because the architecture is unknown or no variant of App. J: {', '.join(outside)}."
+        )
     sections = [section for section in sections if section.rows]
     return Table("The contributions of the model's parts (App. J)", columns, sections, notes, name="variants")
 
 
 def contribution_table(groups: Sequence[Group]) -> Table:
-    """Return what each part of the model gains: the differences between neighbouring variants, with their errors.
+    """Return the gain from each part of the model: differences of neighbouring variants, with their errors.
 
-    Runs of one data set are compared, with equally many RBM units if the neighbouring variant has such.
+    Compares runs on one data set, with the same number of RBM units if the neighbouring variant has such runs.
     """
     rows, strangers = [], []
     for step in _steps(groups):
@@ -117,13 +119,13 @@ def contribution_table(groups: Sequence[Group]) -> Table:
     notes = []
     if any(not row[STD_ERR_RUNS].text for row in rows):
         notes.append(
-            "Seeds differ by chance, too: without ± runs, the errors lack what another training would give."
+            "Without ± runs, the errors do not include the variation between seeds: train both with several."
         )
     marks = {cell.mark for row in rows for cell in row}
     notes += [f"{sign} {meaning}, see the table of runs." for sign, meaning in RESTS_ON.items() if sign in marks]
     if strangers:
-        notes.append(f"Measured on different images, and so not compared: {'; '.join(strangers)}.")
-    return Table("What each part gains", CONTRIBUTIONS, [Section("", rows)], notes, name="gains")
+        notes.append(f"Not compared, because measured on different images: {'; '.join(strangers)}.")
+    return Table("Gain from each part", CONTRIBUTIONS, [Section("", rows)], notes, name="gains")
 
 
 # --- variants -------------------------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ def _titles() -> dict[str, str]:
 
 
 def _down_to_the_simplest(groups: Sequence[Group]) -> dict[str, str]:
-    """Return the variants down to the simplest that there is a run of, with their names; all if there is none."""
+    """Return the variants down to the simplest that has a run, with their names; all variants without runs."""
     titles = _titles()
     variants = list(titles)
     taken = [variants.index(variant) for variant in map(_variant_of, groups) if variant]
@@ -149,12 +151,12 @@ def _of_variant(groups: Sequence[Group], variant: str) -> list[Group]:
 
 
 def _variant_of(group: Group) -> str | None:
-    """Return a group's variant; None if it is of none, or nothing is known of its architecture."""
+    """Return a group's variant; None for other architectures and unknown ones."""
     return _variant(group.config.model) if group.config else None
 
 
 def _variant(model: ModelConfig) -> str | None:
-    """Return the variant that an architecture is, None for one that the paper does not look at."""
+    """Return the variant of an architecture; None for one that is not in App. J."""
     if model.n_layers:
         return {"rbm": FULL, "independent": UNLINKED}.get(model.prior)
     if model.prior == "rbm":
@@ -165,7 +167,7 @@ def _variant(model: ModelConfig) -> str | None:
 
 
 def _n_units(group: Group) -> int:
-    """Return how many units a group's prior has; 0 if unknown."""
+    """Return the number of units of a group's prior; 0 if unknown."""
     return group.config.model.n_left + group.config.model.n_right if group.config else 0
 
 
@@ -175,8 +177,8 @@ def _n_units(group: Group) -> int:
 def _paper_number(group: Group) -> Number | None:
     """Return the paper's log-likelihood for a group's variant and data set, None if it gives none.
 
-    Of several of a variant, that of as many units; the only one whatever the units, since small models are to be
-    compared as well.
+    If the paper gives several for a variant, the one with the same number of units; a single one applies to any
+    number of units, so that small models can be compared too.
     """
     variant = _variant_of(group)
     if variant == FULL:
@@ -225,7 +227,7 @@ def _paper_row(
 
 
 def _own_rows(groups: Sequence[Group]) -> list[list[Cell]]:
-    """Return groups of runs of known architecture as rows."""
+    """Return the groups of runs with known architecture as rows."""
     return [_own_row(group, group.config.model) for group in groups if group.config]
 
 
@@ -247,7 +249,7 @@ class Step:
 
 
 def _steps(groups: Sequence[Group]) -> Iterator[Step]:
-    """Yield the steps between variants that have runs on either side."""
+    """Yield the steps between variants that both have runs."""
     for part, above, below in PARTS:
         pairs = [
             (richer, poorer)
@@ -255,7 +257,7 @@ def _steps(groups: Sequence[Group]) -> Iterator[Step]:
             for poorer in _of_variant(groups, below)
             if richer.data == poorer.data
         ]
-        # Runs that have a neighbour of their own size are compared with no other.
+        # Runs with a neighbour of the same size are compared only with it.
         matched = {id(group) for pair in pairs if len({*map(_n_units, pair)}) == 1 for group in pair}
         for richer, poorer in pairs:
             if _n_units(richer) == _n_units(poorer) or not matched & {id(richer), id(poorer)}:

@@ -11,15 +11,15 @@ from ..results.loaded import LoadedResult, named
 from ..results.published import Architecture
 from .table import Cell, Column, Section, Table
 
-CONTINUOUS, HIDDEN = "of continuous latent variables", "hidden units of every network"
+CONTINUOUS, HIDDEN = "of continuous latent variables", "hidden units of each network"
 COLUMNS = [
     Column("model", "model", is_number=False),
     Column("layers", "n_layers", meaning=CONTINUOUS),
     Column("variables per layer", "n_continuous", meaning=CONTINUOUS),
     Column("prior networks", "prior_hidden", meaning=HIDDEN),
-    Column("sharing", "sharing", is_number=False, meaning="of parameters among the prior's networks"),
-    Column("RBM", "rbm", meaning="units on either side"),
-    Column("groups", "n_groups", meaning="of the hierarchical posterior over them"),
+    Column("sharing", "sharing", is_number=False, meaning="of parameters between the prior networks"),
+    Column("RBM", "rbm", meaning="units on the two sides"),
+    Column("groups", "n_groups", meaning="groups of the hierarchical posterior over the RBM units"),
     Column("posterior networks", "encoder_hidden", meaning=HIDDEN),
     Column("decoder", "decoder_hidden", is_number=False, meaning=HIDDEN),
 ]
@@ -37,7 +37,7 @@ def architecture_table(measured: Sequence[LoadedResult]) -> Table:
     ]
     titled = {"Rolfe 2017, Table 2 and App. H": paper, "trained here": mine}
     strangers = list(dict.fromkeys(str(one.path) for one in measured if one.config is None))
-    left_out = f"Left out, since they lie in no run directory: {', '.join(strangers)}."
+    left_out = f"Not shown, because they are not in a run directory: {', '.join(strangers)}."
     sections = [Section(title, rows) for title, rows in titled.items() if rows]
     notes = [left_out] if strangers else []
     return Table("Architectures (Table 2)", COLUMNS, sections, notes, name="architectures")
@@ -58,7 +58,7 @@ def _row(name: str, model: Architecture | ModelConfig, sharing: str, decoder: st
 
 
 def widths(hidden: Sequence[int]) -> str:
-    """Return the widths of hidden layers, or that there are none."""
+    """Return the widths of hidden layers as text; `linear` if there are none."""
     return ", ".join(map(str, hidden)) or "linear"
 
 

@@ -1,4 +1,4 @@
-"""Tables of a benchmark: what every method comes to, and its verdicts machine by machine."""
+"""Tables of a benchmark: the scores of every method, and its verdicts by machine."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ COLUMNS = [
     Column("memory", "peak_memory"),
 ]
 RULE = (
-    f"wrong: trusted, and the error is beyond {MAX_Z:g} claimed standard errors and {FLOOR:g} nats (an answer "
-    f"that claims to be exact: beyond {EXACT:g} of log Z); declined: not trusted by the method itself."
+    f"wrong: trusted, but the error exceeds {MAX_Z:g} claimed standard errors and {FLOOR:g} nats (for an answer "
+    f"that claims to be exact: {EXACT:g} of log Z); declined: the method itself does not trust its answer."
 )
 LEGEND = (
-    "|error|: median, nats; spread of z: root mean square of error / claimed error of trusted answers, 1 where "
-    "claimed errors are true; CPU s: median; memory: the largest of a run's process."
+    "|error|: median, nats; spread of z: root mean square of error / claimed error over trusted answers, 1 if the "
+    "claimed errors are calibrated; CPU s: median; memory: largest peak of a run's process."
 )
 GAP = (
-    "A lower bound may lie lower by the gap that it states: in verdicts and z, only what is beyond the gap counts "
-    "as its error."
+    "A lower bound may be too low by the gap that it reports: verdicts and z count only the part of the error "
+    "beyond the gap."
 )
 SIGNS = ", ".join(f"{sign} {name}" for name, sign in SYMBOLS.items())
 
@@ -55,7 +55,7 @@ def benchmark_tables(results: Sequence[BenchmarkResult]) -> list[Table]:
     Raises
     ------
     ResultError
-        If two results hold the same run.
+        If two results have the same run.
     """
     kinds = [kind for kind in CASES if any(kind_of(result) == kind for result in results)]
     by_kind = [[result for result in results if kind_of(result) == kind] for kind in kinds]
@@ -72,7 +72,7 @@ def _tables(kind: str, results: Sequence[BenchmarkResult]) -> list[Table]:
 
 
 def _row(score: Score) -> list[Cell]:
-    """Return what a method comes to."""
+    """Return the scores of a method as a row."""
     counts = [len(score.runs), *(score.count(name) for name in ("right", "declined", "wrong", "failed"))]
     memory = score.peak_memory
     return [
@@ -101,7 +101,9 @@ def _matrix(title: str, runs: Sequence[Run], case: str) -> Table:
         Column(case, case, is_number=False),
         *(Column(text, name, is_number=False) for name, text in methods.items()),
     ]
-    return Table(f"Verdicts: {title}", columns, [Section("", rows)], [f"{SIGNS}; numbers: of seeds."])
+    return Table(
+        f"Verdicts: {title}", columns, [Section("", rows)], [f"{SIGNS}; numbers: seeds with that verdict."]
+    )
 
 
 def _verdicts(runs: Sequence[Run]) -> Cell:

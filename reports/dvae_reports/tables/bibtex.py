@@ -14,10 +14,10 @@ ENTRY = re.compile(r"^\s*@\w+\s*[{(]\s*([^\s,]+)\s*,", re.MULTILINE)
 
 
 def write_bib(tables: Sequence[Table], before: str = "") -> str:
-    """Return an entry for every publication that the rows of the tables cite, and for who proposed their models.
+    """Return the text of a .bib file with the publications that the tables cite, and those of the models.
 
-    They come after the file `before`, which keeps its own entries as they are.  Names are in UTF-8, as LaTeX reads
-    them since 2018.
+    The text starts with `before`, the present content of the file, whose entries are kept.  Names are in UTF-8,
+    which LaTeX reads since 2018.
     """
     cited = {cell.cite for table in tables for row in table.rows for cell in row if cell.cite}
     rows = [*published.table_1(), *published.later()]
@@ -30,7 +30,7 @@ def write_bib(tables: Sequence[Table], before: str = "") -> str:
 
 
 def _entry(key: str, source: Source) -> str:
-    """Return one entry; capital letters of its title stay capital."""
+    """Return one entry; braces preserve the capital letters of its title."""
     kind = "article" if source.journal else "inproceedings" if source.booktitle else "misc"
     lines = "".join(f"  {name} = {{{value}}},\n" for name, value in _fields(source))
     return f"@{kind}{{{key},\n{lines}}}\n"
@@ -50,5 +50,5 @@ def _fields(source: Source) -> Iterator[tuple[str, str]]:
         yield "eprint", source.arxiv
         yield "archiveprefix", "arXiv"
         if not (source.journal or source.booktitle):
-            # Styles that know no eprint would show nothing of where it is.
+            # For styles that do not support eprint.
             yield "note", f"arXiv:{source.arxiv}"

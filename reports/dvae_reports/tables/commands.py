@@ -1,4 +1,4 @@
-"""The command lines that made the numbers of a table, so that a page of results can be made again."""
+"""The command lines that reproduce the numbers of a table."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ COLUMNS = [
 
 
 def command_table(measured: Sequence[LoadedResult]) -> Table:
-    """Return the commands that trained every model and measured it, in the order in which they are to be given."""
+    """Return the commands that train and measure every model, in the order to run them."""
     rows: dict[tuple[str, str, str], list[Cell]] = {}
     for name, one in sorted(named(measured), key=lambda pair: pair[1].result.kind, reverse=True):
         parts = {"model": list(one.training)} if one.result.kind != "benchmark" else {}
         parts[NAMES[one.result.kind]] = one.result.command
         for made, command in parts.items():
-            text = shlex.join(command) or "made from the library, not by a command"
+            text = shlex.join(command) or "made from Python, not by a command"
             rows[str(one.path), made, text] = [Cell(name), Cell(made), Cell(text, is_code=bool(command))]
     order = list(dict.fromkeys(str(one.path) for one in measured))
     steps = ["model", NAMES["logz"], NAMES["ll"], NAMES["benchmark"]]
     keys = sorted(rows, key=lambda key: (order.index(key[0]), steps.index(key[1])))
-    notes = ["Directories are as they were given to the commands."]
+    notes = ["Paths are as they were given to the commands."]
     makings = {f"{NAMES[one.result.kind]} of {name}": one.result.making for name, one in named(measured)}
     notes += [f"{what}: {making}." for what, making in makings.items() if making]
     sections = [Section("", [rows[key] for key in keys])]

@@ -1,7 +1,7 @@
-"""How a table is written: text, Markdown, LaTeX, HTML, and for programs CSV and JSON.
+"""Formats of tables: text, Markdown, LaTeX, HTML, and for programs CSV and JSON.
 
-What is best is bold, and an asterisk beside it says so where type has no weight.  CSV and JSON hold the numbers as
-they were measured; the other formats hold them as they are printed.
+The best numbers are bold; plain text marks them with an asterisk.  CSV and JSON have unrounded numbers, the other
+formats rounded ones.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def write_table(table: Table, format: str, *, width: int | None = None, color: b
     format : str
         `text`, `markdown`, `latex`, `csv`, `json` or `html`.
     width : int, optional
-        Columns of the terminal that `text` is for; None does not break lines.
+        Columns of the terminal, for `text`; None does not break lines.
     color : bool
-        Let `text` use the terminal's bold and faint type.
+        Use the terminal's bold and faint type, for `text`.
     """
     if format in FOR_PROGRAMS:
         return FORMATS[format](table)
@@ -40,7 +40,7 @@ def write_table(table: Table, format: str, *, width: int | None = None, color: b
 
 
 def write_tables(tables: Sequence[Table], format: str, *, width: int | None = None, color: bool = False) -> str:
-    """Return several tables in a format of `FORMATS`, one after the other; in HTML and JSON as one document."""
+    """Return several tables in a format of `FORMATS`, in sequence; HTML and JSON are one document."""
     if format == "json":
         return _json(tables)
     if format == "html":
@@ -54,7 +54,7 @@ def _text(table: Table, width: int | None, color: bool) -> str:
 
 
 def _markdown(table: Table) -> str:
-    """Return one table a section, for GitHub and its like."""
+    """Return a Markdown table per section, in GitHub's dialect."""
     lines = [f"**{_md(table.title)}**", ""]
     for section in table.sections:
         lines += [*([_md(section.title), ""] if section.title else [])]
@@ -69,19 +69,19 @@ def _markdown(table: Table) -> str:
 def _markdown_cell(cell: Cell) -> str:
     """Return a cell in Markdown."""
     if cell.is_code:
-        # The separator of cells is the only character that counts inside code.
+        # Inside code, only the separator of cells needs escaping.
         return f"`{cell.text.replace('|', chr(92) + '|')}`{cell.mark}"
     text = _md(cell.text)
     return (f"**{text}**" if cell.is_best else text) + cell.mark
 
 
 def _md(text: str) -> str:
-    """Return `text` with Markdown's own characters taken as they are."""
+    """Return `text` with Markdown's special characters escaped."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#$~" else c for c in text)
 
 
 def _csv(table: Table) -> str:
-    """Return comma-separated values with a header: numbers unrounded, the section first, what is best last."""
+    """Return CSV with a header: section, unrounded values, best columns, marks."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["section", *(column.name for column in table.columns), "best", "marks"])
@@ -94,17 +94,17 @@ def _csv(table: Table) -> str:
 
 
 def _raw(cell: Cell) -> str:
-    """Return a number with all its digits, else the text."""
+    """Return the unrounded number, else the text."""
     return cell.text if cell.value is None else str(cell.value)
 
 
 def _json(tables: Sequence[Table]) -> str:
-    """Return a list of tables: columns, rows with numbers unrounded and as texts, what is best, marks, notes."""
+    """Return JSON: a list of tables with columns, rows (unrounded and as text, best, marks) and notes."""
     return json.dumps([*map(_object, tables)], ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 
 
 def _object(table: Table) -> dict[str, Any]:
-    """Return a table as it stands in JSON."""
+    """Return a table as an object for JSON."""
     names = [column.name for column in table.columns]
     rows = [
         {
@@ -123,20 +123,20 @@ def _object(table: Table) -> dict[str, Any]:
 
 
 def _number(cell: Cell, column: Column) -> float | int | str | None:
-    """Return a number with all the digits that there are, else the text; None where that is empty."""
+    """Return the unrounded number, else the text; None for an empty cell."""
     if not column.is_number or cell.value is None:
         return (cell.text if cell.value is None else cell.value) or None
     return float(cell.value) if isinstance(cell.value, str) else cell.value
 
 
 def _html(tables: Sequence[Table]) -> str:
-    """Return a page of its own, complete in itself, with the tables as its only content."""
+    """Return a self-contained HTML page with the tables."""
     return _page().render(tables=[(table, table_notes(table, "Bold: best")) for table in tables]) + "\n"
 
 
 @cache
 def _page() -> Template:
-    """Return the page's template, with escaping on and missing names an error."""
+    """Return the page's template, with autoescaping and undefined names as errors."""
     environment = Environment(
         loader=PackageLoader("dvae_reports"),
         autoescape=True,
@@ -147,7 +147,7 @@ def _page() -> Template:
     return environment.get_template("table.html.j2")
 
 
-# Formats for programs: of all columns, the empty ones too.
+# Formats for programs, which keep empty columns.
 FOR_PROGRAMS = ("csv", "json")
 FORMATS: dict[str, Callable[[Table], str]] = {
     "text": lambda table: _text(table, None, False),

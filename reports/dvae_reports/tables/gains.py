@@ -1,4 +1,4 @@
-"""Log-likelihoods less that of a baseline, with the error of the difference."""
+"""Log-likelihoods minus that of a baseline, with the error of the difference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .table import Cell, Column, number_cell
 
 def gain_columns(baseline: Group) -> list[Column]:
     """Return the columns of `gain_cells`."""
-    meaning = f"log-likelihood less that of {baseline.name}, on the same images"
-    error = "its standard error, image by image, with those of log Z and of seeds where both have several"
+    meaning = f"log-likelihood minus that of {baseline.name}, on the same images"
+    error = "its standard error: paired over images, with those of log Z and, if both have several runs, of seeds"
     return [
         Column("gain", "gain", meaning=meaning, errors=("std_err_gain",), error_name=error),
         Column("± gain", "std_err_gain", meaning=error),
@@ -23,7 +23,7 @@ def gain_columns(baseline: Group) -> list[Column]:
 
 
 def gain_cells(group: Group, baseline: Group) -> list[Cell]:
-    """Return a gain over the baseline and its error; empty for the baseline and on other images."""
+    """Return the gain over the baseline and its error; empty cells for the baseline and for other images."""
     found = _gain(group, baseline)
     if found is None:
         return [Cell(), Cell()]
@@ -32,16 +32,16 @@ def gain_cells(group: Group, baseline: Group) -> list[Cell]:
 
 
 def gain_notes(groups: Sequence[Group], baseline: Group) -> list[str]:
-    """Return what a reader should know of the gains: rows that have none, and a baseline that may be wrong."""
+    """Return notes on the gains: rows without one, and a baseline that may be wrong."""
     others = [group for group in groups if group is not baseline]
     strangers = [group.name for group in others if _gain(group, baseline) is None]
-    notes = [f"Measured on other images than {baseline.name}, without a gain: {', '.join(strangers)}."]
-    doubts = [f"All gains rest on {baseline.name}, which may be wrong."]
+    notes = [f"No gain, because measured on other images than {baseline.name}: {', '.join(strangers)}."]
+    doubts = [f"All gains are relative to {baseline.name}, which may be wrong: measure it again first."]
     return [*(notes if strangers else []), *(doubts if not baseline.trustworthy else [])]
 
 
 def _gain(group: Group, baseline: Group) -> Difference | None:
-    """Return how much better a group is than the baseline, None if that is unknown, or it is the baseline."""
+    """Return the difference of a group from the baseline; None for the baseline and for other images."""
     if group is baseline or group.data != baseline.data:
         return None
     return mean_difference(group.results, baseline.results)

@@ -1,6 +1,6 @@
-r"""A table for LaTeX with booktabs: in one column of the page where it fits, else across two, never below 8 pt.
+r"""Tables for LaTeX with booktabs: in one column of the page if it fits, else across two, never below 8 pt.
 
-Widths are estimated from those of Computer Modern's letters, a little on the safe side.
+Widths are estimated, slightly too large, from those of Computer Modern's letters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ GREEK = (
     "psi omega"
 ).split()
 GREEK_CAPITALS = "gamma delta theta lambda xi pi sigma upsilon phi psi omega".split()
-# What TeX reads otherwise, and what its fonts may lack.
+# Characters that are special in TeX or may be missing in its fonts.
 TEX = {
     **{lookup(f"GREEK SMALL LETTER {name}".upper().replace("LAMBDA", "LAMDA")): f"$\\{name}$" for name in GREEK},
     **{
@@ -39,6 +39,7 @@ TEX = {
     "‡": r"$^\ddagger$",
     "§": r"$^\S$",
     "¶": r"$^\P$",
+    "‖": r"$^\|$",
     "×": r"$\times$",
     "✓": r"$\surd$",
     "–": "--",
@@ -58,22 +59,22 @@ TEX = {
     "|": r"$|$",
     "\n": " ",
 }
-# Mathematics that a name or a caption has of its own.
+# Mathematics in a name or a caption of the user.
 OWN_MATH = re.compile(r"(\$[^$]+\$)")
-# The end of the Latin letters that every TeX knows how to compose.
+# The first character after the Latin letters that every TeX can compose.
 LATIN = "\u0180"
-# Words of headings and notes that are mathematics.
+# Mathematical expressions in headings and notes.
 MATHS = {"log Z": r"$\log Z$", "log p(x)": r"$\log p(x)$"}
 MATH = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, MATHS))})(?!\w)")
 NUMBER = re.compile(r"[−+]?[\d\u202f.]+( ± [\d\u202f.]+)?")
 # Points: a column and the text width of a two-column article on letter paper, and the space between columns.
 COLUMN, PAGE, GAP = 229.0, 469.0, 8.0
-SIZES = {9: 11, 8: 9.5}  # of letters, and from line to line
-# Between the caption and the rule below it, of which many classes leave none.
+SIZES = {9: 11, 8: 9.5}  # font size and line spacing, points
+# Space between the caption and the rule below it, points; many classes have none.
 ABOVE = 3
-# A column of texts wider than this may be broken into lines, down to the second width.
+# A text column wider than this may be broken into lines, down to the second width.
 LONG, NARROWEST = 130.0, 100.0
-# Widths of letters as shares of their size: Computer Modern's, at 8 and 9 pt a little wider than at 10.
+# Widths of letters relative to the font size: Computer Modern is slightly wider at 8 and 9 pt than at 10.
 WIDTHS = {
     letter: 1.05 * width
     for letters, width in {
@@ -87,13 +88,13 @@ WIDTHS = {
     for letter in letters
 }
 CAPITAL, LETTER, BOLD, TYPEWRITER = 0.78, 0.585, 1.15, 0.55
-# After these a command may go on in the next line.
+# A command may be broken after these.
 BREAKS = "/,=_"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns stand side by side, how wide those are that are broken into lines, how large the letters."""
+    """The columns to show, the widths of those broken into lines, the font size, whether it spans two columns."""
 
     places: list[int]
     widths: list[float | None]
@@ -102,7 +103,7 @@ class Layout:
 
 
 def write_latex(table: Table) -> str:
-    """Return a `table` environment, or a `table*` where it is wider than a column, with its notes below."""
+    """Return a `table` environment, or `table*` if it is wider than a column, with the notes below."""
     layout = _layout(table)
     shown = table.keeping(layout.places)
     aligned = map(_alignment, shown.columns, layout.widths)
@@ -129,20 +130,20 @@ def write_latex(table: Table) -> str:
 
 
 def left_out(table: Table) -> list[str]:
-    """Return what a page cannot show, columns and letters, and what to do; empty where it shows all."""
+    """Return notes on columns and letters that the page cannot show, each with a remedy."""
     return [*_columns_left_out(without_empty_columns(table)), *_letters_left_out(table)]
 
 
 def _letters_left_out(table: Table) -> list[str]:
-    """Return which letters have become question marks."""
+    """Return the note on letters that were replaced by question marks."""
     texts = [table.title, *(section.title for section in table.sections), *table.notes]
     texts += [cell.text for row in table.rows for cell in row]
     letters = "".join(dict.fromkeys(c for c in "".join(texts) if not (c in TEX or c < LATIN)))
-    return [f"printed as ?: {letters}; spell them in other letters with --label or --caption"] if letters else []
+    return [f"printed as ?: {letters}; replace them with --label or --caption"] if letters else []
 
 
 def _columns_left_out(table: Table) -> list[str]:
-    """Return which columns do not fit the page."""
+    """Return the note on columns that do not fit the page."""
     layout = _layout(table)
     names = [column.name for i, column in enumerate(table.columns) if i not in layout.places]
     if names:
@@ -156,7 +157,7 @@ def _columns_left_out(table: Table) -> list[str]:
 
 
 def _layout(table: Table) -> Layout:
-    """Return the layout with the largest letters and most columns that fits; the narrowest one if none does."""
+    """Return the layout with the largest font and the most columns that fits; the narrowest if none fits."""
     everything = list(range(len(table.columns)))
     for size, is_wide in ((9, False), (9, True), (8, True)):
         widths = _fitted(table, size, PAGE if is_wide else COLUMN)
@@ -172,7 +173,7 @@ def _layout(table: Table) -> Layout:
 
 
 def _fitted(table: Table, size: int, room: float) -> list[float | None] | None:
-    """Return the widths of columns that are broken into lines, None for the others; None if that is not enough."""
+    """Return the widths of columns broken into lines and None for others; None if the table does not fit."""
     natural = _natural(table, size)
     if sum(natural) + GAP * (len(natural) - 1) <= room:
         return [None] * len(natural)
@@ -185,31 +186,31 @@ def _fitted(table: Table, size: int, room: float) -> list[float | None] | None:
 
 
 def _needed(table: Table, size: int, widths: Sequence[float | None]) -> float:
-    """Return how wide a table is, points."""
+    """Return the width of a table, points."""
     needed = zip(_natural(table, size), widths, strict=True)
     return sum(given or natural for natural, given in needed) + GAP * (len(widths) - 1)
 
 
 def _natural(table: Table, size: int) -> list[float]:
-    """Return how wide every column is where no text but its heading is broken into lines, points."""
+    """Return the width of every column with only its heading broken into lines, points."""
     heads = [max(map(_text_width, _in_lines(column.heading, 0.0))) * size for column in table.columns]
     return [*map(max, heads, _contents(table, size))]
 
 
 def _contents(table: Table, size: int) -> list[float]:
-    """Return how wide the widest cell of every column is, points."""
+    """Return the width of the widest cell of every column, points."""
     return [max((_cell_width(row[i]) for row in table.rows), default=0) * size for i in range(len(table.columns))]
 
 
 def _cell_width(cell: Cell) -> float:
-    """Return the width of a cell, in sizes of its letters."""
+    """Return the width of a cell in units of the font size."""
     if cell.is_code:
         return TYPEWRITER * len(cell.text)
     return _text_width(cell.text) * (BOLD if cell.is_best else 1) + 0.45 * len(cell.mark)
 
 
 def _text_width(text: str) -> float:
-    """Return the width of a text, in sizes of its letters."""
+    """Return the width of a text in units of the font size."""
     return sum(WIDTHS.get(c, CAPITAL if c.isupper() else LETTER) for c in text)
 
 
@@ -217,19 +218,19 @@ def _text_width(text: str) -> float:
 
 
 def _font(size: int) -> str:
-    """Return the command for letters of a size, whatever the document's own."""
+    """Return the command that sets the font size, independent of the document's."""
     return f"\\fontsize{{{size}}}{{{SIZES[size]}}}\\selectfont"
 
 
 def _alignment(column: Column, width: float | None) -> str:
-    """Return how a column stands."""
+    """Return the alignment of a column."""
     if width is not None:
         return f">{{\\raggedright\\arraybackslash}}p{{{width:g}pt}}"
     return "r" if column.is_number else "l"
 
 
 def _head(column: Column, content: float) -> str:
-    """Return a heading, in lines where it is wider than what stands below it."""
+    """Return a heading, broken into lines if it is wider than the cells below."""
     if column.latex or _text_width(column.heading) * 9 <= content or " " not in column.heading:
         return _heading(column)
     lines = r"\\".join(map(_prose, _in_lines(column.heading, content)))
@@ -238,7 +239,7 @@ def _head(column: Column, content: float) -> str:
 
 
 def _in_lines(heading: str, content: float) -> list[str]:
-    """Return the lines of a heading: as many words in each as the column has room for, log Z being one word."""
+    """Return the lines of a heading, filled to the width of the column; log Z counts as one word."""
     lines: list[str] = []
     for word in MATH.sub(lambda found: found[0].replace(" ", "\0"), heading).split(" "):
         if lines and (_text_width(f"{lines[-1]} {word}") * 9 <= content or lines[-1] == "±"):
@@ -264,7 +265,7 @@ def _section(section: Section, table: Table) -> Iterator[str]:
 
 
 def _notes(table: Table) -> list[str]:
-    """Return the notes below a table, as comments where they are not to be printed."""
+    """Return the notes below a table, as comments if notes are off."""
     legend = [f"{heading}: {_prose(meaning)}" for heading, meaning in table_legend(table, _heading)]
     notes = [*(["; ".join(legend) + "."] if legend else []), *map(_prose, table.notes)]
     notes = [*(["Bold: best of its data set."] if table.has_best else []), *notes]
@@ -277,7 +278,7 @@ def _notes(table: Table) -> list[str]:
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    """Return a cell; a bold number needs bold mathematics."""
+    """Return a cell; a bold number uses bold mathematics."""
     if cell.cite:
         return f"\\cite{{{cell.cite}}}{_tex(cell.mark)}"
     if cell.is_code:
@@ -292,12 +293,12 @@ def _cell(cell: Cell, column: Column) -> str:
 
 
 def _prose(text: str) -> str:
-    """Return a text of our own, in which mathematics is set as such."""
+    """Return a text of this package with its mathematics typeset."""
     return "".join(MATHS.get(part, _tex(part)) for part in MATH.split(text))
 
 
 def _tex(text: str) -> str:
-    """Return `text` with TeX's own characters as they are, but for mathematics between dollar signs.
+    """Return `text` with TeX's special characters escaped, except for mathematics between dollar signs.
 
     A letter that TeX lacks becomes a question mark.
     """
@@ -305,6 +306,6 @@ def _tex(text: str) -> str:
 
 
 def _letters(text: str) -> str:
-    """Return `text` with all of TeX's own characters as they are."""
+    """Return `text` with TeX's special characters escaped."""
     letters = "".join(TEX.get(c, c if c < LATIN else "?") for c in text.replace("--", "-\0-").replace("<=", "≤"))
     return letters.replace("\0", "{}")  # TeX makes a dash of two hyphens

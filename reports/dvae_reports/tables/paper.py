@@ -1,4 +1,4 @@
-"""Table 1: the numbers that the paper lists, and the user's among them."""
+"""Table 1 of the paper, with the user's results."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from .rows import (
 )
 from .table import Cell, Column, Table
 
-UNVERIFIED = "‡"
+UNVERIFIED, AUTOREGRESSIVE = "‡", "‖"
 
 
 def paper_table(groups: Sequence[Group], *, with_later: bool = False, references: bool = False) -> Table:
     """Return Table 1 with the user's results in it.
 
-    Data sets that there are results for are shown; without results, all of the paper's.
+    Shows the data sets of the results; without results, all data sets of the paper.
 
     Parameters
     ----------
     groups : sequence of Group
     with_later : bool
-        Show results of the same family of models that were published after the paper.
+        Add results that were published after the paper.
     references : bool
-        List the publications in full below the table.
+        List the full references below the table.
     """
     datasets = list(dict.fromkeys(group.dataset for group in groups)) or list(published.DATASETS)
     listed = [*published.table_1(), *(published.later() if with_later else [])]
@@ -52,17 +52,18 @@ def paper_table(groups: Sequence[Group], *, with_later: bool = False, references
         )
         for dataset in sorted(datasets, key=_paper_order)
     ]
-    notes = [*mark_notes(groups), *_unverified(listed)]
+    notes = [*mark_notes(groups), *_unverified(listed), *_autoregressive(listed), *_read_in(listed)]
+    notes += [f"{row.model}, {row.dataset}: {row.note}." for row in listed if row.note]
     notes += _absent() if with_later else []
     notes += _references(listed) if references else []
     columns = [Column("model", "model", is_number=False), ELBO, *number_columns(groups), GAP, SOURCE]
-    return Table("Test log-likelihoods beside those of Table 1", columns, sections, notes, name="table-1")
+    return Table("Test log-likelihoods with those of Table 1", columns, sections, notes, name="table-1")
 
 
 def _published_row(row: Published) -> Row:
-    """Return a published result as a row; one that was not read in its own paper is never the best."""
+    """Return a published result as a row; one that was read in no paper's table cannot be the best."""
     cells = [
-        Cell(row.model, mark=UNVERIFIED if row.unverified else ""),
+        Cell(row.model, mark=UNVERIFIED * bool(row.unverified) + AUTOREGRESSIVE * row.is_autoregressive),
         printed(row.elbo),
         printed(row.log_likelihood, row.std_dev),
         printed(row.std_dev),
@@ -75,7 +76,7 @@ def _published_row(row: Published) -> Row:
 
 
 def _measured_row(group: Group) -> Row:
-    """Return a group of runs as a row; a number that is not to be trusted or not comparable is never the best."""
+    """Return a group of runs as a row; a doubtful or incomparable number cannot be the best."""
     gap = gap_cell(group, published.discrete_vae(group.dataset))
     cells = [Cell(group.name, mark=mark(group)), elbo_cell(group), *group_cells(group), gap, Cell("measured")]
     if not (group.trustworthy and group.is_comparable):
@@ -84,25 +85,44 @@ def _measured_row(group: Group) -> Row:
 
 
 def _paper_order(dataset: str) -> int:
-    """Return a key that puts the paper's data sets first, in its order."""
+    """Return a sorting key: the paper's data sets in its order, then others."""
     names = list(published.DATASETS)
     return names.index(dataset) if dataset in names else len(names)
 
 
 def _unverified(rows: Sequence[Published]) -> list[str]:
-    """Return why published numbers are marked."""
+    """Return the notes on unverified numbers."""
     reasons = dict.fromkeys((row.model, row.unverified) for row in rows if row.unverified)
     return [f"{UNVERIFIED} {model}: {reason}." for model, reason in reasons]
 
 
+def _autoregressive(rows: Sequence[Published]) -> list[str]:
+    """Return the note on autoregressive models, with their names."""
+    names = dict.fromkeys(row.model for row in rows if row.is_autoregressive)
+    meaning = "autoregressive over the pixels: each depends on others even if the latents are known"
+    return [f"{AUTOREGRESSIVE} {', '.join(names)}: {meaning}."] if names else []
+
+
+def _read_in(rows: Sequence[Published]) -> list[str]:
+    """Return a note per publication on the tables in which later numbers were read."""
+    places: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.read_in:
+            places.setdefault(row.reported_by, {})[row.read_in.removeprefix("Table ")] = None
+    return [
+        f"{published.bibliography()[key].cite}: numbers of Tables {', '.join(sorted(tables))} there; an upper "
+        "bound on the negative log-likelihood is in the column ELBO."
+        for key, tables in places.items()
+    ]
+
+
 def _absent() -> list[str]:
-    """Return which later models are not in the table."""
-    models = "; ".join(f"{model} ({reference})" for model, reference in published.absent().items())
-    return [f"Not listed, since no source with their numbers could be read: {models}."]
+    """Return notes on later models without a row."""
+    return [f"Not listed: {'; '.join(models)}: {reason}." for reason, models in published.absent().items()]
 
 
 def _references(rows: Sequence[Published]) -> list[str]:
-    """Return the publications of these rows in full."""
+    """Return the full references of these rows."""
     sources = published.bibliography()
     keys = dict.fromkeys(key for row in rows for key in (row.source, row.reported_by))
     return [f"{sources[key].cite}: {sources[key].reference}." for key in keys]

@@ -1,4 +1,4 @@
-"""A table of any log-likelihoods, and one of any estimates of log Z."""
+"""Tables of log-likelihoods and of estimates of log Z."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from .table import Cell, Column, Section, Table, number_cell
 def results_tables(
     measured: Sequence[LoadedResult], groups: Sequence[Group], baseline: Group | None = None
 ) -> list[Table]:
-    """Return one table of all log-likelihoods and one of all estimates of log Z, each if there are any.
+    """Return a table of the log-likelihoods and a table of the estimates of log Z, each if there are any.
 
-    With a baseline, log-likelihoods have their gain over it, image by image.
+    With a baseline, the log-likelihoods have a column with the paired gain over it.
     """
     estimates = [(name, one.result) for name, one in named(measured) if isinstance(one.result, LogZResult)]
     return [
@@ -46,10 +46,10 @@ def results_tables(
 
 
 def _likelihoods(groups: Sequence[Group], baseline: Group | None) -> Table:
-    """Return a table of log-likelihoods, a section for every set of images, in which they can be compared."""
+    """Return a table of log-likelihoods with one section per set of images, within which they are comparable."""
     images: dict[str, list[Group]] = {}
     for group in groups:
-        part = "" if group.is_whole_split else ", a part of all"
+        part = "" if group.is_whole_split else ", part of the set"
         images.setdefault(f"{group.dataset}: {count(group.n_images)} {group.split} images{part}", []).append(group)
     sections = [
         ranked_section(title, [_row(group, baseline) for group in members]) for title, members in images.items()
@@ -77,7 +77,13 @@ def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
     """Return a table of estimates of log Z, each with its run's name."""
     columns = [
         Column("model", "model", is_number=False),
-        Column("log Z", "log_z", meaning="of the prior, nats", errors=("std_err",), error_name="standard error"),
+        Column(
+            "log Z",
+            "log_z",
+            meaning="log partition function of the prior, nats",
+            errors=("std_err",),
+            error_name="standard error",
+        ),
         Column("±", "std_err", meaning="standard error"),
         Column("LL", "log_likelihood", meaning=_likelihood_meaning(estimates), latex=r"$\log p(x)$"),
         Column("exact", "exact"),
@@ -95,19 +101,19 @@ def log_z_table(estimates: Sequence[tuple[str, LogZResult]]) -> Table:
 
 
 def _likelihood_meaning(estimates: Sequence[tuple[str, LogZResult]]) -> str:
-    """Return what the log-likelihoods are of."""
+    """Return the meaning of the log-likelihoods: of which data."""
     splits = {name for _, result in estimates if (name := _shown_split(result))}
     which = " or ".join(f"{name} images" if name != "all" else "data" for name in sorted(splits))
     return f"mean log-likelihood of the {which}, nats" if splits else ""
 
 
 def _shown_split(result: LogZResult) -> str:
-    """Return the split of the data whose log-likelihood a table shows, the last one; empty if there is none."""
+    """Return the split whose log-likelihood the table shows, the last one; empty if there is none."""
     return next(reversed(result.diagnostics.get("log_likelihood", {}).get("splits", {})), "")
 
 
 def _likelihood_cell(result: LogZResult) -> Cell:
-    """Return the mean log-likelihood of data, if it was measured."""
+    """Return the mean log-likelihood of data; an empty cell if it was not measured."""
     if not (split := _shown_split(result)):
         return Cell()
     found = result.diagnostics["log_likelihood"]["splits"][split]

@@ -1,7 +1,7 @@
-"""What the tables have in common: the columns of numbers, measured and published rows, marks and what they mean.
+"""Parts that the tables share: columns of numbers, measured and published rows, marks and their meanings.
 
-Published numbers are shown as they were printed.  Measured ones get as many digits as their errors allow; one that
-is not to be trusted is marked, and neither it nor a number that is not comparable is ever called the best.
+Published numbers are shown as they were printed.  Measured ones are rounded to the digits that their errors allow.
+Doubtful numbers are marked; neither they nor incomparable numbers can be the best.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .table import Cell, Column, Section, number_cell
 NOT_TRUSTED, LOOSE, PART = "†", "¶", "§"
 
 ELBO = Column("ELBO", "elbo")
-GAP = Column("gap to paper", "gap_to_paper", meaning="the log-likelihood less that of the paper's discrete VAE")
+GAP = Column("gap to paper", "gap_to_paper", meaning="log-likelihood minus that of the paper's discrete VAE")
 SOURCE = Column("source", "source", is_number=False)
 VERDICT = Column("verdict", "verdict", is_number=False)
 ERRORS_OF_IMAGES = (
-    "standard errors of the mean over images, whose choice moves all rows alike, and of log Z, "
-    "the largest of the runs'"
+    "standard errors from the choice of images, which is the same for all rows, and from log Z; "
+    "the largest of the runs"
 )
 
 
 def number_columns(groups: Sequence[Group]) -> list[Column]:
-    """Return the columns of `group_cells`: a log-likelihood, its spread over runs, its errors."""
+    """Return the columns of `group_cells`: log-likelihood, standard deviation, number of runs, errors."""
     likelihood = Column(
         "LL",
         "log_likelihood",
@@ -44,7 +44,7 @@ def number_columns(groups: Sequence[Group]) -> list[Column]:
     )
     return [
         likelihood,
-        Column("sd", "std_dev", meaning="standard deviation over runs that differ in their seeds alone"),
+        Column("sd", "std_dev", meaning="standard deviation over runs that differ only in their seeds"),
         Column("runs", "n_runs"),
         Column("± images", "std_err_images", meaning=ERRORS_OF_IMAGES),
         Column("± log Z", "std_err_log_z", meaning=ERRORS_OF_IMAGES),
@@ -53,7 +53,7 @@ def number_columns(groups: Sequence[Group]) -> list[Column]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row and the numbers that are ranked, each None where there is none or it may not be called the best."""
+    """A row and the numbers to rank; None for a missing number and for one that cannot be the best."""
 
     cells: list[Cell]
     elbo: float | None
@@ -61,16 +61,16 @@ class Row:
 
 
 def ranked_section(title: str, rows: Sequence[Row]) -> Section:
-    """Return rows as a section in which the best bound and the best log-likelihood are marked.
+    """Return rows as a section with the best ELBO and the best log-likelihood marked.
 
-    Their columns are the second and the third.
+    These are the second and the third column.
     """
     best = [_best([row.elbo for row in rows]), _best([row.log_likelihood for row in rows])]
     return Section(title, [_emphasised(row, best) for row in rows])
 
 
 def _best(values: Sequence[float | None]) -> float | None:
-    """Return the largest of several numbers; the best of one is no news."""
+    """Return the largest of several numbers; None for a single value: nothing to compare."""
     known = [value for value in values if value is not None]
     return max(known) if len(known) > 1 else None
 
@@ -85,7 +85,7 @@ def _emphasised(row: Row, best: Sequence[float | None]) -> list[Cell]:
 
 
 def elbo_cell(group: Group) -> Cell:
-    """Return the bound at one sample."""
+    """Return the ELBO, the bound with one sample."""
     return number_cell(group.elbo, group.decimals)
 
 
@@ -107,9 +107,9 @@ def error_cell(std_err: float | None) -> Cell:
 
 
 def gap_cell(group: Group, number: Number | None) -> Cell:
-    """Return a log-likelihood less one of the paper's; nothing on another split than the test set.
+    """Return a log-likelihood minus one of the paper's; an empty cell for other splits than the test set.
 
-    Images of a part of the test set are spread evenly over it: the gap is a rougher one, and its row is marked.
+    For a part of the test set, whose images are evenly spread, the gap is less precise; the row is marked.
     """
     if number is None or group.split != "test":
         return Cell()
@@ -135,7 +135,7 @@ def mark(group: Group) -> str:
 
 
 def verdict_mark(level: Level) -> str:
-    """Return the mark of a number that may be wrong, or could be better."""
+    """Return the mark of a verdict: doubtful or loose; empty for others."""
     return {"doubtful": NOT_TRUSTED, "loose": LOOSE}.get(level, "")
 
 
@@ -145,7 +145,7 @@ def verdict_cell(level: Level) -> Cell:
 
 
 def mark_notes(groups: Sequence[Group]) -> list[str]:
-    """Return what the marks of measured rows mean, once for all rows of which the same is said."""
+    """Return the notes on the marks of measured rows, combined for rows with the same note."""
     names: dict[tuple[str, str], list[str]] = {}
     for group in groups:
         for said in _marked(group):
@@ -155,7 +155,7 @@ def mark_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _log_z_notes(groups: Sequence[Group]) -> list[tuple[str, str]]:
-    """Return the runs whose likelihood stands on another log Z than it was made with, and what to say of them."""
+    """Return the runs whose log-likelihood uses another log Z than its file, each with a note."""
     runs = [(run.place.name, run.result) for group in groups for run in group.runs]
     return [(name, note) for name, r in runs if isinstance(r, LikelihoodResult) and (note := applied_note(r))]
 
@@ -175,24 +175,24 @@ def _marked(group: Group) -> list[tuple[str, str]]:
 
 
 def _reasons(group: Group) -> str:
-    """Return why a row's number has its verdict; where it is of several runs, with their names."""
+    """Return the reasons of a row's verdict, with the names of the runs if there are several."""
     runs = [run for run in group.runs if run.result.verdict == group.verdict]
     return why_of({"" if len(group.runs) == 1 else _short_name(run): run.result for run in runs})
 
 
 def _short_name(run: LoadedResult) -> str:
-    """Return what tells a run from others of its row: its seed where the row has the user's name."""
+    """Return a run's name within its row: its seed if the row has a label of the user."""
     return f"seed {run.config.train.seed}" if run.label and run.config else run.place.name
 
 
 def why_of(results: Mapping[str, Result]) -> str:
-    """Return why results are no better than their verdicts say: what helps once, after all that it helps against.
+    """Return the reasons of verdicts as one text, each remedy once, after the findings that it applies to.
 
-    Each has a name, which is empty for a single one.
+    `results` has a name per result, which is empty for a single one.
     """
     found: dict[str, dict[str, list[str]]] = {}
     for name, result in results.items():
-        for reason in result.reasons or result.warnings or ["no reason given"]:
+        for reason in result.reasons or result.warnings or ["no reason recorded; measure again"]:
             finding, _, remedy = reason.partition("; ")
             found.setdefault(remedy, {}).setdefault(name, []).append(finding)
     parts = []
@@ -203,5 +203,5 @@ def why_of(results: Mapping[str, Result]) -> str:
 
 
 def _rank(said: tuple[tuple[str, str], list[str]]) -> int:
-    """Return the place of a note: those of numbers that may be wrong come first, then of those that are loose."""
+    """Return the sorting key of a note: doubtful first, then loose, then parts of a set."""
     return [NOT_TRUSTED, LOOSE, PART].index(said[0][0])

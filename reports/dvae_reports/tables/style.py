@@ -1,4 +1,4 @@
-"""How a table is to look, in one value, and the table made so: which columns and rows, digits, caption, notes."""
+"""The style of tables: columns, order of rows, digits, caption, notes; and its application."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ GIVEN, BY_NAME = "given", "name"
 
 @dataclass(frozen=True, slots=True)
 class TableStyle:
-    """How tables are to look; the defaults leave them as they are.
+    """The style of tables; the defaults change nothing.
 
     Attributes
     ----------
     columns : tuple of str
-        Names of the columns in their order, after that of the rows' names; empty for all.
+        Names of the columns to show after the first one, in this order; empty for all.
     order : str
-        `given`, `name`, or a column, whose largest number then comes first; within every section.
+        Order of rows within a section: `given`, `name`, or the name of a column, largest number first.
     digits : int or None
-        Decimals of measured numbers; None for as many as their errors allow.  Published ones stay as printed.
+        Decimals of measured numbers; None for those that their errors allow.  Published numbers stay as printed.
     with_errors : bool or None
-        Whether a number and its error are one cell; None for LaTeX alone.
+        Whether a number and its error share a cell; None: only in LaTeX.
     caption : str
-        Of the first table; empty for its own title.
+        Caption of the first table; empty for its title.
     label : str
-        What LaTeX refers to the first table by; others add their names to it.
+        LaTeX label of the first table; other tables append their names.
     notes : bool
-        Whether legend and notes are printed.
+        Whether to print legend and notes.
     cite : bool
-        Whether published rows are cited by their keys in a .bib file (LaTeX).
+        Whether published rows cite the keys of a .bib file (LaTeX).
     """
 
     columns: tuple[str, ...] = ()
@@ -48,33 +48,33 @@ class TableStyle:
 
 
 def styled_tables(tables: Sequence[Table], style: TableStyle, format: str) -> list[Table]:
-    """Return the tables as `style` wants them in a format of `dvae_reports.names.TABLE_SUFFIXES`.
+    """Return the tables in this style, for a format of `dvae_reports.names.TABLE_SUFFIXES`.
 
-    A table that has nothing in the chosen columns is left out, unless none has.
+    Tables that are empty in the chosen columns are omitted, unless all are.
 
     Raises
     ------
     ConfigError
-        If no table has a column of a given name; the message lists those that there are.
+        If no table has a column of a given name; the message lists the names.
     """
     names = list(dict.fromkeys(column.name for table in tables for column in table.columns))
     wanted = [("--columns", name) for name in style.columns]
     wanted += [("--order", style.order)] if style.order not in (GIVEN, BY_NAME) else []
     for option, name in wanted:
         if name not in names:
-            raise ConfigError(f"{option}: no column is called {name}; give some of {', '.join(names)}")
+            raise ConfigError(f"{option}: no column is called {name}; choose from {', '.join(names)}")
     found = [_styled(table, style, format) for table in tables]
     kept = [table for table in found if _says_anything(table) or not style.columns] or found[:1]
     return [_captioned(table, style, is_first=not i) for i, table in enumerate(kept)]
 
 
 def _says_anything(table: Table) -> bool:
-    """Return whether a table says anything of the rows that its first column names."""
+    """Return whether a table has any text after its first column."""
     return any(cell.text for row in table.rows for cell in row[1:])
 
 
 def _styled(table: Table, style: TableStyle, format: str) -> Table:
-    """Return a table with its rows, numbers and columns as they are wanted."""
+    """Return a table with the order, digits, errors and columns of a style."""
     table = replace(_ordered(table, style.order), has_notes=style.notes, has_citations=style.cite)
     if format not in FOR_PROGRAMS:
         if style.digits is not None:
@@ -86,7 +86,7 @@ def _styled(table: Table, style: TableStyle, format: str) -> Table:
 
 
 def _ordered(table: Table, order: str) -> Table:
-    """Return a table with the rows of every section in order; unnumbered ones come last."""
+    """Return a table with the rows of every section sorted; rows without a number come last."""
     names = [column.name for column in table.columns]
     if order == BY_NAME:
         sections = [Section(s.title, sorted(s.rows, key=lambda row: row[0].text)) for s in table.sections]
@@ -99,7 +99,7 @@ def _ordered(table: Table, order: str) -> Table:
 
 
 def _rank(cell: Cell) -> tuple[bool, float, str]:
-    """Return a key that puts the largest number first, then texts, then what is empty."""
+    """Return a sorting key: numbers from the largest, then texts, then empty cells."""
     shown = cell.text if cell.value is None else cell.value
     try:
         return False, -float(shown), ""
@@ -108,9 +108,9 @@ def _rank(cell: Cell) -> tuple[bool, float, str]:
 
 
 def _with_errors(table: Table, chosen: Sequence[str]) -> Table:
-    """Return a table whose numbers have their errors beside them, without the columns of these errors.
+    """Return a table with errors in the cells of their numbers, without the columns of these errors.
 
-    An error whose column was chosen stays there.
+    An error whose column was chosen keeps its column.
     """
     with_error = {
         column.name
@@ -133,7 +133,7 @@ def _with_errors(table: Table, chosen: Sequence[str]) -> Table:
 
 
 def _chosen(table: Table, names: Sequence[str]) -> Table:
-    """Return a table with its first column, which names the rows, and those of these names."""
+    """Return a table with its first column and the columns of these names."""
     places = {column.name: i for i, column in enumerate(table.columns)}
     return table.keeping([0, *(i for name in dict.fromkeys(names) if (i := places.get(name, 0)))])
 

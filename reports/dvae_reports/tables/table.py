@@ -1,4 +1,4 @@
-"""A table as a value: its columns, its rows, and what is said below them."""
+"""A table as a value: columns, rows and notes."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dvae_core.text import error_text, fixed, signed
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell: a text, and what stands behind it.
+    """A cell: its text and the number behind it.
 
     Attributes
     ----------
     text : str
-        As it is printed, without its mark.
+        As printed, without the mark.
     value : float, int, str or None
-        The number with all its digits; None where there is none.
+        The unrounded number; None without one.
     is_best : bool
         Whether it is the best of its section.
     mark : str
-        The sign of a note below the table.
+        The mark of a note below the table.
     is_code : bool
         Whether the text is a command.
     digits : int or None
-        Decimals that `value` is rounded to in `text`; None where it is no rounded number.
+        Decimals of `text` if it is a rounded number; else None.
     is_signed : bool
-        Whether a positive number has its sign, too.
+        Whether a positive number has a plus sign.
     error : float, str or None
-        What the number is compared by, for one cell of both; a text where it is a published one.
+        The error of the number, to show in the same cell; a text for a published one.
     cite : str
-        The publication's key that the text names.
+        Key of the cited publication.
     """
 
     text: str = ""
@@ -53,7 +53,7 @@ class Cell:
 
     @property
     def error_text(self) -> str:
-        """The error with as many decimals as the number has, with two digits of its own if that leaves none."""
+        """The error with the decimals of the number; with two significant digits if that leaves none."""
         if self.error is None or isinstance(self.error, str) or self.digits is None:
             return str(self.error or "")
         text = fixed(self.error, self.digits)
@@ -67,17 +67,17 @@ class Column:
     Attributes
     ----------
     heading, name : str
-        What stands above it, and what programs call it.
+        Text above the column, and name for programs and options.
     is_number : bool
-        Whether it holds numbers, which stand on the right.
+        Whether the column has numbers, which are right-aligned.
     meaning : str
-        What the legend says of it.
+        Explanation in the legend.
     latex : str
-        The heading in LaTeX, where it is another.
+        The heading in LaTeX, if different.
     errors : tuple of str
-        Names of the columns that an error in the same cell replaces.
+        Names of the columns that are dropped when the error is shown in the same cell.
     error_name : str
-        What that error is.
+        Meaning of that error.
     """
 
     heading: str
@@ -91,7 +91,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows under a title of their own; the title is empty where a table has one section."""
+    """Rows under a title; the title is empty in a table with a single section."""
 
     title: str
     rows: list[list[Cell]]
@@ -108,15 +108,15 @@ class Table:
     columns : list of Column
     sections : list of Section
     notes : list of str
-        What is said below it, after the legend.
+        Notes below the table, after the legend.
     name : str
-        Two or three words that name it among tables of one kind, and its file.
+        Short name, also of its file.
     label : str
-        What LaTeX refers to it by.
+        LaTeX label.
     has_notes : bool
-        Whether legend and notes are printed.
+        Whether to print legend and notes.
     has_citations : bool
-        Whether published rows are cited by their keys (LaTeX).
+        Whether published rows cite their keys (LaTeX).
     """
 
     title: str
@@ -135,17 +135,17 @@ class Table:
 
     @property
     def has_best(self) -> bool:
-        """Whether some cell is marked as the best."""
+        """Whether a cell is marked as the best."""
         return any(cell.is_best for row in self.rows for cell in row)
 
     def keeping(self, places: Sequence[int]) -> Table:
-        """Return the table with the columns at these places alone, in this order."""
+        """Return the table with only the columns at these places, in this order."""
         sections = [Section(s.title, [[row[i] for i in places] for row in s.rows]) for s in self.sections]
         return replace(self, columns=[self.columns[i] for i in places], sections=sections)
 
 
 def number_cell(value: float, digits: int, *, error: float | None = None, is_signed: bool = False) -> Cell:
-    """Return a number rounded to `digits` decimals, and the error that it is compared by."""
+    """Return a cell with a number rounded to `digits` decimals, and its error."""
     text = (signed if is_signed else fixed)(value, digits)
     return Cell(text, value, digits=digits, is_signed=is_signed, error=error)
 
@@ -160,7 +160,7 @@ def map_cells(table: Table, change: Callable[[Cell, Column], Cell]) -> Table:
 
 
 def map_texts(table: Table, change: Callable[[str], str]) -> Table:
-    """Return the table with every text in it changed, such as for a terminal that lacks some letters."""
+    """Return the table with `change` applied to every text, for example for a terminal without some letters."""
     found = map_cells(table, lambda cell, _: replace(cell, text=change(cell.text), mark=change(cell.mark)))
     return replace(
         found,
@@ -172,12 +172,12 @@ def map_texts(table: Table, change: Callable[[str], str]) -> Table:
 
 
 def without_empty_columns(table: Table) -> Table:
-    """Return the table without the columns that no row has anything in; their headings would only puzzle."""
+    """Return the table without the columns that are empty in all rows."""
     return table.keeping([i for i in range(len(table.columns)) if any(row[i].text for row in table.rows)])
 
 
 def table_notes(table: Table, best: str) -> list[str]:
-    """Return what stands below a table: how the best is marked, the legend, its notes; nothing without notes."""
+    """Return the lines below a table: the mark of the best, the legend, the notes; none if notes are off."""
     if not table.has_notes:
         return []
     legend = "; ".join(f"{heading}: {meaning}" for heading, meaning in table_legend(table))
@@ -188,7 +188,7 @@ def table_notes(table: Table, best: str) -> list[str]:
 def table_legend(
     table: Table, heading: Callable[[Column], str] = lambda c: c.heading
 ) -> Iterator[tuple[str, str]]:
-    """Yield the heading of every column that needs words, and these; headings of one meaning together."""
+    """Yield the headings of explained columns with their explanations; headings with one meaning are joined."""
     meanings: dict[str, list[str]] = {}
     for column in table.columns:
         if column.meaning:

@@ -1,7 +1,7 @@
-"""The layout of a table as text: as wide as the terminal, with every name and every mark whole.
+"""The layout of a table as text, at most as wide as the terminal, with names and marks in full.
 
-Where a table is wider than the terminal, its headings are broken into lines, then columns give way, of which it is
-said how to see them; where that is not enough, each row becomes a paragraph with all that is in it.
+If a table is wider than the terminal, its headings are broken into lines; then columns are omitted, with a note on
+how to see them; if that is not enough, each row becomes a paragraph with all its cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BEST = "*"
 GAP, RULE = "  ", "─"
-# The columns that may give way, the first to go first, and how many do before rows become paragraphs instead.
+# The columns that may be omitted, in this order, and how many of them before rows become paragraphs.
 GIVE_WAY = (
     "source",
     "n_samples",
@@ -45,7 +45,7 @@ def lay_out(table: Table, notes: Sequence[str], width: int | None, color: bool) 
     table : Table
         Without empty columns.
     notes : sequence of str
-        What is said below it.
+        Lines below the table.
     width : int or None
         Columns of the terminal; None does not break lines.
     color : bool
@@ -61,7 +61,7 @@ def lay_out(table: Table, notes: Sequence[str], width: int | None, color: bool) 
 
 
 def _columns_that_fit(table: Table, width: int | None) -> list[int]:
-    """Return the places of the columns that are shown side by side; none if rows are to become paragraphs."""
+    """Return the places of the columns to show; none if rows become paragraphs."""
     kept = list(range(len(table.columns)))
     if width is None:
         return kept
@@ -74,24 +74,24 @@ def _columns_that_fit(table: Table, width: int | None) -> list[int]:
 
 
 def _says_something(table: Table, kept: Sequence[int]) -> bool:
-    """Return whether every row has more than its name in these columns."""
+    """Return whether every row has text after its name in these columns."""
     rows = (row for section in table.sections for row in section.rows)
     return len(table.columns) == 1 or all(any(row[i].text for i in kept[1:]) for row in rows)
 
 
 def _is_marked(table: Table, i: int) -> bool:
-    """Return whether a column is that of the names, or has a mark: neither is ever left out."""
+    """Return whether a column has the names or a mark, and so is never omitted."""
     return i == 0 or any(row[i].mark for section in table.sections for row in section.rows)
 
 
 def _left_out(table: Table, kept: Sequence[int]) -> str:
-    """Return which columns gave way, and how to see them."""
+    """Return the note on the omitted columns and how to see them."""
     names = [column.heading for i, column in enumerate(table.columns) if i not in kept]
-    return f"Left out for lack of room: {', '.join(names)}; to see them, widen the window or pipe into less -S."
+    return f"Columns that do not fit: {', '.join(names)}; to see them, widen the window or pipe into less -S."
 
 
 def _widths(table: Table, i: int) -> tuple[int, int]:
-    """Return how wide a column is at least, with its heading in lines, and with its heading on one line."""
+    """Return the width of a column with its heading broken into lines, and with its heading on one line."""
     heading = table.columns[i].heading
     content = max((cell_width(_text(row[i])) for section in table.sections for row in section.rows), default=0)
     return max(content, *map(cell_width, heading.split(" "))), max(content, cell_width(heading))
@@ -118,7 +118,7 @@ def _grid(table: Table, kept: Sequence[int], width: int | None, color: bool) -> 
 
 
 def _column_widths(table: Table, kept: Sequence[int], width: int | None) -> list[int]:
-    """Return the widths of columns; as many headings as there is room for stay on one line."""
+    """Return the widths of columns; headings stay on one line as far as there is room."""
     widths = [_widths(table, i) for i in kept]
     room = None if width is None else width - sum(least for least, _ in widths) - len(GAP) * (len(widths) - 1)
     found = []
@@ -132,7 +132,7 @@ def _column_widths(table: Table, kept: Sequence[int], width: int | None) -> list
 
 
 def _headings(columns: Sequence[Column], widths: Sequence[int], color: bool) -> Iterator[str]:
-    """Yield the lines of the headings, which stand on the rule."""
+    """Yield the lines of the headings, aligned at the bottom."""
     folded = [fold(column.heading, width, "") for column, width in zip(columns, widths, strict=True)]
     height = max(map(len, folded))
     for line in zip(*([""] * (height - len(lines)) + lines for lines in folded), strict=True):
@@ -140,22 +140,22 @@ def _headings(columns: Sequence[Column], widths: Sequence[int], color: bool) -> 
 
 
 def _aligned(cell: Cell, column: Column, width: int, color: bool) -> str:
-    """Return a cell as wide as its column, what is best in bold."""
+    """Return a cell padded to the width of its column, bold if it is the best."""
     padded = _padded(_text(cell), column, width)
     return _styled(padded, "bold", color) if cell.is_best else padded
 
 
 def _padded(text: str, column: Column, width: int) -> str:
-    """Return a text as wide as its column, numbers on the right."""
+    """Return a text padded to the width of its column; numbers are right-aligned."""
     spaces = " " * (width - cell_width(text))
     return spaces + text if column.is_number else text + spaces
 
 
-# --- below one another ----------------------------------------------------------------------------------------
+# --- one below the other ----------------------------------------------------------------------------------------
 
 
 def _paragraphs(table: Table, width: int | None, color: bool) -> Iterator[str]:
-    """Yield a paragraph for every row: its name, and below that every cell with its heading."""
+    """Yield a paragraph per row: its name, then its cells with their headings."""
     for n, section in enumerate(table.sections):
         if n:
             yield ""
@@ -177,5 +177,5 @@ def _text(cell: Cell) -> str:
 
 
 def _styled(text: str, style: str, color: bool) -> str:
-    """Return a text in a type of the terminal's."""
+    """Return a text in a style of the terminal."""
     return f"{STYLES[style]}{text}{PLAIN}" if color and text.strip() else text

@@ -1,4 +1,4 @@
-"""dvae-eval doctor: check that this installation computes what it should."""
+"""dvae-eval doctor: check that this installation computes correct results."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ FAILED = 1
 
 
 @click.command("doctor", cls=Command)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as one JSON object.")
 @common_options
 def command(as_json: bool, quiet: bool, debug: bool) -> int:
-    """Check this installation on tiny models whose answers are known, and say what it consists of.
+    """Check this installation.
+
+    The command prints versions, devices and folders, and computes results for tiny models with known answers.
 
     \b
     Example:
       dvae-eval doctor
       dvae-eval doctor --json > installation.json
 
-    Takes some seconds and needs no network. Exit status 1 if a check fails.
+    It takes a few seconds and needs no network. Exit status 1: a check failed; its line says what to do.
     """
     from ...console import say, show
-    from .self_test import checkup, environment
+    from .self_test import environment, run_checks
 
     found = environment()
-    checks = checkup(lambda words: say(f"{words} ...", quiet))
+    checks = run_checks(lambda step: say(f"{step} ...", quiet))
     if as_json:
         passed = all(check.passed for check in checks)
         click.echo(json.dumps({**found, "passed": passed, "checks": [asdict(check) for check in checks]}))
@@ -45,7 +47,7 @@ def command(as_json: bool, quiet: bool, debug: bool) -> int:
 
 
 def _environment_lines(found: dict[str, Any]) -> list[str]:
-    """Return what the installation consists of, a line each."""
+    """Return the lines about the installation."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     variables = ", ".join(f"{name}={value}" for name, value in found["variables"].items())
     return [
@@ -58,7 +60,7 @@ def _environment_lines(found: dict[str, Any]) -> list[str]:
 
 
 def _check_line(check: Check) -> str:
-    """Return a check as a line: its outcome, its number with the limit, and what to do if it failed."""
+    """Return a check as a line: its outcome, its number with the limit and, if it failed, the remedy."""
     if check.passed:
         return f"ok      {check.name}: {check.value:.3g} (limit {check.limit})"
     return f"FAILED  {check}"

@@ -1,4 +1,4 @@
-"""Check that the installation computes what it should: a tiny RBM against brute force, a run from end to end."""
+"""Checks of the installation: a tiny RBM against brute force, and a tiny run from data to log-likelihood."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ PACKAGES = (
     "joblib",
 )
 REINSTALL = "reinstall with the pinned versions: pip install -c constraints.txt ."
-# |z| beyond this has a chance of 6 in 100 000; the seed is fixed, so that a sound installation always passes.
+# A larger |z| has a probability of 6 in 100 000; the seed is fixed, so that a sound installation always passes.
 MAX_Z = 4.0
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, devices, threads and where data are looked for, as JSON values."""
+    """Return versions, devices, threads and the places of the data sets, as JSON values."""
     versions = {"dvae-toolkit": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -67,20 +67,20 @@ def environment() -> dict[str, Any]:
     }
 
 
-def checkup(say: Callable[[str], None]) -> list[Check]:
-    """Return every check; `say` hears what is being done.
+def run_checks(say: Callable[[str], None]) -> list[Check]:
+    """Run all checks and return them; `say` is called with the name of each step.
 
-    Each compares with a number that is known some other way, so that a wrong build of a library, a broken device
-    or a damaged file shows.
+    Each check compares with a number that is known in another way, so that it detects a wrong build of a
+    library, a broken device or a damaged file.
     """
     checks: list[Check] = []
-    for words, run in STEPS.items():
-        say(words)
+    for step, run in STEPS.items():
+        say(step)
         try:
             checks += run()
-        except Exception as error:  # whatever is broken, the other checks go on
+        except Exception as error:  # the other checks continue
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            checks.append(Check(f"{words}: failed ({text})", 1.0, 0.0, False, REINSTALL))
+            checks.append(Check(f"{step}: failed ({text})", 1.0, 0.0, False, REINSTALL))
     return checks
 
 
@@ -93,7 +93,7 @@ def _exact() -> list[Check]:
     """Compare the enumerated log Z with brute force."""
     machine, exact = _tiny()
     gap = abs(estimate_log_z(machine).log_z - exact)
-    return [Check("exact log Z from brute force, nats", gap, 1e-9, gap < 1e-9, REINSTALL)]
+    return [Check("difference of exact log Z from brute force, nats", gap, 1e-9, gap < 1e-9, REINSTALL)]
 
 
 def _tempered() -> list[Check]:
@@ -103,16 +103,16 @@ def _tempered() -> list[Check]:
         config = LogZConfig(method="pt-bar", n_sweeps=1000, seed=1)
         found = [estimate_log_z(machine, config, device=device) for _ in range(2)]
         z = abs(found[0].log_z - exact) / found[0].std_err
-        name = f"estimated log Z from brute force on {device}, standard errors"
+        name = f"difference of estimated log Z from brute force on {device}, standard errors"
         checks.append(Check(name, z, MAX_Z, z < MAX_Z, REINSTALL))
         gap = abs(found[0].log_z - found[1].log_z)
-        name = f"the same estimate twice on {device}, nats apart"
+        name = f"difference of two estimates with the same seed on {device}, nats"
         checks.append(Check(name, gap, 0.0, gap == 0, "set OMP_NUM_THREADS=1 and run again"))
     return checks
 
 
 def _end_to_end() -> list[Check]:
-    """Train a tiny model, measure it, and hold the bound below the likelihood."""
+    """Train and measure a tiny model, and check that the bound is not above the log-likelihood."""
     from dvae_core.training.checkpoint import load_model
     from dvae_core.training.trainer import Trainer
 
@@ -128,45 +128,46 @@ def _end_to_end() -> list[Check]:
         trained, images, log_z, LikelihoodConfig(n_samples=100, limit=100, n_simulated=0)
     )
     gap = found.elbo - found.log_likelihood
-    return [Check("bound above the log-likelihood of a trained model, nats", gap, 0.0, gap <= 0, REINSTALL)]
+    name = "excess of the one-sample bound over the log-likelihood of a trained model, nats"
+    return [Check(name, gap, 0.0, gap <= 0, REINSTALL)]
 
 
 class _Silent:
-    """Progress of training that nobody watches."""
+    """Progress of training that shows nothing."""
 
     def step(self, epoch: int, step: int, n_steps: int, elbo: float) -> None:
-        """Hear of a step."""
+        """Do nothing."""
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Hear of an epoch."""
+        """Do nothing."""
 
 
 def _figure() -> list[Check]:
     """Draw a figure, which needs matplotlib and its fonts."""
     drawing = importlib.import_module("dvae_reports.figures.registry")
     n_bytes = len(drawing.figure_bytes(drawing.draw("smoothing", []), "png"))
-    return [Check("bytes of a figure", float(n_bytes), 1000.0, n_bytes > 1000, REINSTALL)]
+    return [Check("size of a figure, bytes", float(n_bytes), 1000.0, n_bytes > 1000, REINSTALL)]
 
 
 def _data_folder() -> list[Check]:
-    """Make sure that data sets can be written to their folder, or to where it would be made."""
+    """Check that data sets can be stored in their folder, or in the one in which it would be created."""
     from dvae_core.data.fetch import data_folder
 
     existing = next(_up(data_folder()))
     usable = os.access(existing, os.W_OK) or "DVAE_DATA_DIR" in os.environ
-    remedy = f"let {existing} be written to, or set DVAE_DATA_DIR"
+    remedy = f"make {existing} writable, or set DVAE_DATA_DIR"
     return [Check(f"data sets can be stored in {data_folder()}", float(usable), 1.0, usable, remedy)]
 
 
 def _up(path: Path) -> Iterator[Path]:
-    """Yield the existing ones among a path and the folders that it lies in."""
+    """Yield a path and its parents, those that exist."""
     yield from (folder for folder in (path, *path.parents) if folder.exists())
 
 
 STEPS: dict[str, Callable[[], list[Check]]] = {
     "enumerating a tiny RBM": _exact,
-    "tempering it": _tempered,
+    "estimating its log Z by parallel tempering": _tempered,
     "training and measuring a tiny model": _end_to_end,
     "drawing a figure": _figure,
-    "looking for the data folder": _data_folder,
+    "checking the data folder": _data_folder,
 }

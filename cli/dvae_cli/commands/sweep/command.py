@@ -1,4 +1,4 @@
-"""dvae-eval sweep: a grid of training runs, each trained and measured, and one table of them all."""
+"""dvae-eval sweep: train and measure a grid of runs, and print one table of all of them."""
 
 from __future__ import annotations
 
@@ -33,53 +33,64 @@ class Vary(click.ParamType["tuple[str, list[str]]"]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, list[str]]:
-        """Return the option's name and its values."""
+        """Return the name of the option and its values."""
         name, sign, values = str(value).partition("=")
         if not (sign and values.split()):
-            self.fail(f"{value!r} is not of the form 'groups=1 2 4'", param, ctx)
+            self.fail(f"{value!r} is not of the form OPTION=VALUES, such as 'groups=1 2 4'", param, ctx)
         return ",".join(part.strip().lstrip("-") for part in name.split(",")), values.split()
 
 
 class Part(click.ParamType["tuple[int, int]"]):
-    """One of several equal parts: `3/16`."""
+    """One of n equal parts: `3/16`."""
 
     name = "k/n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return which part, from 0, of how many."""
+        """Return the part, counted from 0, and the number of parts."""
         try:
             k, n = map(int, str(value).split("/"))
         except ValueError:
             k, n = 0, 0
         if not 1 <= k <= n:
-            self.fail(f"{value!r} is not of the form 3/16", param, ctx)
+            self.fail(f"{value!r} is not of the form K/N, such as 3/16", param, ctx)
         return k - 1, n
 
 
-# What stands behind the first word that is no option of ours is dvae-train's.
+# Everything after the first word that is not an option of the sweep belongs to dvae-train.
 @click.command("sweep", cls=Command, context_settings={"allow_interspersed_args": False})
 @click.argument(
     "training", nargs=-1, required=True, type=click.UNPROCESSED, metavar="DATASET [TRAINING OPTIONS]..."
 )
-@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Where the run directories go.")
+@click.option(
+    "--out", "-o", required=True, type=click.Path(path_type=Path), help="Directory for the run directories."
+)
 @click.option(
     "--vary",
     multiple=True,
     type=Vary(),
-    help="An option of dvae-train, or several, and its values; may be repeated.",
+    help="An option of dvae-train with its values; several options, separated by commas, share their values. "
+    "Repeatable.",
 )
 @click.option(
-    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each: seeds 0, 1, ..."
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of seeds per setting: 0, 1, ...",
 )
-@click.option("--workers", type=click.IntRange(1), help="Runs at a time. [default: 1]")
-@click.option("--part", type=Part(), help="Make only the k-th of n parts of the grid: one for each machine.")
-@click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Further options of dvae-eval logz.")
-@click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Further options of dvae-eval ll.")
-@click.option("--device", default="cpu", show_default=True, help="Where to compute: cpu or cuda.")
+@click.option("--workers", type=click.IntRange(1), help="Number of runs at a time. [default: 1]")
+@click.option(
+    "--part", type=Part(), help="Run only the k-th of n parts of the grid, such as one part per computer."
+)
+@click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Options for dvae-eval logz.")
+@click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Options for dvae-eval ll.")
+@click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
 @scheduler_option("runs")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and how long it takes if that is known.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print a JSON object of every run, a line each, in place of the table."
+    "--dry-run", is_flag=True, help="Print the runs that would be made, and the time they take if it is known."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per run, one per line, instead of the table."
 )
 @common_options
 def command(
@@ -98,7 +109,7 @@ def command(
     quiet: bool,
     debug: bool,
 ) -> int:
-    """Train and measure a grid of models, and show them in one table.
+    """Train and measure a grid of models.
 
     \b
     Example:
@@ -110,20 +121,22 @@ def command(
       dvae-eval sweep --out sweeps/groups --vary "groups=1 2 4 8" --json digits > runs.jsonl
       dvae-eval figure posterior-layers sweeps/groups/* -o figure6c.pdf
 
-    Arguments after the data set are passed to dvae-train. Run the same command again to continue, or with more
-    values or seeds to extend the sweep; completed runs are skipped. Each run's output is in a hidden .log file
-    beside its directory.
+    The command trains a model for each combination of the values of --vary and each seed, estimates its log Z and
+    log-likelihood, and prints one table of all runs. Arguments after the data set are passed to dvae-train.
+
+    Run the same command again to continue, or with more values or seeds to extend the sweep; finished runs are
+    skipped. The output of each run is in a hidden .log file beside its directory.
     """
     from dvae_eval.runtime.dask_cluster import cluster, cluster_size
 
-    from ...runner import CleanInterrupt
+    from ...runner import CONTINUE, CleanInterrupt
     from .grid import Runs, grid, measuring, refuse_other_settings, refuse_own_options
     from .progress import Watch
 
     refuse_both(workers, scheduler)
     varied = dict(vary)
     if len(varied) < len(vary):
-        raise ConfigError("--vary: an option is named twice; give all its values at once")
+        raise ConfigError("--vary: the same option is given twice; give all its values in one --vary")
     refuse_own_options(training, varied, click.get_current_context().command.params)
     points = grid(out, training, varied, range(seeds))
     for point in points:
@@ -142,9 +155,7 @@ def command(
         except KeyboardInterrupt as error:
             if as_json:
                 _print_lines(watch)
-            raise CleanInterrupt(
-                "stopped, and what was done is saved; run the same command again to continue"
-            ) from error
+            raise CleanInterrupt(f"interrupted; finished work is saved: {CONTINUE}") from error
     distrusted = _show(chosen, as_json)
     if as_json:
         _print_lines(watch)
@@ -152,21 +163,24 @@ def command(
 
 
 def _follow(made: Generator[tuple[int, str]], watch: Watch) -> None:
-    """Make the runs, and show how far they are."""
-    with watch.looking(), closing(made):
+    """Make the runs, with progress."""
+    with watch.showing_progress(), closing(made):
         for i, failure in made:
-            watch.ended(i, failure)
+            watch.run_ended(i, failure)
 
 
 def _refuse_other_measuring(out: Path, options: dict[str, list[str]]) -> None:
-    """Raise ConfigError if other runs there were measured in another way."""
+    """Raise ConfigError if existing runs in `out` were measured with other options."""
     path = out / MANIFEST
     if path.exists() and path.read_text(encoding="utf-8") != _manifest(options):
-        raise ConfigError(f"--logz, --ll: {out} was measured with other ones; give the same, or another --out")
+        raise ConfigError(
+            f"--logz, --ll: the runs in {out} were measured with other options; give the same ones, or another "
+            f"--out"
+        )
 
 
 def _remember(out: Path, options: dict[str, list[str]]) -> None:
-    """Write how the runs are measured."""
+    """Record the options of the measurements."""
     from dvae_core.io.files import write_text
 
     out.mkdir(parents=True, exist_ok=True)
@@ -178,7 +192,7 @@ def _manifest(options: dict[str, list[str]]) -> str:
 
 
 def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, str]]:
-    """Make the runs that are not done, some at a time; yield the number of each as it ends, and what failed."""
+    """Make the runs that are not done, `watch.n_workers` at a time; yield (number, failure or "") as each ends."""
     from joblib import Parallel, delayed
 
     from ...console import say
@@ -186,10 +200,10 @@ def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, s
     runs = new_runs(threads=max(1, (os.cpu_count() or 1) // watch.n_workers))
 
     def make(i: int) -> tuple[int, str]:
-        watch.begun(i)
+        watch.run_begun(i)
         return i, runs.make(watch.points[i], lambda words: say(words, watch.quiet))
 
-    # Threads suffice: each waits for processes of its own.
+    # Threads suffice: each waits for its own processes.
     jobs = Parallel(n_jobs=watch.n_workers, backend="threading", return_as="generator_unordered")
     try:
         yield from jobs(delayed(make)(i) for i in watch.pending)
@@ -198,7 +212,7 @@ def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, s
 
 
 def _make_there(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, str]]:
-    """Make the runs that are not done on the workers of the cluster; yield as `_make` does."""
+    """Make the runs that are not done on the workers of the cluster; yield the same as `_make`."""
     from dvae_eval.runtime.pool import map_unordered
 
     from .grid import make_on_worker
@@ -210,20 +224,20 @@ def _make_there(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[
 
 
 def _print_plan(watch: Watch, as_json: bool) -> int:
-    """Print what would be done."""
-    from .progress import foretold, run_object
+    """Print what would be done; return the exit status."""
+    from .progress import plan_line, run_object
 
     if as_json:
         _print_lines(watch)
         return 0
-    click.echo(foretold(watch.states, watch.n_workers))
+    click.echo(plan_line(watch.states, watch.n_workers))
     for point in watch.points:
         click.echo(f"{point.name}: {run_object(point)['status']}")
     return 0
 
 
 def _print_lines(watch: Watch) -> None:
-    """Print a JSON object of every run, a line each."""
+    """Print one JSON object per run, one per line."""
     from .progress import run_object
 
     for i, point in enumerate(watch.points):
@@ -232,7 +246,7 @@ def _print_lines(watch: Watch) -> None:
 
 
 def _show(points: list[Point], as_json: bool) -> int:
-    """Print the table of what has been measured, unless JSON is; return the exit status of its verdicts."""
+    """Print the table of measured runs unless JSON is printed; return the exit status for their verdicts."""
     from dvae_reports.results.loaded import load_results
     from dvae_reports.tables import make_tables
 

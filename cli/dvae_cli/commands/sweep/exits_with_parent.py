@@ -8,14 +8,14 @@ import sys
 import threading
 
 
-def _hold() -> None:
-    """End this process when the other end of standard input is closed."""
+def _exit_with_parent() -> None:
+    """Wait until the parent closes its end of standard input, then exit."""
     os.read(0, 1)
-    # At once, as by a kill: saved work is safe, and the run may already be resumed elsewhere.
+    # At once, as after a kill: saved work is safe, and the run may already be resumed elsewhere.
     os._exit(1)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_hold, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     module, *sys.argv[1:] = sys.argv[1:]
     runpy.run_module(f"dvae_cli.{module}", run_name="__main__", alter_sys=True)

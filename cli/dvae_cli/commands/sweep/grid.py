@@ -1,4 +1,4 @@
-"""A grid of training runs: settings that vary, seeds, and the command lines that make and measure each run."""
+"""A grid of training runs: varied settings, seeds, and the commands that train and measure each run."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from ...runner import INTERRUPTED, NOT_TRUSTWORTHY
 from ...train import command as train_command
 from ...train import plan_of
 
-# Seconds between looks at whether a process has ended, and whether its task was cancelled.
-LOOK_SECONDS = 1.0
-# Options of dvae-train that every run is given, and what to give a sweep in their place.
+# Seconds between checks whether a process has ended or its task was cancelled.
+POLL_SECONDS = 1.0
+# Options of dvae-train that the sweep sets for every run, and what to give to the sweep instead.
 OWN = {
     "seed": "--seeds, the number of them",
     "run_directory": "--out before the data set",
     "device": "--device before the data set",
-    "resume": "the same command again",
+    "resume": "the same command again, which continues",
     "end": "it to dvae-train, for one run",
     "data": "DATASET",
 }
 
-# Options of dvae-eval logz and ll that decide where results are, and which one is the run's.
+# Options of dvae-eval logz and ll that the sweep sets, since they decide where the results are.
 MEASURED = {"logz": ("output", "as_json", "device"), "ll": ("output", "as_json", "device", "data", "method")}
 
 Varied = dict[str, list[str]]
@@ -52,12 +52,12 @@ Varied = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run of the grid: its directory, and what `dvae-train` is given beside --out.
+    """One run of the grid: its directory, and the arguments of `dvae-train` except --out.
 
     Attributes
     ----------
     varied : tuple of (str, str)
-        The settings that differ between runs, with this one's values, as they are typed.
+        The settings that vary between runs, with the values of this run, as typed.
     seed : int
     """
 
@@ -68,27 +68,26 @@ class Point:
 
     @property
     def name(self) -> str:
-        """The directory's own name."""
+        """The name of the directory."""
         return self.directory.name
 
     @property
     def log(self) -> Path:
-        """The file beside the directory that has what the run's commands said."""
+        """The file beside the directory with the output of the run's commands."""
         return self.directory.with_name(f".{self.name}.log")
 
 
 def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int]) -> list[Point]:
-    """Return a point for every combination of the varied settings' values and every seed.
+    """Return one point per combination of the varied values and per seed.
 
     Parameters
     ----------
     out : Path
-        Where the run directories lie.
+        The directory of the run directories.
     training : sequence of str
-        What all runs have in common on the command line of `dvae-train`.
+        The arguments of `dvae-train` that all runs share.
     varied : dict of str to list of str
-        Options without their dashes, with their values as one types them; options with commas between them
-        share their values.
+        Options without their dashes, with their values as typed; options separated by commas share their values.
     seeds : sequence of int
 
     Raises
@@ -109,17 +108,17 @@ def grid(out: Path, training: Sequence[str], varied: Varied, seeds: Sequence[int
     names = [point.name for point in points]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"--vary: {name} comes up twice; give different values")
+            raise ConfigError(f"--vary: two runs would have the name {name}; give different values")
     return points
 
 
 def _plain(value: str) -> str:
-    """Return a value as part of a directory's name."""
+    """Return a value in a form that fits into the name of a directory."""
     return re.sub(r"[^\w.]+", "x", Path(value).stem if os.sep in value else value)
 
 
 def config_of(point: Point) -> RunConfig:
-    """Return the settings that a point asks for; ConfigError or click's own errors if they cannot be used."""
+    """Return the settings of a point; ConfigError or an error of click if they are not valid."""
     arguments = [*point.arguments, "--out", str(point.directory)]
     values: dict[str, Any] = train_command.make_context("dvae-train", arguments).params
     return plan_of(values.pop("run_directory"), values).config
@@ -128,13 +127,16 @@ def config_of(point: Point) -> RunConfig:
 def refuse_own_options(
     training: Sequence[str], varied: Varied, sweep_options: Sequence[click.Parameter] = ()
 ) -> None:
-    """Raise ConfigError if `dvae-train` is given options that the sweep itself gives it: the last would win."""
+    """Raise ConfigError for options of `dvae-train` that the sweep sets itself, and for misplaced ones of its own.
+
+    Of two equal options, dvae-train takes the last.
+    """
     names = [f"--{name}=" for names in varied for name in names.split(",")]
     others = {flag for parameter in sweep_options for flag in parameter.opts}
     others -= {flag for parameter in train_command.params for flag in parameter.opts}
     for word in training:
         if (flag := word.partition("=")[0]) in others:
-            raise ConfigError(f"{flag}: is an option of the sweep; give it before the data set")
+            raise ConfigError(f"{flag}: is an option of dvae-eval sweep; give it before the data set")
     context = train_command.make_context("dvae-train", [*training, *names], resilient_parsing=True)
     for parameter in train_command.params:
         name = parameter.name or ""
@@ -143,26 +145,26 @@ def refuse_own_options(
 
 
 def measuring(name: str, text: str) -> list[str]:
-    """Return the further options of `dvae-eval NAME` in `text`; refuse them before models are trained for them."""
+    """Return the options for `dvae-eval NAME` in `text`; ConfigError, before any training, if they are wrong."""
     from .. import likelihood, log_z
 
     try:
         options = shlex.split(text)
     except ValueError as error:
-        raise ConfigError(f"--{name}: {error}; give options as in a shell") from error
+        raise ConfigError(f"--{name}: {error}; quote the options as in a shell") from error
     command, settings = {"logz": (log_z.command, LogZConfig), "ll": (likelihood.command, LikelihoodConfig)}[name]
-    # Any file that exists stands for the model.
+    # Any existing file can replace the model here, where options alone are checked.
     context = command.make_context(f"dvae-eval {name}", [__file__, *options])
     for parameter in command.params:
         fixed = parameter.name in MEASURED[name]
         if fixed and context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE:
-            raise ConfigError(f"--{name}: {parameter.opts[0]} is the sweep's own; leave it out")
+            raise ConfigError(f"--{name}: {parameter.opts[0]} is set by the sweep; omit the option")
     settings(**given(settings, context.params))
     return options
 
 
 def refuse_other_settings(point: Point) -> None:
-    """Raise ConfigError if the point's directory holds a run with other settings than asked for."""
+    """Raise ConfigError if the directory of the point has a run with other settings."""
     wanted = config_of(point)
     if (point.directory / "config.json").exists() and read_config(point.directory) != wanted:
         raise ConfigError(
@@ -171,7 +173,7 @@ def refuse_other_settings(point: Point) -> None:
 
 
 def is_measured(point: Point) -> bool:
-    """Whether the point has a model with a log Z and a log-likelihood of its own."""
+    """Return whether the point has a model, with its log Z and its log-likelihood."""
     model = point.directory / "model.pt"
     try:
         digest = sha256_file(model)
@@ -183,18 +185,18 @@ def is_measured(point: Point) -> bool:
 
 @dataclass(slots=True)
 class Runs:
-    """Runs the commands of points, several at a time from as many threads, and stops them together.
+    """Runs the commands of points, also from several threads at a time, and stops all of them together.
 
     Attributes
     ----------
     log_z, likelihood : tuple of str
-        Further options of `dvae-eval logz` and `dvae-eval ll`.
+        Options for `dvae-eval logz` and `dvae-eval ll`.
     device : str
-        Where to compute.
+        `cpu` or `cuda`.
     threads : int
-        OpenMP threads of every process.
+        OpenMP threads per process.
     place : Path
-        Where the commands run: paths on their command lines start from there.
+        Working directory of the commands.
     """
 
     log_z: tuple[str, ...]
@@ -207,9 +209,9 @@ class Runs:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def make(self, point: Point, say: Callable[[str], None]) -> str:
-        """Train and measure a point, or continue it; return what failed, empty if nothing did.
+        """Train and measure a point, or continue it; return the failure, empty if there is none.
 
-        The commands' output goes to a hidden log file beside the point's directory.
+        The output of the commands goes to a hidden log file beside the directory of the point.
         """
         directory = self.place / point.directory
         if is_measured(replace(point, directory=directory)):
@@ -224,10 +226,10 @@ class Runs:
             "log-likelihood": ["main", "ll", model, *self.likelihood, *compute],
         }
         if started and "ended" in read_provenance(directory):
-            del steps["training"]  # by its user: it is measured as it is
+            del steps["training"]  # the user has ended the training: the model is measured as it is
         for step, command in steps.items():
             if self.stopped:
-                return f"{point.name}: stopped before its {step}"
+                return f"{point.name}: stopped before {step}"
             say(f"{point.name}: {step}")
             status = self._run(command, self.place / point.log)
             if status not in (0, NOT_TRUSTWORTHY):
@@ -235,7 +237,7 @@ class Runs:
         return ""
 
     def stop(self) -> None:
-        """Interrupt every running command as Ctrl-C does, wait until it has ended, and start no other."""
+        """Interrupt every running command as Ctrl-C does, wait until all have ended, and start no other."""
         with self._lock:
             self.stopped = True
             running = list(self._running)
@@ -252,8 +254,8 @@ class Runs:
             with self._lock:
                 if self.stopped:
                     return INTERRUPTED
-                # In a session of its own, so that a terminal's Ctrl-C comes once, by `stop`; and tied to this
-                # process, so that it never runs beside its successor on another worker.
+                # In its own session, so that Ctrl-C on a terminal reaches it only once, through `stop`; and tied
+                # to this process, so that it never runs at the same time as its successor on another worker.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "dvae_cli.commands.sweep.exits_with_parent", module, *rest],
                     stdin=_held_open(),
@@ -264,17 +266,17 @@ class Runs:
                     start_new_session=True,
                 )
                 self._running.add(process)
-            # Interrupted here, the process stays among those that `stop` takes care of.
+            # After an interrupt here, the process is still in the set that `stop` ends.
             status = self._end_of(process)
             with self._lock:
                 self._running.discard(process)
             return status
 
     def _end_of(self, process: subprocess.Popen[bytes]) -> int:
-        """Return the exit status of a process when it has ended; stop it if this task is cancelled."""
+        """Wait for a process and return its exit status; stop the process if this task is cancelled."""
         while True:
             try:
-                status = process.wait(LOOK_SECONDS)
+                status = process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
                 if is_cancelled():
                     self.stop()
@@ -284,14 +286,14 @@ class Runs:
 
 @cache
 def _held_open() -> int:
-    """Return the reading end of a pipe whose writing end is closed when this process ends, even by a kill."""
+    """Return the reading end of a pipe; its writing end is closed when this process ends, even by a kill."""
     return os.pipe()[0]
 
 
 def make_on_worker(shared: tuple[Callable[..., Runs], bool], point: Point) -> str:
-    """Make a point on the worker of a cluster, with all its threads; return what failed, empty if nothing did.
+    """Make a point on a worker of a cluster, with all threads of the worker; return the failure, empty if none.
 
-    `shared` has what makes the Runs when given the threads, and whether to say nothing.
+    `shared` is (a function from the number of threads to Runs, whether to be quiet).
     """
     from distributed import print as print_there_and_here
 

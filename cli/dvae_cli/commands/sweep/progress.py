@@ -1,4 +1,4 @@
-"""How far a sweep is, from the files of its runs: what is to be done, how long it takes, what has come out."""
+"""Progress of a sweep, from the files of its runs: what is left, how long it takes, and the results so far."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from dvae_eval.verdict import WORDS
 from ...console import SweepProgress, say
 from .grid import Point, config_of, is_measured
 
-# Seconds between looks at the files.
-LOOK_SECONDS = 1.0
-# What the starts of three processes take at least, where they were not timed.
+# Seconds between reads of the files.
+POLL_SECONDS = 1.0
+# Least time to start three processes, where it was not measured.
 STARTING_SECONDS = 6.0
-LAST_LINE = 1 << 14  # bytes at the end of metrics.jsonl that its last line lies in
+LAST_LINE = 1 << 14  # bytes at the end of metrics.jsonl that contain its last line
 
 
 @dataclass(slots=True)
 class RunState:
-    """What is known of one run.
+    """The state of one run.
 
     Attributes
     ----------
     epochs, n_done : int
-        Epochs to train at most, and those that are done.
+        Largest number of epochs, and the number of finished ones.
     seconds : float
-        What these took.
+        Duration of the finished epochs.
     measuring : float or None
-        Seconds that all else took; None until log Z and log-likelihood are there.
+        Duration of everything else; None until log Z and the log-likelihood are there.
     begun : float or None
-        The time (`time.monotonic`) at which a run was begun or continued here, less `seconds` at that time.
+        Time (`time.monotonic`) at which this process began or continued the run, minus `seconds` at that time.
     """
 
     epochs: int
@@ -52,36 +52,36 @@ class RunState:
     def of(cls, point: Point) -> RunState:
         """Return the state of a run, from its settings and its files."""
         state = cls(config_of(point).train.epochs)
-        state.look(point.directory)
+        state.read_progress(point.directory)
         if is_measured(point):
             state.end(point.directory)
         return state
 
-    def look(self, directory: Path) -> None:
-        """Read how far training is."""
+    def read_progress(self, directory: Path) -> None:
+        """Read the progress of the training; keep the state if it cannot be read at the moment."""
         try:
             with (directory / "metrics.jsonl").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - LAST_LINE))
                 last = json.loads(file.read().splitlines()[-1])
             self.n_done, self.seconds = int(last["epoch"]), float(last["seconds"])
         except (OSError, LookupError, TypeError, ValueError):
-            return  # not there yet, or being written
+            return  # the file does not exist yet, or is being written
 
     def end(self, directory: Path) -> None:
-        """Take the run for done, and read how long it was measured."""
-        self.look(directory)
+        """Mark the run as done, and read the duration of its measurements."""
+        self.read_progress(directory)
         self.epochs = self.n_done or self.epochs  # training may have stopped early
         results = [load_result(directory / name) for name in ("logz.json", "ll.json")]
         self.measuring = STARTING_SECONDS + sum(result.wall_seconds for result in results)
-        if self.begun is not None:  # which counts the starts of the processes, too
+        if self.begun is not None:  # then the time to start the processes is known
             self.measuring = max(self.measuring, time.monotonic() - self.begun - self.seconds)
 
 
 def seconds_left(states: Sequence[RunState], n_workers: int) -> float | None:
-    """Return about how long the runs still take on this many workers; None until an epoch has been timed.
+    """Return the approximate time left on this number of workers; None until an epoch has been timed.
 
-    Epochs and measurements that are left are taken to last as long as those so far; while no run has been
-    measured, training alone is counted.
+    The epochs and measurements that are left are assumed to take as long as those so far; while no run has been
+    measured, only training is counted.
     """
     n_timed, timed = sum(state.n_done for state in states), sum(state.seconds for state in states)
     waiting = [state for state in states if state.measuring is None]
@@ -97,30 +97,31 @@ def seconds_left(states: Sequence[RunState], n_workers: int) -> float | None:
     return seconds / min(n_workers, len(waiting))
 
 
-def foretold(states: Sequence[RunState], n_workers: int) -> str:
-    """Return what is to be done, and how long it takes as far as that is known."""
+def plan_line(states: Sequence[RunState], n_workers: int) -> str:
+    """Return a line about the work that is left, and its duration as far as it is known."""
     waiting = [state for state in states if state.measuring is None]
     epochs = sum(max(0, state.epochs - state.n_done) for state in waiting)
     n_done = len(states) - len(waiting)
-    done = f", {n_done} of {len(states)} done before" if n_done else ""
+    done = f" ({n_done} of {len(states)} are done already)" if n_done else ""
     runs = f"{len(waiting)} run{'s'[: len(waiting) > 1]}"
-    work = f"{runs}: {epochs} epochs to train, then log Z and log-likelihood of each{done}"
+    training = f"{epochs} epoch{'s'[: epochs != 1]} of training"
+    work = f"{runs}{done}: {training}, then log Z and log-likelihood of each run"
     if not waiting:
         return f"all {len(states)} runs are done"
     left = seconds_left(states, n_workers)
     if left is None:
-        return f"{work}; how long that takes is known after the first epoch"
+        return f"{work}; the duration will be known after the first epoch"
     return f"{work}; {_about(states, left)}"
 
 
 def _about(states: Sequence[RunState], left: float) -> str:
-    """Return the time left in words."""
-    alone = "" if any(state.measuring is not None for state in states) else " of training, without measuring"
+    """Return the time left as text."""
+    alone = "" if any(state.measuring is not None for state in states) else " for training, without measurements"
     return f"about {duration(left)} left{alone}"
 
 
 def result_line(directory: Path) -> str:
-    """Return the numbers of a run in a few words: log-likelihood and log Z with their errors and verdicts."""
+    """Return the numbers of a run as one line: log-likelihood and log Z with their errors and verdicts."""
     log_z, likelihood = load_result(directory / "logz.json"), load_result(directory / "ll.json")
     assert isinstance(log_z, LogZResult)
     assert isinstance(likelihood, LikelihoodResult)
@@ -133,7 +134,7 @@ def result_line(directory: Path) -> str:
 
 
 def run_object(point: Point, failure: str = "") -> dict[str, Any]:
-    """Return what is known of a run as JSON values: its settings, where it is, its status and its numbers.
+    """Return a run as JSON values: its settings, directory, status and numbers.
 
     `status` is `done`, `failed` or `pending`; `ll` and `logz` are null unless it is done.
     """
@@ -157,14 +158,14 @@ def run_object(point: Point, failure: str = "") -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Watch:
-    """Shows how far a sweep is, and each number as it comes.
+    """Shows the progress of a sweep, and the results of each run when it ends.
 
     Attributes
     ----------
     points : sequence of Point
         All runs.
     n_workers : int
-        How many are made at a time.
+        Number of runs at a time.
     quiet : bool
         Show nothing.
     """
@@ -177,7 +178,7 @@ class Watch:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        """Look at what there is."""
+        """Read the state of all runs."""
         self.states = [RunState.of(point) for point in self.points]
 
     @property
@@ -186,11 +187,11 @@ class Watch:
         return [i for i, state in enumerate(self.states) if state.measuring is None]
 
     @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Say what will be done, and show within the block how far it is."""
-        say(foretold(self.states, self.n_workers), self.quiet)
+    def showing_progress(self) -> Iterator[None]:
+        """Print the work that is left, and show progress within the block."""
+        say(plan_line(self.states, self.n_workers), self.quiet)
         with SweepProgress(self.quiet) as progress:
-            thread = threading.Thread(target=self._look, args=(progress,), daemon=True)
+            thread = threading.Thread(target=self._poll, args=(progress,), daemon=True)
             if not self.quiet:
                 thread.start()
             try:
@@ -201,32 +202,32 @@ class Watch:
                     thread.join()
                     self._show(progress)
 
-    def begun(self, i: int) -> None:
-        """Note that run `i` is begun on this machine."""
+    def run_begun(self, i: int) -> None:
+        """Record that run `i` starts on this machine."""
         self.states[i].begun = time.monotonic() - self.states[i].seconds
 
-    def ended(self, i: int, failure: str) -> None:
-        """Say what has come out of run `i`."""
+    def run_ended(self, i: int, failure: str) -> None:
+        """Print the results of run `i`, or its failure."""
         point, count = self.points[i], f"of {len(self.points)}"
         if failure:
             self.failures[i] = failure
-            say(f"{failure}; see {point.log}", self.quiet)
+            say(f"{failure}; the reason is at the end of {point.log}", self.quiet)
             return
         try:
             self.states[i].end(point.directory)
         except DvaeError:
-            return  # its results were taken away meanwhile
+            return  # its results have been removed in the meantime
         left = seconds_left(self.states, self.n_workers)
         n_done = len(self.points) - len(self.pending)
         then = f"; {_about(self.states, left)}" if left else ""
         say(f"{n_done} {count} done{then}; {point.name}: {result_line(point.directory)}", self.quiet)
 
-    def _look(self, progress: SweepProgress) -> None:
-        """Look at the files now and then, and show how far the runs are, until told to stop."""
+    def _poll(self, progress: SweepProgress) -> None:
+        """Read the files regularly and show the progress of the runs, until asked to stop."""
         was_known = seconds_left(self.states, self.n_workers) is not None
-        while not self._stop.wait(LOOK_SECONDS):
+        while not self._stop.wait(POLL_SECONDS):
             for i in self.pending:
-                self.states[i].look(self.points[i].directory)
+                self.states[i].read_progress(self.points[i].directory)
             left = seconds_left(self.states, self.n_workers)
             if left is not None and not was_known:
                 was_known = True
@@ -234,7 +235,7 @@ class Watch:
             self._show(progress)
 
     def _show(self, progress: SweepProgress) -> None:
-        """Show how far the runs are."""
+        """Show the progress of the runs."""
         busy = [i for i in self.pending if self.states[i].n_done and i not in self.failures]
         progress.runs(
             len(self.points) - len(self.pending),

@@ -1,11 +1,11 @@
-"""Moments of a machine by enumeration of counts: of n units that act alike only the number that is on matters.
+"""Moments of a machine by enumeration of counts: of n exchangeable units, only the number that is on matters.
 
-Units act alike if they have the same bias and the same couplings to all third units: those of a Curie-Weiss model
-are of one kind, those of a planted (Mattis) model of two.  Then
+Here units are exchangeable, of one kind, if they have equal biases and equal couplings to all third units: those
+of a Curie-Weiss model are of one kind, those of a planted (Mattis) model of two.  Then
 
     Z = Σ_c Π_t C(n_t, c_t) exp(β (b'c + Σ_t J_tt c_t (c_t - 1) / 2 + Σ_{t<u} J_tu c_t c_u)) Π_j (1 + exp(β x_j)),
 
-x_j = c_j + (c'W)_j, and all units of a kind have the same mean.
+x_j = c_j + (c'W)_j, and all units of a kind have equal means.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from scipy.special import gammaln
 
 from dvae_core.types import Float, Index
 
-from .groups import alike_units
+from .groups import exchangeable_units
 from .moments import Moments, WeightedSums
 
 Tick = Callable[[int, int], None]
 MAX_STATES = 1 << 26
-ROUNDING = 1e-12  # of the largest bias: sums of many couplings in another order differ by so much
+ROUNDING = 1e-12  # of the largest bias: sums of many couplings in different orders differ by this much
 CHUNK_VALUES = 1 << 18
-# Seconds on one core for a value of a state: a field and its exponential, and its part in products.
+# Seconds on one core per state and value: a field, its exponential, and its part in products.
 VALUE = 25e-9
 
 
 @dataclass(frozen=True, slots=True)
-class AlikeMoments:
-    """A machine some of whose kept units are alike; the others are an independent set, which is summed out.
+class ExchangeableMoments:
+    """A machine with exchangeable kept units; the others are an independent set, which is summed out.
 
     Attributes
     ----------
     kind : int, shape (n_units,)
-        Of every kept unit its kind, of every other one n_kinds + its number among them.
+        Index of every kept unit's kind; for a summed-out unit, n_kinds + its index among these.
     sizes : int, shape (n_kinds,)
-        Units of each kind.
+        Number of units of each kind.
     W : float64, shape (n_kinds, n_summed)
     J : float64, shape (n_kinds, n_kinds)
         Symmetric; the diagonal has the couplings within a kind.
@@ -56,8 +56,8 @@ class AlikeMoments:
     bonds: Index
 
     @classmethod
-    def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> AlikeMoments | None:
-        """Return the machine of these bonds; None if no units are alike, or there are too many kinds."""
+    def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> ExchangeableMoments | None:
+        """Return the machine with these bonds; None if no units are exchangeable, or there are too many kinds."""
         n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
         place = np.full(n, -1)
         place[kept] = np.arange(len(kept))
@@ -87,12 +87,12 @@ class AlikeMoments:
 
     @property
     def seconds(self) -> float:
-        """Predicted time."""
+        """Predicted seconds."""
         n_values = len(self.sizes) + len(self.c)
         return VALUE * self.n_states * n_values * (1 + len(self.sizes) / 16)
 
     def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
-        """Return the moments at β; threads change nothing."""
+        """Return the moments at β, the same for any number of threads."""
         n_kinds, n_summed = self.W.shape
         n_values = n_kinds + n_summed
         size = max(1, CHUNK_VALUES // n_values)
@@ -107,7 +107,7 @@ class AlikeMoments:
         return self._moments(total)
 
     def _sums(self, start: int, stop: int, beta: float) -> WeightedSums:
-        """Return the sums over the counts of these numbers; `units` and `pairs` are of counts and summed units."""
+        """Return the sums over a range of joint counts; `units` and `pairs` are of counts and summed-out units."""
         strides = np.cumprod([1, *(self.sizes[:-1] + 1)])
         counts = (np.arange(start, stop)[:, None] // strides % (self.sizes + 1)).astype(np.float64)
         log_ways = (gammaln(self.sizes + 1) - gammaln(counts + 1) - gammaln(self.sizes - counts + 1)).sum(1)
@@ -124,7 +124,7 @@ class AlikeMoments:
         return WeightedSums(top, float(w.sum()), mean, inner, w @ z, (counts * w[:, None]).T @ z)
 
     def _moments(self, sums: WeightedSums) -> Moments:
-        """Return the moments of units of sums over all counts."""
+        """Return the moments of units from sums over all counts."""
         ones, twos = sums.units / sums.weight, sums.pairs / sums.weight
         sizes = np.concatenate((self.sizes, np.ones(len(self.c)))).astype(np.float64)
         n_kinds, within = len(self.sizes), np.maximum(self.sizes * (self.sizes - 1.0), 1)
@@ -137,7 +137,7 @@ class AlikeMoments:
 
 def _kinds(W: Float, J: Float, b: Float) -> list[list[int]] | None:
     """Return the kept units of each kind; None if there are too many of them."""
-    groups = alike_units(W, J)
+    groups = exchangeable_units(W, J)
     if groups is None:
         return None
     tolerance, kinds = ROUNDING * np.abs(b).max(initial=0), []

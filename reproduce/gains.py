@@ -1,0 +1,48 @@
+"""What lateral connections bring while training goes on: `python reproduce/gains.py reproduce/results/datasets`.
+
+Prints, as Markdown, by how many nats the validation bound with an RBM prior exceeds that with independent units after
+the same number of epochs: the mean over seeds, and its standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dvae_core.types import Float
+
+EPOCHS = (5, 10, 20, 40, 80, 200)
+
+
+def bounds(run: Path) -> Float:
+    """Return the validation bound after every epoch of a run, nats per image, shape (n_epochs,)."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return np.array([json.loads(line)["valid"]["elbo"] for line in lines])
+
+
+def gains(folder: Path) -> Float:
+    """Return the gain of each seed after every epoch, shape (n_seeds, n_epochs)."""
+    with_rbm = sorted(folder.glob("prior-rbm_seed-*"))
+    return np.stack([bounds(run) - bounds(folder / run.name.replace("rbm", "independent")) for run in with_rbm])
+
+
+def cell(values: Float) -> str:
+    """Return mean and standard error of seeds."""
+    return f"+{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
+
+
+def main(root: Path) -> None:
+    """Print the table of all data sets below `root`."""
+    print("| data set |" + "".join(f" {n} epochs |" for n in EPOCHS))
+    print("| --- |" + " ---: |" * len(EPOCHS))
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        found = gains(folder)
+        cells = (cell(found[:, n - 1]) if n <= found.shape[1] else "" for n in EPOCHS)
+        print(f"| {folder.name} |" + "".join(f" {text} |" for text in cells))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
