@@ -129,8 +129,8 @@ _SMALL = {
 
 # --- medium ones --------------------------------------------------------------------------------------------
 
-# The paper's RBM, six layers in the place of its twenty, and networks of 300 units.  reproduce/medium.sh trains them;
-# docs/results.md has the study that led to these settings.
+# The paper's RBM with six layers instead of its twenty, and networks of 300 units.  reproduce/medium.sh trains
+# them; docs/results.md describes the study that led to these settings.
 _MEDIUM_MODEL = ModelConfig(
     n_left=64,
     n_right=64,
