@@ -102,10 +102,10 @@ class ModelConfig:
     n_layers: int = option(2, "Layers of continuous latent variables.", min=0, max=1000)
     n_continuous: int = option(16, "Continuous latent variables in each layer.", min=1, max=100_000)
     encoder_hidden: tuple[int, ...] = option(
-        (200, 200), "Widths of the hidden layers of each posterior network.", min=1, max=100_000
+        (200, 200), "Widths of the hidden layers of every posterior network.", min=1, max=100_000
     )
     prior_hidden: tuple[int, ...] = option(
-        (100,), "Widths of the hidden layers of each prior network.", min=1, max=100_000
+        (100,), "Widths of the hidden layers of every prior network.", min=1, max=100_000
     )
     n_sharing_groups: int = option(
         0,
@@ -173,7 +173,7 @@ class TrainConfig:
         2.0, "The weight of the RBM's KL term starts lower by this further factor.", min=1.0, max=1e6
     )
     rbm_warmup_epochs: int = option(
-        20, "Epochs over which that additional weight rises linearly to 1.", min=0, max=1_000_000
+        20, "Epochs over which that further weight rises linearly to 1.", min=0, max=1_000_000
     )
     gradient_clip: float = option(
         10.0, "Largest norm of the gradient; larger gradients are scaled down to it.", min=1e-3, max=1e9

@@ -592,11 +592,7 @@ def test_names_of_splits(tmp_path, names):
 
 @pytest.mark.parametrize("name", ["holdout", "test2", "unlabeled", "train_mask", "extra"])
 def test_images_under_another_name_are_refused(tmp_path, name):
-    refused(
-        lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS}),
-        name,
-        "not the name of a split",
-    )
+    refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS}), name, "of a split")
     refused(lambda: save(tmp_path / "x.npz", train=BITS, test=GREY[:3] % 2, **{name: BITS.reshape(40, 30)}), name)
 
 

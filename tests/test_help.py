@@ -92,7 +92,7 @@ def test_the_help_of_training_shows_the_presets_settings(capsys, arguments, pres
             if isinstance(value, int | float) and not isinstance(value, bool):
                 assert f"[{preset}: {value}]" in text
     widths = ",".join(map(str, PRESETS[preset].model.encoder_hidden))
-    assert f"each posterior network. [{preset}: {widths}]" in text
+    assert f"every posterior network. [{preset}: {widths}]" in text
     assert f"[{preset}: no-amp]" in text
 
 

@@ -74,8 +74,8 @@ class Trainer:
     Raises
     ------
     ConfigError
-        If the model has no smoothing, without which its posterior cannot learn, if GumBolt's is combined with
-        several importance samples, or if the model needs more memory than is free.
+        If the model has no smoothing, without which its posterior cannot learn; if GumBolt's smoothing is combined
+        with several importance samples; or if the model needs more memory than is free.
     """
 
     def __init__(self, run: Path, config: RunConfig, data: DataSet, device: str = "cpu") -> None:

@@ -120,7 +120,7 @@ class ScheduledSharpness(Smoothing):
 
     @torch.no_grad()
     def set_sharpness(self, sharpness: Tensor | float) -> None:
-        """Set s, and with it the bound."""
+        """Set s, which is also the bound."""
         self.bound.fill_(sharpness)
 
     def bound_at(self, epoch: float) -> float:
@@ -129,7 +129,7 @@ class ScheduledSharpness(Smoothing):
 
     @torch.no_grad()
     def set_epoch(self, epoch: float) -> None:
-        """Move the bound to that of `epoch`."""
+        """Set the bound to that of `epoch`."""
         self.bound.fill_(self.bound_at(epoch))
 
 
