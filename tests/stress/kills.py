@@ -82,7 +82,9 @@ PT_BAR = "logz rbm.npz --method pt-bar -o z.json --force -q "
 RESULTS = ("run/ll.json", "run/ll.images.npz")
 # Finished estimates, and the commands that continue them.
 EARLIER_Z = "logz rbm.npz --method pt-bar -o earlier/z.json --force -q --threads 1 --precision "
-EARLIER_LL = "ll run/model.pt --log-z run/logz.json -o earlier/ll.json --workers 1 --force -q --limit 30 --samples "
+EARLIER_LL = (
+    "ll run/model.pt --log-z run/logz.json -o earlier/ll.json --workers 1 --force -q --limit 30 --samples "
+)
 TASKS = [
     Task("train", TRAIN, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 30, RESUME),
     Task("train further", FURTHER, ("run/model.pt", "run/checkpoint.pt", "run/metrics.jsonl"), 10, "", ("run",)),

@@ -133,7 +133,7 @@ def command(
     # Table 2 shows architectures, which depend on no measurement.
     distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
-        say(f"may be wrong: {one.path}; see its checks with dvae-eval inspect {one.path}", quiet)
+        say(f'may be wrong: {one.path}; the file lists the failed checks and what to do, under "reasons"', quiet)
     return NOT_TRUSTWORTHY if distrusted else 0
 
 
