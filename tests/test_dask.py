@@ -391,7 +391,7 @@ def test_workers_that_cannot_import_the_class_of_a_model_are_refused_in_one_line
         list(map_unordered(wait_until_cancelled, own_model.Theirs(), [0]))
     words = r"--scheduler: worker tcp://\S+ cannot import Theirs of module their_models \(No module named "
     words += r"'their_models'\); make their_models importable there \(installed, or on PYTHONPATH\), "
-    assert re.fullmatch(words + "or define it in the script that is run", str(refused.value))
+    assert re.fullmatch(words + "or define it in the script that you run", str(refused.value))
 
 
 def test_workers_that_have_another_version_of_a_module_are_refused(address, own_model):
