@@ -197,7 +197,7 @@ def test_parallel_tempering_is_a_line_of_its_own_at_its_cost(folder, tmp_path):
     }
     assert len({(line.style, line.is_dashed) for line in lines}) == 2
     figure = draw("sweeps", [*gibbs, *tempering])
-    assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nof all rungs together"
+    assert figure.axes[0].get_xlabel() == "block Gibbs sweeps per minibatch\nsummed over all rungs"
     # Along any other axis the sampler has to be the same.
     with pytest.raises(ResultError, match=r"--sampler is .*tempering.* and .*gibbs"):
         sweep_lines(groups_of([tempering[0], gibbs[0]]), AXES["rbm-size"])
@@ -248,7 +248,7 @@ def test_one_value_is_no_sweep(folder):
 
 def test_results_outside_a_run_are_refused(folder, tmp_path):
     shutil.copy(folder / "sweeps" / "0-seed-0" / "ll.json", tmp_path / "lonely.json")
-    with pytest.raises(ResultError, match="lonely: nothing says how it was trained"):
+    with pytest.raises(ResultError, match="lonely: the settings of its training are unknown"):
         sweep_lines(groups_of([tmp_path / "lonely.json"]), AXES["sweeps"])
 
 
@@ -329,7 +329,7 @@ def test_the_same_estimates_are_not_counted_twice(folder):
     ("args", "words"),
     [
         (["logz", "-o", "{tmp}/x.png"], "give at least one"),
-        (["smoothing", "{run}", "-o", "{tmp}/x.png"], "from no file"),
+        (["smoothing", "{run}", "-o", "{tmp}/x.png"], "smoothing uses no files"),
         (["logz", "{run}/ll.json", "-o", "{tmp}/x.png"], "contains no logz result"),
         (["samples", "{run}", "{run}", "-o", "{tmp}/x.png"], "give one"),
         (["samples", "{run}/ll.json", "-o", "{tmp}/x.png"], "ll.json"),

@@ -139,11 +139,11 @@ def test_a_place_without_a_picture_is_open():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda r: plot_log_z(estimate_log_z(RBM)), ResultError, "neither replicates nor schedule"),
-        (lambda r: plot_diagnostics(r["log_z"], "ess"), ResultError, "no such panel; there are schedule, flow"),
-        (lambda r: plot_comparison(r["comparison"], ax=Figure().subplots()), ResultError, "ax: one panel alone"),
-        (lambda r: plot_samples(np.zeros((2, 3))), DataError, r"shape \(2, 3\); give \(n, height, width\)"),
-        (lambda r: plot_samples(np.full((2, 3, 3), 255)), DataError, r"outside 0 \.\.\. 1"),
+        (lambda r: plot_log_z(estimate_log_z(RBM)), ResultError, "neither replicates nor a schedule"),
+        (lambda r: plot_diagnostics(r["log_z"], "ess"), ResultError, "no such panel; give one of schedule, flow"),
+        (lambda r: plot_comparison(r["comparison"], ax=Figure().subplots()), ResultError, "ax: only one panel"),
+        (lambda r: plot_samples(np.zeros((2, 3))), DataError, r"shape is \(2, 3\); give \(n, height, width\)"),
+        (lambda r: plot_samples(np.full((2, 3, 3), 255)), DataError, "outside 0 to 1"),
     ],
 )
 def test_what_cannot_be_drawn_says_why(results, call, error, message):

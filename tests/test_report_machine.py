@@ -250,7 +250,7 @@ def test_what_is_refused(folder, estimated, tmp_path, capsys):
         ((logz, logz), "give only one"),
         ((folder / "rbm.npz",), "cannot be read as states"),
         ((estimated / "good" / "samples.npz",), "no states of a machine"),
-        ((estimated / "good" / "ll.json",), "give the directory of the run"),
+        ((estimated / "good" / "ll.json",), "give the run directory"),
         ((logz, estimated / "good"), "cannot be combined with runs or --data"),
         ((logz, "--data", "digits"), "cannot be combined with runs or --data"),
     ):

@@ -93,7 +93,7 @@ def test_a_note_on_several_seeds_says_what_helps_once(runs, labels, name, first,
             "elsewhere is none of the results; give one of their paths, or groups-1, groups-4, ",
         ),
         ([("groups-1", "a"), ("groups-4", "a")], "a is the name of two rows"),
-        ([("groups-1_seed-0", "a"), ("groups-1_seed-1", "b")], "is called a and b"),
+        ([("groups-1_seed-0", "a"), ("groups-1_seed-1", "b")], "has two labels, a and b"),
     ],
 )
 def test_labels_that_mean_nothing_or_two_things_are_refused(runs, labels, words):
@@ -121,7 +121,7 @@ def test_columns_are_those_that_were_chosen_in_their_order(runs):
 
 @pytest.mark.parametrize(("option", "style"), [("--columns", {"columns": ("LL",)}), ("--order", {"order": "LL"})])
 def test_a_column_that_is_not_there_is_refused_with_those_that_are(runs, option, style):
-    with pytest.raises(ConfigError, match=f"{option}: no column is called LL; give some of run, elbo, log_lik"):
+    with pytest.raises(ConfigError, match=f"{option}: no column is called LL; choose from run, elbo, log_lik"):
         table_of(runs, **style)
 
 
@@ -222,7 +222,7 @@ def test_other_images_have_no_gain_and_a_doubtful_baseline_is_said(runs):
     table = table_of([runs[0], runs[2]], baseline=str(runs[0]))
     assert row_of(table, "groups-4_seed-0")["gain"].text == ""
     assert table.notes[-2:] == [
-        "Measured on other images than groups-1_seed-0, without a gain: groups-4_seed-0.",
+        "No gain, because measured on other images than groups-1_seed-0: groups-4_seed-0.",
         "All gains are relative to groups-1_seed-0, which may be wrong: measure it again first.",
     ]
     # Nor have other data, whose images may have the same numbers.
@@ -510,7 +510,7 @@ def test_files_of_lines_are_read_and_named_by_their_machines(runs, tmp_path, cap
     ]
     lines.write_text("\n", encoding="utf-8")
     assert status_of(lines, "--kind", "results") == 2
-    assert "holds no result" in capsys.readouterr().err
+    assert "contains no result" in capsys.readouterr().err
 
 
 def test_a_report_reads_the_lines_of_one_machine(runs, tmp_path, capsys):
@@ -525,7 +525,7 @@ def test_a_report_reads_the_lines_of_one_machine(runs, tmp_path, capsys):
     with pytest.raises(SystemExit) as exit:
         dvae_eval(["report", str(lines), "-o", str(page), "--force", "-q"])
     assert exit.value.code == 2
-    assert "one of them; dvae-eval table shows several" in capsys.readouterr().err
+    assert "give only one; dvae-eval table shows several" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
