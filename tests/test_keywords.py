@@ -28,7 +28,7 @@ def test_every_field_is_a_keyword_argument_with_its_default():
     assert {name: parameters[name].default for name in fields} == {**fields, "seed": 3}
     assert parameters["learning_rate"].annotation is float
     text = pydoc.plain(pydoc.render_doc(shown))
-    assert "batch_size : int, default 100\n        Images in a minibatch." in text
+    assert "batch_size : int, default 100\n        Images per minibatch." in text
     assert "settings: Any" not in text
 
 
