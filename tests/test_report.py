@@ -228,10 +228,7 @@ def test_the_strict_bound_is_on_the_page_rounded_down(tmp_path):
     assert "Certificate" not in page_of(run).text
     found = json.loads((run / "logz.json").read_text())["diagnostics"]
     edit(run / "logz.json", diagnostics={**found, "lower_bound": 44.12349, "n_basins": 7})
-    assert (
-        "Certificate: log Z ≥ 44.1234. It is a strict lower bound, summed over 7 basins"
-        in page_of(run).text
-    )
+    assert "Certificate: log Z ≥ 44.1234. It is a strict lower bound, summed over 7 basins" in page_of(run).text
 
 
 def test_numbers_that_were_not_finite_are_said(tmp_path):
@@ -315,7 +312,11 @@ def test_several_runs_stand_side_by_side(many):
     )
     headings = re.findall(r"<h2[^>]*>([^<]*)", many)
     assert headings == ["Comparison of the runs", "What the numbers mean", "good", "bad"]
-    assert text.index("Comparison of the runs") < text.index("Differences from good") < text.index("Settings that differ")
+    assert (
+        text.index("Comparison of the runs")
+        < text.index("Differences from good")
+        < text.index("Settings that differ")
+    )
     table = many[many.index("Settings that differ</caption>") :].split("</table>")[0]
     assert re.findall(r'<th scope="row">([^<]*)', table) == ["seed"]
 

@@ -378,7 +378,9 @@ def test_gains_of_distrusted_results_are_marked_and_of_other_images_left_out(lad
         ("sbn-200_seed-0", "†"),
         ("flat-200_seed-0", "†"),
     ]
-    assert gains.notes[-1] == "Not compared, because measured on different images: full_seed-0 and unlinked_seed-0."
+    assert (
+        gains.notes[-1] == "Not compared, because measured on different images: full_seed-0 and unlinked_seed-0."
+    )
 
 
 def test_a_single_rung_has_no_table_of_gains(run):
