@@ -256,9 +256,9 @@ def test_tables_and_figures_of_likelihoods(likelihoods, found):
     titles = [table.title for table in benchmark_tables([likelihoods, found])]
     assert titles == [
         "Estimators of log Z on machines whose log Z is known",
-        "Verdicts: quick machines, 1 CPU s for each run",
+        "Verdicts: quick machines, 1 CPU s per run",
         "Estimators of log p(x) on models whose log p(x) is known",
-        "Verdicts: quick models, 1 CPU s for each run",
+        "Verdicts: quick models, 1 CPU s per run",
     ]
     assert plot_errors(scores(likelihoods.runs)).get_ylabel() == "|error| of log p(x) (nats)"
     assert plot_errors(scores(found.runs)).get_ylabel() == "|error| of log Z (nats)"

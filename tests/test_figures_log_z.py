@@ -46,7 +46,7 @@ def test_plots_return_labelled_axes(plot, result):
 @pytest.mark.parametrize("plot", PLOTS)
 def test_a_result_without_the_arrays_says_so(plot, result):
     bare = LogZResult.from_dict({**result.to_dict(), "diagnostics": {}})
-    with pytest.raises(ResultError, match="result without usable"):
+    with pytest.raises(ResultError, match="result has no usable"):
         plot(bare)
 
 

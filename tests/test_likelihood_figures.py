@@ -73,7 +73,7 @@ def test_shapes_of_tails_are_all_counted(made):
     per_image = {**result.per_image, "pareto_k": [None, *k[1:-1], np.inf]}
     ax = figures.plot_pareto_k(dataclasses.replace(result, per_image=per_image))
     assert sum(patch.get_height() for patch in ax.patches) == N - 1
-    assert f"of {N - 1} images beyond it" in ax.get_legend().get_texts()[0].get_text()
+    assert f"of {N - 1} images above it" in ax.get_legend().get_texts()[0].get_text()
 
 
 def test_tails_that_are_not_known_are_not_drawn(made):

@@ -204,7 +204,7 @@ def test_page_table_and_figure_stand_on_the_better_log_z(better):
     (alone,) = (one.result for one in load_results(better / "ll.json"))
     assert alone == dataclasses.replace(loaded, log_z_source=alone.log_z_source)
     page = render_report([RunRecord.load(better)])
-    said = "every image shifts by −0.0358 nats, exactly"
+    said = "which shifts every image by exactly −0.0358 nats"
     assert said in page
     assert f"{made.log_z:.4f} (" not in page
     text = write_tables(make_tables("results", load_results(better)), "text")
@@ -217,7 +217,7 @@ def test_a_worse_log_z_is_said_to_be_another(better):
     (loaded,) = (one.result for one in load_results(better) if isinstance(one.result, LikelihoodResult))
     assert loaded.log_likelihood == made.log_likelihood
     page = render_report([RunRecord.load(better)])
-    assert "(its own, estimated before), and stands on it; with the" in page
+    assert "(an earlier estimate) and uses it here. With" in page
     assert "it would be 0.036 nats lower" in page
     assert f"{made.log_z:.4f} ({better}" not in page
 
