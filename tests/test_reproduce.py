@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from dvae_cli.commands.sweep import command as sweep
@@ -55,6 +56,8 @@ def calls(script, tmp_path, **environment):
         ("lowest-rung.sh", 3),
         ("figure6.sh", 12),
         ("later.sh", 6),
+        ("medium.sh", 4),
+        ("negative-phase.sh", 12),
     ],
 )
 def test_the_scripts_ask_for_runs_that_can_be_made(script, n_runs, tmp_path):
@@ -307,3 +310,25 @@ def test_what_the_gpu_run_cannot_use_is_refused(gpu, words, settings, monkeypatc
     assert gpu.main(words) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_mixing_of_two_coupled_units_is_a_closed_form(tmp_path):
+    """A sweep is a chain of two states with the eigenvalue tanh(w/4)^2; the time is 1/2 + λ / (1 - λ) sweeps."""
+    mixing = module("mixing")
+    for w in (0.0, 8.0):
+        path = tmp_path / f"prior-{w}.npz"
+        np.savez(path, W=[[w]], b_left=[-w / 2], b_right=[-w / 2])
+        found = mixing.mixing_of(path, n_chains=200, n_sweeps=1000)
+        eigenvalue = np.tanh(w / 4) ** 2
+        # The standard error is about 5 %.
+        assert found["slowest component"] == pytest.approx(0.5 + eigenvalue / (1 - eigenvalue), rel=0.25)
+
+
+def test_a_gain_on_a_part_is_paired(tmp_path, capsys):
+    """The second run is better by 2 on every image: its part, of easy images, has no error in the comparison."""
+    each = {"whole": ([0, 1, 2, 3], [-90.0, -80.0, -100.0, -90.0]), "part": ([1, 3], [-78.0, -88.0])}
+    for name, (index, values) in each.items():
+        result = {"log_likelihood": np.mean(values), "per_image": {"index": index, "log_likelihood": values}}
+        (tmp_path / name).write_text(json.dumps(result))
+    module("paired").main(tmp_path / "whole", tmp_path / "part")
+    assert capsys.readouterr().out.splitlines()[-1] == "| 2 | +2.00 | 0.00 | −90.00 | −88.00 |"
