@@ -188,7 +188,7 @@ def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataS
         name = trained.config.dataset
         raise DataError(
             f"{name}: has changed since the training; restore it, or give --data {name} to measure on the new "
-            f"images"
+            "images"
         )
     return data_set
 

@@ -231,7 +231,7 @@ def _log_z(
         if given:
             raise ResultError(
                 f"--log-z: {given} is not a logz result for {trained.path}; run dvae-eval logz {trained.path} "
-                f"first"
+                "first"
             )
         say(f"{path} is for another model; log Z is estimated again", quiet)
     estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
