@@ -1,4 +1,4 @@
-"""Machine, time and cost of a result."""
+"""Computer, time and cost of a result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NO_HOST = "DVAE_NO_HOST"  # environment variable; if set, results do not name the machine
+NO_HOST = "DVAE_NO_HOST"  # environment variable; if set, results do not name the computer
 
 
 def now_utc() -> str:
@@ -60,7 +60,7 @@ class Effort:
         return time.monotonic() - self._wall
 
     def environment(self) -> dict[str, Any]:
-        """Return machine, time and cost of the result as plain JSON values.
+        """Return computer, time and cost of the result as plain JSON values.
 
         `cpu_seconds` includes all threads and processes, also the workers of a cluster; `peak_memory_mb` is the
         peak of the largest of these processes since its start.

@@ -693,15 +693,15 @@ class ComparisonResult(Result):
     beta_pl, beta_pl_std_err : float
         The maximum-pseudo-likelihood estimate.
     beta_energy_ci95, beta_pl_ci95 : list of 2 floats
-        95 % intervals.
+        95% intervals.
     energy, energy_std_err : float
         Mean of E over the samples, nats.
     entropy : list of 2 floats
-        Lower and upper bound of the entropy of the samples' law, nats, widened by their 95 % errors.
+        Lower and upper bound of the entropy of the samples' law, nats, widened by their 95% errors.
     at_one, at_beta : dict
         At β = 1 and at the effective β (None if that is not positive): `beta`; `log_z` and `energy` of the
         machine with `..._std_err`; `energy_z`, how far the samples' mean energy is above the machine's, in
-        standard errors; `kl`, bounds of KL(samples || p_β), nats, widened by their 95 % errors; and `deviations`
+        standard errors; `kl`, bounds of KL(samples || p_β), nats, widened by their 95% errors; and `deviations`
         of units and coupled pairs, the least likely first: `units` by number, `names`, mean in `samples` and
         `machine` (of x_i or x_i x_j), `z`, and `p_holm`, corrected for the number of tests.
     basins : list of dict

@@ -175,6 +175,7 @@ def test_a_command_continues_from_the_state_beside_its_result(rbm, tmp_path, cap
     assert "continued from 1280 sweeps, ± 0.00" in capsys.readouterr().err
     assert command(rbm, "-o", plain, "--sweeps", 2000) == 0
     assert content(read(out)) == content(read(plain))
+    assert command(rbm, "-o", plain, "--force", "--sweeps", 2000) == 0
     assert "could not be continued" not in capsys.readouterr().err
     assert command(rbm, "-o", out, "--force", "--sweeps", 2000, "--seed", 1) == 0
     said = "out.state.npz could not be continued (another model, other settings, or too short a run)"

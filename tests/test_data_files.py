@@ -598,8 +598,8 @@ def test_images_under_another_name_are_refused(tmp_path, name):
 
 def test_other_arrays_are_named(tmp_path):
     d = save(tmp_path / "x.npz", train=BITS, mean=np.zeros(30), classes=np.array(["a", "b"]))
-    assert d.notes == ("left aside: classes, mean",)
-    assert "Left aside: classes, mean." in d.provenance
+    assert d.notes == ("ignored: classes, mean",)
+    assert "Ignored: classes, mean." in d.provenance
 
 
 def test_images_in_two_splits_are_counted(tmp_path):
@@ -620,7 +620,7 @@ def test_labels_in_other_forms(tmp_path):
         d = save(tmp_path / "x.npz", train=BITS, train_labels=form)
         assert d.train.labels is None
         assert word in d.notes[0]
-        assert "left aside" in d.notes[0]
+        assert "ignored" in d.notes[0]
     refused(lambda: save(tmp_path / "x.npz", train=BITS, train_labels=np.zeros((39, 1), int)), "give 40 integers")
 
 

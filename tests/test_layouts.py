@@ -1,4 +1,4 @@
-"""Files as public code lays them out: every array is used, refused as another model, or named as left aside.
+"""Files as public code lays them out: every array is used, refused as another model, or listed as ignored.
 
 The files in `tests/data/cases` are small machines under other people's names; the right values come from
 enumeration by code in this module, by what the public sources say of signs and units.

@@ -225,10 +225,10 @@ def test_exact_log_z_has_no_error(tmp_path):
 
 def test_the_strict_bound_is_on_the_page_rounded_down(tmp_path):
     run = write_run(tmp_path / "run")
-    assert "Certificate" not in page_of(run).text
+    assert "Strict bound" not in page_of(run).text
     found = json.loads((run / "logz.json").read_text())["diagnostics"]
     edit(run / "logz.json", diagnostics={**found, "lower_bound": 44.12349, "n_basins": 7})
-    assert "Certificate: log Z ≥ 44.1234. It is a strict lower bound, summed over 7 basins" in page_of(run).text
+    assert "Strict bound: log Z ≥ 44.1234, summed over 7 basins" in page_of(run).text
 
 
 def test_numbers_that_were_not_finite_are_said(tmp_path):

@@ -97,7 +97,7 @@ def test_the_page_says_how_the_machine_was_read(folder, html):
         assert words in text
     first = text[: text.index("What to do next")]
     assert "Exact" in first
-    assert "samples: exact; independent states." in first
+    assert "samples: exact; independent states: use them as they are." in first
 
 
 def test_figures_pictures_and_words_for_them(html):
@@ -167,14 +167,14 @@ def test_an_estimate_has_its_panels_certificate_and_reference(estimated, tmp_pat
     assert "pathalong the training" in text
     names = [attrs["aria-label"].split()[0] for attrs in page.all("div") if attrs.get("role") == "img"]
     assert names == ["Exchange", "Share", "Histograms", "Matrix", "The", "Histogram"]
-    assert "not readepoch" in text
+    assert "ignoredepoch" in text
     assert "file held.txt" in text
     assert "Confirm the assumption: units 0 and 1; --units pm1 for spins." in text
 
 
 def test_an_untrusted_result_says_so_first_and_what_to_do(estimated):
     text = page_of(estimated / "bad" / "logz.json").text
-    first = text[: text.index("log Z of") if "log Z of" in text else text.index("Certificate")]
+    first = text[: text.index("log Z of") if "log Z of" in text else text.index("Strict bound")]
     assert "May be wrong" in first
     assert "log Z: round trips in the laziest ladder" in first
     steps = text[text.index("What to do next How") if "What to do next How" in text else 0 :]
@@ -193,7 +193,7 @@ def test_doubtful_samples_make_a_doubtful_page(folder, tmp_path):
     np.savez(tmp_path / "s.npz", **arrays)
     assert load_states(tmp_path / "s.npz").verdict == "doubtful"
     page = page_of(folder / "logz.json", tmp_path / "s.npz")
-    assert "May be wrong" in page.text[: page.text.index("Certificate")]
+    assert "May be wrong" in page.text[: page.text.index("Strict bound")]
     assert "samples: R-hat of the samples" in page.text
     assert "Draw for longer." in page.text
     assert EVIL in page.text

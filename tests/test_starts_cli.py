@@ -216,7 +216,7 @@ def test_an_exact_value_looks_at_no_data(trained, tmp_path, capsys):
         said = [line for line in capsys.readouterr().err.splitlines() if "no replicate starts" in line]
         assert said == [
             f"no replicate starts from training images: {trained / 'mine.npy'}: the training data are not on this "
-            "machine; give --starts FILE with images or states, or --starts none"
+            "computer; give --starts FILE with images or states, or --starts none"
         ]
         assert status_of(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 60, "--starts", "none") in (
             0,

@@ -24,7 +24,7 @@ def prepare_device(device: str, threads: int | None, width: int) -> None:
     Raises
     ------
     ConfigError
-        If this machine or this torch does not have the device.
+        If this computer or this torch does not have the device.
     """
     if threads or width < WIDE:
         torch.set_num_threads(threads or 1)

@@ -149,12 +149,31 @@ def state_path(result: Path) -> Path:
     return result.with_suffix(STATE)
 
 
-def say_unused_state(state: Path | None, result: Result, quiet: bool) -> None:
-    """Report that a result did not continue the finished estimate whose state is beside it."""
+def say_unused_state(path: Path | None, result: Result, quiet: bool) -> None:
+    """Report that a result did not continue the finished estimate whose state is beside `path`."""
     is_sampled = not (isinstance(result, LogZResult) and result.method == "exact")
-    if state and state.exists() and is_sampled and not result.diagnostics.get("continued_from"):
+    if path is None or not is_sampled or result.diagnostics.get("continued_from"):
+        return
+    state = state_path(path)
+    if state.exists() and not _is_repeat(path, result):
         reasons = "another model, other settings, or too short a run"
         say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning", quiet)
+
+
+def _is_repeat(path: Path, result: Result) -> bool:
+    """Return whether the result in the file is the same run, whose state gave this result without more samples."""
+    try:
+        old = load_result(path)
+    except ResultError:
+        return False
+    same_model = (old.kind, old.seed, old.model.get("sha256")) == (
+        result.kind,
+        result.seed,
+        result.model.get("sha256"),
+    )
+    if isinstance(old, LogZResult) and isinstance(result, LogZResult):
+        return same_model and (old.log_z, old.std_err) == (result.log_z, result.std_err)
+    return same_model and _settings(old.settings) == _settings(json.loads(result.to_json())["settings"])
 
 
 def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
@@ -188,7 +207,7 @@ def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataS
         name = trained.config.dataset
         raise DataError(
             f"{name}: has changed since the training; restore it, or give --data {name} to measure on the new "
-            f"images"
+            "images"
         )
     return data_set
 

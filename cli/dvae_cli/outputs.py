@@ -88,7 +88,7 @@ class Output:
         except BlockingIOError as error:
             raise ConfigError(
                 f"--output: another process is working on {self.path}; wait until it ends, or give another "
-                f"--output"
+                "--output"
             ) from error
 
     def settle(self, judge: Judge, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:

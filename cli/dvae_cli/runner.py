@@ -42,7 +42,7 @@ ADVICE = {
     errno.ENOLCK: "give a path on a file system that supports locks",
     errno.EOPNOTSUPP: "give a path on a file system that supports locks",
 }
-MEMORY = "saved work is safe; give fewer samples, chains or workers, or use a machine with more memory"
+MEMORY = "saved work is safe; give fewer samples, chains or workers, or use a computer with more memory"
 # Messages of PyTorch's allocators in a RuntimeError.
 NO_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 WORKER_DIED = ("TerminatedWorkerError", "BrokenProcessPool")

@@ -101,7 +101,7 @@ def _training_images(trained: TrainedModel) -> DataSet:
 
     name = trained.config.dataset
     if not is_here(name):
-        raise DataError(f"{name}: the training data are not on this machine")
+        raise DataError(f"{name}: the training data are not on this computer")
     images = load_own_data(name, None, trained.provenance, quiet=True)
     if images.n_pixels != trained.model.n_pixels:
         raise DataError(f"{name}: has images of another size than the training data")

@@ -75,7 +75,7 @@ def load(name: str | os.PathLike[str], *, quiet: bool = False) -> DataSet:
     Returns
     -------
     DataSet
-        It is the same on every machine.
+        It is the same on every computer.
 
     Raises
     ------

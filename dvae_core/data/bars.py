@@ -77,7 +77,7 @@ def exact_frequencies(height: int, width: int) -> Split:
 
 
 def sample(n: int, height: int, width: int, key: str) -> Split:
-    """Return n independent draws, determined by `key` and equal on every machine."""
+    """Return n independent draws, determined by `key` and equal on every computer."""
     word = stable.words(key, n)
     return _draw(word >> 63 == 1, word.astype(np.int64) & (2**MAX_SIDE - 1), height, width)
 

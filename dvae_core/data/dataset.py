@@ -87,7 +87,7 @@ class DataSet:
         return (rng.integers(self.levels, size=values.shape, dtype=np.uint8) < values).astype(np.uint8)
 
     def fixed(self, split: SplitName) -> NDArray[np.uint8]:
-        """Return a split's images as 0/1 vectors that are the same on every machine and for every seed.
+        """Return a split's images as 0/1 vectors that are the same on every computer and for every seed.
 
         Test log-likelihoods are measured on these pixels: a grey image is drawn only once.
 

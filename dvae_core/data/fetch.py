@@ -98,9 +98,8 @@ def fetch(remote: Remote, folder: Path, *, quiet: bool = False) -> Path:
                 _download(remote, url, file, advance)
             return path
         except (OSError, DataError) as error:
-            if (
-                isinstance(error, OSError) and error.errno is not None
-            ):  # an error of the disk; those of requests have no errno
+            # An error of the disk; those of requests have no errno.
+            if isinstance(error, OSError) and error.errno is not None:
                 raise DataError(
                     f"{path}: cannot be written ({error.strerror}); set {VARIABLE} to another folder"
                 ) from error

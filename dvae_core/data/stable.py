@@ -1,4 +1,4 @@
-"""Random numbers that stay the same on every machine, in every version of NumPy and for every user's seed.
+"""Random numbers that stay the same on every computer, in every version of NumPy and for every user's seed.
 
 NumPy promises this for the raw output of a bit generator and for `SeedSequence`, but not for the
 distributions of `Generator`.  Partitions and test sets must never change, so they are made from raw words.

@@ -108,7 +108,7 @@ def from_arrays(
     shaped = {split: _as_images(array, f'{name}, split "{split}"') for split, array in images.items()}
     _check_alike(name, shaped)
     levels = 1 if all(_is_binary(array) for array in shaped.values()) else GREY
-    notes = [f"left aside: {', '.join(to_utf8(other) for other in sorted(others))}"] if others else []
+    notes = [f"ignored: {', '.join(to_utf8(other) for other in sorted(others))}"] if others else []
     splits = {
         split: Split(
             _as_bytes(array, levels, f'{name}, split "{split}"'),
@@ -231,10 +231,10 @@ def _as_labels(labels: NDArray[Any] | None, n: int, where: str, notes: list[str]
     if labels.ndim == 2 and len(labels) == n and labels.dtype.kind in "buif":
         if ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
             return np.asarray(labels.argmax(1), np.int64)
-        notes.append(f"{where.partition(', ')[2]} are several per image, and left aside")
+        notes.append(f"{where.partition(', ')[2]} are several per image, and ignored")
         return None
     if labels.shape == (n,) and labels.dtype.kind in "SU":
-        notes.append(f"{where.partition(', ')[2]} are texts, and left aside")
+        notes.append(f"{where.partition(', ')[2]} are texts, and ignored")
         return None
     if labels.shape != (n,) or labels.dtype.kind not in "iub":
         raise DataError(f"{where}: {labels.dtype} of shape {labels.shape}; give {n} integers")

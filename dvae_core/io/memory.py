@@ -60,7 +60,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def _free_memory(root: Path) -> int:
-    """Return the bytes that the machine can provide without swapping."""
+    """Return the bytes that the computer can provide without swapping."""
     try:
         fields = dict(line.split(":", 1) for line in (root / "proc/meminfo").read_text("ascii").splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024

@@ -455,9 +455,8 @@ def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Tr
     if plan.init:
         trainer.start_from(plan.init)
     if rank() == 0:
-        refuse_existing(
-            plan.out
-        )  # checked again: another process may have started a run while the data were loaded
+        # Checked again: another process may have started a run while the data were loaded.
+        refuse_existing(plan.out)
         if plan.arrays:
             write_npz(plan.out / OWN_IMAGES, plan.arrays, compressed=True)
     # The checkpoint is written first, so that a directory with settings can always be resumed.

@@ -23,7 +23,7 @@ from typing import Any, NoReturn, Self, TypedDict
 from .kinds import KINDS, Case
 
 # A run is killed after these multiples of its budget in CPU time and in wall time, plus a grace period in wall
-# seconds, since wall time is longer on a busy machine.
+# seconds, since wall time is longer on a busy computer.
 KILL_CPU, KILL_WALL, GRACE_WALL = 4.0, 20.0, 60.0
 # One thread, so that budgets in CPU seconds are comparable.
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "VECLIB_MAXIMUM")}

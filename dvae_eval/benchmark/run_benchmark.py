@@ -56,7 +56,7 @@ def run_benchmark(
     config : BenchmarkConfig, optional
         Settings; its fields can be given as keywords instead.
     n_workers : int
-        Processes on this machine; within a `dvae_eval.cluster` block its workers are used.
+        Processes on this computer; within a `dvae_eval.cluster` block its workers are used.
     previous : BenchmarkResult, optional
         An earlier result, whose runs are kept; only missing runs are made.
     progress : callable, optional

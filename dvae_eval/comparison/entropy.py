@@ -47,7 +47,7 @@ class Entropy:
         return self._between(-self.log_frequency, -self.log_q, 0.0)
 
     def kl(self, point: LawPoint) -> list[float]:
-        """Return bounds of KL(r || p_β) = -H(r) - β <A>_r + log Z(β), nats, with their 95 % errors."""
+        """Return bounds of KL(r || p_β) = -H(r) - β <A>_r + log Z(β), nats, widened by their 95% errors."""
         energies = point.log_z - point.beta * self.reads.a
         low, high = self._between(self.log_q + energies, self.log_frequency + energies, point.log_z_std_err)
         return [max(0.0, low), high]

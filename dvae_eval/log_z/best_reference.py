@@ -5,8 +5,8 @@ tempering is slow.  A mixture at the modes avoids this, but misses any basin tha
 from the uniform reference.  If it makes too little progress, the remaining time goes to a second run, from a
 mixture of the modes that a search found and of those that the states of the first run lead to.  Half of its
 replicates start in states that the mixture was not made from: modes of another search, and states of the first run
-(the two paths of Surjanovic et al., 2022, one after the other).  If the mixture lacks a basin, these replicates
-stay in it, and the two halves differ.
+(the two paths of Surjanovic et al., 2022, one after the other).  Where such a state is in a basin that the mixture
+lacks, its replicate stays there, and the two halves differ.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from .run import CORE_SECONDS, MODES_STEPS, PILOT_SHARE, PRECISION, TemperedRun
 PROBE_SHARE, PROBE_TIME, PROBE_ITERATIONS = 0.1, 0.3, 512
 # Approximate iterations of all pilots of the second run, and the least seconds that it gets.
 PILOT_ITERATIONS, LEAST_SECONDS = 800, 0.1
-# Without a requested precision: the first run continues if its predicted standard error, nats, is below GOOD, or
-# unless the second run's predicted error is below SMALLER times the first's.
+# Predicted standard error, nats, with which a sound first run continues if no precision was requested.  Otherwise
+# the second run replaces it only if the second's predicted error is at most SMALLER times the first's.
 GOOD, SMALLER = 2 * PRECISION, 0.7
 # Share of the work of a search for basins, for the search for other starts.
 OTHER_SEARCH = 0.3
@@ -192,7 +192,7 @@ def _seconds_from_modes(run: TemperedRun) -> float:
 
 
 def _figure(run: TemperedRun) -> float:
-    """Return the standard error per root of a core-second, nats, by the run so far or by its pilot."""
+    """Return the standard error that one core-second gives, nats, by the run so far or by its pilot."""
     of_one = run.bridge().std_err * math.sqrt(run.n_iterations) if run.sums.n_blocks > 1 else run.of_one
     return of_one * math.sqrt(run.n_chains * run.sweep_seconds)
 

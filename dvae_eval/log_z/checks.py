@@ -42,7 +42,7 @@ def check_bridge(
     start : int
         Index of the first block after burn-in.
     bar : Bridge
-        The estimate from the blocks after `start`.
+        The estimate from the blocks from `start` on.
     round_trips : int64, shape (n_replicates,)
         Completed round trips of the replicas.
     limit : float

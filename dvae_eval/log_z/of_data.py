@@ -28,7 +28,7 @@ BLOCK_VALUES = 1 << 22  # fields of summed-out units per block
 def check_pixels(machine: Machine, n: int) -> BipartiteMachine:
     """Return the RBM with its side of n units on the left; DataError if no side has n units."""
     if not isinstance(machine, BipartiteMachine) or machine.order is not None:
-        raise DataError("is not an RBM, so that log Z gives data no likelihood; omit --data")
+        raise DataError("is not an RBM, so that log Z alone does not give the likelihood of data; omit --data")
     if n == machine.n_left:
         return machine
     if n == machine.n_right:

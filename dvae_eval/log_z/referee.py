@@ -1,8 +1,8 @@
 """Comparison of an estimate from a fitted reference with a run from the uniform reference.
 
 A reference fitted to a machine's modes or samples covers only those that were found.  Estimates from it can pass
-all other checks and still be too low, by the log of the share of mass that was found.  The uniform
-reference has no such blind spot: it is slow where there are many basins, but its checks then fail.
+all other checks and still be too low, by -log of the share of the mass that was found.  The uniform reference has
+no such blind spot: it is slow where there are many basins, but its checks then fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tasks on the workers of a Dask cluster instead of this machine; see `pool`.
+"""Tasks on the workers of a Dask cluster instead of this computer; see `pool`.
 
 joblib's Dask backend is not used because it sends arguments to one worker only, and a task whose arguments are on
 a worker that dies never finishes.
@@ -99,7 +99,8 @@ def _connected(address: str) -> Iterator[Any]:
                     run(exec, f"import {__package__}.pool")
             except ImportError as error:
                 raise ConfigError(
-                    f"--scheduler: a machine of {address} lacks this package ({error}); install it there"
+                    f"--scheduler: a computer of {address} lacks this package ({error}); install the same version "
+                    "there"
                 ) from error
             yield client
 

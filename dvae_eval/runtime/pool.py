@@ -37,7 +37,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Bytes = NDArray[np.uint8]
 
-# Deaths of this machine's processes after which the work fails.
+# Deaths of this computer's processes after which the work fails.
 N_DEATHS = 3
 
 
@@ -54,7 +54,7 @@ def map_unordered(
         Input that all tasks share; it is sent once to every worker.
     tasks : sequence
     n_workers : int
-        Processes on this machine; with one, everything runs in this process.
+        Processes on this computer; with one, everything runs in this process.
 
     Yields
     ------
@@ -89,7 +89,7 @@ def _counted(results: Iterator[tuple[int, tuple[Any, Spent]]]) -> Iterator[tuple
 def _over_processes(
     pickled: Bytes, digest: str, todo: dict[int, Any], n_workers: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield results from processes of this machine; if one dies, continue in new ones."""
+    """Yield results from processes of this computer; if one dies, continue in new ones."""
     for n_deaths in range(N_DEATHS):
         if n_deaths:
             logging.getLogger(__name__).warning("a worker process died; its task is repeated")
@@ -110,7 +110,7 @@ def _over_processes(
 
 
 def _in_process(i: int, task: Any, pickled: Bytes, digest: str, leader: int) -> tuple[int, tuple[Any, Spent]]:
-    """Run a task in one of this machine's processes."""
+    """Run a task in one of this computer's processes."""
     if os.getpid() != leader and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches every process of a terminal; only the leader handles it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

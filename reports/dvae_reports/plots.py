@@ -214,9 +214,8 @@ def _image_of(samples: SampledStates | SampleGrid | ArrayLike) -> NDArray[np.uin
     tiles[: len(images)] = np.round(255 * images)
     page = mosaic(tiles.reshape(n_rows, n_columns, *images.shape[1:]))
     n_last = len(images) - (n_rows - 1) * n_columns
-    page[-images.shape[1] :, n_last * page.shape[1] // n_columns :] = (
-        0  # transparent like the gaps: white would look like a picture
-    )
+    # Transparent like the gaps: white would look like a picture.
+    page[-images.shape[1] :, n_last * page.shape[1] // n_columns :] = 0
     return page
 
 

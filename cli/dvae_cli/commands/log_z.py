@@ -180,7 +180,7 @@ def command(
     except KeyboardInterrupt:
         raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
-    say_unused_state(None if is_begun else earlier, result, quiet)
+    say_unused_state(None if is_begun else place.path, result, quiet)
     place = settle(place, result, quiet, (STATE,))
     return finish(
         result, place, as_json, quiet, lambda: _details(result), lambda: keep_state(partial, place, quiet)

@@ -106,7 +106,7 @@ def _schedule_alt(result: LogZResult) -> str:
 def _flow_alt(result: LogZResult) -> str:
     trips = _finite(result.diagnostics.get("round_trips", []))
     return (
-        f"Share of replicas that visited β = 0 last, against inverse temperature, from 1 at β = 0 to 0 at β = 1; "
+        "Share of replicas that visited β = 0 last, against inverse temperature, from 1 at β = 0 to 0 at β = 1; "
         f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips per replicate."
     )
 
@@ -197,7 +197,7 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         plot_repeats,
         _repeats_alt,
         "Independent estimates of the replicates (Figure 10 of the paper), with mean and standard deviation. The "
-        "standard error of log Z is this spread over the square root of their number.",
+        "standard error of log Z comes from this spread.",
     ),
     Panel(
         "trajectory",

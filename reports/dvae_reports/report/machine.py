@@ -25,7 +25,7 @@ READ = {
     "format": "format",
     "units": "values of the units",
     "assumed": "assumed, because the file does not say",
-    "left_aside": "not read",
+    "left_aside": "ignored",
     "beta": "inverse temperature β",
     "n_units": "free units",
     "n_edges": "couplings",

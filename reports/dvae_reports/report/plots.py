@@ -65,7 +65,7 @@ def training_plots(record: RunRecord, prefix: str) -> list[Plot]:
             f"{prefix}-elbo",
             f"Line chart of the ELBO over {count(len(epochs))} epochs. At the last one: "
             f"{fixed(last.train.elbo, 2)} nats in training and {fixed(last.valid.elbo, 2)} in validation.{said}",
-            f"The evidence lower bound. If validation falls while training rises, the model overfits: stop "
+            "The evidence lower bound. If validation falls while training rises, the model overfits: stop "
             f"earlier or use a smaller model.{said}",
         ),
         _plot(

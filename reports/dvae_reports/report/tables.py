@@ -46,7 +46,7 @@ def schedule(result: LogZResult) -> list[Row]:
         )
         rows.append(("communication barrier Λ", short(found["barrier"]), meaning))
     if trips := found.get("round_trips"):
-        meaning = f"Ways of a replica from β = 0 to β = 1 and back; at least {count(min(trips))} per replicate."
+        meaning = f"Trips of a replica from β = 0 to β = 1 and back, at least {count(min(trips))} per replicate."
         rows.append(("round trips", count(sum(trips)), meaning))
     if stones := found.get("stepping_stones"):
         both = f"{fixed(stones['forward'], digits)} and {fixed(stones['reverse'], digits)}"

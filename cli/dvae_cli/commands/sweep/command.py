@@ -175,7 +175,7 @@ def _refuse_other_measuring(out: Path, options: dict[str, list[str]]) -> None:
     if path.exists() and path.read_text(encoding="utf-8") != _manifest(options):
         raise ConfigError(
             f"--logz, --ll: the runs in {out} were measured with other options; give the same ones, or another "
-            f"--out"
+            "--out"
         )
 
 

@@ -203,7 +203,7 @@ class Watch:
                     self._show(progress)
 
     def run_begun(self, i: int) -> None:
-        """Record that run `i` starts on this machine."""
+        """Record that run `i` starts on this computer."""
         self.states[i].begun = time.monotonic() - self.states[i].seconds
 
     def run_ended(self, i: int, failure: str) -> None:
