@@ -186,7 +186,7 @@ class MLP(nn.Module):
         """Return the first layer's linear map of all inputs."""
         layer = self.linears[0]
         assert isinstance(layer, nn.Linear)  # for the type checker
-        if len({x.shape[:-1] for x in inputs}) == 1 and self.training and is_usable(inputs[0]):
+        if self.training and is_usable(inputs[0]) and len({x.shape[:-1] for x in inputs}) == 1:
             return linear_of_parts(layer.weight, layer.bias, inputs)
         first, *rest = torch.split(layer.weight, self.sizes, dim=1)
         h = nn.functional.linear(inputs[0], first, layer.bias)
