@@ -30,7 +30,7 @@ LOG = logging.getLogger("mkdocs.plugins.outputs")
 CACHE = Path(os.environ.get("DVAE_DOCS_CACHE", ROOT / ".docs_cache"))
 SOURCES = ("dvae_core", "dvae_eval", "reports", "cli")
 # The line in which a command reports a saved file that browsers can show.
-SAVED = re.compile(r"^(?:saved|made): (\S+\.(?:png|svg|html))$", re.M)
+SAVED = re.compile(r"^saved: (\S+\.(?:png|svg|html))$", re.M)
 LONG = 16  # lines; longer outputs are collapsed at first
 HIDDEN = "<!-- no output -->"  # before a block whose output is not shown
 

@@ -590,7 +590,7 @@ class LikelihoodResult(Result):
     def __str__(self) -> str:
         """Return the log-likelihood with both of its errors and its estimated gap, in one line."""
         number = fixed(self.log_likelihood, decimals(self.std_err_images, self.std_err_log_z))
-        gap = "" if self.gap is None or self.gap < LEAST_GAP else f", by about {error_text(self.gap)}"
+        gap = "" if self.gap is None or self.gap < LEAST_GAP else f", gap about {error_text(self.gap)}"
         return plain(
             f"log p(x) >= {number} ± {error_text(self.std_err_images)} (images) "
             f"± {error_text(self.std_err_log_z)} (log Z) nats{gap} "

@@ -266,9 +266,9 @@ def test_figure_9_has_a_panel_for_each_side_and_a_line_for_each_depth(folder):
     assert set(panels) == {"prior_hidden", "encoder_hidden"}
     lines = {line.label: (sorted(p.x for p in line.points), line.is_dashed) for line in panels["prior_hidden"]}
     assert lines == {
-        "1 hidden": ([50, 100], False),
-        "1, decoder 1": ([50, 100], True),
-        "2 hidden": ([50], False),
+        "1 layer": ([50, 100], False),
+        "1 layer, decoder 1": ([50, 100], True),
+        "2 layers": ([50], False),
     }
     assert sorted(p.x for line in panels["encoder_hidden"] for p in line.points) == [100, 200, 200]
 

@@ -364,7 +364,7 @@ def test_one_image_and_one_sample_have_no_error_to_tell(tmp_path):
     assert "± unknown (log Z)" in str(dataclasses.replace(result, std_err_log_z=None))
     result, _ = measured(path, n_samples=1)
     assert (result.gap, result.n_suspect) == (None, None)
-    assert ", by about 0.44 (" in str(dataclasses.replace(result, gap=0.44))
+    assert ", gap about 0.44 (" in str(dataclasses.replace(result, gap=0.44))
 
 
 @pytest.mark.parametrize("images", [np.zeros((2, 4)), np.zeros((0, 3)), np.zeros((2, 3, 1)), np.full((2, 3), 255)])

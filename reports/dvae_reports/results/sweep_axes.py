@@ -122,9 +122,15 @@ def _width_lines(members: Sequence[tuple[Group, ModelConfig]], field: str) -> li
     for (_, model), point in zip(members, points, strict=True):
         lines.setdefault((len(getattr(model, field)), len(model.decoder_hidden)), []).append(point)
     return [
-        SweepLine(f"{depth}, decoder {decoder}" if decoder else f"{depth} hidden", points, depth - 1, decoder > 0)
+        SweepLine(_depths(depth, decoder), points, depth - 1, decoder > 0)
         for (depth, decoder), points in sorted(lines.items())
     ]
+
+
+def _depths(depth: int, decoder: int) -> str:
+    """Return the label of a line: the number of hidden layers, and of the decoder's if it has any."""
+    layers = "1 layer" if depth == 1 else f"{depth} layers"
+    return f"{layers}, decoder {decoder}" if decoder else layers
 
 
 def _width(group: Group, model: ModelConfig, field: str) -> int:
