@@ -169,7 +169,7 @@ def one_line(capsys):
         (["logz"], "MODEL"),
         (["logz", "nowhere.pt"], "nowhere.pt"),
         (["logz", "{bad}"], "bad.pt"),
-        (["logz", "{text}"], "JSON; give the file of a model"),
+        (["logz", "{text}"], "damaged JSON"),
         (["logz", "{model}", "--sweeps", "3"], "--sweeps"),
         (["logz", "{model}", "--sweeps", "many"], "--sweeps"),
         (["logz", "{model}", "--method", "guess"], "--method"),
