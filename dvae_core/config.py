@@ -58,7 +58,7 @@ def _allowed_instead(value: Any, limits: Mapping[str, Any], default: Any) -> str
     """Return the allowed values, as text, if `value`, of any type, is not allowed; else an empty text."""
     low, high, choices = (limits.get(key) for key in ("min", "max", "choices"))
     if choices:
-        return "" if value in choices else ", ".join(choices)
+        return "" if value in choices else f"one of {', '.join(choices)}"
     if isinstance(default, bool):
         return "" if value in (True, False) else "True or False"
     if low is None:
@@ -66,7 +66,7 @@ def _allowed_instead(value: Any, limits: Mapping[str, Any], default: Any) -> str
     if isinstance(low, int) and not isinstance(value, Integral):
         return f"a whole number between {low} and {high}"
     is_inside = isinstance(value, Real) and low <= value <= high  # NaN is not
-    return "" if is_inside else f"between {low} and {high}"
+    return "" if is_inside else f"a number between {low} and {high}"
 
 
 @dataclass(frozen=True, slots=True)

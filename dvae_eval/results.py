@@ -849,10 +849,12 @@ class BenchmarkResult(Result):
     def __str__(self) -> str:
         """Return the counts of the verdicts in one line."""
         verdicts = [run["verdict"] for run in self.runs]
-        cases = "models" if self.settings.get("kind") == "likelihood" else "machines"
+        case = "model" if self.settings.get("kind") == "likelihood" else "machine"
+        sizes = {"run": len(verdicts), "method": len(self.methods), case: len(self.machines)}
+        runs, methods, cases = (f"{n} {thing}{'' if n == 1 else 's'}" for thing, n in sizes.items())
         words = {"right": "right", "declined": "declined", "wrong": "wrong and trusted", "failed": "failed"}
         counts = ", ".join(f"{verdicts.count(name)} {word}" for name, word in words.items())
-        return f"{len(verdicts)} runs of {len(self.methods)} methods on {len(self.machines)} {cases}: {counts}"
+        return f"{runs} of {methods} on {cases}: {counts}"
 
 
 def making_of(environment: dict[str, Any]) -> str:
@@ -902,6 +904,8 @@ def _results(path: Path, parts: Callable[[str], list[str]]) -> list[Result]:
         found = [json_object(part) for part in parts(read_text(path))]
     except FileNotFoundError as error:
         raise ResultError(f"{path}: no such file; give a result file of dvae-eval") from error
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: not a result file, which is JSON text; give a result of dvae-eval") from error
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read as a result file ({error}); make the result again") from error
     return [_result_of(path, data) for data in found]

@@ -47,11 +47,11 @@ def test_defaults_of_a_preset_are_not_shown():
         ({"seed": 1.5}, "--seed: 1.5 is not allowed; give a whole number between 0 and"),
         ({"epochs": "5"}, "--epochs: '5' is not allowed; give a whole number"),
         ({"n_chains": 8.0}, "--chains: 8.0 is not allowed; give a whole number"),
-        ({"n_sweeps": 0}, "--sweeps: 0 is not allowed; give between 1"),
-        ({"learning_rate": "0.1"}, "--learning-rate: '0.1' is not allowed; give between"),
+        ({"n_sweeps": 0}, "--sweeps: 0 is not allowed; give a number between 1"),
+        ({"learning_rate": "0.1"}, "--learning-rate: '0.1' is not allowed; give a number between"),
         ({"learning_rate": float("nan")}, "--learning-rate: nan is not allowed"),
         ({"amp": "no"}, "--amp: 'no' is not allowed; give True or False"),
-        ({"sampler": 3}, "--sampler: 3 is not allowed; give gibbs, tempering"),
+        ({"sampler": 3}, "--sampler: 3 is not allowed; give one of gibbs, tempering"),
     ],
 )
 def test_a_value_of_another_type_is_refused(settings, message):

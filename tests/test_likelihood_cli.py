@@ -167,7 +167,9 @@ def test_data_that_changed_since_training_are_refused_unless_asked_for(tmp_path,
     np.save("mine.npy", rng.integers(0, 2, (40, 4, 4)).astype(np.uint8))
     options = ("--samples", 20, "--simulated", 0, "--quiet")
     assert status_of(dvae_eval, "ll", "run/model.pt", *options) == 2
-    words = "mine.npy: has changed since the training; restore it, or give --data mine.npy"
+    words = (
+        "mine.npy: changed since the training; restore it, or give --data mine.npy to measure on the new images"
+    )
     assert capsys.readouterr().err == f"dvae-eval: {words}\n"
     assert not list(Path("run").glob("ll*"))
     assert status_of(dvae_eval, "ll", "run/model.pt", "--data", "mine.npy", "-o", "new.json", *options) == 0

@@ -153,5 +153,5 @@ def test_results_of_a_run_that_moved_are_the_same_work(trained, run, tmp_path, c
 
 def test_data_are_for_a_run_that_is_resumed(run, tmp_path, capsys):
     said = refusal(capsys, dvae_train, "digits", "--out", tmp_path / "x", "--data", "digits")
-    assert said == "dvae-train: --data: is for runs that are continued with --resume; give new data as DATASET\n"
+    assert said == "dvae-train: --data: applies only with --resume or --end; give new data as DATASET\n"
     assert "--data PATH if the data have moved" in refusal(capsys, dvae_train, "digits", "--resume", "--out", run)

@@ -253,7 +253,7 @@ def test_a_directory_without_a_model_is_said(tmp_path, capsys):
 
 def test_a_file_is_no_run_and_a_directory_no_file(run, capsys):
     assert status_of(dvae_eval, "report", run / "config.json") == 2
-    assert f"config.json: is part of a run; give the run, {run}" in capsys.readouterr().err
+    assert f"config.json is part of a run; give the run, {run}" in capsys.readouterr().err
     assert status_of(dvae_eval, "logz", run, "-o", run) == 2
     assert f"{run} is a directory; give the name of a file" in capsys.readouterr().err
 

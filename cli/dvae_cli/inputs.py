@@ -55,7 +55,7 @@ def load_own_model(path: Path, device: str = "cpu") -> TrainedModel:
         kind = ""
     if kind != "torch":
         raise DataError(
-            f"{path}: is not a model of dvae-train, which this command needs; "
+            f"{path} is not a model of dvae-train, which this command needs; "
             "give a run (dvae-eval inspect shows what the file is)"
         )
     return load_model(path, device)
@@ -200,14 +200,13 @@ def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataS
     data_set = find_data(trained.config.dataset, data, quiet)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
-            f"--data: has images of {data_set.n_pixels} pixels, but the model has {trained.model.n_pixels}; give "
-            "images of that size"
+            f"--data: its images have {data_set.n_pixels} pixels, but the model has {trained.model.n_pixels}; "
+            "give images of that size"
         )
     if data is None and trained.provenance.get("data_sha256") not in (None, data_set.digest()):
         name = trained.config.dataset
         raise DataError(
-            f"{name}: has changed since the training; restore it, or give --data {name} to measure on the new "
-            "images"
+            f"{name}: changed since the training; restore it, or give --data {name} to measure on the new images"
         )
     return data_set
 
@@ -304,7 +303,8 @@ def finish(
         else:
             show(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
     say(f"verdict: {result.claim}", quiet)
-    for line in [*details(), *(f"  {reason}" for reason in [*result.reasons, *result.warnings])]:
+    failed = [f"failed check: {reason}" for reason in result.reasons]
+    for line in [*details(), *failed, *(f"warning: {warning}" for warning in result.warnings)]:
         say(line, quiet)
     if place and place.stream != STANDARD_OUTPUT:
         say(f"saved: {place}", quiet)

@@ -24,7 +24,8 @@ WIDE = 500
 THREADS_BY_WIDTH = f"CPU threads. [default: one; all cores if a layer has {WIDE} units or more]"
 
 
-FORCE = "Overwrite the file given by --output, or a better result in the default file."
+FORCE = "Overwrite the file given by --output."
+FORCE_DEFAULT = "Overwrite the file given by --output, or a better result in the default file."
 
 
 class Place(click.Path):
@@ -45,6 +46,8 @@ class Place(click.Path):
         path = Path(os.fsdecode(value))
         if path.is_dir() and not self.dir_okay:
             self.fail(f"{path} is a directory; give {self.wanted}", param, ctx)
+        if self.exists and not path.exists():
+            self.fail(f"{path} does not exist; give {self.wanted}", param, ctx)
         if path.is_file() and not self.file_okay:
             self.fail(f"{path} is a file; give {self.wanted}", param, ctx)
         return super().convert(value, param, ctx)
@@ -200,7 +203,7 @@ def output_options(what: str) -> Callable[[F], F]:
     """Return a decorator that adds --json, --output and --force; `what` describes the default file."""
 
     def decorate(function: F) -> F:
-        force = click.option("--force", is_flag=True, help=FORCE)
+        force = click.option("--force", is_flag=True, help=FORCE if what.startswith("none") else FORCE_DEFAULT)
         output = click.option(
             "--output",
             "-o",

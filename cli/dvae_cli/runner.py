@@ -100,10 +100,7 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
         click.echo(error.format_message(), err=True)
         return BAD_INPUT, ""
     except click.ClickException as error:
-        hint = (
-            f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        )
-        return BAD_INPUT, " ".join(error.format_message().split()) + hint
+        return BAD_INPUT, _explain_usage(error)
     except (CleanInterrupt, KeyboardInterrupt, click.Abort) as error:
         return INTERRUPTED, str(error) or "interrupted"
     except BrokenPipeError:
@@ -114,6 +111,23 @@ def _guarded(command: click.Command, name: str, args: list[str]) -> tuple[int, s
         if "--debug" in args:
             raise
         return _explain(error)
+
+
+def _explain_usage(error: click.ClickException) -> str:
+    """Return one line for an error of click's: the option or argument, what is wrong, and what to do."""
+    text = " ".join(error.format_message().split())
+    if isinstance(error, click.BadParameter) and error.param and not isinstance(error, click.MissingParameter):
+        is_option = isinstance(error.param, click.Option)
+        name = (
+            max(error.param.opts, key=len)
+            if is_option
+            else error.param.human_readable_name.strip("[].").replace("...|", " or ")
+        )
+        text = f"{name}: {' '.join(error.message.split())}"
+    # Some messages say themselves what to do: `...; give a file` or `Did you mean --seed?`
+    if not isinstance(error, click.UsageError) or error.ctx is None or "; " in text or text.endswith(("?", "?)")):
+        return text
+    return f"{text.removesuffix('.')}; see {error.ctx.command_path} --help"
 
 
 def status_of(error: DvaeError) -> int:

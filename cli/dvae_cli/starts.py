@@ -104,5 +104,5 @@ def _training_images(trained: TrainedModel) -> DataSet:
         raise DataError(f"{name}: the training data are not on this computer")
     images = load_own_data(name, None, trained.provenance, quiet=True)
     if images.n_pixels != trained.model.n_pixels:
-        raise DataError(f"{name}: has images of another size than the training data")
+        raise DataError(f"{name}: its images have another size than the training data")
     return images

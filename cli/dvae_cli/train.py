@@ -176,7 +176,7 @@ def plan_of(run_directory: Path, asked: dict[str, Any]) -> Plan:
     settings = given(ModelConfig, asked) | given(TrainConfig, asked)
     if not (asked["resume"] or asked["end"]):
         if data is not None:
-            raise ConfigError("--data: is for runs that are continued with --resume; give new data as DATASET")
+            raise ConfigError("--data: applies only with --resume or --end; give new data as DATASET")
         return plan_new(dataset, run_directory, settings, preset=preset, config=config, init=init)
     refuse_start(config, init)
     plan = plan_resumed(run_directory, settings, preset=preset, data=data, ends=asked["end"])

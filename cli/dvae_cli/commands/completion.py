@@ -17,7 +17,7 @@ PROGRAMS = ("dvae-eval", "dvae-train")
 def command(shell: str, quiet: bool, debug: bool) -> None:
     """Print the completion script for a shell.
 
-    With the script, SHELL completes the commands, options and file names of dvae-eval and dvae-train.
+    With the script, the shell completes the commands, options and file names of dvae-eval and dvae-train.
 
     \b
     Example:

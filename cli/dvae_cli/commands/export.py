@@ -10,7 +10,7 @@ import click
 
 from dvae_core.errors import ConfigError
 
-from ..options import OUTPUT, Place, common_options
+from ..options import FORCE, OUTPUT, Place, common_options
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 @click.option(
     "--format", type=click.Choice(("netcdf", "csv")), help="File format. [default: from the suffix of --output]"
 )
-@click.option("--force", is_flag=True, help="Overwrite the file given by --output.")
+@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(file: Path, output: Path, format: str | None, force: bool, quiet: bool, debug: bool) -> None:
     """Export a result or samples to netCDF or CSV.

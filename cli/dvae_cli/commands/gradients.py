@@ -53,7 +53,8 @@ def command(
 ) -> int:
     """Measure bias and variance of gradient estimators.
 
-    The estimators are those of the paper, NVIL and REINFORCE; they are compared on images under MODEL.
+    The estimators are the paper's, NVIL and REINFORCE, which are unbiased, and the paper's without its factor,
+    straight-through and ReinMax, which are biased. All of them are applied to the same images under MODEL.
 
     \b
     Example:
@@ -106,22 +107,26 @@ def _draw(result: GradientResult, path: Path) -> None:
 
 def _details(result: GradientResult) -> list[str]:
     """Return a table with one line per estimator and term."""
-    head = f"{'estimator':16} {'term':5} {'variance':>9} {'signal/noise':>12} {'bias':>9} {'± noise':>9} "
-    lines = [head + f"{'z':>6} {'cosine':>7} {'µs/draw':>8}"]
+    head = f"{'estimator':16} {'term':4} {'variance':>8} {'SNR':>7} {'bias':>8} {'± noise':>8} "
+    lines = [head + f"{'z':>5} {'cosine':>7} {'µs/draw':>7}"]
     for name, estimator in result.estimators.items():
-        label, seconds = name, f"{1e6 * estimator['seconds']:8.1f}"
+        label, seconds = name, f"{1e6 * estimator['seconds']:7.1f}"
         for term, found in estimator["terms"].items():
-            lines.append(f"{label:16} {term:5} {_row(found)} {seconds}".rstrip())
+            lines.append(f"{label:16} {term:4} {_row(found)} {seconds}".rstrip())
             label = seconds = ""
     method, n = result.reference["method"], result.reference["n_samples"]
     held = "the exact gradient" if method == "exact" else f"the {method} over {n} draws"
-    return [*lines, f"compared with {held}; {result.n_samples} draws of {result.n_images} images"]
+    return [
+        *lines,
+        f"compared with {held}; {result.n_samples} draws of {result.n_images} images; SNR: signal-to-noise ratio "
+        "per draw",
+    ]
 
 
 def _row(found: dict[str, Any]) -> str:
     """Return the numbers of one estimator and term, in columns."""
     z = "" if found["z"] is None else f"{found['z']:.1f}"
     return (
-        f"{found['variance']:9.3g} {found['snr']:12.3g} {found['bias']:9.2g} {found['bias_std_err']:9.2g} "
-        f"{z:>6} {found['cosine']:7.4f}"
+        f"{found['variance']:8.3g} {found['snr']:7.3g} {found['bias']:8.2g} {found['bias_std_err']:8.2g} "
+        f"{z:>5} {found['cosine']:7.4f}"
     )

@@ -11,7 +11,7 @@ import click
 
 from dvae_eval.readers import ReadConfig
 
-from ..options import RESULT, common_options, config_options, given
+from ..options import Place, common_options, config_options, given
 from ..sections import Command
 from ..standard_input import as_named
 
@@ -19,7 +19,7 @@ LISTS = {"assumed": "assumed", "left_aside": "ignored", "masks": "masks", "notes
 
 
 @click.command("inspect", cls=Command)
-@click.argument("file", type=RESULT)
+@click.argument("file", type=Place("a file or a run", directory=True))
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as one JSON object.")
 @config_options(ReadConfig)
 @common_options

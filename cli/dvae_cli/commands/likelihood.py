@@ -104,7 +104,8 @@ def command(
     of the bound. The gap is also bracketed from both sides on images simulated from the model.
 
     Finished images are saved beside the result: after Ctrl-C or a crash, run the same command again to continue. A
-    later command with a larger --limit or more --samples continues from the existing result.
+    later command with a larger --limit or more --samples continues from the existing result; if --output names it,
+    add --force.
     """
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
@@ -278,15 +279,17 @@ def _details(result: LikelihoodResult, bits: bool) -> list[str]:
         f"of {result.n_samples}; log Z {estimate(result.log_z, result.std_err_log_z)} "
         f"({result.log_z_source})",
     ]
+    more = "--ais-chains" if result.settings["method"] == "ais" else "--samples"
     if result.gap is None:
         lines.append(
-            f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x); give more "
-            f"{'--ais-chains' if result.settings['method'] == 'ais' else '--samples'}"
+            f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x); "
+            f"give more {more}"
         )
     else:
         lines.append(
             f"estimated gap of the bound below log p(x): {error_text(result.gap)} nats, within a factor of two; "
             f"the weights of {result.n_suspect} of {result.n_images} images have heavy tails (Pareto k)"
+            + (f"; more {more} reduce the gap" if result.n_suspect and not result.warnings else "")
         )
     lines.append(_simulated(result.diagnostics["simulated"]))
     if beside := result.diagnostics.get("importance"):

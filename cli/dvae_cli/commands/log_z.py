@@ -115,7 +115,8 @@ def command(
     updates in an archive of the rbms package, or several files, oldest first. Only the last machine is measured.
 
     With an output file, the command can be stopped at any time: run it again to continue. A later command with a
-    smaller --precision, more --sweeps or more --repeats continues from the existing result.
+    smaller --precision, more --sweeps or more --repeats continues from the existing result; if --output names it,
+    add --force.
     """
     config = LogZConfig(**{**given(LogZConfig, settings), **_of_preset(preset)})
     if scheduler and config.n_repeats == 1:
@@ -263,6 +264,10 @@ def _details(result: LogZResult) -> list[str]:
             f"path: {what}; communication barrier {path['barrier_beta']:.1f} in beta, "
             f"{path['barrier_trajectory']:.1f} along the training"
         )
+    if bounds := found.get("sandwich"):
+        digits = decimals(result.std_err)
+        low, high = (plain(fixed(bounds[side], digits)) for side in ("lower_bound", "upper_bound"))
+        lines.append(f"bounds by annealing (95%): {low} <= log Z <= {high}")
     if "lower_bound" in found:
         n, bound = found["n_basins"], math.floor(found["lower_bound"] * 1e4) / 1e4
         lines.append(f"strict lower bound: log Z >= {bound:.4f}, from {n} known {'basin' if n == 1 else 'basins'}")

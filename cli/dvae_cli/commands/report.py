@@ -84,7 +84,7 @@ def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: 
 
     for file in files:
         if file.name in PARTS_OF_RUNS and (file.parent / "config.json").exists():
-            raise ConfigError(f"{file}: is part of a run; give the run, {file.parent}")
+            raise ConfigError(f"{file} is part of a run; give the run, {file.parent}")
     place = find_output(output, force, None if output else beside(files[0], f"{files[0].stem}.html"))
     _write(render_machine_report(MachineRecord.load(files)), place, quiet)
 

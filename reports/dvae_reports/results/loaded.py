@@ -95,7 +95,7 @@ def load_results(path: Path) -> list[LoadedResult]:
         record = RunRecord.load(path)
         found: list[Result] = [result for result in (record.likelihood, record.log_z) if result is not None]
         if not found:
-            raise ResultError(f'{path}: no result; make one ("dvae-eval ll {path / "model.pt"}")')
+            raise ResultError(f"{path}: no result; make one with dvae-eval logz or dvae-eval ll")
         for result in found:
             _refuse_without_numbers(path, result)
         return [LoadedResult.of_run(path, result, record.config, record.provenance) for result in found]

@@ -97,4 +97,6 @@ def _lines(path: Path) -> list[bytes]:
 
 def _damaged(path: Path, number: int, error: Exception) -> ResultError:
     """Return the error that names the line."""
+    if number == 1 and isinstance(error, KeyError):
+        return ResultError(f"{path}: not the metrics of a training; give a run, or its metrics.jsonl")
     return ResultError(f"{path}: line {number} is damaged ({error}); fix or delete that line")

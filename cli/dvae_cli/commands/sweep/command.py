@@ -80,7 +80,7 @@ class Part(click.ParamType["tuple[int, int]"]):
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of runs at a time. [default: 1]")
 @click.option(
-    "--part", type=Part(), help="Run only the k-th of n parts of the grid, such as one part per computer."
+    "--part", type=Part(), help="Run only the K-th of N parts of the grid, such as one part per computer."
 )
 @click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Options for dvae-eval logz.")
 @click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Options for dvae-eval ll.")
