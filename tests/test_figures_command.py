@@ -337,7 +337,7 @@ def test_the_same_estimates_are_not_counted_twice(folder):
             ["samples", "{tmp}", "-o", "{tmp}/x.png"],
             "samples.npz: no such file; make it with dvae-eval samples RUN",
         ),
-        (["training", "{run}/ll.json", "-o", "{tmp}/x.png"], "line 1"),
+        (["training", "{run}/ll.json", "-o", "{tmp}/x.png"], "not the metrics of a training"),
         (["training", "{tmp}", "-o", "{tmp}/x.png"], "contains no epoch"),
         (["training", "{run}", "-o", "{tmp}/x.gif"], ".pdf"),
         (["training", "{run}", "-o", "{tmp}/x.png", "--width", "poster"], "poster"),
