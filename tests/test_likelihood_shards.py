@@ -133,7 +133,7 @@ def test_a_digest_depends_on_all_that_it_is_given():
 
 def test_a_second_process_is_refused(tmp_path):
     kept = ResumeDirectory(tmp_path)
-    words = "another process is at work"
+    words = "another process is computing the same estimate"
     with (
         kept.held("a" * 64, WEIGHT_FIELDS) as store,
         pytest.raises(ConfigError, match=words),

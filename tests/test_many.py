@@ -116,7 +116,7 @@ def test_a_file_without_updates_is_reported(files, archive, capsys):
     status, out, err = logz(capsys, files[0], archive, "--all-updates", "--json", "-q")
     assert status == 2
     assert len(lines_of(out)) == N_FILES
-    assert "is no archive of updates" in err
+    assert "is not an archive of updates" in err
     assert logz(capsys, archive, "--all-updates", "--path", "trajectory")[0] == 2
 
 

@@ -148,7 +148,7 @@ def test_data_and_starts_of_log_z(machine, piped, tmp_path):
     [
         (b"x", ("logz", "-", "-"), "standard input can be read only once"),
         (b"", ("logz", "-"), "standard input is empty"),
-        (b"junk", ("logz", "-"), "standard input: of no format"),
+        (b"junk", ("logz", "-"), "standard input: of no known format"),
         (b"PK\x03\x04 cut short", ("logz", "-"), "standard input: damaged"),
         (b"{}", ("table", "-"), "standard input: not a result"),
         (b"0 1", ("samples", "-", "--n", "3"), "--output: states are written to a file"),
