@@ -215,4 +215,4 @@ def test_help_and_completion_show_every_setting():
     names = {field.name for cls in (ModelConfig, TrainConfig) for field in dataclasses.fields(cls)}
     assert names <= set(shown)
     assert "settings" not in shown
-    assert "batch_size : int | None\n    Images in a minibatch." in inspect.getdoc(train_model)
+    assert "batch_size : int | None\n    Images per minibatch." in inspect.getdoc(train_model)
