@@ -139,7 +139,7 @@ def test_convert_loses_nothing_that_is_there(tmp_path, capsys):
     status, _, err = run(capsys, "convert", FORMATS / "grbm.pt", target)
     assert status == 2
     assert "--force" in err
-    for name, word in (("out.doc", ".npz, .safetensors"), ("no/out.npz", "no directory")):
+    for name, word in (("out.doc", ".npz, .safetensors"), ("no/out.npz", "not a directory")):
         status, _, err = run(capsys, "convert", FORMATS / "grbm.pt", tmp_path / name)
         assert status == 2
         assert word in err

@@ -198,7 +198,7 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     for a, b in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
         for part in ("train", "valid"):
             assert a[part]["elbo"] == pytest.approx(b[part]["elbo"], rel=1e-5)
-    assert together.stderr.count("made ") == 1
+    assert together.stderr.count("saved: ") == 1
     assert load_model(tmp_path / "two" / "model.pt").image_shape == (4, 4)
 
 

@@ -128,7 +128,7 @@ def test_all_three_measure_the_last_machine(files, archive, run, training, capsy
 
 def test_people_are_told_which_path_was_taken(files, capsys):
     _, _, err = run_command(capsys, "logz", *files, *QUICK)
-    assert "barriers " in err
+    assert "communication barrier " in err
     assert " in beta, " in err
 
 
