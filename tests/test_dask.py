@@ -207,8 +207,23 @@ def die(_shared, _task):
 
 def test_workers_that_die_again_and_again_are_given_up(monkeypatch):
     monkeypatch.setattr(pool, "N_DEATHS", 1)
-    with pytest.raises(WorkerError, match="when memory runs out"):
+    with pytest.raises(WorkerError, match="perhaps because memory ran out"):
         list(map_unordered(die, None, range(2), 2))
+
+
+_grown = []
+
+
+def grow(_shared, task):
+    """Take 400 MB and keep them; joblib looks at the memory of a process once per second."""
+    time.sleep(1.1)
+    _grown.append(b"x" * 400_000_000 * (task > 1))
+    return task
+
+
+def test_a_process_that_grows_is_replaced():
+    """joblib ends such a process with a warning, which is an error here: its thread must not end with it."""
+    assert sorted(map_unordered(grow, None, range(6), 2)) == [(i, i) for i in range(6)]
 
 
 def test_images_survive_a_killed_worker(address, small_shards):  # noqa: F811

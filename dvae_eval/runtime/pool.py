@@ -10,6 +10,7 @@ import pickle
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, TypeVar
@@ -90,6 +91,9 @@ def _over_processes(
     pickled: Bytes, digest: str, todo: dict[int, Any], n_workers: int
 ) -> Iterator[tuple[int, Any]]:
     """Yield results from processes of this computer; if one dies, continue in new ones."""
+    # joblib replaces a process whose memory grows, and its thread warns.  If warnings are errors, that thread ends,
+    # and the remaining tasks wait for ever.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     for n_deaths in range(N_DEATHS):
         if n_deaths:
             logging.getLogger(__name__).warning("a worker process died; its task is repeated")
