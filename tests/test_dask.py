@@ -351,8 +351,8 @@ def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):
     scheduler = ("--scheduler", "tcp://127.0.0.1:9")
     for args, words in (
         (("logz", run / "model.pt", *scheduler), "give --repeats"),
-        (("ll", run / "model.pt", "--workers", 2, *scheduler), "leave it out"),
-        (("sweep", "--out", tmp_path, "--workers", 2, *scheduler, *TINY), "leave it out"),
+        (("ll", run / "model.pt", "--workers", 2, *scheduler), "omit the option"),
+        (("sweep", "--out", tmp_path, "--workers", 2, *scheduler, *TINY), "omit the option"),
     ):
         status, said = refusal_of(capsys, *args)
         assert status == 2

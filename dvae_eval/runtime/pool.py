@@ -91,8 +91,8 @@ def _over_processes(
     pickled: Bytes, digest: str, todo: dict[int, Any], n_workers: int
 ) -> Iterator[tuple[int, Any]]:
     """Yield results from processes of this computer; if one dies, continue in new ones."""
-    # joblib replaces a process whose memory grows, and its thread warns.  If warnings are errors, that thread ends,
-    # and the remaining tasks wait for ever.
+    # joblib replaces a process whose memory grows, and its thread warns.  If warnings are errors, that thread
+    # ends, and the remaining tasks wait for ever.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     for n_deaths in range(N_DEATHS):
         if n_deaths:
