@@ -159,6 +159,7 @@ def test_mixed_precision_is_of_networks_in_training_alone(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about torch
 def test_compiled_training_agrees(tmp_path):
     bounds = []
     for name, compile in (("a", False), ("b", True)):
