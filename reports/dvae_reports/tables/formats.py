@@ -76,8 +76,8 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _md(text: str) -> str:
-    """Return `text` with Markdown's special characters escaped."""
-    return "".join(f"\\{c}" if c in r"\`*_[]<>|#$~" else c for c in text)
+    """Return `text` with Markdown's special characters escaped; MkDocs would show the backslash before a <."""
+    return "".join("&lt;" if c == "<" else f"\\{c}" if c in r"\`*_[]>|#$~" else c for c in text)
 
 
 def _csv(table: Table) -> str:
