@@ -96,8 +96,8 @@ def test_log_p_x_of_any_logits(n_pixels):
     t = 10 * torch.randn((20, n_pixels), generator=generator)
     t[:3] = torch.tensor([0.0, 1000.0, -1000.0])[:, None]
     x = torch.randint(2, (n_pixels,), generator=generator)
+    model.decoder = FoldedMLP([(torch.eye(n_pixels), torch.zeros(n_pixels))])
     image = model.image(x)
-    image.decoder = FoldedMLP([(torch.eye(n_pixels), torch.zeros(n_pixels))]).signed(2.0 * x - 1)
     exact = -binary_cross_entropy_with_logits(t.double(), x.expand_as(t).double(), reduction="none").sum(-1)
     assert torch.allclose(image.log_p_x(t).double(), exact, rtol=1e-6, atol=1e-5)
 

@@ -65,7 +65,7 @@ class _LinearOfParts(torch.autograd.Function):
         rows = joined.view(-1, joined.shape[-1])
         ctx.save_for_backward(weight, rows)
         ctx.sizes = [x.shape[-1] for x in inputs]
-        return _product(rows, weight, bias).view(*joined.shape[:-1], -1)
+        return product(rows, weight, bias).view(*joined.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
@@ -75,11 +75,11 @@ class _LinearOfParts(torch.autograd.Function):
         g = grad.reshape(-1, grad.shape[-1]).contiguous()
         columns = weight.split(ctx.sizes, 1)
         grads = [
-            _product(g, part.contiguous().T).view(*grad.shape[:-1], -1) if needed else None
+            product(g, part.contiguous().T).view(*grad.shape[:-1], -1) if needed else None
             for part, needed in zip(columns, ctx.needs_input_grad[2:], strict=True)
         ]
         grad_bias = g.sum(0) if ctx.needs_input_grad[1] else None
-        return _product(g.T, rows.T), grad_bias, *grads
+        return product(g.T, rows.T), grad_bias, *grads
 
 
 def _onednn() -> Any:
@@ -93,11 +93,21 @@ def _onednn() -> Any:
 _ONEDNN = _onednn()
 
 
-def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return a b' + bias; a and b are matrices, contiguous or the transpose of a contiguous one."""
-    if _ONEDNN is None or a.device.type != "cpu" or a.dtype != torch.float32:
-        return linear(a, b, bias)
-    result: Tensor = _ONEDNN(a, b, bias, "none", [], "")
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """Return a b' + bias, or its positive part with `relu`.
+
+    Parameters
+    ----------
+    a, b : float, shapes (n, n_in), (n_out, n_in)
+        With one of the strides 1.
+    bias : float, shape (n_out,), optional
+    relu : bool
+        Set negative numbers to 0.
+    """
+    # oneDNN refuses empty matrices.
+    if _ONEDNN is None or a.device.type != "cpu" or a.dtype != torch.float32 or not a.numel():
+        return linear(a, b, bias).relu_() if relu else linear(a, b, bias)
+    result: Tensor = _ONEDNN(a, b, bias, "relu" if relu else "none", [], "")
     return result
 
 

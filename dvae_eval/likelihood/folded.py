@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from dvae_core.model.closed_form import product
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.hierarchy import LOG_STD_LIMIT
 from dvae_core.model.networks import MLP, L1BatchNorm
@@ -65,43 +66,32 @@ class FoldedMLP:
         share = torch.addmv(bias, weight[:n].T.to(bias.dtype), x)
         return FoldedMLP([(weight[n:], share), *others])
 
-    def signed(self, signs: Tensor) -> FoldedMLP:
-        """Return the network whose outputs are multiplied by `signs`, shape (n_out,)."""
-        *others, (weight, bias) = self.layers
-        return FoldedMLP([*others, (weight * signs, bias * signs)])
+    def signed_blocks(self, signs: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the last layer in blocks of at most `size` outputs, multiplied by their signs, shape (n_out,)."""
+        weight, bias = self.layers[-1]
+        # Contiguous, since oneDNN is slow with rows that are further apart than their length.
+        return [
+            ((weight[:, block] * signs[block]).contiguous(), bias[block] * signs[block])
+            for block in (slice(start, start + size) for start in range(0, len(bias), size))
+        ]
 
-    def hidden(self, h: Tensor, memory: Memory) -> Tensor:
+    def hidden(self, h: Tensor) -> Tensor:
         """Return the last hidden layer (n, n_hidden) for inputs (n, n_in); the inputs if there is none."""
-        for i, layer in enumerate(self.layers[:-1]):
-            h = _affine(h, *layer, memory.take(i % 2, h.shape[0], layer[1].shape[0])).relu_()
+        for weight, bias in self.layers[:-1]:
+            h = _affine(h, weight, bias, relu=True)
         return h
 
-    def __call__(self, h: Tensor, memory: Memory) -> Tensor:
-        """Return the output (n, n_out) for inputs (n, n_in), in memory that the next network will overwrite."""
-        weight, bias = self.layers[-1]
-        return _affine(self.hidden(h, memory), weight, bias, memory.take("output", h.shape[0], bias.shape[0]))
+    def __call__(self, h: Tensor) -> Tensor:
+        """Return the output (n, n_out) for inputs (n, n_in)."""
+        return _affine(self.hidden(h), *self.layers[-1])
 
 
-class Memory:
-    """Work arrays that all networks reuse, because allocating new ones would cost more than filling them."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.like = like
-        self.arrays: dict[tuple[object, int], Tensor] = {}
-
-    def take(self, name: object, n: int, width: int) -> Tensor:
-        """Return the array (n, width) of that name, with arbitrary contents."""
-        array = self.arrays.get((name, width))
-        if array is None or array.shape[0] != n:
-            array = self.arrays[name, width] = self.like.new_empty(n, width)
-        return array
-
-
-def _affine(h: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> Tensor:
-    """Return h W + b in `out`: the product in the weight's dtype, the sum in the bias's dtype."""
+def _affine(h: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    """Return h W + b, or its positive part: the product in the weight's dtype, the sum in the bias's dtype."""
     if weight.dtype is bias.dtype:
-        return torch.addmm(bias, h, weight, out=out)
-    return torch.add(torch.mm(h.to(weight.dtype), weight), bias, out=out)
+        return product(h, weight.T, bias, relu)
+    result = torch.mm(h.to(weight.dtype), weight) + bias
+    return result.relu_() if relu else result
 
 
 def _fold(linear: torch.nn.Module, norm: torch.nn.Module, use: int) -> tuple[Tensor, Tensor]:
@@ -238,27 +228,23 @@ class FoldedImage:
 
     def __init__(self, model: FoldedDVAE, x: Tensor) -> None:
         self.model = model
-        self.memory = Memory(x)
         # The first group depends on x alone, so that its output is the same for all samples.
         first, *self.encoders = (network.given(x) for network in model.encoders)
-        self.first_output = first(x.new_empty(1, 0), self.memory).clone()
+        self.first_output = first(x.new_empty(1, 0))
         self.layer_encoders = [network.given(x) for network in model.layer_encoders]
-        self.decoder = model.decoder.signed(2 * x - 1)
+        self.pixel_blocks = model.decoder.signed_blocks(2 * x - 1, FACTORS)
 
     def sample(self, rho: Tensor, eps: Tensor) -> Draws:
-        """Return draws of all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1]).
-
-        The next call overwrites their memory.
-        """
+        """Return draws of all latents from q for noise ρ (n, n_noise[0]) and ε (n, n_noise[1])."""
         model, n = self.model, rho.shape[0]
-        latents = self.memory.take("latents", n, model.n_units + eps.shape[1])
-        z, logits = (self.memory.take(name, n, model.n_units) for name in ("z", "signed logits"))
+        latents = rho.new_empty(n, model.n_units + eps.shape[1])
+        z, logits = rho.new_empty(n, model.n_units), rho.new_empty(n, model.n_units)
         log_q = rho.new_zeros(n)
         start, output = 0, self.first_output
         noises = torch.split(rho, [model.smoothing.n_uniform * size for size in model.sizes], dim=-1)
         for j, (size, noise) in enumerate(zip(model.sizes, noises, strict=True)):
             if j:
-                output = self.encoders[j - 1](latents[:, :start], self.memory)
+                output = self.encoders[j - 1](latents[:, :start])
             drawn: DiscreteSample = model.smoothing(output, noise)
             stop = start + size
             latents[:, start:stop], z[:, start:stop], logits[:, start:stop] = drawn.zeta, drawn.z, drawn.logits
@@ -276,7 +262,7 @@ class FoldedImage:
         for network, noise in zip(
             self.layer_encoders, torch.split(eps, self.model.n_continuous, dim=-1), strict=False
         ):
-            mean, log_std = _gaussian(network(latents[:, :start], self.memory))
+            mean, log_std = _gaussian(network(latents[:, :start]))
             stop = start + noise.shape[1]
             torch.addcmul(mean, log_std.exp(), noise, out=latents[:, start:stop])
             log_q -= log_std.sum(-1)
@@ -296,14 +282,14 @@ class FoldedImage:
         for j, size in enumerate(self.model.sizes):
             units = slice(start, start + size)
             if j:
-                output = self.encoders[j - 1](latents[:, :start], self.memory)
+                output = self.encoders[j - 1](latents[:, :start])
             logits = output[:, :size].clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
             log_q_discrete += logsigmoid((2 * z[:, units] - 1) * logits).sum(-1)
             ratio = self.model.smoothing.log_density_ratio(output, z[:, units], latents[:, units])
             log_q_discrete -= ratio.sum(-1)
             start += size
         for network in self.layer_encoders:
-            mean, log_std = _gaussian(network(latents[:, :start], self.memory))
+            mean, log_std = _gaussian(network(latents[:, :start]))
             layer = latents[:, start : start + mean.shape[1]]
             log_q_layers += _log_normal(layer, mean, log_std)
             start += mean.shape[1]
@@ -316,7 +302,7 @@ class FoldedImage:
         log_p_z = torch.addmv((z @ model.couplings).mul_(z).sum(-1), z, model.biases)
         log_p_layers = torch.zeros_like(log_p_z)
         for m, network in enumerate(model.layer_priors):
-            mean, log_std = _gaussian(network(model.context(latents, m), self.memory))
+            mean, log_std = _gaussian(network(model.context(latents, m)))
             start = model.n_units + m * model.n_continuous
             log_p_layers += _log_normal(latents[:, start : start + model.n_continuous], mean, log_std)
         log_p_layers -= HALF_LOG_2_PI * (latents.shape[1] - model.n_units)
@@ -327,14 +313,11 @@ class FoldedImage:
 
         log σ(t) = min(t, 0) + log σ(|t|), and σ(|t|) lies in [1/2, 1), so that one logarithm serves a whole block.
         """
-        h, (weight, bias) = self.decoder.hidden(context, self.memory), self.decoder.layers[-1]
+        h = self.model.decoder.hidden(context)
         total = torch.zeros_like(h[:, 0])
-        n, n_pixels = h.shape[0], bias.shape[0]
-        for start in range(0, n_pixels, FACTORS):
-            block = slice(start, min(start + FACTORS, n_pixels))
-            t, low = (self.memory.take(name, n, block.stop - start) for name in ("logits", "low"))
-            _affine(h, weight[:, block], bias[block], t)
-            total += torch.clamp(t, max=0, out=low).sum(-1)
+        for block in self.pixel_blocks:
+            t = _affine(h, *block)
+            total += t.clamp(max=0).sum(-1)
             total += t.abs_().sigmoid_().prod(-1).log_()
         return total
 

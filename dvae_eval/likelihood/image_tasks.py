@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dvae_core.io.memory import freed_memory_kept
 from dvae_core.rng import numpy_generator
 
 from ..runtime.compute import Plan, Resources, process_memory, torch_threads
@@ -177,7 +178,7 @@ def _plan(
 ) -> tuple[Plan, int]:
     """Return the plan for the images in `order`, and the number of images per shard."""
     first = int(order[0])
-    with torch_threads(resources.threads):
+    with torch_threads(resources.threads), freed_memory_kept():
         each = task.seconds(images[first], int(index[first]))
     # Besides the process: the log weights and the temporary arrays of their sums.
     memory = process_memory() + 8 * 8 * task.n_samples
@@ -202,7 +203,7 @@ def _do_shard(
     """Run a task for the images at some positions, each with its weights from an earlier estimate."""
     task, images, index, threads = shared
     done = []
-    with torch_threads(threads):
+    with torch_threads(threads), freed_memory_kept():
         for i, earlier in zip(todo[0].tolist(), todo[1], strict=True):
             raise_if_cancelled()
             done.append(task(images[i], int(index[i]), earlier))
