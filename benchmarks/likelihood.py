@@ -9,8 +9,9 @@
     decoder           the matrix products of the decoder among them
 
 All four use the same model and the same number of threads. The products have the same shapes and are written into
-allocated memory. All four alternate in one process, and their medians are compared. Weights and images are random:
-no part's time depends on them. On a CPU, seconds are processor time of one core.
+allocated memory by torch.mm; `weights` may use a faster product, oneDNN's. All four alternate in one process, and their
+medians are compared. Weights and images are random: no part's time depends on them. On a CPU, seconds are processor
+time of one core.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dvae_core.io.memory import freed_memory_kept
 from dvae_core.model.dvae import DVAE
 from dvae_core.rng import torch_generator
 from dvae_core.training.presets import PRESETS
@@ -46,7 +48,9 @@ SIDES = {"digits-small": 8, "demo": 8, "bars-and-stripes-small": 4}
 AT_ONCE = 10_000
 
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
-PRODUCTS = {"mm": (0, 1), "addmm": (1, 2)}
+# Places of the factors among a product's arguments; of the last one the second factor comes transposed.
+TRANSPOSED = "_linear_pointwise"
+PRODUCTS = {"mm": (0, 1), "addmm": (1, 2), TRANSPOSED: (0, 1)}
 
 
 class ProductRecorder(TorchDispatchMode):
@@ -57,9 +61,11 @@ class ProductRecorder(TorchDispatchMode):
         self.counts: Counter[tuple[Layout, Layout]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        places = PRODUCTS.get(func.overloadpacket.__name__)
-        if places:
-            left, right = ((tuple(args[i].shape), args[i].stride()) for i in places)
+        name = func.overloadpacket.__name__
+        if name in PRODUCTS:
+            left, right = (args[i] for i in PRODUCTS[name])
+            factors = (left, right.T if name == TRANSPOSED else right)
+            left, right = ((tuple(factor.shape), factor.stride()) for factor in factors)
             self.counts[left, right] += 1
         return func(*args, **(kwargs or {}))
 
@@ -173,7 +179,8 @@ def main() -> None:
     model.initialise(torch_generator(0, "weights"), torch.full((side * side,), 0.2))
     model.to(args.device).eval().requires_grad_(False)
     images = np.random.default_rng(0).integers(2, size=(args.repeats, side * side), dtype=np.uint8)
-    found = measure(model, images, args.samples, args.repeats)
+    with freed_memory_kept():  # as in an estimate
+        found = measure(model, images, args.samples, args.repeats)
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else platform.processor() or "cpu"
     print(f"{args.preset} on {where}, {args.threads} threads, {args.samples} samples", file=sys.stderr)
     print(f"{'':16} {'pairs/s':>10} {'µs/pair':>9}")
