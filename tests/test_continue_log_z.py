@@ -234,7 +234,7 @@ def test_a_state_goes_where_its_result_goes(rbm, tmp_path):
     out, state = tmp_path / "logz.json", tmp_path / "logz.state.npz"
     out.write_text("{}")
     state.write_bytes(b"state")
-    place = Output(out, is_default=True).settle(lambda path: Found("moved", "is old"), True, (".state.npz",))
+    place = Output(out, is_default=True).settle(lambda path: Found("moved", "is old"), (".state.npz",))
     assert place.path == out
     assert (tmp_path / "logz-2.state.npz").read_bytes() == b"state"
     assert not state.exists()

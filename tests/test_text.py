@@ -46,7 +46,7 @@ def test_a_result_a_console_a_table_and_a_report_show_the_same_digits(value, std
     assert str(load_result(run / "logz.json")) == f"log Z = {plain(text)} nats ({method})"
     assert str(load_result(run / "ll.json")).startswith(f"log p(x) >= {plain(number)} ± {error or '0'} (images)")
 
-    with EstimateProgress("log Z", quiet=False) as progress:
+    with EstimateProgress("log Z") as progress:
         progress("sampling", 1, 1, value, std_err)
     shown = plain(text if std_err is not None else number)  # nothing is said before there is an error
     assert f"log Z {shown}  " in capsys.readouterr().err

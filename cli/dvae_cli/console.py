@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import click
+
 from dvae_core.terminal import cell_width, fold, fold_parts, terminal_width
 from dvae_core.text import decimals, duration, estimate, fixed, plain
 
@@ -25,9 +27,20 @@ LEAST_BAR, MOST_BAR = 8, 40
 COMMAND = ": dvae-"
 
 
-def say(text: str, quiet: bool = False) -> None:
-    """Print a message on standard error, folded to the width of its terminal."""
-    if not quiet:
+def set_quiet(value: bool) -> None:
+    """Store whether the running command prints its result only."""
+    click.get_current_context().meta[__name__] = value
+
+
+def is_quiet() -> bool:
+    """Return whether the running command prints its result only; False in other threads, where no command runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(__name__))
+
+
+def say(text: str, *, always: bool = False) -> None:
+    """Print a message on standard error, folded to the width of its terminal; with --quiet only if `always`."""
+    if always or not is_quiet():
         # Not with click.echo, which would write into the line of a live bar.
         print("\n".join(_message(as_named(text), terminal_width(sys.stderr))), file=sys.stderr, flush=True)
 
@@ -122,11 +135,11 @@ def _clock(seconds: float) -> str:
 class _Live:
     """One bar per phase on a terminal; in a log, at most one line per `LOG_SECONDS`."""
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.stream, self.quiet = sys.stderr, quiet
+        self.stream, self.quiet = sys.stderr, is_quiet()
         self.phases: dict[str, _Phase] = {}
         self.started = self.last_line = time.monotonic()
         self.console = Console(stderr=True)
@@ -184,8 +197,8 @@ class _Live:
 class EstimateProgress(_Live):
     """Progress of an estimator, called with (phase, done, total, estimate so far or None, its error or None)."""
 
-    def __init__(self, label: str, quiet: bool) -> None:
-        super().__init__(quiet)
+    def __init__(self, label: str) -> None:
+        super().__init__()
         self.label = label
 
     def __call__(
@@ -199,14 +212,14 @@ class EstimateProgress(_Live):
 class LikelihoodProgress(EstimateProgress):
     """Progress over images, with the images per second and, in a log, the time left."""
 
-    def __init__(self, label: str, quiet: bool) -> None:
-        super().__init__(label, quiet)
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
         self.n_done = self.n_before = 0
         self.kept: dict[str, int] = {}
 
     def begin(self, plan: Any) -> None:
         """Announce the plan of the work, and start to count."""
-        say(str(plan), self.quiet)
+        say(str(plan))
         self.n_done = self.n_before = plan.n_done
         self.started = time.monotonic()
 
@@ -241,8 +254,8 @@ class SweepProgress(_Live):
 class TrainingProgress(_Live):
     """Progress of a training run."""
 
-    def __init__(self, epochs: int, quiet: bool) -> None:
-        super().__init__(quiet)
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
         self.epochs = epochs
         self.summary: list[str] = []
 

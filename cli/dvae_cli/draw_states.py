@@ -31,7 +31,6 @@ def draw_states(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
     settings: dict[str, Any],
 ) -> int:
     """Draw states of the machine at `model` into a file; return the exit status for their verdict."""
@@ -44,11 +43,11 @@ def draw_states(
     place.hold()
     config = StatesConfig(**given(StatesConfig, settings))
     reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(reading.description, quiet)
+    say_left_aside(reading.description)
     prepare_device(device, threads, len(reading.machine.reduced().b))
     partial = unfinished(place, config)
     try:
-        with EstimateProgress("log Z", quiet) as progress:
+        with EstimateProgress("log Z") as progress:
             found = sample_states(
                 reading, config=config, device=device, threads=threads, progress=progress, partial=partial
             )
@@ -58,21 +57,21 @@ def draw_states(
     place.write(found.to_bytes(kind))
     if partial:
         remove_file(partial)
-    return _report(found, place, quiet)
+    return _report(found, place)
 
 
-def _report(found: SampledStates, place: Output, quiet: bool) -> int:
+def _report(found: SampledStates, place: Output) -> int:
     """Print what was drawn, with its verdict; return the exit status."""
     line = str(found) if found.trustworthy else f"NOT TO BE TRUSTED: {found}"
     if place.stream == STANDARD_OUTPUT:
-        say(line, quiet)
+        say(line)
     else:
         show(line)
     if found.best:
-        say(found.best_line(), quiet)
-    say(f"verdict: {found.claim}", quiet)
+        say(found.best_line())
+    say(f"verdict: {found.claim}")
     for reason in [*found.reasons, *found.warnings]:
-        say(f"  {reason}", quiet)
+        say(f"  {reason}")
     if place.stream != STANDARD_OUTPUT:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     return 0 if found.trustworthy else NOT_TRUSTWORTHY

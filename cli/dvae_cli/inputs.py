@@ -87,15 +87,15 @@ def read_model(path: Path, how: ReadConfig) -> Reading:
     return found
 
 
-def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
+def say_left_aside(description: dict[str, Any]) -> None:
     """Print the parts of a file that the machine read from it does not use."""
     if names := description.get("left_aside"):
-        say(f"ignored: {', '.join(names)}", quiet)
+        say(f"ignored: {', '.join(names)}")
 
 
-def settle(place: Output, result: Result, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
+def settle(place: Output, result: Result, satellites: tuple[str, ...] = ()) -> Output:
     """Return the destination of a result, which replaces no better result; `satellites` as in `Output.settle`."""
-    return place.settle(lambda path: _found(path, result), quiet, satellites)
+    return place.settle(lambda path: _found(path, result), satellites)
 
 
 def _found(path: Path, result: Result) -> Found:
@@ -149,7 +149,7 @@ def state_path(result: Path) -> Path:
     return result.with_suffix(STATE)
 
 
-def say_unused_state(path: Path | None, result: Result, quiet: bool) -> None:
+def say_unused_state(path: Path | None, result: Result) -> None:
     """Report that a result did not continue the finished estimate whose state is beside `path`."""
     is_sampled = not (isinstance(result, LogZResult) and result.method == "exact")
     if path is None or not is_sampled or result.diagnostics.get("continued_from"):
@@ -157,7 +157,7 @@ def say_unused_state(path: Path | None, result: Result, quiet: bool) -> None:
     state = state_path(path)
     if state.exists() and not _is_repeat(path, result):
         reasons = "another model, other settings, or too short a run"
-        say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning", quiet)
+        say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning")
 
 
 def _is_repeat(path: Path, result: Result) -> bool:
@@ -176,7 +176,7 @@ def _is_repeat(path: Path, result: Result) -> bool:
     return same_model and _settings(old.settings) == _settings(json.loads(result.to_json())["settings"])
 
 
-def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
+def keep_state(partial: Path | None, place: Output) -> None:
     """Rename the file of an estimate's work to the state beside its result; remove it if it is too large."""
     if partial is None or place.path is None:
         return
@@ -186,18 +186,16 @@ def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
     elif (size := partial.stat().st_size) <= STATE_BYTES:
         os.replace(partial, state)
     else:
-        say(
-            f"the state of the run ({size >> 20} MB) is too large to save: no later command can continue it", quiet
-        )
+        say(f"the state of the run ({size >> 20} MB) is too large to save: no later command can continue it")
         remove_file(partial)
         remove_file(state)
 
 
-def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataSet:
+def measured_data(trained: TrainedModel, data: str | None) -> DataSet:
     """Return the data set to measure on; DataError if it does not fit, or the training data have changed."""
     from .own_data import find_data
 
-    data_set = find_data(trained.config.dataset, data, quiet)
+    data_set = find_data(trained.config.dataset, data)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
             f"--data: its images have {data_set.n_pixels} pixels, but the model has {trained.model.n_pixels}; "
@@ -245,7 +243,6 @@ def estimate_with_progress(
     config: LogZConfig,
     description: dict[str, Any],
     device: str,
-    quiet: bool,
     *,
     threads: int | None = None,
     partial: Path | None = None,
@@ -260,7 +257,7 @@ def estimate_with_progress(
     `partial` is the file for unfinished work: an existing one is continued, and the caller keeps or removes it.
     `finished` is the state of a finished estimate; for both see `estimate_log_z`.
     """
-    with EstimateProgress("log Z", quiet) as progress:
+    with EstimateProgress("log Z") as progress:
         return estimate_log_z(
             machine,
             config,
@@ -281,7 +278,6 @@ def finish(
     result: Result,
     place: Output,
     as_json: bool,
-    quiet: bool,
     details: Callable[[], list[str]],
     saved: Callable[[], None] = lambda: None,
 ) -> int:
@@ -302,12 +298,12 @@ def finish(
             click.echo(result.to_json())
         else:
             show(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
-    say(f"verdict: {result.claim}", quiet)
+    say(f"verdict: {result.claim}")
     failed = [f"failed check: {reason}" for reason in result.reasons]
     for line in [*details(), *failed, *(f"warning: {warning}" for warning in result.warnings)]:
-        say(line, quiet)
+        say(line)
     if place and place.stream != STANDARD_OUTPUT:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     return 0 if result.trustworthy else NOT_TRUSTWORTHY
 
 

@@ -59,7 +59,6 @@ class Measurement:
     as_json: bool
     device: str
     threads: int | None
-    quiet: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +111,17 @@ def measure_all(
     course, jobs = _Course(), list(_jobs(models, what.how, all_updates))
     try:
         for number, job in enumerate(jobs, 1):
-            say(f"{number} of {len(jobs)}: {job.name}", what.quiet)
+            say(f"{number} of {len(jobs)}: {job.name}")
             try:
                 _measure(job, what, course, kept, place)
             except DvaeError as error:
                 course.statuses.append(status_of(error))
                 text = " ".join(str(error).split())
-                say(text if str(job.path) in text else f"{job.name}: {text}")
+                say(text if str(job.path) in text else f"{job.name}: {text}", always=True)
     except KeyboardInterrupt:
         raise CleanInterrupt(_interrupted(course, len(jobs), kept)) from None
     _print(course, what.as_json or place.stream == STANDARD_OUTPUT)
-    _save(course, len(jobs), kept, place, what.quiet)
+    _save(course, len(jobs), kept, place)
     return course.status
 
 
@@ -153,7 +152,7 @@ def _raising(error: DvaeError) -> Callable[[], Reading]:
 def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, place: Output) -> None:
     """Measure a machine, or load its finished result; add it to the outcomes, and print it."""
     found = job.read()
-    say_left_aside(found.description, what.quiet)
+    say_left_aside(found.description)
     check_data(what.data, found)
     starts = _starts(job, what, course, found)
     # The result for a run goes to the same file as from a command for this run alone.
@@ -165,12 +164,12 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
         course.last = (found.machine, states, job.name)
     course.results.append((job.name, result))
     if own:
-        settled = settle(own, result, what.quiet)
+        settled = settle(own, result)
         assert settled.path is not None
         result.save(settled.path)
         if partial := unfinished(own, _key(what, found, starts)):
             remove_file(partial)
-        say(f"saved: {settled}", what.quiet)
+        say(f"saved: {settled}")
     if what.as_json or place.stream == STANDARD_OUTPUT:
         click.echo(result.to_json())
     from_last = (
@@ -178,7 +177,7 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
         if isinstance(starts, Starts) and "states_of" in starts.source
         else ""
     )
-    say(f"  {result}; {result.claim}{from_last}", what.quiet)
+    say(f"  {result}; {result.claim}{from_last}")
 
 
 def _own_name(what: Measurement) -> str:
@@ -187,7 +186,7 @@ def _own_name(what: Measurement) -> str:
 
 def _starts(job: _Job, what: Measurement, course: _Course, found: Reading) -> Any:
     """Return the states of --starts, else the final states of the previous machine of the same training."""
-    starts = find_starts(what.starts, job.path, found, what.quiet)
+    starts = find_starts(what.starts, job.path, found)
     if starts is None and what.starts is None and course.last:
         machine, states, name = course.last
         if are_of_one_training(machine, found.machine):
@@ -226,7 +225,7 @@ def _kept_or_new(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     store, partial = ResumeFile(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
     if (arrays := store.load()) is not None:
-        say("  was measured by an earlier command", what.quiet)
+        say("  was measured by an earlier command")
         return LogZResult.from_dict(json.loads(arrays["result"].tobytes())), arrays["states"]
     result, states = _new(what, found, starts, partial)
     store.save({"result": np.frombuffer(result.to_json().encode(), np.uint8), "states": states})
@@ -242,7 +241,6 @@ def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -
         what.config,
         found.description,
         what.device,
-        what.quiet,
         threads=what.threads,
         partial=partial,
         constant=found.constant,
@@ -281,15 +279,15 @@ def _without_folder(names: list[str]) -> list[str]:
     return ["/".join(one[n:]) for one in parts]
 
 
-def _save(course: _Course, n: int, kept: Path | None, place: Output, quiet: bool) -> None:
+def _save(course: _Course, n: int, kept: Path | None, place: Output) -> None:
     """Write all results, one per line; remove the directory `kept` unless results are missing."""
     if not course.results:
         return
     if place and place.stream != STANDARD_OUTPUT:
         place.write("".join(f"{result.to_json()}\n" for _, result in course.results))
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     if missing := n - len(course.results):
         again = "; fix them and run the same command with --force, which measures only these" if kept else ""
-        say(f"{missing} of {n} could not be measured{again}")
+        say(f"{missing} of {n} could not be measured{again}", always=True)
     elif kept:
         shutil.rmtree(kept, ignore_errors=True)

@@ -14,6 +14,7 @@ import click
 from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
 
+from .console import set_quiet
 from .standard_input import DASH, spool
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,11 +166,19 @@ def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def common_options(function: F) -> F:
-    """Add the options of every command."""
-    function = click.option("--debug", is_flag=True, help="Show a traceback if the command fails.")(function)
-    return click.option("--quiet", "-q", is_flag=True, help="Print the result only, without progress and notes.")(
-        function
+    """Add the options of every command: `runner` looks for --debug; `console.is_quiet` returns --quiet."""
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show a traceback if the command fails."
     )
+    quiet = click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, param, value: set_quiet(value),
+        help="Print the result only, without progress and notes.",
+    )
+    return quiet(debug(function))
 
 
 def compute_options(threads_help: str) -> Callable[[F], F]:

@@ -71,7 +71,7 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun), only the first prints; torchrun itself reports which one failed.
     if message and os.environ.get("RANK", "0") == "0":
-        say(f"{name}: {message}")
+        say(f"{name}: {message}", always=True)
     sys.exit(status)
 
 

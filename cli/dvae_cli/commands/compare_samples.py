@@ -46,8 +46,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Check samples made elsewhere against a machine.
@@ -81,12 +79,12 @@ def command(
     place = find_output(output, force)
     place.hold()
     reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(reading.description, quiet)
+    say_left_aside(reading.description)
     found = read_samples(samples)
     classes_of = None if classes is None else read_classes(classes, len(found.states))
     prepare_device(device, threads, len(reading.machine.reduced().b))
     try:
-        with EstimateProgress("log Z", quiet) as progress:
+        with EstimateProgress("log Z") as progress:
             result = compare_samples(
                 reading,
                 found.states,
@@ -104,8 +102,8 @@ def command(
     except KeyboardInterrupt:
         raise CleanInterrupt("interrupted; nothing was saved, run the same command to start again") from None
     result = dataclasses.replace(result, command=command_line())
-    place = settle(place, result, quiet)
-    return finish(result, place, as_json, quiet, lambda: _details(result))
+    place = settle(place, result)
+    return finish(result, place, as_json, lambda: _details(result))
 
 
 def _details(result: ComparisonResult) -> list[str]:

@@ -28,7 +28,7 @@ SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 )
 @click.option("--force", is_flag=True, help=FORCE)
 @common_options
-def command(file: Path, output: Path, format: str | None, force: bool, quiet: bool, debug: bool) -> None:
+def command(file: Path, output: Path, format: str | None, force: bool) -> None:
     """Export a result or samples to netCDF or CSV.
 
     \b
@@ -56,9 +56,9 @@ def command(file: Path, output: Path, format: str | None, force: bool, quiet: bo
         content = netcdf_bytes(to_arviz(found))
     place.write(content)
     if not found.trustworthy:
-        say(f"NOT TO BE TRUSTED: {found}", quiet)
+        say(f"NOT TO BE TRUSTED: {found}")
     if place.path:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
 
 
 def _kind(output: Path, format: str | None) -> str:

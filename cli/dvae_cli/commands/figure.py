@@ -72,8 +72,6 @@ def command(
     font: str,
     labels: tuple[tuple[str, str], ...],
     force: bool,
-    quiet: bool,
-    debug: bool,
 ) -> None:
     """Draw a figure from results.
 
@@ -101,5 +99,5 @@ def command(
     content = figure_bytes(draw(name, files, width, font=font, labels=labels), output.suffix[1:])
     place.write(content)
     for line in left_out(name, files, labels):
-        say(line, quiet)
-    say(f"saved: {place}", quiet)
+        say(line)
+    say(f"saved: {place}")

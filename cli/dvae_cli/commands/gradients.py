@@ -47,8 +47,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Measure bias and variance of gradient estimators.
@@ -81,16 +79,16 @@ def command(
     trained = load_own_model(model)
     prepare_device(device, threads, trained.config.model.width)
     trained.model.to(device)
-    data_set = measured_data(trained, data, quiet)
+    data_set = measured_data(trained, data)
     images = data_set.fixed(config.split)
-    with EstimateProgress("gradients", quiet) as progress:
+    with EstimateProgress("gradients") as progress:
         result = measure_gradients(trained, images, config, progress=progress)
     settings = {**result.settings, **other_data(data, data_set, trained)}
     result = dataclasses.replace(result, settings=settings, command=command_line())
     if plot:
         _draw(result, plot)
-    place = settle(place, result, quiet)
-    return finish(result, place, as_json, quiet, lambda: _details(result))
+    place = settle(place, result)
+    return finish(result, place, as_json, lambda: _details(result))
 
 
 def _draw(result: GradientResult, path: Path) -> None:

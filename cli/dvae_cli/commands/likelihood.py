@@ -84,8 +84,6 @@ def command(
     device: str,
     threads: int | None,
     scheduler: str | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Estimate the test log-likelihood of a model, in nats.
@@ -133,7 +131,7 @@ def command(
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
     trained = load_own_model(model)
-    data_set = measured_data(trained, data, quiet)
+    data_set = measured_data(trained, data)
     images, labels = data_set.fixed(config.split), data_set.split(config.split).labels
     elsewhere = other_data(data, data_set, trained)
     place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
@@ -149,8 +147,8 @@ def command(
     earlier = state_path(path) if path else None
     is_begun = resume is not None and resume.directory.exists()
     with cluster(scheduler):
-        log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
-        with _progress(resume, quiet) as progress:
+        log_z_result, source = _log_z(trained, log_z, config, device, partial)
+        with _progress(resume) as progress:
             result = estimate_log_likelihood(
                 trained,
                 images,
@@ -166,8 +164,8 @@ def command(
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
-    say_unused_state(None if is_begun else path, result, quiet)
-    place = settle(place, result, quiet, (".images.npz", STATE))
+    say_unused_state(None if is_begun else path, result)
+    place = settle(place, result, (".images.npz", STATE))
     if place.path or plot:
         pictured = picture_images(result, trained, images)
         if place.path:
@@ -178,10 +176,10 @@ def command(
     def saved() -> None:
         if partial and resume:
             remove_file(partial)
-            keep_state(resume.state, place, quiet)
+            keep_state(resume.state, place)
             resume.remove()
 
-    return finish(result, place, as_json, quiet, lambda: _details(result, bits), saved)
+    return finish(result, place, as_json, lambda: _details(result, bits), saved)
 
 
 def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
@@ -193,11 +191,11 @@ def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
 
 
 @contextmanager
-def _progress(resume: ResumeDirectory | None, quiet: bool) -> Iterator[LikelihoodProgress]:
+def _progress(resume: ResumeDirectory | None) -> Iterator[LikelihoodProgress]:
     """Yield progress over images; after Ctrl-C, report what is saved."""
     from ..console import LikelihoodProgress
 
-    with LikelihoodProgress("log p(x)", quiet) as progress:
+    with LikelihoodProgress("log p(x)") as progress:
         try:
             yield progress
         except KeyboardInterrupt as error:
@@ -213,7 +211,6 @@ def _log_z(
     given: Path | None,
     config: LikelihoodConfig,
     device: str,
-    quiet: bool,
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
     """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here."""
@@ -235,8 +232,8 @@ def _log_z(
                 f"--log-z: {given} is not a logz result for {trained.path}; run dvae-eval logz {trained.path} "
                 "first"
             )
-        say(f"{path} is for another model; log Z is estimated again", quiet)
-    estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
+        say(f"{path} is for another model; log Z is estimated again")
+    estimated = _estimated_log_z(trained, description, config, device, partial)
     return estimated, "estimated on the way"
 
 
@@ -245,7 +242,6 @@ def _estimated_log_z(
     description: dict[str, Any],
     config: LikelihoodConfig,
     device: str,
-    quiet: bool,
     partial: Path | None,
 ) -> LogZResult:
     """Estimate log Z of the prior, exactly or to --log-z-error; unfinished work is saved in `partial`."""
@@ -255,7 +251,7 @@ def _estimated_log_z(
 
     log_z_config = LogZConfig(precision=config.log_z_error)
     machine = machine_of(trained)
-    return estimate_with_progress(machine, log_z_config, description, device, quiet, partial=partial)
+    return estimate_with_progress(machine, log_z_config, description, device, partial=partial)
 
 
 def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:

@@ -83,8 +83,6 @@ def command(
     device: str,
     threads: int | None,
     scheduler: str | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Estimate log Z of a Boltzmann machine, in nats.
@@ -149,16 +147,16 @@ def command(
         from ..many import Measurement, measure_all
 
         prepare_device(device, threads, WIDE)
-        what = Measurement(config, how, starts, rows, as_json, device, threads, quiet)
+        what = Measurement(config, how, starts, rows, as_json, device, threads)
         with cluster(scheduler):
             return measure_all(models, all_updates, what, output, force)
     name = "logz-clamped.json" if settings["clamp"] else "logz.json"
     place = find_output(output, force, default_output(models[-1], name, as_json))
     place.hold()
     found, trajectory = _read(models, how, config.path)
-    say_left_aside(found.description, quiet)
+    say_left_aside(found.description)
     check_data(rows, found)
-    states = find_starts(starts, models[-1], found, quiet)
+    states = find_starts(starts, models[-1], found)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, (config, _key(states)) if states else config)
     earlier = state_path(place.path) if place.path else None
@@ -170,7 +168,6 @@ def command(
                 config,
                 found.description,
                 device,
-                quiet,
                 threads=threads,
                 partial=partial,
                 finished=earlier,
@@ -181,11 +178,9 @@ def command(
     except KeyboardInterrupt:
         raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
-    say_unused_state(None if is_begun else place.path, result, quiet)
-    place = settle(place, result, quiet, (STATE,))
-    return finish(
-        result, place, as_json, quiet, lambda: _details(result), lambda: keep_state(partial, place, quiet)
-    )
+    say_unused_state(None if is_begun else place.path, result)
+    place = settle(place, result, (STATE,))
+    return finish(result, place, as_json, lambda: _details(result), lambda: keep_state(partial, place))
 
 
 def _key(starts: Any) -> Any:

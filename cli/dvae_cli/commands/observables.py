@@ -49,8 +49,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Estimate energy, entropy and correlations.
@@ -88,11 +86,11 @@ def command(
         raise ConfigError(f"--csv: {csv} is not a file; give the name of a file (--json prints the whole result)")
     place.hold()
     found = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(found.description, quiet)
+    say_left_aside(found.description)
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, config)
     try:
-        with EstimateProgress("log Z at the largest β", quiet) as progress:
+        with EstimateProgress("log Z at the largest β") as progress:
             result = estimate_observables(
                 found.machine,
                 config,
@@ -107,9 +105,9 @@ def command(
         raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = dataclasses.replace(result, command=command_line())
     saved = (lambda: remove_file(partial)) if partial else (lambda: None)
-    place = settle(place, result, quiet)
+    place = settle(place, result)
     table.write(result.to_csv())
-    return finish(result, place, as_json, quiet, lambda: _details(result), saved)
+    return finish(result, place, as_json, lambda: _details(result), saved)
 
 
 def _details(result: ObservablesResult) -> list[str]:

@@ -73,8 +73,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Draw samples of a machine or a trained model.
@@ -106,13 +104,13 @@ def command(
         place = find_output(output, force, None if output else beside(model, "samples.npz"), text=False)
         prepare_device(device, threads, 0)
         sizes = {"n_rows": image_rows, "n_chains": chains, "n_draws": draws}
-        path = make_samples(model, place, settings["seed"], device, quiet, data, reconstructions, sizes)
-        say(f"saved: {path}", quiet)
+        path = make_samples(model, place, settings["seed"], device, data, reconstructions, sizes)
+        say(f"saved: {path}")
         return 0
     _refuse_given(IMAGES, "is for images of a run; omit the option")
     from ..draw_states import draw_states
 
-    return draw_states(model, output, format, force, device, threads, quiet, settings)
+    return draw_states(model, output, format, force, device, threads, settings)
 
 
 def _was_given(name: str) -> bool:
@@ -133,7 +131,6 @@ def make_samples(
     place: Output,
     seed: int,
     device: str,
-    quiet: bool,
     data: str | None = None,
     n_images: int = N_RECONSTRUCTIONS,
     sizes: dict[str, int] | None = None,
@@ -147,12 +144,12 @@ def make_samples(
     from ..inputs import command_line, load_own_model
 
     trained = load_own_model(model, device)
-    images = load_own_data(trained.config.dataset, data, trained.provenance, quiet).fixed("test")
+    images = load_own_data(trained.config.dataset, data, trained.provenance).fixed("test")
     # Evenly spread: test sets may be sorted by class.
     spread = [i * len(images) // n_images for i in range(n_images)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed, **(sizes or {}))
     grid = replace(grid, meta=named({**grid.meta, "command": command_line()}))
-    path = place.settle(lambda path: _found(path, grid), quiet).path
+    path = place.settle(lambda path: _found(path, grid)).path
     assert path is not None  # there is a default
     grid.save(path)
     return path

@@ -106,8 +106,6 @@ def command(
     scheduler: str | None,
     dry_run: bool,
     as_json: bool,
-    quiet: bool,
-    debug: bool,
 ) -> int:
     """Train and measure a grid of models.
 
@@ -146,7 +144,7 @@ def command(
     chosen = points if part is None else points[part[0] :: part[1]]
     new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())
     with cluster(scheduler):
-        watch = Watch(chosen, workers or (cluster_size() if scheduler else 1), quiet)
+        watch = Watch(chosen, workers or (cluster_size() if scheduler else 1))
         if dry_run:
             return _print_plan(watch, as_json)
         _remember(out, options)
@@ -195,13 +193,16 @@ def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, s
     """Make the runs that are not done, `watch.n_workers` at a time; yield (number, failure or "") as each ends."""
     from joblib import Parallel, delayed
 
-    from ...console import say
+    from ...console import is_quiet, say
 
     runs = new_runs(threads=max(1, (os.cpu_count() or 1) // watch.n_workers))
 
+    # The threads below have no context, and so would print with --quiet, too.
+    tell = (lambda words: None) if is_quiet() else say
+
     def make(i: int) -> tuple[int, str]:
         watch.run_begun(i)
-        return i, runs.make(watch.points[i], lambda words: say(words, watch.quiet))
+        return i, runs.make(watch.points[i], tell)
 
     # Threads suffice: each waits for its own processes.
     jobs = Parallel(n_jobs=watch.n_workers, backend="threading", return_as="generator_unordered")
@@ -215,11 +216,12 @@ def _make_there(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[
     """Make the runs that are not done on the workers of the cluster; yield the same as `_make`."""
     from dvae_eval.runtime.pool import map_unordered
 
+    from ...console import is_quiet
     from .grid import make_on_worker
 
     pending = watch.pending
     points = [watch.points[i] for i in pending]
-    for i, failure in map_unordered(make_on_worker, (new_runs, watch.quiet), points):
+    for i, failure in map_unordered(make_on_worker, (new_runs, is_quiet()), points):
         yield pending[i], failure
 
 
