@@ -13,6 +13,7 @@ import click
 
 from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
+from dvae_reports.names import FIGURE_FORMATS
 
 from .console import set_quiet
 from .standard_input import DASH, spool
@@ -23,10 +24,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 # units took 50 ms on one thread and 83 ms on two).
 WIDE = 500
 THREADS_BY_WIDTH = f"CPU threads. [default: one; all cores if a layer has {WIDE} units or more]"
-
-
-FORCE = "Overwrite the file given by --output."
-FORCE_DEFAULT = "Overwrite the file given by --output, or a better result in the default file."
 
 
 class Place(click.Path):
@@ -68,6 +65,20 @@ class ModelFile(Place):
         if not (path / "model.pt").is_file():
             self.fail(f"{path} has no model.pt; give a run that dvae-train has finished, or a file", param, ctx)
         return path / "model.pt"
+
+
+class Picture(Place):
+    """The name of a file for a figure, which ends in .png, .svg or .pdf."""
+
+    def __init__(self) -> None:
+        super().__init__("the name of a file", exists=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path of the file."""
+        path = Path(super().convert(value, param, ctx))
+        if path.suffix[1:] not in FIGURE_FORMATS:
+            self.fail(f"{path} does not end in .png, .svg or .pdf; give a name that does", param, ctx)
+        return path
 
 
 class FileOrName(click.ParamType[str]):
@@ -181,13 +192,15 @@ def common_options(function: F) -> F:
     return quiet(debug(function))
 
 
+device_option = click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
+
+
 def compute_options(threads_help: str) -> Callable[[F], F]:
     """Return a decorator that adds --device and --threads; the default of --threads differs between commands."""
 
     def decorate(function: F) -> F:
         threads = click.option("--threads", type=click.IntRange(1), help=threads_help)
-        device = click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
-        return device(threads(function))
+        return device_option(threads(function))
 
     return decorate
 
@@ -208,18 +221,22 @@ def refuse_both(workers: int | None, scheduler: str | None) -> None:
         raise ConfigError("--workers: the scheduler has its own workers; omit the option")
 
 
+def file_options(
+    text: str, *, kind: Place = OUTPUT, required: bool = False, keeps_better: bool = False
+) -> Callable[[F], F]:
+    """Return a decorator that adds --output, with the help `text`, and --force.
+
+    `keeps_better` says that a default file with a better result is replaced only with --force.
+    """
+    better = ", or a better result in the default file" if keeps_better else ""
+    output = click.option("--output", "-o", type=kind, required=required, help=text)
+    force = click.option("--force", is_flag=True, help=f"Overwrite the file given by --output{better}.")
+    return lambda function: output(force(function))
+
+
 def output_options(what: str) -> Callable[[F], F]:
     """Return a decorator that adds --json, --output and --force; `what` describes the default file."""
-
-    def decorate(function: F) -> F:
-        force = click.option("--force", is_flag=True, help=FORCE if what.startswith("none") else FORCE_DEFAULT)
-        output = click.option(
-            "--output",
-            "-o",
-            type=OUTPUT,
-            help=f"File to write the result to; - prints it. [default: {what}]",
-        )
-        as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-        return as_json(output(force(function)))
-
-    return decorate
+    text = f"File to write the result to; - prints it. [default: {what}]"
+    files = file_options(text, keeps_better=not what.startswith("none"))
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+    return lambda function: as_json(files(function))

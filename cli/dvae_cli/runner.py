@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -57,6 +57,15 @@ def after_interrupt(unfinished: Path | None) -> str:
     if unfinished is None:
         return "nothing was saved; give --output FILE to be able to continue"
     return CONTINUE if unfinished.exists() else "nothing was saved yet; run the same command again"
+
+
+@contextmanager
+def ending_cleanly(message: Callable[[], str]) -> Iterator[None]:
+    """Within the block, Ctrl-C ends the command with `message`, which is made when that happens."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CleanInterrupt(message()) from error
 
 
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:

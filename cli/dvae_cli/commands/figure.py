@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from dvae_core.errors import ConfigError
-from dvae_reports.names import FIGURE_FORMATS, FIGURES, FONTS, FORMER_FIGURES, WIDTHS
+from dvae_reports.names import FIGURES, FONTS, FORMER_FIGURES, WIDTHS
 
 from ..labels import label_option
-from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..options import RESULT, Picture, common_options, file_options
 from ..sections import Command
 
 
@@ -46,7 +45,7 @@ class Width(click.ParamType["float"]):
 )
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=RESULT, metavar="[FILE]...")
-@click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf file.")
+@file_options("A .png, .svg or .pdf file.", kind=Picture(), required=True)
 @click.option(
     "--width",
     type=Width(),
@@ -62,7 +61,6 @@ class Width(click.ParamType["float"]):
     help="Font of text and mathematics; serif looks like Times.",
 )
 @label_option
-@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
     name: str,
@@ -88,8 +86,6 @@ def command(
     Runs that differ only in their seeds share one line: their mean, with a band of one standard deviation. The
     same input files produce the same bytes. Lines and markers can be distinguished without colour.
     """
-    if output.suffix[1:] not in FIGURE_FORMATS:
-        raise ConfigError(f"--output: {output} does not end in .png, .svg or .pdf; give a name that does")
     from dvae_reports.figures.registry import draw, figure_bytes, left_out
 
     from ..console import say

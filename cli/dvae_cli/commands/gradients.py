@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError
 from dvae_eval.config import GradientConfig
 
 from ..options import (
-    OUTPUT,
     THREADS_BY_WIDTH,
     ModelFile,
+    Picture,
     common_options,
     compute_options,
     config_options,
@@ -29,11 +28,7 @@ if TYPE_CHECKING:
 @click.command("gradients", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
-@click.option(
-    "--plot",
-    type=OUTPUT,
-    help="Draw the variances to this .png, .svg or .pdf file.",
-)
+@click.option("--plot", type=Picture(), help="Draw the variances to this .png, .svg or .pdf file.")
 @config_options(GradientConfig)
 @output_options("gradients.json beside a run's model.pt")
 @compute_options(THREADS_BY_WIDTH)
@@ -72,8 +67,6 @@ def command(
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "gradients.json", as_json))
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     trained = load_own_model(model)

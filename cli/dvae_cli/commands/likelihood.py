@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError, ResultError
+from dvae_core.errors import ResultError
 from dvae_core.io.files import remove_file
 from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
-    OUTPUT,
     ModelFile,
+    Picture,
     Place,
     common_options,
     compute_options,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--plot",
-    type=OUTPUT,
+    type=Picture(),
     help="Draw bound, weights, classes and the worst images to this .png, .svg or .pdf file.",
 )
 @click.option("--bits", is_flag=True, help="Also print bits per dimension.")
@@ -135,8 +135,6 @@ def command(
     images, labels = data_set.fixed(config.split), data_set.split(config.split).labels
     elsewhere = other_data(data, data_set, trained)
     place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     path = place.path

@@ -9,7 +9,7 @@ import click
 
 from dvae_core.errors import ConfigError, DataError
 
-from ..options import FORCE, OUTPUT, Place, common_options
+from ..options import Place, common_options, file_options
 from ..sections import Command
 from ..standard_input import beside
 
@@ -29,18 +29,12 @@ PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
     type=Place("the directory of a run, or results of a machine", directory=True),
     metavar="RUN...|RESULT...",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write. [default: report.html in the first RUN, or an .html file beside the first RESULT]",
-)
+@file_options("File to write. [default: report.html in the first RUN, or an .html file beside the first RESULT]")
 @click.option(
     "--data",
     multiple=True,
     help="Present place of the training data, if they have moved. Repeatable, once per data set.",
 )
-@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool) -> None:
     """Write an HTML report on runs or on a machine.

@@ -15,7 +15,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_eval.readers import ReadConfig
 from dvae_eval.states.config import FORMATS, StatesConfig
 
-from ..options import FORCE_DEFAULT, OUTPUT, ModelFile, common_options, compute_options, config_options
+from ..options import ModelFile, common_options, compute_options, config_options, file_options
 from ..own_data import load_own_data
 from ..sections import Command
 from ..standard_input import beside, named
@@ -50,13 +50,10 @@ SHARED = ("n", "seed")  # options for states and for images
 @click.option(
     "--data", help="Present place of the training data, if they have moved. [default: their former place]"
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write; required for states. [default: samples.npz beside a run's model.pt, for images]",
+@file_options(
+    "File to write; required for states. [default: samples.npz beside a run's model.pt, for images]",
+    keeps_better=True,
 )
-@click.option("--force", is_flag=True, help=FORCE_DEFAULT)
 @compute_options(
     "CPU threads; the result does not depend on them. [default: one for images, all cores for states]"
 )

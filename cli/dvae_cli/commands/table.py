@@ -14,7 +14,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
 from ..labels import label_option
-from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..options import OUTPUT, RESULT, common_options, file_options
 from ..sections import Command
 from ..table_options import style_options
 
@@ -55,13 +55,7 @@ if TYPE_CHECKING:
     type=OUTPUT,
     help="Cite published rows by \\cite (LaTeX), and add the missing entries to this .bib file.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write; in CSV, further tables go to files beside it. [default: standard output]",
-)
-@click.option("--force", is_flag=True, help=FORCE)
+@file_options("File to write; in CSV, further tables go to files beside it. [default: standard output]")
 @common_options
 def command(
     results: tuple[Path, ...],

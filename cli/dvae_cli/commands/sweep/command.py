@@ -14,7 +14,7 @@ import click
 
 from dvae_core.errors import ConfigError
 
-from ...options import common_options, refuse_both, scheduler_option
+from ...options import common_options, device_option, refuse_both, scheduler_option
 from ...sections import Command
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Part(click.ParamType["tuple[int, int]"]):
 )
 @click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Options for dvae-eval logz.")
 @click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Options for dvae-eval ll.")
-@click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
+@device_option
 @scheduler_option("runs")
 @click.option(
     "--dry-run", is_flag=True, help="Print the runs that would be made, and the time they take if it is known."
