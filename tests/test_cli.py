@@ -329,6 +329,19 @@ def test_every_help_opens_with_an_example(command, capsys):
     assert re.search(rf"Example:\n\s+dvae-eval {command}", text)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("log-z", "No such command 'log-z'. Did you mean 'logz'?"),
+        ("sample", "No such command 'sample'. Did you mean 'samples'?"),
+        ("nothing", "No such command 'nothing'; see dvae-eval --help"),
+    ],
+)
+def test_an_unknown_command_gets_a_suggestion_if_one_is_similar(given, message, capsys):
+    assert status_of(dvae_eval, given, "--seed", 1) == 2
+    assert capsys.readouterr().err == f"dvae-eval: {message}\n"
+
+
 def test_options_are_the_settings_with_their_defaults():
     """One source: every field has an option of its name, and a result's defaults are those of the dataclass."""
     from dvae_cli.commands import compare_samples, gradients, likelihood, log_z, observables
