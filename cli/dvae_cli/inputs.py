@@ -24,6 +24,7 @@ from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result, load_result
 
 from .console import EstimateProgress, say, show
+from .options import given
 from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
 from .standard_input import as_named, named
@@ -91,6 +92,18 @@ def say_left_aside(description: dict[str, Any]) -> None:
     """Print the parts of a file that the machine read from it does not use."""
     if names := description.get("left_aside"):
         say(f"ignored: {', '.join(names)}")
+
+
+def open_machine(path: Path, settings: dict[str, Any], device: str, threads: int | None) -> Reading:
+    """Return the machine in a file, read by the options in `settings`, and prepare `device` for it."""
+    from dvae_eval.readers import ReadConfig
+
+    from .devices import prepare_device
+
+    found = read_model(path, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(found.description)
+    prepare_device(device, threads, len(found.machine.reduced().b))
+    return found
 
 
 def settle(place: Output, result: Result, satellites: tuple[str, ...] = ()) -> Output:
@@ -209,6 +222,19 @@ def measured_data(trained: TrainedModel, data: str | None) -> DataSet:
     return data_set
 
 
+def open_run_with_data(
+    path: Path, data: str | None, device: str, threads: int | None
+) -> tuple[TrainedModel, DataSet, dict[str, str]]:
+    """Return a model of dvae-train on `device`, the data set to measure on, and `other_data` of the two."""
+    from .devices import prepare_device
+
+    trained = load_own_model(path)
+    data_set = measured_data(trained, data)
+    prepare_device(device, threads, trained.config.model.width)
+    trained.model.to(device)
+    return trained, data_set, other_data(data, data_set, trained)
+
+
 def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> dict[str, str]:
     """Return the description of data other than the training data, for the result; empty for the training data."""
     digest = data_set.digest()
@@ -279,19 +305,26 @@ def finish(
     place: Output,
     as_json: bool,
     details: Callable[[], list[str]],
-    saved: Callable[[], None] = lambda: None,
+    *,
+    satellites: tuple[str, ...] = (),
+    beside: Callable[[Output], None] = lambda place: None,
+    saved: Callable[[Output], None] = lambda place: None,
 ) -> int:
-    """Save and print a result; return the exit status for its verdict.
+    """Save and print the result of this command; return the exit status for its verdict.
 
-    `saved` is called once the result is saved, to remove the files of unfinished work.
+    The result replaces no better one, see `settle`.  With its destination, `beside` is called before it is saved,
+    to write what belongs to it, and `saved` once it is saved, to remove the files of unfinished work.
     """
+    result = replace(result, command=command_line())
+    place = settle(place, result, satellites)
+    beside(place)
     result = _with_names(result)
     try:
         if place.path:
             result.save(place.path)
         elif place.stream != STANDARD_OUTPUT:
             place.write(result.to_json() + "\n")
-        saved()
+        saved(place)
     finally:
         # Printed even if it cannot be saved: the number may have taken hours.
         if as_json or place.stream == STANDARD_OUTPUT:

@@ -39,7 +39,7 @@ from .inputs import (
     with_data,
 )
 from .outputs import STANDARD_OUTPUT, Output, find_output
-from .runner import FAILED, NOT_TRUSTWORTHY, CleanInterrupt, after_interrupt, status_of
+from .runner import FAILED, NOT_TRUSTWORTHY, after_interrupt, ending_cleanly, status_of
 from .starts import find_starts
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Measurement:
     as_json: bool
     device: str
     threads: int | None
+
+    @property
+    def name(self) -> str:
+        """The name of the default file of a result."""
+        return "logz-clamped.json" if self.how.clamp else "logz.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,9 @@ def measure_all(
     partial = unfinished(place, (what.config, what.how))
     kept = partial.with_suffix("") if partial else None
     course, jobs = _Course(), list(_jobs(models, what.how, all_updates))
-    try:
+    with ending_cleanly(
+        lambda: f"interrupted, {len(course.results)} of {len(jobs)} done; {after_interrupt(kept)}"
+    ):
         for number, job in enumerate(jobs, 1):
             say(f"{number} of {len(jobs)}: {job.name}")
             try:
@@ -118,8 +125,6 @@ def measure_all(
                 course.statuses.append(status_of(error))
                 text = " ".join(str(error).split())
                 say(text if str(job.path) in text else f"{job.name}: {text}", always=True)
-    except KeyboardInterrupt:
-        raise CleanInterrupt(_interrupted(course, len(jobs), kept)) from None
     _print(course, what.as_json or place.stream == STANDARD_OUTPUT)
     _save(course, len(jobs), kept, place)
     return course.status
@@ -156,7 +161,7 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
     check_data(what.data, found)
     starts = _starts(job, what, course, found)
     # The result for a run goes to the same file as from a command for this run alone.
-    own = Output() if place else find_output(None, False, default_output(job.path, _own_name(what), what.as_json))
+    own = Output() if place else find_output(None, False, default_output(job.path, what.name, what.as_json))
     own.hold()
     result, states = _kept_or_new(what, found, starts, kept, own)
     result = with_data(dataclasses.replace(result, command=command_line()), found, what.data)
@@ -178,10 +183,6 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
         else ""
     )
     say(f"  {result}; {result.claim}{from_last}")
-
-
-def _own_name(what: Measurement) -> str:
-    return "logz-clamped.json" if what.how.clamp else "logz.json"
 
 
 def _starts(job: _Job, what: Measurement, course: _Course, found: Reading) -> Any:
@@ -248,11 +249,6 @@ def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -
         final_states=states.append,
     )
     return result, states[-1] if states else np.empty((0, found.machine.n_units), np.uint8)
-
-
-def _interrupted(course: _Course, n: int, kept: Path | None) -> str:
-    """Return the message for an interrupted command, with what to do next."""
-    return f"interrupted, {len(course.results)} of {n} done; {after_interrupt(kept)}"
 
 
 # --- the end --------------------------------------------------------------------------------------------------

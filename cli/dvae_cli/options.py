@@ -32,10 +32,18 @@ class Place(click.Path):
     For a file that is read, `-` is standard input.
     """
 
-    def __init__(self, wanted: str, *, file: bool = True, directory: bool = False, exists: bool = True) -> None:
+    def __init__(
+        self,
+        wanted: str,
+        *,
+        file: bool = True,
+        directory: bool = False,
+        exists: bool = True,
+        suffixes: tuple[str, ...] = (),
+    ) -> None:
         """Take what error messages suggest instead (`wanted`), and the kinds of paths that are allowed."""
         super().__init__(exists=exists, file_okay=file, dir_okay=directory, path_type=Path)
-        self.wanted = wanted
+        self.wanted, self.suffixes = wanted, suffixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
@@ -48,6 +56,9 @@ class Place(click.Path):
             self.fail(f"{path} does not exist; give {self.wanted}", param, ctx)
         if path.is_file() and not self.file_okay:
             self.fail(f"{path} is a file; give {self.wanted}", param, ctx)
+        if self.suffixes and path.suffix not in self.suffixes:
+            *others, last = self.suffixes
+            self.fail(f"{path} does not end in {', '.join(others)} or {last}; give a name that does", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -67,20 +78,6 @@ class ModelFile(Place):
         return path / "model.pt"
 
 
-class Picture(Place):
-    """The name of a file for a figure, which ends in .png, .svg or .pdf."""
-
-    def __init__(self) -> None:
-        super().__init__("the name of a file", exists=False)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path of the file."""
-        path = Path(super().convert(value, param, ctx))
-        if path.suffix[1:] not in FIGURE_FORMATS:
-            self.fail(f"{path} does not end in .png, .svg or .pdf; give a name that does", param, ctx)
-        return path
-
-
 class FileOrName(click.ParamType[str]):
     """A file, `-` for standard input, or the name of a data set; the reader decides which."""
 
@@ -92,22 +89,35 @@ class FileOrName(click.ParamType[str]):
 
 
 OUTPUT = Place("the name of a file", exists=False)
+PICTURE = Place("the name of a file", exists=False, suffixes=tuple(f".{name}" for name in FIGURE_FORMATS))
 RESULT = Place("a result or a run", directory=True)
 
 
-class IntList(click.ParamType["tuple[int, ...]"]):
-    """Integers separated by commas; `none` for an empty list."""
+class Parsed(click.ParamType[Any]):
+    """Text that a function parses; the function's ValueError is the message."""
 
-    name = "n,n,..."
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self.parse = name, parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers as a tuple."""
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the function makes of a text; a default of another type is returned unchanged."""
+        if not isinstance(value, str):
             return value
         try:
-            return () if value == "none" else tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is neither a list of integers such as 200,200 nor 'none'", param, ctx)
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    """Return integers separated by commas; `none` for an empty tuple."""
+    try:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a list of integers such as 200,200 nor 'none'") from None
+
+
+INTEGERS = Parsed("n,n,...", _integers)
 
 
 def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F], F]:
@@ -151,7 +161,7 @@ def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
         return click.Choice(choices)
     if _is_text(field):
         return str
-    return IntList() if typing.get_origin(hint) is tuple else hint
+    return INTEGERS if typing.get_origin(hint) is tuple else hint
 
 
 def _is_text(field: dataclasses.Field[Any]) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,17 @@ from dvae_core.training.callbacks import LOGS, Callback, new_log
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
 from .console import is_quiet, say, set_quiet
-from .options import THREADS_BY_WIDTH, ModelFile, Place, common_options, compute_options, config_options, given
+from .options import (
+    THREADS_BY_WIDTH,
+    F,
+    ModelFile,
+    Parsed,
+    Place,
+    common_options,
+    compute_options,
+    config_options,
+    given,
+)
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 from .sections import Command
@@ -36,36 +46,24 @@ if TYPE_CHECKING:
 SAME_REQUEST_SECONDS = 1.0
 
 
-def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the presets and exit."""
-    if not value:
-        return
-    for line in preset_table(PRESETS, terminal_width(sys.stdout)):
-        click.echo(line)
-    ctx.exit()
+def _listing(name: str, lines: Callable[[int | None], Iterable[str]], text: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option to print lines, made for the width of the terminal, and exit."""
+
+    def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            for line in lines(terminal_width(sys.stdout)):
+                click.echo(line)
+            ctx.exit()
+
+    return click.option(name, is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)
 
 
-def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the data sets and exit."""
-    if not value:
-        return
-    for line in dataset_list(NAMES, terminal_width(sys.stdout)):
-        click.echo(line)
-    ctx.exit()
-
-
-class Logs(click.ParamType["tuple[str, ...]"]):
-    """Names of logs, separated by commas."""
-
-    name = "name,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names."""
-        names = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-        for name in names:
-            if name not in LOGS:
-                self.fail(f"{name!r} is not one of {', '.join(LOGS)}", param, ctx)
-        return tuple(names)
+def _logs(text: str) -> tuple[str, ...]:
+    """Return names of logs, separated by commas."""
+    names = tuple(part.strip() for part in text.split(","))
+    if unknown := [name for name in names if name not in LOGS]:
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(LOGS)}")
+    return names
 
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -103,20 +101,11 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     "--log-to",  # torchrun would read --log as an abbreviation of its options
     "logs",
     multiple=True,
-    type=Logs(),
+    type=Parsed("name,...", _logs),
     help="Also write a log: tensorboard, into the run directory.",
 )
-@click.option(
-    "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."
-)
-@click.option(
-    "--list-datasets",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_datasets,
-    help="List data sets.",
-)
+@_listing("--list-presets", lambda width: preset_table(PRESETS, width), "List presets.")
+@_listing("--list-datasets", lambda width: dataset_list(NAMES, width), "List data sets.")
 @compute_options(THREADS_BY_WIDTH)
 @common_options
 @config_options(TrainConfig, from_preset=True)

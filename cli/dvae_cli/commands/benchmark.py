@@ -14,7 +14,7 @@ from dvae_core.text import duration, error_text, plain, signed
 from dvae_eval.benchmark.config import BenchmarkConfig
 
 from ..options import common_options, config_options, given, output_options, refuse_both, scheduler_option
-from ..runner import CleanInterrupt, after_interrupt
+from ..runner import after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def command(
     place = find_output(output, force=True)
     place.hold()
     recorder = _Recorder(place)
+    stopped = ending_cleanly(lambda: f"interrupted, {recorder.n_done} runs done; {after_interrupt(place.path)}")
     try:
-        with cluster(scheduler):
+        with stopped, cluster(scheduler):
             result = run_benchmark(
                 chosen,
                 config,
@@ -116,8 +117,6 @@ def command(
                 previous=None if force else _previous(place),
                 progress=recorder,
             )
-    except KeyboardInterrupt:
-        raise CleanInterrupt(f"interrupted, {recorder.n_done} runs done; {after_interrupt(place.path)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}" if str(error).startswith("was made") else str(error)) from error
     return _finish(result, place, as_json or place.stream == STANDARD_OUTPUT)

@@ -10,7 +10,7 @@ import click
 from dvae_reports.names import FIGURES, FONTS, FORMER_FIGURES, WIDTHS
 
 from ..labels import label_option
-from ..options import RESULT, Picture, common_options, file_options
+from ..options import PICTURE, RESULT, Parsed, common_options, file_options
 from ..sections import Command
 
 
@@ -24,20 +24,15 @@ class FigureName(click.Choice[str]):
         return super().convert(FORMER_FIGURES.get(value, value), param, ctx)
 
 
-class Width(click.ParamType["float"]):
-    """A width in inches, or the name of one."""
-
-    name = "inches"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the width in inches."""
-        try:
-            width = WIDTHS[value] if value in WIDTHS else float(value)
-        except ValueError:
-            width = 0.0
-        if not 1 <= width <= 40:
-            self.fail(f"{value!r} is neither column, page, nor a number of inches from 1 to 40", param, ctx)
-        return width
+def _inches(text: str) -> float:
+    """Return a width in inches, from a number or the name of a width."""
+    try:
+        width = WIDTHS[text] if text in WIDTHS else float(text)
+    except ValueError:
+        width = 0.0
+    if not 1 <= width <= 40:
+        raise ValueError(f"{text!r} is neither column, page, nor a number of inches from 1 to 40")
+    return width
 
 
 @click.command(
@@ -45,10 +40,10 @@ class Width(click.ParamType["float"]):
 )
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=RESULT, metavar="[FILE]...")
-@file_options("A .png, .svg or .pdf file.", kind=Picture(), required=True)
+@file_options("A .png, .svg or .pdf file.", kind=PICTURE, required=True)
 @click.option(
     "--width",
-    type=Width(),
+    type=Parsed("inches", _inches),
     default="column",
     show_default=True,
     help=f"Width in inches, or column ({WIDTHS['column']}) or page ({WIDTHS['page']}).",

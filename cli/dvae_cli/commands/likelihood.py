@@ -15,8 +15,8 @@ from dvae_core.io.files import remove_file
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
+    PICTURE,
     ModelFile,
-    Picture,
     Place,
     common_options,
     compute_options,
@@ -25,16 +25,19 @@ from ..options import (
     refuse_both,
     scheduler_option,
 )
-from ..runner import CONTINUE, CleanInterrupt, after_interrupt
+from ..runner import CONTINUE, after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dvae_core.training.checkpoint import TrainedModel
-    from dvae_eval.likelihood.images import LikelihoodImages
     from dvae_eval.results import LikelihoodResult, LogZResult
     from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..console import LikelihoodProgress
+    from ..outputs import Output
 
 
 @click.command("ll", cls=Command)
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--plot",
-    type=Picture(),
+    type=PICTURE,
     help="Draw bound, weights, classes and the worst images to this .png, .svg or .pdf file.",
 )
 @click.option("--bits", is_flag=True, help="Also print bits per dimension.")
@@ -107,42 +110,24 @@ def command(
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
     from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood.images import images_path, picture_images
     from dvae_eval.runtime.compute import Resources, parse_memory
     from dvae_eval.runtime.dask_cluster import cluster
     from dvae_eval.runtime.resume import ResumeDirectory
 
+    from .. import inputs
     from ..details.likelihood import details
-    from ..devices import prepare_device
-    from ..inputs import (
-        STATE,
-        command_line,
-        default_output,
-        finish,
-        keep_state,
-        load_own_model,
-        measured_data,
-        other_data,
-        say_unused_state,
-        settle,
-        state_path,
-    )
     from ..outputs import find_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
-    trained = load_own_model(model)
-    data_set = measured_data(trained, data)
+    trained, data_set, elsewhere = inputs.open_run_with_data(model, data, device, threads)
     images, labels = data_set.fixed(config.split), data_set.split(config.split).labels
-    elsewhere = other_data(data, data_set, trained)
-    place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
+    place = find_output(output, force, inputs.default_output(model, _file_name(elsewhere, config), as_json))
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     path = place.path
-    prepare_device(device, threads, trained.config.model.width)
-    trained.model.to(device)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
-    earlier = state_path(path) if path else None
+    earlier = inputs.state_path(path) if path else None
     is_begun = resume is not None and resume.directory.exists()
     with cluster(scheduler):
         log_z_result, source = _log_z(trained, log_z, config, device, partial)
@@ -160,24 +145,17 @@ def command(
                 announce=progress.begin,
                 progress=progress,
             )
-    settings = {**result.settings, **elsewhere}
-    result = dataclasses.replace(result, settings=settings, command=command_line())
-    say_unused_state(None if is_begun else path, result)
-    place = settle(place, result, (".images.npz", STATE))
-    if place.path or plot:
-        pictured = picture_images(result, trained, images)
-        if place.path:
-            pictured.save(images_path(place.path))
-        if plot:
-            _draw(result, pictured, plot)
-
-    def saved() -> None:
-        if partial and resume:
-            remove_file(partial)
-            keep_state(resume.state, place)
-            resume.remove()
-
-    return finish(result, place, as_json, lambda: details(result, bits), saved)
+    result = dataclasses.replace(result, settings={**result.settings, **elsewhere})
+    inputs.say_unused_state(None if is_begun else path, result)
+    return inputs.finish(
+        result,
+        place,
+        as_json,
+        lambda: details(result, bits),
+        satellites=(".images.npz", inputs.STATE),
+        beside=lambda place: _picture(result, trained, images, place, plot),
+        saved=lambda place: _remove_work(partial, resume, place),
+    )
 
 
 def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
@@ -193,15 +171,15 @@ def _progress(resume: ResumeDirectory | None) -> Iterator[LikelihoodProgress]:
     """Yield progress over images; after Ctrl-C, report what is saved."""
     from ..console import LikelihoodProgress
 
-    with LikelihoodProgress("log p(x)") as progress:
-        try:
-            yield progress
-        except KeyboardInterrupt as error:
-            n_kept = sum(progress.kept.values())
-            kept = (
-                f"{n_kept} images are saved in {resume.directory}; {CONTINUE}" if resume else after_interrupt(None)
-            )
-            raise CleanInterrupt(f"interrupted; {kept}") from error
+    with LikelihoodProgress("log p(x)") as progress, ending_cleanly(lambda: _interrupted(resume, progress)):
+        yield progress
+
+
+def _interrupted(resume: ResumeDirectory | None, progress: LikelihoodProgress) -> str:
+    """Return the message after Ctrl-C: what is saved, and what to do."""
+    if resume is None:
+        return f"interrupted; {after_interrupt(None)}"
+    return f"interrupted; {sum(progress.kept.values())} images are saved in {resume.directory}; {CONTINUE}"
 
 
 def _log_z(
@@ -211,11 +189,15 @@ def _log_z(
     device: str,
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
-    """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here."""
+    """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here.
+
+    The estimate is exact or reaches --log-z-error; its unfinished work is saved in `partial`.
+    """
     from dvae_eval.results import LogZResult, load_result
-    from dvae_eval.trained import model_description
+    from dvae_eval.trained import machine_of, model_description
 
     from ..console import say
+    from ..inputs import estimate_with_progress
 
     description = model_description(trained)
     beside = trained.path.with_name("logz.json")
@@ -231,31 +213,35 @@ def _log_z(
                 "first"
             )
         say(f"{path} is for another model; log Z is estimated again")
-    estimated = _estimated_log_z(trained, description, config, device, partial)
+    wanted = LogZConfig(precision=config.log_z_error)
+    estimated = estimate_with_progress(machine_of(trained), wanted, description, device, partial=partial)
     return estimated, "estimated on the way"
 
 
-def _estimated_log_z(
-    trained: TrainedModel,
-    description: dict[str, Any],
-    config: LikelihoodConfig,
-    device: str,
-    partial: Path | None,
-) -> LogZResult:
-    """Estimate log Z of the prior, exactly or to --log-z-error; unfinished work is saved in `partial`."""
-    from dvae_eval.trained import machine_of
+def _remove_work(partial: Path | None, resume: ResumeDirectory | None, place: Output) -> None:
+    """Remove the files of finished work, but keep the state of the images beside the result."""
+    from ..inputs import keep_state
 
-    from ..inputs import estimate_with_progress
-
-    log_z_config = LogZConfig(precision=config.log_z_error)
-    machine = machine_of(trained)
-    return estimate_with_progress(machine, log_z_config, description, device, partial=partial)
+    if partial and resume:
+        remove_file(partial)
+        keep_state(resume.state, place)
+        resume.remove()
 
 
-def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
-    """Write the page of figures to `path`, completely or not at all."""
+def _picture(
+    result: LikelihoodResult, trained: TrainedModel, images: NDArray[np.uint8], place: Output, plot: Path | None
+) -> None:
+    """Save the images of a result beside it, and write its page of figures to `plot`, if these are wanted."""
     from dvae_core.io.files import write_bytes
-    from dvae_reports.figures.likelihood_page import plot_likelihood
-    from dvae_reports.figures.registry import figure_bytes
+    from dvae_eval.likelihood.images import images_path, picture_images
 
-    write_bytes(path, figure_bytes(plot_likelihood(result, images), path.suffix[1:]))
+    if not (place.path or plot):
+        return
+    pictured = picture_images(result, trained, images)
+    if place.path:
+        pictured.save(images_path(place.path))
+    if plot:
+        from dvae_reports.figures.likelihood_page import plot_likelihood
+        from dvae_reports.figures.registry import figure_bytes
+
+        write_bytes(plot, figure_bytes(plot_likelihood(result, pictured), plot.suffix[1:]))

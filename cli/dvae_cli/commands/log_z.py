@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from dvae_core.errors import ConfigError
 from dvae_eval.config import LOG_Z_PRESETS, LogZConfig
-from dvae_eval.readers import ReadConfig, Reading, read_trajectory
+from dvae_eval.readers import ReadConfig, read_trajectory
 
 from ..options import (
     WIDE,
@@ -25,12 +25,11 @@ from ..options import (
     output_options,
     scheduler_option,
 )
-from ..runner import CleanInterrupt, after_interrupt
+from ..runner import after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
-    from dvae_eval.readers.data import Rows
-    from dvae_eval.trajectory import Trajectory
+    from ..many import Measurement
 
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -118,88 +117,75 @@ def command(
         raise ConfigError("--scheduler: distributes repeats only; give --repeats as well, or omit the option")
     if all_updates and config.path == "trajectory":
         raise ConfigError("--all-updates: --path trajectory already reads all updates; omit one of the two")
+    from dvae_eval.readers.data import read_rows
     from dvae_eval.runtime.dask_cluster import cluster
 
+    from ..devices import prepare_device
+    from ..many import Measurement, measure_all
+
+    how, rows = ReadConfig(**given(ReadConfig, settings)), None if data is None else read_rows(data)
+    what = Measurement(config, how, starts, rows, as_json, device, threads)
+    if config.path == "trajectory" or (len(models) == 1 and not all_updates):
+        return _measure_one(models, what, output, force, scheduler)
+    prepare_device(device, threads, WIDE)
+    with cluster(scheduler):
+        return measure_all(models, all_updates, what, output, force)
+
+
+def _measure_one(
+    models: tuple[Path, ...], what: Measurement, output: Path | None, force: bool, scheduler: str | None
+) -> int:
+    """Measure the machine in the last file and print the result; return the exit status for its verdict."""
+    from dvae_eval.runtime.dask_cluster import cluster
+
+    from .. import inputs
     from ..details.log_z import details
     from ..devices import prepare_device
-    from ..inputs import (
-        STATE,
-        check_data,
-        command_line,
-        default_output,
-        estimate_with_progress,
-        finish,
-        keep_state,
-        say_left_aside,
-        say_unused_state,
-        settle,
-        state_path,
-        unfinished,
-        with_data,
-    )
     from ..outputs import find_output
     from ..starts import find_starts
 
-    how, rows = ReadConfig(**given(ReadConfig, settings)), _rows(data)
-    if config.path != "trajectory" and (len(models) > 1 or all_updates):
-        from ..many import Measurement, measure_all
-
-        prepare_device(device, threads, WIDE)
-        what = Measurement(config, how, starts, rows, as_json, device, threads)
-        with cluster(scheduler):
-            return measure_all(models, all_updates, what, output, force)
-    name = "logz-clamped.json" if settings["clamp"] else "logz.json"
-    place = find_output(output, force, default_output(models[-1], name, as_json))
+    config = what.config
+    place = find_output(output, force, inputs.default_output(models[-1], what.name, what.as_json))
     place.hold()
-    found, trajectory = _read(models, how, config.path)
-    say_left_aside(found.description)
-    check_data(rows, found)
-    states = find_starts(starts, models[-1], found)
-    prepare_device(device, threads, len(found.machine.reduced().b))
-    partial = unfinished(place, (config, _key(states)) if states else config)
-    earlier = state_path(place.path) if place.path else None
+    along = config.path == "trajectory"
+    found, trajectory = (
+        read_trajectory(models, what.how) if along else (inputs.read_model(models[0], what.how), None)
+    )
+    inputs.say_left_aside(found.description)
+    inputs.check_data(what.data, found)
+    states = find_starts(what.starts, models[-1], found)
+    prepare_device(what.device, what.threads, len(found.machine.reduced().b))
+    partial = inputs.unfinished(place, (config, _key(states)) if states else config)
+    earlier = inputs.state_path(place.path) if place.path else None
     is_begun = partial is not None and partial.exists()
-    try:
-        with cluster(scheduler):
-            result = estimate_with_progress(
-                found.machine,
-                config,
-                found.description,
-                device,
-                threads=threads,
-                partial=partial,
-                finished=earlier,
-                constant=found.constant,
-                starts=states,
-                trajectory=trajectory,
-            )
-    except KeyboardInterrupt:
-        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
-    result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
-    say_unused_state(None if is_begun else place.path, result)
-    place = settle(place, result, (STATE,))
-    return finish(result, place, as_json, lambda: details(result), lambda: keep_state(partial, place))
+    with ending_cleanly(lambda: f"interrupted; {after_interrupt(partial)}"), cluster(scheduler):
+        result = inputs.estimate_with_progress(
+            found.machine,
+            config,
+            found.description,
+            what.device,
+            threads=what.threads,
+            partial=partial,
+            finished=earlier,
+            constant=found.constant,
+            starts=states,
+            trajectory=trajectory,
+        )
+    result = inputs.with_data(result, found, what.data, trajectory)
+    inputs.say_unused_state(None if is_begun else place.path, result)
+    return inputs.finish(
+        result,
+        place,
+        what.as_json,
+        lambda: details(result),
+        satellites=(inputs.STATE,),
+        saved=lambda place: inputs.keep_state(partial, place),
+    )
 
 
 def _key(starts: Any) -> Any:
     """Return a key for the starts, so that estimates with other starts have another file of unfinished work."""
     return "codes" if callable(starts) else starts.source
-
-
-def _read(models: tuple[Path, ...], how: ReadConfig, path: str) -> tuple[Reading, Trajectory | None]:
-    """Return the machine to measure and, for --path trajectory, its training."""
-    from ..inputs import read_model
-
-    if path == "trajectory":
-        return read_trajectory(models, how)
-    return read_model(models[0], how), None
-
-
-def _rows(data: str | None) -> Rows | None:
-    """Return the data of --data."""
-    from dvae_eval.readers.data import read_rows
-
-    return None if data is None else read_rows(data)
 
 
 def _of_preset(preset: str | None) -> dict[str, Any]:
