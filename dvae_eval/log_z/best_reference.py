@@ -22,7 +22,7 @@ from dvae_core.types import Float
 
 from ..couplings import is_dense
 from ..runtime.clock import Clock
-from ..runtime.resume import ResumePart
+from ..runtime.resume import above
 from ..sampling.basins import Basins
 from ..sampling.lower_bound import mean_field_bounds
 from ..verdict import Check
@@ -98,9 +98,7 @@ def _may_have_modes(task: LogZTask) -> bool:
 
 def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
     """Return the task with a part of its store, to which the other arrays are added."""
-    store = task.store
-    file = store.file if isinstance(store, ResumePart) else store
-    return replace(task, store=ResumePart(file, prefix, others) if file else None)
+    return replace(task, store=replace(task.store, prefix=prefix, others=others) if task.store else None)
 
 
 def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
@@ -138,7 +136,7 @@ def _to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
 
 def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTask]:
     """Return a run from the modes of the first run's states, and its task; it starts in states found otherwise."""
-    arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
+    arrays = above("first/", run.state_dict()) if first.store else {}
     config = replace(first.config, reference="modes")
     task = replace(
         first,

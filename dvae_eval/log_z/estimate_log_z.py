@@ -28,7 +28,7 @@ from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
-from ..runtime.resume import ResumeFile, ResumePart, packed, unpacked
+from ..runtime.resume import FINISHED, Arrays, Store, packed, unpacked, with_part
 from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from ..verdict import Check
@@ -251,7 +251,7 @@ def _coupled(
     if task.trajectory:
         settings["trajectory"] = task.trajectory.sha256
     fits = functools.partial(can_continue, config=task.config)
-    store = ResumeFile(partial, settings, finished, fits) if partial else None
+    store = Store(partial, settings, finished, fits) if partial else None
     if task.trajectory:  # its machines share all units, coupled or not
         return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
@@ -279,13 +279,13 @@ def _repeated(task: LogZTask) -> Estimate:
     for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:
-            store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
+            store.save(_packed(done, n_repeats, earlier))
         if progress:
             values = np.array([e.log_z for e in done.values()])
             error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
             progress("repeats", len(done), n_repeats, float(values.mean()), error)
     if store and not todo:
-        store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
+        store.save(_packed(done, n_repeats, earlier))
     estimate = _combined([done[i] for i in range(n_repeats)])
     return dataclasses.replace(estimate, diagnostics={**estimate.diagnostics, **earlier})
 
@@ -330,14 +330,13 @@ def _worst(checks: list[Check]) -> Check:
     return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
 
 
-def _packed(done: dict[int, Estimate]) -> Any:
-    """Return the estimates as JSON bytes."""
-    return packed({i: dataclasses.asdict(estimate) for i, estimate in done.items()})
+def _packed(done: dict[int, Estimate], n_repeats: int, earlier: dict[str, Any]) -> Arrays:
+    """Return the estimates finished so far, and the record of the whole estimate, as arrays."""
+    estimates = {i: dataclasses.asdict(estimate) for i, estimate in done.items()}
+    return {"repeats": packed(estimates), "record": packed({"n_repeats": n_repeats, **earlier})}
 
 
-def _load(
-    store: ResumeFile | ResumePart | None, n_repeats: int
-) -> tuple[dict[int, Estimate], dict[str, list[dict[str, Any]]]]:
+def _load(store: Store | None, n_repeats: int) -> tuple[dict[int, Estimate], dict[str, Any]]:
     """Return the estimates finished earlier, by number, and the runs that this one continues."""
     arrays = store.load() if store else None
     if arrays is None or "record" not in arrays:  # repeats of an earlier version are computed again
@@ -349,7 +348,7 @@ def _load(
         if int(i) < n_repeats
     }
     n_before, past = record["n_repeats"], record.get("continued_from", [])
-    if n_before < n_repeats:
-        past = [*past, {"n_repeats": n_before, "n_done": len(found)}]
+    if n_before < n_repeats or FINISHED in arrays:
+        past = with_part(past, {"n_repeats": n_before, "n_done": len(found)})
     found = {i: made for i, e in found.items() if (made := of_more_comparisons(e, n_before, n_repeats))}
     return found, {"continued_from": past} if past else {}

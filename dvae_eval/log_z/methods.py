@@ -19,7 +19,7 @@ from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..runtime.clock import Clock
-from ..runtime.resume import ResumeFile, ResumePart
+from ..runtime.resume import Store
 from ..trajectory import Trajectory
 from ..verdict import Check
 from .along_training import along_training_seconds, log_z_along_training
@@ -68,7 +68,7 @@ class LogZTask:
         CPU threads, or processes for repeats; the estimate does not depend on them.
     progress : callable, optional
         Called with (phase, done, total, estimate or None, standard error or None).
-    store : ResumeFile or ResumePart, optional
+    store : Store, optional
         Storage of the progress, from which the estimate can be continued.
     n_comparisons : int
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
@@ -89,7 +89,7 @@ class LogZTask:
     device: str = "cpu"
     threads: int = 1
     progress: ProgressCallback | None = None
-    store: ResumeFile | ResumePart | None = None
+    store: Store | None = None
     n_comparisons: int = 1
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
@@ -208,8 +208,8 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.final_states:
         task.final_states(run.replicas.v[:, -1].copy())
-    if parts := [part for part in run.continued_from if part["n_done"] < run.n_iterations]:
-        found = {**estimate.diagnostics, "continued_from": parts}
+    if run.continued_from:
+        found = {**estimate.diagnostics, "continued_from": run.continued_from}
         estimate = replace(estimate, diagnostics=found)
     if task.n_comparisons == 1:
         estimate = _with_diagnostics(run, estimate)

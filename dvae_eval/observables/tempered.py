@@ -23,7 +23,7 @@ from ..log_z.methods import LogZTask, ProgressCallback, estimate_of_run
 from ..machine import BipartiteMachine, Machine
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import Store
 from ..verdict import Check
 from .averages import Averages, averages_bytes
 from .checks import check_energies
@@ -76,7 +76,7 @@ def by_tempering(machine: Machine, config: ObservablesConfig, constant: float, i
     where = (how.device, how.threads)
     run = ObservingRun(parts.coupled, betas, config.correlations, log_z_config, *where, offset, how.clock)
     settings = {"model": machine.sha256, "constant": constant, "device": how.device, "version": __version__}
-    store = ResumeFile(how.partial, settings | dataclasses.asdict(config)) if how.partial else None
+    store = Store(how.partial, settings | dataclasses.asdict(config)) if how.partial else None
     task = LogZTask(run.machine, log_z_config, *where, how.progress, store, offset=offset, clock=how.clock)
     estimate = estimate_of_run(run, task)
     run.finish_averages()

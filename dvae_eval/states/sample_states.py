@@ -29,7 +29,7 @@ from ..readers import Reading
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import Store
 from ..starts import all_units, kept_units
 from ..verdict import Check
 from .config import StatesConfig
@@ -261,7 +261,7 @@ def _tempered(task: _Task) -> _Found:
     return _Found(x, "pt-bar", estimate.log_z, estimate.std_err, checks, diagnostics, best, False)
 
 
-def _store(task: _Task) -> ResumeFile | None:
+def _store(task: _Task) -> Store | None:
     """Return the file that stores the run's progress."""
     if task.partial is None:
         return None
@@ -272,7 +272,7 @@ def _store(task: _Task) -> ResumeFile | None:
         "of": "states",
     }
     without = ("n", "best")  # settings on which the run does not depend
-    return ResumeFile(
+    return Store(
         task.partial,
         settings | {k: v for k, v in dataclasses.asdict(task.config).items() if k not in without},
     )
