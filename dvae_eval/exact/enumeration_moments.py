@@ -16,7 +16,7 @@ import numpy as np
 from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
-from .moments import Moments, WeightedSums
+from .moments import Moments, WeightedSums, couplings_of
 
 Tick = Callable[[int, int], None]
 # Up to this number of values, plain NumPy finishes before a compiled kernel is loaded.
@@ -52,13 +52,7 @@ class EnumeratedMoments:
     @classmethod
     def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> EnumeratedMoments:
         """Return the machine with these bonds; no two units outside of `kept` may be coupled."""
-        n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
-        place = np.full(n, -1)
-        place[kept] = np.arange(len(kept))
-        mine = place[ends[:, 0]] >= 0
-        rows = np.zeros((len(kept), n))
-        rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
-        summed = np.flatnonzero(place < 0)
+        rows, summed = couplings_of(bonds, couplings, len(biases), kept)
         W, J = (np.ascontiguousarray(rows[:, units]) for units in (summed, kept))
         return cls(kept, summed, W, J, biases, bonds)
 

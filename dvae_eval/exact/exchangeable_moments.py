@@ -20,7 +20,7 @@ from scipy.special import gammaln
 from dvae_core.types import Float, Index
 
 from .groups import exchangeable_units
-from .moments import Moments, WeightedSums
+from .moments import Moments, WeightedSums, couplings_of
 
 Tick = Callable[[int, int], None]
 MAX_STATES = 1 << 26
@@ -58,13 +58,8 @@ class ExchangeableMoments:
     @classmethod
     def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> ExchangeableMoments | None:
         """Return the machine with these bonds; None if no units are exchangeable, or there are too many kinds."""
-        n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
-        place = np.full(n, -1)
-        place[kept] = np.arange(len(kept))
-        mine = place[ends[:, 0]] >= 0
-        rows = np.zeros((len(kept), n))
-        rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
-        summed = np.flatnonzero(place < 0)
+        n = len(biases)
+        rows, summed = couplings_of(bonds, couplings, n, kept)
         kinds = _kinds(rows[:, summed], rows[:, kept], biases[kept])
         if kinds is None or len(kinds) == len(kept):
             return None
