@@ -118,7 +118,8 @@ class Store:
 
     def load(self) -> Arrays | None:
         """Return the arrays of this task, and `FINISHED` if they are those of `finished`; None without any."""
-        for path, mark in (self.path, {}), (self.finished, {FINISHED: np.array(True)}):
+        places: list[tuple[Path | None, Arrays]] = [(self.path, {}), (self.finished, {FINISHED: np.array(True)})]
+        for path, mark in places:
             arrays = verified(self.task, read(path))
             if arrays is not None and self.fits(arrays):
                 found = below(self.prefix, arrays)

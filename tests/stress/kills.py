@@ -178,11 +178,12 @@ def count_rounds(meter: Meter) -> None:
     after(resume.PartStore, "save", lambda *x: counted and meter.set(kept=meter.kept + len(x[-1]["positions"])))
     after(image_tasks._Done, "pending", begin_images)
 
-    def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
+    def kept(_: object, store: resume.Store, arrays: dict[str, np.ndarray]) -> None:
         if "positions" in arrays:  # counted above
             return
+        whole = {**store.others, **resume.above(store.prefix, arrays)}
         runs = [
-            int(arrays[f"{part}/n_iterations"]) for part in ("first", "second") if f"{part}/n_iterations" in arrays
+            int(whole[f"{part}/n_iterations"]) for part in ("first", "second") if f"{part}/n_iterations" in whole
         ]
         meter.set(kept=sum(runs) if single else len(json.loads(arrays["repeats"].tobytes())))
 
