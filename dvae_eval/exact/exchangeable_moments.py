@@ -11,18 +11,17 @@ x_j = c_j + (c'W)_j, and all units of a kind have equal means.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float, Index
 
 from .groups import exchangeable_units
 from .moments import Moments, WeightedSums, couplings_of
 
-Tick = Callable[[int, int], None]
 MAX_STATES = 1 << 26
 ROUNDING = 1e-12  # of the largest bias: sums of many couplings in different orders differ by this much
 CHUNK_VALUES = 1 << 18
@@ -86,7 +85,7 @@ class ExchangeableMoments:
         n_values = len(self.sizes) + len(self.c)
         return VALUE * self.n_states * n_values * (1 + len(self.sizes) / 16)
 
-    def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
+    def moments(self, beta: float, report: Report = ignore, threads: int | None = None) -> Moments:
         """Return the moments at β, the same for any number of threads."""
         n_kinds, n_summed = self.W.shape
         n_values = n_kinds + n_summed
@@ -96,8 +95,7 @@ class ExchangeableMoments:
             stop = min(self.n_states, start + size)
             sums = self._sums(start, stop, beta)
             total = sums if total is None else total.plus(sums)
-            if progress:
-                progress(stop, self.n_states)
+            report(Progress("enumeration", stop, self.n_states))
         assert total is not None
         return self._moments(total)
 

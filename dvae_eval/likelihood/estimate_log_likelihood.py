@@ -23,6 +23,7 @@ from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
 from dvae_core.io.files import write_npz
 from dvae_core.keywords import configured, with_settings
 from dvae_core.model.dvae import DVAE, without_smoothing
+from dvae_core.progress import Progress, ProgressCallback, Report, report_to
 from dvae_core.training.checkpoint import TrainedModel
 
 from ..config import LikelihoodConfig
@@ -43,7 +44,6 @@ from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, Weight
 from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
 
 Index = NDArray[np.int64]
-ProgressCallback = Callable[[str, int, int, float | None], None]
 
 # Numbers of images and samples for measuring the effect of --precision.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
@@ -137,9 +137,8 @@ def estimate_log_likelihood(
     task, key = ImportanceTask(source, config.n_samples, config.seed), _key(description, config)
     earlier = read(finished)
     chosen = _chosen(images, config.limit, finished_images(earlier, task, _without_samples(task, key)))
-    work = _Work(
-        images[chosen], chosen, log_z.log_z, resources or Resources(), resume, announce, progress, earlier
-    )
+    how = resources or Resources(), resume, announce, report_to(progress, 4)
+    work = _Work(images[chosen], chosen, log_z.log_z, *how, earlier)
     importance = _finite(work.do(task, key), chosen)
     estimate = importance
     if config.method == "ais":
@@ -359,7 +358,7 @@ class _Work:
     resources: Resources
     resume: ResumeDirectory | None
     announce: Callable[[Plan], None] | None
-    progress: ProgressCallback | None
+    report: Report
     earlier: Arrays
     to_keep: Arrays = field(default_factory=dict)
     has_earlier: bool = False
@@ -371,8 +370,7 @@ class _Work:
         def report(n_done: int, shard: ImageWeights) -> None:
             nonlocal total
             total += float(shard.bounds[:, -1].sum())
-            if self.progress:
-                self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
+            self.report(Progress(task.phase, n_done, len(self.images), total / n_done - self.log_z))
 
         fixed = _without_samples(task, key)
         found = finished_images(self.earlier, task, fixed)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dvae_core.progress import changed
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
@@ -30,7 +31,6 @@ from .checks import check_bridge, check_lower_bound, check_other_run, student_li
 from .methods import (
     Estimate,
     LogZTask,
-    ProgressCallback,
     adapt_or_resume,
     advance,
     conclude_in_full,
@@ -142,7 +142,7 @@ def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTas
         first,
         config=config,
         clock=Clock(max(LEAST_SECONDS, run.clock.left), run.clock.now),
-        progress=_named(first.progress),
+        report=changed(first.report, "{} from modes"),
     )
     task = _part(task, "second/", **arrays)
     means, W = run.lower_bound().means[:N_MODES], run.reduced.W
@@ -153,13 +153,6 @@ def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTas
     with task.clock.paused(), first.clock.paused():
         second.compile_kernels()
     return second, task
-
-
-def _named(progress: ProgressCallback | None) -> ProgressCallback | None:
-    """Return a callback that marks every phase as the second run's."""
-    if progress is None:
-        return None
-    return lambda phase, *numbers: progress(f"{phase} from modes", *numbers)
 
 
 def _other_starts(run: TemperedRun) -> Float:

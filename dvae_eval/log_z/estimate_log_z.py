@@ -16,6 +16,7 @@ from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.keywords import configured, with_settings
+from dvae_core.progress import Progress, ProgressCallback, ignore, report_to
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
@@ -38,7 +39,6 @@ from .continuing import can_continue, fixed_settings, of_more_comparisons
 from .methods import (
     Estimate,
     LogZTask,
-    ProgressCallback,
     compared_with_exact,
     estimate_by_annealing,
     estimate_exactly,
@@ -170,7 +170,7 @@ def estimate_log_z(
     described = {**said, **(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
-    task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
+    task = LogZTask(machine, config, device, n_threads, report_to(progress), offset=constant, clock=clock)
     of_starts: dict[str, Any] = {}
     task = dataclasses.replace(task, trajectory=path)
     if method == "exact":
@@ -272,18 +272,17 @@ def _repeated(task: LogZTask) -> Estimate:
 
     The repeats run in `task.threads` processes.  Their spread is the most conservative error bar.
     """
-    n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
+    n_repeats, store = task.config.n_repeats, task.store
     done, earlier = _load(store, n_repeats)
     todo = [i for i in range(n_repeats) if i not in done]
-    shared = dataclasses.replace(task, threads=1, progress=None, store=None, final_states=None)
+    shared = dataclasses.replace(task, threads=1, report=ignore, store=None, final_states=None)
     for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:
             store.save(_packed(done, n_repeats, earlier))
-        if progress:
-            values = np.array([e.log_z for e in done.values()])
-            error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
-            progress("repeats", len(done), n_repeats, float(values.mean()), error)
+        values = np.array([e.log_z for e in done.values()])
+        error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
+        task.report(Progress("repeats", len(done), n_repeats, float(values.mean()), error))
     if store and not todo:
         store.save(_packed(done, n_repeats, earlier))
     estimate = _combined([done[i] for i in range(n_repeats)])
@@ -297,7 +296,7 @@ def one_repeat(task: LogZTask, index: int) -> Estimate:
     own = dataclasses.replace(
         task,
         config=dataclasses.replace(config, seed=seed, n_repeats=1),
-        progress=raise_if_cancelled,
+        report=raise_if_cancelled,
         clock=Clock(time_limit(config)),
         n_comparisons=config.n_repeats,
     )

@@ -15,6 +15,7 @@ from scipy.special import expit
 from dvae_core.environment import now_utc
 from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.memory import require_memory
+from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
@@ -246,12 +247,12 @@ class TemperedRun:
         self.spent.add(n * self.config.n_replicates * len(replicas.schedule.betas), self.clock.elapsed - began)
         return works
 
-    def adapt(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def adapt(self, report: Report = ignore) -> None:
         """Adapt the schedule in a pilot run, and in another for every fit of the reference.
 
         All pilots end within their shares of the time limit.
         """
-        how: dict[str, Any] = {"progress": progress}
+        how: dict[str, Any] = {"report": report}
         if self.config.reference == "modes":
             pilot = self._pilot_from_modes(how)
         elif self.config.reference == "fitted":
