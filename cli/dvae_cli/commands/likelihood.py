@@ -147,7 +147,6 @@ def command(
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
     earlier = state_path(path) if path else None
-    is_begun = resume is not None and resume.directory.exists()
     with cluster(scheduler):
         log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
         with _progress(resume, quiet) as progress:
@@ -166,7 +165,7 @@ def command(
             )
     settings = {**result.settings, **elsewhere}
     result = dataclasses.replace(result, settings=settings, command=command_line())
-    say_unused_state(None if is_begun else path, result, quiet)
+    say_unused_state(path, result, quiet)
     place = settle(place, result, quiet, (".images.npz", STATE))
     if place.path or plot:
         pictured = picture_images(result, trained, images)

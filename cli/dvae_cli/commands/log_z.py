@@ -162,7 +162,6 @@ def command(
     prepare_device(device, threads, len(found.machine.reduced().b))
     partial = unfinished(place, (config, _key(states)) if states else config)
     earlier = state_path(place.path) if place.path else None
-    is_begun = partial is not None and partial.exists()
     try:
         with cluster(scheduler):
             result = estimate_with_progress(
@@ -181,7 +180,7 @@ def command(
     except KeyboardInterrupt:
         raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
     result = with_data(dataclasses.replace(result, command=command_line()), found, rows, trajectory)
-    say_unused_state(None if is_begun else place.path, result, quiet)
+    say_unused_state(place.path, result, quiet)
     place = settle(place, result, quiet, (STATE,))
     return finish(
         result, place, as_json, quiet, lambda: _details(result), lambda: keep_state(partial, place, quiet)
