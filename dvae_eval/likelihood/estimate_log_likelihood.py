@@ -25,6 +25,7 @@ from dvae_core.keywords import configured, with_settings
 from dvae_core.model.dvae import DVAE, without_smoothing
 from dvae_core.progress import Progress, ProgressCallback, Report, report_to
 from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.types import Index
 
 from ..config import LikelihoodConfig
 from ..machine import Machine
@@ -42,8 +43,6 @@ from .importance import ImageWeights, ImportanceTask
 from .per_image import ImageEstimates
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
-
-Index = NDArray[np.int64]
 
 # Numbers of images and samples for measuring the effect of --precision.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000

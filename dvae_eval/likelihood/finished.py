@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.types import Index
+
 from ..runtime.resume import Arrays, above, below, signed, verified
 from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask
 from .importance import ImageWeights
 
-Index = NDArray[np.int64]
 # A task with more bytes of log weights than this does not keep them: 10 000 images of 1000 samples.
 KEPT_BYTES = 80_000_000
 

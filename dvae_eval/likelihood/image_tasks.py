@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Index
 
 from ..runtime.compute import Plan, Resources, process_memory, torch_threads
 from ..runtime.dask_cluster import cluster_size, raise_if_cancelled
@@ -22,7 +23,6 @@ from ..runtime.pool import map_unordered
 from ..runtime.resume import PartStore
 from .importance import ImageWeights, stack_images
 
-Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
 # Intended duration of a shard: the most work that a kill loses, and the interval of progress reports.
 SHARD_SECONDS = 5.0

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dvae_core.errors import OverlapError
 from dvae_core.progress import Progress, Report, ignore
+from dvae_core.types import Float
 
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from .with_pymbar import bar
 
-Float = NDArray[np.float64]
 MakeReplicas = Callable[[Schedule, int, NDArray[np.uint8] | None], Replicas]
 
 FIRST_RUNGS = 12

@@ -17,6 +17,7 @@ from dvae_core.errors import ConfigError, DvaeError
 from dvae_core.io.memory import require_memory
 from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
 
 from ..config import LogZConfig
 from ..couplings import is_full, n_entries
@@ -38,8 +39,6 @@ from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_
 from .bar import Bridge, WorkSums, bridge_of_sums
 from .record import rule_of
 from .renewal import Renewal
-
-Float = NDArray[np.float64]
 
 # Without a requested precision: the standard error at which the run stops, and the core-seconds that it may take.
 # These are predicted, not measured, so that the number does not depend on the load of the computer.
