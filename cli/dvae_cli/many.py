@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import DvaeError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.files import remove_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.readers import ReadConfig, Reading
 from dvae_eval.readers.data import Rows
 from dvae_eval.readers.trajectories import read_updates
 from dvae_eval.results import LogZResult
-from dvae_eval.runtime.resume import Store, digest_of, packed, unpacked
+from dvae_eval.runtime.resume import Store, digest_of
 from dvae_eval.starts import Starts, are_of_one_training
 
 from .console import say

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.environment import Effort, now_utc
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.files import write_npz
 from dvae_core.keywords import configured, with_settings
 from dvae_core.model.dvae import DVAE, without_smoothing
@@ -32,7 +33,7 @@ from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..results import LikelihoodResult, LogZResult
 from ..runtime.compute import Plan, Resources
-from ..runtime.resume import Arrays, PartStore, ResumeDirectory, packed, read, unpacked, with_part
+from ..runtime.resume import Arrays, PartStore, ResumeDirectory, read, with_part
 from ..trained import model_description
 from .ais import AnnealingTask
 from .checks import check_agreement, check_likelihood, check_simulated

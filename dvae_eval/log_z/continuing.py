@@ -9,8 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvae_core.io.containers import unpacked
+
 from ..config import LogZConfig
-from ..runtime.resume import below, unpacked
+from ..runtime.resume import below
 from .checks import student_limit
 from .methods import Estimate
 from .record import AFTER, RULE, rule_of

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.keywords import configured, with_settings
 from dvae_core.progress import Progress, ProgressCallback, ignore, report_to
 from dvae_core.rng import numpy_generator
@@ -29,7 +30,7 @@ from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
-from ..runtime.resume import FINISHED, Arrays, Store, packed, unpacked, with_part
+from ..runtime.resume import FINISHED, Arrays, Store, with_part
 from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from ..verdict import Check

@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from dvae_core.environment import now_utc
 from dvae_core.errors import ConfigError, DvaeError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.memory import require_memory
 from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
@@ -24,7 +25,7 @@ from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
-from ..runtime.resume import FINISHED, above, below, packed, unpacked, with_part
+from ..runtime.resume import FINISHED, above, below, with_part
 from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference

@@ -28,16 +28,6 @@ Arrays = dict[str, NDArray[Any]]
 FINISHED = "is_finished"
 
 
-def packed(value: Any) -> NDArray[np.uint8]:
-    """Return a JSON value as an array."""
-    return np.frombuffer(json.dumps(value).encode(), np.uint8)
-
-
-def unpacked(array: NDArray[Any]) -> Any:
-    """Return the JSON value of an array."""
-    return json.loads(array.tobytes().decode())
-
-
 def digest_of(task: Any) -> str:
     """Return the SHA-256 of a task: everything that its numbers depend on, as JSON values and arrays."""
     return hashlib.sha256(json.dumps(task, sort_keys=True, default=_plain).encode()).hexdigest()
