@@ -135,6 +135,8 @@ def _clock(seconds: float) -> str:
 class _Live:
     """One bar per phase on a terminal; in a log, at most one line per `LOG_SECONDS`."""
 
+    ends_full = True  # whether the bar of a phase that ended early is full in the end
+
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
@@ -156,13 +158,14 @@ class _Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_phases()
+        self._end_phases(is_full=kind is None and self.ends_full)
         self.live.stop()
 
-    def _end_phases(self) -> None:
-        """Mark all phases as over: a new phase has begun, and some phases end early."""
+    def _end_phases(self, is_full: bool) -> None:
+        """Mark all phases as over; they may have ended early, as soon as the result was good enough."""
         for phase in self.phases.values():
             phase.is_over = True
+            phase.done = phase.total if is_full else phase.done
 
     def _render(self) -> RenderableType:
         """Return all phases as lines, for the present width of the terminal."""
@@ -181,7 +184,7 @@ class _Live:
         """Show `done` of `total` in `phase` with the estimate so far; `head` replaces the name and the count."""
         if self.terminal:
             if is_new := phase not in self.phases:
-                self._end_phases()
+                self._end_phases(is_full=True)
             shown = self.phases.setdefault(phase, _Phase(n_before=done if done < total else 0))
             shown.head, shown.parts = head or f"{phase} {done}/{total}", [part for part in parts if part]
             shown.done, shown.total, shown.last = done, total, time.monotonic()
@@ -239,6 +242,8 @@ class LikelihoodProgress(EstimateProgress):
 class SweepProgress(_Live):
     """Progress of a sweep, as a bar on a terminal; in a log, each run has its own line instead."""
 
+    ends_full = False  # some runs may have failed
+
     def runs(
         self, n_done: int, n_runs: int, epochs: tuple[int, int], left: float | None, parts: Sequence[str]
     ) -> None:
@@ -283,6 +288,6 @@ class TrainingProgress(_Live):
             self.update("epoch", metrics["epoch"], self.epochs, self.summary)
 
     def finish(self, epoch: int) -> None:
-        """Show the bar as full at the epoch where training ended, which may be before the last one."""
+        """Show the epoch where training ended, which may be before the last one."""
         for phase in self.phases.values():
-            phase.head, phase.done, phase.total = f"epoch {epoch}/{self.epochs}", 1, 1
+            phase.head = f"epoch {epoch}/{self.epochs}"

@@ -167,26 +167,9 @@ def say_unused_state(path: Path | None, result: Result) -> None:
     is_sampled = not (isinstance(result, LogZResult) and result.method == "exact")
     if path is None or not is_sampled or result.diagnostics.get("continued_from"):
         return
-    state = state_path(path)
-    if state.exists() and not _is_repeat(path, result):
+    if (state := state_path(path)).exists():
         reasons = "another model, other settings, or too short a run"
         say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning")
-
-
-def _is_repeat(path: Path, result: Result) -> bool:
-    """Return whether the result in the file is the same run, whose state gave this result without more samples."""
-    try:
-        old = load_result(path)
-    except ResultError:
-        return False
-    same_model = (old.kind, old.seed, old.model.get("sha256")) == (
-        result.kind,
-        result.seed,
-        result.model.get("sha256"),
-    )
-    if isinstance(old, LogZResult) and isinstance(result, LogZResult):
-        return same_model and (old.log_z, old.std_err) == (result.log_z, result.std_err)
-    return same_model and _settings(old.settings) == _settings(json.loads(result.to_json())["settings"])
 
 
 def keep_state(partial: Path | None, place: Output) -> None:

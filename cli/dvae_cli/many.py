@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +15,14 @@ from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import DvaeError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.files import remove_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.readers import ReadConfig, Reading
 from dvae_eval.readers.data import Rows
 from dvae_eval.readers.trajectories import read_updates
 from dvae_eval.results import LogZResult
-from dvae_eval.runtime.resume import ResumeFile
+from dvae_eval.runtime.resume import Store, digest_of
 from dvae_eval.starts import Starts, are_of_one_training
 
 from .console import say
@@ -223,13 +222,13 @@ def _kept_or_new(
     if kept is None:
         return _new(what, found, starts, unfinished(own, key))
     kept.mkdir(exist_ok=True)
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    store, partial = ResumeFile(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
+    name = digest_of(key)[:16]
+    store, partial = Store(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
     if (arrays := store.load()) is not None:
         say("  was measured by an earlier command")
-        return LogZResult.from_dict(json.loads(arrays["result"].tobytes())), arrays["states"]
+        return LogZResult.from_dict(unpacked(arrays["result"])), arrays["states"]
     result, states = _new(what, found, starts, partial)
-    store.save({"result": np.frombuffer(result.to_json().encode(), np.uint8), "states": states})
+    store.save({"result": packed(result.to_dict()), "states": states})
     remove_file(partial)
     return result, states
 

@@ -128,7 +128,6 @@ def command(
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
     earlier = inputs.state_path(path) if path else None
-    is_begun = resume is not None and resume.directory.exists()
     with cluster(scheduler):
         log_z_result, source = _log_z(trained, log_z, config, device, partial)
         with _progress(resume) as progress:
@@ -146,7 +145,7 @@ def command(
                 progress=progress,
             )
     result = dataclasses.replace(result, settings={**result.settings, **elsewhere})
-    inputs.say_unused_state(None if is_begun else path, result)
+    inputs.say_unused_state(path, result)
     return inputs.finish(
         result,
         place,

@@ -157,7 +157,6 @@ def _measure_one(
     prepare_device(what.device, what.threads, len(found.machine.reduced().b))
     partial = inputs.unfinished(place, (config, _key(states)) if states else config)
     earlier = inputs.state_path(place.path) if place.path else None
-    is_begun = partial is not None and partial.exists()
     with ending_cleanly(lambda: f"interrupted; {after_interrupt(partial)}"), cluster(scheduler):
         result = inputs.estimate_with_progress(
             found.machine,
@@ -172,7 +171,7 @@ def _measure_one(
             trajectory=trajectory,
         )
     result = inputs.with_data(result, found, what.data, trajectory)
-    inputs.say_unused_state(None if is_begun else place.path, result)
+    inputs.say_unused_state(place.path, result)
     return inputs.finish(
         result,
         place,

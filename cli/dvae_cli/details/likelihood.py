@@ -46,8 +46,10 @@ def details(result: LikelihoodResult, bits: bool) -> list[str]:
             f"nats per image (compared with float32 on {effect['n_images']} images, with the same noise)"
         )
     for part in result.diagnostics.get("continued_from", [])[-1:]:
+        shift = result.log_z - part.get("log_z", result.log_z)  # earlier versions did not record it
         lines.append(
             f"continued from {part['n_images']} images and {part['n_samples']} samples ({part['date'][:10]})"
+            + (f"; log Z has changed by {shift:+.2g} nats since" if shift else "")
         )
     if bits:
         lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
