@@ -9,9 +9,9 @@
     decoder           the matrix products of the decoder among them
 
 All four use the same model and the same number of threads. The products have the same shapes and are written into
-allocated memory by torch.mm; `weights` may use a faster product, oneDNN's. All four alternate in one process, and their
-medians are compared. Weights and images are random: no part's time depends on them. On a CPU, seconds are processor
-time of one core.
+allocated memory by torch.mm; `weights` may use a faster product, oneDNN's. All four alternate in one process, and
+their medians are compared. Weights and images are random: no part's time depends on them. On a CPU, seconds are
+processor time of one core.
 """
 
 from __future__ import annotations

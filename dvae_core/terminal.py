@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 from unicodedata import combining, east_asian_width
 
 # Width that is assumed for a terminal that does not report it, and smallest width to fold lines for.
 USUAL_WIDTH, LEAST_WIDTH = 80, 20
+# The spaces at which a line may be broken: not between a name and its equals sign, as in `log Z = 1`.
+_BREAK = re.compile(r" (?!= )(?:(?<!\blog )|(?!\S+ = ))")
 
 
 def terminal_width(stream: TextIO) -> int | None:
@@ -32,7 +35,7 @@ def cell_width(text: str) -> int:
 
 
 def fold(text: str, width: int | None, further: str | None = None) -> list[str]:
-    """Return a text as lines of at most `width` columns, broken at spaces alone.
+    """Return a text as lines of at most `width` columns, broken at spaces alone, and not before an equals sign.
 
     Parameters
     ----------
@@ -45,7 +48,7 @@ def fold(text: str, width: int | None, further: str | None = None) -> list[str]:
     """
     if width is None or cell_width(text) <= width:
         return [text]
-    words = text.lstrip(" ").split(" ")
+    words = _BREAK.split(text.lstrip(" "))
     first = text[: len(text) - len(text.lstrip(" "))]
     return _filled(words, width, first, f"{first}  " if further is None else further, " ")
 

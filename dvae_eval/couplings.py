@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
+from dvae_core.types import Float
+
 Table = Any  # a float64 array or a scipy.sparse.csr_array, which lacks type annotations
 
 # A table of at most SMALL entries is always an array; a larger one only if at least this share is nonzero.

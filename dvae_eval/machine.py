@@ -16,6 +16,7 @@ from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.graphs import bipartition, colour_classes
 from dvae_core.text import count, short
+from dvae_core.types import Float
 
 from .couplings import (
     Table,
@@ -31,7 +32,6 @@ from .couplings import (
     used,
 )
 
-Float = NDArray[np.float64]
 Index = NDArray[np.integer[Any]]
 MAX_COUPLINGS = 1 << 28  # a table of 2 GiB
 MAX_UNITS = 1 << 22  # units whose graph takes about as long to process

@@ -5,8 +5,8 @@
     python reproduce/choices.py figure RUNS OUT.png         the gains in log-likelihood with their errors
 
 RUNS is the directory with `base-4`, `base-8`, ... and one directory per choice; `table` finds costs.json in it.
-The base was trained for several numbers of epochs.  Between them, its bound and log-likelihood at the training time
-of a choice are interpolated linearly in the logarithm of the time.
+The base was trained for several numbers of epochs.  Between them, its bound and log-likelihood at the training
+time of a choice are interpolated linearly in the logarithm of the time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def runs_in(root: Path) -> dict[str, Path]:
 
 
 def seconds_per_epoch(root: Path) -> dict[str, float]:
-    """Return the CPU seconds of an epoch on one thread, by choice: medians over rounds, one choice after another."""
+    """Return the CPU seconds of an epoch on one thread, by choice: medians over rounds of all choices in turn."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as empty, freed_memory_kept():
         trainers = {name: _trainer(run, Path(empty)) for name, run in runs_in(root).items()}
@@ -130,7 +130,9 @@ def draw(root: Path, output: Path) -> None:
     names, values, errors = zip(*gains, strict=True)
     figure = Figure(figsize=(WIDTHS["column"], 0.19 * len(names) + 0.6), layout="constrained", dpi=DPI)
     ax = figure.subplots()
-    ax.errorbar(values, range(len(names)), xerr=2 * np.array(errors), fmt="o", markersize=3.5, color=PALETTE["blue"])
+    ax.errorbar(
+        values, range(len(names)), xerr=2 * np.array(errors), fmt="o", markersize=3.5, color=PALETTE["blue"]
+    )
     ax.axvline(0, color=PALETTE["muted"], linewidth=0.8)
     ax.set_yticks(range(len(names)), names)
     ax.set_xlabel("gain at equal training time (nats per image)")

@@ -372,17 +372,17 @@ def test_progress_hears_of_every_step_and_may_interrupt(monkeypatch):
     monkeypatch.setitem(annealing.MAX_CHUNK, "cpu", 32)
     heard = []
     betas = uniform_schedule(130)
-    annealed_importance_sampling(rbm(), betas, 100, 0, threads=2, progress=lambda *a: heard.append(a))
+    annealed_importance_sampling(rbm(), betas, 100, 0, threads=2, report=lambda p: heard.append((p.done, p.total)))
     assert heard == sorted(heard)
     assert heard[-1] == (13_000, 13_000)
     assert len(heard) <= 4 * 66
 
-    def stop(done, total):
+    def stop(progress):
         raise KeyboardInterrupt
 
     n_threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        annealed_importance_sampling(rbm(), betas, 100, 0, progress=stop)
+        annealed_importance_sampling(rbm(), betas, 100, 0, report=stop)
     assert threading.active_count() == n_threads
 
 

@@ -6,7 +6,7 @@ import pytest
 from dvae_eval.log_z import best_reference, methods
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
-from dvae_eval.runtime.resume import ResumeFile, ResumePart
+from dvae_eval.runtime.resume import Store
 from dvae_eval.test_machines.rbms import planted, random_rbm
 
 QUICK = {"method": "pt-bar", "threads": 1}
@@ -134,18 +134,21 @@ def best_reference_config():
 
 
 def test_parts_of_a_file_stand_beside_each_other(tmp_path):
-    file = ResumeFile(tmp_path / "x.npz", {"a": 1})
-    assert ResumePart(file, "first/", {}).load() is None
-    ResumePart(file, "first/", {}).save({"n": np.array(3)})
-    first = ResumePart(file, "first/", {}).load()
+    def part(prefix, task=1, **others):
+        return Store(tmp_path / "x.npz", {"a": task}, prefix=prefix, others=others)
+
+    assert part("first/").load() is None
+    part("first/").save({"n": np.array(3)})
+    first = part("first/").load()
     assert first is not None
     assert first["n"] == 3
-    ResumePart(file, "second/", {"first/n": first["n"]}).save({"n": np.array(4)})
+    part("second/", **{"first/n": first["n"]}).save({"n": np.array(4)})
     for prefix, n in (("first/", 3), ("second/", 4)):
-        found = ResumePart(file, prefix, {}).load()
+        found = part(prefix).load()
         assert found is not None
         assert found["n"] == n
-    assert ResumePart(ResumeFile(tmp_path / "x.npz", {"a": 2}), "first/", {}).load() is None
+    assert part("third/").load() is None
+    assert part("first/", task=2).load() is None
 
 
 def test_a_run_from_modes_is_continued(strong, tmp_path):

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
 from dvae_cli import train as train_cli
+from dvae_cli.console import is_quiet, say
 from dvae_cli.devices import prepare_device
 from dvae_cli.main import COMMANDS
 from dvae_cli.main import main as dvae_eval
-from dvae_cli.options import THREADS_BY_WIDTH, WIDE
+from dvae_cli.options import THREADS_BY_WIDTH, WIDE, common_options
 from dvae_cli.train import main as dvae_train
 from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.comparison.config import CompareConfig
@@ -123,6 +125,32 @@ def test_quiet_says_the_result_alone(run, capsys):
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.count("\n") == 1
+
+
+def test_quiet_belongs_to_one_command(capsys):
+    """Without a command nothing is quiet, and a command within another has its own --quiet."""
+
+    @click.command()
+    @common_options
+    def inner():
+        say("inner")
+
+    @click.command()
+    @common_options
+    def outer():
+        say("before")
+        inner.main([], standalone_mode=False)
+        say("after")
+        say("failure", always=True)
+
+    say("outside")
+    outer.main(["-q"], standalone_mode=False)
+    outer.main([], standalone_mode=False)
+    assert not is_quiet()
+    assert capsys.readouterr().err.split() == [
+        *("outside", "inner", "failure"),
+        *("before", "inner", "after", "failure"),
+    ]
 
 
 def test_a_result_that_is_not_to_be_trusted_is_said_first_and_exits_3(tmp_path, capsys):
@@ -299,6 +327,19 @@ def test_every_help_opens_with_an_example(command, capsys):
     assert status_of(dvae_eval, command, "--help") == 0
     text = capsys.readouterr().out
     assert re.search(rf"Example:\n\s+dvae-eval {command}", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("log-z", "No such command 'log-z'. Did you mean 'logz'?"),
+        ("sample", "No such command 'sample'. Did you mean 'samples'?"),
+        ("nothing", "No such command 'nothing'; see dvae-eval --help"),
+    ],
+)
+def test_an_unknown_command_gets_a_suggestion_if_one_is_similar(given, message, capsys):
+    assert status_of(dvae_eval, given, "--seed", 1) == 2
+    assert capsys.readouterr().err == f"dvae-eval: {message}\n"
 
 
 def test_options_are_the_settings_with_their_defaults():

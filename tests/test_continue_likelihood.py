@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +140,11 @@ def test_the_same_again_draws_nothing(tmp_path, drawn):
     drawn.clear()
     again = estimate(tmp_path, limit=5)
     assert not drawn
-    assert "continued_from" not in again.diagnostics
     assert content(again) == content(first)
+    third = estimate(tmp_path, limit=5)
+    for one in (again, third):
+        [part] = one.diagnostics["continued_from"]
+        assert (part["n_images"], part["n_samples"], part["log_z"]) == (5, 200, LOG_Z.log_z)
 
 
 def test_another_log_z_draws_nothing(tmp_path, drawn):
@@ -150,6 +154,8 @@ def test_another_log_z_draws_nothing(tmp_path, drawn):
     again = estimate(tmp_path, log_z=other)
     assert not drawn
     assert content(again) == content(estimate(log_z=other))
+    [part] = again.diagnostics["continued_from"]
+    assert part["log_z"] == LOG_Z.log_z
 
 
 @pytest.mark.parametrize(
@@ -197,7 +203,7 @@ def test_a_damaged_state_is_nothing(tmp_path):
     assert content(estimate(tmp_path)) == content(estimate())
 
 
-@pytest.mark.parametrize("name", ["images/bounds", "images/index", "images/n_samples", "images/key"])
+@pytest.mark.parametrize("name", ["images/bounds", "images/index", "images/n_samples", "images/fingerprint"])
 def test_a_state_that_lacks_a_part_is_nothing(tmp_path, name):
     estimate(tmp_path, limit=5)
     path = tmp_path / "ll.state.npz"
@@ -205,6 +211,15 @@ def test_a_state_that_lacks_a_part_is_nothing(tmp_path, name):
     del arrays[name]
     np.savez(path, **arrays)
     assert content(estimate(tmp_path, limit=7)) == content(estimate(limit=7))
+
+
+def test_a_state_with_the_earlier_name_of_its_fingerprint_is_read(tmp_path, drawn):
+    estimate(tmp_path)
+    path = tmp_path / "ll.state.npz"
+    np.savez(path, **{name.replace("fingerprint", "key"): a for name, a in dict(np.load(path)).items()})
+    drawn.clear()
+    assert content(estimate(tmp_path)) == content(estimate())
+    assert sum(drawn) == (len(IMAGES) + 4) * 200  # of the undisturbed one
 
 
 class OfUser(torch.nn.Module):
@@ -280,23 +295,26 @@ def read(path):
     return {k: v for k, v in found.items() if k not in (*TIMES, "log_z_source", "model")}
 
 
-def test_the_command_continues_from_what_lies_beside_its_result(run, tmp_path):
+def test_the_command_continues_from_what_lies_beside_its_result(run, tmp_path, capsys):
     import shutil
 
-    # On a busy machine the default is several processes, which would not have the small tiles.
-    one_process = ("--workers", 1)
     other = shutil.copytree(run, tmp_path / "other")
+    alone = ("--workers", 1)  # other processes have tiles of the usual size
     for n in (90, 210):
-        assert main(dvae_eval, "ll", run, *one_process, "--samples", n) in (0, 3)
-    assert main(dvae_eval, "ll", other, *one_process, "--samples", 210) in (0, 3)
+        assert main(dvae_eval, "ll", run, "--samples", n, *alone) in (0, 3)
+    assert main(dvae_eval, "ll", other, "--samples", 210, *alone) in (0, 3)
     one, plain = read(run / "ll.json"), read(other / "ll.json")
     [part] = one["diagnostics"].pop("continued_from")
     assert (part["n_images"], part["n_samples"]) == (one["n_images"], 90)
     assert one == plain
     # A better log Z is applied to what is there.
     assert main(dvae_eval, "logz", run, "--method", "pt-bar", "--sweeps", 200) == 0
-    better = ("--log-z", run / "logz.json", "--force")
-    assert main(dvae_eval, "ll", run, *one_process, "--samples", 210, *better) in (0, 3)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        dvae_eval(["ll", *map(str, (run, "--samples", 210, "--log-z", run / "logz.json", "--force", *alone))])
+    said = capsys.readouterr().err
+    assert "could not be continued" not in said
+    assert re.search(r"continued from \d+ images and 210 samples \(.*\); log Z has changed by [+−-]\d", said)
     shift = read(run / "ll.json")["log_z"] - plain["log_z"]
     assert read(run / "ll.json")["log_likelihood"] == pytest.approx(plain["log_likelihood"] - shift, rel=1e-12)
     assert not list(run.glob("*.shards"))

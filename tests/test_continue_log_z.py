@@ -12,7 +12,7 @@ from dvae_eval.log_z import continuing
 from dvae_eval.log_z import estimate_log_z as log_z_module
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.checks import student_limit
-from dvae_eval.runtime.resume import ResumeFile
+from dvae_eval.runtime.resume import Store
 
 # Of a result: when and where it was made, and at what cost.
 TIMES = ("wall_seconds", "environment", "command")
@@ -70,6 +70,23 @@ def test_a_result_says_what_it_continues(machine, tmp_path):
     assert parts[3][1]["date"].endswith("+00:00")
 
 
+@pytest.mark.parametrize("settings", [{"n_sweeps": 200}, {"n_sweeps": 50, "n_repeats": 2}])
+def test_a_finished_run_is_recorded_even_if_nothing_is_added(machine, tmp_path, settings):
+    path, work = tmp_path / "state.npz", tmp_path / "work.npz"
+    first = estimate(machine, path, **settings)
+    done = settings.get("n_repeats", first.diagnostics["n_sweeps"])
+    parts = []
+    for _ in range(3):
+        again = estimate(machine, work, finished=path, **settings)
+        assert content(again) == content(first)
+        # After a kill before the result is written, the work itself is there.
+        killed = estimate(machine, work, finished=path, **settings)
+        assert killed.diagnostics["continued_from"] == again.diagnostics["continued_from"]
+        parts.append([part["n_done"] for part in again.diagnostics["continued_from"]])
+        work.rename(path)
+    assert parts == 3 * [[done]]
+
+
 def test_nothing_is_swept_that_was_swept_before(machine, tmp_path, monkeypatch):
     path, swept = tmp_path / "state.npz", []
     add = tempered.WorkSums.add
@@ -104,7 +121,7 @@ def test_what_cannot_be_continued_is_made_from_its_start(machine, tmp_path, firs
 def test_rungs_that_a_longer_run_would_place_anew_are_not_continued(machine, tmp_path, monkeypatch):
     path = tmp_path / "state.npz"
     estimate(machine, path, n_sweeps=1500)  # looks at its rates after 187 sweeps; one of 4000, after 500
-    arrays = ResumeFile(path, {})._read(path) or dict(np.load(path))
+    arrays = dict(np.load(path))
     longer = LogZConfig(n_sweeps=4000)
     assert continuing.can_continue(arrays, longer)
     low = {**arrays, "least_rates": np.where(np.arange(len(arrays["least_rates"])) == 15, 0.1, 0.5)}
@@ -175,8 +192,11 @@ def test_a_command_continues_from_the_state_beside_its_result(rbm, tmp_path, cap
     assert "continued from 1280 sweeps, ± 0.00" in capsys.readouterr().err
     assert command(rbm, "-o", plain, "--sweeps", 2000) == 0
     assert content(read(out)) == content(read(plain))
+    capsys.readouterr()
     assert command(rbm, "-o", plain, "--force", "--sweeps", 2000) == 0
-    assert "could not be continued" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "continued from 1984 sweeps, ± 0.00" in said
+    assert "could not be continued" not in said
     assert command(rbm, "-o", out, "--force", "--sweeps", 2000, "--seed", 1) == 0
     said = "out.state.npz could not be continued (another model, other settings, or too short a run)"
     assert said in capsys.readouterr().err
@@ -189,7 +209,7 @@ def test_a_kill_while_continuing_loses_neither_result_nor_state(rbm, tmp_path, m
     command(rbm, "-o", out, "--sweeps", 1300)
     before = out.read_bytes(), state.read_bytes()
     args = (rbm, "-o", out, "--force", "--sweeps", 3000)
-    save, saved = ResumeFile.save, []
+    save, saved = Store.save, []
 
     def killed(self, arrays):
         save(self, arrays)
@@ -199,7 +219,7 @@ def test_a_kill_while_continuing_loses_neither_result_nor_state(rbm, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(tempered, "SAVE_SECONDS", 0.0)
-        patch.setattr(ResumeFile, "save", killed)
+        patch.setattr(Store, "save", killed)
         assert command(*args) == 130
     assert (out.read_bytes(), state.read_bytes()) == before
     loaded = []
@@ -234,7 +254,7 @@ def test_a_state_goes_where_its_result_goes(rbm, tmp_path):
     out, state = tmp_path / "logz.json", tmp_path / "logz.state.npz"
     out.write_text("{}")
     state.write_bytes(b"state")
-    place = Output(out, is_default=True).settle(lambda path: Found("moved", "is old"), True, (".state.npz",))
+    place = Output(out, is_default=True).settle(lambda path: Found("moved", "is old"), (".state.npz",))
     assert place.path == out
     assert (tmp_path / "logz-2.state.npz").read_bytes() == b"state"
     assert not state.exists()

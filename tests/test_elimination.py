@@ -172,7 +172,7 @@ def test_units_held_fixed_save_memory_and_change_nothing(seed):
     assert len(few.fixed) > 2
     assert few.cost > free.cost
     told = []
-    value = few.log_z(lambda *done: told.append(done))
+    value = few.log_z(lambda p: told.append((p.done, p.total)))
     assert abs(value - free.log_z()) < 1e-12 * abs(value)
     assert told[-1][0] <= told[-1][1] == few.cost
     assert told == sorted(told)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import gammaln
 
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.progress import ignore
 from dvae_eval.exact import enumeration
 from dvae_eval.exact.elimination import Elimination
 from dvae_eval.exact.groups import grouped
@@ -80,9 +81,9 @@ def random_graph(n, density, scale, seed=0):
     return machine_from_couplings(J, rng.normal(size=n) * scale)
 
 
-def enumerated_log_z(reduced, progress=None, threads=None):
+def enumerated_log_z(reduced, report=ignore, threads=None):
     """Return log Z by enumerating the kept units as if they were one part."""
-    return enumeration.enumeration(grouped(reduced)).log_z(progress, threads)
+    return enumeration.enumeration(grouped(reduced)).log_z(report, threads)
 
 
 def both_ways(reduced, monkeypatch):
@@ -123,7 +124,11 @@ def test_a_broken_enumeration_is_noticed(compiled, monkeypatch):
 @pytest.mark.parametrize("make", [lambda: random_machine(14, 30), lambda: random_graph(19, 0.8, 1.0)])
 def test_any_number_of_threads_gives_the_same_bits(compiled, make):
     reduced, told = make().reduced(), []
-    values = {enumerated_log_z(reduced, lambda *done: told.append(done), threads) for threads in (1, 2, 5)}
+
+    def report(progress):
+        told.append((progress.done, progress.total))
+
+    values = {enumerated_log_z(reduced, report, threads) for threads in (1, 2, 5)}
     assert len(values) == 1
     states = 1 << len(reduced.b)
     assert told[: len(told) // 3] == sorted(told)[::3]
@@ -260,8 +265,8 @@ def test_a_triangle_beside_it_does_not_make_a_dense_part_dear():
 def test_progress_grows_to_its_end():
     told = []
     J, b, _ = disconnected()
-    exact_plan(machine_from_couplings(J, b)).log_z(lambda *done: told.append(done))
-    exact_log_z(random_machine(17, 64), lambda *done: told.append(done))
+    exact_plan(machine_from_couplings(J, b)).log_z(lambda p: told.append((p.done, p.total)))
+    exact_log_z(random_machine(17, 64), lambda p: told.append((p.done, p.total)))
     for total in {total for _, total in told}:
         done = [d for d, t in told if t == total]
         assert done == sorted(done)

@@ -411,7 +411,7 @@ def test_estimates_end_on_what_schedulers_send_and_go_on(run, rbm, tmp_path, cap
     whole, out = tmp_path / "whole.json", tmp_path / "out.json"
     assert status_of(dvae_eval, *args, "-o", whole) in (0, 3)
     capsys.readouterr()
-    owner = resume.ResumeFile if name == "logz" else resume.PartStore
+    owner = resume.Store if name == "logz" else resume.PartStore
     save, saved = owner.save, []
 
     def signalled(self, *arguments):

@@ -19,11 +19,10 @@ from dvae_core.training.checkpoint import TrainedModel
 from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood import image_tasks
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-from dvae_eval.likelihood.image_tasks import WEIGHT_FIELDS, digest_of
 from dvae_eval.likelihood.importance import ImageWeights, ImportanceTask, stack_images
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.compute import Plan, Resources, available_memory, parse_memory
-from dvae_eval.runtime.resume import ResumeDirectory
+from dvae_eval.runtime.resume import ResumeDirectory, digest_of
 from dvae_eval.trained import machine_of
 from tests.oracles import enumerate_states, tiny_model
 
@@ -121,36 +120,40 @@ def test_shards_of_other_settings_are_left_alone(small_shards, tmp_path, change)
 
 
 def test_a_digest_depends_on_all_that_it_is_given():
-    settings, index = {"seed": 0}, np.arange(24)
+    task = {"seed": 0, "images": IMAGES, "index": np.arange(24)}
     others = [
-        digest_of({"seed": 1}, IMAGES, index),
-        digest_of(settings, 1 - IMAGES, index),
-        digest_of(settings, IMAGES, index + 1),
-        digest_of(settings, IMAGES.reshape(8, 9), index),
+        {"seed": 1},
+        {"images": 1 - IMAGES},
+        {"images": IMAGES.reshape(8, 9)},
+        {"images": IMAGES.astype(bool)},
+        {"index": task["index"] + 1},
     ]
-    assert len({digest_of(settings, IMAGES, index), *others}) == 5
+    assert len({digest_of({**task, **other}) for other in ({}, *others)}) == 6
+    assert digest_of(dict(reversed(task.items()))) == digest_of({**task, "images": IMAGES.copy()})
 
 
 def test_a_second_process_is_refused(tmp_path):
     kept = ResumeDirectory(tmp_path)
     words = "another process is computing the same estimate"
     with (
-        kept.held("a" * 64, WEIGHT_FIELDS) as store,
+        kept.held({"seed": 0}) as store,
         pytest.raises(ConfigError, match=words),
-        kept.held("a" * 64, WEIGHT_FIELDS),
+        kept.held({"seed": 0}),
     ):
         pass
-    with kept.held("b" * 64, WEIGHT_FIELDS) as other:
+    with kept.held({"seed": 1}) as other:
         assert other.directory != store.directory
 
 
 def test_a_shard_comes_back_as_it_went(tmp_path):
     rng = np.random.default_rng(0)
     weights = stack_images([ImageWeights.of(rng.normal(size=30), rng.normal(size=3)) for _ in range(4)])
-    with ResumeDirectory(tmp_path).held("a" * 64, WEIGHT_FIELDS) as store:
-        store.save(np.array([7, 2, 9, 0]), dataclasses.asdict(weights))
-        [(positions, found)] = store.load()
-    assert positions.tolist() == [7, 2, 9, 0]
+    with ResumeDirectory(tmp_path).held({"seed": 0}) as store:
+        store.save("7", {"positions": np.array([7, 2, 9, 0]), **dataclasses.asdict(weights)})
+        [found] = store.load()
+        other = dataclasses.replace(store, task={"seed": 1})
+        assert not list(other.load())
+    assert found["positions"].tolist() == [7, 2, 9, 0]
     for field in dataclasses.fields(weights):
         assert np.array_equal(found[field.name], getattr(weights, field.name))
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,24 @@ def test_json_has_a_line_for_every_run(in_process, tmp_path, capsys, monkeypatch
     assert found[2]["seed"] == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_quiet_holds_in_the_threads_of_the_runs_too(monkeypatch, tmp_path, capsys, workers):
+    """The context of the command, which knows --quiet, belongs to one thread; with two workers others print."""
+    threads = set()
+
+    def fail(self, arguments, log):
+        threads.add(threading.current_thread() is threading.main_thread())
+        return 1
+
+    monkeypatch.setattr(Runs, "_run", fail)
+    args = ("--out", tmp_path / "s", "--vary", "groups=1 2", "--workers", workers, *LL)
+    assert status_of(*args, *TINY) == 1
+    assert "groups-2_seed-0: training\n" in capsys.readouterr().err
+    assert status_of(*args, "--quiet", *TINY) == 1
+    assert capsys.readouterr().err == ""
+    assert threads == {workers == 1}
+
+
 def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
     new = RunState(10)
     assert seconds_left([new, new], 1) is None
@@ -260,7 +279,7 @@ def test_the_time_left_is_that_of_epochs_and_measurements_so_far():
 
 
 def test_the_bar_claims_no_time_left_while_the_first_runs_are_measured():
-    progress = SweepProgress(quiet=False)
+    progress = SweepProgress()
     progress.terminal = True
 
     def left(n_done, seconds):

@@ -355,6 +355,15 @@ def test_folding_keeps_every_word_and_the_width(words, width):
     assert pasted.replace("\\\n", "").split() == words
 
 
+@pytest.mark.parametrize("width", range(24, 110))
+def test_an_equals_sign_stays_with_its_name(width):
+    text = "β = 0.5      <E> = -12.345 ± 0.012, C = 3.456 ± 0.012, S = 4.567 ± 0.012, log Z = 12.345 ± 0.012"
+    lines = fold(text, width)
+    assert not [line for line in lines if line.split()[0] in ("=", "Z")]
+    assert max(map(cell_width, lines)) <= width
+    assert " ".join(lines).split() == text.split()
+
+
 @given(
     st.text("abcd ", min_size=1, max_size=14).map(str.strip).filter(bool),
     st.integers(0, 10**7),

@@ -1,10 +1,11 @@
 """Numbers in words: one rule for the digits of an error bar, wherever a number is shown."""
 
+import contextlib
 import math
 
 import pytest
 
-from dvae_cli.console import EstimateProgress
+from dvae_cli.console import EstimateProgress, bar_lines
 from dvae_core.text import byte_size, count, decimals, duration, error_text, estimate, fixed, plain, short, signed
 from dvae_eval.results import load_result
 from dvae_reports.results.loaded import load_results
@@ -46,7 +47,7 @@ def test_a_result_a_console_a_table_and_a_report_show_the_same_digits(value, std
     assert str(load_result(run / "logz.json")) == f"log Z = {plain(text)} nats ({method})"
     assert str(load_result(run / "ll.json")).startswith(f"log p(x) >= {plain(number)} ± {error or '0'} (images)")
 
-    with EstimateProgress("log Z", quiet=False) as progress:
+    with EstimateProgress("log Z") as progress:
         progress("sampling", 1, 1, value, std_err)
     shown = plain(text if std_err is not None else number)  # nothing is said before there is an error
     assert f"log Z {shown}  " in capsys.readouterr().err
@@ -113,3 +114,20 @@ def test_durations(seconds, text):
 
 def test_sizes():
     assert [byte_size(n) for n in (7, 12_300, 3e8, 1.5e9)] == ["7 bytes", "12 kB", "300 MB", "1.5 GB"]
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_a_phase_that_ends_early_ends_with_a_full_bar(error):
+    """As when a run is precise enough; the last phase of work that was interrupted stays as it was."""
+    progress = EstimateProgress("log Z")
+    progress.terminal = progress.quiet = True
+    with contextlib.suppress(KeyboardInterrupt), progress:
+        progress("pilot", 3, 5, None)
+        progress("tempering", 180, 200, 1.0, 0.1)
+        if error:
+            raise error
+    pilot, tempering = (bar_lines(phase, 1.0, 100, ascii_only=True)[0] for phase in progress.phases.values())
+    assert pilot.startswith("pilot 3/5 ##")
+    assert "-" not in pilot
+    assert tempering.startswith("tempering 180/200 ##")
+    assert ("#-" in tempering) == bool(error)

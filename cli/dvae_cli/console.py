@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import click
+
 from dvae_core.terminal import cell_width, fold, fold_parts, terminal_width
 from dvae_core.text import decimals, duration, estimate, fixed, plain
 
@@ -25,9 +27,20 @@ LEAST_BAR, MOST_BAR = 8, 40
 COMMAND = ": dvae-"
 
 
-def say(text: str, quiet: bool = False) -> None:
-    """Print a message on standard error, folded to the width of its terminal."""
-    if not quiet:
+def set_quiet(value: bool) -> None:
+    """Store whether the running command prints its result only."""
+    click.get_current_context().meta[__name__] = value
+
+
+def is_quiet() -> bool:
+    """Return whether the running command prints its result only; False in other threads, where no command runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(__name__))
+
+
+def say(text: str, *, always: bool = False) -> None:
+    """Print a message on standard error, folded to the width of its terminal; with --quiet only if `always`."""
+    if always or not is_quiet():
         # Not with click.echo, which would write into the line of a live bar.
         print("\n".join(_message(as_named(text), terminal_width(sys.stderr))), file=sys.stderr, flush=True)
 
@@ -122,11 +135,13 @@ def _clock(seconds: float) -> str:
 class _Live:
     """One bar per phase on a terminal; in a log, at most one line per `LOG_SECONDS`."""
 
-    def __init__(self, quiet: bool) -> None:
+    ends_full = True  # whether the bar of a phase that ended early is full in the end
+
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.stream, self.quiet = sys.stderr, quiet
+        self.stream, self.quiet = sys.stderr, is_quiet()
         self.phases: dict[str, _Phase] = {}
         self.started = self.last_line = time.monotonic()
         self.console = Console(stderr=True)
@@ -143,13 +158,14 @@ class _Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end_phases()
+        self._end_phases(is_full=kind is None and self.ends_full)
         self.live.stop()
 
-    def _end_phases(self) -> None:
-        """Mark all phases as over: a new phase has begun, and some phases end early."""
+    def _end_phases(self, is_full: bool) -> None:
+        """Mark all phases as over; they may have ended early, as soon as the result was good enough."""
         for phase in self.phases.values():
             phase.is_over = True
+            phase.done = phase.total if is_full else phase.done
 
     def _render(self) -> RenderableType:
         """Return all phases as lines, for the present width of the terminal."""
@@ -168,7 +184,7 @@ class _Live:
         """Show `done` of `total` in `phase` with the estimate so far; `head` replaces the name and the count."""
         if self.terminal:
             if is_new := phase not in self.phases:
-                self._end_phases()
+                self._end_phases(is_full=True)
             shown = self.phases.setdefault(phase, _Phase(n_before=done if done < total else 0))
             shown.head, shown.parts = head or f"{phase} {done}/{total}", [part for part in parts if part]
             shown.done, shown.total, shown.last = done, total, time.monotonic()
@@ -184,8 +200,8 @@ class _Live:
 class EstimateProgress(_Live):
     """Progress of an estimator, called with (phase, done, total, estimate so far or None, its error or None)."""
 
-    def __init__(self, label: str, quiet: bool) -> None:
-        super().__init__(quiet)
+    def __init__(self, label: str) -> None:
+        super().__init__()
         self.label = label
 
     def __call__(
@@ -199,14 +215,14 @@ class EstimateProgress(_Live):
 class LikelihoodProgress(EstimateProgress):
     """Progress over images, with the images per second and, in a log, the time left."""
 
-    def __init__(self, label: str, quiet: bool) -> None:
-        super().__init__(label, quiet)
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
         self.n_done = self.n_before = 0
         self.kept: dict[str, int] = {}
 
     def begin(self, plan: Any) -> None:
         """Announce the plan of the work, and start to count."""
-        say(str(plan), self.quiet)
+        say(str(plan))
         self.n_done = self.n_before = plan.n_done
         self.started = time.monotonic()
 
@@ -226,6 +242,8 @@ class LikelihoodProgress(EstimateProgress):
 class SweepProgress(_Live):
     """Progress of a sweep, as a bar on a terminal; in a log, each run has its own line instead."""
 
+    ends_full = False  # some runs may have failed
+
     def runs(
         self, n_done: int, n_runs: int, epochs: tuple[int, int], left: float | None, parts: Sequence[str]
     ) -> None:
@@ -241,8 +259,8 @@ class SweepProgress(_Live):
 class TrainingProgress(_Live):
     """Progress of a training run."""
 
-    def __init__(self, epochs: int, quiet: bool) -> None:
-        super().__init__(quiet)
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
         self.epochs = epochs
         self.summary: list[str] = []
 
@@ -270,6 +288,6 @@ class TrainingProgress(_Live):
             self.update("epoch", metrics["epoch"], self.epochs, self.summary)
 
     def finish(self, epoch: int) -> None:
-        """Show the bar as full at the epoch where training ended, which may be before the last one."""
+        """Show the epoch where training ended, which may be before the last one."""
         for phase in self.phases.values():
-            phase.head, phase.done, phase.total = f"epoch {epoch}/{self.epochs}", 1, 1
+            phase.head = f"epoch {epoch}/{self.epochs}"

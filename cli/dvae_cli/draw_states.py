@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from dvae_core.errors import ConfigError
 from dvae_core.io.files import remove_file
-from dvae_eval.readers import ReadConfig
 from dvae_eval.states.config import StatesConfig
 from dvae_eval.states.sample_states import sample_states
 from dvae_eval.states.sampled import SampledStates, dimod_module, format_of
 
 from .console import EstimateProgress, say, show
-from .devices import prepare_device
-from .inputs import command_line, read_model, say_left_aside, unfinished
+from .inputs import command_line, open_machine, unfinished
 from .options import given
 from .outputs import STANDARD_OUTPUT, find_output
-from .runner import NOT_TRUSTWORTHY, CleanInterrupt, after_interrupt
+from .runner import NOT_TRUSTWORTHY, after_interrupt, ending_cleanly
 
 if TYPE_CHECKING:
     from .outputs import Output
@@ -31,7 +29,6 @@ def draw_states(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
     settings: dict[str, Any],
 ) -> int:
     """Draw states of the machine at `model` into a file; return the exit status for their verdict."""
@@ -43,36 +40,31 @@ def draw_states(
     place = find_output(output, force, text=kind != "npz")
     place.hold()
     config = StatesConfig(**given(StatesConfig, settings))
-    reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(reading.description, quiet)
-    prepare_device(device, threads, len(reading.machine.reduced().b))
+    reading = open_machine(model, settings, device, threads)
     partial = unfinished(place, config)
-    try:
-        with EstimateProgress("log Z", quiet) as progress:
-            found = sample_states(
-                reading, config=config, device=device, threads=threads, progress=progress, partial=partial
-            )
-    except KeyboardInterrupt:
-        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
+    with ending_cleanly(lambda: f"interrupted; {after_interrupt(partial)}"), EstimateProgress("log Z") as progress:
+        found = sample_states(
+            reading, config=config, device=device, threads=threads, progress=progress, partial=partial
+        )
     found = dataclasses.replace(found, command=command_line())
     place.write(found.to_bytes(kind))
     if partial:
         remove_file(partial)
-    return _report(found, place, quiet)
+    return _report(found, place)
 
 
-def _report(found: SampledStates, place: Output, quiet: bool) -> int:
+def _report(found: SampledStates, place: Output) -> int:
     """Print what was drawn, with its verdict; return the exit status."""
     line = str(found) if found.trustworthy else f"NOT TO BE TRUSTED: {found}"
     if place.stream == STANDARD_OUTPUT:
-        say(line, quiet)
+        say(line)
     else:
         show(line)
     if found.best:
-        say(found.best_line(), quiet)
-    say(f"verdict: {found.claim}", quiet)
+        say(found.best_line())
+    say(f"verdict: {found.claim}")
     for reason in [*found.reasons, *found.warnings]:
-        say(f"  {reason}", quiet)
+        say(f"  {reason}")
     if place.stream != STANDARD_OUTPUT:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     return 0 if found.trustworthy else NOT_TRUSTWORTHY

@@ -24,6 +24,7 @@ from dvae_eval.machine import Machine
 from dvae_eval.results import LogZResult, Result, load_result
 
 from .console import EstimateProgress, say, show
+from .options import given
 from .outputs import STANDARD_OUTPUT, Found, Output, judge_by_model
 from .runner import NOT_TRUSTWORTHY
 from .standard_input import as_named, named
@@ -87,15 +88,27 @@ def read_model(path: Path, how: ReadConfig) -> Reading:
     return found
 
 
-def say_left_aside(description: dict[str, Any], quiet: bool) -> None:
+def say_left_aside(description: dict[str, Any]) -> None:
     """Print the parts of a file that the machine read from it does not use."""
     if names := description.get("left_aside"):
-        say(f"ignored: {', '.join(names)}", quiet)
+        say(f"ignored: {', '.join(names)}")
 
 
-def settle(place: Output, result: Result, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
+def open_machine(path: Path, settings: dict[str, Any], device: str, threads: int | None) -> Reading:
+    """Return the machine in a file, read by the options in `settings`, and prepare `device` for it."""
+    from dvae_eval.readers import ReadConfig
+
+    from .devices import prepare_device
+
+    found = read_model(path, ReadConfig(**given(ReadConfig, settings)))
+    say_left_aside(found.description)
+    prepare_device(device, threads, len(found.machine.reduced().b))
+    return found
+
+
+def settle(place: Output, result: Result, satellites: tuple[str, ...] = ()) -> Output:
     """Return the destination of a result, which replaces no better result; `satellites` as in `Output.settle`."""
-    return place.settle(lambda path: _found(path, result), quiet, satellites)
+    return place.settle(lambda path: _found(path, result), satellites)
 
 
 def _found(path: Path, result: Result) -> Found:
@@ -149,34 +162,17 @@ def state_path(result: Path) -> Path:
     return result.with_suffix(STATE)
 
 
-def say_unused_state(path: Path | None, result: Result, quiet: bool) -> None:
+def say_unused_state(path: Path | None, result: Result) -> None:
     """Report that a result did not continue the finished estimate whose state is beside `path`."""
     is_sampled = not (isinstance(result, LogZResult) and result.method == "exact")
     if path is None or not is_sampled or result.diagnostics.get("continued_from"):
         return
-    state = state_path(path)
-    if state.exists() and not _is_repeat(path, result):
+    if (state := state_path(path)).exists():
         reasons = "another model, other settings, or too short a run"
-        say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning", quiet)
+        say(f"{state.name} could not be continued ({reasons}): this estimate started from the beginning")
 
 
-def _is_repeat(path: Path, result: Result) -> bool:
-    """Return whether the result in the file is the same run, whose state gave this result without more samples."""
-    try:
-        old = load_result(path)
-    except ResultError:
-        return False
-    same_model = (old.kind, old.seed, old.model.get("sha256")) == (
-        result.kind,
-        result.seed,
-        result.model.get("sha256"),
-    )
-    if isinstance(old, LogZResult) and isinstance(result, LogZResult):
-        return same_model and (old.log_z, old.std_err) == (result.log_z, result.std_err)
-    return same_model and _settings(old.settings) == _settings(json.loads(result.to_json())["settings"])
-
-
-def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
+def keep_state(partial: Path | None, place: Output) -> None:
     """Rename the file of an estimate's work to the state beside its result; remove it if it is too large."""
     if partial is None or place.path is None:
         return
@@ -186,18 +182,16 @@ def keep_state(partial: Path | None, place: Output, quiet: bool) -> None:
     elif (size := partial.stat().st_size) <= STATE_BYTES:
         os.replace(partial, state)
     else:
-        say(
-            f"the state of the run ({size >> 20} MB) is too large to save: no later command can continue it", quiet
-        )
+        say(f"the state of the run ({size >> 20} MB) is too large to save: no later command can continue it")
         remove_file(partial)
         remove_file(state)
 
 
-def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataSet:
+def measured_data(trained: TrainedModel, data: str | None) -> DataSet:
     """Return the data set to measure on; DataError if it does not fit, or the training data have changed."""
     from .own_data import find_data
 
-    data_set = find_data(trained.config.dataset, data, quiet)
+    data_set = find_data(trained.config.dataset, data)
     if data_set.n_pixels != trained.model.n_pixels:
         raise DataError(
             f"--data: its images have {data_set.n_pixels} pixels, but the model has {trained.model.n_pixels}; "
@@ -209,6 +203,19 @@ def measured_data(trained: TrainedModel, data: str | None, quiet: bool) -> DataS
             f"{name}: changed since the training; restore it, or give --data {name} to measure on the new images"
         )
     return data_set
+
+
+def open_run_with_data(
+    path: Path, data: str | None, device: str, threads: int | None
+) -> tuple[TrainedModel, DataSet, dict[str, str]]:
+    """Return a model of dvae-train on `device`, the data set to measure on, and `other_data` of the two."""
+    from .devices import prepare_device
+
+    trained = load_own_model(path)
+    data_set = measured_data(trained, data)
+    prepare_device(device, threads, trained.config.model.width)
+    trained.model.to(device)
+    return trained, data_set, other_data(data, data_set, trained)
 
 
 def other_data(data: str | None, data_set: DataSet, trained: TrainedModel) -> dict[str, str]:
@@ -245,7 +252,6 @@ def estimate_with_progress(
     config: LogZConfig,
     description: dict[str, Any],
     device: str,
-    quiet: bool,
     *,
     threads: int | None = None,
     partial: Path | None = None,
@@ -260,7 +266,7 @@ def estimate_with_progress(
     `partial` is the file for unfinished work: an existing one is continued, and the caller keeps or removes it.
     `finished` is the state of a finished estimate; for both see `estimate_log_z`.
     """
-    with EstimateProgress("log Z", quiet) as progress:
+    with EstimateProgress("log Z") as progress:
         return estimate_log_z(
             machine,
             config,
@@ -281,33 +287,39 @@ def finish(
     result: Result,
     place: Output,
     as_json: bool,
-    quiet: bool,
     details: Callable[[], list[str]],
-    saved: Callable[[], None] = lambda: None,
+    *,
+    satellites: tuple[str, ...] = (),
+    beside: Callable[[Output], None] = lambda place: None,
+    saved: Callable[[Output], None] = lambda place: None,
 ) -> int:
-    """Save and print a result; return the exit status for its verdict.
+    """Save and print the result of this command; return the exit status for its verdict.
 
-    `saved` is called once the result is saved, to remove the files of unfinished work.
+    The result replaces no better one, see `settle`.  With its destination, `beside` is called before it is saved,
+    to write what belongs to it, and `saved` once it is saved, to remove the files of unfinished work.
     """
+    result = replace(result, command=command_line())
+    place = settle(place, result, satellites)
+    beside(place)
     result = _with_names(result)
     try:
         if place.path:
             result.save(place.path)
         elif place.stream != STANDARD_OUTPUT:
             place.write(result.to_json() + "\n")
-        saved()
+        saved(place)
     finally:
         # Printed even if it cannot be saved: the number may have taken hours.
         if as_json or place.stream == STANDARD_OUTPUT:
             click.echo(result.to_json())
         else:
             show(str(result) if result.trustworthy else f"NOT TO BE TRUSTED: {result}")
-    say(f"verdict: {result.claim}", quiet)
+    say(f"verdict: {result.claim}")
     failed = [f"failed check: {reason}" for reason in result.reasons]
     for line in [*details(), *failed, *(f"warning: {warning}" for warning in result.warnings)]:
-        say(line, quiet)
+        say(line)
     if place and place.stream != STANDARD_OUTPUT:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     return 0 if result.trustworthy else NOT_TRUSTWORTHY
 
 

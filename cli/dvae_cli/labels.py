@@ -7,22 +7,17 @@ from typing import Any, TypeVar
 
 import click
 
+from .options import Parsed
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LabelType(click.ParamType["tuple[str, str]"]):
-    """A run and its name, separated by the first =."""
-
-    name = "RUN=NAME"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return the run and its name."""
-        if isinstance(value, tuple):
-            return value
-        run, _, label = value.partition("=")
-        if not run or not label:
-            self.fail(f"{value!r} is not of the form RUN=NAME, such as runs/a=ours", param, ctx)
-        return run, label
+def _run_and_name(text: str) -> tuple[str, str]:
+    """Return a run and its name, separated by the first =."""
+    run, _, label = text.partition("=")
+    if not run or not label:
+        raise ValueError(f"{text!r} is not of the form RUN=NAME, such as runs/a=ours")
+    return run, label
 
 
 def label_option(function: F) -> F:
@@ -30,9 +25,8 @@ def label_option(function: F) -> F:
     return click.option(
         "--label",
         "labels",
-        type=LabelType(),
+        type=Parsed("RUN=NAME", _run_and_name),
         multiple=True,
-        metavar="RUN=NAME",
         help="Name a run and its seeds NAME; RUN is its directory, a result, or its name as shown. $...$ is "
         "mathematics in LaTeX and in figures. Repeatable.",
     )(function)

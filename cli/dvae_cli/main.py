@@ -49,6 +49,19 @@ class _LazyGroup(click.Group):
         command: click.Command = import_module(f"dvae_cli.commands.{COMMANDS[name]}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of the first argument; the error for an unknown name suggests a similar one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            if near := get_close_matches(args[0], COMMANDS, 1):
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from error
+            raise
+
 
 @click.group(cls=_LazyGroup)
 @click.version_option(__version__)

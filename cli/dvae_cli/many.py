@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +15,14 @@ from numpy.typing import NDArray
 
 from dvae_core import __version__
 from dvae_core.errors import DvaeError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.files import remove_file
 from dvae_eval.config import LogZConfig
 from dvae_eval.readers import ReadConfig, Reading
 from dvae_eval.readers.data import Rows
 from dvae_eval.readers.trajectories import read_updates
 from dvae_eval.results import LogZResult
-from dvae_eval.runtime.resume import ResumeFile
+from dvae_eval.runtime.resume import Store, digest_of
 from dvae_eval.starts import Starts, are_of_one_training
 
 from .console import say
@@ -39,7 +38,7 @@ from .inputs import (
     with_data,
 )
 from .outputs import STANDARD_OUTPUT, Output, find_output
-from .runner import FAILED, NOT_TRUSTWORTHY, CleanInterrupt, after_interrupt, status_of
+from .runner import FAILED, NOT_TRUSTWORTHY, after_interrupt, ending_cleanly, status_of
 from .starts import find_starts
 
 if TYPE_CHECKING:
@@ -59,7 +58,11 @@ class Measurement:
     as_json: bool
     device: str
     threads: int | None
-    quiet: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the default file of a result."""
+        return "logz-clamped.json" if self.how.clamp else "logz.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +113,19 @@ def measure_all(
     partial = unfinished(place, (what.config, what.how))
     kept = partial.with_suffix("") if partial else None
     course, jobs = _Course(), list(_jobs(models, what.how, all_updates))
-    try:
+    with ending_cleanly(
+        lambda: f"interrupted, {len(course.results)} of {len(jobs)} done; {after_interrupt(kept)}"
+    ):
         for number, job in enumerate(jobs, 1):
-            say(f"{number} of {len(jobs)}: {job.name}", what.quiet)
+            say(f"{number} of {len(jobs)}: {job.name}")
             try:
                 _measure(job, what, course, kept, place)
             except DvaeError as error:
                 course.statuses.append(status_of(error))
                 text = " ".join(str(error).split())
-                say(text if str(job.path) in text else f"{job.name}: {text}")
-    except KeyboardInterrupt:
-        raise CleanInterrupt(_interrupted(course, len(jobs), kept)) from None
+                say(text if str(job.path) in text else f"{job.name}: {text}", always=True)
     _print(course, what.as_json or place.stream == STANDARD_OUTPUT)
-    _save(course, len(jobs), kept, place, what.quiet)
+    _save(course, len(jobs), kept, place)
     return course.status
 
 
@@ -153,11 +156,11 @@ def _raising(error: DvaeError) -> Callable[[], Reading]:
 def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, place: Output) -> None:
     """Measure a machine, or load its finished result; add it to the outcomes, and print it."""
     found = job.read()
-    say_left_aside(found.description, what.quiet)
+    say_left_aside(found.description)
     check_data(what.data, found)
     starts = _starts(job, what, course, found)
     # The result for a run goes to the same file as from a command for this run alone.
-    own = Output() if place else find_output(None, False, default_output(job.path, _own_name(what), what.as_json))
+    own = Output() if place else find_output(None, False, default_output(job.path, what.name, what.as_json))
     own.hold()
     result, states = _kept_or_new(what, found, starts, kept, own)
     result = with_data(dataclasses.replace(result, command=command_line()), found, what.data)
@@ -165,12 +168,12 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
         course.last = (found.machine, states, job.name)
     course.results.append((job.name, result))
     if own:
-        settled = settle(own, result, what.quiet)
+        settled = settle(own, result)
         assert settled.path is not None
         result.save(settled.path)
         if partial := unfinished(own, _key(what, found, starts)):
             remove_file(partial)
-        say(f"saved: {settled}", what.quiet)
+        say(f"saved: {settled}")
     if what.as_json or place.stream == STANDARD_OUTPUT:
         click.echo(result.to_json())
     from_last = (
@@ -178,16 +181,12 @@ def _measure(job: _Job, what: Measurement, course: _Course, kept: Path | None, p
         if isinstance(starts, Starts) and "states_of" in starts.source
         else ""
     )
-    say(f"  {result}; {result.claim}{from_last}", what.quiet)
-
-
-def _own_name(what: Measurement) -> str:
-    return "logz-clamped.json" if what.how.clamp else "logz.json"
+    say(f"  {result}; {result.claim}{from_last}")
 
 
 def _starts(job: _Job, what: Measurement, course: _Course, found: Reading) -> Any:
     """Return the states of --starts, else the final states of the previous machine of the same training."""
-    starts = find_starts(what.starts, job.path, found, what.quiet)
+    starts = find_starts(what.starts, job.path, found)
     if starts is None and what.starts is None and course.last:
         machine, states, name = course.last
         if are_of_one_training(machine, found.machine):
@@ -223,13 +222,13 @@ def _kept_or_new(
     if kept is None:
         return _new(what, found, starts, unfinished(own, key))
     kept.mkdir(exist_ok=True)
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    store, partial = ResumeFile(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
+    name = digest_of(key)[:16]
+    store, partial = Store(kept / f"{name}.npz", key), kept / f"{name}.partial.npz"
     if (arrays := store.load()) is not None:
-        say("  was measured by an earlier command", what.quiet)
-        return LogZResult.from_dict(json.loads(arrays["result"].tobytes())), arrays["states"]
+        say("  was measured by an earlier command")
+        return LogZResult.from_dict(unpacked(arrays["result"])), arrays["states"]
     result, states = _new(what, found, starts, partial)
-    store.save({"result": np.frombuffer(result.to_json().encode(), np.uint8), "states": states})
+    store.save({"result": packed(result.to_dict()), "states": states})
     remove_file(partial)
     return result, states
 
@@ -242,7 +241,6 @@ def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -
         what.config,
         found.description,
         what.device,
-        what.quiet,
         threads=what.threads,
         partial=partial,
         constant=found.constant,
@@ -250,11 +248,6 @@ def _new(what: Measurement, found: Reading, starts: Any, partial: Path | None) -
         final_states=states.append,
     )
     return result, states[-1] if states else np.empty((0, found.machine.n_units), np.uint8)
-
-
-def _interrupted(course: _Course, n: int, kept: Path | None) -> str:
-    """Return the message for an interrupted command, with what to do next."""
-    return f"interrupted, {len(course.results)} of {n} done; {after_interrupt(kept)}"
 
 
 # --- the end --------------------------------------------------------------------------------------------------
@@ -281,15 +274,15 @@ def _without_folder(names: list[str]) -> list[str]:
     return ["/".join(one[n:]) for one in parts]
 
 
-def _save(course: _Course, n: int, kept: Path | None, place: Output, quiet: bool) -> None:
+def _save(course: _Course, n: int, kept: Path | None, place: Output) -> None:
     """Write all results, one per line; remove the directory `kept` unless results are missing."""
     if not course.results:
         return
     if place and place.stream != STANDARD_OUTPUT:
         place.write("".join(f"{result.to_json()}\n" for _, result in course.results))
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     if missing := n - len(course.results):
         again = "; fix them and run the same command with --force, which measures only these" if kept else ""
-        say(f"{missing} of {n} could not be measured{again}")
+        say(f"{missing} of {n} could not be measured{again}", always=True)
     elif kept:
         shutil.rmtree(kept, ignore_errors=True)

@@ -13,7 +13,9 @@ import click
 
 from dvae_core.config import option_name
 from dvae_core.errors import ConfigError
+from dvae_reports.names import FIGURE_FORMATS
 
+from .console import set_quiet
 from .standard_input import DASH, spool
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,20 +26,24 @@ WIDE = 500
 THREADS_BY_WIDTH = f"CPU threads. [default: one; all cores if a layer has {WIDE} units or more]"
 
 
-FORCE = "Overwrite the file given by --output."
-FORCE_DEFAULT = "Overwrite the file given by --output, or a better result in the default file."
-
-
 class Place(click.Path):
     """The path of a file, a directory, or either; an error says what to give instead.
 
     For a file that is read, `-` is standard input.
     """
 
-    def __init__(self, wanted: str, *, file: bool = True, directory: bool = False, exists: bool = True) -> None:
+    def __init__(
+        self,
+        wanted: str,
+        *,
+        file: bool = True,
+        directory: bool = False,
+        exists: bool = True,
+        suffixes: tuple[str, ...] = (),
+    ) -> None:
         """Take what error messages suggest instead (`wanted`), and the kinds of paths that are allowed."""
         super().__init__(exists=exists, file_okay=file, dir_okay=directory, path_type=Path)
-        self.wanted = wanted
+        self.wanted, self.suffixes = wanted, suffixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
@@ -50,6 +56,9 @@ class Place(click.Path):
             self.fail(f"{path} does not exist; give {self.wanted}", param, ctx)
         if path.is_file() and not self.file_okay:
             self.fail(f"{path} is a file; give {self.wanted}", param, ctx)
+        if self.suffixes and path.suffix not in self.suffixes:
+            *others, last = self.suffixes
+            self.fail(f"{path} does not end in {', '.join(others)} or {last}; give a name that does", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -80,22 +89,35 @@ class FileOrName(click.ParamType[str]):
 
 
 OUTPUT = Place("the name of a file", exists=False)
+PICTURE = Place("the name of a file", exists=False, suffixes=tuple(f".{name}" for name in FIGURE_FORMATS))
 RESULT = Place("a result or a run", directory=True)
 
 
-class IntList(click.ParamType["tuple[int, ...]"]):
-    """Integers separated by commas; `none` for an empty list."""
+class Parsed(click.ParamType[Any]):
+    """Text that a function parses; the function's ValueError is the message."""
 
-    name = "n,n,..."
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self.parse = name, parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Return the numbers as a tuple."""
-        if isinstance(value, tuple):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return what the function makes of a text; a default of another type is returned unchanged."""
+        if not isinstance(value, str):
             return value
         try:
-            return () if value == "none" else tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is neither a list of integers such as 200,200 nor 'none'", param, ctx)
+            return self.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    """Return integers separated by commas; `none` for an empty tuple."""
+    try:
+        return () if text == "none" else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a list of integers such as 200,200 nor 'none'") from None
+
+
+INTEGERS = Parsed("n,n,...", _integers)
 
 
 def config_options(cls: type[Any], *, from_preset: bool = False) -> Callable[[F], F]:
@@ -139,7 +161,7 @@ def _type(field: dataclasses.Field[Any], hint: Any) -> Any:
         return click.Choice(choices)
     if _is_text(field):
         return str
-    return IntList() if typing.get_origin(hint) is tuple else hint
+    return INTEGERS if typing.get_origin(hint) is tuple else hint
 
 
 def _is_text(field: dataclasses.Field[Any]) -> bool:
@@ -165,11 +187,22 @@ def given(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 def common_options(function: F) -> F:
-    """Add the options of every command."""
-    function = click.option("--debug", is_flag=True, help="Show a traceback if the command fails.")(function)
-    return click.option("--quiet", "-q", is_flag=True, help="Print the result only, without progress and notes.")(
-        function
+    """Add the options of every command: `runner` looks for --debug; `console.is_quiet` returns --quiet."""
+    debug = click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show a traceback if the command fails."
     )
+    quiet = click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda ctx, param, value: set_quiet(value),
+        help="Print the result only, without progress and notes.",
+    )
+    return quiet(debug(function))
+
+
+device_option = click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
 
 
 def compute_options(threads_help: str) -> Callable[[F], F]:
@@ -177,8 +210,7 @@ def compute_options(threads_help: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         threads = click.option("--threads", type=click.IntRange(1), help=threads_help)
-        device = click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
-        return device(threads(function))
+        return device_option(threads(function))
 
     return decorate
 
@@ -199,18 +231,22 @@ def refuse_both(workers: int | None, scheduler: str | None) -> None:
         raise ConfigError("--workers: the scheduler has its own workers; omit the option")
 
 
+def file_options(
+    text: str, *, kind: Place = OUTPUT, required: bool = False, keeps_better: bool = False
+) -> Callable[[F], F]:
+    """Return a decorator that adds --output, with the help `text`, and --force.
+
+    `keeps_better` says that a default file with a better result is replaced only with --force.
+    """
+    better = ", or a better result in the default file" if keeps_better else ""
+    output = click.option("--output", "-o", type=kind, required=required, help=text)
+    force = click.option("--force", is_flag=True, help=f"Overwrite the file given by --output{better}.")
+    return lambda function: output(force(function))
+
+
 def output_options(what: str) -> Callable[[F], F]:
     """Return a decorator that adds --json, --output and --force; `what` describes the default file."""
-
-    def decorate(function: F) -> F:
-        force = click.option("--force", is_flag=True, help=FORCE if what.startswith("none") else FORCE_DEFAULT)
-        output = click.option(
-            "--output",
-            "-o",
-            type=OUTPUT,
-            help=f"File to write the result to; - prints it. [default: {what}]",
-        )
-        as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-        return as_json(output(force(function)))
-
-    return decorate
+    text = f"File to write the result to; - prints it. [default: {what}]"
+    files = file_options(text, keeps_better=not what.startswith("none"))
+    as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+    return lambda function: as_json(files(function))

@@ -91,15 +91,13 @@ class Output:
                 "--output"
             ) from error
 
-    def settle(self, judge: Judge, quiet: bool, satellites: tuple[str, ...] = ()) -> Output:
+    def settle(self, judge: Judge, satellites: tuple[str, ...] = ()) -> Output:
         """Return the destination of a finished result, given the files that exist now; rename files if needed.
 
         Parameters
         ----------
         judge : callable
             Returns the decision about an existing file.
-        quiet : bool
-            Do not report the decision.
         satellites : tuple of str
             Suffixes of files that belong to a result, such as `.images.npz`, and are renamed with it.
         """
@@ -108,17 +106,17 @@ class Output:
         found = judge(self.path)
         if found.fate == "replaced":
             if found.why:
-                say(f"{self.path} {found.why}", quiet)
+                say(f"{self.path} {found.why}")
             return self
         other = _another_name(self.path, judge)
         if found.fate == "kept":
-            say(f"{self.path} {found.why} and is kept; this result goes to {other} (--force replaces it)", quiet)
+            say(f"{self.path} {found.why} and is kept; this result goes to {other} (--force replaces it)")
             return replace(self, path=other)
         os.replace(self.path, other)
         for satellite in satellites:
             if (beside := self.path.with_suffix(satellite)).exists():
                 os.replace(beside, other.with_suffix(satellite))
-        say(f"{self.path} {found.why}; renamed to {other}", quiet)
+        say(f"{self.path} {found.why}; renamed to {other}")
         return self
 
     def write(self, content: str | bytes) -> None:

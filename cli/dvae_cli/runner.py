@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -59,6 +59,15 @@ def after_interrupt(unfinished: Path | None) -> str:
     return CONTINUE if unfinished.exists() else "nothing was saved yet; run the same command again"
 
 
+@contextmanager
+def ending_cleanly(message: Callable[[], str]) -> Iterator[None]:
+    """Within the block, Ctrl-C ends the command with `message`, which is made when that happens."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise CleanInterrupt(message()) from error
+
+
 def run(command: click.Command, name: str, args: list[str] | None = None) -> NoReturn:
     """Run `command` with `args` (default: those of the process), and exit."""
     # Threads that spin while they wait made a busy machine 12 times slower (measured).
@@ -71,7 +80,7 @@ def run(command: click.Command, name: str, args: list[str] | None = None) -> NoR
         status, message = _guarded(command, name, arguments)
     # Of several processes (torchrun), only the first prints; torchrun itself reports which one failed.
     if message and os.environ.get("RANK", "0") == "0":
-        say(f"{name}: {message}")
+        say(f"{name}: {message}", always=True)
     sys.exit(status)
 
 

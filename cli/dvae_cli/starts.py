@@ -21,9 +21,7 @@ NONE = "none"
 N_CODES = 256
 
 
-def find_starts(
-    option: str | None, model: Path, found: Reading, quiet: bool
-) -> Starts | Callable[[], Starts | None] | None:
+def find_starts(option: str | None, model: Path, found: Reading) -> Starts | Callable[[], Starts | None] | None:
     """Return the states in which replicates start, or a function that computes them when needed; None for none.
 
     Parameters
@@ -34,8 +32,6 @@ def find_starts(
         The file of the machine.
     found : Reading
         The machine in it.
-    quiet : bool
-        Do not report why there are no codes.
 
     Raises
     ------
@@ -46,7 +42,7 @@ def find_starts(
     if option == NONE or (option is None and not is_own):
         return None
     if option is None:
-        return lambda: _codes_of_training_images(model, quiet)
+        return lambda: _codes_of_training_images(model)
     starts = read_starts(option)
     n = binary_states(starts.states).shape[1]
     try:
@@ -72,7 +68,7 @@ def _codes_of(model: Path, images: Starts, n_pixels: int) -> Starts | None:
     return Starts(codes_of_images(trained.model, few), {"codes_of": "images", **images.source})
 
 
-def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
+def _codes_of_training_images(model: Path) -> Starts | None:
     """Return codes of training images of a model of dvae-train; None, with a message, if they are not here."""
     from dvae_core.training.checkpoint import load_model
     from dvae_eval.codes import codes_of_images
@@ -84,7 +80,6 @@ def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
         say(
             f"no replicate starts from training images: {error}; give --starts FILE with images or states, or "
             "--starts none",
-            quiet,
         )
         return None
     few = few_images(images, N_CODES)
@@ -96,8 +91,7 @@ def _codes_of_training_images(model: Path, quiet: bool) -> Starts | None:
 def _training_images(trained: TrainedModel) -> DataSet:
     """Return the training data, without downloading them; DataError if they are missing or of another size."""
     from dvae_core.data import is_here
-
-    from .own_data import load_own_data
+    from dvae_core.data.own import load_own_data
 
     name = trained.config.dataset
     if not is_here(name):

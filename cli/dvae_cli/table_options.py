@@ -7,34 +7,22 @@ from typing import Any, TypeVar
 
 import click
 
+from .options import Parsed
+
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_DIGITS = 9
 
 
-class NameList(click.ParamType["tuple[str, ...]"]):
-    """Names separated by commas."""
-
-    name = "NAME,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names, with hyphens replaced by underscores."""
-        if isinstance(value, tuple):
-            return value
-        return tuple(part.strip().replace("-", "_") for part in value.split(",") if part.strip())
+def _names(text: str) -> tuple[str, ...]:
+    """Return names separated by commas, with hyphens replaced by underscores."""
+    return tuple(part.strip().replace("-", "_") for part in text.split(",") if part.strip())
 
 
-class Digits(click.ParamType["int | None"]):
-    """A number of decimals, or `auto`."""
-
-    name = "N|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
-        """Return the number; None for `auto`."""
-        if value == "auto":
-            return None
-        if not str(value).isdecimal() or int(value) > MOST_DIGITS:
-            self.fail(f"{value!r} is neither auto nor an integer from 0 to {MOST_DIGITS}", param, ctx)
-        return int(value)
+def _decimals(text: str) -> int | None:
+    """Return a number of decimals; None for `auto`."""
+    if text != "auto" and (not text.isdecimal() or int(text) > MOST_DIGITS):
+        raise ValueError(f"{text!r} is neither auto nor an integer from 0 to {MOST_DIGITS}")
+    return None if text == "auto" else int(text)
 
 
 def style_options(function: F) -> F:
@@ -42,7 +30,7 @@ def style_options(function: F) -> F:
     options = [
         click.option(
             "--columns",
-            type=NameList(),
+            type=Parsed("NAME,...", _names),
             default=(),
             help="Columns to show, in this order, by their names in CSV; the column of names always comes first. "
             "[default: all]",
@@ -57,7 +45,7 @@ def style_options(function: F) -> F:
         ),
         click.option(
             "--digits",
-            type=Digits(),
+            type=Parsed("N|auto", _decimals),
             metavar="N|auto",
             default="auto",
             show_default=True,

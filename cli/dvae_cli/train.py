@@ -6,7 +6,7 @@ import dataclasses
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,8 +22,18 @@ from dvae_core.terminal import terminal_width
 from dvae_core.training.callbacks import LOGS, Callback, new_log
 from dvae_core.training.presets import PRESETS, default_preset, find_preset
 
-from .console import say
-from .options import THREADS_BY_WIDTH, ModelFile, Place, common_options, compute_options, config_options, given
+from .console import is_quiet, say, set_quiet
+from .options import (
+    THREADS_BY_WIDTH,
+    F,
+    ModelFile,
+    Parsed,
+    Place,
+    common_options,
+    compute_options,
+    config_options,
+    given,
+)
 from .preset_table import dataset_list, preset_table
 from .runner import SIGNALS, CleanInterrupt, run
 from .sections import Command
@@ -36,36 +46,24 @@ if TYPE_CHECKING:
 SAME_REQUEST_SECONDS = 1.0
 
 
-def _list_presets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the presets and exit."""
-    if not value:
-        return
-    for line in preset_table(PRESETS, terminal_width(sys.stdout)):
-        click.echo(line)
-    ctx.exit()
+def _listing(name: str, lines: Callable[[int | None], Iterable[str]], text: str) -> Callable[[F], F]:
+    """Return a decorator that adds an option to print lines, made for the width of the terminal, and exit."""
+
+    def show(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if value:
+            for line in lines(terminal_width(sys.stdout)):
+                click.echo(line)
+            ctx.exit()
+
+    return click.option(name, is_flag=True, is_eager=True, expose_value=False, callback=show, help=text)
 
 
-def _list_datasets(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    """Print the data sets and exit."""
-    if not value:
-        return
-    for line in dataset_list(NAMES, terminal_width(sys.stdout)):
-        click.echo(line)
-    ctx.exit()
-
-
-class Logs(click.ParamType["tuple[str, ...]"]):
-    """Names of logs, separated by commas."""
-
-    name = "name,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """Return the names."""
-        names = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-        for name in names:
-            if name not in LOGS:
-                self.fail(f"{name!r} is not one of {', '.join(LOGS)}", param, ctx)
-        return tuple(names)
+def _logs(text: str) -> tuple[str, ...]:
+    """Return names of logs, separated by commas."""
+    names = tuple(part.strip() for part in text.split(","))
+    if unknown := [name for name in names if name not in LOGS]:
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(LOGS)}")
+    return names
 
 
 def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
@@ -103,20 +101,11 @@ def _settings_shown(words: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     "--log-to",  # torchrun would read --log as an abbreviation of its options
     "logs",
     multiple=True,
-    type=Logs(),
+    type=Parsed("name,...", _logs),
     help="Also write a log: tensorboard, into the run directory.",
 )
-@click.option(
-    "--list-presets", is_flag=True, is_eager=True, expose_value=False, callback=_list_presets, help="List presets."
-)
-@click.option(
-    "--list-datasets",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_datasets,
-    help="List data sets.",
-)
+@_listing("--list-presets", lambda width: preset_table(PRESETS, width), "List presets.")
+@_listing("--list-datasets", lambda width: dataset_list(NAMES, width), "List data sets.")
 @compute_options(THREADS_BY_WIDTH)
 @common_options
 @config_options(TrainConfig, from_preset=True)
@@ -127,8 +116,6 @@ def command(
     device: str,
     threads: int | None,
     logs: tuple[tuple[str, ...], ...],
-    quiet: bool,
-    debug: bool,
     **asked: Any,
 ) -> None:
     """Train a discrete variational autoencoder on DATASET.
@@ -156,15 +143,16 @@ def command(
 
     plan = plan_of(run_directory, asked)
     with _among_processes(plan.config, device, threads) as device:
-        quiet = quiet or _rank() > 0
+        if _rank():
+            set_quiet(True)
         callbacks = [new_log(name, run_directory) for name in dict.fromkeys(sum(logs, ()))] if not _rank() else []
         for note in plan.notes:
-            say(note, quiet)
-        with open_run(plan, device, command=["dvae-train", *sys.argv[1:]], quiet=quiet) as trainer:
+            say(note)
+        with open_run(plan, device, command=["dvae-train", *sys.argv[1:]], quiet=is_quiet()) as trainer:
             changed = [str(change) for change in trainer.config.changes[-1:] if plan.changes]
             for note in (*trainer.data.notes, *changed):
-                say(note, quiet)
-            _train(plan, trainer, callbacks, quiet)
+                say(note)
+            _train(plan, trainer, callbacks)
 
 
 def plan_of(run_directory: Path, asked: dict[str, Any]) -> Plan:
@@ -236,7 +224,7 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool) -> None:
+def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback]) -> None:
     """Train with progress; after the first Ctrl-C or signal, finish the current step and save."""
     from dvae_core.training.callbacks import Callbacks
     from dvae_core.training.train_model import carry_out
@@ -245,7 +233,7 @@ def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool)
     from .console import TrainingProgress
 
     was_over = plan.rests or trainer.is_finished
-    with _stopping(trainer), TrainingProgress(trainer.config.train.epochs, quiet) as progress:
+    with _stopping(trainer), TrainingProgress(trainer.config.train.epochs) as progress:
         try:
             carry_out(plan, trainer, Callbacks([progress, *callbacks]))
         except Interrupted as error:
@@ -255,9 +243,9 @@ def _train(plan: Plan, trainer: Trainer, callbacks: list[Callback], quiet: bool)
             ) from error
         progress.finish(trainer.epoch)
     if was_over:
-        say(_how_to_continue(plan, trainer), quiet)
+        say(_how_to_continue(plan, trainer))
     else:
-        _say_result(plan, trainer, quiet)
+        _say_result(plan, trainer)
 
 
 def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
@@ -272,23 +260,21 @@ def _how_to_continue(plan: Plan, trainer: Trainer) -> str:
     return f"{trainer.run} {why}; train it further with: dvae-train --resume --out {trainer.run} {more}"
 
 
-def _say_result(plan: Plan, trainer: Trainer, quiet: bool) -> None:
+def _say_result(plan: Plan, trainer: Trainer) -> None:
     """Print the result of the training and the next command."""
     if plan.ends:
-        say(f"ended in epoch {trainer.epoch + (trainer.step > 0)} of {trainer.config.train.epochs}", quiet)
+        say(f"ended in epoch {trainer.epoch + (trainer.step > 0)} of {trainer.config.train.epochs}")
     elif trainer.stopped_early:
         n = trainer.settings.patience
         say(
             f"stopped early after epoch {trainer.epoch}: no better validation bound for {n} epoch{'s'[: n > 1]}",
-            quiet,
         )
     best = trainer.best
     say(
         f"saved: {trainer.run}/model.pt (best epoch: {best['epoch']}); validation bound about "
         f"{best['elbo']:.2f} nats per image (log Z is tracked only roughly in training)",
-        quiet,
     )
-    say(f"next: dvae-eval logz {trainer.run}/model.pt", quiet)
+    say(f"next: dvae-eval logz {trainer.run}/model.pt")
 
 
 def main(args: list[str] | None = None) -> NoReturn:

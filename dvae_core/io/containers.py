@@ -7,6 +7,7 @@ allocates more than `LIMIT_BYTES` for its arrays, whatever a header claims.
 from __future__ import annotations
 
 import gzip
+import json
 import math
 import struct
 import tokenize
@@ -93,6 +94,16 @@ def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 with archive.open(name) as stream, suppress(*_DAMAGE):
                     shapes[name.removesuffix(".npy")] = _read_header(stream, name)[0]
     return shapes
+
+
+def packed(value: Any) -> NDArray[np.uint8]:
+    """Return a JSON value as an array, such as a member of an NPZ file."""
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def unpacked(array: NDArray[Any]) -> Any:
+    """Return the JSON value of an array that this package wrote."""
+    return json.loads(array.tobytes().decode())
 
 
 def read_npz(path: Path, names: Iterable[str], kinds: str = "buif") -> dict[str, NDArray[Any]]:

@@ -15,9 +15,9 @@ from scipy.stats import t as student
 from dvae_core.environment import Effort
 from dvae_core.errors import DataError
 from dvae_core.keywords import configured, with_settings
+from dvae_core.progress import ProgressCallback
 from dvae_core.types import Float
 
-from ..log_z.methods import ProgressCallback
 from ..machine import real_array
 from ..observables.run import scaled
 from ..readers import Reading

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.io.memory import available_memory
+from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
@@ -20,7 +20,6 @@ from .enumeration_draws import best_enumerated, draw_enumerated, enumeration_dra
 from .plan import ExactPlan, Part
 
 Bits = NDArray[np.uint8]
-Tick = Callable[[int, int], None]
 MEMORY_SHARE = 0.5  # of the free memory, for tables
 
 
@@ -45,7 +44,7 @@ def draw_exactly(
     plan: ExactPlan,
     n: int,
     seed: int,
-    progress: Tick | None = None,
+    report: Report = ignore,
     threads: int | None = None,
 ) -> tuple[Bits, float]:
     """Return n independent states of a machine, and its log Z, nats.
@@ -56,7 +55,7 @@ def draw_exactly(
     plan : ExactPlan
         The machine's own plan, with all parts feasible.
     n, seed : int
-    progress : callable, optional
+    report : callable
         Called with (work done, total work).
     threads : int, optional
         The states do not depend on it.
@@ -73,35 +72,35 @@ def draw_exactly(
     log_zs = []
     for number, part in enumerate(plan.parts):
         rng = numpy_generator(seed, "samples", 1, number)
-        states, log_z = _draw(part, biases[part.units], n, rng, progress, threads)
+        states, log_z = _draw(part, biases[part.units], n, rng, report, threads)
         x[:, units[part.units]] = states
         log_zs.append(log_z)
     return x, math.fsum(log_zs)
 
 
 def _draw(
-    part: Part, biases: Float, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
+    part: Part, biases: Float, n: int, rng: np.random.Generator, report: Report, threads: int | None
 ) -> tuple[Bits, float]:
     """Return states of a part, its units in the order of `part.units`, and its log Z."""
     if isinstance(part.way, Enumeration):
-        return draw_enumerated(part.way, n, rng, progress, threads)
+        return draw_enumerated(part.way, n, rng, report, threads)
     if isinstance(part.way, Elimination):
-        return draw_eliminated(part.way, n, rng, _most(), progress, threads)
+        return draw_eliminated(part.way, n, rng, _most(), report, threads)
     p = 1 / (1 + np.exp(-np.clip(biases, -700, 700)))
     return (rng.random((n, len(biases))) < p).astype(np.uint8), math.fsum(np.logaddexp(0, biases))
 
 
 def best_exactly(
-    machine: Machine, plan: ExactPlan, progress: Tick | None = None, threads: int | None = None
+    machine: Machine, plan: ExactPlan, report: Report = ignore, threads: int | None = None
 ) -> Bits | None:
     """Return the most probable state, (n_units,), ordered as in `draw_exactly`; None if it is infeasible."""
     best = np.empty(machine.n_units, np.uint8)
     units, biases = machine.reduced_units(), machine.reduced().biases
     for part in plan.parts:
         if isinstance(part.way, Enumeration):
-            found = best_enumerated(part.way, progress)
+            found = best_enumerated(part.way, report)
         elif isinstance(part.way, Elimination):
-            found = best_eliminated(part.way, _most(), progress, threads)
+            found = best_eliminated(part.way, _most(), report, threads)
         else:
             found = (biases[part.units] > 0).astype(np.uint8)
         if found is None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.io.memory import available_memory
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float
 
 from ..runtime.compute import available_cores
@@ -26,7 +27,6 @@ from .elimination_orders import cheapest_order
 Bonds = NDArray[np.intp]
 Scope = tuple[int, ...]
 Term = tuple[Scope, Float]
-Tick = Callable[[int, int], None]
 Add = Callable[[Float, Float], Float]
 
 MAX_SECONDS = 600.0
@@ -69,18 +69,18 @@ class Elimination:
         """Predicted seconds on two cores."""
         return (self.cost * ENTRY / SPEEDUP) + STEP * len(self.order) * 2.0 ** len(self.fixed)
 
-    def log_z(self, progress: Tick | None = None, threads: int | None = None) -> float:
+    def log_z(self, report: Report = ignore, threads: int | None = None) -> float:
         """Return log Z, nats, bit for bit the same for any number of threads.
 
         Parameters
         ----------
-        progress : callable, optional
+        report : callable
             Called with (entries done, total entries).
         threads : int, optional
             Number of threads, by default one per core.
         """
         steps = self.steps()
-        meter = Meter(self.cost, progress)
+        meter = Meter(self.cost, report)
         log_sums = []
         with ThreadPoolExecutor(threads or available_cores()) as pool:
             for _, constant, biases in self.fixed_states():
@@ -204,18 +204,18 @@ def _most_involved(steps: list[Step]) -> int:
 
 
 class Meter:
-    """Reports completed entries to a progress callback, at most a thousand times."""
+    """Reports completed entries, at most a thousand times."""
 
-    def __init__(self, total: int, progress: Tick | None) -> None:
-        self.total, self.progress = total, progress
+    def __init__(self, total: int, report: Report) -> None:
+        self.total, self.report = total, report
         self.done = self.reported = 0
 
     def add(self, entries: int) -> None:
         """Count completed entries."""
         self.done += entries
-        if self.progress and self.done - self.reported >= self.total / 1000:
+        if self.done - self.reported >= self.total / 1000:
             self.reported = self.done
-            self.progress(self.done, self.total)
+            self.report(Progress("elimination", self.done, self.total))
 
 
 def _sum_out_all(steps: list[Step], biases: Float, pool: ThreadPoolExecutor, meter: Meter) -> float:

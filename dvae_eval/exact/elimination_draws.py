@@ -15,13 +15,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float
 
 from ..runtime.compute import available_cores
 from .elimination import Add, Elimination, Step, table_of_step
 
 Bits = NDArray[np.uint8]
-Tick = Callable[[int, int], None]
 Tables = dict[int, Float]
 MAX_STRETCHES = 1 << 10
 
@@ -36,7 +36,7 @@ def draw_eliminated(
     n: int,
     rng: np.random.Generator,
     max_bytes: int,
-    progress: Tick | None = None,
+    report: Report = ignore,
     threads: int | None = None,
 ) -> tuple[Bits, float]:
     """Return n independent states, shape (n, n_units), and log Z, nats.
@@ -48,13 +48,13 @@ def draw_eliminated(
     rng : numpy.random.Generator
     max_bytes : int
         Limit for the tables; see `elimination_draw_bytes`.
-    progress : callable, optional
+    report : callable
         Called with (steps done, total steps).
     threads : int, optional
         The states do not depend on it.
     """
     with ThreadPoolExecutor(threads or available_cores()) as pool:
-        passes = _Passes(plan, max_bytes, pool, progress, None)
+        passes = _Passes(plan, max_bytes, pool, report, None)
         fixed = list(plan.fixed_states())
         log_sums = np.array([constant + passes.forward(biases) for _, constant, biases in fixed])
         log_z = float(np.logaddexp.reduce(log_sums))
@@ -73,11 +73,11 @@ def draw_eliminated(
 
 
 def best_eliminated(
-    plan: Elimination, max_bytes: int, progress: Tick | None = None, threads: int | None = None
+    plan: Elimination, max_bytes: int, report: Report = ignore, threads: int | None = None
 ) -> Bits:
     """Return the most probable state, shape (n_units,), by maxima instead of sums."""
     with ThreadPoolExecutor(threads or available_cores()) as pool:
-        passes = _Passes(plan, max_bytes, pool, progress, np.maximum)
+        passes = _Passes(plan, max_bytes, pool, report, np.maximum)
         fixed = list(plan.fixed_states())
         most = [constant + passes.forward(biases) for _, constant, biases in fixed]
         z, _, biases = fixed[int(np.argmax(most))]
@@ -102,9 +102,9 @@ class _Passes:
     """
 
     def __init__(
-        self, plan: Elimination, max_bytes: int, pool: ThreadPoolExecutor, progress: Tick | None, add: Add | None
+        self, plan: Elimination, max_bytes: int, pool: ThreadPoolExecutor, report: Report, add: Add | None
     ) -> None:
-        self.pool, self.progress, self.add = pool, progress, add
+        self.pool, self.report, self.add = pool, report, add
         self.steps = _depth_first(plan)
         self.ends = _layout(self.steps, max_bytes)[0]
         self.before: list[Tables] = []  # the tables before each stretch that later steps use
@@ -129,8 +129,8 @@ class _Passes:
             for k in reversed(range(start, stop)):
                 step = self.steps[k]
                 states[:, step.unit] = choose(self._odds(step, tables, states, biases))
-                if self.progress and k % 16 == 0:
-                    self.progress(2 * len(self.steps) - k, 2 * len(self.steps))
+                if k % 16 == 0:
+                    self._report(2 * len(self.steps) - k)
 
     def _stretch(self, start: int, stop: int, tables: Tables, biases: Float, keep: bool) -> float:
         """Compute the tables of some steps; return the sum of those with an empty scope."""
@@ -144,9 +144,13 @@ class _Passes:
             if not keep:
                 for source in self.steps[k].sources:
                     del tables[source]
-            if self.progress and k % 16 == 0:
-                self.progress(k, 2 * len(self.steps))
+            if k % 16 == 0:
+                self._report(k)
         return total
+
+    def _report(self, n_steps: int) -> None:
+        """Report the number of finished steps, forward and backward."""
+        self.report(Progress("elimination", n_steps, 2 * len(self.steps)))
 
     def _odds(self, step: Step, tables: Tables, states: Bits, biases: Float) -> Float:
         """Return the log-odds of a step's unit given later units, shape (n,)."""

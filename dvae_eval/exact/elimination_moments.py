@@ -12,18 +12,18 @@ used its table (reverse differentiation), and yields the means of units and of b
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from dvae_core.progress import Report, ignore
 from dvae_core.types import Float
 
 from ..runtime.compute import available_cores
 from .elimination import BLOCK_UNITS, Elimination, Meter, Scope, Step, Term, affordable_bytes, block_sum, steps_of
 from .moments import Moments, mixture_of
 
-Tick = Callable[[int, int], None]
 # Time relative to log Z alone (measured on a lattice of 20 x 20: 4.3).
 SLOWER = 4.5
 
@@ -40,7 +40,7 @@ def is_affordable(plan: Elimination) -> bool:
 
 
 def eliminated_moments(
-    plan: Elimination, beta: float, progress: Tick | None = None, threads: int | None = None
+    plan: Elimination, beta: float, report: Report = ignore, threads: int | None = None
 ) -> Moments:
     """Return the moments at β, bit for bit the same for any number of threads.
 
@@ -48,12 +48,12 @@ def eliminated_moments(
     ----------
     plan : Elimination
     beta : float
-    progress : callable, optional
+    report : callable
         Called with (entries done, total entries).
     threads : int, optional
         One per core by default.
     """
-    meter = Meter(plan.cost, progress)
+    meter = Meter(plan.cost, report)
     with ThreadPoolExecutor(threads or available_cores()) as pool:
         states = itertools.product((0.0, 1.0), repeat=len(plan.fixed))
         return mixture_of([_given(plan, beta, np.array(state), pool, meter) for state in states])

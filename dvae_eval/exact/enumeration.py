@@ -13,13 +13,14 @@ of (h, j): the product over j takes two operations per factor and no exponential
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
@@ -28,7 +29,6 @@ from .groups import Grouped
 if TYPE_CHECKING:
     from .enumeration_kernel import High, Low
 
-Tick = Callable[[int, int], None]
 
 # Below this number of factors, plain NumPy finishes before a compiled kernel is loaded.
 PLAIN_FACTORS = 1 << 22
@@ -71,19 +71,19 @@ class Enumeration:
     n_real: int
     seconds: float
 
-    def log_z(self, progress: Tick | None = None, threads: int | None = None) -> float:
+    def log_z(self, report: Report = ignore, threads: int | None = None) -> float:
         """Return log Z, nats, bit for bit the same for any number of threads.
 
         Parameters
         ----------
-        progress : callable, optional
+        report : callable
             Called with (states done, total states).
         threads : int, optional
             Number of threads, by default one per core.
         """
         if self.machine.n_states * len(self.machine.c) <= PLAIN_FACTORS:
             return _plain(self.machine)
-        return _in_tasks(self, progress, threads or available_cores())
+        return _in_tasks(self, report, threads or available_cores())
 
 
 def enumeration(machine: Grouped) -> Enumeration:
@@ -211,7 +211,7 @@ def _plain(machine: Grouped) -> float:
 # --- by the kernel ------------------------------------------------------------------------------------------
 
 
-def _in_tasks(plan: Enumeration, progress: Tick | None, threads: int) -> float:
+def _in_tasks(plan: Enumeration, report: Report, threads: int) -> float:
     """Return log Z from sums over blocks of high states, in an order that does not depend on `threads`."""
     from .enumeration_kernel import log_sum  # imported here because numba loads slowly
 
@@ -231,8 +231,7 @@ def _in_tasks(plan: Enumeration, progress: Tick | None, threads: int) -> float:
     try:
         for k, value in enumerate(pool.map(task, range(n_tasks))):
             log_sums.append(value)
-            if progress:
-                progress(bounds[k + 1] * n_low, n_states)
+            report(Progress("enumeration", bounds[k + 1] * n_low, n_states))
     finally:
         pool.shutdown(cancel_futures=True)
     top = max(log_sums)

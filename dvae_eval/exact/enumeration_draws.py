@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
 from .enumeration import Enumeration, high_states, log_weights_of, low_states, states_of
 from .groups import Grouped
 
-Tick = Callable[[int, int], None]
 Bits = NDArray[np.uint8]
 
 # Largest number of states, and of factors, for one table of weights; beyond it, blocks of high states are used.
@@ -35,7 +35,7 @@ def enumeration_draw_bytes(plan: Enumeration) -> int:
 
 
 def draw_enumerated(
-    plan: Enumeration, n: int, rng: np.random.Generator, progress: Tick | None = None, threads: int | None = None
+    plan: Enumeration, n: int, rng: np.random.Generator, report: Report = ignore, threads: int | None = None
 ) -> tuple[Bits, float]:
     """Return n independent states, shape (n, n_kept + n_summed), the kept units first, and log Z, nats.
 
@@ -44,18 +44,18 @@ def draw_enumerated(
     plan : Enumeration
     n : int
     rng : numpy.random.Generator
-    progress : callable, optional
+    report : callable
         Called with (states processed, total states).
     threads : int, optional
         The states do not depend on it.
     """
     machine = plan.machine
     if _fits(machine):
-        log_w = _Split(machine).table(progress)
+        log_w = _Split(machine).table(report)
         chosen, log_z = _draw(log_w, n, rng)
         sums = states_of(machine, slice(None), chosen)
     else:
-        sums, log_z = _draw_in_blocks(plan, n, rng, progress, threads)
+        sums, log_z = _draw_in_blocks(plan, n, rng, report, threads)
     v = np.empty((n, sum(map(len, machine.members))), np.uint8)
     for g, members in enumerate(machine.members):
         prefixes = _prefixes(members, np.logaddexp)
@@ -67,7 +67,7 @@ def draw_enumerated(
     return np.concatenate((v, h), 1, dtype=np.uint8), log_z
 
 
-def best_enumerated(plan: Enumeration, progress: Tick | None = None) -> Bits | None:
+def best_enumerated(plan: Enumeration, report: Report = ignore) -> Bits | None:
     """Return the most probable state, shape (n_kept + n_summed,); None if a table of all states is too large."""
     machine = plan.machine
     if not _fits(machine):
@@ -76,7 +76,7 @@ def best_enumerated(plan: Enumeration, progress: Tick | None = None) -> Bits | N
     most = Grouped(
         machine.W, machine.c, machine.J, machine.starts, tuple(table[-1] for table in tables), machine.members
     )
-    best = _Split(most, _positive).table(progress).argmax()
+    best = _Split(most, _positive).table(report).argmax()
     sums = states_of(machine, slice(None), np.array([best]))
     v = np.empty(sum(map(len, machine.members)), np.uint8)
     for g, members in enumerate(machine.members):
@@ -130,13 +130,13 @@ class _Split:
         log_w: Float = self.log_w + constant + cross + self.unit(fields).sum(1)
         return log_w
 
-    def table(self, progress: Tick | None) -> Float:
+    def table(self, report: Report) -> Float:
         """Return the log weights of all states, shape (n_states,)."""
         log_w = np.empty((self.n_high, len(self.states)))
         for k in range(self.n_high):
             log_w[k] = self.beside(k)
-            if progress and k % 64 == 63:
-                progress(k + 1, self.n_high)
+            if k % 64 == 63:
+                report(Progress("enumeration", k + 1, self.n_high))
         return log_w.ravel()
 
 
@@ -157,7 +157,7 @@ def _draw(log_w: Float, n: int, rng: np.random.Generator) -> tuple[Index, float]
 
 
 def _draw_in_blocks(
-    plan: Enumeration, n: int, rng: np.random.Generator, progress: Tick | None, threads: int | None
+    plan: Enumeration, n: int, rng: np.random.Generator, report: Report, threads: int | None
 ) -> tuple[Float, float]:
     """Return n sums of groups, (n, n_groups), and log Z; draws a block, a high state, then a low one."""
     from .enumeration_kernel import log_sum  # imported here because numba loads slowly
@@ -176,8 +176,7 @@ def _draw_in_blocks(
     try:
         for k, value in enumerate(pool.map(weigh, starts, (start + size for start in starts))):
             log_sums[k] = value
-            if progress:
-                progress(min((k + 1) * size, split.n_high), split.n_high)
+            report(Progress("enumeration", min((k + 1) * size, split.n_high), split.n_high))
     finally:
         pool.shutdown(cancel_futures=True)
     blocks, log_z = _draw(log_sums, n, rng)

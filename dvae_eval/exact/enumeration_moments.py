@@ -7,18 +7,17 @@ a(v) = b'v + v'Jv / 2 + Σ_j x_j σ(β x_j) and the variance Σ_j x_j^2 σ (1 - 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float, Index
 
 from ..runtime.compute import available_cores
-from .moments import Moments, WeightedSums
+from .moments import Moments, WeightedSums, couplings_of
 
-Tick = Callable[[int, int], None]
 # Up to this number of values, plain NumPy finishes before a compiled kernel is loaded.
 PLAIN_VALUES = 1 << 17
 CHUNK, TOGETHER = 1 << 12, 64  # states per partial sum, and the largest number of partial sums that wait
@@ -52,13 +51,7 @@ class EnumeratedMoments:
     @classmethod
     def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> EnumeratedMoments:
         """Return the machine with these bonds; no two units outside of `kept` may be coupled."""
-        n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
-        place = np.full(n, -1)
-        place[kept] = np.arange(len(kept))
-        mine = place[ends[:, 0]] >= 0
-        rows = np.zeros((len(kept), n))
-        rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
-        summed = np.flatnonzero(place < 0)
+        rows, summed = couplings_of(bonds, couplings, len(biases), kept)
         W, J = (np.ascontiguousarray(rows[:, units]) for units in (summed, kept))
         return cls(kept, summed, W, J, biases, bonds)
 
@@ -70,7 +63,7 @@ class EnumeratedMoments:
         a_state = STATE + n_summed * FIELD + PRODUCT * n_kept * n_units
         return float(a_state * 2.0**n_kept / CORES)
 
-    def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
+    def moments(self, beta: float, report: Report = ignore, threads: int | None = None) -> Moments:
         """Return the moments at β, bit for bit the same for any number of threads."""
         n_states = 1 << len(self.kept)
         if n_states * len(self.biases) <= PLAIN_VALUES:
@@ -81,8 +74,7 @@ class EnumeratedMoments:
                 some = starts[first : first + TOGETHER]
                 for sums in pool.map(lambda start: self._compiled_sums(start, start + CHUNK, beta), some):
                     total = sums if total is None else total.plus(sums)
-                if progress:
-                    progress(min(n_states, some[-1] + CHUNK), n_states)
+                report(Progress("enumeration", min(n_states, some[-1] + CHUNK), n_states))
         assert total is not None
         return self._moments(total)
 

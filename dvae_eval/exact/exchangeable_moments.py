@@ -11,18 +11,17 @@ x_j = c_j + (c'W)_j, and all units of a kind have equal means.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
 
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.types import Float, Index
 
 from .groups import exchangeable_units
-from .moments import Moments, WeightedSums
+from .moments import Moments, WeightedSums, couplings_of
 
-Tick = Callable[[int, int], None]
 MAX_STATES = 1 << 26
 ROUNDING = 1e-12  # of the largest bias: sums of many couplings in different orders differ by this much
 CHUNK_VALUES = 1 << 18
@@ -58,13 +57,8 @@ class ExchangeableMoments:
     @classmethod
     def of(cls, bonds: Index, couplings: Float, biases: Float, kept: Index) -> ExchangeableMoments | None:
         """Return the machine with these bonds; None if no units are exchangeable, or there are too many kinds."""
-        n, ends = len(biases), np.concatenate((bonds, bonds[:, ::-1]))
-        place = np.full(n, -1)
-        place[kept] = np.arange(len(kept))
-        mine = place[ends[:, 0]] >= 0
-        rows = np.zeros((len(kept), n))
-        rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
-        summed = np.flatnonzero(place < 0)
+        n = len(biases)
+        rows, summed = couplings_of(bonds, couplings, n, kept)
         kinds = _kinds(rows[:, summed], rows[:, kept], biases[kept])
         if kinds is None or len(kinds) == len(kept):
             return None
@@ -91,7 +85,7 @@ class ExchangeableMoments:
         n_values = len(self.sizes) + len(self.c)
         return VALUE * self.n_states * n_values * (1 + len(self.sizes) / 16)
 
-    def moments(self, beta: float, progress: Tick | None = None, threads: int | None = None) -> Moments:
+    def moments(self, beta: float, report: Report = ignore, threads: int | None = None) -> Moments:
         """Return the moments at β, the same for any number of threads."""
         n_kinds, n_summed = self.W.shape
         n_values = n_kinds + n_summed
@@ -101,8 +95,7 @@ class ExchangeableMoments:
             stop = min(self.n_states, start + size)
             sums = self._sums(start, stop, beta)
             total = sums if total is None else total.plus(sums)
-            if progress:
-                progress(stop, self.n_states)
+            report(Progress("enumeration", stop, self.n_states))
         assert total is not None
         return self._moments(total)
 

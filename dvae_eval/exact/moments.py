@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dvae_core.types import Float
+from dvae_core.types import Float, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,16 @@ class Moments:
     variance: float
     units: Float
     pairs: Float
+
+
+def couplings_of(bonds: Index, couplings: Float, n: int, kept: Index) -> tuple[Float, Index]:
+    """Return the couplings of some of n units to all, shape (n_kept, n), and the other units."""
+    ends, place = np.concatenate((bonds, bonds[:, ::-1])), np.full(n, -1)
+    place[kept] = np.arange(len(kept))
+    mine = place[ends[:, 0]] >= 0
+    rows = np.zeros((len(kept), n))
+    rows[place[ends[mine, 0]], ends[mine, 1]] = np.concatenate((couplings, couplings))[mine]
+    return rows, np.flatnonzero(place < 0)
 
 
 def of_independent(biases: Float, beta: float) -> Moments:

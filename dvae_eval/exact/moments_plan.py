@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dvae_core.graphs import bipartition
+from dvae_core.progress import Report, ignore
 from dvae_core.types import Float, Index
 
 from ..machine import Machine
@@ -22,7 +23,6 @@ from .exchangeable_moments import ExchangeableMoments
 from .moments import Moments, of_independent
 from .plan import INDEPENDENT_SET_UNITS, QUICK, grouped_by, independent_set
 
-Progress = Callable[[int, int], None]
 MAX_TABLE = 1 << 22  # entries of a table in which exchangeable units are searched
 
 
@@ -34,7 +34,7 @@ class _Part:
     bonds: Index
     route: str
     seconds: float
-    moments: Callable[[float, Progress | None, int | None], Moments]
+    moments: Callable[[float, Report, int | None], Moments]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,20 @@ class MomentsPlan:
         parts = sorted(self.parts, key=lambda part: -part.seconds)
         return " + ".join(dict.fromkeys(part.route for part in parts))
 
-    def moments(self, beta: float, progress: Progress | None = None, threads: int | None = None) -> Moments:
+    def moments(self, beta: float, report: Report = ignore, threads: int | None = None) -> Moments:
         """Return the moments at β, bit for bit the same for any number of threads.
 
         Parameters
         ----------
         beta : float
-        progress : callable, optional
+        report : callable
             Called with (work done, total work) of the present part.
         threads : int, optional
             One per core by default.
         """
         units, pairs, found = np.zeros(self.n_units), np.zeros(self.n_bonds), []
         for part in self.parts:
-            moments = part.moments(beta, progress, threads)
+            moments = part.moments(beta, report, threads)
             units[part.units], pairs[part.bonds] = moments.units, moments.pairs
             found.append(moments)
         log_z, mean, variance = (
@@ -149,6 +149,6 @@ def _enumerations(ends: Index, J: Float, b: Float) -> Iterator[EnumeratedMoments
             yield found
 
 
-def _never(beta: float, progress: Progress | None, threads: int | None) -> Moments:
+def _never(beta: float, report: Report, threads: int | None) -> Moments:
     """Raise AssertionError: callers check first that the part is feasible."""
     raise AssertionError("moments of an infeasible part were requested")

@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dvae_core.errors import ConfigError
 from dvae_core.graphs import bipartition
+from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
 from dvae_core.text import duration
 from dvae_core.types import Float
@@ -30,8 +31,6 @@ from ..machine import Machine, Reduced
 from .elimination import Elimination, elimination
 from .enumeration import Enumeration, enumeration
 from .groups import grouped
-
-Progress = Callable[[int, int], None]
 
 # Predicted seconds below which the exact value is the default, and below which it can be requested.
 AUTO_SECONDS = 15.0
@@ -55,7 +54,7 @@ class Part:
     seconds : float
         Predicted seconds on two cores; infinite if the part is infeasible.
     log_z : callable
-        Computes log Z; takes a progress callback and a number of threads, each of which may be None.
+        Computes log Z; takes a report and a number of threads, which may be None.
     need : str
         The work needed, in words.
     units : int, shape (n,)
@@ -66,7 +65,7 @@ class Part:
 
     route: str
     seconds: float
-    log_z: Callable[[Progress | None, int | None], float]
+    log_z: Callable[[Report, int | None], float]
     need: str
     units: NDArray[np.intp]
     way: Enumeration | Elimination | None = None
@@ -94,28 +93,26 @@ class ExactPlan:
         """The work that the slowest part needs, in words."""
         return max(self.parts, key=lambda part: part.seconds).need
 
-    def log_z(self, progress: Progress | None = None, threads: int | None = None) -> float:
+    def log_z(self, report: Report = ignore, threads: int | None = None) -> float:
         """Return log Z, nats, however long it takes.
 
         Parameters
         ----------
-        progress : callable, optional
+        report : callable
             Called with (work done, total work), in milliseconds of the prediction.
         threads : int, optional
             Number of threads, by default one per core.  The value does not depend on it.
         """
         total, done, values = max(1, round(min(1000 * self.seconds, 1e15))), 0.0, []
         for part in self.parts:
-            values.append(part.log_z(_share(progress, done, 1000 * part.seconds, total), threads))
+            values.append(part.log_z(_share(report, done, 1000 * part.seconds, total), threads))
             done += 1000 * part.seconds
         return math.fsum(values)
 
 
-def _share(progress: Progress | None, before: float, mine: float, total: int) -> Progress | None:
-    """Return a callback that reports one part's progress as a share of the whole."""
-    if progress is None:
-        return None
-    return lambda done, of: progress(min(total, round(before + mine * done / of)), total)
+def _share(report: Report, before: float, mine: float, total: int) -> Report:
+    """Return a report of one part's progress as a share of the whole."""
+    return lambda p: report(p._replace(done=min(total, round(before + mine * p.done / p.total)), total=total))
 
 
 def exact_plan(machine: Machine, search_seconds: float = math.inf) -> ExactPlan:
@@ -142,7 +139,7 @@ def exact_route(machine: Machine, max_seconds: float = AUTO_SECONDS) -> str | No
 
 def exact_log_z(
     machine: Machine,
-    progress: Progress | None = None,
+    report: Report = ignore,
     threads: int | None = None,
     search_seconds: float = math.inf,
 ) -> float:
@@ -158,7 +155,7 @@ def exact_log_z(
         raise ConfigError(
             f"--method exact: {plan.need}, and the limit is {EXACT_SECONDS / 60:.0f} minutes; use --method pt-bar"
         )
-    return plan.log_z(progress, threads)
+    return plan.log_z(report, threads)
 
 
 # --- planning -----------------------------------------------------------------------------------------------
@@ -331,6 +328,6 @@ def _free_of_bonds(coupled: NDArray[np.bool_], rng: np.random.Generator) -> NDAr
     return taken
 
 
-def _never(progress: Progress | None, threads: int | None) -> float:
+def _never(report: Report, threads: int | None) -> float:
     """Raise ConfigError: the part has too many units to enumerate."""
     raise ConfigError("too many units to enumerate; use --method pt-bar")

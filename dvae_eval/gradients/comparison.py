@@ -10,7 +10,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.model.dvae import DVAE
 from dvae_core.model.prior import annealed_log_z
 from dvae_core.model.smoothing import Spike
+from dvae_core.progress import Progress, ProgressCallback, Report, report_to
 from dvae_core.rng import torch_generator
 from dvae_core.training.checkpoint import TrainedModel
 
@@ -44,8 +45,6 @@ from .estimators import (
     offset_logits,
     rest_of_bound,
 )
-
-ProgressCallback = Callable[[str, int, int, float | None], None]
 
 # Number of (image, draw) pairs per call of the networks.
 PAIRS = 4096
@@ -104,9 +103,10 @@ def measure_gradients(
     model, images = trained.model, images[: config.limit]
     x = torch.from_numpy(images).to(model.groups.device, next(model.parameters()).dtype)
     source = _Source(model, x, config.seed)
-    reference = _reference(source, config.n_reference, progress)
+    report = report_to(progress, 4)
+    reference = _reference(source, config.n_reference, report)
     baselines = _baselines(source, config.n_pilot)
-    moments = _measure(source, baselines, config.n_samples, progress)
+    moments = _measure(source, baselines, config.n_samples, report)
     estimators = {
         estimator.name: {
             "is_unbiased": estimator.is_unbiased,
@@ -294,9 +294,7 @@ def _deviate(q: float, t: float, squares: float) -> float:
     return float(norm.isf(max(chi2.sf(q * degrees / t, degrees), 1e-300)))
 
 
-def _measure(
-    source: _Source, baselines: Baselines, n: int, progress: ProgressCallback | None
-) -> dict[str, dict[str, Moments]]:
+def _measure(source: _Source, baselines: Baselines, n: int, report: Report) -> dict[str, dict[str, Moments]]:
     """Return the moments of every estimator and term."""
     moments = {estimator.name: {term: Moments() for term in TERMS} for estimator in ESTIMATORS}
     done = 0
@@ -305,15 +303,14 @@ def _measure(
             for term, rows in source.rows(estimator, draw, baselines).items():
                 moments[estimator.name][term].add(rows)
         done += len(draw.rho)
-        if progress:
-            progress("estimators", min(done, n), n, None)
+        report(Progress("estimators", min(done, n), n))
     return moments
 
 
 # --- the true gradient --------------------------------------------------------------------------------------
 
 
-def _reference(source: _Source, n: int, progress: ProgressCallback | None) -> dict[str, Reference]:
+def _reference(source: _Source, n: int, report: Report) -> dict[str, Reference]:
     """Return the true gradient of every term, exact if possible, else as an average."""
     exact = exact_gradient(source.model, source.x)
     if exact:
@@ -325,8 +322,7 @@ def _reference(source: _Source, n: int, progress: ProgressCallback | None) -> di
         for term, rows in source.rows(PAPERS, draw, no_baselines).items():
             moments[term].add(rows)
         done += len(draw.rho)
-        if progress:
-            progress("reference", min(done, n), n, None)
+        report(Progress("reference", min(done, n), n))
     return {term: Reference.average(AVERAGE, m) for term, m in moments.items()}
 
 

@@ -18,31 +18,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core import __version__
-from dvae_core.environment import Effort
+from dvae_core.environment import Effort, now_utc
 from dvae_core.errors import ConfigError, DataError, NumericalError, ResultError
+from dvae_core.io.containers import packed, unpacked
+from dvae_core.io.files import write_npz
 from dvae_core.keywords import configured, with_settings
 from dvae_core.model.dvae import DVAE, without_smoothing
+from dvae_core.progress import Progress, ProgressCallback, Report, report_to
 from dvae_core.training.checkpoint import TrainedModel
+from dvae_core.types import Index
 
 from ..config import LikelihoodConfig
 from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..results import LikelihoodResult, LogZResult
 from ..runtime.compute import Plan, Resources
-from ..runtime.resume import PartStore, ResumeDirectory
+from ..runtime.resume import Arrays, PartStore, ResumeDirectory, read, with_part
 from ..trained import model_description
 from .ais import AnnealingTask
 from .checks import check_agreement, check_likelihood, check_simulated
-from .finished import FinishedImages, FinishedWork, WorkToKeep, earlier_work, n_to_keep
+from .finished import FinishedImages, arrays_of, earlier_work, finished_images, n_to_keep
 from .folded import FoldedDVAE
-from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask, digest_of, run_image_task
+from .image_tasks import Earlier, ImageTask, run_image_task
 from .importance import ImageWeights, ImportanceTask
 from .per_image import ImageEstimates
 from .protocol import GenerativeModel, LatentVariableModel, ModelWeights, WeightSource, model_digest
 from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
-
-Index = NDArray[np.int64]
-ProgressCallback = Callable[[str, int, int, float | None], None]
 
 # Numbers of images and samples for measuring the effect of --precision.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
@@ -134,11 +135,10 @@ def estimate_log_likelihood(
         log_z, log_z_source = _normalised(description), "the model is normalised"
     log_z = _checked_log_z(log_z, log_z_source, description)
     task, key = ImportanceTask(source, config.n_samples, config.seed), _key(description, config)
-    earlier = FinishedWork(finished)
-    chosen = _chosen(images, config.limit, earlier.of(task, _without_samples(task, key)))
-    work = _Work(
-        images[chosen], chosen, log_z.log_z, resources or Resources(), resume, announce, progress, earlier
-    )
+    earlier = read(finished)
+    chosen = _chosen(images, config.limit, finished_images(earlier, task, _without_samples(task, key)))
+    how = resources or Resources(), resume, announce, report_to(progress, 4)
+    work = _Work(images[chosen], chosen, log_z.log_z, *how, earlier)
     importance = _finite(work.do(task, key), chosen)
     estimate = importance
     if config.method == "ais":
@@ -337,14 +337,15 @@ def _without_samples(task: ImageTask, key: dict[str, Any]) -> dict[str, Any]:
 
 def _kept(work: _Work, estimate: ImageEstimates) -> list[dict[str, Any]]:
     """Save the state of a finished estimate if there is a directory for it; return the estimates it continued."""
-    before, now = work.earlier.record, {"n_images": len(work.index), "n_samples": estimate.n_samples}
-    continued_from = before.pop("continued_from", []) if work.has_earlier else []
-    if work.has_earlier and any(before.get(name) != value for name, value in now.items()):
-        continued_from = [*continued_from, before]
+    before = unpacked(work.earlier["record"]) if work.has_earlier and "record" in work.earlier else {}
+    parts = before.pop("continued_from", [])
+    parts = with_part(parts, before) if before else parts
+    now = {"n_images": len(work.index), "n_samples": estimate.n_samples, "log_z": work.log_z}
     if work.resume:
+        record = packed({**now, "continued_from": parts, "date": now_utc()})
         with suppress(OSError):  # a full disk must not lose the result
-            work.to_keep.save(work.resume.state, {**now, "continued_from": continued_from})
-    return continued_from
+            write_npz(work.resume.state, {**work.to_keep, "record": record})
+    return parts
 
 
 @dataclass(slots=True)
@@ -357,9 +358,9 @@ class _Work:
     resources: Resources
     resume: ResumeDirectory | None
     announce: Callable[[Plan], None] | None
-    progress: ProgressCallback | None
-    earlier: FinishedWork
-    to_keep: WorkToKeep = field(default_factory=WorkToKeep)
+    report: Report
+    earlier: Arrays
+    to_keep: Arrays = field(default_factory=dict)
     has_earlier: bool = False
 
     def do(self, task: ImageTask, key: dict[str, Any]) -> ImageEstimates:
@@ -369,11 +370,10 @@ class _Work:
         def report(n_done: int, shard: ImageWeights) -> None:
             nonlocal total
             total += float(shard.bounds[:, -1].sum())
-            if self.progress:
-                self.progress(task.phase, n_done, len(self.images), total / n_done - self.log_z)
+            self.report(Progress(task.phase, n_done, len(self.images), total / n_done - self.log_z))
 
         fixed = _without_samples(task, key)
-        found = self.earlier.of(task, fixed)
+        found = finished_images(self.earlier, task, fixed)
         earlier = earlier_work(found, task.n_samples, self.index, self.images) if found else Earlier()
         self.has_earlier |= bool(earlier.whole or earlier.begun)
         n_kept = 0
@@ -382,25 +382,25 @@ class _Work:
         if not n_kept:
             earlier = replace(earlier, whole={i: w.without_draws() for i, w in earlier.whole.items()})
         task = task.keeping(n_kept)
-        with self._store({**key, "n_kept": n_kept}) as store:
+        with self._saved({**key, "n_kept": n_kept}) as saved:
             weights = run_image_task(
                 task,
                 self.images,
                 self.index,
                 resources=self.resources,
-                store=store,
+                saved=saved,
                 earlier=earlier,
                 announce=self.announce,
                 progress=report,
             )
         if self.resume:
-            self.to_keep.add(task, fixed, self.index, self.images, weights)
+            self.to_keep.update(arrays_of(task, fixed, self.index, self.images, weights))
         return ImageEstimates(weights, self.log_z, task.n_samples)
 
-    def _store(self, key: dict[str, Any]) -> AbstractContextManager[PartStore | None]:
-        """Return a context manager of the store of images with this key; of None without a resume directory."""
-        digest = digest_of(key, self.images, self.index)
-        return self.resume.held(digest, WEIGHT_FIELDS) if self.resume else nullcontext()
+    def _saved(self, key: dict[str, Any]) -> AbstractContextManager[PartStore | None]:
+        """Return a context manager of the finished images with this key; of None without a resume directory."""
+        task = {**key, "images": self.images, "index": self.index}
+        return self.resume.held(task) if self.resume else nullcontext()
 
 
 def _simulated_gap(

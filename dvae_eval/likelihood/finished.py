@@ -1,26 +1,20 @@
-"""The file in which a finished likelihood keeps its images' weights, so that a later one can reuse them."""
+"""The images' weights of a finished likelihood, as arrays of a file that a later one continues from."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.environment import now_utc
-from dvae_core.errors import DataError
-from dvae_core.io.containers import npz_names, read_npz
-from dvae_core.io.files import write_npz
+from dvae_core.types import Index
 
-from ..runtime.resume import packed, unpacked
+from ..runtime.resume import Arrays, above, below, signed, verified
 from .image_tasks import WEIGHT_FIELDS, Earlier, ImageTask
 from .importance import ImageWeights
 
-Index = NDArray[np.int64]
 # A task with more bytes of log weights than this does not keep them: 10 000 images of 1000 samples.
 KEPT_BYTES = 80_000_000
 
@@ -56,64 +50,23 @@ class FinishedImages:
         return ImageWeights(*(getattr(self.weights, name)[i] for name in WEIGHT_FIELDS))
 
 
-class FinishedWork:
-    """All tasks of a finished likelihood, in a file.
-
-    Parameters
-    ----------
-    path : Path, optional
-        File of an earlier likelihood.  A missing or unreadable file counts as empty.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.arrays: dict[str, NDArray[Any]] = {}
-        if path and path.exists():
-            try:
-                self.arrays = dict(read_npz(path, npz_names(path)))
-            except DataError:
-                self.arrays = {}
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The `date` and sizes of the work, and the work that it continued (`continued_from`); may be empty."""
-        return unpacked(self.arrays["record"]) if "record" in self.arrays else {}
-
-    def of(self, task: ImageTask, key: dict[str, Any]) -> FinishedImages | None:
-        """Return the finished images of a task with these settings; None if there are none."""
-        prefix = f"{task.phase}/"
-        part = {n.removeprefix(prefix): a for n, a in self.arrays.items() if n.startswith(prefix)}
-        if not np.array_equal(part.get("key", ()), _digest_of(key)):
-            return None
-        columns = [part.get(name, np.empty(0)) for name in ("index", "digests", *WEIGHT_FIELDS)]
-        if "n_samples" not in part or columns[0].ndim != 1 or {len(c) for c in columns} != {len(columns[0])}:
-            return None  # not written by `WorkToKeep`
-        index, digests, *weights = columns
-        return FinishedImages(int(part["n_samples"]), index, digests, ImageWeights(*weights))
+def finished_images(work: Arrays, task: ImageTask, key: dict[str, Any]) -> FinishedImages | None:
+    """Return the images of a task with these settings in finished work; None if there are none."""
+    part = verified(key, below(f"{task.phase}/", work)) or {}
+    columns = [part.get(name, np.empty(0)) for name in ("index", "digests", *WEIGHT_FIELDS)]
+    if "n_samples" not in part or columns[0].ndim != 1 or {len(c) for c in columns} != {len(columns[0])}:
+        return None  # not written by `arrays_of`
+    index, digests, *weights = columns
+    return FinishedImages(int(part["n_samples"]), index, digests, ImageWeights(*weights))
 
 
-class WorkToKeep:
-    """Collects and writes the arrays that `FinishedWork` reads."""
-
-    def __init__(self) -> None:
-        self.arrays: dict[str, NDArray[Any]] = {}
-
-    def add(
-        self, task: ImageTask, key: dict[str, Any], index: Index, images: NDArray[Any], weights: ImageWeights
-    ) -> None:
-        """Add all images of a finished task."""
-        arrays = {
-            "key": _digest_of(key),
-            "n_samples": np.array(task.n_samples),
-            "index": index,
-            "digests": _digests(images),
-            **{name: getattr(weights, name) for name in WEIGHT_FIELDS},
-        }
-        self.arrays |= {f"{task.phase}/{name}": array for name, array in arrays.items()}
-
-    def save(self, path: Path, record: dict[str, Any]) -> None:
-        """Write the file atomically; `record` describes the work."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(path, {**self.arrays, "record": packed({**record, "date": now_utc()})})
+def arrays_of(
+    task: ImageTask, key: dict[str, Any], index: Index, images: NDArray[Any], weights: ImageWeights
+) -> Arrays:
+    """Return all images of a finished task, as arrays of the finished work."""
+    arrays = {"n_samples": np.array(task.n_samples), "index": index, "digests": _digests(images)}
+    arrays |= {name: getattr(weights, name) for name in WEIGHT_FIELDS}
+    return above(f"{task.phase}/", signed(key, arrays))
 
 
 def earlier_work(found: FinishedImages, n_samples: int, index: Index, images: NDArray[Any]) -> Earlier:
@@ -136,11 +89,6 @@ def n_to_keep(n_images: int, n_samples: int, tile: int, earlier: Earlier) -> int
     n = n_samples // tile * tile
     is_known = all(len(weights.log_w) == n for weights in earlier.whole.values())
     return n if is_known and 8 * n * n_images <= KEPT_BYTES else 0
-
-
-def _digest_of(key: dict[str, Any]) -> NDArray[np.uint8]:
-    """Return the SHA-256 of settings."""
-    return np.frombuffer(hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).digest(), np.uint8)
 
 
 def _digests(images: NDArray[Any]) -> NDArray[np.uint64]:

@@ -6,8 +6,6 @@ numbers, so that a resumed run may divide the images differently.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 
 from dvae_core.io.memory import freed_memory_kept
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Index
 
 from ..runtime.compute import Plan, Resources, process_memory, torch_threads
 from ..runtime.dask_cluster import cluster_size, raise_if_cancelled
@@ -25,7 +24,6 @@ from ..runtime.pool import map_unordered
 from ..runtime.resume import PartStore
 from .importance import ImageWeights, stack_images
 
-Index = NDArray[np.int64]
 Images = NDArray[np.uint8]
 # Intended duration of a shard: the most work that a kill loses, and the interval of progress reports.
 SHARD_SECONDS = 5.0
@@ -70,15 +68,6 @@ class ImageTask(Protocol):
         ...
 
 
-def digest_of(settings: dict[str, Any], images: Images, index: Index) -> str:
-    """Return the SHA-256 of settings, images and their indices."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for array in (images, index):
-        digest.update(f" {array.shape} {array.dtype} ".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """Weights of some images from a finished estimate, by position.
@@ -120,7 +109,7 @@ def run_image_task(
     index: Index,
     *,
     resources: Resources,
-    store: PartStore | None = None,
+    saved: PartStore | None = None,
     earlier: Earlier | None = None,
     announce: Callable[[Plan], None] | None = None,
     progress: Callable[[int, ImageWeights], None] | None = None,
@@ -134,8 +123,8 @@ def run_image_task(
     index : int64, shape (n_images,)
         Indices of the images in their data set.
     resources : Resources
-    store : PartStore, optional
-        Store of `WEIGHT_FIELDS`, locked by the caller.  Images found there are not computed again.
+    saved : PartStore, optional
+        Positions and `WEIGHT_FIELDS` of finished images, locked by the caller; they are not computed again.
     earlier : Earlier, optional
         Weights of some images from a finished estimate.
     announce : callable, optional
@@ -150,8 +139,8 @@ def run_image_task(
     """
     earlier = earlier or Earlier()
     done = _Done([earlier.whole.get(i) for i in range(len(images))], len(earlier.whole))
-    for positions, arrays in store.load() if store else ():
-        done.add(positions, arrays)
+    for arrays in saved.load() if saved else ():
+        done.add(arrays.pop("positions"), arrays)
     if done.n and progress:
         progress(done.n, done.stacked())
     # In random order, so that the first images represent all: some test sets are sorted by class.
@@ -166,8 +155,8 @@ def run_image_task(
         for k, shard in map_unordered(_do_shard, shared, todo, plan.n_workers):
             arrays = {name: getattr(shard, name) for name in WEIGHT_FIELDS}
             done.add(shards[k], arrays)
-            if store:
-                store.save(shards[k], arrays)
+            if saved:
+                saved.save(f"{shards[k][0]:08d}", {"positions": shards[k], **arrays})
             if progress:
                 progress(done.n, shard)
     return done.stacked()

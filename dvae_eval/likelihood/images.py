@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, ResultError
-from dvae_core.io.containers import npz_names, read_npz
+from dvae_core.io.containers import npz_names, packed, read_npz
 from dvae_core.io.files import json_object, write_npz
 
 from ..results import LikelihoodResult
@@ -64,7 +63,7 @@ class LikelihoodImages:
         meta = {"kind": "ll-images", "schema": SCHEMA, "n_worst": self.n_worst, **self.meta}
         arrays: dict[str, Any] = {f"column_{name}": values for name, values in self.columns.items()}
         arrays |= {"shown": self.shown, **{name: getattr(self, name) for name in PICTURES}}
-        arrays["meta"] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        arrays["meta"] = packed(meta)
         write_npz(path, arrays, compressed=True)
 
     def shifted(self, shift: float) -> LikelihoodImages:

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvae_core.types import Float
+from dvae_core.types import Float, Index
 
 from ..numbers import std_err_of_mean
 from .importance import ImageWeights, milestones
 from .pareto import pareto_limit
-
-Index = NDArray[np.int64]
 
 # With fewer samples than this the gap cannot be estimated.
 MIN_SAMPLES = 100

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import OverlapError
+from dvae_core.progress import Progress, Report, ignore
+from dvae_core.types import Float
 
 from ..sampling.replicas import Replicas, Works
 from ..sampling.schedule import Schedule
 from .with_pymbar import bar
 
-Float = NDArray[np.float64]
 MakeReplicas = Callable[[Schedule, int, NDArray[np.uint8] | None], Replicas]
 
 FIRST_RUNGS = 12
@@ -66,7 +67,7 @@ def run_pilot(
     is_over: Callable[[], bool] = lambda: False,
     run: Callable[[Replicas, int], Works] = lambda replicas, n: replicas.run(n),
     slice_of: Callable[[Replicas], int] = lambda replicas: max(ROUNDS),
-    progress: Callable[[int, int], None] | None = None,
+    report: Report = ignore,
 ) -> Pilot:
     """Adapt the schedule.
 
@@ -105,8 +106,7 @@ def run_pilot(
         works = _round(replicas, SHORT_ROUND if is_last else n_iterations, is_over, run, slice_of)
         works = works.after(len(works.forward) // 5)
         rates = works.exchange_rates
-        if progress:
-            progress(round, len(rounds))
+        report(Progress("pilot", round, len(rounds)))
         following = schedule.equalised(1 - rates, exchange_rate)
         settled = following.n_steps == schedule.n_steps and bool(np.abs(rates - rates.mean()).max() < TOLERANCE)
         if settled or round == len(rounds) or is_last:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import NumericalError, OverlapError
+from dvae_core.types import Float
 
 from ..numbers import std_err_of_mean
 from ..sampling.replicas import Works
 
-Float = NDArray[np.float64]
 MAX_BLOCKS = 64
 CROOKS_SHIFT = 2.0  # nats
 # Averages per pair of neighbours: σ(C - w_f) and σ(-C - w_r) at C = shift, shift + CROOKS_SHIFT and

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from dvae_core.progress import changed
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 
 from ..couplings import is_dense
 from ..runtime.clock import Clock
-from ..runtime.resume import ResumePart
+from ..runtime.resume import above
 from ..sampling.basins import Basins
 from ..sampling.lower_bound import mean_field_bounds
 from ..verdict import Check
@@ -30,7 +31,6 @@ from .checks import check_bridge, check_lower_bound, check_other_run, student_li
 from .methods import (
     Estimate,
     LogZTask,
-    ProgressCallback,
     adapt_or_resume,
     advance,
     conclude_in_full,
@@ -98,9 +98,7 @@ def _may_have_modes(task: LogZTask) -> bool:
 
 def _part(task: LogZTask, prefix: str, **others: Any) -> LogZTask:
     """Return the task with a part of its store, to which the other arrays are added."""
-    store = task.store
-    file = store.file if isinstance(store, ResumePart) else store
-    return replace(task, store=ResumePart(file, prefix, others) if file else None)
+    return replace(task, store=replace(task.store, prefix=prefix, others=others) if task.store else None)
 
 
 def _first_run(task: LogZTask, is_judged: bool) -> TemperedRun:
@@ -138,13 +136,13 @@ def _to_its_end(run: TemperedRun, task: LogZTask) -> Estimate:
 
 def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTask]:
     """Return a run from the modes of the first run's states, and its task; it starts in states found otherwise."""
-    arrays = {f"first/{name}": array for name, array in run.state_dict().items()} if first.store else {}
+    arrays = above("first/", run.state_dict()) if first.store else {}
     config = replace(first.config, reference="modes")
     task = replace(
         first,
         config=config,
         clock=Clock(max(LEAST_SECONDS, run.clock.left), run.clock.now),
-        progress=_named(first.progress),
+        report=changed(first.report, "{} from modes"),
     )
     task = _part(task, "second/", **arrays)
     means, W = run.lower_bound().means[:N_MODES], run.reduced.W
@@ -155,13 +153,6 @@ def _second_run(run: TemperedRun, first: LogZTask) -> tuple[TemperedRun, LogZTas
     with task.clock.paused(), first.clock.paused():
         second.compile_kernels()
     return second, task
-
-
-def _named(progress: ProgressCallback | None) -> ProgressCallback | None:
-    """Return a callback that marks every phase as the second run's."""
-    if progress is None:
-        return None
-    return lambda phase, *numbers: progress(f"{phase} from modes", *numbers)
 
 
 def _other_starts(run: TemperedRun) -> Float:

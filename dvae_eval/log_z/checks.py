@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from dvae_core.types import Float
+
 from ..verdict import Check
 from .bar import CROOKS_SHIFT, Bridge, WorkSums
 
-Float = NDArray[np.float64]
 # Probability that a sound run fails one of the checks on differences.
 FALSE_ALARM = 1e-4
 # Annealing adds up many small differences in float32: a gap of this many nats is rounding.

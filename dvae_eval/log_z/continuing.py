@@ -9,8 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvae_core.io.containers import unpacked
+
 from ..config import LogZConfig
-from ..runtime.resume import unpacked
+from ..runtime.resume import below
 from .checks import student_limit
 from .methods import Estimate
 from .record import AFTER, RULE, rule_of
@@ -83,7 +85,7 @@ def of_more_comparisons(estimate: Estimate, before: int, n: int) -> Estimate | N
 def _last_run(arrays: Arrays) -> Arrays:
     """Return the state of the run that made the estimate: the second one where two are stored."""
     prefix = next((p for p in ("second/", "first/", "") if f"{p}betas" in arrays), "")
-    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+    return below(prefix, arrays)
 
 
 def _is_same_start(state: Arrays, n_sweeps: int, config: LogZConfig) -> bool:

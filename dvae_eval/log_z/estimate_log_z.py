@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from dvae_core import __version__
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.keywords import configured, with_settings
+from dvae_core.progress import Progress, ProgressCallback, ignore, report_to
 from dvae_core.rng import numpy_generator
 
 from ..config import LogZConfig
@@ -28,7 +30,7 @@ from ..runtime.compute import available_cores
 from ..runtime.dask_cluster import raise_if_cancelled
 from ..runtime.memory_estimate import refuse_too_large
 from ..runtime.pool import map_unordered
-from ..runtime.resume import ResumeFile, ResumePart, packed, unpacked
+from ..runtime.resume import FINISHED, Arrays, Store, with_part
 from ..starts import Starts, all_units, coupled_kept_states
 from ..trajectory import Trajectory
 from ..verdict import Check
@@ -38,7 +40,6 @@ from .continuing import can_continue, fixed_settings, of_more_comparisons
 from .methods import (
     Estimate,
     LogZTask,
-    ProgressCallback,
     compared_with_exact,
     estimate_by_annealing,
     estimate_exactly,
@@ -170,7 +171,7 @@ def estimate_log_z(
     described = {**said, **(description or {}), **machine.description()}
     refuse_too_large(machine, config, min(n_threads, config.n_repeats))
     method = _method(machine, config)
-    task = LogZTask(machine, config, device, n_threads, progress, offset=constant, clock=clock)
+    task = LogZTask(machine, config, device, n_threads, report_to(progress), offset=constant, clock=clock)
     of_starts: dict[str, Any] = {}
     task = dataclasses.replace(task, trajectory=path)
     if method == "exact":
@@ -251,7 +252,7 @@ def _coupled(
     if task.trajectory:
         settings["trajectory"] = task.trajectory.sha256
     fits = functools.partial(can_continue, config=task.config)
-    store = ResumeFile(partial, settings, finished, fits) if partial else None
+    store = Store(partial, settings, finished, fits) if partial else None
     if task.trajectory:  # its machines share all units, coupled or not
         return dataclasses.replace(task, store=store)
     coupled, alone = task.machine.without_isolated_units()
@@ -272,20 +273,19 @@ def _repeated(task: LogZTask) -> Estimate:
 
     The repeats run in `task.threads` processes.  Their spread is the most conservative error bar.
     """
-    n_repeats, store, progress = task.config.n_repeats, task.store, task.progress
+    n_repeats, store = task.config.n_repeats, task.store
     done, earlier = _load(store, n_repeats)
     todo = [i for i in range(n_repeats) if i not in done]
-    shared = dataclasses.replace(task, threads=1, progress=None, store=None, final_states=None)
+    shared = dataclasses.replace(task, threads=1, report=ignore, store=None, final_states=None)
     for k, estimate in map_unordered(one_repeat, shared, todo, task.threads):
         done[todo[k]] = estimate
         if store:
-            store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
-        if progress:
-            values = np.array([e.log_z for e in done.values()])
-            error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
-            progress("repeats", len(done), n_repeats, float(values.mean()), error)
+            store.save(_packed(done, n_repeats, earlier))
+        values = np.array([e.log_z for e in done.values()])
+        error = float(values.std(ddof=1)) / math.sqrt(len(done)) if len(done) > 1 else None
+        task.report(Progress("repeats", len(done), n_repeats, float(values.mean()), error))
     if store and not todo:
-        store.save({"repeats": _packed(done), "record": packed({"n_repeats": n_repeats, **earlier})})
+        store.save(_packed(done, n_repeats, earlier))
     estimate = _combined([done[i] for i in range(n_repeats)])
     return dataclasses.replace(estimate, diagnostics={**estimate.diagnostics, **earlier})
 
@@ -297,7 +297,7 @@ def one_repeat(task: LogZTask, index: int) -> Estimate:
     own = dataclasses.replace(
         task,
         config=dataclasses.replace(config, seed=seed, n_repeats=1),
-        progress=raise_if_cancelled,
+        report=raise_if_cancelled,
         clock=Clock(time_limit(config)),
         n_comparisons=config.n_repeats,
     )
@@ -330,14 +330,13 @@ def _worst(checks: list[Check]) -> Check:
     return min(checks, key=lambda c: (c.passed, abs(c.value - c.threshold)))
 
 
-def _packed(done: dict[int, Estimate]) -> Any:
-    """Return the estimates as JSON bytes."""
-    return packed({i: dataclasses.asdict(estimate) for i, estimate in done.items()})
+def _packed(done: dict[int, Estimate], n_repeats: int, earlier: dict[str, Any]) -> Arrays:
+    """Return the estimates finished so far, and the record of the whole estimate, as arrays."""
+    estimates = {i: dataclasses.asdict(estimate) for i, estimate in done.items()}
+    return {"repeats": packed(estimates), "record": packed({"n_repeats": n_repeats, **earlier})}
 
 
-def _load(
-    store: ResumeFile | ResumePart | None, n_repeats: int
-) -> tuple[dict[int, Estimate], dict[str, list[dict[str, Any]]]]:
+def _load(store: Store | None, n_repeats: int) -> tuple[dict[int, Estimate], dict[str, Any]]:
     """Return the estimates finished earlier, by number, and the runs that this one continues."""
     arrays = store.load() if store else None
     if arrays is None or "record" not in arrays:  # repeats of an earlier version are computed again
@@ -349,7 +348,7 @@ def _load(
         if int(i) < n_repeats
     }
     n_before, past = record["n_repeats"], record.get("continued_from", [])
-    if n_before < n_repeats:
-        past = [*past, {"n_repeats": n_before, "n_done": len(found)}]
+    if n_before < n_repeats or FINISHED in arrays:
+        past = with_part(past, {"n_repeats": n_before, "n_done": len(found)})
     found = {i: made for i, e in found.items() if (made := of_more_comparisons(e, n_before, n_repeats))}
     return found, {"continued_from": past} if past else {}

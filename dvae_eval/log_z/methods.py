@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from dvae_core.errors import ConfigError
+from dvae_core.progress import Progress, Report, changed, ignore
 
 from ..config import LogZConfig
 from ..exact.plan import exact_log_z, exact_plan
 from ..machine import Machine
 from ..numbers import std_err_of_mean
 from ..runtime.clock import Clock
-from ..runtime.resume import ResumeFile, ResumePart
+from ..runtime.resume import Store
 from ..trajectory import Trajectory
 from ..verdict import Check
 from .along_training import along_training_seconds, log_z_along_training
@@ -42,9 +43,6 @@ from .renewal import promised_share
 from .run import FEWEST_REPLICATES, HALF_UNIT, TemperedRun
 from .sandwich import N_GROUPS, N_STEPS, sandwich, sandwich_seconds
 
-# Called with a phase in words, work done, total work, the estimate so far and its standard error (or None).
-ProgressCallback = Callable[[str, int, int, float | None, float | None], None]
-
 # The default time limit; the share of a limit for diagnostics after a run, and the seconds always allowed for
 # them; the share for a sandwich, which makes fewer steps to keep it.
 AUTO_SECONDS, POST_RUN_SHARE, POST_RUN_SECONDS, SANDWICH_SHARE = 30.0, 0.15, 1.0, 0.4
@@ -66,9 +64,9 @@ class LogZTask:
     device : str
     threads : int
         CPU threads, or processes for repeats; the estimate does not depend on them.
-    progress : callable, optional
-        Called with (phase, done, total, estimate or None, standard error or None).
-    store : ResumeFile or ResumePart, optional
+    report : callable
+        Called with the `Progress`, whose value is the estimate so far.
+    store : Store, optional
         Storage of the progress, from which the estimate can be continued.
     n_comparisons : int
         Number of estimates whose checks are reported together; they share the false-alarm rate (Bonferroni).
@@ -88,19 +86,14 @@ class LogZTask:
     config: LogZConfig
     device: str = "cpu"
     threads: int = 1
-    progress: ProgressCallback | None = None
-    store: ResumeFile | ResumePart | None = None
+    report: Report = ignore
+    store: Store | None = None
     n_comparisons: int = 1
     offset: float = 0.0
     clock: Clock = field(default_factory=Clock)
     starts: NDArray[np.uint8] | None = None
     trajectory: Trajectory | None = None
     final_states: Callable[[NDArray[np.uint8]], None] | None = None
-
-    def report(self, phase: str) -> Callable[[int, int], None] | None:
-        """Return a callback of (done, total) for a phase without an estimate."""
-        progress = self.progress
-        return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +132,8 @@ class Estimate:
 def estimate_exactly(task: LogZTask) -> Estimate:
     """Return the exact value; ConfigError if computing it takes too long."""
     seconds = search_seconds(task.config)
-    log_z = exact_log_z(task.machine, task.report("computing exactly"), task.threads, seconds) + task.offset
+    report = changed(task.report, "computing exactly")
+    log_z = exact_log_z(task.machine, report, task.threads, seconds) + task.offset
     plan = exact_plan(task.machine, seconds)
     return Estimate(log_z, 0.0, [], 0, [], {"route": plan.route, **_exact_along(task, plan.seconds)})
 
@@ -149,7 +143,9 @@ def _exact_along(task: LogZTask, seconds: float) -> dict[str, Any]:
     found = task.trajectory
     if found is None or seconds * len(found.machines) > EXACT_ALONG_SECONDS:
         return {}
-    log_z = [exact_log_z(m, None, task.threads) + c for m, c in zip(found.machines, found.constants, strict=True)]
+    log_z = [
+        exact_log_z(m, threads=task.threads) + c for m, c in zip(found.machines, found.constants, strict=True)
+    ]
     return {"trajectory": {"steps": list(found.steps), "log_z": log_z, "std_err": [0.0] * len(log_z)}}
 
 
@@ -208,14 +204,14 @@ def conclude_in_full(run: TemperedRun, task: LogZTask) -> Estimate:
     estimate = _conclude(run, task.n_comparisons, task.config.n_replicates)
     if task.final_states:
         task.final_states(run.replicas.v[:, -1].copy())
-    if parts := [part for part in run.continued_from if part["n_done"] < run.n_iterations]:
-        found = {**estimate.diagnostics, "continued_from": parts}
+    if run.continued_from:
+        found = {**estimate.diagnostics, "continued_from": run.continued_from}
         estimate = replace(estimate, diagnostics=found)
     if task.n_comparisons == 1:
         estimate = _with_diagnostics(run, estimate)
     if task.trajectory:
         estimate = _along_training(run, estimate, task.trajectory)
-    return _bracketed(run, estimate, task.progress) if task.config.sandwich else estimate
+    return _bracketed(run, estimate, task.report) if task.config.sandwich else estimate
 
 
 def _along_training(run: TemperedRun, estimate: Estimate, trajectory: Trajectory) -> Estimate:
@@ -230,16 +226,12 @@ def _refereed(estimate: Estimate, task: LogZTask, seconds: float) -> Estimate:
     """Return an estimate from a fitted reference with the checks against a run from the uniform reference."""
     if math.isinf(seconds) and not task.config.n_sweeps:
         seconds = AUTO_SECONDS
-    config, progress = referee_config(task.config, seconds, estimate.std_err), task.progress
-
-    def report(phase: str, done: int, total: int, log_z: float | None, std_err: float | None) -> None:
-        if progress:
-            progress(f"{phase} from the uniform reference", done, total, log_z, std_err)
-
+    config = referee_config(task.config, seconds, estimate.std_err)
+    report = changed(task.report, "{} from the uniform reference")
     # Two comparisons; the second run needs no diagnostics for figures.
     clock = Clock(config.time_limit or math.inf, task.clock.now)
     n_comparisons = max(2, task.n_comparisons)
-    own = replace(task, config=config, progress=report, store=None, n_comparisons=n_comparisons, clock=clock)
+    own = replace(task, config=config, report=report, store=None, n_comparisons=n_comparisons, clock=clock)
     own = replace(own, final_states=None)
     other = tempered(own)[1]
     checks = referee_checks(
@@ -289,20 +281,19 @@ def adapt_or_resume(run: TemperedRun, task: LogZTask) -> None:
     if state is not None:
         run.load_state_dict(state)
     else:
-        run.adapt(task.report("pilot"))
-        if task.progress and (std_err := run.foreseen["std_err"]):
-            task.progress(f"predicted standard error ±{std_err:.1g} nats", 1, 1, None, None)
+        run.adapt(task.report)
+        if std_err := run.foreseen["std_err"]:
+            task.report(Progress(f"predicted standard error ±{std_err:.1g} nats", 1, 1))
 
 
 def advance(
     run: TemperedRun, task: LogZTask, reserve: float, is_paused: Callable[[], bool] = lambda: False
 ) -> None:
     """Run until `reserve` seconds of the time limit are left; report and store the progress."""
-    progress, store = task.progress, task.store
+    store = task.store
 
     def report(done: int, total: int, bar: Bridge) -> None:
-        if progress:
-            progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err)
+        task.report(Progress("tempering", done, total, run.log_z_0 + bar.total, bar.std_err))
 
     run.advance(reserve, report, (lambda: store.save(run.state_dict())) if store else None, is_paused)
 
@@ -375,13 +366,9 @@ def _with_diagnostics(run: TemperedRun, estimate: Estimate) -> Estimate:
     return replace(estimate, checks=checks, diagnostics=diagnostics)
 
 
-def _bracketed(run: TemperedRun, estimate: Estimate, progress: ProgressCallback | None) -> Estimate:
+def _bracketed(run: TemperedRun, estimate: Estimate, report: Report) -> Estimate:
     """Return the estimate with the checks of forward and reverse annealing."""
-
-    def report(phase: str, done: int, total: int) -> None:
-        if progress:
-            progress(phase, done, total, estimate.log_z, estimate.std_err)
-
+    report = changed(report, value=estimate.log_z, std_err=estimate.std_err)
     share = _sandwich_share(run)
     found = sandwich(run, max(1, int(share * N_STEPS)), run.config.n_chains, report, share)
     return replace(
@@ -465,22 +452,17 @@ def estimate_by_annealing(task: LogZTask) -> Estimate:
     ConfigError
         If a precision or time limit was given: --sweeps and --chains set the length of annealing.
     """
-    config, progress = task.config, task.progress
+    config = task.config
     if config.precision or config.time_limit:
         raise ConfigError(
             f"--method {config.method}: --precision and --time-limit do not apply; use --sweeps and --chains"
         )
-
-    def report(phase: str, done: int, total: int) -> None:
-        if progress:
-            progress(phase, done, total, None, None)
-
     n_steps = config.n_sweeps or N_STEPS
     path = task.trajectory.path() if task.trajectory else None
     how: dict[str, Any] = {"offset": task.offset, "starts": task.starts, "trajectory": path}
     run = TemperedRun(task.machine, config, task.device, task.threads, **how)
-    run.adapt(progress=task.report("pilot"))
-    found = sandwich(run, n_steps, config.n_chains, report)
+    run.adapt(task.report)
+    found = sandwich(run, n_steps, config.n_chains, task.report)
     is_reverse = config.method == "reverse-ais"
     chosen = found.reverse if is_reverse else found.forward
     log_z, repeats = chosen.log_z + task.offset, chosen.repeats(N_GROUPS) + task.offset

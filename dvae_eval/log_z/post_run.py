@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
+from dvae_core.types import Float
 
 from ..couplings import n_entries
 from ..machine import Machine
@@ -21,7 +22,6 @@ from ..sampling.replicas import Works
 from .run import TemperedRun
 from .with_pymbar import mbar
 
-Float = NDArray[np.float64]
 # Samples, and iterations before each: enough values per rung for a histogram, few enough for MBAR.
 N_SAMPLES, EVERY = 8, 8
 N_BINS = 40

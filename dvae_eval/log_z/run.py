@@ -14,15 +14,18 @@ from scipy.special import expit
 
 from dvae_core.environment import now_utc
 from dvae_core.errors import ConfigError, DvaeError
+from dvae_core.io.containers import packed, unpacked
 from dvae_core.io.memory import require_memory
+from dvae_core.progress import Report, ignore
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
 
 from ..config import LogZConfig
 from ..couplings import is_full, n_entries
 from ..machine import Machine, Reduced
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import tempering_bytes
-from ..runtime.resume import packed, unpacked
+from ..runtime.resume import FINISHED, above, below, with_part
 from ..sampling.basins import WORK, Basins, drawn_in_turn, find_basins, with_basins_of
 from ..sampling.lower_bound import LowerBound, weight_of_states
 from ..sampling.mixture import AnyReference, MixtureReference
@@ -37,8 +40,6 @@ from .adapt import FIRST_RUNGS, LONGER_ROUNDS, ROUNDS, Pilot, run_pilot, states_
 from .bar import Bridge, WorkSums, bridge_of_sums
 from .record import rule_of
 from .renewal import Renewal
-
-Float = NDArray[np.float64]
 
 # Without a requested precision: the standard error at which the run stops, and the core-seconds that it may take.
 # These are predicted, not measured, so that the number does not depend on the load of the computer.
@@ -246,12 +247,12 @@ class TemperedRun:
         self.spent.add(n * self.config.n_replicates * len(replicas.schedule.betas), self.clock.elapsed - began)
         return works
 
-    def adapt(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def adapt(self, report: Report = ignore) -> None:
         """Adapt the schedule in a pilot run, and in another for every fit of the reference.
 
         All pilots end within their shares of the time limit.
         """
-        how: dict[str, Any] = {"progress": progress}
+        how: dict[str, Any] = {"report": report}
         if self.config.reference == "modes":
             pilot = self._pilot_from_modes(how)
         elif self.config.reference == "fitted":
@@ -604,7 +605,7 @@ class TemperedRun:
         """Return the state needed to continue, as plain arrays."""
         return {
             "betas": self.replicas.schedule.betas,
-            **{f"reference_{name}": value for name, value in self.reference.state_dict().items()},
+            **above("reference_", self.reference.state_dict()),
             "settled": np.array(self.settled),
             "looked": np.array([self.rates_checked, self.adapted_again]),
             **{f"paths/{name}": np.array(barrier) for name, barrier in self.paths.items() if name != "chosen"},
@@ -618,9 +619,9 @@ class TemperedRun:
             "n_iterations": np.array(self.n_iterations),
             "next_check": np.array(self.next_check),
             "stopped": np.array(STOPS.index(self.stopped if self.stopped in STOPS else "")),
-            **{f"replicas/{name}": value for name, value in self.replicas.state_dict().items()},
-            **{f"sums/{name}": value for name, value in self.sums.state_dict().items()},
-            **{f"renewal/{name}": value for name, value in self.renewal.state_dict().items()},
+            **above("replicas/", self.replicas.state_dict()),
+            **above("sums/", self.sums.state_dict()),
+            **above("renewal/", self.renewal.state_dict()),
         }
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -628,9 +629,9 @@ class TemperedRun:
 
         A run that had another stopping rule is continued under this one.
         """
-        parameters = _below(state, "reference_")
+        parameters = below("reference_", state)
         self._take_reference(parameters)
-        barriers = {name: float(value) for name, value in _below(state, "paths/").items()}
+        barriers = {name: float(value) for name, value in below("paths/", state).items()}
         if barriers:
             self.is_along = isinstance(self.reference, TrajectoryReference)
             self.paths = {"chosen": "trajectory" if self.is_along else "beta", **barriers}
@@ -642,18 +643,18 @@ class TemperedRun:
         self.n_iterations, self.next_check = int(state["n_iterations"]), int(state["next_check"])
         self.stopped = STOPS[int(state["stopped"])]
         self.replicas = self._make(Schedule(state["betas"]), SECOND_ROUND if self.adapted_again else 0, None)
-        self.replicas.load_state_dict(_below(state, "replicas/"))
-        self.sums = WorkSums.from_state(_below(state, "sums/"))
+        self.replicas.load_state_dict(below("replicas/", state))
+        self.sums = WorkSums.from_state(below("sums/", state))
         self.renewal = Renewal(self.config.n_replicates, len(state["betas"]))
         if "renewal/births" in state:  # earlier versions did not store it
-            self.renewal.load_state_dict(_below(state, "renewal/"))
+            self.renewal.load_state_dict(below("renewal/", state))
         self.chunk = self.sums.chunk
         self.of_one, self.next_error = float(state["of_one"]), int(state["next_error"])
         self.errors = {int(n): error for n, error in state["errors"].tolist()}
         self.least_rates = state["least_rates"].tolist()
-        self._take_record(unpacked(state["record"]))
+        self._take_record(unpacked(state["record"]), is_finished=FINISHED in state)
 
-    def _take_record(self, record: dict[str, Any]) -> None:
+    def _take_record(self, record: dict[str, Any], is_finished: bool) -> None:
         """Continue a recorded run under this run's own stopping rule.
 
         To stop by precision twice is the same optional stopping as to stop by it once.  The continued run has the
@@ -661,11 +662,13 @@ class TemperedRun:
         as far as the recorded errors allow.
         """
         self.continued_from = record.pop("continued_from")
-        date, rule = record.pop("date"), rule_of(self.config)
-        if record == rule:
+        date, is_same = record.pop("date"), record == rule_of(self.config)
+        if is_finished or not is_same:
+            error = self.errors.get(self.n_iterations, math.nan)
+            part = {**record, "n_done": self.n_iterations, "std_err": error, "date": date}
+            self.continued_from = with_part(self.continued_from, part)
+        if is_same:
             return
-        error = self.errors.get(self.n_iterations, math.nan)
-        self.continued_from.append({**record, "n_done": self.n_iterations, "std_err": error, "date": date})
         self.stopped, self.foreseen = "", self._prediction()
         if self.config.n_sweeps:
             self.rates_checked = self.adapted_again or self.n_iterations >= first_rate_check(self.config.n_sweeps)
@@ -847,8 +850,3 @@ def share_of_sparse(reduced: Reduced) -> float:
     n_bonds = n_entries(reduced.W) + (0 if reduced.J is None else n_entries(reduced.J) / 2)
     seconds = SPARSE_UNIT * (n_kept + n_summed) + SPARSE_SUMMED * n_summed + SPARSE_BOND * n_bonds
     return min(1.0, float(seconds) / seconds_per_sweep(reduced))
-
-
-def _below(state: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """Return the entries whose names begin with `prefix`, with the prefix removed."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from dvae_core.progress import Report, changed, ignore
 
 from ..sampling.annealing import Annealing, annealed_importance_sampling, betas_along, reverse_ais
 from ..verdict import Check
 from .checks import FALSE_ALARM, check_gap, check_inside, check_weights, student_limit
 from .run import TemperedRun
 
-Report = Callable[[str, int, int], None]
 N_GROUPS, N_STEPS = 16, 1000
 # Sweeps between the samples of the machine that start reverse chains, and sweeps before the first.
 EVERY, BURN_IN = 20, 200
@@ -57,7 +57,7 @@ def sandwich_seconds(run: TemperedRun) -> float:
 
 
 def sandwich(
-    run: TemperedRun, n_steps: int, n_chains: int, report: Report | None = None, share: float = 1.0
+    run: TemperedRun, n_steps: int, n_chains: int, report: Report = ignore, share: float = 1.0
 ) -> Sandwich:
     """Return both annealings along the rungs of a run, whose replicas at β = 1 start the reverse chains.
 
@@ -67,13 +67,8 @@ def sandwich(
     seed = run.config.seed
     betas = betas_along(run.replicas.schedule, n_steps)
     how: dict[str, Any] = {"reference": run.reference, "device": run.device, "threads": run.threads}
-    ticks = [_tick(report, name) for name in ("annealing", "reverse annealing")]
     samples = run.target_samples(n_chains, math.ceil(share * EVERY), math.ceil(share * BURN_IN))
-    forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, progress=ticks[0], **how)
-    reverse = reverse_ais(run.machine, samples, betas, seed, progress=ticks[1], **how)
+    forward = annealed_importance_sampling(run.machine, betas, n_chains, seed, report=report, **how)
+    report = changed(report, "reverse annealing")
+    reverse = reverse_ais(run.machine, samples, betas, seed, report=report, **how)
     return Sandwich(forward, reverse, run.offset)
-
-
-def _tick(report: Report | None, phase: str) -> Callable[[int, int], None] | None:
-    """Return a callback of (done, total) that names the phase."""
-    return (lambda done, total: report(phase, done, total)) if report else None

@@ -15,10 +15,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, log_expit, logsumexp
 
 from dvae_core.errors import ConfigError, NumericalError, OverlapError
+from dvae_core.types import Float
 
 from ..numbers import log_mean_exp
 
-Float = NDArray[np.float64]
 # Less overlap than this cannot be distinguished from none, and no estimate means anything.
 MIN_OVERLAP = 1e-8
 

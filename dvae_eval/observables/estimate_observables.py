@@ -17,11 +17,12 @@ import numpy as np
 from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
 from dvae_core.keywords import configured, with_settings
+from dvae_core.progress import ProgressCallback, changed, report_to
 from dvae_core.text import duration
 
 from ..config import ObservablesConfig, betas_of
 from ..exact.moments_plan import MomentsPlan, moments_plan
-from ..log_z.methods import ProgressCallback, time_limit
+from ..log_z.methods import time_limit
 from ..machine import Machine
 from ..objects import machine_from_object, values_of_units
 from ..results import ObservablesResult
@@ -110,7 +111,8 @@ def estimate_observables(
     machine, offset = machine_from_object(model, units=units, sign=sign, beta=beta)
     described = {"units": values_of_units(model, units), **(description or {}), **machine.description()}
     is_spin = described["units"] == "pm1"
-    how = Work(device, threads or available_cores(), progress, partial, Clock(time_limit(log_z_config_of(config))))
+    clock = Clock(time_limit(log_z_config_of(config)))
+    how = Work(device, threads or available_cores(), report_to(progress), partial, clock)
     plan = _exact_plan(machine, config)
     if plan is not None:
         found = _exactly(plan, machine, config, constant + offset, is_spin, how)
@@ -171,5 +173,6 @@ def _exactly(
     points = []
     for k, beta in enumerate(config.betas, 1):
         phase = f"β = {beta:.4g}, {k} of {len(config.betas)}"
-        points.append(view.exact_point(plan.moments(beta, how.report(phase), how.threads), beta))
+        moments = plan.moments(beta, changed(how.report, phase), how.threads)
+        points.append(view.exact_point(moments, beta))
     return Found(points, view, [], {"route": plan.route})

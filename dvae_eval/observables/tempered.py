@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,18 @@ import numpy as np
 
 from dvae_core import __version__
 from dvae_core.io.memory import require_memory
+from dvae_core.progress import Report
 from dvae_core.types import Float, Index
 
 from ..config import LogZConfig, ObservablesConfig
 from ..couplings import used
 from ..exact.moments import Moments, of_independent
 from ..log_z.bar import influence_up_to
-from ..log_z.methods import LogZTask, ProgressCallback, estimate_of_run
+from ..log_z.methods import LogZTask, estimate_of_run
 from ..machine import BipartiteMachine, Machine
 from ..runtime.clock import Clock
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import Store
 from ..verdict import Check
 from .averages import Averages, averages_bytes
 from .checks import check_energies
@@ -40,14 +40,9 @@ class Work:
 
     device: str
     threads: int
-    progress: ProgressCallback | None
+    report: Report
     partial: Path | None
     clock: Clock
-
-    def report(self, phase: str) -> Callable[[int, int], None] | None:
-        """Return a callback of (done, total) for a phase without an estimate."""
-        progress = self.progress
-        return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +71,8 @@ def by_tempering(machine: Machine, config: ObservablesConfig, constant: float, i
     where = (how.device, how.threads)
     run = ObservingRun(parts.coupled, betas, config.correlations, log_z_config, *where, offset, how.clock)
     settings = {"model": machine.sha256, "constant": constant, "device": how.device, "version": __version__}
-    store = ResumeFile(how.partial, settings | dataclasses.asdict(config)) if how.partial else None
-    task = LogZTask(run.machine, log_z_config, *where, how.progress, store, offset=offset, clock=how.clock)
+    store = Store(how.partial, settings | dataclasses.asdict(config)) if how.partial else None
+    task = LogZTask(run.machine, log_z_config, *where, how.report, store, offset=offset, clock=how.clock)
     estimate = estimate_of_run(run, task)
     run.finish_averages()
     view = View.of(parts.numbers, run.averages.bonds, constant, is_spin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import DataError, ResultError
-from dvae_core.io.containers import npz_names, read_npz
+from dvae_core.io.containers import npz_names, packed, read_npz
 from dvae_core.io.files import json_object, write_npz
 
 ARRAYS = ("samples", "originals", "reconstructions")
@@ -52,7 +51,7 @@ class SampleGrid:
 
     def save(self, path: Path) -> None:
         """Write the arrays to `path` as npz, atomically."""
-        meta = np.frombuffer(json.dumps({"kind": "samples", "schema": SCHEMA, **self.meta}).encode(), np.uint8)
+        meta = packed({"kind": "samples", "schema": SCHEMA, **self.meta})
         pictures = {name: getattr(self, name) for name in ARRAYS}
         write_npz(path, {"meta": meta, **pictures, **self.latents}, compressed=True)
 

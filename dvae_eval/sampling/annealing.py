@@ -25,6 +25,7 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from dvae_core.errors import ConfigError, NumericalError
+from dvae_core.progress import Progress, Report, ignore
 from dvae_core.rng import torch_generator
 
 from ..machine import Machine
@@ -35,7 +36,6 @@ from .schedule import Schedule
 
 Float = NDArray[np.float64]
 # Called with the steps done and the total number of steps, of all chains together.
-Progress = Callable[[int, int], None]
 
 # Values of the larger side per chunk of chains, chosen to stay in a processor's cache.  Each chunk has its own
 # random stream, so results for a seed depend on these numbers.
@@ -158,7 +158,7 @@ def annealed_importance_sampling(
     reference: AnyReference | None = None,
     device: str = "cpu",
     threads: int = 1,
-    progress: Progress | None = None,
+    report: Report = ignore,
 ) -> Annealing:
     """Estimate log Z by annealed importance sampling, from the reference to the machine.
 
@@ -177,7 +177,7 @@ def annealed_importance_sampling(
         Device of the chains.
     threads : int
         Number of chunks of chains processed at once; torch itself uses one thread meanwhile.
-    progress : callable, optional
+    report : callable
         Called with (steps done, total steps).
 
     Returns
@@ -198,7 +198,7 @@ def annealed_importance_sampling(
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
         return path.draw(chains.stop - chains.start, generator)
 
-    chunks = _Chunks(path, _schedule(betas), n_chains, False, progress)
+    chunks = _Chunks(path, _schedule(betas), n_chains, False, report)
     return chunks.run(draw, seed, threads)
 
 
@@ -211,7 +211,7 @@ def reverse_ais(
     reference: AnyReference | None = None,
     device: str = "cpu",
     threads: int = 1,
-    progress: Progress | None = None,
+    report: Report = ignore,
 ) -> Annealing:
     """Estimate log Z by annealing from samples of the machine back to the reference.
 
@@ -226,7 +226,7 @@ def reverse_ais(
     ----------
     samples : {0, 1}, shape (n_chains, n_kept)
         States of the kept units, in the order of `Machine.reduced`; each of them starts one chain.
-    machine, betas, seed, reference, device, threads, progress
+    machine, betas, seed, reference, device, threads, report
         As in `annealed_importance_sampling`; the schedule increases from 0 to 1 here, too.
 
     Raises
@@ -242,7 +242,7 @@ def reverse_ais(
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
         return states[chains].to(generator.device, torch.float32)
 
-    chunks = _Chunks(path, _schedule(betas)[::-1], len(states), True, progress)
+    chunks = _Chunks(path, _schedule(betas)[::-1], len(states), True, report)
     return chunks.run(draw, seed, threads)
 
 
@@ -258,14 +258,12 @@ def _schedule(betas: ArrayLike) -> list[float]:
 class _Chunks:
     """All chains of one estimate, in chunks that are processed independently."""
 
-    def __init__(
-        self, path: Path, betas: list[float], n_chains: int, is_reverse: bool, progress: Progress | None
-    ) -> None:
+    def __init__(self, path: Path, betas: list[float], n_chains: int, is_reverse: bool, report: Report) -> None:
         self.path, self.betas, self.n_chains, self.is_reverse = path, betas, n_chains, is_reverse
         blocks = path.reduced.blocks
         # The reverse kernel draws the same blocks in the opposite order.
         self.blocks = blocks[::-1] if is_reverse else blocks
-        self.progress, self.done, self.lock, self.cancelled = progress, 0, Lock(), Event()
+        self.report, self.done, self.lock, self.cancelled = report, 0, Lock(), Event()
 
     def run(self, draw: Callable[[slice, torch.Generator], Tensor], seed: int, threads: int) -> Annealing:
         """Anneal all chains from the states that `draw` returns."""
@@ -315,10 +313,9 @@ class _Chunks:
 
     def _tick(self, n_steps: int) -> None:
         """Report `n_steps` further steps."""
-        if self.progress:
-            with self.lock:
-                self.done += n_steps
-                self.progress(self.done, self.n_chains * (len(self.betas) - 1))
+        with self.lock:
+            self.done += n_steps
+            self.report(Progress("annealing", self.done, self.n_chains * (len(self.betas) - 1)))
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from scipy.sparse.linalg import LinearOperator, svds
 from scipy.special import expit
 
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
 
 from ..couplings import Table, as_array, is_full, n_entries
 from ..machine import Reduced
 from ..starts import spread
 from .lower_bound import LIGHT, LowerBound, mean_field_bounds, sum_over_basins
 
-Float = NDArray[np.float64]
 N_RANDOM = 64
 N_SINGLE_UNITS = 256
 N_SINGULAR = 8

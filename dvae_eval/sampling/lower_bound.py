@@ -36,9 +36,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr, expit, logsumexp
 
+from dvae_core.types import Float
+
 from ..machine import Reduced
 
-Float = NDArray[np.float64]
 # At least the maximum of log(1 + r) / √r, which is 0.804743 at r = 3.92.
 C = 0.80475
 # Basins lighter than all others together by this number of nats are left out: each has at most 6e-6 of the mass.

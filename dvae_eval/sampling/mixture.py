@@ -29,12 +29,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError
+from dvae_core.types import Float
 
 from ..machine import Machine
 from .reference import Path, Reference, bernoulli
 from .trajectory import TrajectoryReference
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

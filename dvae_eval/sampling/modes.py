@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
 
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
 
 from ..machine import Machine, Reduced
 from .basins import Basins
 from .mixture import MixtureReference
 from .reference import binary_states
-
-Float = NDArray[np.float64]
 
 # Weight of the uniform component; least weight of other components, and of fitted ones.
 UNIFORM, LEAST, LEAST_FITTED = 0.05, 0.01, 0.002

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.errors import ConfigError
+from dvae_core.types import Float
 
 from .schedule import Schedule
 
-Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
 

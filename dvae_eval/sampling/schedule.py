@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 from dvae_core.errors import ConfigError
-
-Float = NDArray[np.float64]
+from dvae_core.types import Float
 
 
 @dataclass(frozen=True, slots=True)

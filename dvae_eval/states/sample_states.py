@@ -16,20 +16,21 @@ from dvae_core.environment import Effort
 from dvae_core.errors import ConfigError
 from dvae_core.io.memory import available_memory
 from dvae_core.keywords import configured, with_settings
+from dvae_core.progress import ProgressCallback, Report, changed, report_to
 from dvae_core.rng import numpy_generator
 from dvae_core.types import Float
 from dvae_core.versions import package_versions
 
 from ..exact.draws import best_exactly, draw_bytes, draw_exactly
 from ..exact.plan import AUTO_SECONDS, EXACT_SECONDS, exact_plan
-from ..log_z.methods import LogZTask, ProgressCallback, search_seconds, time_limit
+from ..log_z.methods import LogZTask, search_seconds, time_limit
 from ..machine import Machine
 from ..objects import machine_from_object, units_of_object
 from ..readers import Reading
 from ..runtime.clock import Clock
 from ..runtime.compute import available_cores
 from ..runtime.memory_estimate import refuse_too_large
-from ..runtime.resume import ResumeFile
+from ..runtime.resume import Store
 from ..starts import all_units, kept_units
 from ..verdict import Check
 from .config import StatesConfig
@@ -107,7 +108,7 @@ def sample_states(
     effort = Effort()
     config = configured(StatesConfig, config, {"n": n, **settings}, sample_states)
     reading = model if isinstance(model, Reading) else as_reading(model)
-    task = _Task(reading, config, device, threads or available_cores(), progress, partial)
+    task = _Task(reading, config, device, threads or available_cores(), report_to(progress), partial)
     found = _exactly(task) or _tempered(task)
     machine, log_z = reading.machine, found.log_z + reading.constant
     log_p = _log_p(machine, found.x) - found.log_z
@@ -145,7 +146,7 @@ class _Task:
     config: StatesConfig
     device: str
     threads: int
-    progress: ProgressCallback | None
+    report: Report
     partial: Path | None
 
 
@@ -203,19 +204,14 @@ def _exactly(task: _Task) -> _Found | None:
         if config.method == "exact":
             raise ConfigError(f"--method exact: its tables take {needed / 1e9:.1f} GB; use --method pt-bar")
         return None
-    report = _report(task.progress, "drawing exactly")
+    report = changed(task.report, "drawing exactly")
     x, log_z = draw_exactly(machine, plan, config.n, config.seed, report, task.threads)
     best, is_best = None, True
     if config.best:
-        best = best_exactly(machine, plan, _report(task.progress, "finding the best state"), task.threads)
+        best = best_exactly(machine, plan, changed(task.report, "finding the best state"), task.threads)
         if best is None:
             best, is_best = _best_of(machine, x[_log_p(machine, x).argmax()]), False
     return _Found(x, "exact", log_z, 0.0, [], {"route": plan.route}, best, is_best)
-
-
-def _report(progress: ProgressCallback | None, phase: str) -> Any:
-    """Return a callback of (done, total) for a phase without an estimate."""
-    return (lambda done, total: progress(phase, done, total, None, None)) if progress else None
 
 
 def _best_of(machine: Machine, x: Bits) -> Bits:
@@ -244,7 +240,7 @@ def _tempered(task: _Task) -> _Found:
         log_z_config,
         task.device,
         task.threads,
-        task.progress,
+        task.report,
         store=_store(task),
         offset=alone,
         clock=Clock(time_limit(log_z_config)),
@@ -261,7 +257,7 @@ def _tempered(task: _Task) -> _Found:
     return _Found(x, "pt-bar", estimate.log_z, estimate.std_err, checks, diagnostics, best, False)
 
 
-def _store(task: _Task) -> ResumeFile | None:
+def _store(task: _Task) -> Store | None:
     """Return the file that stores the run's progress."""
     if task.partial is None:
         return None
@@ -272,7 +268,7 @@ def _store(task: _Task) -> ResumeFile | None:
         "of": "states",
     }
     without = ("n", "best")  # settings on which the run does not depend
-    return ResumeFile(
+    return Store(
         task.partial,
         settings | {k: v for k, v in dataclasses.asdict(task.config).items() if k not in without},
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError, ResultError
-from dvae_core.io.containers import npz_names, read_npz
+from dvae_core.io.containers import npz_names, packed, read_npz
 from dvae_core.io.files import json_object, write_bytes
 from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
@@ -361,7 +361,7 @@ def _npz(found: SampledStates) -> bytes:
         arrays["labels"] = np.array(found.labels)
     if found.best:
         arrays["best"] = found.best.state
-    arrays["meta"] = np.frombuffer(json.dumps(found.meta()).encode(), np.uint8)
+    arrays["meta"] = packed(found.meta())
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()

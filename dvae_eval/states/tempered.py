@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvae_core.progress import Progress, Report
 from dvae_core.types import Float
 
 from ..log_z.best_reference import tempered_from_best_reference
@@ -68,7 +69,7 @@ def draw_by_tempering(task: LogZTask, n: int, clock: Clock) -> TemperedStates:
     The task's own clock limits the run, and `clock` the records after it.
     """
     run, estimate = tempered_from_best_reference(task)
-    records = _Records(run, -(-n // run.config.n_replicates), clock.left, task.report("taking states"))
+    records = _Records(run, -(-n // run.config.n_replicates), clock.left, task.report)
     records.take()
     v, effective = records.thinned(n)
     checks = [
@@ -135,13 +136,11 @@ class _Records:
         Number of states to take from each replicate.
     seconds : float
         Approximate time limit for recording.
-    report : callable, optional
-        Called with (iterations done, planned).
+    report : callable
+        Called with the iterations done and planned.
     """
 
-    def __init__(
-        self, run: TemperedRun, n_each: int, seconds: float, report: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, run: TemperedRun, n_each: int, seconds: float, report: Report) -> None:
         self.run, self.report, self.n_each = run, report, n_each
         self.n_records, self.stride = max(N_RECORDS, n_each + n_each % 2), 1
         self.n_kept = len(run.reduced.b)
@@ -173,8 +172,8 @@ class _Records:
             at_best = log_weights(self.run.reduced, v, _positive)
             if (most := float(at_best.max())) > self.most:
                 self.best, self.most = v[at_best.argmax()].copy(), most
-            if self.report:
-                self.report(len(self.packed) * self.stride, self.n_records * self.stride)
+            n_done, n_planned = len(self.packed) * self.stride, self.n_records * self.stride
+            self.report(Progress("taking states", n_done, n_planned))
 
     def _measure(self) -> None:
         """Compute autocorrelation times, in iterations, and R-hat of all followed quantities."""

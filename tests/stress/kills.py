@@ -172,19 +172,22 @@ def count_rounds(meter: Meter) -> None:
         tempered.WorkSums, "add", lambda _, s, works: single and meter.set(done=meter.done + len(works.energies))
     )
     after(log_z_module, "_load", begin_repeats)
-    after(log_z_module, "_packed", lambda _, done: meter.set(done=len(done)))
+    after(log_z_module, "_packed", lambda _, done, *more: meter.set(done=len(done)))
     after(image_tasks._Done, "__init__", begin_stage)
     after(image_tasks._Done, "add", lambda _, done, at, w: counted and meter.set(done=meter.done + len(at)))
-    after(resume.PartStore, "save", lambda _, s, at, w: counted and meter.set(kept=meter.kept + len(at)))
+    after(resume.PartStore, "save", lambda *x: counted and meter.set(kept=meter.kept + len(x[-1]["positions"])))
     after(image_tasks._Done, "pending", begin_images)
 
-    def kept(_: object, store: object, arrays: dict[str, np.ndarray]) -> None:
+    def kept(_: object, store: resume.Store, arrays: dict[str, np.ndarray]) -> None:
+        if "positions" in arrays:  # counted above
+            return
+        whole = {**store.others, **resume.above(store.prefix, arrays)}
         runs = [
-            int(arrays[f"{part}/n_iterations"]) for part in ("first", "second") if f"{part}/n_iterations" in arrays
+            int(whole[f"{part}/n_iterations"]) for part in ("first", "second") if f"{part}/n_iterations" in whole
         ]
         meter.set(kept=sum(runs) if single else len(json.loads(arrays["repeats"].tobytes())))
 
-    after(resume.ResumeFile, "save", kept)
+    after(resume.Store, "save", kept)
 
 
 def die(meter: Meter) -> None:

@@ -14,7 +14,7 @@ from dvae_core.text import duration, error_text, plain, signed
 from dvae_eval.benchmark.config import BenchmarkConfig
 
 from ..options import common_options, config_options, given, output_options, refuse_both, scheduler_option
-from ..runner import CleanInterrupt, after_interrupt
+from ..runner import after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ def command(
     as_json: bool,
     output: Path | None,
     force: bool,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Compare estimators on machines with a known log Z.
@@ -108,9 +106,10 @@ def command(
     chosen = [*methods, *estimators] or list(known)
     place = find_output(output, force=True)
     place.hold()
-    recorder = _Recorder(place, quiet)
+    recorder = _Recorder(place)
+    stopped = ending_cleanly(lambda: f"interrupted, {recorder.n_done} runs done; {after_interrupt(place.path)}")
     try:
-        with cluster(scheduler):
+        with stopped, cluster(scheduler):
             result = run_benchmark(
                 chosen,
                 config,
@@ -118,11 +117,9 @@ def command(
                 previous=None if force else _previous(place),
                 progress=recorder,
             )
-    except KeyboardInterrupt:
-        raise CleanInterrupt(f"interrupted, {recorder.n_done} runs done; {after_interrupt(place.path)}") from None
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}" if str(error).startswith("was made") else str(error)) from error
-    return _finish(result, place, as_json or place.stream == STANDARD_OUTPUT, quiet)
+    return _finish(result, place, as_json or place.stream == STANDARD_OUTPUT)
 
 
 def _previous(place: Output) -> BenchmarkResult | None:
@@ -142,8 +139,8 @@ def _previous(place: Output) -> BenchmarkResult | None:
 class _Recorder:
     """Saves each finished run and prints a line about it."""
 
-    def __init__(self, place: Output, quiet: bool) -> None:
-        self.place, self.quiet = place, quiet
+    def __init__(self, place: Output) -> None:
+        self.place = place
         self.n_done = self.n_before = 0
         self.started = time.monotonic()
 
@@ -156,12 +153,12 @@ class _Recorder:
         if run is None:
             self.n_before, self.started = n_done, time.monotonic()
             if n_done:
-                say(f"{n_done} of {n_planned} runs are in the file already", self.quiet)
+                say(f"{n_done} of {n_planned} runs are in the file already")
             return
         if self.place.path:
             dataclasses.replace(result, command=command_line()).save(self.place.path)
         pace = (time.monotonic() - self.started) / (n_done - self.n_before)
-        say(f"{n_done} of {n_planned}, {duration(pace * (n_planned - n_done))} left: {_line(run)}", self.quiet)
+        say(f"{n_done} of {n_planned}, {duration(pace * (n_planned - n_done))} left: {_line(run)}")
 
 
 def _line(run: dict[str, Any]) -> str:
@@ -174,7 +171,7 @@ def _line(run: dict[str, Any]) -> str:
     return f"{what}: {verdict}, error {error} ± {error_text(run['std_err'])}, {run['cpu_seconds']:.1f} CPU s"
 
 
-def _finish(result: BenchmarkResult, place: Output, as_json: bool, quiet: bool) -> int:
+def _finish(result: BenchmarkResult, place: Output, as_json: bool) -> int:
     """Save the result, and print its tables or its JSON object; return the exit status."""
     from dvae_reports.tables.benchmark import benchmark_tables
 
@@ -189,7 +186,7 @@ def _finish(result: BenchmarkResult, place: Output, as_json: bool, quiet: bool) 
         click.echo(result.to_json())
     else:
         print_tables(benchmark_tables([result]), "text")
-    say(str(result), quiet)
+    say(str(result))
     if place.path:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
     return 0

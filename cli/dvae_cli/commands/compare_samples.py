@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from dvae_eval.comparison.config import CompareConfig
 from dvae_eval.readers import ReadConfig
 
 from ..options import ModelFile, Place, common_options, compute_options, config_options, given, output_options
-from ..runner import CleanInterrupt
+from ..runner import ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Check samples made elsewhere against a machine.
@@ -74,19 +71,17 @@ def command(
     from dvae_eval.readers.samples import read_classes, read_samples
 
     from ..console import EstimateProgress
-    from ..devices import prepare_device
-    from ..inputs import command_line, finish, read_model, say_left_aside, settle
+    from ..inputs import finish, open_machine
     from ..outputs import find_output
 
     place = find_output(output, force)
     place.hold()
-    reading = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(reading.description, quiet)
+    reading = open_machine(model, settings, device, threads)
     found = read_samples(samples)
     classes_of = None if classes is None else read_classes(classes, len(found.states))
-    prepare_device(device, threads, len(reading.machine.reduced().b))
+    again = "interrupted; nothing was saved, run the same command to start again"
     try:
-        with EstimateProgress("log Z", quiet) as progress:
+        with ending_cleanly(lambda: again), EstimateProgress("log Z") as progress:
             result = compare_samples(
                 reading,
                 found.states,
@@ -101,11 +96,7 @@ def command(
             )
     except DataError as error:
         raise error if str(samples) in str(error) else DataError(f"{samples}: {error}") from error
-    except KeyboardInterrupt:
-        raise CleanInterrupt("interrupted; nothing was saved, run the same command to start again") from None
-    result = dataclasses.replace(result, command=command_line())
-    place = settle(place, result, quiet)
-    return finish(result, place, as_json, quiet, lambda: _details(result))
+    return finish(result, place, as_json, lambda: _details(result))
 
 
 def _details(result: ComparisonResult) -> list[str]:

@@ -14,7 +14,7 @@ PROGRAMS = ("dvae-eval", "dvae-train")
 @click.command("completion", cls=Command)
 @click.argument("shell", type=click.Choice(SHELLS))
 @common_options
-def command(shell: str, quiet: bool, debug: bool) -> None:
+def command(shell: str) -> None:
     """Print the completion script for a shell.
 
     With the script, the shell completes the commands, options and file names of dvae-eval and dvae-train.

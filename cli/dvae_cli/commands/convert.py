@@ -19,7 +19,7 @@ from ..sections import Command
 @config_options(ReadConfig)
 @click.option("--force", is_flag=True, help="Overwrite TARGET.")
 @common_options
-def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, **settings: Any) -> None:
+def command(source: Path, target: Path, force: bool, **settings: Any) -> None:
     """Convert a Boltzmann machine to another file format.
 
     SOURCE is anything that dvae-eval logz reads; TARGET is an .npz, .safetensors, .mat or .uai file.
@@ -39,8 +39,8 @@ def command(source: Path, target: Path, force: bool, quiet: bool, debug: bool, *
 
     place = find_output(target, force, option="TARGET", text=False)
     found = read_model(source, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(found.description, quiet)
+    say_left_aside(found.description)
     for assumed in found.description.get("assumed", []):
-        say(f"read with {assumed}", quiet)
+        say(f"read with {assumed}")
     write_machine(place.path or target, found.machine, found.constant)
-    say(f"saved: {target}", quiet)
+    say(f"saved: {target}")

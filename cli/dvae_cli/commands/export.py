@@ -10,7 +10,7 @@ import click
 
 from dvae_core.errors import ConfigError
 
-from ..options import FORCE, OUTPUT, Place, common_options
+from ..options import Place, common_options, file_options
 from ..sections import Command
 
 if TYPE_CHECKING:
@@ -22,13 +22,12 @@ SUFFIXES = {".nc": "netcdf", ".csv": "csv"}
 
 @click.command("export", cls=Command)
 @click.argument("file", type=Place("a result file or samples"))
-@click.option("--output", "-o", required=True, type=OUTPUT, help="A .nc or .csv file; - prints CSV.")
+@file_options("A .nc or .csv file; - prints CSV.", required=True)
 @click.option(
     "--format", type=click.Choice(("netcdf", "csv")), help="File format. [default: from the suffix of --output]"
 )
-@click.option("--force", is_flag=True, help=FORCE)
 @common_options
-def command(file: Path, output: Path, format: str | None, force: bool, quiet: bool, debug: bool) -> None:
+def command(file: Path, output: Path, format: str | None, force: bool) -> None:
     """Export a result or samples to netCDF or CSV.
 
     \b
@@ -56,9 +55,9 @@ def command(file: Path, output: Path, format: str | None, force: bool, quiet: bo
         content = netcdf_bytes(to_arviz(found))
     place.write(content)
     if not found.trustworthy:
-        say(f"NOT TO BE TRUSTED: {found}", quiet)
+        say(f"NOT TO BE TRUSTED: {found}")
     if place.path:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
 
 
 def _kind(output: Path, format: str | None) -> str:

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from dvae_core.errors import ConfigError
-from dvae_reports.names import FIGURE_FORMATS, FIGURES, FONTS, FORMER_FIGURES, WIDTHS
+from dvae_reports.names import FIGURES, FONTS, FORMER_FIGURES, WIDTHS
 
 from ..labels import label_option
-from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..options import PICTURE, RESULT, Parsed, common_options, file_options
 from ..sections import Command
 
 
@@ -25,20 +24,15 @@ class FigureName(click.Choice[str]):
         return super().convert(FORMER_FIGURES.get(value, value), param, ctx)
 
 
-class Width(click.ParamType["float"]):
-    """A width in inches, or the name of one."""
-
-    name = "inches"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the width in inches."""
-        try:
-            width = WIDTHS[value] if value in WIDTHS else float(value)
-        except ValueError:
-            width = 0.0
-        if not 1 <= width <= 40:
-            self.fail(f"{value!r} is neither column, page, nor a number of inches from 1 to 40", param, ctx)
-        return width
+def _inches(text: str) -> float:
+    """Return a width in inches, from a number or the name of a width."""
+    try:
+        width = WIDTHS[text] if text in WIDTHS else float(text)
+    except ValueError:
+        width = 0.0
+    if not 1 <= width <= 40:
+        raise ValueError(f"{text!r} is neither column, page, nor a number of inches from 1 to 40")
+    return width
 
 
 @click.command(
@@ -46,10 +40,10 @@ class Width(click.ParamType["float"]):
 )
 @click.argument("name", type=FigureName(list(FIGURES)), metavar="NAME")
 @click.argument("files", nargs=-1, type=RESULT, metavar="[FILE]...")
-@click.option("--output", "-o", required=True, type=OUTPUT, help="A .png, .svg or .pdf file.")
+@file_options("A .png, .svg or .pdf file.", kind=PICTURE, required=True)
 @click.option(
     "--width",
-    type=Width(),
+    type=Parsed("inches", _inches),
     default="column",
     show_default=True,
     help=f"Width in inches, or column ({WIDTHS['column']}) or page ({WIDTHS['page']}).",
@@ -62,7 +56,6 @@ class Width(click.ParamType["float"]):
     help="Font of text and mathematics; serif looks like Times.",
 )
 @label_option
-@click.option("--force", is_flag=True, help=FORCE)
 @common_options
 def command(
     name: str,
@@ -72,8 +65,6 @@ def command(
     font: str,
     labels: tuple[tuple[str, str], ...],
     force: bool,
-    quiet: bool,
-    debug: bool,
 ) -> None:
     """Draw a figure from results.
 
@@ -90,8 +81,6 @@ def command(
     Runs that differ only in their seeds share one line: their mean, with a band of one standard deviation. The
     same input files produce the same bytes. Lines and markers can be distinguished without colour.
     """
-    if output.suffix[1:] not in FIGURE_FORMATS:
-        raise ConfigError(f"--output: {output} does not end in .png, .svg or .pdf; give a name that does")
     from dvae_reports.figures.registry import draw, figure_bytes, left_out
 
     from ..console import say
@@ -101,5 +90,5 @@ def command(
     content = figure_bytes(draw(name, files, width, font=font, labels=labels), output.suffix[1:])
     place.write(content)
     for line in left_out(name, files, labels):
-        say(line, quiet)
-    say(f"saved: {place}", quiet)
+        say(line)
+    say(f"saved: {place}")

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError
 from dvae_eval.config import GradientConfig
 
 from ..options import (
-    OUTPUT,
+    PICTURE,
     THREADS_BY_WIDTH,
     ModelFile,
     common_options,
@@ -29,11 +28,7 @@ if TYPE_CHECKING:
 @click.command("gradients", cls=Command)
 @click.argument("model", type=ModelFile())
 @click.option("--data", help="Data set to measure on. [default: the one that MODEL was trained on]")
-@click.option(
-    "--plot",
-    type=OUTPUT,
-    help="Draw the variances to this .png, .svg or .pdf file.",
-)
+@click.option("--plot", type=PICTURE, help="Draw the variances to this .png, .svg or .pdf file.")
 @config_options(GradientConfig)
 @output_options("gradients.json beside a run's model.pt")
 @compute_options(THREADS_BY_WIDTH)
@@ -47,8 +42,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Measure bias and variance of gradient estimators.
@@ -69,28 +62,20 @@ def command(
     from dvae_eval.gradients.comparison import measure_gradients
 
     from ..console import EstimateProgress
-    from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, load_own_model, measured_data, other_data, settle
+    from ..inputs import default_output, finish, open_run_with_data
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "gradients.json", as_json))
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
-    trained = load_own_model(model)
-    prepare_device(device, threads, trained.config.model.width)
-    trained.model.to(device)
-    data_set = measured_data(trained, data, quiet)
+    trained, data_set, elsewhere = open_run_with_data(model, data, device, threads)
     images = data_set.fixed(config.split)
-    with EstimateProgress("gradients", quiet) as progress:
+    with EstimateProgress("gradients") as progress:
         result = measure_gradients(trained, images, config, progress=progress)
-    settings = {**result.settings, **other_data(data, data_set, trained)}
-    result = dataclasses.replace(result, settings=settings, command=command_line())
+    result = dataclasses.replace(result, settings={**result.settings, **elsewhere})
     if plot:
         _draw(result, plot)
-    place = settle(place, result, quiet)
-    return finish(result, place, as_json, quiet, lambda: _details(result))
+    return finish(result, place, as_json, lambda: _details(result))
 
 
 def _draw(result: GradientResult, path: Path) -> None:

@@ -23,7 +23,7 @@ LISTS = {"assumed": "assumed", "left_aside": "ignored", "masks": "masks", "notes
 @click.option("--json", "as_json", is_flag=True, help="Print all facts as one JSON object.")
 @config_options(ReadConfig)
 @common_options
-def command(file: Path, as_json: bool, quiet: bool, debug: bool, **settings: Any) -> None:
+def command(file: Path, as_json: bool, **settings: Any) -> None:
     """Show what a file contains.
 
     FILE is a run, a model, a checkpoint, a result, a Boltzmann machine of any format that dvae-eval logz reads, or

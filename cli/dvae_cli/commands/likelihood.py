@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dvae_core.errors import ConfigError, ResultError
+from dvae_core.errors import ResultError
 from dvae_core.io.files import remove_file
-from dvae_core.text import decimals, error_text, estimate, fixed, plain
 from dvae_eval.config import LikelihoodConfig, LogZConfig
 
 from ..options import (
-    OUTPUT,
+    PICTURE,
     ModelFile,
     Place,
     common_options,
@@ -26,16 +25,19 @@ from ..options import (
     refuse_both,
     scheduler_option,
 )
-from ..runner import CONTINUE, CleanInterrupt, after_interrupt
+from ..runner import CONTINUE, after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from dvae_core.training.checkpoint import TrainedModel
-    from dvae_eval.likelihood.images import LikelihoodImages
     from dvae_eval.results import LikelihoodResult, LogZResult
     from dvae_eval.runtime.resume import ResumeDirectory
 
     from ..console import LikelihoodProgress
+    from ..outputs import Output
 
 
 @click.command("ll", cls=Command)
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--plot",
-    type=OUTPUT,
+    type=PICTURE,
     help="Draw bound, weights, classes and the worst images to this .png, .svg or .pdf file.",
 )
 @click.option("--bits", is_flag=True, help="Also print bits per dimension.")
@@ -84,8 +86,6 @@ def command(
     device: str,
     threads: int | None,
     scheduler: str | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Estimate the test log-likelihood of a model, in nats.
@@ -110,47 +110,27 @@ def command(
     config = LikelihoodConfig(**settings)
     refuse_both(n_workers, scheduler)
     from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
-    from dvae_eval.likelihood.images import images_path, picture_images
     from dvae_eval.runtime.compute import Resources, parse_memory
     from dvae_eval.runtime.dask_cluster import cluster
     from dvae_eval.runtime.resume import ResumeDirectory
 
-    from ..devices import prepare_device
-    from ..inputs import (
-        STATE,
-        command_line,
-        default_output,
-        finish,
-        keep_state,
-        load_own_model,
-        measured_data,
-        other_data,
-        say_unused_state,
-        settle,
-        state_path,
-    )
+    from .. import inputs
+    from ..details.likelihood import details
     from ..outputs import find_output
 
     resources = Resources(n_workers or 0, parse_memory(memory) if memory else 0, threads or 1)
-    trained = load_own_model(model)
-    data_set = measured_data(trained, data, quiet)
+    trained, data_set, elsewhere = inputs.open_run_with_data(model, data, device, threads)
     images, labels = data_set.fixed(config.split), data_set.split(config.split).labels
-    elsewhere = other_data(data, data_set, trained)
-    place = find_output(output, force, default_output(model, _file_name(elsewhere, config), as_json))
-    if plot and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot: {plot} does not end in .png, .svg or .pdf; give a name that does")
+    place = find_output(output, force, inputs.default_output(model, _file_name(elsewhere, config), as_json))
     plot = find_output(plot, force, option="--plot", text=False).path
     place.hold()
     path = place.path
-    prepare_device(device, threads, trained.config.model.width)
-    trained.model.to(device)
     partial = path.with_name(f".{path.stem}.log_z.partial.npz") if path else None
     resume = ResumeDirectory(path.with_name(f"{path.stem}.shards")) if path else None
-    earlier = state_path(path) if path else None
-    is_begun = resume is not None and resume.directory.exists()
+    earlier = inputs.state_path(path) if path else None
     with cluster(scheduler):
-        log_z_result, source = _log_z(trained, log_z, config, device, quiet, partial)
-        with _progress(resume, quiet) as progress:
+        log_z_result, source = _log_z(trained, log_z, config, device, partial)
+        with _progress(resume) as progress:
             result = estimate_log_likelihood(
                 trained,
                 images,
@@ -164,24 +144,17 @@ def command(
                 announce=progress.begin,
                 progress=progress,
             )
-    settings = {**result.settings, **elsewhere}
-    result = dataclasses.replace(result, settings=settings, command=command_line())
-    say_unused_state(None if is_begun else path, result, quiet)
-    place = settle(place, result, quiet, (".images.npz", STATE))
-    if place.path or plot:
-        pictured = picture_images(result, trained, images)
-        if place.path:
-            pictured.save(images_path(place.path))
-        if plot:
-            _draw(result, pictured, plot)
-
-    def saved() -> None:
-        if partial and resume:
-            remove_file(partial)
-            keep_state(resume.state, place, quiet)
-            resume.remove()
-
-    return finish(result, place, as_json, quiet, lambda: _details(result, bits), saved)
+    result = dataclasses.replace(result, settings={**result.settings, **elsewhere})
+    inputs.say_unused_state(path, result)
+    return inputs.finish(
+        result,
+        place,
+        as_json,
+        lambda: details(result, bits),
+        satellites=(".images.npz", inputs.STATE),
+        beside=lambda place: _picture(result, trained, images, place, plot),
+        saved=lambda place: _remove_work(partial, resume, place),
+    )
 
 
 def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
@@ -193,19 +166,19 @@ def _file_name(elsewhere: dict[str, str], config: LikelihoodConfig) -> str:
 
 
 @contextmanager
-def _progress(resume: ResumeDirectory | None, quiet: bool) -> Iterator[LikelihoodProgress]:
+def _progress(resume: ResumeDirectory | None) -> Iterator[LikelihoodProgress]:
     """Yield progress over images; after Ctrl-C, report what is saved."""
     from ..console import LikelihoodProgress
 
-    with LikelihoodProgress("log p(x)", quiet) as progress:
-        try:
-            yield progress
-        except KeyboardInterrupt as error:
-            n_kept = sum(progress.kept.values())
-            kept = (
-                f"{n_kept} images are saved in {resume.directory}; {CONTINUE}" if resume else after_interrupt(None)
-            )
-            raise CleanInterrupt(f"interrupted; {kept}") from error
+    with LikelihoodProgress("log p(x)") as progress, ending_cleanly(lambda: _interrupted(resume, progress)):
+        yield progress
+
+
+def _interrupted(resume: ResumeDirectory | None, progress: LikelihoodProgress) -> str:
+    """Return the message after Ctrl-C: what is saved, and what to do."""
+    if resume is None:
+        return f"interrupted; {after_interrupt(None)}"
+    return f"interrupted; {sum(progress.kept.values())} images are saved in {resume.directory}; {CONTINUE}"
 
 
 def _log_z(
@@ -213,14 +186,17 @@ def _log_z(
     given: Path | None,
     config: LikelihoodConfig,
     device: str,
-    quiet: bool,
     partial: Path | None,
 ) -> tuple[LogZResult, str]:
-    """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here."""
+    """Return (log Z, its source): from the given file, else logz.json beside the model, else estimated here.
+
+    The estimate is exact or reaches --log-z-error; its unfinished work is saved in `partial`.
+    """
     from dvae_eval.results import LogZResult, load_result
-    from dvae_eval.trained import model_description
+    from dvae_eval.trained import machine_of, model_description
 
     from ..console import say
+    from ..inputs import estimate_with_progress
 
     description = model_description(trained)
     beside = trained.path.with_name("logz.json")
@@ -235,93 +211,36 @@ def _log_z(
                 f"--log-z: {given} is not a logz result for {trained.path}; run dvae-eval logz {trained.path} "
                 "first"
             )
-        say(f"{path} is for another model; log Z is estimated again", quiet)
-    estimated = _estimated_log_z(trained, description, config, device, quiet, partial)
+        say(f"{path} is for another model; log Z is estimated again")
+    wanted = LogZConfig(precision=config.log_z_error)
+    estimated = estimate_with_progress(machine_of(trained), wanted, description, device, partial=partial)
     return estimated, "estimated on the way"
 
 
-def _estimated_log_z(
-    trained: TrainedModel,
-    description: dict[str, Any],
-    config: LikelihoodConfig,
-    device: str,
-    quiet: bool,
-    partial: Path | None,
-) -> LogZResult:
-    """Estimate log Z of the prior, exactly or to --log-z-error; unfinished work is saved in `partial`."""
-    from dvae_eval.trained import machine_of
+def _remove_work(partial: Path | None, resume: ResumeDirectory | None, place: Output) -> None:
+    """Remove the files of finished work, but keep the state of the images beside the result."""
+    from ..inputs import keep_state
 
-    from ..inputs import estimate_with_progress
-
-    log_z_config = LogZConfig(precision=config.log_z_error)
-    machine = machine_of(trained)
-    return estimate_with_progress(machine, log_z_config, description, device, quiet, partial=partial)
+    if partial and resume:
+        remove_file(partial)
+        keep_state(resume.state, place)
+        resume.remove()
 
 
-def _draw(result: LikelihoodResult, images: LikelihoodImages, path: Path) -> None:
-    """Write the page of figures to `path`, completely or not at all."""
+def _picture(
+    result: LikelihoodResult, trained: TrainedModel, images: NDArray[np.uint8], place: Output, plot: Path | None
+) -> None:
+    """Save the images of a result beside it, and write its page of figures to `plot`, if these are wanted."""
     from dvae_core.io.files import write_bytes
-    from dvae_reports.figures.likelihood_page import plot_likelihood
-    from dvae_reports.figures.registry import figure_bytes
+    from dvae_eval.likelihood.images import images_path, picture_images
 
-    write_bytes(path, figure_bytes(plot_likelihood(result, images), path.suffix[1:]))
+    if not (place.path or plot):
+        return
+    pictured = picture_images(result, trained, images)
+    if place.path:
+        pictured.save(images_path(place.path))
+    if plot:
+        from dvae_reports.figures.likelihood_page import plot_likelihood
+        from dvae_reports.figures.registry import figure_bytes
 
-
-def _details(result: LikelihoodResult, bits: bool) -> list[str]:
-    """Return lines to print: the parts of the number, and how far off it may be."""
-    parts = result.elbo_parts
-    ess = sorted(result.per_image["ess"])
-    lines = [
-        f"bound with one sample (ELBO) {result.elbo:.2f} = reconstruction {parts['reconstruction']:.2f} "
-        f"- KL of the binary units {-parts['kl_rbm']:z.2f} "
-        f"- KL of the continuous layers {0.0 - parts['kl_continuous']:.2f}",
-        f"effective samples per image: median {ess[len(ess) // 2]:.0f}, smallest {ess[0]:.1f} "
-        f"of {result.n_samples}; log Z {estimate(result.log_z, result.std_err_log_z)} "
-        f"({result.log_z_source})",
-    ]
-    more = "--ais-chains" if result.settings["method"] == "ais" else "--samples"
-    if result.gap is None:
-        lines.append(
-            f"{result.n_samples} samples are too few to estimate how far the bound lies below log p(x); "
-            f"give more {more}"
-        )
-    else:
-        lines.append(
-            f"estimated gap of the bound below log p(x): {error_text(result.gap)} nats, within a factor of two; "
-            f"the weights of {result.n_suspect} of {result.n_images} images have heavy tails (Pareto k)"
-            + (f"; more {more} reduce the gap" if result.n_suspect and not result.warnings else "")
-        )
-    lines.append(_simulated(result.diagnostics["simulated"]))
-    if beside := result.diagnostics.get("importance"):
-        digits = decimals(result.std_err_images, result.std_err_log_z)
-        lines.append(
-            f"importance weighting on the same images: {fixed(beside['log_likelihood'], digits)} "
-            f"({beside['n_samples']} samples); annealing differs by "
-            f"{estimate(beside['difference'], beside['difference_std_err'])}"
-        )
-    if effect := result.diagnostics.get("precision_effect"):
-        lines.append(
-            f"{result.settings['precision']} shifts the estimate by {estimate(effect['mean'], effect['std_err'])} "
-            f"nats per image (compared with float32 on {effect['n_images']} images, with the same noise)"
-        )
-    for part in result.diagnostics.get("continued_from", [])[-1:]:
-        lines.append(
-            f"continued from {part['n_images']} images and {part['n_samples']} samples ({part['date'][:10]})"
-        )
-    if bits:
-        lines.append(f"{result.bits_per_dim:.4f} bits per dimension")
-    return [plain(line) for line in lines]
-
-
-def _simulated(found: dict[str, Any]) -> str:
-    """Return the line about the gap on simulated images."""
-    if why_not := found.get("not_done"):
-        return f"the gap was not estimated on simulated images: {why_not}"
-    alone = found["gap_from_proposals"]
-    from_samples = "" if alone is None else f"; from q's samples alone {error_text(alone)}"
-    images = f"{found['n_images']} simulated {'image' if found['n_images'] == 1 else 'images'}"
-    return (
-        f"gap on {images}: {estimate(found['gap'], found['std_err'])} nats "
-        f"(upper bound {estimate(found['bound'], found['bound_std_err'])})"
-        f"{from_samples} (prior states: {found['states']})"
-    )
+        write_bytes(plot, figure_bytes(plot_likelihood(result, pictured), plot.suffix[1:]))

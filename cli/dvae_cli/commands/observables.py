@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +22,13 @@ from ..options import (
     given,
     output_options,
 )
-from ..runner import CleanInterrupt, after_interrupt
+from ..runner import after_interrupt, ending_cleanly
 from ..sections import Command
 
 if TYPE_CHECKING:
     from dvae_eval.results import ObservablesResult
+
+    from ..outputs import Output
 
 # With more inverse temperatures than this, no line per temperature is printed.
 MOST_LINES = 40
@@ -49,8 +50,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Estimate energy, entropy and correlations.
@@ -78,8 +77,7 @@ def command(
     from dvae_eval.observables.estimate_observables import estimate_observables
 
     from ..console import EstimateProgress
-    from ..devices import prepare_device
-    from ..inputs import command_line, default_output, finish, read_model, say_left_aside, settle, unfinished
+    from ..inputs import default_output, finish, open_machine, unfinished
     from ..outputs import find_output
 
     place = find_output(output, force, default_output(model, "observables.json", as_json))
@@ -87,29 +85,29 @@ def command(
     if table.stream is not None:
         raise ConfigError(f"--csv: {csv} is not a file; give the name of a file (--json prints the whole result)")
     place.hold()
-    found = read_model(model, ReadConfig(**given(ReadConfig, settings)))
-    say_left_aside(found.description, quiet)
-    prepare_device(device, threads, len(found.machine.reduced().b))
+    found = open_machine(model, settings, device, threads)
     partial = unfinished(place, config)
-    try:
-        with EstimateProgress("log Z at the largest β", quiet) as progress:
-            result = estimate_observables(
-                found.machine,
-                config,
-                description=found.description,
-                device=device,
-                threads=threads,
-                progress=progress,
-                partial=partial,
-                constant=found.constant,
-            )
-    except KeyboardInterrupt:
-        raise CleanInterrupt(f"interrupted; {after_interrupt(partial)}") from None
-    result = dataclasses.replace(result, command=command_line())
-    saved = (lambda: remove_file(partial)) if partial else (lambda: None)
-    place = settle(place, result, quiet)
+    with (
+        ending_cleanly(lambda: f"interrupted; {after_interrupt(partial)}"),
+        EstimateProgress("log Z at the largest β") as progress,
+    ):
+        result = estimate_observables(
+            found.machine,
+            config,
+            description=found.description,
+            device=device,
+            threads=threads,
+            progress=progress,
+            partial=partial,
+            constant=found.constant,
+        )
     table.write(result.to_csv())
-    return finish(result, place, as_json, quiet, lambda: _details(result), saved)
+
+    def saved(_place: Output) -> None:
+        if partial:
+            remove_file(partial)
+
+    return finish(result, place, as_json, lambda: _details(result), saved=saved)
 
 
 def _details(result: ObservablesResult) -> list[str]:

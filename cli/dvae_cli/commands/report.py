@@ -9,7 +9,7 @@ import click
 
 from dvae_core.errors import ConfigError, DataError
 
-from ..options import FORCE, OUTPUT, Place, common_options
+from ..options import Place, common_options, file_options
 from ..sections import Command
 from ..standard_input import beside
 
@@ -29,22 +29,14 @@ PARTS_OF_RUNS = ("config.json", "model.pt", "checkpoint.pt", "metrics.jsonl")
     type=Place("the directory of a run, or results of a machine", directory=True),
     metavar="RUN...|RESULT...",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write. [default: report.html in the first RUN, or an .html file beside the first RESULT]",
-)
+@file_options("File to write. [default: report.html in the first RUN, or an .html file beside the first RESULT]")
 @click.option(
     "--data",
     multiple=True,
     help="Present place of the training data, if they have moved. Repeatable, once per data set.",
 )
-@click.option("--force", is_flag=True, help=FORCE)
 @common_options
-def command(
-    runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool, quiet: bool, debug: bool
-) -> None:
+def command(runs: tuple[Path, ...], output: Path | None, data: tuple[str, ...], force: bool) -> None:
     """Write an HTML report on runs or on a machine.
 
     The page is a single file with all figures: what was measured, whether to trust it, and what to do next.
@@ -62,20 +54,20 @@ def command(
     if files := [run for run in runs if not run.is_dir()]:
         if len(files) < len(runs) or data:
             raise ConfigError("RESULT: results of a machine cannot be combined with runs or --data; omit these")
-        return _on_machine(files, output, force, quiet)
+        return _on_machine(files, output, force)
     from dvae_reports.report.render import render_report
     from dvae_reports.results.run_directory import RunRecord
 
     from ..outputs import find_output
 
     place = find_output(output, force, runs[0] / "report.html")
-    places = _places_of_data(runs, data, quiet)
+    places = _places_of_data(runs, data)
     for run in runs:
-        _draw_missing_samples(run, places.get(run), quiet)
-    _write(render_report([RunRecord.load(run) for run in runs]), place, quiet)
+        _draw_missing_samples(run, places.get(run))
+    _write(render_report([RunRecord.load(run) for run in runs]), place)
 
 
-def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: bool) -> None:
+def _on_machine(files: Sequence[Path], output: Path | None, force: bool) -> None:
     """Write the page on a machine from the files of its results."""
     from dvae_reports.report.machine import render_machine_report
     from dvae_reports.results.machine_record import MachineRecord
@@ -86,18 +78,18 @@ def _on_machine(files: Sequence[Path], output: Path | None, force: bool, quiet: 
         if file.name in PARTS_OF_RUNS and (file.parent / "config.json").exists():
             raise ConfigError(f"{file} is part of a run; give the run, {file.parent}")
     place = find_output(output, force, None if output else beside(files[0], f"{files[0].stem}.html"))
-    _write(render_machine_report(MachineRecord.load(files)), place, quiet)
+    _write(render_machine_report(MachineRecord.load(files)), place)
 
 
-def _write(page: str, place: Output, quiet: bool) -> None:
+def _write(page: str, place: Output) -> None:
     """Write a page, and print its name."""
     from ..console import say
     from ..outputs import STANDARD_OUTPUT
 
-    place = place.settle(lambda old: _found(old, page), quiet)
+    place = place.settle(lambda old: _found(old, page))
     place.write(page)
     if place.stream != STANDARD_OUTPUT:
-        say(f"saved: {place}", quiet)
+        say(f"saved: {place}")
 
 
 def _found(old: Path, page: str) -> Found:
@@ -111,15 +103,17 @@ def _found(old: Path, page: str) -> Found:
     return Found("kept", "has content that this page lacks")
 
 
-def _places_of_data(runs: Sequence[Path], data: Sequence[str], quiet: bool) -> dict[Path, str]:
+def _places_of_data(runs: Sequence[Path], data: Sequence[str]) -> dict[Path, str]:
     """Return the place in `data` for each run that was trained on it; DataError if one belongs to no run."""
     from dvae_core.data import load
     from dvae_reports.results.run_directory import read_settings
 
+    from ..console import is_quiet
+
     if not data:
         return {}
     digests = {run: read_settings(run / "config.json")[1].get("data_sha256") for run in runs}
-    places = {load(place, quiet=quiet).digest(): place for place in data}
+    places = {load(place, quiet=is_quiet()).digest(): place for place in data}
     for digest, place in places.items():
         if digest not in digests.values():
             raise DataError(
@@ -129,7 +123,7 @@ def _places_of_data(runs: Sequence[Path], data: Sequence[str], quiet: bool) -> d
     return {run: places[digest] for run, digest in digests.items() if digest in places}
 
 
-def _draw_missing_samples(run: Path, data: str | None, quiet: bool) -> None:
+def _draw_missing_samples(run: Path, data: str | None) -> None:
     """Draw samples of a run's model unless there are samples of this model already."""
     from dvae_core.io.files import sha256_file
     from dvae_eval.samples.grid import SampleGrid
@@ -142,5 +136,5 @@ def _draw_missing_samples(run: Path, data: str | None, quiet: bool) -> None:
     if not model.exists():
         return
     if not samples.exists() or SampleGrid.load(samples).meta["model"]["sha256"] != sha256_file(model):
-        say(f"drawing samples of {model}", quiet)
-        make_samples(model, find_output(None, False, samples), seed=0, device="cpu", quiet=quiet, data=data)
+        say(f"drawing samples of {model}")
+        make_samples(model, find_output(None, False, samples), seed=0, device="cpu", data=data)

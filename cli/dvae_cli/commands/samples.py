@@ -15,7 +15,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_eval.readers import ReadConfig
 from dvae_eval.states.config import FORMATS, StatesConfig
 
-from ..options import FORCE_DEFAULT, OUTPUT, ModelFile, common_options, compute_options, config_options
+from ..options import ModelFile, common_options, compute_options, config_options, file_options
 from ..own_data import load_own_data
 from ..sections import Command
 from ..standard_input import beside, named
@@ -50,13 +50,10 @@ SHARED = ("n", "seed")  # options for states and for images
 @click.option(
     "--data", help="Present place of the training data, if they have moved. [default: their former place]"
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write; required for states. [default: samples.npz beside a run's model.pt, for images]",
+@file_options(
+    "File to write; required for states. [default: samples.npz beside a run's model.pt, for images]",
+    keeps_better=True,
 )
-@click.option("--force", is_flag=True, help=FORCE_DEFAULT)
 @compute_options(
     "CPU threads; the result does not depend on them. [default: one for images, all cores for states]"
 )
@@ -73,8 +70,6 @@ def command(
     force: bool,
     device: str,
     threads: int | None,
-    quiet: bool,
-    debug: bool,
     **settings: Any,
 ) -> int:
     """Draw samples of a machine or a trained model.
@@ -106,13 +101,13 @@ def command(
         place = find_output(output, force, None if output else beside(model, "samples.npz"), text=False)
         prepare_device(device, threads, 0)
         sizes = {"n_rows": image_rows, "n_chains": chains, "n_draws": draws}
-        path = make_samples(model, place, settings["seed"], device, quiet, data, reconstructions, sizes)
-        say(f"saved: {path}", quiet)
+        path = make_samples(model, place, settings["seed"], device, data, reconstructions, sizes)
+        say(f"saved: {path}")
         return 0
     _refuse_given(IMAGES, "is for images of a run; omit the option")
     from ..draw_states import draw_states
 
-    return draw_states(model, output, format, force, device, threads, quiet, settings)
+    return draw_states(model, output, format, force, device, threads, settings)
 
 
 def _was_given(name: str) -> bool:
@@ -133,7 +128,6 @@ def make_samples(
     place: Output,
     seed: int,
     device: str,
-    quiet: bool,
     data: str | None = None,
     n_images: int = N_RECONSTRUCTIONS,
     sizes: dict[str, int] | None = None,
@@ -147,12 +141,12 @@ def make_samples(
     from ..inputs import command_line, load_own_model
 
     trained = load_own_model(model, device)
-    images = load_own_data(trained.config.dataset, data, trained.provenance, quiet).fixed("test")
+    images = load_own_data(trained.config.dataset, data, trained.provenance).fixed("test")
     # Evenly spread: test sets may be sorted by class.
     spread = [i * len(images) // n_images for i in range(n_images)]
     grid = draw_sample_grid(trained, images[sorted(set(spread))], seed=seed, **(sizes or {}))
     grid = replace(grid, meta=named({**grid.meta, "command": command_line()}))
-    path = place.settle(lambda path: _found(path, grid), quiet).path
+    path = place.settle(lambda path: _found(path, grid)).path
     assert path is not None  # there is a default
     grid.save(path)
     return path

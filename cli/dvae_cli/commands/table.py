@@ -14,7 +14,7 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_reports.names import TABLE_SUFFIXES, TABLES
 
 from ..labels import label_option
-from ..options import FORCE, OUTPUT, RESULT, common_options
+from ..options import OUTPUT, RESULT, common_options, file_options
 from ..sections import Command
 from ..table_options import style_options
 
@@ -55,13 +55,7 @@ if TYPE_CHECKING:
     type=OUTPUT,
     help="Cite published rows by \\cite (LaTeX), and add the missing entries to this .bib file.",
 )
-@click.option(
-    "--output",
-    "-o",
-    type=OUTPUT,
-    help="File to write; in CSV, further tables go to files beside it. [default: standard output]",
-)
-@click.option("--force", is_flag=True, help=FORCE)
+@file_options("File to write; in CSV, further tables go to files beside it. [default: standard output]")
 @common_options
 def command(
     results: tuple[Path, ...],
@@ -75,8 +69,6 @@ def command(
     bib: Path | None,
     output: Path | None,
     force: bool,
-    quiet: bool,
-    debug: bool,
     **look: Any,
 ) -> int:
     """Show results in a table, next to the paper's.
@@ -126,14 +118,14 @@ def command(
     contents += [(entries, write_bib(tables, known))] if entries else []
     for file, content in contents:
         file.write(content)
-        say(f"saved: {file}", quiet)
+        say(f"saved: {file}")
     if not place or place.stream == STANDARD_OUTPUT:
         print_tables(tables, chosen)
-    _say_what_is_left_out(tables, chosen, quiet)
+    _say_what_is_left_out(tables, chosen)
     # Table 2 shows architectures, which depend on no measurement.
     distrusted = [one for one in measured if not one.result.trustworthy and kind != "table2"]
     for one in distrusted:
-        say(f'may be wrong: {one.path}; the file lists the failed checks and what to do, under "reasons"', quiet)
+        say(f'may be wrong: {one.path}; the file lists the failed checks and what to do, under "reasons"')
     return NOT_TRUSTWORTHY if distrusted else 0
 
 
@@ -162,7 +154,7 @@ def _bib_before(entries: Output) -> str:
         ) from error
 
 
-def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool) -> None:
+def _say_what_is_left_out(tables: Sequence[Table], format_name: str) -> None:
     """Print the columns of LaTeX tables that did not fit the page."""
     from dvae_reports.tables.latex import left_out
 
@@ -170,7 +162,7 @@ def _say_what_is_left_out(tables: Sequence[Table], format_name: str, quiet: bool
 
     for table in tables if format_name == "latex" else ():
         for line in left_out(table):
-            say(f"{table.title}: {line}", quiet)
+            say(f"{table.title}: {line}")
 
 
 def _format_of(path: Path | None) -> str:

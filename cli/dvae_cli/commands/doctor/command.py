@@ -20,7 +20,7 @@ FAILED = 1
 @click.command("doctor", cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as one JSON object.")
 @common_options
-def command(as_json: bool, quiet: bool, debug: bool) -> int:
+def command(as_json: bool) -> int:
     """Check this installation.
 
     The command prints versions, devices and folders, and computes results for tiny models with known answers.
@@ -36,7 +36,7 @@ def command(as_json: bool, quiet: bool, debug: bool) -> int:
     from .self_test import environment, run_checks
 
     found = environment()
-    checks = run_checks(lambda step: say(f"{step} ...", quiet))
+    checks = run_checks(lambda step: say(f"{step} ..."))
     if as_json:
         passed = all(check.passed for check in checks)
         click.echo(json.dumps({**found, "passed": passed, "checks": [asdict(check) for check in checks]}))

@@ -8,13 +8,13 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from dvae_core.errors import ConfigError
 
-from ...options import common_options, refuse_both, scheduler_option
+from ...options import Parsed, common_options, device_option, refuse_both, scheduler_option
 from ...sections import Command
 
 if TYPE_CHECKING:
@@ -25,35 +25,23 @@ FAILED = 1
 MANIFEST = ".sweep.json"
 
 
-class Vary(click.ParamType["tuple[str, list[str]]"]):
-    """An option of dvae-train with its values: `groups=1 2 4`."""
-
-    name = "option=value value ..."
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, list[str]]:
-        """Return the name of the option and its values."""
-        name, sign, values = str(value).partition("=")
-        if not (sign and values.split()):
-            self.fail(f"{value!r} is not of the form OPTION=VALUES, such as 'groups=1 2 4'", param, ctx)
-        return ",".join(part.strip().lstrip("-") for part in name.split(",")), values.split()
+def _option_and_values(text: str) -> tuple[str, list[str]]:
+    """Return the name of an option of dvae-train and its values, such as those of `groups=1 2 4`."""
+    name, sign, values = text.partition("=")
+    if not (sign and values.split()):
+        raise ValueError(f"{text!r} is not of the form OPTION=VALUES, such as 'groups=1 2 4'")
+    return ",".join(part.strip().lstrip("-") for part in name.split(",")), values.split()
 
 
-class Part(click.ParamType["tuple[int, int]"]):
-    """One of n equal parts: `3/16`."""
-
-    name = "k/n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        """Return the part, counted from 0, and the number of parts."""
-        try:
-            k, n = map(int, str(value).split("/"))
-        except ValueError:
-            k, n = 0, 0
-        if not 1 <= k <= n:
-            self.fail(f"{value!r} is not of the form K/N, such as 3/16", param, ctx)
-        return k - 1, n
+def _one_of_equal_parts(text: str) -> tuple[int, int]:
+    """Return the number of a part, counted from 0, and that of all parts, such as (2, 16) for `3/16`."""
+    try:
+        k, n = map(int, text.split("/"))
+    except ValueError:
+        k, n = 0, 0
+    if not 1 <= k <= n:
+        raise ValueError(f"{text!r} is not of the form K/N, such as 3/16")
+    return k - 1, n
 
 
 # Everything after the first word that is not an option of the sweep belongs to dvae-train.
@@ -67,7 +55,7 @@ class Part(click.ParamType["tuple[int, int]"]):
 @click.option(
     "--vary",
     multiple=True,
-    type=Vary(),
+    type=Parsed("option=value value ...", _option_and_values),
     help="An option of dvae-train with its values; several options, separated by commas, share their values. "
     "Repeatable.",
 )
@@ -80,11 +68,13 @@ class Part(click.ParamType["tuple[int, int]"]):
 )
 @click.option("--workers", type=click.IntRange(1), help="Number of runs at a time. [default: 1]")
 @click.option(
-    "--part", type=Part(), help="Run only the K-th of N parts of the grid, such as one part per computer."
+    "--part",
+    type=Parsed("k/n", _one_of_equal_parts),
+    help="Run only the K-th of N parts of the grid, such as one part per computer.",
 )
 @click.option("--logz", "log_z", default="", metavar="OPTIONS", help="Options for dvae-eval logz.")
 @click.option("--ll", "likelihood", default="", metavar="OPTIONS", help="Options for dvae-eval ll.")
-@click.option("--device", default="cpu", show_default=True, help="Device: cpu or cuda.")
+@device_option
 @scheduler_option("runs")
 @click.option(
     "--dry-run", is_flag=True, help="Print the runs that would be made, and the time they take if it is known."
@@ -106,8 +96,6 @@ def command(
     scheduler: str | None,
     dry_run: bool,
     as_json: bool,
-    quiet: bool,
-    debug: bool,
 ) -> int:
     """Train and measure a grid of models.
 
@@ -146,7 +134,7 @@ def command(
     chosen = points if part is None else points[part[0] :: part[1]]
     new_runs = partial(Runs, tuple(options["logz"]), tuple(options["ll"]), device, place=Path.cwd())
     with cluster(scheduler):
-        watch = Watch(chosen, workers or (cluster_size() if scheduler else 1), quiet)
+        watch = Watch(chosen, workers or (cluster_size() if scheduler else 1))
         if dry_run:
             return _print_plan(watch, as_json)
         _remember(out, options)
@@ -195,13 +183,16 @@ def _make(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[int, s
     """Make the runs that are not done, `watch.n_workers` at a time; yield (number, failure or "") as each ends."""
     from joblib import Parallel, delayed
 
-    from ...console import say
+    from ...console import is_quiet, say
 
     runs = new_runs(threads=max(1, (os.cpu_count() or 1) // watch.n_workers))
 
+    # The threads below have no context, and so would print with --quiet, too.
+    tell = (lambda words: None) if is_quiet() else say
+
     def make(i: int) -> tuple[int, str]:
         watch.run_begun(i)
-        return i, runs.make(watch.points[i], lambda words: say(words, watch.quiet))
+        return i, runs.make(watch.points[i], tell)
 
     # Threads suffice: each waits for its own processes.
     jobs = Parallel(n_jobs=watch.n_workers, backend="threading", return_as="generator_unordered")
@@ -215,11 +206,12 @@ def _make_there(new_runs: Callable[..., Runs], watch: Watch) -> Generator[tuple[
     """Make the runs that are not done on the workers of the cluster; yield the same as `_make`."""
     from dvae_eval.runtime.pool import map_unordered
 
+    from ...console import is_quiet
     from .grid import make_on_worker
 
     pending = watch.pending
     points = [watch.points[i] for i in pending]
-    for i, failure in map_unordered(make_on_worker, (new_runs, watch.quiet), points):
+    for i, failure in map_unordered(make_on_worker, (new_runs, is_quiet()), points):
         yield pending[i], failure
 
 

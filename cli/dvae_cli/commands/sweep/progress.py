@@ -16,7 +16,7 @@ from dvae_core.text import decimals, duration, error_text, estimate, fixed, plai
 from dvae_eval.results import LikelihoodResult, LogZResult, load_result
 from dvae_eval.verdict import WORDS
 
-from ...console import SweepProgress, say
+from ...console import SweepProgress, is_quiet, say
 from .grid import Point, config_of, is_measured
 
 # Seconds between reads of the files.
@@ -166,13 +166,10 @@ class Watch:
         All runs.
     n_workers : int
         Number of runs at a time.
-    quiet : bool
-        Show nothing.
     """
 
     points: Sequence[Point]
     n_workers: int
-    quiet: bool
     states: list[RunState] = field(init=False)
     failures: dict[int, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -189,16 +186,16 @@ class Watch:
     @contextmanager
     def showing_progress(self) -> Iterator[None]:
         """Print the work that is left, and show progress within the block."""
-        say(plan_line(self.states, self.n_workers), self.quiet)
-        with SweepProgress(self.quiet) as progress:
+        say(plan_line(self.states, self.n_workers))
+        with SweepProgress() as progress:
             thread = threading.Thread(target=self._poll, args=(progress,), daemon=True)
-            if not self.quiet:
+            if not is_quiet():
                 thread.start()
             try:
                 yield
             finally:
                 self._stop.set()
-                if not self.quiet:
+                if not is_quiet():
                     thread.join()
                     self._show(progress)
 
@@ -211,7 +208,7 @@ class Watch:
         point, count = self.points[i], f"of {len(self.points)}"
         if failure:
             self.failures[i] = failure
-            say(f"{failure}; the reason is at the end of {point.log}", self.quiet)
+            say(f"{failure}; the reason is at the end of {point.log}")
             return
         try:
             self.states[i].end(point.directory)
@@ -220,7 +217,7 @@ class Watch:
         left = seconds_left(self.states, self.n_workers)
         n_done = len(self.points) - len(self.pending)
         then = f"; {_about(self.states, left)}" if left else ""
-        say(f"{n_done} {count} done{then}; {point.name}: {result_line(point.directory)}", self.quiet)
+        say(f"{n_done} {count} done{then}; {point.name}: {result_line(point.directory)}")
 
     def _poll(self, progress: SweepProgress) -> None:
         """Read the files regularly and show the progress of the runs, until asked to stop."""

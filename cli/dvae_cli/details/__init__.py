@@ -1,0 +1,1 @@
+"""The lines that commands print about results, one module per result."""
