@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from dvae_core.config import Change
+from dvae_core.training.metrics import Epoch
 
-from ..results.metrics import Epoch
 from .style import PALETTE, axes, legend_above, styled
 
 MAX_LAYERS = 3

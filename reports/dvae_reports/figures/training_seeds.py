@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from ..results.metrics import Epoch
+from dvae_core.training.metrics import Epoch
+
 from .style import PALETTE, axes, legend_above, styled
 from .training import LINE_STYLES, dress, focus
 

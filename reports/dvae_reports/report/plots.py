@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dvae_core.config import Change
 from dvae_core.text import count, estimate, fixed, short
+from dvae_core.training.metrics import Epoch
 from dvae_core.types import Float
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, ObservablesResult, Result
@@ -24,7 +25,6 @@ from dvae_eval.states.sampled import SampledStates
 from .. import figures
 from ..figures.diagnostics import panels_of
 from ..figures.samples import PAIRS_PER_STRIP
-from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 from .svg import figure_svg, png_uri
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 from dvae_core.config import RunConfig
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.io.files import json_object, read_text, sha256_file
+from dvae_core.training.metrics import Epoch, read_metrics
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.samples.grid import SampleGrid
 
 from .log_z_in_use import log_z_notes, on_best_log_z, shift_of
-from .metrics import Epoch, read_metrics
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dvae_core.config import Change
 from dvae_core.errors import ConfigError, ResultError
+from dvae_core.training.metrics import Epoch, read_metrics
 
 from .labels import Label
-from .metrics import Epoch, read_metrics
 from .run_directory import read_settings
 from .run_names import distinct_names
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvae_core.errors import ResultError
+from ..errors import ResultError
 
 LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
 
