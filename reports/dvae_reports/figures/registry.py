@@ -130,8 +130,8 @@ def figure_bytes(figure: Figure, format: str) -> bytes:
     return buffer.getvalue()
 
 
-# Metadata to omit, by format: dates and programs.
-FORMATS: dict[str, dict[str, None]] = {
+# Metadata to omit, by format: dates and programs.  The types of matplotlib do not know None.
+FORMATS: dict[str, dict[Any, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},

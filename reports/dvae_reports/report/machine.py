@@ -11,10 +11,11 @@ from typing import Any
 from dvae_eval.results import ObservablesResult
 from dvae_eval.states.sampled import SampledStates
 
+from ..page import page_template
 from ..results.machine_record import MachineRecord
 from . import plots, tables
 from .contents import machine_contents
-from .render import log_z_of, page_template
+from .render import log_z_of
 from .verdict import LABELS, Judged, Reason, command_on, judge
 
 COMMANDS = {"logz": "logz", "observables": "observables", "states": "samples"}

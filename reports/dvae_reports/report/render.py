@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
-from dvae_core import text
 from dvae_eval.results import LikelihoodResult, LogZResult
 
 from ..figures.log_z import exact_log_z
+from ..page import page_template
 from ..results import published
 from ..results.groups import group_runs
 from ..results.loaded import LoadedResult
@@ -80,21 +77,6 @@ def _rendered(records: Sequence[RunRecord]) -> str:
         comparison=_comparison(records),
         contents=json.dumps(contents(records)),
     )
-
-
-@cache
-def page_template(name: str) -> Template:
-    """Return a template with autoescaping, in which an undefined name is an error."""
-    environment = Environment(
-        loader=PackageLoader("dvae_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
-    environment.filters.update({name: getattr(text, name) for name in functions})
-    return environment.get_template(name)
 
 
 def _labels(records: Sequence[RunRecord]) -> list[str]:
