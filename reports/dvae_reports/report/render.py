@@ -13,7 +13,9 @@ from typing import Any
 
 from dvae_eval.results import LikelihoodResult, LogZResult
 
+from ..figures.diagnostics import panels_of
 from ..figures.log_z import exact_log_z
+from ..figures.training import TRAINING_PANELS
 from ..page import page_template
 from ..results import published
 from ..results.groups import group_runs
@@ -99,7 +101,7 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "samples": plots.sample_pictures(record.samples) if record.samples else [],
         "reconstructions": plots.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),
-        "training": plots.training_plots(record, prefix),
+        "training": plots.panel_plots(TRAINING_PANELS if record.epochs else (), record.course, prefix),
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }
@@ -142,7 +144,7 @@ def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
         "against_exact": distance_from_exact(result),
-        "plots": plots.diagnostic_plots(result, prefix),
+        "plots": plots.panel_plots(panels_of(result), result, prefix),
         "certificate": certificate(result),
         "route": tables.route(result),
         "rows": tables.schedule(result),
@@ -162,6 +164,6 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
     return {
         "result": result,
         "parts": tables.bound_parts(result),
-        "plots": plots.diagnostic_plots(result, prefix),
+        "plots": plots.panel_plots(panels_of(result), result, prefix),
         "checks": result.checks,
     }
