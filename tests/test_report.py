@@ -80,7 +80,7 @@ def html(request):
 
 def html_of(*runs):
     """Return a report for tests of its words: figures are drawn, but not written out, which takes longest."""
-    with mock.patch("dvae_reports.report.plots.figure_svg", return_value="<svg></svg>"):
+    with mock.patch("dvae_reports.report.pictures.figure_svg", return_value="<svg></svg>"):
         return render_report([RunRecord.load(run) for run in runs])
 
 

@@ -25,7 +25,7 @@ from ..results.run_directory import RunRecord
 from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.table import table_notes, without_empty_columns
-from . import plots, tables
+from . import pictures, tables
 from .contents import contents
 from .verdict import certificate, command_for, distance_from_exact, exact_route, next_step, summary, verdict_of
 
@@ -97,17 +97,17 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "makers": {file: command_for(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
         "log_z": log_z_of(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
-        "worst": plots.worst_pictures(record.images) if record.images else [],
-        "samples": plots.sample_pictures(record.samples) if record.samples else [],
-        "reconstructions": plots.reconstruction_pictures(record.samples) if record.samples else [],
+        "worst": pictures.worst_pictures(record.images) if record.images else [],
+        "samples": pictures.sample_pictures(record.samples) if record.samples else [],
+        "reconstructions": pictures.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),
-        "training": plots.panel_plots(TRAINING_PANELS if record.epochs else (), record.course, prefix),
+        "training": pictures.panel_plots(TRAINING_PANELS if record.epochs else (), record.course, prefix),
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }
 
 
-def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
+def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
     """Return the figures that compare runs, one set per data set that several runs share."""
     datasets: dict[str, dict[str, RunRecord]] = {}
     for label, record in records.items():
@@ -115,7 +115,7 @@ def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
     return [
         plot
         for i, members in enumerate(datasets.values())
-        for plot in plots.side_by_side_plots(members, f"data-{i}")
+        for plot in pictures.side_by_side_plots(members, f"data-{i}")
     ]
 
 
@@ -144,7 +144,7 @@ def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
         "against_exact": distance_from_exact(result),
-        "plots": plots.panel_plots(panels_of(result), result, prefix),
+        "plots": pictures.panel_plots(panels_of(result), result, prefix),
         "certificate": certificate(result),
         "route": tables.route(result),
         "rows": tables.schedule(result),
@@ -164,6 +164,6 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
     return {
         "result": result,
         "parts": tables.bound_parts(result),
-        "plots": plots.panel_plots(panels_of(result), result, prefix),
+        "plots": pictures.panel_plots(panels_of(result), result, prefix),
         "checks": result.checks,
     }
