@@ -128,6 +128,15 @@ class Trainer:
         return self.average.model if self.average else self.model
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """The data and the versions of packages, for the files of the run."""
+        return {
+            "data": self.data.provenance,
+            "data_sha256": self.data.digest(),
+            "versions": package_versions("torch", "numpy"),
+        }
+
+    @property
     def stopped_early(self) -> bool:
         """Whether the bound has not risen for `patience` epochs since the warm-ups and the last change."""
         t, first = self.settings, self.stretches[self.at].first
@@ -482,9 +491,7 @@ class Trainer:
                 "epoch": self.best["epoch"],
                 "valid_elbo": self.best["elbo"],
                 "log_z": self.best["log_z"],
-                "data": self.data.provenance,
-                "data_sha256": self.data.digest(),
-                "versions": package_versions("torch", "numpy"),
+                **self.origin,
             }
             save_model(
                 self.run / "model.pt", self.best["state_dict"], self.config, self.data.image_shape, provenance
