@@ -26,7 +26,7 @@ from .figures.diagnostics import panels_of
 from .figures.observables import OBSERVABLES_PANELS
 from .figures.panels import Panel, panel_figure, titled
 from .figures.registry import draw
-from .figures.samples import mosaic, samples_image
+from .figures.samples import IMAGES_PER_ROW, mosaic, samples_image
 from .figures.shown import ShownFigure
 from .figures.states import tiles_of
 from .figures.style import PALETTE
@@ -36,8 +36,6 @@ T = TypeVar("T")
 
 # Inches of one panel.
 ONE = 4.8
-# Images in a row of a picture.
-IMAGES_PER_ROW = 10
 
 
 def plot_log_z(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axes:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from dvae_core.text import count, decimals, estimate, fixed, short
-from dvae_core.types import Float
 from dvae_eval.results import LikelihoodResult, LogZResult, Result
 
 from .likelihood import (
@@ -33,6 +32,7 @@ from .log_z import (
     plot_trajectory,
 )
 from .panels import Panel
+from .style import finite
 
 
 def panels_of(result: Result) -> Sequence[Panel[Any]]:
@@ -65,7 +65,7 @@ def _any_finite(values: Any) -> bool:
 
 
 def _schedule_alt(result: LogZResult) -> str:
-    rates = _finite(result.diagnostics["exchange_rates"])
+    rates = finite(result.diagnostics["exchange_rates"])
     return (
         f"Exchange rates between neighbours among {len(result.diagnostics['betas'])} rungs, "
         f"from {short(rates.min())} to {short(rates.max())}, and their overlaps, against inverse temperature."
@@ -73,7 +73,7 @@ def _schedule_alt(result: LogZResult) -> str:
 
 
 def _flow_alt(result: LogZResult) -> str:
-    trips = _finite(result.diagnostics.get("round_trips", []))
+    trips = finite(result.diagnostics.get("round_trips", []))
     return (
         "Share of replicas that visited β = 0 last, against inverse temperature, from 1 at β = 0 to 0 at β = 1; "
         f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips per replicate."
@@ -88,7 +88,7 @@ def _overlap_alt(result: LogZResult) -> str:
 
 
 def _repeats_alt(result: LogZResult) -> str:
-    values, digits = _finite(result.repeats), decimals(result.std_err)
+    values, digits = finite(result.repeats), decimals(result.std_err)
     return (
         f"Histogram of {len(values)} independent estimates of log Z, from {fixed(values.min(), digits)} to "
         f"{fixed(values.max(), digits)} nats{_exact(result)}."
@@ -160,7 +160,7 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
         _repeats_alt,
         "Independent estimates of the replicates (Figure 10 of the paper), with mean and standard deviation. The "
         "standard error of log Z comes from this spread.",
-        lambda result: len(_finite(result.repeats)) > 1,
+        lambda result: len(finite(result.repeats)) > 1,
     ),
     Panel(
         "trajectory",
@@ -192,7 +192,7 @@ def _bound_alt(result: LikelihoodResult) -> str:
 
 
 def _images_alt(result: LikelihoodResult) -> str:
-    values = _finite(result.per_image["log_likelihood"])
+    values = finite(result.per_image["log_likelihood"])
     return (
         f"Histogram of the log-likelihoods of {count(len(values))} images, "
         f"from {fixed(values.min(), 1)} to {fixed(values.max(), 1)} nats."
@@ -200,7 +200,7 @@ def _images_alt(result: LikelihoodResult) -> str:
 
 
 def _ess_alt(result: LikelihoodResult) -> str:
-    values = _finite(result.per_image["ess"])
+    values = finite(result.per_image["ess"])
     return (
         f"Histogram of the effective sample sizes of {count(len(values))} images, median "
         f"{count(round(float(np.median(values))))} of {count(result.n_samples)}."
@@ -265,9 +265,3 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
         _has("per_class", "log_likelihood"),
     ),
 )
-
-
-def _finite(values: Sequence[float | None]) -> Float:
-    """Return the finite numbers of a result; its file has null for the others."""
-    array = np.array(values, dtype=np.float64)
-    return array[np.isfinite(array)]

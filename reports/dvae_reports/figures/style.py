@@ -6,7 +6,7 @@ alone.  Each has a name, so that a page can replace it in a dark theme (see `dva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -103,6 +103,12 @@ def column(table: Mapping[str, Any], name: str) -> Float:
         return np.asarray(table[name], dtype=np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultError(f"the result has no usable {name!r} ({error}); make the result again") from error
+
+
+def finite(values: Sequence[float | None] | Float) -> Float:
+    """Return the finite numbers of a result; its file has null for the others."""
+    array = np.array(values, dtype=np.float64)
+    return array[np.isfinite(array)]
 
 
 def histogram(ax: Axes, values: Float, bins: Any) -> float:

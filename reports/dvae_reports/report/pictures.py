@@ -23,7 +23,7 @@ from dvae_eval.states.sampled import SampledStates
 
 from ..figures.observables import OBSERVABLES_PANELS
 from ..figures.panels import Panel
-from ..figures.samples import PAIRS_PER_STRIP, mosaic, pair_mosaic
+from ..figures.samples import IMAGES_PER_ROW, mosaic, pair_mosaic
 from ..figures.side_by_side import plot_side_by_side
 from ..figures.states import plot_state_energies, plot_unit_means, tiles_of
 from ..figures.training import plot_runs
@@ -161,7 +161,7 @@ def sample_pictures(grid: SampleGrid) -> list[Picture]:
 
 def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
     """Return strips of test images above their reconstructions."""
-    images, alts, pairs = [], [], PAIRS_PER_STRIP
+    images, alts, pairs = [], [], IMAGES_PER_ROW
     for start in range(0, len(grid.originals), pairs):
         originals, made = (array[start : start + pairs] for array in (grid.originals, grid.reconstructions))
         images.append(pair_mosaic(originals, made))
@@ -172,8 +172,8 @@ def reconstruction_pictures(grid: SampleGrid) -> list[Picture]:
 def worst_pictures(images: LikelihoodImages) -> list[Picture]:
     """Return strips of the images with the lowest log-likelihoods, each above its mean reconstruction."""
     strips, alts, captions = [], [], []
-    for start in range(0, images.n_worst, PAIRS_PER_STRIP):
-        part = slice(start, min(start + PAIRS_PER_STRIP, images.n_worst))
+    for start in range(0, images.n_worst, IMAGES_PER_ROW):
+        part = slice(start, min(start + IMAGES_PER_ROW, images.n_worst))
         values = images.columns["log_likelihood"][images.shown[part]]
         strips.append(pair_mosaic(images.originals[part], images.means[part]))
         alts.append(
