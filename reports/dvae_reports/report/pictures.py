@@ -59,9 +59,9 @@ class Picture:
 def panel_plots(panels: Sequence[Panel[T]], result: T, prefix: str) -> list[Plot]:
     """Return panels, which `dvae-eval figure` draws as well, as figures of the page."""
     return [
-        _plot(
-            partial(panel.plot, result),
-            f"{prefix}-{panel.name}",
+        Plot(
+            # Drawn first: that names what a damaged result lacks.
+            _svg(partial(panel.plot, result), f"{prefix}-{panel.name}"),
             panel.alt(result),
             panel.caption if isinstance(panel.caption, str) else panel.caption(result),
         )
@@ -84,9 +84,8 @@ def side_by_side_plots(records: Mapping[str, RunRecord], prefix: str) -> list[Pl
 def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
     rows = [(name, r.log_likelihood, r.std_err_images or 0.0, r.trustworthy) for name, r in measured.items()]
     said = "; ".join(f"{name} {estimate(value, error)}" for name, value, error, _ in rows)
-    return _plot(
-        lambda: plot_side_by_side(rows),
-        f"{prefix}-likelihoods",
+    return Plot(
+        _svg(partial(plot_side_by_side, rows), f"{prefix}-likelihoods"),
         f"Log-likelihoods with their standard errors over images: {said} nats.",
         "Log-likelihoods with their standard errors over images. For runs on the same images, the paired "
         "differences in the table below have smaller errors.",
@@ -95,9 +94,8 @@ def _likelihoods(measured: Mapping[str, LikelihoodResult], prefix: str) -> Plot:
 
 def _validation(trained: Mapping[str, Course], prefix: str) -> Plot:
     said = "; ".join(f"{name} {fixed(course.epochs[-1].valid.elbo, 2)}" for name, course in trained.items())
-    return _plot(
-        lambda: plot_runs(trained),
-        f"{prefix}-validation",
+    return Plot(
+        _svg(partial(plot_runs, trained), f"{prefix}-validation"),
         f"Validation bounds by epoch. At the last one: {said} nats.",
         "The evidence lower bound on the validation set during training, with training's rough estimate of log Z.",
     )
@@ -119,9 +117,8 @@ def states_plots(found: SampledStates, prefix: str) -> list[Plot]:
     mean = fixed(float(energies.mean()), 3)
     means = found.states.mean(0, dtype=np.float64)
     return [
-        _plot(
-            partial(plot_state_energies, energies),
-            f"{prefix}-state-energies",
+        Plot(
+            _svg(partial(plot_state_energies, energies), f"{prefix}-state-energies"),
             f"Histogram of the energies of {count(found.n_states)} states, mean {mean} nats.",
             f"Energies of the samples, mean {mean} nats. E is minus the log of the unnormalised probability.",
         ),
@@ -143,9 +140,8 @@ def states_pictures(found: SampledStates, n_left: int | None) -> list[Picture]:
 def _unit_means(means: Float, std_errs: Float | None, units: str, name: str, where: str) -> Plot:
     """Return the figure of the means of units."""
     low, high = (short(float(end)) for end in (means.min(), means.max()))
-    return _plot(
-        partial(plot_unit_means, means, std_errs, units),
-        name,
+    return Plot(
+        _svg(partial(plot_unit_means, means, std_errs, units), name),
         f"Means of {count(len(means))} units {where}, from {low} to {high}.",
         f"The mean of every unit {where}, in the values and the order of the file.",
     )
@@ -183,12 +179,12 @@ def worst_pictures(images: LikelihoodImages) -> list[Picture]:
     return _pictures(strips, images.originals.shape[-1], alts, captions)
 
 
-def _plot(draw: Callable[[], Axes], name: str, alt: str, caption: str) -> Plot:
+def _svg(draw: Callable[[], Axes], name: str) -> Markup:
     """Draw a figure and return it inlined; `name` must be unique on the page."""
     figure = draw().figure
     if not isinstance(figure, Figure):
         raise TypeError(f"{name}: axes without a figure")
-    return Plot(Markup(figure_svg(figure, name)), alt, caption)
+    return Markup(figure_svg(figure, name))
 
 
 def _pictures(images: list[NDArray[np.uint8]], tile: int, alts: list[str], captions: list[str]) -> list[Picture]:
