@@ -6,12 +6,12 @@ image, after equal numbers of epochs: the mean over seeds, and its standard erro
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from dvae_core.training.metrics import read_metrics
 from dvae_core.types import Float
 
 EPOCHS = (5, 10, 20, 40, 80, 200)
@@ -19,8 +19,7 @@ EPOCHS = (5, 10, 20, 40, 80, 200)
 
 def bounds(run: Path) -> Float:
     """Return the validation bound after every epoch of a run, nats per image, shape (n_epochs,)."""
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return np.array([json.loads(line)["valid"]["elbo"] for line in lines])
+    return np.array([epoch.valid.elbo for epoch in read_metrics(run / "metrics.jsonl")[0]])
 
 
 def gains(folder: Path) -> Float:

@@ -11,7 +11,8 @@ from dvae_core.config import Change, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import load_model
-from dvae_core.training.run_directory import read_config, truncate_metrics, write_config
+from dvae_core.training.metrics import truncate_metrics
+from dvae_core.training.run_directory import read_config, write_config
 from dvae_core.training.stretches import stretch_at, stretches
 from dvae_core.training.trainer import Interrupted
 from tests.test_train import Silent, read_metrics, resume, small, start

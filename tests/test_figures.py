@@ -11,23 +11,22 @@ from matplotlib.figure import Figure
 from dvae_core.config import SMOOTHINGS, Change
 from dvae_core.errors import ResultError
 from dvae_eval.samples.smoothing_curves import smoothing_curves
-from dvae_reports import figures
-from dvae_reports.figures.samples import samples_image
+from dvae_reports.figures import likelihood, log_z, samples, training
 from dvae_reports.figures.smoothing import smoothing_figure
 from dvae_reports.figures.style import PALETTE
 from dvae_reports.report.svg import figure_svg, png_uri
-from dvae_reports.results.run_directory import RunRecord
+from dvae_reports.results.run_directory import Course, RunRecord
 from tests.test_report_run import EXACT, write_run
 
 PLOTS = {
-    figures.plot_elbo: "epochs",
-    figures.plot_kl: "epochs",
-    figures.plot_schedule: "log_z",
-    figures.plot_running: "log_z",
-    figures.plot_repeats: "log_z",
-    figures.plot_bound_curve: "likelihood",
-    figures.plot_log_likelihoods: "likelihood",
-    figures.plot_ess: "likelihood",
+    training.plot_elbo: "course",
+    training.plot_kl: "course",
+    log_z.plot_schedule: "log_z",
+    log_z.plot_running: "log_z",
+    log_z.plot_repeats: "log_z",
+    likelihood.plot_bound_curve: "likelihood",
+    likelihood.plot_log_likelihoods: "likelihood",
+    likelihood.plot_ess: "likelihood",
 }
 every_plot = pytest.mark.parametrize(
     ("plot", "part"), PLOTS.items(), ids=lambda value: getattr(value, "__name__", "")
@@ -75,7 +74,7 @@ def test_every_plot_gives_the_same_bytes_twice_and_no_reference(record, plot, pa
 
 
 def test_training_curves(record):
-    ax = figures.plot_elbo(record.epochs)
+    ax = training.plot_elbo(record.course)
     assert legend(ax) == ["training", "validation", "KL warm-up"]
     assert ax.lines[1].get_ydata()[-1] == record.epochs[-1].valid.elbo
     # The plunge of the first epochs is out of sight, the rest is not.
@@ -88,32 +87,33 @@ def test_changes_of_settings_are_marked_where_they_begin(record):
         Change(3, {"epochs": (2, 9), "n_chains": (2, 3), "batch_size": (9, 8), "learning_rate": (3e-3, 1e-3)}),
         Change(5, {"epochs": (9, 20)}),
     ]
-    ax = figures.plot_elbo(record.epochs, changes=changes)
+    changed = Course(record.epochs, tuple(changes))
+    ax = training.plot_elbo(changed)
     assert [line.get_xdata()[0] for line in ax.lines[2:]] == [2.5, 4.5]
     assert [text.get_text() for text in ax.texts] == [
         "learning rate 0.003 → 0.001\nand 2 others\nfrom epoch 3",
         "epochs 9 → 20\nfrom epoch 5",
     ]
     assert legend(ax) == ["training", "validation", "KL warm-up"]
-    ax = figures.plot_kl(record.epochs, changes=changes)
+    ax = training.plot_kl(changed)
     assert [line.get_xdata()[0] for line in ax.lines[-2:]] == [2.5, 4.5]
-    ax = figures.plot_runs({"a": record.epochs, "b": record.epochs}, changes={"b": changes})
+    ax = training.plot_runs({"a": record.course, "b": changed})
     assert [line.get_color() for line in ax.lines[-2:]] == [ax.lines[1].get_color()] * 2
 
 
 def test_one_epoch_can_be_seen(record):
-    ax = figures.plot_elbo(record.epochs[:1])
+    ax = training.plot_elbo(Course(record.epochs[:1]))
     assert {line.get_marker() for line in ax.lines} == {"o"}
 
 
 def test_no_two_of_many_runs_look_alike(record):
-    ax = figures.plot_runs({str(i): record.epochs for i in range(12)})
+    ax = training.plot_runs({str(i): record.course for i in range(12)})
     assert len({(line.get_color(), str(line.get_linestyle()), line.get_marker()) for line in ax.lines}) == 12
 
 
 @pytest.mark.parametrize(("n_layers", "labels"), [(0, []), (2, ["continuous layer 1", "continuous layer 2"])])
 def test_kl_has_a_line_for_each_part(record, n_layers, labels):
-    ax = figures.plot_kl([with_layers(epoch, n_layers) for epoch in record.epochs])
+    ax = training.plot_kl(Course([with_layers(epoch, n_layers) for epoch in record.epochs]))
     assert legend(ax) == ["Boltzmann machine", *labels, "KL warm-up"]
 
 
@@ -125,13 +125,13 @@ def test_kl_that_hardly_changes_lies_within_the_axes(record):
         )
         for i, epoch in enumerate(record.epochs[:5])
     ]
-    bottom, top = figures.plot_kl(epochs).get_ylim()
+    bottom, top = training.plot_kl(Course(epochs)).get_ylim()
     assert bottom == 0
     assert top == pytest.approx(1.05 * 0.3004)
 
 
 def test_kl_of_many_layers_is_one_line(record):
-    ax = figures.plot_kl([with_layers(epoch, 20) for epoch in record.epochs])
+    ax = training.plot_kl(Course([with_layers(epoch, 20) for epoch in record.epochs]))
     assert legend(ax)[1] == "20 continuous layers"
     assert ax.lines[1].get_ydata()[0] == pytest.approx(20)
 
@@ -141,7 +141,7 @@ def with_layers(epoch, n_layers):
 
 
 def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
-    ax = figures.plot_schedule(record.log_z)
+    ax = log_z.plot_schedule(record.log_z)
     aim, overlaps, rates, rungs = ax.lines
     assert set(aim.get_ydata()) == {0.5}
     np.testing.assert_array_equal(rates.get_ydata(), record.log_z.diagnostics["exchange_rates"])
@@ -149,11 +149,11 @@ def test_ladder_shows_rates_overlaps_aim_and_rungs(record):
     np.testing.assert_array_equal(rungs.get_xdata(), record.log_z.diagnostics["betas"])
     assert ax.get_ylim()[1] > 1  # a mark at 1 is seen whole
     asked = dataclasses.replace(record.log_z, settings={"exchange_rate": 0.3})
-    assert set(figures.plot_schedule(asked).lines[0].get_ydata()) == {0.3}
+    assert set(log_z.plot_schedule(asked).lines[0].get_ydata()) == {0.3}
 
 
 def test_running_estimate_has_its_band_and_the_exact_line(record):
-    ax = figures.plot_running(record.log_z)
+    ax = log_z.plot_running(record.log_z)
     assert legend(ax) == ["95% band", "estimate", f"exact {EXACT:.4f}"]
     band = ax.collections[0].get_paths()[0].vertices
     running = record.log_z.diagnostics["running"]
@@ -161,7 +161,7 @@ def test_running_estimate_has_its_band_and_the_exact_line(record):
 
 
 def test_repeats_show_mean_spread_and_exact(record):
-    ax = figures.plot_repeats(record.log_z)
+    ax = log_z.plot_repeats(record.log_z)
     assert sum(patch.get_height() for patch in ax.patches) == 32
     mean, spread = np.mean(record.log_z.repeats), np.std(record.log_z.repeats, ddof=1)
     assert set(legend(ax)) == {f"mean {mean:.3f}, sd {spread:.3f}", f"exact {EXACT:.4f}"}
@@ -170,12 +170,12 @@ def test_repeats_show_mean_spread_and_exact(record):
 def test_no_exact_value_no_line(record):
     diagnostics = {key: value for key, value in record.log_z.diagnostics.items() if key != "exact"}
     result = dataclasses.replace(record.log_z, diagnostics=diagnostics)
-    for plot in (figures.plot_running, figures.plot_repeats):
+    for plot in (log_z.plot_running, log_z.plot_repeats):
         assert not [label for label in legend(plot(result)) if "exact" in label]
 
 
 def test_bound_curve_has_errors_and_powers_of_ten(record):
-    ax = figures.plot_bound_curve(record.likelihood)
+    ax = likelihood.plot_bound_curve(record.likelihood)
     assert ax.get_xscale() == "log"
     assert len(ax.containers[0][2][0].get_segments()) == 5
     ax.figure.draw_without_rendering()
@@ -186,19 +186,19 @@ def test_bound_curve_has_errors_and_powers_of_ten(record):
 def test_histograms_count_every_finite_image(record):
     per_image = {name: [None, *values] for name, values in record.likelihood.per_image.items()}
     result = dataclasses.replace(record.likelihood, per_image=per_image)
-    for plot in (figures.plot_log_likelihoods, figures.plot_ess):
+    for plot in (likelihood.plot_log_likelihoods, likelihood.plot_ess):
         assert sum(patch.get_height() for patch in plot(result).patches) == 899
 
 
 def test_a_result_without_its_arrays_is_named(record):
     result = dataclasses.replace(record.log_z, diagnostics={"betas": [0, 1]})
     with pytest.raises(ResultError, match="overlaps"):
-        figures.plot_schedule(result)
+        log_z.plot_schedule(result)
 
 
 def test_mosaic_keeps_pixels_and_leaves_gaps_open():
     images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
-    page = figures.mosaic(images)
+    page = samples.mosaic(images)
     assert page.shape == (2 * 4 + 1, 3 * 5 + 2, 4)
     np.testing.assert_array_equal(page[5:9, 6:11, 0], 255 - images[1, 1])
     assert (page[4, :, 3] == 0).all()
@@ -208,18 +208,18 @@ def test_mosaic_keeps_pixels_and_leaves_gaps_open():
 
 def test_pairs_stand_one_above_the_other(record):
     grid = record.samples
-    page = figures.pair_mosaic(grid.originals[:3], grid.reconstructions[:3])
+    page = samples.pair_mosaic(grid.originals[:3], grid.reconstructions[:3])
     np.testing.assert_array_equal(page[:8, :8, 0], 255 - grid.originals[0])
     np.testing.assert_array_equal(page[9:, :8, 0], 255 - grid.reconstructions[0])
 
 
 def test_the_picture_of_samples_holds_every_pixel(record):
-    image = samples_image(record.samples)
+    image = samples.samples_image(record.samples)
     assert (image[..., 3] == 255).sum() == 10 * 4 * 5 * 64
 
 
 def test_png_is_the_same_twice_and_names_no_maker(record):
-    page = figures.mosaic(record.samples.samples[:, 0])
+    page = samples.mosaic(record.samples.samples[:, 0])
     assert png_uri(page) == png_uri(page)
     assert png_uri(page).startswith("data:image/png;base64,")
 

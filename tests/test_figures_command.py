@@ -14,7 +14,7 @@ from dvae_core.errors import ResultError
 from dvae_eval import compare_samples, estimate_observables, sample_states
 from dvae_eval.results import load_result
 from dvae_reports import names
-from dvae_reports.figures import sweeps, training
+from dvae_reports.figures import style, sweeps, training
 from dvae_reports.figures.registry import FIGURES, FORMATS, draw, figure_bytes
 from dvae_reports.names import WIDTHS
 from dvae_reports.results.groups import error_name, group_runs
@@ -274,7 +274,7 @@ def test_figure_9_has_a_panel_for_each_side_and_a_line_for_each_depth(folder):
 
 
 def test_lines_are_told_apart_without_colour():
-    assert len({marker for marker, _ in sweeps.MARKERS}) == len(sweeps.MARKERS)
+    assert len({marker for marker, _ in style.MARKERS}) == len(style.MARKERS)
     assert len({str(line) for _, line in training.LINE_STYLES}) == len(training.LINE_STYLES)
 
 

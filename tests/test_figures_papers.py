@@ -8,13 +8,13 @@ import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 
 from dvae_core.errors import ConfigError, ResultError
+from dvae_core.training.metrics import read_metrics
 from dvae_eval.results import LogZResult, load_result
 from dvae_reports import names
 from dvae_reports.figures import log_z, sweeps
 from dvae_reports.figures.mathematics import with_mathematics
 from dvae_reports.figures.registry import FIGURES, FONT_STYLES, draw, figure_bytes
 from dvae_reports.names import FONTS
-from dvae_reports.results.metrics import read_metrics
 from dvae_reports.results.training_runs import read_courses
 from tests.test_figures_command import folder, paths_of, status_of  # noqa: F401
 from tests.test_report_run import write_run

@@ -44,6 +44,7 @@ from dvae_core.graphs import read_graph
 from dvae_core.io import containers
 from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import load_model, save_model
+from dvae_core.training.metrics import read_metrics
 from dvae_core.training.run_directory import TRAJECTORY, read_config
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.likelihood.images import LikelihoodImages
@@ -59,7 +60,6 @@ from dvae_eval.readers.starts import read_starts
 from dvae_eval.readers.trajectories import read_priors
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result, load_result_lines
 from dvae_eval.samples.grid import SampleGrid
-from dvae_reports.results.metrics import read_metrics
 from dvae_reports.results.run_directory import read_settings
 
 N_INPUTS = int(os.environ.get("DVAE_FUZZ_INPUTS", "0"))  # of make fuzz

@@ -240,7 +240,7 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_figures(tmp_path):
-    from dvae_reports.figures import plot_gradient_variance
+    from dvae_reports.figures.gradients import plot_gradient_variance
 
     result = measure(tiny_model(n_groups=2), n_samples=400)
     ax = plot_gradient_variance(result)

@@ -18,7 +18,8 @@ from dvae_eval.likelihood.images import LikelihoodImages, images_path, picture_i
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.results import load_result
 from dvae_eval.trained import machine_of
-from dvae_reports import figures
+from dvae_reports.figures import likelihood as figures
+from dvae_reports.figures.likelihood_page import plot_likelihood
 
 N = 30
 
@@ -80,7 +81,7 @@ def test_tails_that_are_not_known_are_not_drawn(made):
     """Of a few samples no tail can be told: an empty histogram, with counts below 0, was drawn."""
     _, _, result, pictured = made
     without = dataclasses.replace(result, per_image={**result.per_image, "pareto_k": [None] * N})
-    assert len(figures.plot_likelihood(without, pictured).subfigs[0].axes) == 4
+    assert len(plot_likelihood(without, pictured).subfigs[0].axes) == 4
     assert figures.has_tails(result)
     assert not figures.has_tails(without)
 
@@ -125,10 +126,10 @@ def test_pictures_stand_under_their_values(made):
 
 def test_one_page_of_all(made):
     _, _, result, pictured = made
-    figure = figures.plot_likelihood(result, pictured)
+    figure = plot_likelihood(result, pictured)
     assert sum(len(part.axes) for part in figure.subfigs) == 5 + 2
     plain = dataclasses.replace(result, diagnostics={**result.diagnostics, "per_class": None})
-    assert len(figures.plot_likelihood(plain, pictured).subfigs[0].axes) == 4
+    assert len(plot_likelihood(plain, pictured).subfigs[0].axes) == 4
 
 
 def test_images_come_back_as_they_went(made, tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from dvae_core.config import RunConfig, option_name
+from dvae_core.errors import ResultError
 from dvae_core.text import decimals, error_text, estimate, fixed, signed
 from dvae_eval.results import load_result
 from dvae_reports import RunRecord, render_report
@@ -80,7 +81,7 @@ def html(request):
 
 def html_of(*runs):
     """Return a report for tests of its words: figures are drawn, but not written out, which takes longest."""
-    with mock.patch("dvae_reports.report.plots.figure_svg", return_value="<svg></svg>"):
+    with mock.patch("dvae_reports.report.pictures.figure_svg", return_value="<svg></svg>"):
         return render_report([RunRecord.load(run) for run in runs])
 
 
@@ -198,6 +199,16 @@ def test_what_was_not_measured_is_said_with_its_command(tmp_path):
         assert f"dvae-eval {command} '{run}/model.pt'" in page.text
     assert "metrics.jsonl is missing or empty" in page.text
     assert page.all("img") == page.all("svg") == []
+
+
+def test_numbers_that_a_figure_lacks_are_named(tmp_path):
+    """The alternative text, which also needs them, was written first and ended in a KeyError."""
+    run = write_run(tmp_path / "run")
+    result = json.loads((run / "logz.json").read_text())
+    del result["diagnostics"]["betas"]
+    (run / "logz.json").write_text(json.dumps(result))
+    with pytest.raises(ResultError, match="no usable 'betas'"):
+        render_report(run)
 
 
 def test_without_a_likelihood_the_bound_is_that_of_the_weights_in_the_model(tmp_path):

@@ -54,7 +54,7 @@ def html(folder):
 
 def page_of(*paths):
     """The page's words; figures are drawn, but not written out, which takes longest."""
-    with mock.patch("dvae_reports.report.plots.figure_svg", return_value="<svg></svg>"):
+    with mock.patch("dvae_reports.report.pictures.figure_svg", return_value="<svg></svg>"):
         return Page(render_machine_report(paths))
 
 

@@ -1,4 +1,4 @@
-"""The files of a run directory except its checkpoints: settings, metrics, and the lock of the training process."""
+"""The settings of a run directory, and the lock of the training process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..config import RunConfig
 from ..errors import CheckpointError, ConfigError
-from ..io.files import json_object, lock_file, name_os_errors, read_text, write_text
+from ..io.files import json_object, lock_file, read_text, write_text
 
 T = TypeVar("T")
 
@@ -62,25 +62,3 @@ def _read(run: Path, part: Callable[[dict[str, Any]], T]) -> T:
         ) from error
     except (OSError, ValueError, TypeError) as error:  # a ConfigError is a ValueError
         raise CheckpointError(f"{path}: cannot be read as settings ({error}); train again") from error
-
-
-def append_metrics(run: Path, metrics: dict[str, Any]) -> None:
-    """Append the line of an epoch to `metrics.jsonl`."""
-    path = run / "metrics.jsonl"
-    with name_os_errors(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(metrics) + "\n")
-
-
-def truncate_metrics(run: Path, n_epochs: int) -> float:
-    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training at the last of them.
-
-    Later epochs are trained and written again.
-    """
-    path = run / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    if len(lines) > n_epochs or not path.exists():
-        write_text(path, "".join(lines[:n_epochs]))
-    try:
-        return float(json.loads(lines[:n_epochs][-1])["seconds"])
-    except (IndexError, KeyError, TypeError, ValueError):
-        return 0.0  # the file was removed or edited; the seconds are only informative

@@ -377,6 +377,7 @@ def open_run(
         Do not show the progress of downloads.
     """
     from .. import distributed
+    from .trainer import Trainer
 
     if not plan.resumes:
         refuse_existing(plan.out)
@@ -386,9 +387,8 @@ def open_run(
         _refuse_other_shapes(plan.init, plan.config.model, data.n_pixels)
     with locked(plan.out) if distributed.rank() == 0 else nullcontext():
         with distributed.first_process_first():
-            trainer = (
-                _resumed(plan, data, device, command) if plan.resumes else _begun(plan, data, device, command)
-            )
+            trainer = Trainer(plan.out, plan.config, data, device)
+            (_resume if plan.resumes else _begin)(plan, trainer, command)
         yield trainer
 
 
@@ -445,13 +445,10 @@ def _refuse_other_shapes(trained: TrainedModel, config: ModelConfig, n_pixels: i
         raise ConfigError(f"--init: the prior of {trained.path} has another graph; give the same --graph")
 
 
-def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Trainer:
-    """Return the trainer of a new run, and write its first files."""
+def _begin(plan: Plan, trainer: Trainer, command: Sequence[str]) -> None:
+    """Prepare the trainer of a new run, and write its first files."""
     from ..distributed import rank
-    from ..versions import package_versions
-    from .trainer import Trainer
 
-    trainer = Trainer(plan.out, plan.config, data, device)
     if plan.init:
         trainer.start_from(plan.init)
     if rank() == 0:
@@ -461,33 +458,22 @@ def _begun(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Tr
             write_npz(plan.out / OWN_IMAGES, plan.arrays, compressed=True)
     # The checkpoint is written first, so that a directory with settings can always be resumed.
     trainer.save()
-    provenance = {
-        **({"command": list(command)} if command else {}),
-        "data": data.provenance,
-        "data_sha256": data.digest(),
-        "versions": package_versions("torch", "numpy"),
-    }
     if rank() == 0:
-        write_config(plan.out, plan.config, plan.provenance | provenance)
-    return trainer
+        write_config(plan.out, plan.config, plan.provenance | _given(command) | trainer.origin)
 
 
-def _resumed(plan: Plan, data: DataSet, device: str, command: Sequence[str]) -> Trainer:
-    """Return the trainer of a resumed run in its saved state, and record changes of settings."""
+def _resume(plan: Plan, trainer: Trainer, command: Sequence[str]) -> None:
+    """Restore the saved state of a run, and record changes of settings."""
     from ..distributed import rank
-    from ..versions import package_versions
-    from .trainer import Trainer
 
-    trainer = Trainer(plan.out, plan.config, data, device)
     trainer.restore()
     provenance = dict(plan.provenance)
     if plan.changes:
         trainer.change(plan.changes)
-        entry = {"date": _now(), **_given(command), "versions": package_versions("torch", "numpy")}
+        entry = {"date": _now(), **_given(command), "versions": trainer.origin["versions"]}
         provenance["changes"] = _with_entry(provenance.get("changes", []), entry, trainer.config.changes)
     if rank() == 0 and (trainer.config, provenance) != (plan.config, read_provenance(plan.out)):
         write_config(plan.out, trainer.config, provenance)
-    return trainer
 
 
 def _with_entry(entries: list[dict[str, Any]], entry: dict[str, Any], changes: Sequence[Change]) -> list[Any]:

@@ -37,10 +37,11 @@ from .average import WeightAverage
 from .callbacks import Callback
 from .checkpoint import TrainedModel, load_tensors, save_model, save_tensors
 from .memory_estimate import refuse_too_large
+from .metrics import BoundParts, Epoch, append_metrics, truncate_metrics
 from .negative_phase import PersistentChains
 from .non_finite import NonFiniteMonitor, is_finite, locate_non_finite
 from .objective import Objective, kl_weights, noise_of
-from .run_directory import TRAJECTORY, append_metrics, truncate_metrics
+from .run_directory import TRAJECTORY
 from .stretches import agree_until, stretch_at, stretches
 from .trajectory import PriorTrajectory
 
@@ -125,6 +126,15 @@ class Trainer:
     def kept_model(self) -> DVAE:
         """The model that is validated and saved: the average of the weights, if there is one."""
         return self.average.model if self.average else self.model
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The data and the versions of packages, for the files of the run."""
+        return {
+            "data": self.data.provenance,
+            "data_sha256": self.data.digest(),
+            "versions": package_versions("torch", "numpy"),
+        }
 
     @property
     def stopped_early(self) -> bool:
@@ -265,7 +275,7 @@ class Trainer:
         assert self.sums is not None
         if (bad := self.non_finite.first_step()) is not None:
             self._explain(bad)
-        self._running_elbo = float(_parts(self.sums, 0.0)["elbo"])
+        self._running_elbo = _parts(self.sums, 0.0).elbo
         stop = distributed.any_process(self.stop_requested)
         if stop or time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
             self.save()
@@ -370,35 +380,36 @@ class Trainer:
 
     def _finish_epoch(self, callback: Callback, images_per_s: float) -> None:
         """Validate, keep the best model, log, and begin the next epoch."""
-        metrics = self._validate(images_per_s)
+        finished = self._validate(images_per_s)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, None
-        self._record(metrics, callback)
+        self._record(finished, callback)
 
-    def _record(self, metrics: dict[str, Any], callback: Callback) -> None:
+    def _record(self, epoch: Epoch, callback: Callback) -> None:
         """Keep the model if it is the best so far, and log."""
-        self._keep_best(metrics)
+        self._keep_best(epoch)
         if distributed.rank() == 0:
-            append_metrics(self.run, metrics)
-        callback.epoch(metrics)
+            append_metrics(self.run, epoch)
+        callback.epoch(epoch.to_dict())
 
-    def _validate(self, images_per_s: float) -> dict[str, Any]:
-        """Return the metrics of the present epoch, complete or not, for metrics.jsonl."""
+    def _validate(self, images_per_s: float) -> Epoch:
+        """Return the metrics of the present epoch, complete or not."""
         assert self.sums is not None  # an epoch has at least one step
         generator = torch_generator(self.config.train.seed, "log_z", self.epoch, device=self.device)
         log_z = annealed_log_z(self.kept_model.prior, generator, LOG_Z_CHAINS, self._log_z_betas())
-        return {
-            "epoch": self.epoch + 1,
-            "step": self._count,
-            "seconds": round(self.seconds, 3),
-            "images_per_s": round(images_per_s, 1),
-            "learning_rate": self.optimiser.param_groups[0]["lr"],
-            "kl_weight": kl_weights(self.settings, self.epoch + 1)[0],
-            **self._smoothing_metrics(),
-            "log_z": log_z,
-            "train": _parts(self.sums, log_z),
-            "valid": _parts(self._validation_sums(), log_z),
-            "rbm": self._prior_metrics(),
-        }
+        sharpness = getattr(self.kept_model.smoothing, "sharpness", None)
+        return Epoch(
+            epoch=self.epoch + 1,
+            step=self._count,
+            seconds=round(self.seconds, 3),
+            images_per_s=round(images_per_s, 1),
+            learning_rate=self.optimiser.param_groups[0]["lr"],
+            kl_weight=kl_weights(self.settings, self.epoch + 1)[0],
+            sharpness=None if sharpness is None else float(sharpness.detach()),
+            log_z=log_z,
+            train=_parts(self.sums, log_z),
+            valid=_parts(self._validation_sums(), log_z),
+            rbm=self._prior_metrics(),
+        )
 
     def _log_z_betas(self) -> int:
         """Return the number of inverse temperatures for annealing log Z, in proportion to the epoch's sweeps."""
@@ -423,11 +434,6 @@ class Trainer:
             sums += _stack(model.bound(x, *noise_of(model, (len(x),), generator)))
         return distributed.all_reduce(sums)
 
-    def _smoothing_metrics(self) -> dict[str, float]:
-        """Return the sharpness of the smoothing; an empty dict if it has none."""
-        sharpness = getattr(self.kept_model.smoothing, "sharpness", None)
-        return {} if sharpness is None else {"sharpness": float(sharpness.detach())}
-
     def _prior_metrics(self) -> dict[str, float]:
         """Return statistics of the prior: mean activation of its chains, and size of its couplings."""
         W = self.kept_model.prior.W.detach()
@@ -439,12 +445,12 @@ class Trainer:
             **self.chains.metrics(self.model.prior),
         }
 
-    def _keep_best(self, metrics: dict[str, Any]) -> None:
+    def _keep_best(self, epoch: Epoch) -> None:
         """Store the weights if their validation bound is the highest so far."""
-        elbo = metrics["valid"]["elbo"]
+        elbo = epoch.valid.elbo
         if not self.best or elbo > self.best["elbo"]:
             state = {name: value.detach().cpu().clone() for name, value in self.kept_model.state_dict().items()}
-            self.best = {"elbo": elbo, "epoch": metrics["epoch"], "log_z": metrics["log_z"], "state_dict": state}
+            self.best = {"elbo": elbo, "epoch": epoch.epoch, "log_z": epoch.log_z, "state_dict": state}
 
     # --- files ----------------------------------------------------------------------------------------------
 
@@ -485,9 +491,7 @@ class Trainer:
                 "epoch": self.best["epoch"],
                 "valid_elbo": self.best["elbo"],
                 "log_z": self.best["log_z"],
-                "data": self.data.provenance,
-                "data_sha256": self.data.digest(),
-                "versions": package_versions("torch", "numpy"),
+                **self.origin,
             }
             save_model(
                 self.run / "model.pt", self.best["state_dict"], self.config, self.data.image_shape, provenance
@@ -549,14 +553,9 @@ def _stack(bound: Bound) -> Tensor:
     return torch.cat((sums, sums.new_full((1,), len(bound.reconstruction))))
 
 
-def _parts(sums: Tensor, log_z: float) -> dict[str, Any]:
-    """Return the mean parts of the bound, for `metrics.jsonl`, from the sums of `_stack`."""
+def _parts(sums: Tensor, log_z: float) -> BoundParts:
+    """Return the mean parts of the bound from the sums of `_stack`."""
     *values, n = sums.tolist()
     reconstruction, kl_rbm, *kl_continuous = (value / n for value in values)
     kl_rbm += log_z
-    return {
-        "elbo": reconstruction - kl_rbm - sum(kl_continuous),
-        "reconstruction": reconstruction,
-        "kl_rbm": kl_rbm,
-        "kl_continuous": kl_continuous,
-    }
+    return BoundParts(reconstruction - kl_rbm - sum(kl_continuous), reconstruction, kl_rbm, kl_continuous)

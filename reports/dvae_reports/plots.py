@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,21 +21,21 @@ from dvae_eval.results import ComparisonResult, LikelihoodResult, LogZResult, Ob
 from dvae_eval.samples.grid import SampleGrid
 from dvae_eval.states.sampled import SampledStates
 
-from .figures.comparison import comparison_panels
+from .figures.comparison import COMPARISON_PANELS
 from .figures.diagnostics import panels_of
-from .figures.observables import observables_panels
-from .figures.panels import DrawPanel, panel_figure
+from .figures.observables import OBSERVABLES_PANELS
+from .figures.panels import Panel, panel_figure, titled
 from .figures.registry import draw
-from .figures.samples import mosaic, samples_image
+from .figures.samples import IMAGES_PER_ROW, mosaic, samples_image
 from .figures.shown import ShownFigure
 from .figures.states import tiles_of
 from .figures.style import PALETTE
 from .names import WIDTHS
 
+T = TypeVar("T")
+
 # Inches of one panel.
 ONE = 4.8
-# Images in a row of a picture.
-IMAGES_PER_ROW = 10
 
 
 def plot_log_z(result: LogZResult, *, ax: Axes | None = None) -> Figure | Axes:
@@ -83,8 +82,7 @@ def plot_diagnostics(
     ResultError
         If the result lacks the panel's numbers, or `ax` is given for several panels.
     """
-    panels = {found.name: (found.title, partial(_in, found.plot, result)) for found in panels_of(result)}
-    return _drawn(panels, panel, ax)
+    return _drawn(panels_of(result), result, panel, ax)
 
 
 def plot_observables(
@@ -109,7 +107,7 @@ def plot_observables(
         If there is no such panel, or `ax` is given for several.
     """
     named = {"": results} if isinstance(results, ObservablesResult) else results
-    return _drawn(observables_panels(list(named.items())), panel, ax)
+    return _drawn(OBSERVABLES_PANELS, list(named.items()), panel, ax)
 
 
 def plot_comparison(
@@ -130,7 +128,7 @@ def plot_comparison(
     ResultError
         If there is no such panel, or `ax` is given for several.
     """
-    return _drawn(comparison_panels(result), panel, ax)
+    return _drawn(COMPARISON_PANELS, result, panel, ax)
 
 
 def plot_training(runs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Figure:
@@ -175,26 +173,21 @@ def plot_samples(samples: SampledStates | SampleGrid | ArrayLike, *, ax: Axes | 
     return ax
 
 
-def _in(plot: Any, result: Any, ax: Axes) -> object:
-    """Draw a result in axes."""
-    return plot(result, ax=ax)
-
-
-def _drawn(panels: Mapping[str, tuple[str, DrawPanel]], name: str | None, ax: Axes | None) -> Figure | Axes:
+def _drawn(panels: Sequence[Panel[T]], result: T, name: str | None, ax: Axes | None) -> Figure | Axes:
     """Return the figure of all panels or of the named one; with `ax`, draw that one into it and return it."""
     if not panels:
         raise ResultError("the result has nothing to plot; an exact value has neither replicates nor a schedule")
-    if name is not None and name not in panels:
-        raise ResultError(f"panel {name!r}: the result has no such panel; give one of {', '.join(panels)}")
-    shown = list(panels.values()) if name is None else [panels[name]]
+    names = ", ".join(panel.name for panel in panels)
+    shown = [panel for panel in panels if name in (None, panel.name)]
+    if not shown:
+        raise ResultError(f"panel {name!r}: the result has no such panel; give one of {names}")
     if ax is None:
-        figure = panel_figure(shown, ONE if len(shown) == 1 else WIDTHS["page"])
+        figure = panel_figure(titled(shown, result), ONE if len(shown) == 1 else WIDTHS["page"])
         figure.set_facecolor("white")
         return figure
     if len(shown) > 1:
-        raise ResultError(f"ax: only one panel fits in; give its name, one of {', '.join(panels)}")
-    shown[0][1](ax)
-    return ax
+        raise ResultError(f"ax: only one panel fits in; give its name, one of {names}")
+    return shown[0].plot(result, ax=ax)
 
 
 def _image_of(samples: SampledStates | SampleGrid | ArrayLike) -> NDArray[np.uint8]:

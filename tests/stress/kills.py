@@ -45,6 +45,7 @@ from dvae_core.io import files  # noqa: E402
 from dvae_core.io.containers import npz_names, read_npz  # noqa: E402
 from dvae_core.training import trainer as train  # noqa: E402
 from dvae_core.training.checkpoint import load_model, load_tensors  # noqa: E402
+from dvae_core.training.metrics import read_metrics  # noqa: E402
 from dvae_core.training.run_directory import read_config  # noqa: E402
 from dvae_eval import estimate_log_z  # noqa: E402
 from dvae_eval.likelihood import image_tasks  # noqa: E402
@@ -53,7 +54,6 @@ from dvae_eval.log_z import run as tempered  # noqa: E402
 from dvae_eval.results import load_result  # noqa: E402
 from dvae_eval.runtime import resume  # noqa: E402
 from dvae_reports.report import render  # noqa: E402, F401
-from dvae_reports.results.metrics import read_metrics  # noqa: E402
 
 SMALL = "--left 6 --right 6 --groups 2 --continuous 2 --layers 1 --encoder-hidden 16 --prior-hidden 8 "
 SMALL += "--decoder-hidden 16 --chains 20 --sweeps 3 --seed 1 --quiet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -13,21 +14,10 @@ from matplotlib.patches import Rectangle
 from ..results.benchmarks import Run, Score, quantity, scores, short_names, symbol, trusted_z, worst
 from .mathematics import set_mathematics
 from .panels import DPI, label_panels
-from .style import PALETTE, axes, legend_above, styled
+from .style import MARKERS, PALETTE, axes, legend_above, styled
 
-# Marker, colour and filling of the first, second, ... method; the markers distinguish them without colour.
-MARKS = (
-    ("o", "blue", True),
-    ("s", "orange", True),
-    ("^", "green", True),
-    ("D", "violet", True),
-    ("v", "muted", True),
-    ("P", "ink", True),
-    ("o", "orange", False),
-    ("s", "blue", False),
-    ("^", "violet", False),
-    ("D", "green", False),
-)
+# Those of methods beyond `MARKERS`, which are not filled.
+UNFILLED = (("o", "orange"), ("s", "blue"), ("^", "violet"), ("D", "green"))
 # Background of the signs in a matrix; "wrong and trusted" must stand out.
 COLORS = {"wrong": "#c62828", "failed": "#f2c14e", "declined": "#c4cad0", "right": "#e4f2ec"}
 LEAST_ERROR = 1e-6  # nats; smaller errors are drawn there
@@ -160,7 +150,6 @@ def _legend(ax: Axes) -> None:
 
 def _marks(methods: Sequence[Score]) -> list[dict[str, Any]]:
     """Return the marker properties of every method."""
-    return [
-        {"marker": marker, "color": PALETTE[color], "mfc": PALETTE[color] if is_filled else PALETTE["paper"]}
-        for marker, color, is_filled in (MARKS[i % len(MARKS)] for i in range(len(methods)))
-    ]
+    filled = [{"marker": marker, "color": PALETTE[color], "mfc": PALETTE[color]} for marker, color in MARKERS]
+    others = [{"marker": marker, "color": PALETTE[color], "mfc": PALETTE["paper"]} for marker, color in UNFILLED]
+    return list(islice(cycle(filled + others), len(methods)))

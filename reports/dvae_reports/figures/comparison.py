@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,10 @@ from matplotlib.axes import Axes
 from dvae_core.errors import ResultError
 from dvae_eval.results import ComparisonResult
 
-from .panels import DrawPanel
+from .panels import Panel
 from .style import PALETTE, axes, column, legend_above, styled
 
 BETAS = ("beta_energy", "beta_energy_ci95", "beta_pl", "beta_pl_ci95")
-
-
-def comparison_panels(result: ComparisonResult) -> dict[str, tuple[str, DrawPanel]]:
-    """Return the panels of a comparison by name: title, and function that draws in axes."""
-    return {
-        "energies": ("energies", lambda ax: plot_shares_of_energies(result, ax=ax)),
-        "means": ("means", lambda ax: plot_means(result, ax=ax)),
-        "beta": ("inverse temperature", lambda ax: plot_betas(result, ax=ax)),
-    }
 
 
 @styled
@@ -88,6 +80,13 @@ def plot_betas(result: ComparisonResult, *, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="effective β, 95%")
     legend_above(ax, 1)
     return ax
+
+
+COMPARISON_PANELS: Sequence[Panel[ComparisonResult]] = (
+    Panel("energies", "energies", plot_shares_of_energies),
+    Panel("means", "means", plot_means),
+    Panel("beta", "inverse temperature", plot_betas),
+)
 
 
 def _part(result: ComparisonResult, name: str) -> dict[str, list[float]]:

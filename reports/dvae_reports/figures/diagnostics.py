@@ -6,12 +6,9 @@ A panel is shown if the result has its numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from dvae_core.text import count, decimals, estimate, fixed, short
 from dvae_eval.results import LikelihoodResult, LogZResult, Result
@@ -34,36 +31,8 @@ from .log_z import (
     plot_schedule,
     plot_trajectory,
 )
-
-R = TypeVar("R", bound=Result)
-
-
-@dataclass(frozen=True, slots=True)
-class Panel(Generic[R]):
-    """A diagnostic figure of one result.
-
-    Attributes
-    ----------
-    name : str
-        Unique among the panels of a result.
-    title : str
-        A few words, printed below the panel in a figure.
-    is_shown : callable
-        Whether the result has the numbers.
-    plot : callable
-        Draws the result in the axes `ax`, a keyword.
-    alt : callable
-        The alternative text: what the panel shows for this result.
-    caption : str
-        How to read the panel, and what to do if it looks wrong.
-    """
-
-    name: str
-    title: str
-    is_shown: Callable[[R], bool]
-    plot: Callable[..., Axes]
-    alt: Callable[[R], str]
-    caption: str
+from .panels import Panel
+from .style import finite
 
 
 def panels_of(result: Result) -> Sequence[Panel[Any]]:
@@ -96,7 +65,7 @@ def _any_finite(values: Any) -> bool:
 
 
 def _schedule_alt(result: LogZResult) -> str:
-    rates = _finite(result.diagnostics["exchange_rates"])
+    rates = finite(result.diagnostics["exchange_rates"])
     return (
         f"Exchange rates between neighbours among {len(result.diagnostics['betas'])} rungs, "
         f"from {short(rates.min())} to {short(rates.max())}, and their overlaps, against inverse temperature."
@@ -104,16 +73,11 @@ def _schedule_alt(result: LogZResult) -> str:
 
 
 def _flow_alt(result: LogZResult) -> str:
-    trips = _finite(result.diagnostics.get("round_trips", []))
+    trips = finite(result.diagnostics.get("round_trips", []))
     return (
         "Share of replicas that visited β = 0 last, against inverse temperature, from 1 at β = 0 to 0 at β = 1; "
         f"{float(np.mean(trips)) if len(trips) else 0:.0f} round trips per replicate."
     )
-
-
-def _energies_alt(result: LogZResult) -> str:
-    n_rungs = len(result.diagnostics["energy_histograms"]["counts"])
-    return f"Histograms of the derivative of log p in β for {n_rungs} rungs, from β = 0 at the bottom to β = 1."
 
 
 def _overlap_alt(result: LogZResult) -> str:
@@ -123,15 +87,8 @@ def _overlap_alt(result: LogZResult) -> str:
     return f"Matrix of the overlaps of {len(matrix)} rungs{least}."
 
 
-def _running_alt(result: LogZResult) -> str:
-    return (
-        f"The estimate of log Z during the run, ending at {estimate(result.log_z, result.std_err)} nats"
-        f"{_exact(result)}."
-    )
-
-
 def _repeats_alt(result: LogZResult) -> str:
-    values, digits = _finite(result.repeats), decimals(result.std_err)
+    values, digits = finite(result.repeats), decimals(result.std_err)
     return (
         f"Histogram of {len(values)} independent estimates of log Z, from {fixed(values.min(), digits)} to "
         f"{fixed(values.max(), digits)} nats{_exact(result)}."
@@ -148,65 +105,71 @@ LOG_Z_PANELS: Sequence[Panel[LogZResult]] = (
     Panel(
         "schedule",
         "schedule",
-        _has("exchange_rates"),
         plot_schedule,
         _schedule_alt,
         "Exchange rates and overlaps of neighbouring rungs. Replicas must travel between β = 0, where Z is known, "
         "and β = 1. A rate or an overlap near 0 stops them there: raise --exchange-rate.",
+        _has("exchange_rates"),
     ),
     Panel(
         "flow",
         "replica flow",
-        _has("from_hot_end"),
         plot_flow,
         _flow_alt,
         "Replica flow: share of replicas that visited β = 0 last. A straight line is ideal. A steep step is a "
         "temperature that few replicas cross: give more --sweeps or raise --exchange-rate.",
+        _has("from_hot_end"),
     ),
     Panel(
         "energies",
         "energies",
-        _has("energy_histograms", "counts"),
         plot_energies,
-        _energies_alt,
+        lambda result: (
+            "Histograms of the derivative of log p in β for "
+            f"{len(result.diagnostics['energy_histograms']['counts'])} rungs, from β = 0 at the bottom to β = 1."
+        ),
         "Energies on every rung. Histograms of neighbours must overlap, or their exchanges fail and their ratio "
         "cannot be estimated: raise --exchange-rate.",
+        _has("energy_histograms", "counts"),
     ),
     Panel(
         "overlap",
         "overlap",
-        _has("overlap_matrix"),
         plot_overlap,
         _overlap_alt,
         "MBAR's overlap matrix: the probability that a sample of one rung belongs to another. If neighbours are "
         "below 0.03, the estimate of their ratio is unreliable: raise --exchange-rate.",
+        _has("overlap_matrix"),
     ),
     Panel(
         "running",
         "estimate over time",
-        _has("running", "log_z"),
         plot_running,
-        _running_alt,
+        lambda result: (
+            f"The estimate of log Z during the run, ending at {estimate(result.log_z, result.std_err)} nats"
+            f"{_exact(result)}."
+        ),
         "The estimate during the run, with its 95% band. It should settle within the band. If it drifts, the run "
         "is too short: give more --sweeps.",
+        _has("running", "log_z"),
     ),
     Panel(
         "repeats",
         "independent estimates",
-        lambda result: len(_finite(result.repeats)) > 1,
         plot_repeats,
         _repeats_alt,
         "Independent estimates of the replicates (Figure 10 of the paper), with mean and standard deviation. The "
         "standard error of log Z comes from this spread.",
+        lambda result: len(finite(result.repeats)) > 1,
     ),
     Panel(
         "trajectory",
         "along the training",
-        _has("trajectory", "log_z"),
         plot_trajectory,
         _trajectory_alt,
         "Log Z of the priors along the training, each estimated from the samples of its two neighbouring rungs, "
         "with bars of ± 2 standard errors.",
+        _has("trajectory", "log_z"),
     ),
 )
 
@@ -229,7 +192,7 @@ def _bound_alt(result: LikelihoodResult) -> str:
 
 
 def _images_alt(result: LikelihoodResult) -> str:
-    values = _finite(result.per_image["log_likelihood"])
+    values = finite(result.per_image["log_likelihood"])
     return (
         f"Histogram of the log-likelihoods of {count(len(values))} images, "
         f"from {fixed(values.min(), 1)} to {fixed(values.max(), 1)} nats."
@@ -237,17 +200,10 @@ def _images_alt(result: LikelihoodResult) -> str:
 
 
 def _ess_alt(result: LikelihoodResult) -> str:
-    values = _finite(result.per_image["ess"])
+    values = finite(result.per_image["ess"])
     return (
         f"Histogram of the effective sample sizes of {count(len(values))} images, median "
         f"{count(round(float(np.median(values))))} of {count(result.n_samples)}."
-    )
-
-
-def _pareto_alt(result: LikelihoodResult) -> str:
-    return (
-        f"Histogram of the Pareto k of {count(result.n_images)} images' weights; "
-        f"{count(result.n_suspect or 0)} are above the limit."
     )
 
 
@@ -264,51 +220,48 @@ LIKELIHOOD_PANELS: Sequence[Panel[LikelihoodResult]] = (
     Panel(
         "bound",
         "bound",
-        _has("bound_curve", "log_likelihood"),
         plot_bound_curve,
         _bound_alt,
         "The bound against the number of samples. If it still rises at the right end, give more --samples; if it "
         "is flat, more samples gain nothing. All points use the same images, so their errors are correlated.",
+        _has("bound_curve", "log_likelihood"),
     ),
     Panel(
         "images",
         "images",
-        _has_image_values("log_likelihood"),
         plot_log_likelihoods,
         _images_alt,
         "Log-likelihoods of single images. A long tail to the left contains images that the model fits "
         "badly: look for what they have in common.",
+        _has_image_values("log_likelihood"),
     ),
     Panel(
         "ess",
         "effective samples",
-        _has_image_values("ess"),
         plot_ess,
         _ess_alt,
         "Effective sample sizes of the images. Near 1, a single sample dominates the weights and the bound is "
         "loose: give more --samples.",
+        _has_image_values("ess"),
     ),
     Panel(
         "pareto",
         "tails of the weights",
-        has_tails,
         plot_pareto_k,
-        _pareto_alt,
+        lambda result: (
+            f"Histogram of the Pareto k of {count(result.n_images)} images' weights; "
+            f"{count(result.n_suspect or 0)} are above the limit."
+        ),
         "Pareto k, the tail exponent of an image's weights. Above the limit, rare samples that were not drawn "
         "could dominate: the bound holds, but its gap is uncertain. Give more --samples, or use --method ais.",
+        has_tails,
     ),
     Panel(
         "classes",
         "classes",
-        _has("per_class", "log_likelihood"),
         plot_classes,
         _classes_alt,
         "Mean log-likelihood of every class of images, with bars of ± 2 standard errors.",
+        _has("per_class", "log_likelihood"),
     ),
 )
-
-
-def _finite(values: Sequence[float | None]) -> NDArray[np.float64]:
-    """Return the finite numbers of a result; its file has null for the others."""
-    array = np.array(values, dtype=np.float64)
-    return array[np.isfinite(array)]

@@ -12,12 +12,10 @@ from dvae_core.text import count, decimals, fixed
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult
 
-from .samples import mosaic
-from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
+from .samples import IMAGES_PER_ROW, mosaic
+from .style import PALETTE, axes, column, count_axis, finite, histogram, legend_above, styled
 
 MAX_BINS = 40
-# Images in a row of a picture.
-IMAGES_PER_ROW = 10
 # Values beyond this range are drawn at its ends.
 K_RANGE = (-0.5, 2.0)
 
@@ -47,8 +45,7 @@ def plot_bound_curve(result: LikelihoodResult, *, ax: Axes | None = None) -> Axe
 def plot_log_likelihoods(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     """Plot the histogram of the images' log-likelihoods with their mean, nats."""
     ax = axes(ax)
-    values = column(result.per_image, "log_likelihood")
-    values = values[np.isfinite(values)]
+    values = finite(column(result.per_image, "log_likelihood"))
     n_bins = min(MAX_BINS, np.histogram_bin_edges(values, "auto").size - 1)
     histogram(ax, values, n_bins)
     mean = float(np.mean(values))
@@ -62,8 +59,7 @@ def plot_log_likelihoods(result: LikelihoodResult, *, ax: Axes | None = None) ->
 def plot_ess(result: LikelihoodResult, *, ax: Axes | None = None) -> Axes:
     """Plot the histogram of the images' effective sample sizes, on a logarithmic axis from 1 to K."""
     ax = axes(ax)
-    values = column(result.per_image, "ess")
-    values = values[np.isfinite(values)]
+    values = finite(column(result.per_image, "ess"))
     bins = np.geomspace(1, max(2, result.n_samples), 32).tolist()
     histogram(ax, np.clip(values, 1, bins[-1]), bins)
     median = float(np.median(values))

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from dvae_core.text import decimals, error_text, fixed
 from dvae_eval.results import LogZResult
 
-from .style import PALETTE, axes, column, count_axis, histogram, legend_above, styled
+from .style import PALETTE, axes, column, count_axis, finite, histogram, legend_above, styled
 
 # Lines of splits: mark and stroke, and colour.
 LINES = (("o-", "blue"), ("s--", "orange"), ("^:", "ink"))
@@ -131,8 +131,7 @@ def plot_repeats(result: LogZResult, *, ax: Axes | None = None) -> Axes:
     """
     one = "estimate" if "repeats_std_err" in result.diagnostics else "replicate"
     ax = axes(ax)
-    values = np.array(result.repeats, dtype=float)
-    values = values[np.isfinite(values)]
+    values = finite(result.repeats)
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if values.size > 1 else 0.0
     top = 1.08 * histogram(ax, values, "auto")
     ax.plot(values, np.zeros_like(values), "|", color=PALETTE["ink"], markersize=9, clip_on=False)

@@ -1,9 +1,12 @@
-"""Panels in one figure of a paper's width, each with a letter and a title below it."""
+"""A panel: how to draw, describe and read one kind of numbers; and panels in one figure of a paper's width."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +15,9 @@ from .mathematics import set_mathematics, with_mathematics
 from .shown import ShownFigure
 from .style import legend_above, styled
 
-DrawPanel = Callable[[Axes], object]
+T = TypeVar("T")
+# A title, and what draws in the axes `ax`, a keyword.
+Titled = tuple[str, Callable[..., Axes]]
 
 DPI = 300
 # Least width and height of a panel with ticks, labels and legend, inches; its height relative to its width.
@@ -21,9 +26,42 @@ NARROWEST, LOWEST, ASPECT = 2.9, 2.3, 0.66
 MARGIN = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Panel(Generic[T]):
+    """A panel of a figure, which is also a figure of the report and a plot for notebooks.
+
+    Attributes
+    ----------
+    name : str
+        Unique among the panels of a result.
+    title : str
+        A few words, printed below the panel in a figure.
+    plot : callable
+        Draws the result in the axes `ax`, a keyword.
+    alt : callable
+        The alternative text on a page: what the panel shows for this result.
+    caption : str or callable
+        Below it on a page: how to read the panel, and what to do if it looks wrong.
+    is_shown : callable
+        Whether the result has the numbers.
+    """
+
+    name: str
+    title: str
+    plot: Callable[..., Axes]
+    alt: Callable[[T], str] = lambda _: ""
+    caption: str | Callable[[T], str] = ""
+    is_shown: Callable[[T], bool] = lambda _: True
+
+
+def titled(panels: Sequence[Panel[T]], result: T) -> list[Titled]:
+    """Return the panels of a result for `panel_figure`."""
+    return [(panel.title, partial(panel.plot, result)) for panel in panels]
+
+
 @styled
-def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figure:
-    """Return a figure of `width` inches with a panel for each pair of a title and a function that draws in axes.
+def panel_figure(panels: Sequence[Titled], width: float) -> Figure:
+    """Return a figure of `width` inches with these panels.
 
     A single panel has neither letter nor title; its description belongs in the paper's caption.
     """
@@ -33,7 +71,7 @@ def panel_figure(panels: Sequence[tuple[str, DrawPanel]], width: float) -> Figur
     figure = ShownFigure(figsize=(width, n_rows * height), dpi=DPI, layout="constrained")
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for ax, (_, draw) in zip(axes, panels, strict=False):
-        draw(ax)
+        draw(ax=ax)
         set_mathematics(ax)
     for ax in axes[len(panels) :]:
         ax.set_axis_off()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dvae_core.config import SMOOTHINGS
@@ -22,7 +21,6 @@ from dvae_core.errors import ConfigError, ResultError
 from dvae_eval.results import BenchmarkResult, ComparisonResult, load_result
 from dvae_eval.samples.grid import SampleGrid
 
-from .. import figures
 from ..names import WIDTHS
 from ..results.benchmarks import by_suite
 from ..results.groups import error_name, group_runs
@@ -33,26 +31,17 @@ from ..results.run_names import distinct_names
 from ..results.sweep_axes import AXES, sweep_lines, width_panels
 from ..results.training_runs import read_courses
 from .benchmark import benchmark_figure
-from .comparison import comparison_panels
+from .comparison import COMPARISON_PANELS
 from .diagnostics import panels_of
 from .inputs import log_z_results, observables_of, pooled, prior_of, read_results
-from .log_z import plot_likelihood_curve, plot_log_z_curve
-from .observables import observables_panels
-from .panels import DPI, DrawPanel, panel_figure
+from .log_z import plot_likelihood_curve, plot_log_z_curve, plot_repeats, plot_schedule, plot_trajectory
+from .observables import OBSERVABLES_PANELS
+from .panels import DPI, Titled, panel_figure, titled
 from .samples import samples_image
 from .smoothing import smoothing_figure
 from .sweeps import plot_sweep
-from .training import plot_runs
+from .training import TRAINING_PANELS, plot_runs
 from .training_seeds import plot_seeds
-
-
-@dataclass(frozen=True, slots=True)
-class FigureStyle:
-    """The look of a figure: its width in inches, and the user's names of runs."""
-
-    width: float
-    labels: tuple[Label, ...] = ()
-
 
 # Fonts for text and mathematics.  The serif fonts match Times, which most journals use.
 FONT_STYLES: dict[str, dict[Any, Any]] = {
@@ -60,7 +49,7 @@ FONT_STYLES: dict[str, dict[Any, Any]] = {
     "serif": {"font.family": ["STIXGeneral", "DejaVu Serif"], "mathtext.fontset": "stix"},
 }
 Paths = Sequence[Path]
-Panels = list[tuple[str, DrawPanel]]
+Labels = Sequence[Label]
 
 
 def draw(
@@ -69,7 +58,7 @@ def draw(
     width: float = WIDTHS["column"],
     *,
     font: str = "sans",
-    labels: Sequence[Label] = (),
+    labels: Labels = (),
 ) -> Figure:
     """Return the figure of that name, made from result files and run directories.
 
@@ -101,13 +90,13 @@ def draw(
     if labels and not kind.has_names:
         raise ConfigError(f"--label: the figure {name} shows no names of runs; omit the option")
     with mpl.rc_context(FONT_STYLES[font]):
-        figure = kind.draw(paths, FigureStyle(width, tuple(labels)))
+        figure = kind.draw(paths, width, labels)
         # Inside the context of the font: matplotlib makes the ticks only when it draws.
         figure.draw_without_rendering()
     return figure
 
 
-def left_out(name: str, paths: Paths, labels: Sequence[Label] = ()) -> list[str]:
+def left_out(name: str, paths: Paths, labels: Labels = ()) -> list[str]:
     """Return the results that the figure of that name does not show, each with the reason."""
     if name != "logz":
         return []
@@ -130,8 +119,8 @@ def figure_bytes(figure: Figure, format: str) -> bytes:
     return buffer.getvalue()
 
 
-# Metadata to omit, by format: dates and programs.
-FORMATS: dict[str, dict[str, None]] = {
+# Metadata to omit, by format: dates and programs.  The types of matplotlib do not know None.
+FORMATS: dict[str, dict[Any, Any]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -141,94 +130,82 @@ FORMATS: dict[str, dict[str, None]] = {
 # --- from files to panels -------------------------------------------------------------------------------------
 
 
-def _smoothing(paths: Paths, look: FigureStyle) -> Figure:
+def _smoothing(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw Figures 2a, 7 and 8, with the transformations of later papers."""
     from dvae_eval.samples.smoothing_curves import smoothing_curves
 
-    return smoothing_figure([smoothing_curves(name) for name in SMOOTHINGS if name != "none"], look.width)
+    return smoothing_figure([smoothing_curves(name) for name in SMOOTHINGS if name != "none"], width)
 
 
-def _samples(paths: Paths, look: FigureStyle) -> Figure:
+def _samples(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw Figures 5 and 11 to 13, with each pixel of a sample a whole number of pixels of the figure."""
     (path,) = _one(paths, "samples.npz")
     if not path.exists():
         raise ResultError(f"{path}: no such file; make it with dvae-eval samples RUN")
     image = samples_image(SampleGrid.load(path))
-    scale = math.ceil(DPI * look.width / image.shape[1])
-    figure = Figure(
-        figsize=(look.width, look.width * image.shape[0] / image.shape[1]), dpi=scale * image.shape[1] / look.width
-    )
+    scale = math.ceil(DPI * width / image.shape[1])
+    figure = Figure(figsize=(width, width * image.shape[0] / image.shape[1]), dpi=scale * image.shape[1] / width)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.imshow(image, interpolation="nearest", aspect="auto")
     ax.set_axis_off()
     return figure
 
 
-def _log_z(paths: Paths, look: FigureStyle) -> Figure:
+def _log_z(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw Figure 10, one panel per model."""
-    panels = [
-        (title, _in(figures.plot_repeats, result)) for title, result in pooled(log_z_results(paths, look.labels))
-    ]
-    return _panels(panels, look.width)
+    panels = [(title, partial(plot_repeats, result)) for title, result in pooled(log_z_results(paths, labels))]
+    return _panels(panels, width)
 
 
-def _sweep(name: str) -> Callable[[Paths, FigureStyle], Figure]:
+def _sweep(name: str) -> Callable[[Paths, float, Labels], Figure]:
     """Return the function that draws Figure 6's panel of that name."""
 
-    def draw_sweep(paths: Paths, look: FigureStyle) -> Figure:
+    def draw_sweep(paths: Paths, width: float, labels: Labels) -> Figure:
         groups = group_runs(read_results(paths))
         lines, axis = sweep_lines(groups, AXES[name]), AXES[name]
         label = axis.label + ("\nsummed over all rungs" if any(line.is_dashed for line in lines) else "")
-        return _panels([("", _in(plot_sweep, lines, label, error_name(groups)))], look.width)
+        return _panels([("", partial(plot_sweep, lines, label, error_name(groups)))], width)
 
     return draw_sweep
 
 
-def _widths(paths: Paths, look: FigureStyle) -> Figure:
+def _widths(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw Figure 9."""
     groups = group_runs(read_results(paths))
-    labels = {"prior_hidden": "prior", "encoder_hidden": "posterior"}
-    panels: Panels = [
-        (labels[field], _in(plot_sweep, lines, "hidden units per layer", error_name(groups)))
+    titles = {"prior_hidden": "prior", "encoder_hidden": "posterior"}
+    panels: list[Titled] = [
+        (titles[field], partial(plot_sweep, lines, "hidden units per layer", error_name(groups)))
         for field, lines in width_panels(groups)
     ]
-    return _panels(panels, look.width)
+    return _panels(panels, width)
 
 
-def _training(paths: Paths, look: FigureStyle) -> Figure:
+def _training(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw bound and KL of one run, or the validation bounds of several; for several seeds, mean and band."""
-    settings = read_courses(paths, look.labels)
-    courses = [course for seeds in settings.values() for course in seeds]
-    if len(courses) > len(settings):
-        epochs = {name: [course.epochs for course in seeds] for name, seeds in settings.items()}
-        return _panels([("", _in(plot_seeds, epochs))], look.width)
-    changes = {name: course.changes for name, course in zip(settings, courses, strict=True)}
+    settings = read_courses(paths, labels)
+    if any(len(seeds) > 1 for seeds in settings.values()):
+        return _panels([("", partial(plot_seeds, settings))], width)
+    courses = {name: course for name, (course,) in settings.items()}
     if len(courses) > 1:
-        runs = {name: course.epochs for name, course in zip(settings, courses, strict=True)}
-        return _panels([("", _in(partial(plot_runs, changes=changes), runs))], look.width)
-    (course,) = courses
-    plots = {"bound": figures.plot_elbo, "KL": figures.plot_kl}
-    return _panels(
-        [(title, _in(partial(plot, changes=course.changes), course.epochs)) for title, plot in plots.items()],
-        look.width,
-    )
+        return _panels([("", partial(plot_runs, courses))], width)
+    return _panels(titled(TRAINING_PANELS, *courses.values()), width)
 
 
-def _observables(paths: Paths, look: FigureStyle) -> Figure:
+def _observables(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw observables against β, one panel per observable and one line per result."""
-    return _panels(list(observables_panels(observables_of(paths, look.labels)).values()), look.width)
+    return _panels(titled(OBSERVABLES_PANELS, observables_of(paths, labels)), width)
 
 
-def _comparison(paths: Paths, look: FigureStyle) -> Figure:
+def _comparison(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw energies, means of units and both estimates of β of one comparison of samples."""
     (path,) = _one(paths, "comparison.json")
     (found,) = load_results(path)
     if not isinstance(found.result, ComparisonResult):
         raise ResultError(f"{path}: contains no comparison; make one with dvae-eval compare-samples")
-    return _panels(list(comparison_panels(found.result).values()), look.width)
+    return _panels(titled(COMPARISON_PANELS, found.result), width)
 
 
-def _benchmark(paths: Paths, look: FigureStyle) -> Figure:
+def _benchmark(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw errors, calibration and verdicts of the runs of one suite and budget."""
     found = [load_result(path) for path in paths]
     for path, result in zip(paths, found, strict=True):
@@ -239,55 +216,52 @@ def _benchmark(paths: Paths, look: FigureStyle) -> Figure:
         raise ResultError(
             f"{paths[-1]}: the files belong to different suites ({' and '.join(suites)}); give files of one suite"
         )
-    return benchmark_figure(next(iter(suites.values())), look.width)
+    return benchmark_figure(next(iter(suites.values())), width)
 
 
-def _schedule(paths: Paths, look: FigureStyle) -> Figure:
+def _schedule(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw the schedule of every estimate."""
     return _panels(
-        [(name, _in(figures.plot_schedule, result)) for name, result in log_z_results(paths, look.labels)],
-        look.width,
+        [(name, partial(plot_schedule, result)) for name, result in log_z_results(paths, labels)],
+        width,
     )
 
 
-def _trajectory(paths: Paths, look: FigureStyle) -> Figure:
+def _trajectory(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw log Z along trainings, from results and .jsonl files that have it, and their log-likelihoods."""
     lines = [path for path in paths if path.suffix == LINES]
-    given = {Path(run).resolve(): label for run, label in look.labels}
+    given = {Path(run).resolve(): label for run, label in labels}
     names = distinct_names([[path.resolve().with_suffix("")] for path in lines])
     names = [given.pop(path.resolve(), name) for path, name in zip(lines, names, strict=True)]
     curves = [(name, curve_of(read_log_zs(path))) for name, path in zip(names, lines, strict=True)]
-    panels: Panels = [(name, _in(plot_log_z_curve, curve)) for name, curve in curves]
-    labels = [(run, label) for run, label in look.labels if Path(run).resolve() in given]
-    for name, result in log_z_results([path for path in paths if path not in lines], labels):
+    panels: list[Titled] = [(name, partial(plot_log_z_curve, curve)) for name, curve in curves]
+    others = [(run, label) for run, label in labels if Path(run).resolve() in given]
+    for name, result in log_z_results([path for path in paths if path not in lines], others):
         if curve := result.diagnostics.get("trajectory"):
             curves.append((name, curve))
-            panels.append((name, _in(figures.plot_trajectory, result)))
+            panels.append((name, partial(plot_trajectory, result)))
     if not panels:
         raise ResultError(
             f"{paths[0]}: log Z was not estimated along a training (logz --path trajectory uses the path with the "
             "lower barrier); give a result of a trajectory, or a FILE.jsonl of several machines"
         )
-    panels += [(name, _in(plot_likelihood_curve, curve)) for name, curve in curves if curve.get("log_likelihood")]
-    return _panels(panels, look.width)
+    panels += [
+        (name, partial(plot_likelihood_curve, curve)) for name, curve in curves if curve.get("log_likelihood")
+    ]
+    return _panels(panels, width)
 
 
-def _diagnostics(paths: Paths, look: FigureStyle) -> Figure:
+def _diagnostics(paths: Paths, width: float, labels: Labels) -> Figure:
     """Draw the diagnostics of every result."""
     panels = [
-        (f"{name}: {panel.title}", _in(panel.plot, one.result))
-        for name, one in named(read_results(paths, look.labels))
+        (f"{name}: {panel.title}", partial(panel.plot, one.result))
+        for name, one in named(read_results(paths, labels))
         for panel in panels_of(one.result)
     ]
-    return _panels(panels, look.width)
+    return _panels(panels, width)
 
 
-def _in(plot: Callable[..., Axes], *arguments: Any) -> DrawPanel:
-    """Return a function of axes that draws `plot` with these arguments in them."""
-    return lambda ax: plot(*arguments, ax=ax)
-
-
-def _panels(panels: Panels, width: float) -> Figure:
+def _panels(panels: Sequence[Titled], width: float) -> Figure:
     """Return the figure of these panels; ResultError if there are none."""
     if not panels:
         raise ResultError(
@@ -308,7 +282,7 @@ class FigureKind:
     """A figure of `dvae_reports.names.FIGURES`: the files that it needs (empty: none), and what draws it."""
 
     takes: str
-    draw: Callable[[Paths, FigureStyle], Figure]
+    draw: Callable[[Paths, float, Labels], Figure]
     # Whether it shows names of runs.
     has_names: bool = True
 

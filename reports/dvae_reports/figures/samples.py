@@ -12,7 +12,8 @@ from dvae_eval.samples.grid import SampleGrid
 
 Images = NDArray[np.uint8]
 
-PAIRS_PER_STRIP = 10
+# Images, or pairs of them, in a row of a picture.
+IMAGES_PER_ROW = 10
 
 
 def mosaic(images: Images) -> Images:

@@ -12,7 +12,7 @@ from .style import PALETTE, axes, legend_above, styled
 
 MAX_NAME = 18
 # Marker, colour and label, by whether the number is trustworthy.
-MARKERS = {True: ("o", "blue", "checked or loose"), False: ("X", "orange", "may be wrong")}
+MARKS = {True: ("o", "blue", "checked or loose"), False: ("X", "orange", "may be wrong")}
 
 
 @styled
@@ -26,7 +26,7 @@ def plot_side_by_side(rows: Sequence[tuple[str, float, float, bool]], *, ax: Axe
     """
     ax = axes(ax)
     places = np.arange(len(rows))[::-1]
-    for trusted, (mark, color, label) in MARKERS.items():
+    for trusted, (mark, color, label) in MARKS.items():
         chosen = [
             (value, error, place)
             for (_, value, error, ok), place in zip(rows, places, strict=True)

@@ -6,7 +6,7 @@ alone.  Each has a name, so that a page can replace it in a dark theme (see `dva
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 
 from dvae_core.errors import ResultError
 from dvae_core.text import count
+from dvae_core.types import Float
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +36,9 @@ PALETTE = {
     "violet": "#8a4f9e",
     "wash": "#b9cee8",
 }
+
+# Marker and colour of the first, second, ... line; the markers distinguish them without colour.
+MARKERS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
 
 # About the width of a paper's column, so that labels are readable there and on a phone.
 SIZE = (3.8, 2.5)
@@ -88,7 +91,7 @@ def axes(ax: Axes | None) -> Axes:
     return Figure(figsize=SIZE, layout="constrained").subplots()
 
 
-def column(table: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+def column(table: Mapping[str, Any], name: str) -> Float:
     """Return the array `name` of a result, with nan for null.
 
     Raises
@@ -102,7 +105,13 @@ def column(table: Mapping[str, Any], name: str) -> NDArray[np.float64]:
         raise ResultError(f"the result has no usable {name!r} ({error}); make the result again") from error
 
 
-def histogram(ax: Axes, values: NDArray[np.float64], bins: Any) -> float:
+def finite(values: Sequence[float | None] | Float) -> Float:
+    """Return the finite numbers of a result; its file has null for the others."""
+    array = np.array(values, dtype=np.float64)
+    return array[np.isfinite(array)]
+
+
+def histogram(ax: Axes, values: Float, bins: Any) -> float:
     """Draw a histogram with whole numbers on its axis, and return its highest count."""
     counts, *_ = ax.hist(values, bins=bins, color=PALETTE["wash"], edgecolor=PALETTE["paper"], linewidth=0.8)
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))

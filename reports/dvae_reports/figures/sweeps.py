@@ -11,11 +11,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from dvae_core.text import count
 
-from .style import PALETTE, axes, legend_above, styled
-
-# Marker and colour of the first, second, ... line; the markers distinguish them without colour.
-MARKERS = (("o", "blue"), ("s", "orange"), ("^", "green"), ("D", "violet"), ("v", "muted"), ("P", "ink"))
-
+from .style import MARKERS, PALETTE, axes, legend_above, styled
 
 # Ticks closer than this share of the axis have overlapping labels.
 CLOSEST = 0.07

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 
 from dvae_core.config import Change
+from dvae_core.text import count, fixed
+from dvae_core.training.metrics import Epoch
+from dvae_core.types import Float, Index
 
-from ..results.metrics import Epoch
+from ..results.run_directory import Course
+from .panels import Panel
 from .style import PALETTE, axes, legend_above, styled
 
 MAX_LAYERS = 3
@@ -32,12 +35,12 @@ MARKS = ("", "o", "s", "^", "D", "v")
 
 
 @styled
-def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
+def plot_elbo(course: Course, *, ax: Axes | None = None) -> Axes:
     """Plot the bound on the training and the validation set against epochs, in nats per image.
 
-    A thin labelled line marks each of `changes`, the settings that changed during training.
+    A thin labelled line marks each change of settings.
     """
-    ax = axes(ax)
+    ax, epochs = axes(ax), course.epochs
     numbers = _numbers(epochs)
     train = np.array([e.train.elbo for e in epochs], dtype=float)
     valid = np.array([e.valid.elbo for e in epochs], dtype=float)
@@ -47,19 +50,19 @@ def plot_elbo(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Ax
     _shade_warmup(ax, epochs)
     focus(ax, np.concatenate([curve[len(epochs) // 10 :] for curve in (train, valid)]))
     dress(ax, "ELBO (nats per image)")
-    _mark(ax, changes, PALETTE["muted"])
-    _name(ax, changes)
+    _mark(ax, course.changes, PALETTE["muted"])
+    _name(ax, course.changes)
     legend_above(ax, 3)
     return ax
 
 
 @styled
-def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes | None = None) -> Axes:
+def plot_kl(course: Course, *, ax: Axes | None = None) -> Axes:
     """Plot the KL of the Boltzmann machine and of the continuous layers on validation images, in nats per image.
 
-    A thin line marks each of `changes`, the settings that changed during training.
+    A thin line marks each change of settings.
     """
-    ax = axes(ax)
+    ax, epochs = axes(ax), course.epochs
     numbers = _numbers(epochs)
     marker = "o" if len(epochs) == 1 else ""
     rbm = np.array([e.valid.kl_rbm for e in epochs], dtype=float)
@@ -73,44 +76,40 @@ def plot_kl(epochs: Sequence[Epoch], *, changes: Sequence[Change] = (), ax: Axes
     ax.autoscale_view()
     ax.set_ylim(bottom=0)
     dress(ax, "KL (nats per image)")
-    _mark(ax, changes, PALETTE["muted"])
+    _mark(ax, course.changes, PALETTE["muted"])
     legend_above(ax, 2)
     return ax
 
 
 @styled
-def plot_runs(
-    runs: Mapping[str, Sequence[Epoch]],
-    *,
-    changes: Mapping[str, Sequence[Change]] | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+def plot_runs(runs: Mapping[str, Course], *, ax: Axes | None = None) -> Axes:
     """Plot the validation bounds of several runs, by their names, against epochs, in nats per image.
 
-    A thin line in a run's colour marks each of its `changes`, the settings that changed during training.
+    A thin line in a run's colour marks each of its changes of settings.
     """
     ax = axes(ax)
     settled = []
-    for i, (name, epochs) in enumerate(runs.items()):
+    for i, (name, course) in enumerate(runs.items()):
+        epochs = course.epochs
         color, line = LINE_STYLES[i % len(LINE_STYLES)]
         marker = MARKS[i // len(LINE_STYLES) % len(MARKS)] or ("o" if len(epochs) == 1 else "")
         marks: dict[str, Any] = {"marker": marker, "markersize": 3.5, "markevery": max(1, len(epochs) // 8)}
         values = np.array([e.valid.elbo for e in epochs], dtype=float)
         ax.plot(_numbers(epochs), values, linestyle=line, color=PALETTE[color], label=name, **marks)
         settled.append(values[len(values) // 10 :])
-        _mark(ax, (changes or {}).get(name, ()), PALETTE[color])
+        _mark(ax, course.changes, PALETTE[color])
     focus(ax, np.concatenate(settled))
     dress(ax, "validation ELBO (nats per image)")
     legend_above(ax, 2)
     return ax
 
 
-def _numbers(epochs: Sequence[Epoch]) -> NDArray[np.int64]:
+def _numbers(epochs: Sequence[Epoch]) -> Index:
     """Return the epochs' numbers."""
     return np.array([e.epoch for e in epochs], dtype=np.int64)
 
 
-def _layers(epochs: Sequence[Epoch]) -> list[tuple[str, NDArray[np.float64]]]:
+def _layers(epochs: Sequence[Epoch]) -> list[tuple[str, Float]]:
     """Return a label and a curve for each continuous layer, or for their sum above `MAX_LAYERS`."""
     table = np.array([e.valid.kl_continuous for e in epochs], dtype=float)
     n_layers = table.shape[1] if table.ndim == 2 else 0
@@ -167,7 +166,7 @@ def _words(change: Change) -> list[str]:
     return [*shown, f"from epoch {change.from_epoch}"]
 
 
-def focus(ax: Axes, settled: NDArray[np.float64]) -> None:
+def focus(ax: Axes, settled: Float) -> None:
     """Set the y range to the bounds after the first tenth, whose steep rise would flatten the rest."""
     settled = settled[np.isfinite(settled)]
     if settled.size and settled.min() < settled.max():
@@ -180,3 +179,38 @@ def dress(ax: Axes, label: str) -> None:
     ax.set_xlabel("epoch")
     ax.set_ylabel(label)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _marked(course: Course) -> str:
+    """Return a sentence for each change, which a line marks."""
+    return "".join(f" A vertical line marks a change: {change}." for change in course.changes)
+
+
+TRAINING_PANELS: Sequence[Panel[Course]] = (
+    Panel(
+        "elbo",
+        "bound",
+        plot_elbo,
+        lambda course: (
+            f"Line chart of the ELBO over {count(len(course.epochs))} epochs. At the last one: "
+            f"{fixed(course.epochs[-1].train.elbo, 2)} nats in training and "
+            f"{fixed(course.epochs[-1].valid.elbo, 2)} in validation.{_marked(course)}"
+        ),
+        lambda course: (
+            "The evidence lower bound. If validation falls while training rises, the model overfits: stop "
+            f"earlier or use a smaller model.{_marked(course)}"
+        ),
+    ),
+    Panel(
+        "kl",
+        "KL",
+        plot_kl,
+        lambda course: (
+            f"Line chart of the KL parts by epoch. At the last one: {fixed(course.epochs[-1].valid.kl_rbm, 2)} "
+            "nats for the Boltzmann machine and "
+            f"{fixed(sum(course.epochs[-1].valid.kl_continuous), 2)} for the continuous layers."
+        ),
+        "KL divergence of each part of the latent space on validation images, an upper bound on the "
+        "information that it carries about them. A part at 0 is not used.",
+    ),
+)

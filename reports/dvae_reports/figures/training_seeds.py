@@ -8,22 +8,23 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
-from ..results.metrics import Epoch
+from dvae_core.types import Float, Index
+
+from ..results.run_directory import Course
 from .style import PALETTE, axes, legend_above, styled
 from .training import LINE_STYLES, dress, focus
 
 
 @styled
-def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | None = None) -> Axes:
+def plot_seeds(settings: Mapping[str, Sequence[Course]], *, ax: Axes | None = None) -> Axes:
     """Plot the mean validation bound over seeds of every setting against epochs, nats per image.
 
     The band is ± 1 standard deviation of the runs.  A setting's line ends with its shortest run.
 
     Parameters
     ----------
-    settings : mapping from str to sequence of sequence of Epoch
+    settings : mapping from str to sequence of Course
         The runs of every setting by its name, one per seed.
     """
     ax = axes(ax)
@@ -44,8 +45,8 @@ def plot_seeds(settings: Mapping[str, Sequence[Sequence[Epoch]]], *, ax: Axes | 
     return ax
 
 
-def _bounds(runs: Sequence[Sequence[Epoch]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _bounds(runs: Sequence[Course]) -> tuple[Index, Float]:
     """Return the epochs that all runs have, and the bounds at these epochs, one row per run."""
-    tables = [{epoch.epoch: epoch.valid.elbo for epoch in run} for run in runs]
+    tables = [{epoch.epoch: epoch.valid.elbo for epoch in run.epochs} for run in runs]
     numbers = sorted(set.intersection(*(set(table) for table in tables)))
     return np.array(numbers), np.array([[table[n] for n in numbers] for table in tables], dtype=float)

@@ -11,10 +11,11 @@ from typing import Any
 from dvae_eval.results import ObservablesResult
 from dvae_eval.states.sampled import SampledStates
 
+from ..page import page_template
 from ..results.machine_record import MachineRecord
-from . import plots, tables
+from . import pictures, tables
 from .contents import machine_contents
-from .render import log_z_of, page_template
+from .render import log_z_of
 from .verdict import LABELS, Judged, Reason, command_on, judge
 
 COMMANDS = {"logz": "logz", "observables": "observables", "states": "samples"}
@@ -148,7 +149,7 @@ def _observables(result: ObservablesResult) -> dict[str, Any]:
         "method": "exactly" if result.method == "exact" else "by parallel tempering",
         "rows": tables.observables(result),
         "along": tables.along_beta(result),
-        "plots": plots.observables_plots(result, "machine"),
+        "plots": pictures.observables_plots(result, "machine"),
         "checks": result.checks,
     }
 
@@ -159,7 +160,7 @@ def _samples(found: SampledStates) -> dict[str, Any]:
     return {
         "found": found,
         "method": "independent, drawn exactly" if found.method == "exact" else "drawn by parallel tempering",
-        "plots": plots.states_plots(found, "machine"),
-        "pictures": plots.states_pictures(found, n_left if isinstance(n_left, int) else None),
+        "plots": pictures.states_plots(found, "machine"),
+        "pictures": pictures.states_pictures(found, n_left if isinstance(n_left, int) else None),
         "checks": found.checks,
     }

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
-from dvae_core import text
 from dvae_eval.results import LikelihoodResult, LogZResult
 
+from ..figures.diagnostics import panels_of
 from ..figures.log_z import exact_log_z
+from ..figures.training import TRAINING_PANELS
+from ..page import page_template
 from ..results import published
 from ..results.groups import group_runs
 from ..results.loaded import LoadedResult
@@ -26,7 +25,7 @@ from ..results.run_directory import RunRecord
 from ..results.run_names import distinct_names
 from ..tables import paper_table
 from ..tables.table import table_notes, without_empty_columns
-from . import plots, tables
+from . import pictures, tables
 from .contents import contents
 from .verdict import certificate, command_for, distance_from_exact, exact_route, next_step, summary, verdict_of
 
@@ -82,21 +81,6 @@ def _rendered(records: Sequence[RunRecord]) -> str:
     )
 
 
-@cache
-def page_template(name: str) -> Template:
-    """Return a template with autoescaping, in which an undefined name is an error."""
-    environment = Environment(
-        loader=PackageLoader("dvae_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    functions = ("count", "decimals", "duration", "error_text", "estimate", "fixed", "short", "signed")
-    environment.filters.update({name: getattr(text, name) for name in functions})
-    return environment.get_template(name)
-
-
 def _labels(records: Sequence[RunRecord]) -> list[str]:
     """Return the runs' names, with as many parent directories as make them distinct."""
     return distinct_names([[record.directory.resolve()] for record in records])
@@ -113,17 +97,17 @@ def _run(record: RunRecord, label: str, prefix: str) -> dict[str, Any]:
         "makers": {file: command_for(record, file) for file in ("logz.json", "ll.json", "samples.npz")},
         "log_z": log_z_of(record.log_z, prefix),
         "likelihood": _likelihood(record.likelihood, prefix),
-        "worst": plots.worst_pictures(record.images) if record.images else [],
-        "samples": plots.sample_pictures(record.samples) if record.samples else [],
-        "reconstructions": plots.reconstruction_pictures(record.samples) if record.samples else [],
+        "worst": pictures.worst_pictures(record.images) if record.images else [],
+        "samples": pictures.sample_pictures(record.samples) if record.samples else [],
+        "reconstructions": pictures.reconstruction_pictures(record.samples) if record.samples else [],
         "last_epoch": tables.last_epoch(record.epochs),
-        "training": plots.training_plots(record, prefix),
+        "training": pictures.panel_plots(TRAINING_PANELS if record.epochs else (), record.course, prefix),
         "settings": tables.settings(record),
         "provenance": tables.provenance(record),
     }
 
 
-def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
+def _shared_plots(records: Mapping[str, RunRecord]) -> list[pictures.Plot]:
     """Return the figures that compare runs, one set per data set that several runs share."""
     datasets: dict[str, dict[str, RunRecord]] = {}
     for label, record in records.items():
@@ -131,7 +115,7 @@ def _shared_plots(records: Mapping[str, RunRecord]) -> list[plots.Plot]:
     return [
         plot
         for i, members in enumerate(datasets.values())
-        for plot in plots.side_by_side_plots(members, f"data-{i}")
+        for plot in pictures.side_by_side_plots(members, f"data-{i}")
     ]
 
 
@@ -160,7 +144,7 @@ def log_z_of(result: LogZResult | None, prefix: str) -> dict[str, Any] | None:
         "is_exact": result.method == "exact",
         "exact": exact_log_z(result),
         "against_exact": distance_from_exact(result),
-        "plots": plots.diagnostic_plots(result, prefix),
+        "plots": pictures.panel_plots(panels_of(result), result, prefix),
         "certificate": certificate(result),
         "route": tables.route(result),
         "rows": tables.schedule(result),
@@ -180,6 +164,6 @@ def _likelihood(result: LikelihoodResult | None, prefix: str) -> dict[str, Any] 
     return {
         "result": result,
         "parts": tables.bound_parts(result),
-        "plots": plots.diagnostic_plots(result, prefix),
+        "plots": pictures.panel_plots(panels_of(result), result, prefix),
         "checks": result.checks,
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,11 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from ..figures.registry import FORMATS
 from ..figures.style import PALETTE
-
-# Neither date nor program: the same figure gives the same bytes.
-NO_SVG_METADATA: dict[Any, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-NO_PNG_METADATA: dict[Any, Any] = {"Software": None}
 
 
 def figure_svg(figure: Figure, salt: str) -> str:
@@ -32,7 +28,7 @@ def figure_svg(figure: Figure, salt: str) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=NO_SVG_METADATA)
+        figure.savefig(buffer, format="svg", transparent=True, metadata=FORMATS["svg"])
     return _inline(buffer.getvalue())
 
 
@@ -58,5 +54,5 @@ def _inline(svg: str) -> str:
 def png_uri(image: NDArray[np.uint8]) -> str:
     """Return an RGBA image, shape (height, width, 4), as the data URI of a PNG with the same pixels."""
     buffer = io.BytesIO()
-    imsave(buffer, image, format="png", metadata=NO_PNG_METADATA)
+    imsave(buffer, image, format="png", metadata=FORMATS["png"])
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -9,10 +9,10 @@ from typing import Any
 
 from dvae_core.config import Change, ModelConfig, RunConfig, TrainConfig, option_name
 from dvae_core.text import count, decimals, duration, estimate, fixed, short
+from dvae_core.training.metrics import Epoch
 from dvae_eval.results import LikelihoodResult, LogZResult, ObservablesResult, Result
 from dvae_eval.states.sampled import SampledStates
 
-from ..results.metrics import Epoch
 from ..results.run_directory import RunRecord
 
 Row = tuple[str, str, str]

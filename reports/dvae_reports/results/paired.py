@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dvae_core.types import Float
 from dvae_eval.results import LikelihoodResult
 
 from .run_directory import RunRecord
@@ -157,6 +157,6 @@ def _same_images(one: LikelihoodResult, other: LikelihoodResult) -> bool:
     )
 
 
-def _values(result: LikelihoodResult) -> NDArray[np.float64]:
+def _values(result: LikelihoodResult) -> Float:
     """Return the images' log-likelihoods, with nan for null."""
     return np.array(result.per_image.get("log_likelihood", []), dtype=np.float64)

@@ -7,21 +7,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dvae_core.config import RunConfig
+from dvae_core.config import Change, RunConfig
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.io.files import json_object, read_text, sha256_file
+from dvae_core.training.metrics import Epoch, read_metrics
 from dvae_eval.likelihood.images import LikelihoodImages
 from dvae_eval.results import LikelihoodResult, LogZResult, Result, load_result
 from dvae_eval.samples.grid import SampleGrid
 
 from .log_z_in_use import log_z_notes, on_best_log_z, shift_of
-from .metrics import Epoch, read_metrics
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
 # The command that makes each file, for messages about missing ones.
 COMMANDS_OF_FILES = {"logz.json": "logz", "ll.json": "ll", "ll.images.npz": "ll", "samples.npz": "samples"}
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The epochs of one training, and the settings that changed during it."""
+
+    epochs: list[Epoch]
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,11 @@ class RunRecord:
     images: LikelihoodImages | None
     samples: SampleGrid | None
     notes: list[str]
+
+    @property
+    def course(self) -> Course:
+        """The course of training, with the changes of settings."""
+        return Course(self.epochs, self.config.changes)
 
     @classmethod
     def load(cls, directory: Path) -> RunRecord:

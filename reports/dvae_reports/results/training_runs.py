@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from dvae_core.config import Change
 from dvae_core.errors import ConfigError, ResultError
+from dvae_core.training.metrics import read_metrics
 
 from .labels import Label
-from .metrics import Epoch, read_metrics
-from .run_directory import read_settings
+from .run_directory import Course, read_settings
 from .run_names import distinct_names
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """The epochs of one training, and the settings that changed during it."""
-
-    epochs: list[Epoch]
-    changes: tuple[Change, ...] = ()
 
 
 def read_courses(paths: Sequence[Path], labels: Sequence[Label] = ()) -> dict[str, list[Course]]:

@@ -10,11 +10,9 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-
+from ..page import page_template
 from .latex import write_latex
 from .table import Cell, Column, Table, table_notes, without_empty_columns
 from .text_layout import BEST, lay_out
@@ -131,20 +129,8 @@ def _number(cell: Cell, column: Column) -> float | int | str | None:
 
 def _html(tables: Sequence[Table]) -> str:
     """Return a self-contained HTML page with the tables."""
-    return _page().render(tables=[(table, table_notes(table, "Bold: best")) for table in tables]) + "\n"
-
-
-@cache
-def _page() -> Template:
-    """Return the page's template, with autoescaping and undefined names as errors."""
-    environment = Environment(
-        loader=PackageLoader("dvae_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("table.html.j2")
+    shown = [(table, table_notes(table, "Bold: best")) for table in tables]
+    return page_template("table.html.j2").render(tables=shown) + "\n"
 
 
 # Formats for programs, which keep empty columns.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dvae_core.errors import ResultError
+from ..errors import ResultError
+from ..io.files import name_os_errors, write_text
 
 LIMIT_BYTES = 1 << 28  # a hundred thousand epochs and more
 
@@ -31,9 +32,12 @@ class BoundParts:
     kl_continuous: list[float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """One line of `metrics.jsonl`: `seconds` since training began; `log_z` as estimated in training, nats."""
+    """One line of `metrics.jsonl`, in the order of its keys; a smoothing without a sharpness has no such key.
+
+    `seconds` count from the start of training; `log_z` is the estimate of training, nats.
+    """
 
     epoch: int
     step: int
@@ -41,17 +45,43 @@ class Epoch:
     images_per_s: float
     learning_rate: float
     kl_weight: float
+    sharpness: float | None = None
     log_z: float
     train: BoundParts
     valid: BoundParts
     rbm: dict[str, float]
-    sharpness: float | None = None
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Epoch:
         """Return the epoch that `data` describes; TypeError or KeyError if it has another form."""
         bounds = {name: BoundParts(**data[name]) for name in ("train", "valid")}
         return cls(**{**data, **bounds})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the epoch as callbacks receive it and `metrics.jsonl` has it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def append_metrics(run: Path, epoch: Epoch) -> None:
+    """Append the line of an epoch to `metrics.jsonl`."""
+    path = run / "metrics.jsonl"
+    with name_os_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(epoch.to_dict()) + "\n")
+
+
+def truncate_metrics(run: Path, n_epochs: int) -> float:
+    """Keep the first `n_epochs` lines of `metrics.jsonl`, and return the seconds of training at the last of them.
+
+    Later epochs are trained and written again.
+    """
+    path = run / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    if len(lines) > n_epochs or not path.exists():
+        write_text(path, "".join(lines[:n_epochs]))
+    try:
+        return float(json.loads(lines[:n_epochs][-1])["seconds"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return 0.0  # the file was removed or edited; the seconds are only informative
 
 
 def read_metrics(path: Path) -> tuple[list[Epoch], list[str]]:
