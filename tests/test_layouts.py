@@ -24,6 +24,7 @@ from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.arrays import read_arrays
 from dvae_eval.readers.inspection import inspect_file
+from tests.oracles import enumerate_states
 
 CASES = Path(__file__).parent / "data" / "cases"
 PLAIN, CENTRED, MASKED = 8.414286, 7.788491, 7.892480
@@ -38,14 +39,9 @@ def log_z(path, **options):
     return exact_log_z(found.machine) + found.constant
 
 
-def states(n, values=(0, 1)):
-    """All states of n units."""
-    return np.array(list(itertools.product(values, repeat=n)), float)
-
-
 def summed(W, b, c, values=(0, 1), centres=(0, 0)):
     """log Z of an RBM, by summing all its states."""
-    x = states(len(b) + len(c), values)
+    x = enumerate_states(len(b) + len(c), values)
     v, h = x[:, : len(b)] - centres[0], x[:, len(b) :] - centres[1]
     return np.logaddexp.reduce(np.einsum("ni,ij,nj->n", v, W, h) + v @ b + h @ c)
 
@@ -130,7 +126,7 @@ def test_a_prior_of_four_partitions_of_caloquvae():
     """Their fields: every partition's units see W_ab * M_ab, and 0 and 1 are drawn by a sigmoid."""
     state = {name: value.double().numpy() for name, value in torch.load(CASES / "calo_4p.pth")["prior"].items()}
     # The last partition's units are independent given the others': they are summed unit by unit.
-    x = np.split(((np.arange(2**18)[:, None] >> np.arange(18)) & 1).astype(float), 3, axis=1)
+    x = np.split(enumerate_states(18), 3, axis=1)
     energy = sum(x[a] @ state[f"_bias_dict.{a}"] for a in range(3))
     field = state["_bias_dict.3"]
     for a, b in itertools.combinations(range(4), 2):
@@ -154,7 +150,7 @@ def test_state_dicts_of_kaiwus_plugin():
         assert abs(log_z(CASES / name) - summed(Q, b[: len(Q)], b[len(Q) :])) < 1e-9
     state = torch.load(CASES / "kaiwu_bm.pth")
     Q, b = state["quadratic_coef"].double().numpy(), state["linear_bias"].double().numpy()
-    x = states(len(b))
+    x = enumerate_states(len(b))
     expected = np.logaddexp.reduce(x @ b + np.einsum("ni,ij,nj->n", x, np.triu(Q, 1), x))
     assert abs(log_z(CASES / "kaiwu_bm.pth") - expected) < 1e-9
     described = read_machine(CASES / "kaiwu_bm.pth").description
@@ -210,7 +206,7 @@ def test_masks_that_are_none_are_refused(tmp_path):
             read_machine(saved(tmp_path, **arrays, **bad))
     J = np.triu(RNG.normal(size=(5, 5)), 1)
     M = np.triu(RNG.random((5, 5)) < 0.5, 1)
-    x = states(5)
+    x = enumerate_states(5)
     expected = np.logaddexp.reduce(np.einsum("ni,ij,nj->n", x, J * M, x))
     assert (
         abs(log_z(saved(tmp_path, J=J + J.T, b=np.zeros(5), adjacency=(M | M.T).astype(int))) - expected) < 1e-12
@@ -393,7 +389,7 @@ def test_structures_cells_and_versions_of_matlab(tmp_path, version, packed):
         assert abs(log_z(path) - summed(W, B, C)) < 1e-12
         J = scipy.sparse.csc_array(np.triu(RNG.normal(size=(5, 5)), 1))
         scipy.io.savemat(path, {"J": J, "b": np.ones(5)}, format="4")
-        x = states(5)
+        x = enumerate_states(5)
         expected = np.logaddexp.reduce(np.einsum("ni,ij,nj->n", x, J.toarray(), x) + x.sum(1))
         assert abs(log_z(path) - expected) < 1e-12
         return

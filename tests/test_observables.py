@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.sparse
@@ -29,6 +28,7 @@ from dvae_eval.observables.jackknife import jackknife
 from dvae_eval.sampling import tempering as tempering_module
 from dvae_eval.test_machines.graphs import torus
 from dvae_reports.figures.registry import draw
+from tests.oracles import curie_weiss, enumerate_states, kaufman, log_weights
 
 RNG = np.random.default_rng(18)
 NAMES = ("log_z", "energy", "specific_heat", "entropy", "magnetisation", "unit_means", "correlations")
@@ -38,8 +38,8 @@ BETAS = (0.0, 0.4, 1.0, 2.5)
 
 def truth(J, b, beta, values=(0, 1), constant=0.0):
     """Return all observables of p(x) ∝ exp(-β E), E = -(Σ_{i<j} J_ij x_i x_j + b'x + constant), state by state."""
-    states = [np.array(x, float) for x in itertools.product(values, repeat=len(b))]
-    energies = np.array([-(x @ J @ x + b @ x + constant) for x in states])
+    states = enumerate_states(len(b), values)
+    energies = -log_weights(J, b, states) - constant
     top = (-beta * energies).max()
     log_z = top + math.log(math.fsum(np.exp(-beta * energies - top)))
     p = np.exp(-beta * energies - log_z)
@@ -163,16 +163,12 @@ def test_the_spins_of_curie_and_weiss():
     n, K = 300, 1.2
     result = estimate_observables((np.triu(np.full((n, n), K / n), 1), np.zeros(n)), units="pm1", betas=(0.5, 1))
     assert result.verdict == "exact"
-    up = np.arange(n + 1)
-    m = 2 * up - n
-    log_w = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in up]
-    energy = -K / n * (m**2 - n) / 2
-    p = np.exp(log_w - energy - (log_w - energy).max())
-    p /= p.sum()
+    m, log_w = curie_weiss(n, K)
+    energy, p = -K / n * (m**2 - n) / 2, np.exp(log_w - np.logaddexp.reduce(log_w))
     assert abs(result.energy - p @ energy) < 1e-8
     assert abs(result.specific_heat - (p @ energy**2 - (p @ energy) ** 2)) < 1e-7
     assert abs(result.correlations[0] - (p @ m**2 - n) / (n * (n - 1))) < 1e-10
-    assert abs(result.log_z - np.logaddexp.reduce(log_w - energy)) < 1e-9
+    assert abs(result.log_z - np.logaddexp.reduce(log_w)) < 1e-9
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -199,29 +195,12 @@ def test_derivatives_and_marginals_are_two_ways_to_one_energy():
     assert moments_plan(machine).route == "elimination"
 
 
-def kaufman(n, K):
-    """Return log Z, energy and specific heat of an n x n torus at β = 1, by 60 digits of Kaufman's formula."""
-    with mpmath.workdps(60):
-
-        def log_z(beta):
-            K_ = mpmath.mpf(K) * beta
-            c = mpmath.cosh(2 * K_) * mpmath.coth(2 * K_)
-            gamma = [mpmath.acosh(c - mpmath.cos(mpmath.pi * k / n)) for k in range(1, 2 * n)]
-            gamma = [2 * K_ + mpmath.log(mpmath.tanh(K_)), *gamma]
-            parts = [[f(n * g / 2) * 2 for g in gamma[s::2]] for s in (1, 0) for f in (mpmath.cosh, mpmath.sinh)]
-            total = sum(mpmath.fprod(part) for part in parts)
-            return mpmath.mpf(n * n) / 2 * mpmath.log(2 * mpmath.sinh(2 * K_)) + mpmath.log(total / 2)
-
-        values = [mpmath.diff(log_z, 1, order) for order in range(3)]
-        return [float(x) for x in (values[0], -values[1], values[2])]
-
-
 @pytest.mark.parametrize("K", [0.2, 0.4406868, 0.7])
 def test_the_finite_torus_of_kaufman(K):
     machine, _ = torus(6, 6, K)
     assert moments_plan(machine).route == "elimination"
     result = estimate_observables(machine, constant=72 * K, description={"units": "pm1"})
-    log_z, energy, heat = kaufman(6, K)
+    log_z, energy, heat = kaufman(6, 6, K)
     assert np.allclose((result.log_z, result.energy, result.specific_heat), (log_z, energy, heat), rtol=1e-11)
     assert abs(result.magnetisation) < 1e-12
     # All bonds of a torus are alike.

@@ -22,7 +22,7 @@ from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.starts import MOST, Starts, coupled_kept_states
 from dvae_eval.test_machines.graphs import complete
 from dvae_eval.test_machines.rbms import from_spins, random_rbm
-from tests.oracles import enumerate_states
+from tests.oracles import enumerate_states, log_weights
 from tests.test_basins import detectors
 from tests.test_log_z import interrupted, without_exchange
 
@@ -80,7 +80,7 @@ def test_states_of_all_units_come_to_the_units_that_they_are_of(name):
     """By definition: of all states that agree in the kept units, the weights add up to p~ of these units."""
     J, b, machine = CASES[name]()
     states = enumerate_states(len(b))
-    log_p = (states @ J * states).sum(1) + states @ b
+    log_p = log_weights(J, b, states)
     kept = coupled_kept_states(machine, states.astype(np.uint8), 0)
     coupled, alone = machine.without_isolated_units()
     reduced = coupled.reduced()
@@ -186,7 +186,7 @@ def test_no_start_makes_a_bound_that_is_above_the_exact_value():
         J[0, 1:3] = J[1, 2] = 1.0
         b = rng.normal(size=n)
         states = enumerate_states(n)
-        exact = logsumexp((states @ J * states).sum(1) + states @ b)
+        exact = logsumexp(log_weights(J, b, states))
         machine = machine_from_couplings(J, b)
         given = coupled_kept_states(machine, states[rng.integers(len(states), size=2 ** rng.integers(0, 10))], 0)
         coupled, alone = machine.without_isolated_units()

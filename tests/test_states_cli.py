@@ -17,7 +17,7 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_eval.samples.grid import SampleGrid
-from tests.state_oracles import planted
+from tests.oracles import planted
 
 ROOT = Path(__file__).resolve().parent.parent
 FORMATS = Path(__file__).parent / "data" / "formats"

@@ -14,9 +14,9 @@ from dvae_core.training.run_directory import TRAJECTORY
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.readers import ReadConfig, read_machine, read_trajectory
+from tests.oracles.trajectories import clustered_data, trained
 from tests.test_prior_trajectory import moving
 from tests.test_train import Silent, start
-from tests.trajectories import clustered_data, trained
 
 QUICK = ("--path", "trajectory", "--method", "pt-bar", "--sweeps", 600, "--replicates", 16)
 
