@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +17,7 @@ from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers import read_machine
 from dvae_eval.test_machines.graphs import chain
 from tests.oracles import brute_log_z, enumerate_states
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import ROOT
 
 
 def run(*command):

@@ -142,7 +142,7 @@ def test_units_from_an_npz_file(spins, tmp_path):
 
 def test_labels_of_dimod(tmp_path):
     """The labels in the file of dimod's own making: 0, "one", ["a", 2], 3, 4.5, 7."""
-    from tests.test_readers import FORMATS
+    from tests.places import FORMATS
 
     for name in ("spin-1.bqm", "spin-2.bqm", "binary-1.bqm", "binary-2.bqm"):
         low = -1 if name.startswith("spin") else 0

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from dvae_core.errors import ConfigError
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import kernels, replicas_numba, tempering
+from dvae_eval.sampling import kernels, replicas_numba
 from dvae_eval.sampling.reference import Reference
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
@@ -50,12 +50,6 @@ def energy(machine, reference, beta, v):
     own = v @ r.W + r.c - reference.c
     pairs = 0 if r.J is None else np.einsum("...i,ij,...j->...", v, np.triu(r.J), v)
     return pairs + v @ (r.b - reference.b) + (expit(reference.c + beta * own) * own).sum(-1)
-
-
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
 
 
 # --- distributions -----------------------------------------------------------------------------------------

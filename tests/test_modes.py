@@ -13,7 +13,7 @@ from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.referee import LARGEST_ERROR, REFEREE_PRECISION, referee_checks
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import modes, replicas_numba, tempering
+from dvae_eval.sampling import modes, replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.basins import Basins, find_basins
 from dvae_eval.sampling.lower_bound import LowerBound
@@ -59,12 +59,6 @@ def log_joint(machine, mixture, t, v):
 
 def log_p(machine, mixture, t, v):
     return logsumexp(log_joint(machine, mixture, t, v), axis=-1)
-
-
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
 
 
 # --- the path --------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import json
 import numpy as np
 import pytest
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, OverlapError
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
@@ -80,17 +79,15 @@ def test_without_couplings_and_biases_log_z_is_n_log_2(shape, method):
 
 
 @pytest.mark.parametrize("scale", [1e7, 1e30, 1e300])
-def test_what_float32_cannot_tell_apart_is_exact_or_refused(scale, tmp_path, capsys):
+def test_what_float32_cannot_tell_apart_is_exact_or_refused(scale, tmp_path, cli):
     arrays = scale * W, scale * B, scale * C
     assert estimate_log_z(arrays).log_z == pytest.approx(by_hand(*arrays), rel=1e-14)
     for method in ("pt-bar", "ais"):
         with pytest.raises(ConfigError, match=f"--method {method}: .* --method exact"):
             estimate_log_z(arrays, method=method)
     np.savez(tmp_path / "m.npz", W=arrays[0], b_left=arrays[1], b_right=arrays[2])
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["logz", str(tmp_path / "m.npz"), "--method", "pt-bar", "--quiet"])
-    captured = capsys.readouterr()
-    assert (exit.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    status, out, err = cli("logz", tmp_path / "m.npz", "--method", "pt-bar", "--quiet")
+    assert (status, out, err.count("\n")) == (2, "", 1)
 
 
 def test_bennetts_ratio_of_works_that_cannot_be_bracketed_is_refused():
@@ -179,11 +176,11 @@ def test_a_machine_that_was_written_has_the_same_log_z(tmp_path, suffix, scale):
         assert abs(exact_log_z(reading.machine) + reading.constant - expected) <= 1e-13 * max(1, abs(expected))
 
 
-def test_the_command_states_the_types(tmp_path, capsys):
+def test_the_command_states_the_types(tmp_path, cli):
     np.savez(tmp_path / "m.npz", W=W.astype("f4"), b_left=B, b_right=C)
     for method, dtype in (("exact", "float64"), ("pt-bar", "float32 fields, float64 sums")):
-        with pytest.raises(SystemExit) as exit:
-            dvae_eval(["logz", str(tmp_path / "m.npz"), "--method", method, "--sweeps", "80", "--json", "--quiet"])
-        assert exit.value.code in (0, 3)
-        result = json.loads(capsys.readouterr().out)
+        args = ("--method", method, "--sweeps", 80, "--json", "--quiet")
+        status, out, _ = cli("logz", tmp_path / "m.npz", *args)
+        assert status in (0, 3)
+        result = json.loads(out)
         assert (result["model"]["dtype"], result["settings"]["dtype"]) == ("float32", dtype)

@@ -28,6 +28,7 @@ from dvae_eval.observables.jackknife import jackknife
 from dvae_eval.sampling import tempering as tempering_module
 from dvae_eval.test_machines.graphs import torus
 from dvae_reports.figures.registry import draw
+from tests.commands import status_of
 from tests.oracles import curie_weiss, enumerate_states, kaufman, log_weights
 
 RNG = np.random.default_rng(18)
@@ -456,16 +457,10 @@ def file(tmp_path):
     return path
 
 
-def status_of(*args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    return exit.value.code
-
-
 def test_the_command_prints_and_saves(file, tmp_path, capsys):
     out, table = tmp_path / "o.json", tmp_path / "o.csv"
     args = ("observables", file, "--units", "pm1", "--betas", "0.5:1.5:3", "-o", out, "--csv", table)
-    assert status_of(*args) == 0
+    assert status_of(dvae_eval, *args) == 0
     text = capsys.readouterr()
     assert "<E> = " in text.out
     assert "β = 0.5" in text.err
@@ -475,7 +470,7 @@ def test_the_command_prints_and_saves(file, tmp_path, capsys):
     assert result.model["units"] == "pm1"
     rows = np.genfromtxt(table, delimiter=",", names=True)
     assert np.allclose(rows["energy"], result.along_beta["energy"])
-    assert status_of(*args) == 2  # both are there
+    assert status_of(dvae_eval, *args) == 2  # both are there
     assert draw("observables", [out]).axes[0].get_ylabel().startswith("energy")
     assert draw("observables", [out, out, out]).axes
     with pytest.raises(ResultError, match="too many"):
@@ -483,12 +478,12 @@ def test_the_command_prints_and_saves(file, tmp_path, capsys):
 
 
 def test_a_table_goes_to_a_file_and_no_unit_has_no_magnetisation(file, tmp_path, capsys):
-    assert status_of("observables", file, "--csv", "-") == 2
+    assert status_of(dvae_eval, "observables", file, "--csv", "-") == 2
     assert "--csv" in capsys.readouterr().err
     model, evidence, out = (tmp_path / name for name in ("m.uai", "m.evid", "o.json"))
     model.write_text("MARKOV 1 2 1 1 0 2 3 4")
     evidence.write_text("1 0 1")
-    assert status_of("observables", model, "--evidence", evidence, "-q", "-o", out) == 0
+    assert status_of(dvae_eval, "observables", model, "--evidence", evidence, "-q", "-o", out) == 0
     result = load_result(out)
     assert abs(result.log_z - math.log(4)) < 1e-12
     assert abs(result.energy + math.log(4)) < 1e-12
@@ -497,24 +492,27 @@ def test_a_table_goes_to_a_file_and_no_unit_has_no_magnetisation(file, tmp_path,
 
 
 def test_json_and_what_was_assumed(file, capsys):
-    assert status_of("observables", file, "--json", "-q", "--method", "pt", "--sweeps", 400, "--betas", 1) == 0
+    assert (
+        status_of(dvae_eval, "observables", file, "--json", "-q", "--method", "pt", "--sweeps", 400, "--betas", 1)
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     keys = {name for scalar in SCALARS for name in (scalar, f"{scalar}_std_err")}
     assert keys | {"unit_means", "correlations", "bonds", "trustworthy", "reasons", "verdict"} <= said.keys()
-    assert status_of("observables", file, "-q", "--no-correlations") == 0
+    assert status_of(dvae_eval, "observables", file, "-q", "--no-correlations") == 0
     assert "with units 0 and 1; --units pm1 for spins" in capsys.readouterr().out
 
 
 def test_untrustworthy_observables_say_so(tmp_path, capsys):
     file = tmp_path / "glass.npz"
     np.savez(file, J=GLASS[0], b=GLASS[1])
-    assert status_of("observables", file, "-q", "--method", "pt", "--sweeps", 20) == 3
+    assert status_of(dvae_eval, "observables", file, "-q", "--method", "pt", "--sweeps", 20) == 3
     assert "NOT TO BE TRUSTED" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("betas", ["", "x", "1:2", "0:1:1", "0:1:9999999", "-1", "nan", "1e9", "0:1:2:3"])
 def test_betas_that_are_none(file, betas, capsys):
-    status = status_of("observables", file, "--betas", betas)
+    status = status_of(dvae_eval, "observables", file, "--betas", betas)
     if betas == "":
         assert status == 0  # none but 1
         return
@@ -544,7 +542,7 @@ def test_dimod_files_keep_their_energies(tmp_path):
     lines = ["# vartype=SPIN", "0 0 0.5", "0 1 -1.0", "1 2 0.75"]
     (tmp_path / "m.coo").write_text("\n".join(lines) + "\n")
     out = tmp_path / "o.json"
-    assert status_of("observables", tmp_path / "m.coo", "-q", "-o", out) == 0
+    assert status_of(dvae_eval, "observables", tmp_path / "m.coo", "-q", "-o", out) == 0
     J = np.zeros((3, 3))
     J[0, 1], J[1, 2] = 1.0, -0.75
     assert max(deviations(load_result(out), 0, truth(J, np.array([-0.5, 0, 0]), 1.0, (-1, 1))).values()) < 1e-12

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from dvae_eval.readers.arrays import read_arrays
 from dvae_eval.readers.names import PAIRS, WEIGHTS
 from dvae_eval.readers.write import SUFFIXES, write_machine
 from tests.oracles import bipartite, enumerate_states, log_marginals, log_weights
+from tests.places import FORMATS
 
-FORMATS = Path(__file__).parent / "data" / "formats"
 EXPECTED = json.loads((FORMATS / "expected.json").read_text())
 PM1 = ReadConfig(units="pm1")
 

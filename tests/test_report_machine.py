@@ -13,6 +13,7 @@ from dvae_core.text import count, estimate, fixed
 from dvae_eval.results import load_result
 from dvae_eval.states.sampled import load_states
 from dvae_reports import MachineRecord, render_machine_report
+from tests.commands import status_of
 from tests.oracles import bipartite, enumerate_states, log_weights
 from tests.test_report import Page
 from tests.test_report_run import check, write_run
@@ -25,9 +26,8 @@ EVIL = '"><script>alert(1)</script>'
 def call(*args):
     """Run dvae-eval; return its exit status."""
     words = [str(arg) for arg in args]
-    with mock.patch("sys.argv", ["dvae-eval", *words]), pytest.raises(SystemExit) as end:
-        dvae_eval(words)
-    return end.value.code
+    with mock.patch("sys.argv", ["dvae-eval", *words]):
+        return status_of(dvae_eval, *words)
 
 
 def measured(folder):

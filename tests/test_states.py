@@ -3,7 +3,6 @@
 import json
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,10 +26,10 @@ from tests.oracles import (
     p_value,
     planted,
 )
+from tests.places import FORMATS
 
 RBM = bipartite(*(np.random.default_rng(0).normal(size=shape) for shape in ((3, 4), 3, 4)))
 GLASS = np.triu(np.random.default_rng(1).normal(size=(7, 7)), 1), np.random.default_rng(2).normal(size=7)
-FORMATS = Path(__file__).parent / "data" / "formats"
 TEMPERED = {"method": "pt-bar", "n_sweeps": 1000}
 
 

@@ -12,7 +12,7 @@ from dvae_eval import estimate_log_z
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import replicas_numba, tempering
+from dvae_eval.sampling import replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
@@ -48,12 +48,6 @@ def parameters(machines, t):
 def log_p(machines, t, v):
     """Return log p~_t(v), float64, of any leading axes."""
     return log_marginals(*parameters(machines, t), v)
-
-
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
 
 
 # --- the path -------------------------------------------------------------------------------------------------
