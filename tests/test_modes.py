@@ -12,7 +12,7 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.referee import LARGEST_ERROR, REFEREE_PRECISION, referee_checks
-from dvae_eval.machine import BipartiteMachine, machine_from_couplings
+from dvae_eval.machine import BipartiteMachine
 from dvae_eval.sampling import modes, replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.basins import Basins, find_basins
@@ -24,20 +24,9 @@ from dvae_eval.sampling.tempering import make_replicas
 from dvae_eval.test_machines.graphs import complete, torus
 from dvae_eval.test_machines.rbms import enumerated, planted, random_rbm, trained
 from tests.oracles import enumerate_states, log_marginals, worst_p_value
+from tests.test_kernels import general, rbm
 
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
-
-
-def rbm(n, m, scale=1.0, fill=1.0, seed=0):
-    rng = np.random.default_rng(seed)
-    W = rng.normal(size=(n, m)) * (rng.random((n, m)) < fill) * scale
-    return BipartiteMachine.from_arrays(W, rng.normal(size=n) * scale, rng.normal(size=m) * scale)
-
-
-def general(n, scale=1.0, fill=1.0, seed=0):
-    rng = np.random.default_rng(seed)
-    J = np.triu(rng.normal(size=(n, n)) * (rng.random((n, n)) < fill), 1)
-    return machine_from_couplings(J * scale, rng.normal(size=n) * scale)
 
 
 def random_mixture(machine, n_components=3, scale=1.5, seed=9):

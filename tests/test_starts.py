@@ -15,13 +15,13 @@ from dvae_eval.log_z.checks import check_given_starts, check_known_states, stude
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.run import TemperedRun
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import basins as basins_module
 from dvae_eval.sampling.basins import find_basins
 from dvae_eval.sampling.lower_bound import mean_field_bounds, weight_of_states
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.starts import MOST, Starts, coupled_kept_states
 from dvae_eval.test_machines.graphs import complete
 from dvae_eval.test_machines.rbms import from_spins, random_rbm
+from tests.broken import blind_search
 from tests.oracles import enumerate_states, log_weights
 from tests.test_basins import detectors
 from tests.test_log_z import interrupted, without_exchange
@@ -150,10 +150,7 @@ def test_a_machine_without_sides_of_its_own_takes_states_of_all_units_alone():
 
 @pytest.fixture
 def blind(monkeypatch):
-    """A search for basins that starts from a single state and goes nowhere else."""
-    monkeypatch.setattr(basins_module, "_starts", lambda reduced, *_: np.zeros((1, len(reduced.c))))
-    monkeypatch.setattr(basins_module, "_random_starts", lambda reduced, *_: np.zeros((1, len(reduced.c))))
-    monkeypatch.setattr(basins_module, "_from_turned", lambda reduced, W, modes, *_: modes)
+    blind_search(monkeypatch)
 
 
 def hidden_pattern():
