@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import PACKAGE_ROOTS, ROOT
+
 PACKAGES = ("dvae_core", "dvae_eval", "dvae_reports")
 SUBPACKAGES = {"test_machines"}  # of the interface as a whole
 HEAVY = {"torch", "pymbar", "scipy", "matplotlib", "numba"}
@@ -31,7 +32,7 @@ def folder(package):
 
 def loaded_by(code, folder):
     """The modules that a new interpreter has loaded after `code`."""
-    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    roots = os.pathsep.join(PACKAGE_ROOTS)
     command = [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | {"PYTHONPATH": roots}, capture_output=True, text=True, check=False

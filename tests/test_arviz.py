@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import xarray
 
-from dvae_cli.main import main
 from dvae_core.errors import ConfigError
 from dvae_eval import estimate_log_z, estimate_observables, load_states, sample_states, to_arviz
 from dvae_eval.states.chains import netcdf_bytes
@@ -130,14 +129,6 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch, tempered, librar
 # --- dvae-eval export -----------------------------------------------------------------------------------------
 
 
-def export(capsys, *words):
-    """Run the command; return its exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit:
-        main(["export", *map(str, words)])
-    said = capsys.readouterr()
-    return exit.value.code or 0, said.out, said.err
-
-
 @pytest.fixture(scope="module")
 def file(tempered, tmp_path_factory):
     path = tmp_path_factory.mktemp("states") / "states.npz"
@@ -145,16 +136,16 @@ def file(tempered, tmp_path_factory):
     return path
 
 
-def test_samples_are_exported_as_netcdf(file, tmp_path, capsys, tempered):
+def test_samples_are_exported_as_netcdf(file, tmp_path, cli, tempered):
     out = tmp_path / "states.nc"
-    assert export(capsys, file, "-o", out)[0] == 0
+    assert cli("export", file, "-o", out)[0] == 0
     with xarray.open_datatree(out, engine="h5netcdf") as tree:
         assert tree.load().identical(to_arviz(tempered))
     assert az.from_netcdf(out)["posterior"]["x"].shape == (8, 12, 7)
-    status, _, said = export(capsys, file, "-o", out)
+    status, _, said = cli("export", file, "-o", out)
     assert status == 2
     assert f"{out} exists" in said
-    assert export(capsys, file, "-o", out, "--force", "-q") == (0, "", "")
+    assert cli("export", file, "-o", out, "--force", "-q") == (0, "", "")
 
 
 def test_energies_of_a_file_are_in_its_own_scale(tempered, tmp_path):
@@ -164,23 +155,23 @@ def test_energies_of_a_file_are_in_its_own_scale(tempered, tmp_path):
     assert to_arviz(load_states(path)).identical(to_arviz(scaled))
 
 
-def test_tables_are_exported_as_csv(file, tmp_path, capsys, tempered):
-    status, out, _ = export(capsys, file, "-o", "-")
+def test_tables_are_exported_as_csv(file, tmp_path, cli, tempered):
+    status, out, _ = cli("export", file, "-o", "-")
     assert status == 0
     assert out == tempered.to_frame().to_csv(index=False)
     logz = tmp_path / "logz.json"
     found = estimate_log_z(RBM, method="pt-bar", n_sweeps=100, n_replicates=8)
     found.save(logz)
-    assert export(capsys, logz, "-o", tmp_path / "a.csv")[0] == 0
+    assert cli("export", logz, "-o", tmp_path / "a.csv")[0] == 0
     assert (tmp_path / "a.csv").read_text() == found.to_frame().to_csv(index=False)
-    assert export(capsys, logz, "-o", tmp_path / "a.txt", "--format", "netcdf", "-q")[0] == 0
+    assert cli("export", logz, "-o", tmp_path / "a.txt", "--format", "netcdf", "-q")[0] == 0
 
 
-def test_what_is_not_to_be_trusted_says_so(tempered, tmp_path, capsys):
+def test_what_is_not_to_be_trusted_says_so(tempered, tmp_path, cli):
     check = dataclasses.replace(tempered.checks[0], passed=False, value=9.0)
     path = tmp_path / "bad.npz"
     path.write_bytes(dataclasses.replace(tempered, checks=(check,)).to_bytes("npz"))
-    status, _, said = export(capsys, path, "-o", tmp_path / "bad.nc")
+    status, _, said = cli("export", path, "-o", tmp_path / "bad.nc")
     assert status == 0
     assert "NOT TO BE TRUSTED" in said
     with xarray.open_datatree(tmp_path / "bad.nc", engine="h5netcdf") as tree:
@@ -195,17 +186,17 @@ def test_what_is_not_to_be_trusted_says_so(tempered, tmp_path, capsys):
         (b"{}", "x.dat", "has no known suffix; end it in .nc or .csv, or give --format"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capsys, content, output, message):
+def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, cli, content, output, message):
     source = tmp_path / "source"
     source.write_bytes(content)
-    status, out, said = export(capsys, source, "-o", tmp_path / output)
+    status, out, said = cli("export", source, "-o", tmp_path / output)
     assert (status, out) == (2, "")
     assert message in said
     assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_netcdf_is_no_text(file, capsys):
-    status, _, said = export(capsys, file, "-o", "-", "--format", "netcdf")
+def test_netcdf_is_no_text(file, cli):
+    status, _, said = cli("export", file, "-o", "-", "--format", "netcdf")
     assert status == 2
     assert "binary data cannot be written to" in said

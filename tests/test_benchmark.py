@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, ResultError
 from dvae_eval import load_result, test_machines
 from dvae_eval.benchmark.host import Host, Task
@@ -35,8 +34,8 @@ from dvae_reports.names import FIGURE_FORMATS, TABLE_SUFFIXES, WIDTHS
 from dvae_reports.results.benchmarks import scores, short_names, symbol
 from dvae_reports.tables.benchmark import benchmark_tables
 from dvae_reports.tables.formats import write_tables
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 MINE = "tests.wrong_estimators:"
 FEW = ("huge-weights-12x64", "clusters-80x10", "digits-64x8")
 WRONG = [MINE + name for name in ("honest", "halved", "one_mode", "doubtful")]
@@ -448,14 +447,7 @@ host.run(Task(kind="logz", method="{MINE}sleeps", machine="digits-64x8", seed=0,
 # --- the command ----------------------------------------------------------------------------------------------
 
 
-def run(capsys, *args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    return exit.value.code or 0, captured.out, captured.err
-
-
-def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
+def test_from_the_command_to_tables_and_figures(tmp_path, cli):
     path = tmp_path / "results.json"
     args = (
         "benchmark",
@@ -468,24 +460,24 @@ def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
         "-o",
         path,
     )
-    status, out, err = run(capsys, *args)
+    status, out, err = cli(*args)
     assert status == 0
     assert "Estimators of log Z on machines" in out
     assert err.splitlines()[0].startswith("1 of 6, ")
     assert "WRONG AND TRUSTED" in err
     assert err.splitlines()[-1] == f"saved: {path}"
     assert load_result(path).command[:2] == ["dvae-eval", *sys.argv[1:2]]
-    assert run(capsys, "table", "--kind", "benchmark", path)[:2] == (0, out)
+    assert cli("table", "--kind", "benchmark", path)[:2] == (0, out)
     for format in FIGURE_FORMATS:
-        assert run(capsys, "figure", "benchmark", path, "-o", tmp_path / f"x.{format}", "-q")[0] == 0
-    status, out, _ = run(capsys, *args[:3], "-q", "--workers", 1, "-o", "-")
+        assert cli("figure", "benchmark", path, "-o", tmp_path / f"x.{format}", "-q")[0] == 0
+    status, out, _ = cli(*args[:3], "-q", "--workers", 1, "-o", "-")
     assert json.loads(out)["kind"] == "benchmark"
     more = (*args[:1], "--kind", "likelihood", "--estimator", OF_MODELS + "low", "-q", "--workers", 1)
-    status, out, _ = run(capsys, *more, "-o", tmp_path / "likelihood.json")
+    status, out, _ = cli(*more, "-o", tmp_path / "likelihood.json")
     assert (status, "Estimators of log p(x) on models" in out) == (0, True)
-    assert run(capsys, *more, "-o", path)[2].startswith(f"dvae-eval: {path}: was made with kind logz")
-    assert run(capsys, "table", "--kind", "table1", path)[0] == 2
-    assert run(capsys, "figure", "logz", path, "-o", tmp_path / "y.png")[0] == 2
+    assert cli(*more, "-o", path)[2].startswith(f"dvae-eval: {path}: was made with kind logz")
+    assert cli("table", "--kind", "table1", path)[0] == 2
+    assert cli("figure", "logz", path, "-o", tmp_path / "y.png")[0] == 2
 
 
 @pytest.mark.parametrize(
@@ -500,8 +492,8 @@ def test_from_the_command_to_tables_and_figures(tmp_path, capsys):
         (("--workers", 2, "--scheduler", "tcp://x"), "--workers: the scheduler has its own workers"),
     ],
 )
-def test_bad_input_is_one_line(args, message, capsys):
-    status, out, err = run(capsys, "benchmark", *args)
+def test_bad_input_is_one_line(args, message, cli):
+    status, out, err = cli("benchmark", *args)
     assert (status, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
@@ -510,19 +502,19 @@ def test_bad_input_is_one_line(args, message, capsys):
 @pytest.mark.parametrize(
     "change", [{"verdict": "fine"}, {"seed": "0"}, {"error": "1"}, {"method": None}, {"exact": []}]
 )
-def test_a_damaged_run_is_refused(change, tmp_path, capsys):
+def test_a_damaged_run_is_refused(change, tmp_path, cli):
     data = json.loads((ROOT / "benchmarks/results/quick.json").read_text())
     data["runs"][3] |= change
     (tmp_path / "bad.json").write_text(json.dumps(data))
-    status, out, err = run(capsys, "table", "--kind", "benchmark", tmp_path / "bad.json")
+    status, out, err = cli("table", "--kind", "benchmark", tmp_path / "bad.json")
     assert (status, out) == (2, "")
     assert "is not a valid run; make the result again" in err
 
 
-def test_another_file_is_not_overwritten(tmp_path, capsys):
+def test_another_file_is_not_overwritten(tmp_path, cli):
     path = tmp_path / "other.json"
     path.write_text("{}")
-    status, _, err = run(capsys, "benchmark", "--method", "auto", "-o", path)
+    status, _, err = cli("benchmark", "--method", "auto", "-o", path)
     assert status == 2
     assert str(path) in err
     assert path.read_text() == "{}"

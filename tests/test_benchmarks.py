@@ -1,12 +1,10 @@
 """The benchmarks run and account for all of the time; their figures are not tested."""
 
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +16,8 @@ from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.machine import machine_from_couplings
 from dvae_eval.readers import read_machine
 from dvae_eval.test_machines.graphs import chain
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.oracles import brute_log_z, enumerate_states
+from tests.places import ROOT
 
 
 def run(*command):
@@ -152,8 +150,7 @@ def random_machine(rng):
     n, scale = rng.integers(2, 7), 10 ** rng.uniform(-1, 1)
     J = np.triu(scale * rng.normal(size=(n, n)) * (rng.random((n, n)) < rng.uniform(0.1, 1)), 1)
     b = scale * rng.normal(size=n)
-    z = np.array(list(itertools.product((0.0, 1.0), repeat=int(n))))
-    return machine_from_couplings(J, b), float(logsumexp((z @ J * z).sum(1) + z @ b))
+    return machine_from_couplings(J, b), brute_log_z(J, b)
 
 
 def test_upper_bounds_are_never_below(upper_bound):
@@ -233,7 +230,7 @@ def test_a_glass_on_a_graph_has_the_log_z_of_its_spins(annealer_graphs):
     machine, constant = annealer_graphs.glass(graph, 0.5, "gaussian", 3)
     rng = np.random.default_rng(3)
     couplings, fields = 0.5 * rng.normal(size=len(graph[1])), 0.1 * rng.normal(size=16)
-    spins = np.array(list(itertools.product((-1, 1), repeat=16)))
+    spins = enumerate_states(16, (-1, 1))
     i, j = np.transpose(graph[1])
     expected = logsumexp((spins[:, i] * spins[:, j]) @ couplings + spins @ fields)
     assert abs(exact_log_z(machine) + constant - expected) < 1e-9

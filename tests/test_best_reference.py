@@ -1,5 +1,7 @@
 """The run from the uniform reference decides whether the rest of the time goes to one from the machine's modes."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from dvae_eval.runtime.resume import Store
 from dvae_eval.test_machines.rbms import planted, random_rbm
 
 QUICK = {"method": "pt-bar", "threads": 1}
+# Four pairs of modes of unequal weight: the path from the uniform reference is slow.
+STRONG = planted(5, (16, 60), 0.9, n_patterns=4, field=0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -20,21 +24,21 @@ def brief(monkeypatch):
     monkeypatch.setattr(methods, "AUTO_SECONDS", 1e5)  # a machine under load is slow
 
 
-@pytest.fixture(scope="module")
-def strong():
-    """Four pairs of modes of unequal weight: the path from the uniform reference is slow."""
-    return planted(5, (16, 60), 0.9, n_patterns=4, field=0.02)
+@cache
+def estimate(seed=0, reference="auto", smaller=best_reference.SMALLER):
+    """Return log Z of the STRONG machine, undisturbed; the tests of this file compare with the same estimates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(best_reference, "SMALLER", smaller)
+        return estimate_log_z(STRONG[0], **QUICK, seed=seed, reference=reference)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_modes_are_taken_where_they_lead_further(strong, seed):
+def test_modes_are_taken_where_they_lead_further(seed):
     """|z| < 6 with 31 degrees of freedom: false alarm 1.2e-6 each."""
-    machine, exact = strong
-    found = estimate_log_z(machine, **QUICK, seed=seed)
-    uniform = estimate_log_z(machine, **QUICK, seed=seed, reference="uniform")
+    found, uniform = estimate(seed), estimate(seed, "uniform")
     assert found.diagnostics["reference"] == "modes"
     assert found.std_err < 0.7 * uniform.std_err
-    assert abs(found.log_z - exact) < 6 * found.std_err
+    assert abs(found.log_z - STRONG[1]) < 6 * found.std_err
     assert found.trustworthy, found.reasons
 
 
@@ -46,23 +50,20 @@ def test_an_easy_machine_needs_no_modes():
     assert auto.diagnostics["reference"] == "uniform"
 
 
-def test_modes_that_lead_no_further_are_left(strong, monkeypatch):
-    machine, _ = strong
-    monkeypatch.setattr(best_reference, "SMALLER", 0.0)
-    auto, uniform = (estimate_log_z(machine, **QUICK, reference=name) for name in ("auto", "uniform"))
-    assert auto.repeats == uniform.repeats
+def test_modes_that_lead_no_further_are_left():
+    assert estimate(smaller=0.0).repeats == estimate(reference="uniform").repeats
 
 
-def test_a_run_of_given_length_is_from_the_uniform_reference(strong):
-    machine, _ = strong
+def test_a_run_of_given_length_is_from_the_uniform_reference():
+    machine, _ = STRONG
     settings = {**QUICK, "n_sweeps": 200}
     auto, uniform = (estimate_log_z(machine, **settings, reference=name) for name in ("auto", "uniform"))
     assert auto.repeats == uniform.repeats
 
 
-def test_repeats_choose_each_for_itself(strong, monkeypatch):
+def test_repeats_choose_each_for_itself(monkeypatch):
     """Every second one is from modes: all checks of all repeats are there, and the mean agrees."""
-    machine, exact = strong
+    machine, exact = STRONG
     is_slow, told = best_reference._is_slow, []
 
     def every_second(run):
@@ -101,12 +102,12 @@ def killed_at(wanted, n):
         ("tempering", 0.0),
     ],
 )
-def test_an_interruption_anywhere_does_not_change_the_result(strong, phase, smaller, tmp_path, monkeypatch):
+def test_an_interruption_anywhere_does_not_change_the_result(phase, smaller, tmp_path, monkeypatch):
     monkeypatch.setattr(tempered, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(tempered, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(best_reference, "SMALLER", smaller)
-    machine, path = strong[0], tmp_path / "partial.npz"
-    whole = estimate_log_z(machine, **QUICK, seed=1)
+    machine, path = STRONG[0], tmp_path / "partial.npz"
+    whole = estimate(1, smaller=smaller)
     for n in (2, 30):
         try:
             estimate_log_z(machine, **QUICK, seed=1, partial=path, progress=killed_at(phase, n))
@@ -117,8 +118,8 @@ def test_an_interruption_anywhere_does_not_change_the_result(strong, phase, smal
     assert again.diagnostics.get("uniform_run") == whole.diagnostics.get("uniform_run")
 
 
-def test_other_starts_are_modes_and_states_in_turn(strong):
-    run = tempered.TemperedRun(strong[0], best_reference_config())
+def test_other_starts_are_modes_and_states_in_turn():
+    run = tempered.TemperedRun(STRONG[0], best_reference_config())
     run.adapt()
     starts = best_reference._other_starts(run)
     assert starts.shape[1] == len(run.reduced.b)
@@ -151,9 +152,9 @@ def test_parts_of_a_file_stand_beside_each_other(tmp_path):
     assert part("first/", task=2).load() is None
 
 
-def test_a_run_from_modes_is_continued(strong, tmp_path):
+def test_a_run_from_modes_is_continued(tmp_path):
     """The second run alone: the first stays as it was.  |z| < 6 with 31 degrees of freedom, as above."""
-    machine, exact = strong
+    machine, exact = STRONG
     settings = {**QUICK, "seed": 1, "reference": "modes", "partial": tmp_path / "partial.npz"}
     first = estimate_log_z(machine, **settings, precision=0.05)
     then = estimate_log_z(machine, **settings, precision=0.7 * first.std_err)

@@ -10,7 +10,7 @@ from dvae_core.errors import ConfigError, NumericalError, OverlapError
 from dvae_eval.log_z.with_pymbar import bar
 from dvae_eval.sampling.replicas import Works
 from dvae_eval.sampling.schedule import Schedule
-from tests.bridge_oracles import bridge, stepping_stones
+from tests.oracles.bridges import bridge, stepping_stones
 
 
 def gaussian_works(delta_f, spread, n, rng):

@@ -9,7 +9,7 @@ import pytest
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval import ReadConfig, estimate_log_z, machine_from_couplings, read_machine
 from dvae_eval.machine import BipartiteMachine, GeneralMachine
-from tests.oracles import brute_log_z, enumerate_states
+from tests.oracles import brute_log_z, enumerate_states, log_weights
 
 RBM = tuple(np.random.default_rng(0).normal(size=shape) for shape in ((4, 5), 4, 5))
 FRUSTRATED = np.triu(np.random.default_rng(1).normal(size=(7, 7)), 1)
@@ -51,7 +51,7 @@ def test_the_sum_over_all_clampings_is_z(machine, units):
 def test_every_clamping_weighs_its_own_states():
     """Against the states of the frustrated machine that agree with it, one clamping at a time."""
     machine, states = machine_from_couplings(FRUSTRATED, BIASES), enumerate_states(7)
-    log_p = np.einsum("ni,ij,nj->n", states, FRUSTRATED, states) + states @ BIASES
+    log_p = log_weights(FRUSTRATED, BIASES, states)
     for values in itertools.product((0, 1), repeat=3):
         agree = (states[:, [5, 0, 2]] == values).all(1)
         clamped, constant = machine.clamped(dict(zip((5, 0, 2), values, strict=True)))
@@ -108,8 +108,8 @@ def saved(folder, content, name="held.txt"):
 def spins(tmp_path):
     """A glass over -1 and +1, its file, and its energies written without the reader."""
     np.savez(tmp_path / "glass.npz", J=FRUSTRATED, b=BIASES)
-    states = 2 * enumerate_states(7) - 1
-    return tmp_path / "glass.npz", states, np.einsum("ni,ij,nj->n", states, FRUSTRATED, states) + states @ BIASES
+    states = enumerate_states(7, (-1, 1))
+    return tmp_path / "glass.npz", states, log_weights(FRUSTRATED, BIASES, states)
 
 
 CONTENTS = [
@@ -142,7 +142,7 @@ def test_units_from_an_npz_file(spins, tmp_path):
 
 def test_labels_of_dimod(tmp_path):
     """The labels in the file of dimod's own making: 0, "one", ["a", 2], 3, 4.5, 7."""
-    from tests.test_readers import FORMATS
+    from tests.places import FORMATS
 
     for name in ("spin-1.bqm", "spin-2.bqm", "binary-1.bqm", "binary-2.bqm"):
         low = -1 if name.startswith("spin") else 0

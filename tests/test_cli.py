@@ -2,9 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import numpy as np
@@ -21,24 +21,14 @@ from dvae_core.config import ModelConfig, TrainConfig, option_name
 from dvae_eval.comparison.config import CompareConfig
 from dvae_eval.config import GradientConfig, LikelihoodConfig, LogZConfig, ObservablesConfig
 from dvae_eval.log_z import methods
-
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
-SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
-SMALL += ["--prior-hidden", "none", "--epochs", "2", "--chains", "20", "--sweeps", "2"]
-
-
-def status_of(main, *args):
-    """Run a command in this process; return its exit status."""
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
+from tests.commands import SMALL, status_of
+from tests.places import PACKAGE_ROOTS
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(trained_run, tmp_path_factory):
     """A small trained run with log Z, likelihood and samples; its files are not to be changed."""
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    assert status_of(dvae_train, "bars-and-stripes", "--out", directory, "--quiet", *SMALL) == 0
+    directory = shutil.copytree(trained_run, tmp_path_factory.mktemp("runs") / "small")
     assert status_of(dvae_eval, "logz", directory / "model.pt", "--quiet") == 0
     assert status_of(dvae_eval, "ll", directory / "model.pt", "--samples", 20, "--limit", 50, "--quiet") == 0
     return directory
@@ -381,7 +371,7 @@ def test_an_unexpected_error_has_a_traceback_only_with_debug(run, monkeypatch, c
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(run):
     args = ["logz", str(run / "model.pt")]
-    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_cli.main import main\nmain({args!r})"
+    code = f"import sys; sys.path[:0] = {PACKAGE_ROOTS!r}\nfrom dvae_cli.main import main\nmain({args!r})"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()

@@ -16,8 +16,7 @@ from dvae_eval.comparison.moments import deviations_of, holm, p_values
 from dvae_eval.comparison.reads import reads_of
 from dvae_eval.readers import Reading
 from dvae_eval.test_machines.rbms import trained
-from tests.oracles import enumerate_states
-from tests.state_oracles import log_probabilities, planted
+from tests.oracles import enumerate_states, log_probabilities, log_weights, numbers, planted
 
 N_SETS = 200
 
@@ -92,7 +91,7 @@ def test_weights_count_as_reads(small):
     one = by_pseudo_likelihood(reads_of(small.reading, x), machine)
     other = by_pseudo_likelihood(reads_of(small.reading, rows, counts), machine)
     assert (one.value, one.std_err, one.n) == pytest.approx((other.value, other.std_err, other.n))
-    weights = np.exp(small.log_p(2.0) - small.log_p(1.0))[x.astype(int) @ (1 << np.arange(10))]
+    weights = np.exp(small.log_p(2.0) - small.log_p(1.0))[numbers(x)]
     weighted = by_energy(reads_of(small.reading, x, weights), small.law, 1.0)
     assert abs(weighted.value - 2) < 4 * weighted.std_err
     assert weighted.n < 500
@@ -102,7 +101,7 @@ def test_both_betas_by_brute_force(small):
     """The maxima of both likelihoods on a fine grid, by enumeration."""
     x = small.draw(1.3, 200, np.random.default_rng(3))
     reads, betas = reads_of(small.reading, x), np.linspace(0.5, 2.5, 2001)
-    number = x.astype(int) @ (1 << np.arange(10))
+    number = numbers(x)
     likelihood = [small.log_p(beta)[number].sum() for beta in betas]
     assert by_energy(reads, small.law, 1.0).value == pytest.approx(betas[np.argmax(likelihood)], abs=1e-3)
     pseudo = []
@@ -298,8 +297,8 @@ def test_spins_units_and_held_units_have_their_own_convention(tmp_path):
     J, h = np.triu(rng.normal(size=(8, 8)) / 2, 1), rng.normal(size=8) / 4
     machine, constant = machine_from_spins(J, h)
     reading = Reading(machine, constant, {"units": "pm1"}, tuple("abcdefgh"))
-    s = 2 * enumerate_states(8).astype(int) - 1
-    log_p = np.einsum("ni,ij,nj->n", s, J, s) + s @ h
+    s = enumerate_states(8, (-1, 1)).astype(int)
+    log_p = log_weights(J, h, s)
     p = np.exp(log_p - np.logaddexp.reduce(log_p))
     reads = s[rng.choice(256, 3000, p=p)]
     found = compare_samples(reading, reads)

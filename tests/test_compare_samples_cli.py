@@ -5,21 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from dvae_cli.main import main as dvae_eval
 from dvae_eval import load_result, sample_states
 from dvae_eval.readers.samples import read_samples
 from tests.test_fuzz import SAMPLE_SET
 
 rng = np.random.default_rng(0)
 J, B = np.triu(rng.normal(size=(8, 8)) / 2, 1), rng.normal(size=8)
-
-
-def run(capsys, *args):
-    """Run a command; return its exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    return exit.value.code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +49,12 @@ def sample_set(reads, packed):
     )
 
 
-def test_a_result_is_told_and_written_and_drawn(model, reads, tmp_path, capsys):
+def test_a_result_is_told_and_written_and_drawn(model, reads, tmp_path, cli):
     np.savez(tmp_path / "s.npz", states=2 * reads - 1)
     np.savetxt(tmp_path / "classes", np.arange(400) % 2, fmt="%d")
     path = tmp_path / "c.json"
     args = ("compare-samples", model, tmp_path / "s.npz", "--classes", tmp_path / "classes")
-    status, out, err = run(capsys, *args, "-o", path)
+    status, out, err = cli(*args, "-o", path)
     assert status == 0
     assert out.startswith("β = ")
     assert "a Boltzmann law of this machine at β = " in err
@@ -71,11 +62,11 @@ def test_a_result_is_told_and_written_and_drawn(model, reads, tmp_path, capsys):
     found = load_result(path)
     assert found.kind == "comparison"
     assert found.command[:2] == ["dvae-eval", *found.command[1:2]]
-    status, out, _ = run(capsys, *args, "--json", "-q")
+    status, out, _ = cli(*args, "--json", "-q")
     assert status == 0
     assert json.loads(out)["beta_pl"] == found.beta_pl
     assert json.loads(out)["settings"]["samples"]["n_rows"] == 400
-    status, _, _ = run(capsys, "figure", "comparison", path, "-o", tmp_path / "c.svg", "-q")
+    status, _, _ = cli("figure", "comparison", path, "-o", tmp_path / "c.svg", "-q")
     assert status == 0
 
 
@@ -105,16 +96,16 @@ def test_a_sample_set_as_dimod_wrote_it(tmp_path):
     assert np.array_equal(original.record.sample > 0, found.states)
 
 
-def test_samples_of_this_project_are_read(model, tmp_path, capsys):
+def test_samples_of_this_project_are_read(model, tmp_path, cli):
     for name in ("s.npz", "s.csv"):
-        assert run(capsys, "samples", model, "--n", 200, "-o", tmp_path / name, "-q")[0] == 0
-        assert run(capsys, "compare-samples", model, tmp_path / name, "-q")[0] == 0
+        assert cli("samples", model, "--n", 200, "-o", tmp_path / name, "-q")[0] == 0
+        assert cli("compare-samples", model, tmp_path / name, "-q")[0] == 0
 
 
-def test_what_is_no_boltzmann_law_has_exit_status_3(model, tmp_path, capsys):
+def test_what_is_no_boltzmann_law_has_exit_status_3(model, tmp_path, cli):
     cold, hot = sample_states((4 * J, 4 * B), 300).states, rng.integers(2, size=(300, 8))
     np.save(tmp_path / "s.npy", np.concatenate((cold, hot)))
-    status, out, err = run(capsys, "compare-samples", model, tmp_path / "s.npy", "-o", tmp_path / "c.json")
+    status, out, err = cli("compare-samples", model, tmp_path / "s.npy", "-o", tmp_path / "c.json")
     assert status == 3
     assert out.startswith("NOT TO BE TRUSTED: β = ")
     assert "verdict: no Boltzmann law of this machine at any β" in err
@@ -137,16 +128,16 @@ def test_what_is_no_boltzmann_law_has_exit_status_3(model, tmp_path, capsys):
         ("s.npz", "PK", "damaged, or no"),
     ],
 )
-def test_files_that_are_no_samples_are_refused_in_one_line(name, content, match, model, tmp_path, capsys):
+def test_files_that_are_no_samples_are_refused_in_one_line(name, content, match, model, tmp_path, cli):
     (tmp_path / name).write_text(content)
-    status, out, err = run(capsys, "compare-samples", model, tmp_path / name, "-o", tmp_path / "c.json")
+    status, out, err = cli("compare-samples", model, tmp_path / name, "-o", tmp_path / "c.json")
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert match in err
     assert str(tmp_path / name) in err
     assert not (tmp_path / "c.json").exists()
 
 
-def test_classes_and_options_that_do_not_fit(model, reads, tmp_path, capsys):
+def test_classes_and_options_that_do_not_fit(model, reads, tmp_path, cli):
     np.save(tmp_path / "s.npy", reads)
     (tmp_path / "k").write_text("1\n2\n")
     for args, match in (
@@ -155,6 +146,6 @@ def test_classes_and_options_that_do_not_fit(model, reads, tmp_path, capsys):
         (("--units", "pm2"), "--units"),
         (("-o", tmp_path / "k"), "exists; give --force"),
     ):
-        status, out, err = run(capsys, "compare-samples", model, tmp_path / "s.npy", *args)
+        status, out, err = cli("compare-samples", model, tmp_path / "s.npy", *args)
         assert (status, out, err.count("\n")) == (2, "", 1), err
         assert match in err

@@ -4,27 +4,24 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from dvae_cli.commands.completion import PROGRAMS, SHELLS
-from dvae_cli.main import main as dvae_eval
+from tests.places import PACKAGE_ROOTS
 
-ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"dvae-eval": "dvae_cli.main", "dvae-train": "dvae_cli.train"}
 
 
-def script(shell, capsys):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["completion", shell])
-    assert exit.value.code == 0
-    return capsys.readouterr().out
+def script(shell, cli):
+    status, out, _ = cli("completion", shell)
+    assert status == 0
+    return out
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_scripts_name_both_programs_and_are_accepted_by_their_shells(shell, capsys, tmp_path):
-    source = script(shell, capsys)
+def test_scripts_name_both_programs_and_are_accepted_by_their_shells(shell, cli, tmp_path):
+    source = script(shell, cli)
     for program in PROGRAMS:
         assert f"_{program.replace('-', '_').upper()}_COMPLETE={shell}_complete" in source
     if shutil.which(shell):
@@ -43,9 +40,8 @@ def test_scripts_name_both_programs_and_are_accepted_by_their_shells(shell, caps
     ],
 )
 def test_programs_complete(program, words, answer):
-    roots = [str(ROOT / part) for part in (".", "cli", "reports")]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(roots),
+        "PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS),
         f"_{program.replace('-', '_').upper()}_COMPLETE": "bash_complete",
         "COMP_WORDS": f"{program} {words}",
         "COMP_CWORD": str(len(words.split())),
@@ -57,8 +53,7 @@ def test_programs_complete(program, words, answer):
     assert shown.stdout.split() == [f"plain,{answer}"]
 
 
-def test_an_unknown_shell_is_refused(capsys):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["completion", "tcsh"])
-    assert exit.value.code == 2
-    assert "tcsh" in capsys.readouterr().err
+def test_an_unknown_shell_is_refused(cli):
+    status, _, err = cli("completion", "tcsh")
+    assert status == 2
+    assert "tcsh" in err

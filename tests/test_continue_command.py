@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from dvae_cli.train import main as dvae_train
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.run_directory import read_config, read_provenance
 from dvae_core.training.trainer import Interrupted
-from tests.test_cli import status_of
+from tests.commands import status_of
 from tests.test_continue_training import assert_same, assert_same_weights, weights
 from tests.test_train import ARGS, Silent, read_metrics, resume, small, start
 from tests.test_train import dvae_train as train_process
@@ -25,11 +27,17 @@ from tests.test_train import dvae_train as train_process
 TINY = [word for word in ARGS if word != "--quiet"]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run of two epochs, which is not to be changed."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert status_of(dvae_train, "bars-and-stripes", "--out", run, *TINY, "--epochs", 2, "-q") == 0
+    return run
+
+
 @pytest.fixture
-def run(tmp_path):
-    """A finished run of two epochs."""
-    assert status_of(dvae_train, "bars-and-stripes", "--out", tmp_path / "run", *TINY, "--epochs", 2, "-q") == 0
-    return tmp_path / "run"
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def said(capsys):

@@ -23,6 +23,7 @@ from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.runtime.compute import Resources
 from dvae_eval.runtime.resume import ResumeDirectory
 from dvae_eval.trained import machine_of
+from tests.commands import status_of
 from tests.oracles import enumerate_states, tiny_model
 
 IMAGES = np.tile(enumerate_states(3).astype(np.uint8), (3, 1))
@@ -285,9 +286,7 @@ def run(tmp_path):
 
 def main(command, *args):
     """Run a command, and return its exit status."""
-    with pytest.raises(SystemExit) as end:
-        command([*map(str, args), "-q"])
-    return end.value.code
+    return status_of(command, *args, "-q")
 
 
 def read(path):

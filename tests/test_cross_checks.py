@@ -18,6 +18,7 @@ from dvae_eval.log_z.with_pymbar import bar, mbar, quiet_pymbar
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
 from dvae_eval.sampling.reference import Reference
 from tests.oracles import enumerate_states
+from tests.oracles.paths import joint_on_path
 
 
 def harmonic(centres, widths, n, seed=0):
@@ -180,18 +181,6 @@ def bases(machine):
     return None, Reference(rng.normal(size=len(r.b)), rng.normal(size=len(r.c)))
 
 
-def joint(machine, v, beta, reference):
-    """Return log p~_β(v, h) for all h, shape (n, 2^n_summed), with every sum written out."""
-    r = machine.reduced()
-    b_0, c_0 = (reference.b, reference.c) if reference else (0 * r.b, 0 * r.c)
-    h = enumerate_states(len(r.c))
-    target = (v @ r.W) @ h.T + (v @ r.b)[:, None] + h @ r.c
-    if r.J is not None:
-        target = target + (np.einsum("ni,ij,nj->n", v, r.J, v) / 2)[:, None]
-    start = (v @ b_0)[:, None] + h @ c_0
-    return beta * target + (1 - beta) * start
-
-
 @pytest.mark.parametrize("blocks", [1, 1 << 18])
 def test_reduced_potentials_against_sums_over_all_states(blocks, monkeypatch):
     monkeypatch.setattr(post_run, "BLOCK_VALUES", blocks)
@@ -199,7 +188,7 @@ def test_reduced_potentials_against_sums_over_all_states(blocks, monkeypatch):
     for machine in machines():
         v = enumerate_states(len(machine.reduced().b))
         for reference in bases(machine):
-            expected = [-np.logaddexp.reduce(joint(machine, v, beta, reference), axis=1) for beta in betas]
+            expected = [-np.logaddexp.reduce(joint_on_path(machine, v, beta, reference), axis=1) for beta in betas]
             assert np.allclose(
                 reduced_potentials(machine, betas, v.astype(np.uint8), reference), expected, atol=1e-12
             )

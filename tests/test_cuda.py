@@ -7,7 +7,6 @@ import importlib.util
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,12 +30,12 @@ from dvae_eval.sampling.replicas_torch import TorchReplicas
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.test_machines import make
 from dvae_eval.trained import machine_of
+from tests.places import ROOT
 from tests.test_kernels import SMALL
 from tests.test_sparse_machines import bonds
 from tests.test_sparse_machines import sparse as sparse  # a fixture
 from tests.test_train import Silent, read_metrics, small
 
-ROOT = Path(__file__).resolve().parent.parent
 CUDA = pytest.param(
     "cuda",
     marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,12 +28,13 @@ from dvae_eval.machine import BipartiteMachine
 from dvae_eval.runtime import dask_cluster, pool
 from dvae_eval.runtime.dask_cluster import cluster, cluster_size, is_cancelled, worker_threads
 from dvae_eval.runtime.pool import map_unordered
+from tests.commands import status_of
+from tests.places import PACKAGE_ROOTS
 from tests.test_likelihood_shards import estimate, same_bits, small_shards  # noqa: F401  (a fixture)
 from tests.test_sweep import LL, TINY, in_process  # noqa: F401  (a fixture)
 
 distributed = pytest.importorskip("distributed", reason="the dask extra is not installed")
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIG = LogZConfig(method="pt-bar", n_sweeps=100, n_repeats=5, n_replicates=4)
 
 
@@ -50,7 +50,7 @@ with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", sil
 @pytest.fixture(scope="module")
 def address():
     """The scheduler has a process to itself, as it has for users: none of its threads is in the tests' process."""
-    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    roots = os.pathsep.join(PACKAGE_ROOTS)
     environment = os.environ | {"PYTHONPATH": roots}
     with subprocess.Popen(
         [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
@@ -63,13 +63,8 @@ def address():
 def run(tmp_path_factory):
     """The directory of a trained model with its log Z."""
     place = tmp_path_factory.mktemp("runs") / "run"
-    for main, args in (
-        (dvae_train, [*TINY, "--out", str(place), "-q"]),
-        (dvae_eval, ["logz", str(place / "model.pt"), "-q"]),
-    ):
-        with pytest.raises(SystemExit) as exit:
-            main(args)
-        assert exit.value.code in (0, None)
+    assert status_of(dvae_train, *TINY, "--out", place, "-q") == 0
+    assert status_of(dvae_eval, "logz", place / "model.pt", "-q") == 0
     return place
 
 
@@ -82,22 +77,19 @@ def machine():
     return BipartiteMachine.from_arrays(rng.normal(size=(6, 5)), rng.normal(size=6), rng.normal(size=5))
 
 
-def result_of(capsys, *args):
+def result_of(cli, *args):
     """Return what a command of dvae-eval prints with --json, but for what tells of the machine."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([*map(str, args), "--json", "-q"])
-    assert exit.value.code in (0, 3)
-    found = json.loads(capsys.readouterr().out)
+    status, out, _ = cli(*args, "--json", "-q")
+    assert status in (0, 3)
+    found = json.loads(out)
     return {name: value for name, value in found.items() if name not in TIMES}
 
 
-def refusal_of(capsys, *args):
+def refusal_of(cli, *args):
     """Return the exit status of a command of dvae-eval, and the one line that it says."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([*map(str, args)])
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err.count("\n")) == ("", 1)
-    return exit.value.code, captured.err
+    status, out, err = cli(*args)
+    assert (out, err.count("\n")) == ("", 1)
+    return status, err
 
 
 # --- the same numbers -----------------------------------------------------------------------------------------
@@ -111,18 +103,18 @@ def test_a_benchmark_runs_on_a_cluster(address):
     assert all(run["std_err"] == 0 for run in found.runs)
 
 
-def test_repeats_are_the_same_on_a_cluster(address, run, capsys):
+def test_repeats_are_the_same_on_a_cluster(address, run, cli):
     args = ("logz", run / "model.pt", "--method", "pt-bar", "--sweeps", 100, "--replicates", 4, "--repeats", 3)
-    here = result_of(capsys, *args, "--threads", 1)
+    here = result_of(cli, *args, "--threads", 1)
     assert len(here["repeats"]) == 3
-    assert result_of(capsys, *args, "--scheduler", address) == here
+    assert result_of(cli, *args, "--scheduler", address) == here
 
 
-def test_images_are_the_same_on_a_cluster(address, run, capsys, small_shards):  # noqa: F811
+def test_images_are_the_same_on_a_cluster(address, run, cli, small_shards):  # noqa: F811
     args = ("ll", run / "model.pt", "--samples", 50)
-    here = result_of(capsys, *args)
+    here = result_of(cli, *args)
     assert here["n_images"] > 2
-    assert result_of(capsys, *args, "--scheduler", address) == here
+    assert result_of(cli, *args, "--scheduler", address) == here
 
 
 def test_what_was_made_here_is_continued_on_a_cluster(address, run, tmp_path, small_shards):  # noqa: F811
@@ -137,8 +129,7 @@ def test_what_was_made_here_is_continued_on_a_cluster(address, run, tmp_path, sm
         ):
             path = tmp_path / f"{name}-{place}.json"
             for n, options in steps:
-                with pytest.raises(SystemExit):
-                    dvae_eval([*map(str, (*args, n, *options, "-o", path)), "--force", "-q"])
+                status_of(dvae_eval, *args, n, *options, "-o", path, "--force", "-q")
             results[place] = json.loads(path.read_text())
             del results[place]["diagnostics"]["continued_from"]
         numbers = [{k: v for k, v in found.items() if k not in TIMES} for found in results.values()]
@@ -147,16 +138,14 @@ def test_what_was_made_here_is_continued_on_a_cluster(address, run, tmp_path, sm
         assert results["there"]["environment"]["cpu_seconds"] > 0
 
 
-def test_a_sweep_is_the_same_on_a_cluster(address, in_process, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_a_sweep_is_the_same_on_a_cluster(address, in_process, tmp_path, monkeypatch, cli):  # noqa: F811
     """Here in this process, there by real commands, which find their way from the directory of the sweep."""
     found = {}
     for place, options in (("here", ()), ("there", ("--scheduler", address))):
         (tmp_path / place).mkdir()
         monkeypatch.chdir(tmp_path / place)
-        with pytest.raises(SystemExit) as exit:
-            dvae_eval(["sweep", "--out", "s", *options, *LL, *TINY])
-        assert exit.value.code == 0
-        captured = capsys.readouterr()
+        captured = cli("sweep", "--out", "s", *options, *LL, *TINY)
+        assert captured.status == 0
         assert "seed-0: log-likelihood" in captured.err
         paths = [tmp_path / place / "s" / "seed-0" / f"{kind}.json" for kind in ("logz", "ll")]
         results = [json.loads(path.read_text()) for path in paths]
@@ -325,7 +314,7 @@ def test_what_nobody_waits_for_is_cancelled(address, tmp_path):
 # --- what cannot be used ----------------------------------------------------------------------------------------
 
 
-def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeypatch):
+def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, cli, monkeypatch):
     monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 0.3)
     nobody = ("--scheduler", "tcp://127.0.0.1:9")
     model = run / "model.pt"
@@ -335,26 +324,26 @@ def test_a_scheduler_that_is_not_there_is_refused(run, tmp_path, capsys, monkeyp
         ("sweep", "--out", tmp_path / "s", *nobody, *TINY),
         ("ll", model, "-o", tmp_path / "x.json", "--scheduler", "nonsense://1:1"),
     ):
-        status, words = refusal_of(capsys, *args)
+        status, words = refusal_of(cli, *args)
         assert status == 2
         assert "does not answer as a Dask scheduler" in words
 
 
 @pytest.mark.parametrize("address", ["head", "tcp://head", "tcp://head:"])
-def test_an_address_without_a_port_is_refused_before_it_is_tried(run, capsys, address):
-    status, words = refusal_of(capsys, "ll", run / "model.pt", "--scheduler", address)
+def test_an_address_without_a_port_is_refused_before_it_is_tried(run, cli, address):
+    status, words = refusal_of(cli, "ll", run / "model.pt", "--scheduler", address)
     assert status == 2
     assert f"--scheduler: {address} has no port" in words
 
 
-def test_options_that_do_not_go_together_are_refused(run, tmp_path, capsys):
+def test_options_that_do_not_go_together_are_refused(run, tmp_path, cli):
     scheduler = ("--scheduler", "tcp://127.0.0.1:9")
     for args, words in (
         (("logz", run / "model.pt", *scheduler), "give --repeats"),
         (("ll", run / "model.pt", "--workers", 2, *scheduler), "omit the option"),
         (("sweep", "--out", tmp_path, "--workers", 2, *scheduler, *TINY), "omit the option"),
     ):
-        status, said = refusal_of(capsys, *args)
+        status, said = refusal_of(cli, *args)
         assert status == 2
         assert words in said
 

@@ -20,6 +20,7 @@ from dvae_core.data import caltech, mnist, omniglot, public
 from dvae_core.data.fetch import Remote
 from dvae_core.errors import DataError
 from dvae_core.io import containers
+from tests.places import CASES
 
 REAL = os.environ.get("DVAE_DATA_DIR")
 real_data = pytest.mark.skipif(
@@ -547,8 +548,6 @@ def test_random_damage_gives_data_or_one_line(tmp_path, name):
 
 
 # --- other names, and what is in no split ---------------------------------------------------------------------
-
-CASES = Path(__file__).parent / "data" / "cases"
 
 
 @pytest.mark.parametrize("name", ["07_val.npz", "07_validation.npz", "08_medmnist.npz"])

@@ -2,15 +2,15 @@
 
 import re
 import runpy
-from pathlib import Path
 
 import pytest
 import torch
 
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from tests.lines_of_code import lines_of_code
+from tests.places import ROOT
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "discrete_vae.py"
+EXAMPLE = ROOT / "examples" / "discrete_vae.py"
 INDEPENDENT_PIXELS = -11.090  # log p(x) of 16 independent pixels, nats per image: 16 log 1/2
 ENTROPY = 3.379  # of the images, nats: no model exceeds minus this
 

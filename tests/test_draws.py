@@ -14,8 +14,7 @@ from dvae_eval.exact.elimination import elimination
 from dvae_eval.exact.enumeration import Enumeration, enumeration
 from dvae_eval.exact.plan import ExactPlan, Part, exact_plan
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from tests.oracles import brute_log_z
-from tests.state_oracles import FALSE_ALARM, bipartite, log_probabilities, numbers, p_value
+from tests.oracles import FALSE_ALARM, bipartite, brute_log_z, log_probabilities, numbers, p_value
 
 N = 20_000
 

@@ -3,7 +3,6 @@
 import ast
 import copy
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from dvae_core import DVAE, ModelConfig, RunConfig, load_model
 from dvae_core.config import SMOOTHINGS
 from dvae_core.training.checkpoint import save_model
 from dvae_core.training.presets import PRESETS
+from tests.places import ROOT
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "export-a-model.md"
+PAGE = ROOT / "docs" / "how-to" / "export-a-model.md"
 SMALL = {
     "n_left": 4,
     "n_right": 3,

@@ -42,18 +42,16 @@ from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.readers import read_machine
 from dvae_eval.runtime import resume
 from dvae_eval.runtime.memory_estimate import annealing_bytes, machine_bytes, tempering_bytes
+from tests.commands import SMALL, status_of
+from tests.places import PACKAGE_ROOTS
 
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
-SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
-SMALL += ["--prior-hidden", "none", "--chains", "20", "--sweeps", "2"]
 LIMITED = "File too large; raise the limit"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(trained_run, tmp_path_factory):
     """A run that is trained and measured; its files are not to be changed."""
-    run = tmp_path_factory.mktemp("trained") / "run"
-    assert status_of(dvae_train, "bars-and-stripes", "--out", run, "--quiet", "--epochs", "2", *SMALL) == 0
+    run = shutil.copytree(trained_run, tmp_path_factory.mktemp("trained") / "run")
     for command in ("logz", "ll"):
         more = ["--samples", "50", "--limit", "20"] if command == "ll" else []
         assert status_of(dvae_eval, command, run / "model.pt", "--quiet", *more) in (0, 3)
@@ -73,12 +71,6 @@ def rbm(tmp_path):
     W = np.random.default_rng(0).normal(size=(6, 4))
     np.savez(tmp_path / "rbm.npz", W=W, b_left=np.zeros(6), b_right=np.zeros(4))
     return tmp_path / "rbm.npz"
-
-
-def status_of(main, *args):
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
 
 
 def line_of(capsys):
@@ -141,7 +133,7 @@ def test_a_full_disk_stops_training_and_costs_the_last_round_alone(trained, run,
     assert f"checkpoint.pt: {LIMITED}" in line_of(capsys)
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     again = tmp_path / "again"
-    args = ["bars-and-stripes", "--out", again, "--quiet", "--epochs", "2", *SMALL]
+    args = ["bars-and-stripes", "--out", again, "--quiet", *SMALL]
     save, written = train.save_tensors, []
 
     def full(*arguments):
@@ -182,7 +174,7 @@ def test_output_that_nobody_can_take(rbm, tmp_path, capsys, monkeypatch):
 def test_a_reader_that_has_gone_costs_the_output_alone(rbm, tmp_path, capsys):
     command = f"{sys.executable} -m dvae_cli.main logz {rbm} --method pt-bar --sweeps 40 -o z.json --quiet | true"
     script = f"set -o pipefail; {command}; echo ${{PIPESTATUS[0]}}"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(ROOTS)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS)}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "1\n"
     assert done.stderr == ""
@@ -247,7 +239,7 @@ def test_training_in_a_read_only_directory_is_refused(trained, open_place, capsy
 def test_no_home_and_no_cache(run, rbm, command):
     """As in a container: no HOME, and no place for the caches of numba and matplotlib."""
     names = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NUMBA_CACHE_DIR", "MPLCONFIGDIR")
-    environment = os.environ | dict.fromkeys(names, "/proc/none") | {"PYTHONPATH": os.pathsep.join(ROOTS)}
+    environment = os.environ | dict.fromkeys(names, "/proc/none") | {"PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS)}
     line = [sys.executable, "-m", "dvae_cli.main", *command.split()]
     done = subprocess.run(line, cwd=rbm.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -391,7 +383,7 @@ def test_training_saves_and_ends_on_what_schedulers_send(trained, tmp_path, caps
             signal.raise_signal(heard)  # the same wish, passed on by another process
         return step(self, *args)
 
-    args = ["bars-and-stripes", "--out", run, "--quiet", "--epochs", "2", *SMALL]
+    args = ["bars-and-stripes", "--out", run, "--quiet", *SMALL]
     with monkeypatch.context() as patch:
         patch.setattr(train.Trainer, "_one_step", signalled)
         assert status_of(dvae_train, *args) == 130

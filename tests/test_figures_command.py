@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +20,12 @@ from dvae_reports.results.groups import error_name, group_runs
 from dvae_reports.results.loaded import load_results
 from dvae_reports.results.paired import paired_std_errs
 from dvae_reports.results.sweep_axes import AXES, sweep_lines, width_panels
+from tests.commands import status_of
+from tests.places import ROOT
 from tests.test_report_run import edit, write_run
 from tests.test_tables import model_edit
 
-BENCHMARK = Path(__file__).resolve().parent.parent / "benchmarks/results/quick.json"
+BENCHMARK = ROOT / "benchmarks/results/quick.json"
 
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
 SWEPT = {
@@ -32,12 +33,6 @@ SWEPT = {
     "rbm-size": ("model", [{"n_left": n, "n_right": n} for n in (8, 32, 64)], [16, 64, 128]),
     "posterior-layers": ("model", [{"n_groups": n} for n in (1, 2, 4)], [1, 2, 4]),
 }
-
-
-def status_of(*args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["figure", *map(str, args)])
-    return exit.value.code
 
 
 def groups_of(paths):
@@ -126,7 +121,7 @@ def test_every_figure_keeps_its_width_and_everything_inside_it(name, folder, wid
 def test_every_figure_from_files_alone_and_the_same_bytes_twice(name, folder, tmp_path, capsys):
     paths = [tmp_path / f"{i}.{name}.svg" for i in (1, 2)]
     for path in paths:
-        assert status_of(name, *paths_of(name, folder), "-o", path, "-q") == 0
+        assert status_of(dvae_eval, "figure", name, *paths_of(name, folder), "-o", path, "-q") == 0
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].read_bytes().startswith(MAGIC["svg"])
     assert capsys.readouterr() == ("", "")
@@ -348,7 +343,7 @@ def test_the_same_estimates_are_not_counted_twice(folder):
 )
 def test_bad_input_is_one_line_and_makes_nothing(folder, tmp_path, capsys, args, words):
     run = folder / "sweeps" / "0-seed-0"
-    assert status_of(*(arg.format(tmp=tmp_path, run=run) for arg in args)) == 2
+    assert status_of(dvae_eval, "figure", *(arg.format(tmp=tmp_path, run=run) for arg in args)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -359,9 +354,9 @@ def test_bad_input_is_one_line_and_makes_nothing(folder, tmp_path, capsys, args,
 def test_a_figure_is_not_overwritten_unless_forced(folder, tmp_path):
     run, path = folder / "sweeps" / "0-seed-0", tmp_path / "x.png"
     path.write_bytes(b"mine")
-    assert status_of("training", run, "-o", path, "-q") == 2
+    assert status_of(dvae_eval, "figure", "training", run, "-o", path, "-q") == 2
     assert path.read_bytes() == b"mine"
-    assert status_of("training", run, "-o", path, "-q", "--force", "--width", "2.5") == 0
+    assert status_of(dvae_eval, "figure", "training", run, "-o", path, "-q", "--force", "--width", "2.5") == 0
 
 
 def test_every_figure_that_has_a_name_can_be_drawn_and_written():
@@ -370,7 +365,7 @@ def test_every_figure_that_has_a_name_can_be_drawn_and_written():
 
 
 def test_help_lists_every_figure_with_its_summary(capsys):
-    assert status_of("--help") == 0
+    assert status_of(dvae_eval, "figure", "--help") == 0
     listed = " ".join(capsys.readouterr().out.split())
     for name, summary in names.FIGURES.items():
         assert f"{name} {summary}" in listed
@@ -379,6 +374,6 @@ def test_help_lists_every_figure_with_its_summary(capsys):
 def test_a_former_name_of_a_figure_works_and_one_line_names_the_new_one(folder, tmp_path, capsys):
     paths = [tmp_path / f"{name}.svg" for name in ("ladder", "schedule")]
     for path in paths:
-        assert status_of(path.stem, *paths_of("schedule", folder), "-o", path, "-q") == 0
+        assert status_of(dvae_eval, "figure", path.stem, *paths_of("schedule", folder), "-o", path, "-q") == 0
     assert capsys.readouterr().err == "figure ladder is now called schedule\n"
     assert paths[0].read_bytes() == paths[1].read_bytes()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection, QuadMesh
 
+from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, ResultError
 from dvae_core.training.metrics import read_metrics
 from dvae_eval.results import LogZResult, load_result
@@ -16,7 +17,8 @@ from dvae_reports.figures.mathematics import with_mathematics
 from dvae_reports.figures.registry import FIGURES, FONT_STYLES, draw, figure_bytes
 from dvae_reports.names import FONTS
 from dvae_reports.results.training_runs import read_courses
-from tests.test_figures_command import folder, paths_of, status_of  # noqa: F401
+from tests.commands import status_of
+from tests.test_figures_command import folder, paths_of  # noqa: F401
 from tests.test_report_run import write_run
 from tests.test_tables import model_edit
 
@@ -175,11 +177,11 @@ def test_the_command_takes_a_font_and_labels(runs, tmp_path, capsys):
     paths = [tmp_path / f"{i}.svg" for i in range(2)]
     options = ["--font", "serif", "--label", f"{runs[0]}=ours", "-q"]
     for path in paths:
-        assert status_of("training", *runs, "-o", path, *options) == 0
+        assert status_of(dvae_eval, "figure", "training", *runs, "-o", path, *options) == 0
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert status_of("training", *runs, "-o", tmp_path / "x.svg", "--label", "nobody=ours") == 2
+    assert status_of(dvae_eval, "figure", "training", *runs, "-o", tmp_path / "x.svg", "--label", "none=ours") == 2
     captured = capsys.readouterr()
-    assert "--label: nobody is none of the runs" in captured.err
+    assert "--label: none is none of the runs" in captured.err
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "x.svg").exists()
 

@@ -61,11 +61,11 @@ from dvae_eval.readers.trajectories import read_priors
 from dvae_eval.results import GradientResult, LikelihoodResult, Result, load_result, load_result_lines
 from dvae_eval.samples.grid import SampleGrid
 from dvae_reports.results.run_directory import read_settings
+from tests.places import FORMATS
 
 N_INPUTS = int(os.environ.get("DVAE_FUZZ_INPUTS", "0"))  # of make fuzz
 FIRST = int(os.environ.get("DVAE_FUZZ_FIRST", "0"))
 N_SHORT = 20  # of the default tests
-FORMATS = Path(__file__).parent / "data" / "formats"
 CASES = FORMATS.parent / "cases"
 ROOM = 1 << 30  # bytes that reading a file of some kilobytes may take, at the very most
 SECONDS = 10  # of CPU time that an input may take

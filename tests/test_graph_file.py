@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.readers import ReadConfig, read_machine
@@ -108,12 +107,10 @@ def test_what_networkx_writes(model, tmp_path):
         ('{"nodes": [0, 1, 1, 2, 3], "edges": [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1]]}', "a node twice"),
     ],
 )
-def test_a_graph_that_does_not_fit_is_one_line(model, tmp_path, capsys, content, message):
+def test_a_graph_that_does_not_fit_is_one_line(model, tmp_path, cli, content, message):
     (tmp_path / "g").write_text(content)
-    with pytest.raises(SystemExit) as end:
-        dvae_eval(["logz", str(model), "--graph", str(tmp_path / "g"), "-q"])
-    said = capsys.readouterr().err
-    assert end.value.code == 2
+    status, _, said = cli("logz", model, "--graph", tmp_path / "g", "-q")
+    assert status == 2
     assert message in said
     assert said.count("\n") == 1
     assert "--graph" in said

@@ -1,20 +1,20 @@
 """Compiled and torch tempering against enumeration, a float64 formula, and themselves after any interruption."""
 
-import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from scipy.linalg import block_diag
 from scipy.special import expit
 
 from dvae_core.errors import ConfigError
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import kernels, replicas_numba, tempering
+from dvae_eval.sampling import kernels, replicas_numba
 from dvae_eval.sampling.reference import Reference
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
+from tests.oracles import enumerate_states, worst_p_value
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 
@@ -52,16 +52,6 @@ def energy(machine, reference, beta, v):
     return pairs + v @ (r.b - reference.b) + (expit(reference.c + beta * own) * own).sum(-1)
 
 
-def all_states(n):
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
-
-
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
-
-
 # --- distributions -----------------------------------------------------------------------------------------
 
 SMALL = {
@@ -74,25 +64,6 @@ SMALL = {
 }
 
 
-def worst_p_value(t, machine, reference, n_rounds=10):
-    """Return the smallest p-value over the rungs that their states, 25 iterations apart, are drawn from p_β."""
-    states = all_states(t.v.shape[-1])
-    counts = np.zeros((len(t.schedule.betas), len(states)))
-    for _ in range(n_rounds):
-        t.run(25)
-        codes = t.v @ (1 << np.arange(states.shape[1])[::-1])
-        counts += [np.bincount(rung, minlength=len(states)) for rung in codes.T]
-    found = []
-    for beta, seen in zip(t.schedule.betas, counts, strict=True):
-        logs = log_p(machine, reference, beta, states)
-        expected = np.exp(logs - np.logaddexp.reduce(logs)) * seen.sum()
-        # States that hardly come are counted together.
-        groups = np.where(expected < 10, 0, np.arange(1, len(states) + 1))
-        sums = [np.bincount(groups, a)[np.bincount(groups, expected) > 0] for a in (seen, expected)]
-        found.append(stats.chisquare(*sums).pvalue)
-    return min(found)
-
-
 @pytest.mark.parametrize(("exchange", "energies"), [("even-odd", "reduced"), ("random", "joint")])
 @pytest.mark.parametrize("name", SMALL)
 def test_every_rung_has_its_own_distribution(name, exchange, energies, engine):
@@ -102,7 +73,7 @@ def test_every_rung_has_its_own_distribution(name, exchange, energies, engine):
         machine, Schedule(BETAS), 400, 1, 0, reference=reference, exchange=exchange, energies=energies
     )
     assert t.engine == engine
-    assert worst_p_value(t, machine, reference) > 1e-6
+    assert worst_p_value(t, partial(log_p, machine, reference)) > 1e-6
 
 
 def test_exchanges_that_are_always_accepted_are_rejected():
@@ -115,13 +86,13 @@ def test_exchanges_that_are_always_accepted_are_rejected():
         t.coins[:] = 2**64 - 0x9E3779B97F4A7C15
 
     run, t.run = t.run, lambda n: [(wind_back(), run(1)) for _ in range(n)]
-    assert worst_p_value(t, machine, reference) < 1e-30
+    assert worst_p_value(t, partial(log_p, machine, reference)) < 1e-30
 
 
 def test_a_base_that_is_forgotten_is_rejected(engine):
     machine = SMALL["3x5"]
     t = make_replicas(machine, Schedule(BETAS), 400, 1, 0)
-    assert worst_p_value(t, machine, random_reference(machine)) < 1e-30
+    assert worst_p_value(t, partial(log_p, machine, random_reference(machine))) < 1e-30
 
 
 BLOCKS = [rbm(12, 30, 0.5, seed=s) for s in range(4)]
@@ -147,7 +118,7 @@ def exact_moments(parts, betas):
     log_z, slopes, means = np.zeros(len(betas)), np.zeros(len(betas)), []
     for part in parts:
         r = part.reduced()
-        v, zero = all_states(len(r.b)), Reference(np.zeros_like(r.b), np.zeros_like(r.c))
+        v, zero = enumerate_states(len(r.b)), Reference(np.zeros_like(r.b), np.zeros_like(r.c))
         logs = [log_p(part, zero, beta, v) for beta in betas]
         p = [np.exp(a - np.logaddexp.reduce(a)) for a in logs]
         log_z += [np.logaddexp.reduce(a) for a in logs]
@@ -251,7 +222,7 @@ def test_joint_energies_are_those_of_some_state(engine):
     machine = SMALL["3x5"]
     reference = random_reference(machine)
     _, v, works = states_and_works(machine, reference, "joint")
-    r, h = machine.reduced(), all_states(5)
+    r, h = machine.reduced(), enumerate_states(5)
     joint = (v @ (r.b - reference.b))[..., None] + (v @ r.W + r.c - reference.c) @ h.T
     assert np.abs(joint - works.energies[0, ..., None]).min(-1).max() < 1e-5
 
@@ -432,4 +403,4 @@ def test_cuda_has_the_distributions_too():
     reference = random_reference(machine)
     t = make_replicas(machine, Schedule(BETAS), 400, 1, 0, "cuda", reference=reference)
     assert t.engine == "torch"
-    assert worst_p_value(t, machine, reference) > 1e-6
+    assert worst_p_value(t, partial(log_p, machine, reference)) > 1e-6

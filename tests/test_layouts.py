@@ -18,14 +18,14 @@ import scipy.io
 import scipy.sparse
 import torch
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, DataError
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.readers import ReadConfig, read_machine
 from dvae_eval.readers.arrays import read_arrays
 from dvae_eval.readers.inspection import inspect_file
+from tests.oracles import enumerate_states
+from tests.places import CASES
 
-CASES = Path(__file__).parent / "data" / "cases"
 PLAIN, CENTRED, MASKED = 8.414286, 7.788491, 7.892480
 UNITS = "units 0 and 1; --units pm1 for spins"
 RNG = np.random.default_rng(0)
@@ -38,14 +38,9 @@ def log_z(path, **options):
     return exact_log_z(found.machine) + found.constant
 
 
-def states(n, values=(0, 1)):
-    """All states of n units."""
-    return np.array(list(itertools.product(values, repeat=n)), float)
-
-
 def summed(W, b, c, values=(0, 1), centres=(0, 0)):
     """log Z of an RBM, by summing all its states."""
-    x = states(len(b) + len(c), values)
+    x = enumerate_states(len(b) + len(c), values)
     v, h = x[:, : len(b)] - centres[0], x[:, len(b) :] - centres[1]
     return np.logaddexp.reduce(np.einsum("ni,ij,nj->n", v, W, h) + v @ b + h @ c)
 
@@ -54,14 +49,6 @@ def saved(folder, **arrays):
     """A file of NumPy arrays."""
     np.savez(folder / "m.npz", **arrays)
     return folder / "m.npz"
-
-
-def run(capsys, *args):
-    """Run dvae-eval; return its exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    return exit.value.code, captured.out, captured.err
 
 
 # --- the cases ------------------------------------------------------------------------------------------------
@@ -99,16 +86,16 @@ def test_cases_that_are_read(name, expected):
         ("10_numpy_inside.pt", "holds NumPy arrays.*numpy.savez"),
     ],
 )
-def test_cases_that_are_refused_in_one_line(name, message, capsys):
-    status, out, err = run(capsys, "logz", CASES / name)
+def test_cases_that_are_refused_in_one_line(name, message, cli):
+    status, out, err = cli("logz", CASES / name)
     assert (status, out, err.count("\n")) == (2, "", 1)
     with pytest.raises(DataError, match=message):
         read_machine(CASES / name)
 
 
-def test_a_model_all_of_whose_variables_are_observed(capsys):
+def test_a_model_all_of_whose_variables_are_observed(cli):
     path = CASES / "12_full.uai"
-    status, out, _ = run(capsys, "logz", path, "--evidence", f"{path}.evid", "--json", "-q")
+    status, out, _ = cli("logz", path, "--evidence", f"{path}.evid", "--json", "-q")
     assert status == 0
     assert abs(json.loads(out)["log_z"] - np.log(6)) < 1e-12
 
@@ -130,7 +117,7 @@ def test_a_prior_of_four_partitions_of_caloquvae():
     """Their fields: every partition's units see W_ab * M_ab, and 0 and 1 are drawn by a sigmoid."""
     state = {name: value.double().numpy() for name, value in torch.load(CASES / "calo_4p.pth")["prior"].items()}
     # The last partition's units are independent given the others': they are summed unit by unit.
-    x = np.split(((np.arange(2**18)[:, None] >> np.arange(18)) & 1).astype(float), 3, axis=1)
+    x = np.split(enumerate_states(18), 3, axis=1)
     energy = sum(x[a] @ state[f"_bias_dict.{a}"] for a in range(3))
     field = state["_bias_dict.3"]
     for a, b in itertools.combinations(range(4), 2):
@@ -154,7 +141,7 @@ def test_state_dicts_of_kaiwus_plugin():
         assert abs(log_z(CASES / name) - summed(Q, b[: len(Q)], b[len(Q) :])) < 1e-9
     state = torch.load(CASES / "kaiwu_bm.pth")
     Q, b = state["quadratic_coef"].double().numpy(), state["linear_bias"].double().numpy()
-    x = states(len(b))
+    x = enumerate_states(len(b))
     expected = np.logaddexp.reduce(x @ b + np.einsum("ni,ij,nj->n", x, np.triu(Q, 1), x))
     assert abs(log_z(CASES / "kaiwu_bm.pth") - expected) < 1e-9
     described = read_machine(CASES / "kaiwu_bm.pth").description
@@ -210,7 +197,7 @@ def test_masks_that_are_none_are_refused(tmp_path):
             read_machine(saved(tmp_path, **arrays, **bad))
     J = np.triu(RNG.normal(size=(5, 5)), 1)
     M = np.triu(RNG.random((5, 5)) < 0.5, 1)
-    x = states(5)
+    x = enumerate_states(5)
     expected = np.logaddexp.reduce(np.einsum("ni,ij,nj->n", x, J * M, x))
     assert (
         abs(log_z(saved(tmp_path, J=J + J.T, b=np.zeros(5), adjacency=(M | M.T).astype(int))) - expected) < 1e-12
@@ -313,24 +300,24 @@ def test_j_beside_other_parameters_is_refused(tmp_path):
 # --- what is named --------------------------------------------------------------------------------------------
 
 
-def test_what_was_assumed_and_left_aside_is_said_everywhere(tmp_path, capsys):
+def test_what_was_assumed_and_left_aside_is_said_everywhere(tmp_path, cli):
     path = saved(tmp_path, W=W, b_left=B, b_right=C, strange=np.ones(4), other_thing=np.ones((2, 2)), epoch=3)
-    status, out, err = run(capsys, "logz", path)
+    status, out, err = cli("logz", path)
     assert status == 0
     assert out.strip().endswith(f"nats (exact), with {UNITS}")
     assert "ignored: other_thing, strange\n" in err
-    _, out, _ = run(capsys, "logz", path, "--json", "-q")
+    _, out, _ = cli("logz", path, "--json", "-q")
     model = json.loads(out)["model"]
     assert model["assumed"] == [UNITS]
     assert model["left_aside"] == ["other_thing", "strange"]
-    _, out, _ = run(capsys, "inspect", path)
+    _, out, _ = cli("inspect", path)
     assert f"assumed: {UNITS}" in out
     assert "ignored: other_thing, strange" in out
-    _, _, err = run(capsys, "convert", path, tmp_path / "out.npz")
+    _, _, err = cli("convert", path, tmp_path / "out.npz")
     assert "ignored: other_thing, strange\n" in err
-    _, out, _ = run(capsys, "logz", path, "--units", "01")
+    _, out, _ = cli("logz", path, "--units", "01")
     assert out.strip().endswith("nats (exact)")
-    assert run(capsys, "logz", path, "-q")[2] == ""
+    assert cli("logz", path, "-q")[2] == ""
 
 
 def test_modules_beside_the_machine_are_named_once(tmp_path):
@@ -393,7 +380,7 @@ def test_structures_cells_and_versions_of_matlab(tmp_path, version, packed):
         assert abs(log_z(path) - summed(W, B, C)) < 1e-12
         J = scipy.sparse.csc_array(np.triu(RNG.normal(size=(5, 5)), 1))
         scipy.io.savemat(path, {"J": J, "b": np.ones(5)}, format="4")
-        x = states(5)
+        x = enumerate_states(5)
         expected = np.logaddexp.reduce(np.einsum("ni,ij,nj->n", x, J.toarray(), x) + x.sum(1))
         assert abs(log_z(path) - expected) < 1e-12
         return
@@ -466,17 +453,17 @@ FORMATS = CASES.parent / "formats"
 @pytest.mark.parametrize(
     "name", ["rbm.pt", "rbm.safetensors", "rbm-v5.mat", "rbm-v73.mat", "rbm.skops", "spin.coo", "sparse-csr.npz"]
 )
-def test_paths_that_are_no_utf8_and_capital_endings(tmp_path, name, capsys):
+def test_paths_that_are_no_utf8_and_capital_endings(tmp_path, name, cli):
     expected = log_z(FORMATS / name)
     strange = tmp_path / os.fsdecode(b"caf\xe9" + Path(name).suffix.upper().encode())
     strange.write_bytes((FORMATS / name).read_bytes())
     assert log_z(strange) == expected
     assert log_z(str(strange)) == expected
-    status, out, _ = run(capsys, "logz", strange, "--json", "-q")
+    status, out, _ = cli("logz", strange, "--json", "-q")
     assert (status, json.loads(out)["log_z"]) == (0, expected)
-    assert run(capsys, "inspect", strange)[0] == 0
+    assert cli("inspect", strange)[0] == 0
     strange.write_bytes(b"")
-    status, _, err = run(capsys, "logz", strange)
+    status, _, err = cli("logz", strange)
     assert (status, err.count("\n")) == (2, 1)
 
 

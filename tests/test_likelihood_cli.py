@@ -20,24 +20,8 @@ from dvae_eval.likelihood import checks as likelihood_checks
 from dvae_eval.likelihood import image_tasks
 from dvae_eval.results import LikelihoodResult, load_result
 from dvae_eval.runtime import resume
-
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
-SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
-SMALL += ["--prior-hidden", "none", "--epochs", "2", "--chains", "20", "--sweeps", "2"]
-
-
-def status_of(main, *args):
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A small trained run; its files are not to be changed."""
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    assert status_of(dvae_train, "bars-and-stripes", "--out", directory, "--quiet", *SMALL) == 0
-    return directory
+from tests.commands import SMALL, status_of
+from tests.places import PACKAGE_ROOTS
 
 
 @pytest.fixture
@@ -280,7 +264,7 @@ def test_shards_stay_until_the_result_is_written(args, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_ctrl_c_among_processes(args, tmp_path):
     """A terminal sends SIGINT to all processes of a command: one line, no traceback, and nobody is left."""
-    code = f"import sys; sys.path[:0] = {ROOTS!r}\nfrom dvae_eval.likelihood import image_tasks\n"
+    code = f"import sys; sys.path[:0] = {PACKAGE_ROOTS!r}\nfrom dvae_eval.likelihood import image_tasks\n"
     code += "image_tasks.SHARD_SECONDS = 0.0\n"
     code += "from dvae_cli.main import main\nmain(sys.argv[1:])"
     line = [sys.executable, "-c", code, *map(str, args), "--workers", "2", "--samples", "2000000"]

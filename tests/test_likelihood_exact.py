@@ -1,12 +1,6 @@
-"""Log-likelihoods of model files against log p(x) by sums and quadrature, in NumPy and from the file alone.
-
-`exact_log_p` is written from the paper's formulas, without any code of the project: Eq. 6 (prior), Eq. 9, D.1,
-D.2, E.1 and DVAE++ (r(ζ|z)), Eq. 13 and App. G (layers), App. H (sharing), App. H.2 (batch norm with running
-statistics).
-"""
+"""Log-likelihoods of model files against log p(x) by sums and quadrature, in NumPy and from the file alone."""
 
 import dataclasses
-import itertools
 import json
 
 import numpy as np
@@ -27,120 +21,8 @@ from dvae_eval.likelihood.protocol import model_digest
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
 from dvae_eval.trained import machine_of
-
-# --- the exact value ------------------------------------------------------------------------------------------
-
-
-def legendre(low, high, n, n_panels):
-    """Return nodes and weights of Gauss and Legendre's rule on panels: ReLU has kinks."""
-    x, w = np.polynomial.legendre.leggauss(n)
-    edges = np.linspace(low, high, n_panels + 1)
-    half = np.diff(edges)[:, None] / 2
-    return (edges[:-1, None] + half * (x + 1)).ravel(), (half * w).ravel()
-
-
-def normal(n, n_panels):
-    """Return nodes and weights of the expectation over a standard normal number."""
-    t, w = legendre(-8, 8, n, n_panels)
-    return t, w * np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
-
-
-def unit(name, s, n, n_panels):
-    """Return z, ζ and r(ζ|z) dζ at the nodes of one unit."""
-    t, w = legendre(0, 1, n, n_panels)
-    spike = np.zeros(1), np.ones(1)
-    c = None if s is None else s / (1 - np.exp(-s))
-    off, on = {
-        "none": lambda: (spike, (np.ones(1), np.ones(1))),
-        "gumbolt": lambda: (spike, (np.ones(1), np.ones(1))),
-        "spike-and-exponential": lambda: (spike, (t, w * s * np.exp(s * t) / (np.exp(s) - 1))),
-        "spike-and-slab": lambda: (spike, (t, w)),
-        "spike-and-gaussian": lambda: (spike, normal(n, 2 * n_panels)),
-        "mixture-of-ramps": lambda: ((t, w * 2 * (1 - t)), (t, w * 2 * t)),
-        "overlapping-exponential": lambda: ((t, w * c * np.exp(-s * t)), (t, w * c * np.exp(s * (t - 1)))),
-        # r(ζ|0) = ζ^(1/s - 1)/s has no singularity in ζ^(1/s).
-        "power-function": lambda: ((t**s, w), (1 - t**s, w)),
-    }[name]()
-    return tuple(np.concatenate(pair) for pair in ((0 * off[0], 1 + 0 * on[0]), *zip(off, on, strict=True)))
-
-
-def network(state, name, n_hidden, h, use=0):
-    """Return the output of linear maps with batch norms and ReLU between them."""
-    layer = lambda i, h: h @ state[f"{name}.linears.{i}.weight"].T + state[f"{name}.linears.{i}.bias"]  # noqa: E731
-    for i in range(n_hidden):
-        h, norm = layer(i, h), f"{name}.norms.{i}"
-        place = slice(use * h.shape[1], (use + 1) * h.shape[1])
-        mean, spread = (state[f"{norm}.running_{kind}"][place] for kind in ("mean", "spread"))
-        h = (h - mean) / (spread + 1e-3) * state[f"{norm}.raw_scale"] + state[f"{norm}.raw_offset"]
-        h = np.maximum(h, 0)
-    return layer(n_hidden, h)
-
-
-def log_prior(config, state):
-    """Return all states z of the units, and log p(z) of each."""
-    n_left, n_right = config["n_left"], config["n_right"]
-    n = n_left + n_right
-    states = np.array(list(itertools.product((0.0, 1.0), repeat=n)))
-    if config["prior"] == "rbm":
-        edges = itertools.product(range(n_left), range(n_left, n))
-        b = np.concatenate((state["prior.b_left"], state["prior.b_right"]))
-    else:
-        ring = sorted(sorted((i, (i + 1) % n)) for i in range(n))
-        edges = {"complete": itertools.combinations(range(n), 2), "ring": ring, "0-2": [(0, 2)], "": []}
-        edges, b = edges[config["graph"]], state["prior.b"]
-    minus_energy = states @ b
-    for (i, j), w in zip(edges, state["prior.W"].ravel(), strict=True):
-        minus_energy = minus_energy + w * states[:, i] * states[:, j]
-    return states, minus_energy - logsumexp(minus_energy)
-
-
-def context(config, state, m, zeta, layers):
-    """Return which network layer m has, which of its uses, and its input; m = n_layers is that of the pixels."""
-    n_groups = config["n_sharing_groups"]
-    if not n_groups:
-        return m, 0, np.concatenate((zeta, *layers), 1)
-    groups = np.concatenate(
-        [
-            [(g, i) for i in range(len(part))]
-            for g, part in enumerate(np.array_split(np.arange(config["n_layers"]), n_groups))
-        ]
-    )
-    g, use = groups[min(m, config["n_layers"] - 1)]
-    return g, use, zeta @ state[f"continuous_prior.maps.{g}.weight"].T + sum(layers)
-
-
-def exact_log_p(path, images, smoothing=True, units=(12, 4), layers=(12, 6)):
-    """Return log p(x) of images (n_images, n_pixels) under the model in a file.
-
-    `units` and `layers` are numbers of nodes and panels for every ζ and every continuous variable.
-    """
-    content = torch.load(path, weights_only=True)
-    config = content["config"]["model"]
-    state = {name: value.double().numpy() for name, value in content["state_dict"].items()}
-    name = config["smoothing"] if smoothing else "none"
-    s = None
-    if "smoothing.raw" in state:
-        floor = float(name == "power-function")
-        s = floor + (state["smoothing.bound"] - floor) / (1 + np.exp(-state["smoothing.raw"]))
-    states, log_p_z = log_prior(config, state)
-    z, zeta, r = unit(name, s, *units)
-    points = np.array(list(itertools.product(range(len(z)), repeat=states.shape[1])))
-    number = (z[points] @ 2 ** np.arange(states.shape[1])[::-1]).astype(int)
-    start = log_p_z[number] + np.log(r[points]).sum(1)
-    zeta, total = zeta[points], np.full(len(images), -np.inf)
-    for nodes in itertools.product(zip(*normal(*layers), strict=True), repeat=config["n_layers"]):
-        drawn, log_w = [], start
-        for m, (eps, weight) in enumerate(nodes):
-            which, use, seen = context(config, state, m, zeta, drawn)
-            out = network(state, f"continuous_prior.networks.{which}", len(config["prior_hidden"]), seen, use)
-            drawn.append(out[:, :1] + np.exp(out[:, 1:]) * eps)
-            log_w = log_w + np.log(weight)
-        _, _, seen = context(config, state, config["n_layers"], zeta, drawn)
-        logits = network(state, "decoder", len(config["decoder_hidden"]), seen)
-        log_p = images @ logits.T - np.logaddexp(0, logits).sum(1)
-        total = np.logaddexp(total, logsumexp(log_p + log_w, axis=1))
-    return total
-
+from tests.oracles import enumerate_states
+from tests.oracles.model_files import log_p_from_file, normal
 
 # --- models ---------------------------------------------------------------------------------------------------
 
@@ -176,7 +58,7 @@ def write_model(path, n_pixels=3, seed=0, scale=0.4, **settings):
 def all_images(n_pixels):
     """Return all images of some pixels, but of many pixels no more than six: all 0, all 1, and random ones."""
     if n_pixels < 4:
-        return np.array(list(itertools.product((0, 1), repeat=n_pixels)), dtype=np.uint8)
+        return enumerate_states(n_pixels).astype(np.uint8)
     some = np.random.default_rng(0).integers(2, size=(4, n_pixels))
     return np.concatenate((np.zeros((1, n_pixels)), np.ones((1, n_pixels)), some)).astype(np.uint8)
 
@@ -228,7 +110,7 @@ def test_log_likelihoods_are_those_of_the_paper(shape, rule, tmp_path):
     """
     path = write_model(tmp_path / "model.pt", seed=1, **shape)
     result, images = measured(path, n_samples=4000)
-    exact = exact_log_p(path, images, **rule)
+    exact = log_p_from_file(path, images, **rule)
     assert standardised(result, exact, 4000) < 5
     curve = np.array(result.diagnostics["bound_curve"]["log_likelihood"])
     assert (np.diff(curve) >= 0).all()
@@ -239,7 +121,7 @@ def test_log_likelihoods_are_those_of_the_paper(shape, rule, tmp_path):
 def test_a_finer_rule_changes_little(tmp_path):
     path = write_model(tmp_path / "model.pt", seed=1, n_layers=1, **DEEP)
     images = all_images(3)
-    assert np.abs(exact_log_p(path, images, units=(10, 3)) - exact_log_p(path, images)).max() < 1e-5
+    assert np.abs(log_p_from_file(path, images, units=(10, 3)) - log_p_from_file(path, images)).max() < 1e-5
 
 
 def test_another_models_value_is_rejected(tmp_path):
@@ -251,7 +133,7 @@ def test_another_models_value_is_rejected(tmp_path):
         content = torch.load(path, weights_only=True)
         next(v for k, v in content["state_dict"].items() if k in (name, "decoder.linears.0.bias"))[0] += 2
         torch.save(content, tmp_path / "other.pt")
-        assert standardised(result, exact_log_p(tmp_path / "other.pt", images, units=(10, 2)), 4000) > 8
+        assert standardised(result, log_p_from_file(tmp_path / "other.pt", images, units=(10, 2)), 4000) > 8
 
 
 @pytest.mark.parametrize("settings", [{"as_trained": False}, {"precision": "float64"}, {"method": "ais"}])
@@ -260,7 +142,7 @@ def test_other_ways_find_their_exact_values(settings, tmp_path):
     path = write_model(tmp_path / "model.pt", seed=2, n_layers=1)
     n = 1000 if settings.get("method") == "ais" else 4000
     result, images = measured(path, n_samples=n, n_ais_chains=n, n_ais_steps=8, **settings)
-    exact = exact_log_p(path, images, smoothing=settings.get("as_trained", True))
+    exact = log_p_from_file(path, images, smoothing=settings.get("as_trained", True))
     assert standardised(result, exact, n) < 5
 
 
@@ -449,7 +331,7 @@ def test_a_hierarchical_model_over_an_rbm():
     result = estimate_log_likelihood(model, images, log_z, LikelihoodConfig(n_samples=3000), prior=model.prior())
     W, b, mean, pixels = (p.detach().numpy() for p in (model.W, model.b, model.mean, model.pixels))
     eps, weights = normal(12, 8)
-    states = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
+    states = enumerate_states(4)
     minus_energy = np.array([z[:2] @ W @ z[2:] + b @ z for z in states])
     log_p_z = minus_energy - logsumexp(minus_energy)
     logits = states[:, None] @ pixels[:4] + (states @ mean)[:, None, None] * pixels[4] + eps[:, None] * pixels[4]

@@ -25,8 +25,8 @@ from dvae_eval.runtime.compute import Plan, Resources, available_memory, parse_m
 from dvae_eval.runtime.resume import ResumeDirectory, digest_of
 from dvae_eval.trained import machine_of
 from tests.oracles import enumerate_states, tiny_model
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 IMAGES = np.tile(enumerate_states(3).astype(np.uint8), (3, 1))
 CONFIG = LikelihoodConfig(n_samples=200)
 

@@ -10,8 +10,9 @@ import pytest
 
 from dvae_core import flat_metrics, train_model
 from tests.loggers import stand_ins
+from tests.places import ROOT
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "log-a-training.md"
+PAGE = ROOT / "docs" / "how-to" / "log-a-training.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.S | re.M))
 
 

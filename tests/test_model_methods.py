@@ -1,7 +1,6 @@
 """What a trained model is used for: encode, generate and log_likelihood, compared with sums over all states."""
 
 import doctest
-import itertools
 import math
 
 import numpy as np
@@ -14,6 +13,7 @@ from dvae_core.errors import ConfigError, DataError
 from dvae_core.model import dvae
 from dvae_core.model.dvae import DVAE
 from dvae_eval import estimate_log_z
+from tests.oracles import all_states
 
 SMALL = ModelConfig(
     n_left=3, n_right=2, n_groups=1, n_layers=0, smoothing="none", encoder_hidden=(4,), decoder_hidden=(5,)
@@ -33,7 +33,7 @@ def model_of(config=SMALL, n_pixels=6, seed=0):
 
 def enumerated(model):
     """All states z, their p(z) and the probabilities of the pixels given each."""
-    z = torch.tensor(list(itertools.product((0.0, 1.0), repeat=model.prior.n_units)), dtype=torch.float64)
+    z = all_states(model.prior.n_units)
     return z, (-model.prior.energy(z)).softmax(0), model.decode(z, []).sigmoid()
 
 

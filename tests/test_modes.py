@@ -1,11 +1,10 @@
 """Paths from mixtures: against enumeration of v, h and k, a broken kernel, and a hidden mode."""
 
-import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError
@@ -13,8 +12,8 @@ from dvae_eval.config import LogZConfig
 from dvae_eval.log_z import run as tempered
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.log_z.referee import LARGEST_ERROR, REFEREE_PRECISION, referee_checks
-from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import modes, replicas_numba, tempering
+from dvae_eval.machine import BipartiteMachine
+from dvae_eval.sampling import modes, replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.basins import Basins, find_basins
 from dvae_eval.sampling.lower_bound import LowerBound
@@ -24,20 +23,10 @@ from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
 from dvae_eval.test_machines.graphs import complete, torus
 from dvae_eval.test_machines.rbms import enumerated, planted, random_rbm, trained
+from tests.oracles import enumerate_states, log_marginals, worst_p_value
+from tests.test_kernels import general, rbm
 
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
-
-
-def rbm(n, m, scale=1.0, fill=1.0, seed=0):
-    rng = np.random.default_rng(seed)
-    W = rng.normal(size=(n, m)) * (rng.random((n, m)) < fill) * scale
-    return BipartiteMachine.from_arrays(W, rng.normal(size=n) * scale, rng.normal(size=m) * scale)
-
-
-def general(n, scale=1.0, fill=1.0, seed=0):
-    rng = np.random.default_rng(seed)
-    J = np.triu(rng.normal(size=(n, n)) * (rng.random((n, n)) < fill), 1)
-    return machine_from_couplings(J * scale, rng.normal(size=n) * scale)
 
 
 def random_mixture(machine, n_components=3, scale=1.5, seed=9):
@@ -45,10 +34,6 @@ def random_mixture(machine, n_components=3, scale=1.5, seed=9):
     weights = rng.random(n_components) + 0.2
     b, c = (scale * rng.normal(size=(n_components, len(x))) for x in (reduced.b, reduced.c))
     return MixtureReference(weights / weights.sum(), b, c)
-
-
-def all_states(n):
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
 
 
 def log_joint(machine, mixture, t, v):
@@ -65,12 +50,6 @@ def log_p(machine, mixture, t, v):
     return logsumexp(log_joint(machine, mixture, t, v), axis=-1)
 
 
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
-
-
 # --- the path --------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +57,7 @@ def engine(request, monkeypatch):
 def test_log_z_along_the_path_is_that_of_all_states_of_all_units(machine):
     """Sums over v, h and k of the energy function itself: 1 / K at t = 0, Z at t = 1, and what lies between."""
     mixture, reduced = random_mixture(machine), machine.reduced()
-    v, h = all_states(len(reduced.b)), all_states(len(reduced.c))
+    v, h = enumerate_states(len(reduced.b)), enumerate_states(len(reduced.c))
     pairs = 0 if reduced.J is None else (v @ np.triu(reduced.J) * v).sum(1)[:, None]
     energy = (v @ reduced.b)[:, None] + h @ reduced.c + v @ reduced.W @ h.T + pairs
     products = [(v @ a)[:, None] + h @ d for a, d in zip(mixture.b, mixture.c, strict=True)]
@@ -111,24 +90,6 @@ SMALL = {
 }
 
 
-def worst_p_value(t, machine, mixture, n_rounds=10):
-    """Return the smallest p-value over the rungs that their states, 25 iterations apart, are drawn from p_t."""
-    states = all_states(t.v.shape[-1])
-    counts = np.zeros((len(t.schedule.betas), len(states)))
-    for _ in range(n_rounds):
-        t.run(25)
-        codes = t.v @ (1 << np.arange(states.shape[1])[::-1])
-        counts += [np.bincount(rung, minlength=len(states)) for rung in codes.T]
-    found = []
-    for beta, seen in zip(t.schedule.betas, counts, strict=True):
-        logs = log_p(machine, mixture, beta, states)
-        expected = np.exp(logs - logsumexp(logs)) * seen.sum()
-        groups = np.where(expected < 10, 0, np.arange(1, len(states) + 1))
-        sums = [np.bincount(groups, a)[np.bincount(groups, expected) > 0] for a in (seen, expected)]
-        found.append(stats.chisquare(*sums).pvalue if len(sums[0]) > 1 else 1.0)
-    return min(found)
-
-
 @pytest.mark.parametrize("name", SMALL)
 def test_every_rung_has_its_own_distribution(name, engine):
     """4000 states of each of 5 rungs, chi-square, p > 1e-6: false alarm 5e-6 each."""
@@ -137,7 +98,7 @@ def test_every_rung_has_its_own_distribution(name, engine):
     t = make_replicas(machine, Schedule(BETAS), 400, 1, 0, reference=mixture)
     # Couplings among the kept units are torch's.
     assert t.engine == ("torch" if machine.reduced().J is not None else engine)
-    assert worst_p_value(t, machine, mixture) > 1e-6
+    assert worst_p_value(t, partial(log_p, machine, mixture)) > 1e-6
 
 
 def test_gibbs_sweeps_alone_keep_the_distribution(engine):
@@ -146,7 +107,7 @@ def test_gibbs_sweeps_alone_keep_the_distribution(engine):
     mixture = random_mixture(machine)
     t = make_replicas(machine, Schedule(BETAS), 400, 1, 0, reference=mixture)
     t.run = lambda n: t.sweep(BETAS, n)
-    assert worst_p_value(t, machine, mixture) > 1e-6
+    assert worst_p_value(t, partial(log_p, machine, mixture)) > 1e-6
 
 
 def test_components_that_are_drawn_with_wrong_weights_are_rejected(engine):
@@ -162,13 +123,13 @@ def test_components_that_are_drawn_with_wrong_weights_are_rejected(engine):
     else:
         t.constants[0] += 1.0
     t.run = lambda n: t.sweep(BETAS, n)
-    assert worst_p_value(t, machine, mixture) < 1e-30
+    assert worst_p_value(t, partial(log_p, machine, mixture)) < 1e-30
 
 
 def test_a_mixture_that_is_forgotten_is_rejected(engine):
     machine = SMALL["3x5"]
     t = make_replicas(machine, Schedule(BETAS), 400, 1, 0, reference=random_mixture(machine, seed=1))
-    assert worst_p_value(t, machine, random_mixture(machine)) < 1e-30
+    assert worst_p_value(t, partial(log_p, machine, random_mixture(machine))) < 1e-30
 
 
 # --- works ---------------------------------------------------------------------------------------------------
@@ -282,9 +243,9 @@ def clusters(n_visible=60, n_hidden=12, weights=(0.4, 0.3, 0.2, 0.1), seed=3, n_
         float
     )
     W, b, c = 0.05 * rng.normal(size=(n_visible, n_hidden)), np.zeros(n_visible), np.zeros(n_hidden)
-    h = all_states(n_hidden)
+    h = enumerate_states(n_hidden)
     for _ in range(n_steps // 20):
-        logs = h @ c + np.logaddexp(0, b + h @ W.T).sum(1)
+        logs = log_marginals(W.T, c, b, h)
         p = np.exp(logs - logsumexp(logs))
         mean_v, up = 1 / (1 + np.exp(-(b + h @ W.T))), 1 / (1 + np.exp(-(x @ W + c)))
         W += 0.3 * (x.T @ up / len(x) - mean_v.T @ (p[:, None] * h))
@@ -313,8 +274,8 @@ def test_mixtures_of_modes_and_of_states_have_the_weights_of_the_clusters(cluste
     machine, log_z = clustered
     reduced, basins = machine.reduced(), find_basins(machine.reduced(), 0)
     check_mixture(mixture_of_modes(machine, basins), machine)
-    v = all_states(len(reduced.b))
-    p = np.exp(v @ reduced.b + np.logaddexp(0, v @ reduced.W + reduced.c).sum(1) - log_z)
+    v = enumerate_states(len(reduced.b))
+    p = np.exp(log_marginals(reduced.W, reduced.b, reduced.c, v) - log_z)
     samples = v[np.random.default_rng(0).choice(len(v), 4000, p=p / p.sum())].astype(np.uint8)
     fitted = mixture_of_states(machine, samples, basins, 16, 0)
     check_mixture(fitted, machine)
@@ -408,9 +369,9 @@ def test_annealing_from_a_mixture_agrees(machine_and_log_z):
     """Chains of four steps: |z| < 6 with 15 degrees of freedom: false alarm 2.4e-5 each."""
     machine, exact = machine_and_log_z
     mixture, reduced = random_mixture(machine, 4, 0.5), machine.reduced()
-    v = all_states(len(reduced.b))
+    v = enumerate_states(len(reduced.b))
     pairs = 0 if reduced.J is None else (v @ np.triu(reduced.J) * v).sum(1)
-    logs = v @ reduced.b + pairs + np.logaddexp(0, v @ reduced.W + reduced.c).sum(1)
+    logs = pairs + log_marginals(reduced.W, reduced.b, reduced.c, v)
     samples = v[np.random.default_rng(0).choice(len(v), 4000, p=np.exp(logs - logsumexp(logs)))]
     betas = uniform_schedule(40)
     forward = annealed_importance_sampling(machine, betas, 4000, 0, reference=mixture)

@@ -11,7 +11,7 @@ import pytest
 from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_core.training.trainer import Trainer
-from tests.test_likelihood_cli import SMALL, status_of
+from tests.commands import SMALL, status_of
 
 TINY = (*SMALL[:-6], "--prior-hidden", "none", "--chains", "20", "--sweeps", "2", "--threads", "1", "--quiet")
 LL = ("--samples", 20, "--limit", 3, "--simulated", 0, "--quiet")

@@ -2,11 +2,12 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from tests.places import ROOT
+
+DOCS = ROOT / "docs"
 nbformat = pytest.importorskip("nbformat", reason="the docs extra is not installed")
 pytest.importorskip("nbclient", reason="the docs extra is not installed")
 pytest.importorskip("ipykernel", reason="the docs extra is not installed")

@@ -1,6 +1,5 @@
 """Machines that are handed in as objects of other libraries, which are known by what they can do."""
 
-import itertools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ import torch
 from dvae_core import load_data, load_model
 from dvae_core.errors import ConfigError, DataError, DvaeError
 from dvae_eval import estimate_log_z, load_result, read_machine
+from tests.oracles import enumerate_states, log_weights
 
 RNG = np.random.default_rng(0)
 W, B, C = RNG.normal(size=(4, 3)), RNG.normal(size=4), RNG.normal(size=3)
@@ -66,8 +66,7 @@ def test_quadratic_models_with_their_own_labels(vartype, values):
     labels = ["a", 1, ("b", 2), 3.5, "e", 7]
     linear = dict(zip(labels, FIELDS.tolist(), strict=True))
     quadratic = {(labels[j], labels[i]): float(J[i, j]) for i, j in zip(*np.nonzero(J), strict=True)}
-    x = np.array(list(itertools.product(values, repeat=6)), float)
-    energies = 1.25 + x @ FIELDS + np.einsum("ni,ij,nj->n", x, J, x)
+    energies = 1.25 + log_weights(J, FIELDS, enumerate_states(6, values))
     model = QuadraticModel(vartype, linear, quadratic, 1.25)
     assert abs(log_z(model) - np.logaddexp.reduce(-energies)) < 1e-12
     assert abs(log_z(model, constant=2.0) - np.logaddexp.reduce(-energies) - 2) < 1e-12

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 
-import mpmath
 import numpy as np
 import pytest
 import scipy.sparse
@@ -29,6 +28,8 @@ from dvae_eval.observables.jackknife import jackknife
 from dvae_eval.sampling import tempering as tempering_module
 from dvae_eval.test_machines.graphs import torus
 from dvae_reports.figures.registry import draw
+from tests.commands import status_of
+from tests.oracles import curie_weiss, enumerate_states, kaufman, log_weights
 
 RNG = np.random.default_rng(18)
 NAMES = ("log_z", "energy", "specific_heat", "entropy", "magnetisation", "unit_means", "correlations")
@@ -38,8 +39,8 @@ BETAS = (0.0, 0.4, 1.0, 2.5)
 
 def truth(J, b, beta, values=(0, 1), constant=0.0):
     """Return all observables of p(x) ∝ exp(-β E), E = -(Σ_{i<j} J_ij x_i x_j + b'x + constant), state by state."""
-    states = [np.array(x, float) for x in itertools.product(values, repeat=len(b))]
-    energies = np.array([-(x @ J @ x + b @ x + constant) for x in states])
+    states = enumerate_states(len(b), values)
+    energies = -log_weights(J, b, states) - constant
     top = (-beta * energies).max()
     log_z = top + math.log(math.fsum(np.exp(-beta * energies - top)))
     p = np.exp(-beta * energies - log_z)
@@ -163,16 +164,12 @@ def test_the_spins_of_curie_and_weiss():
     n, K = 300, 1.2
     result = estimate_observables((np.triu(np.full((n, n), K / n), 1), np.zeros(n)), units="pm1", betas=(0.5, 1))
     assert result.verdict == "exact"
-    up = np.arange(n + 1)
-    m = 2 * up - n
-    log_w = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in up]
-    energy = -K / n * (m**2 - n) / 2
-    p = np.exp(log_w - energy - (log_w - energy).max())
-    p /= p.sum()
+    m, log_w = curie_weiss(n, K)
+    energy, p = -K / n * (m**2 - n) / 2, np.exp(log_w - np.logaddexp.reduce(log_w))
     assert abs(result.energy - p @ energy) < 1e-8
     assert abs(result.specific_heat - (p @ energy**2 - (p @ energy) ** 2)) < 1e-7
     assert abs(result.correlations[0] - (p @ m**2 - n) / (n * (n - 1))) < 1e-10
-    assert abs(result.log_z - np.logaddexp.reduce(log_w - energy)) < 1e-9
+    assert abs(result.log_z - np.logaddexp.reduce(log_w)) < 1e-9
 
 
 @pytest.mark.parametrize("beta", BETAS)
@@ -199,29 +196,12 @@ def test_derivatives_and_marginals_are_two_ways_to_one_energy():
     assert moments_plan(machine).route == "elimination"
 
 
-def kaufman(n, K):
-    """Return log Z, energy and specific heat of an n x n torus at β = 1, by 60 digits of Kaufman's formula."""
-    with mpmath.workdps(60):
-
-        def log_z(beta):
-            K_ = mpmath.mpf(K) * beta
-            c = mpmath.cosh(2 * K_) * mpmath.coth(2 * K_)
-            gamma = [mpmath.acosh(c - mpmath.cos(mpmath.pi * k / n)) for k in range(1, 2 * n)]
-            gamma = [2 * K_ + mpmath.log(mpmath.tanh(K_)), *gamma]
-            parts = [[f(n * g / 2) * 2 for g in gamma[s::2]] for s in (1, 0) for f in (mpmath.cosh, mpmath.sinh)]
-            total = sum(mpmath.fprod(part) for part in parts)
-            return mpmath.mpf(n * n) / 2 * mpmath.log(2 * mpmath.sinh(2 * K_)) + mpmath.log(total / 2)
-
-        values = [mpmath.diff(log_z, 1, order) for order in range(3)]
-        return [float(x) for x in (values[0], -values[1], values[2])]
-
-
 @pytest.mark.parametrize("K", [0.2, 0.4406868, 0.7])
 def test_the_finite_torus_of_kaufman(K):
     machine, _ = torus(6, 6, K)
     assert moments_plan(machine).route == "elimination"
     result = estimate_observables(machine, constant=72 * K, description={"units": "pm1"})
-    log_z, energy, heat = kaufman(6, K)
+    log_z, energy, heat = kaufman(6, 6, K)
     assert np.allclose((result.log_z, result.energy, result.specific_heat), (log_z, energy, heat), rtol=1e-11)
     assert abs(result.magnetisation) < 1e-12
     # All bonds of a torus are alike.
@@ -477,16 +457,10 @@ def file(tmp_path):
     return path
 
 
-def status_of(*args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    return exit.value.code
-
-
 def test_the_command_prints_and_saves(file, tmp_path, capsys):
     out, table = tmp_path / "o.json", tmp_path / "o.csv"
     args = ("observables", file, "--units", "pm1", "--betas", "0.5:1.5:3", "-o", out, "--csv", table)
-    assert status_of(*args) == 0
+    assert status_of(dvae_eval, *args) == 0
     text = capsys.readouterr()
     assert "<E> = " in text.out
     assert "β = 0.5" in text.err
@@ -496,7 +470,7 @@ def test_the_command_prints_and_saves(file, tmp_path, capsys):
     assert result.model["units"] == "pm1"
     rows = np.genfromtxt(table, delimiter=",", names=True)
     assert np.allclose(rows["energy"], result.along_beta["energy"])
-    assert status_of(*args) == 2  # both are there
+    assert status_of(dvae_eval, *args) == 2  # both are there
     assert draw("observables", [out]).axes[0].get_ylabel().startswith("energy")
     assert draw("observables", [out, out, out]).axes
     with pytest.raises(ResultError, match="too many"):
@@ -504,12 +478,12 @@ def test_the_command_prints_and_saves(file, tmp_path, capsys):
 
 
 def test_a_table_goes_to_a_file_and_no_unit_has_no_magnetisation(file, tmp_path, capsys):
-    assert status_of("observables", file, "--csv", "-") == 2
+    assert status_of(dvae_eval, "observables", file, "--csv", "-") == 2
     assert "--csv" in capsys.readouterr().err
     model, evidence, out = (tmp_path / name for name in ("m.uai", "m.evid", "o.json"))
     model.write_text("MARKOV 1 2 1 1 0 2 3 4")
     evidence.write_text("1 0 1")
-    assert status_of("observables", model, "--evidence", evidence, "-q", "-o", out) == 0
+    assert status_of(dvae_eval, "observables", model, "--evidence", evidence, "-q", "-o", out) == 0
     result = load_result(out)
     assert abs(result.log_z - math.log(4)) < 1e-12
     assert abs(result.energy + math.log(4)) < 1e-12
@@ -518,24 +492,27 @@ def test_a_table_goes_to_a_file_and_no_unit_has_no_magnetisation(file, tmp_path,
 
 
 def test_json_and_what_was_assumed(file, capsys):
-    assert status_of("observables", file, "--json", "-q", "--method", "pt", "--sweeps", 400, "--betas", 1) == 0
+    assert (
+        status_of(dvae_eval, "observables", file, "--json", "-q", "--method", "pt", "--sweeps", 400, "--betas", 1)
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     keys = {name for scalar in SCALARS for name in (scalar, f"{scalar}_std_err")}
     assert keys | {"unit_means", "correlations", "bonds", "trustworthy", "reasons", "verdict"} <= said.keys()
-    assert status_of("observables", file, "-q", "--no-correlations") == 0
+    assert status_of(dvae_eval, "observables", file, "-q", "--no-correlations") == 0
     assert "with units 0 and 1; --units pm1 for spins" in capsys.readouterr().out
 
 
 def test_untrustworthy_observables_say_so(tmp_path, capsys):
     file = tmp_path / "glass.npz"
     np.savez(file, J=GLASS[0], b=GLASS[1])
-    assert status_of("observables", file, "-q", "--method", "pt", "--sweeps", 20) == 3
+    assert status_of(dvae_eval, "observables", file, "-q", "--method", "pt", "--sweeps", 20) == 3
     assert "NOT TO BE TRUSTED" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("betas", ["", "x", "1:2", "0:1:1", "0:1:9999999", "-1", "nan", "1e9", "0:1:2:3"])
 def test_betas_that_are_none(file, betas, capsys):
-    status = status_of("observables", file, "--betas", betas)
+    status = status_of(dvae_eval, "observables", file, "--betas", betas)
     if betas == "":
         assert status == 0  # none but 1
         return
@@ -565,7 +542,7 @@ def test_dimod_files_keep_their_energies(tmp_path):
     lines = ["# vartype=SPIN", "0 0 0.5", "0 1 -1.0", "1 2 0.75"]
     (tmp_path / "m.coo").write_text("\n".join(lines) + "\n")
     out = tmp_path / "o.json"
-    assert status_of("observables", tmp_path / "m.coo", "-q", "-o", out) == 0
+    assert status_of(dvae_eval, "observables", tmp_path / "m.coo", "-q", "-o", out) == 0
     J = np.zeros((3, 3))
     J[0, 1], J[1, 2] = 1.0, -0.75
     assert max(deviations(load_result(out), 0, truth(J, np.array([-0.5, 0, 0]), 1.0, (-1, 1))).values()) < 1e-12

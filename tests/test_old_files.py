@@ -7,7 +7,6 @@ Made on the CPU by `dvae-train bars-and-stripes --left 3 --right 3 --groups 1 --
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -17,8 +16,10 @@ from dvae_core.training.checkpoint import load_model
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.readers import read_machine
 from dvae_eval.results import load_result
+from tests.commands import status_of
+from tests.places import DATA
 
-OLD = Path(__file__).parent / "data" / "run-of-0.1"
+OLD = DATA / "run-of-0.1"
 LOG_Z = 4.127732  # by enumeration, as that version printed it
 # Validation bound after epoch 12 of the same run undisturbed; six other seeds end between -12.54 and -12.06.
 # Where it was made the end is the same to the last digit; another processor may round otherwise.
@@ -28,12 +29,6 @@ LAST_BOUND, TOLERANCE = -12.431146, 0.05
 @pytest.fixture
 def run(tmp_path):
     return shutil.copytree(OLD, tmp_path / "run")
-
-
-def status_of(main, *args):
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
 
 
 def metrics(run):

@@ -14,30 +14,10 @@ from dvae_cli.main import main as dvae_eval
 from dvae_cli.train import main as dvae_train
 from dvae_eval.results import load_result
 from dvae_eval.samples.grid import SampleGrid
+from tests.commands import SMALL, status_of
+from tests.places import PACKAGE_ROOTS
 
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
-SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
-SMALL += ["--prior-hidden", "none", "--epochs", "2", "--chains", "20", "--sweeps", "2"]
 LONG, SHORT = ("--method", "pt-bar", "--sweeps", "2000"), ("--method", "pt-bar", "--sweeps", "60")
-
-
-def status_of(main, *args):
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A small trained run; its files are not to be changed."""
-    directory = tmp_path_factory.mktemp("runs") / "small"
-    assert status_of(dvae_train, "bars-and-stripes", "--out", directory, "--quiet", *SMALL) == 0
-    return directory
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
 
 
 def results(run, pattern):
@@ -304,7 +284,7 @@ def test_every_letter_has_a_plain_one(encoding):
             "    except SystemExit as e: assert not e.code, (module, args)",
         ]
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "PYTHONIOENCODING": encoding}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS), "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, b"")
     assert "Discrete VAE" in done.stdout.decode(encoding if encoding != "ascii" else "utf-8")

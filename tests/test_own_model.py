@@ -2,7 +2,6 @@
 
 import re
 import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.protocol import LatentVariableModel, model_digest
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.machine import BipartiteMachine
+from tests.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "evaluate_your_own_model.py"
 
 

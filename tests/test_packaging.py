@@ -20,8 +20,8 @@ from setuptools import find_packages
 
 import dvae_core
 from dvae_cli import main as eval_module
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOTS = (ROOT, ROOT / "cli", ROOT / "reports")
 PACKAGES = ("dvae_core", "dvae_eval", "dvae_reports", "dvae_cli")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -3,7 +3,6 @@
 import json
 import sys
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,9 @@ from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.likelihood.protocol import LatentVariableModel
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.readers import ReadConfig, read_machine
+from tests.places import ROOT
 
-PEER = Path(__file__).parents[1] / "reproduce" / "peer"
+PEER = ROOT / "reproduce" / "peer"
 N_LEFT, N_RIGHT, N_PIXELS = 4, 4, 5
 EDGES = list(product(range(N_LEFT), range(N_LEFT, N_LEFT + N_RIGHT)))
 

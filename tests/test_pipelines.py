@@ -6,12 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.places import PACKAGE_ROOTS, ROOT
+
 PAGE = (ROOT / "docs" / "how-to" / "use-in-pipelines.md").read_text(encoding="utf-8")
 
 
@@ -27,7 +27,7 @@ def shell(tmp_path):
     program = tmp_path / "bin" / "dvae-eval"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dvae_cli.main "$@"\n')
     program.chmod(0o755)
-    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    roots = os.pathsep.join(PACKAGE_ROOTS)
     path = os.pathsep.join((str(tmp_path / "bin"), os.environ["PATH"]))
 
     def run(line):

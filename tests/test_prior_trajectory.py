@@ -12,8 +12,8 @@ from dvae_core.training import trajectory as kept
 from dvae_core.training.run_directory import TRAJECTORY
 from dvae_core.training.trainer import Interrupted
 from dvae_core.training.trajectory import PriorTrajectory
+from tests.oracles.trajectories import acceptance
 from tests.test_train import Silent, resume, small, start
-from tests.trajectories import acceptance
 
 NAMES = ("steps", "steps_per_epoch", "W", "b_left", "b_right", "states")
 

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from dvae_eval.readers import ReadConfig, Reading, read_machine, recognise
 from dvae_eval.readers.arrays import read_arrays
 from dvae_eval.readers.names import PAIRS, WEIGHTS
 from dvae_eval.readers.write import SUFFIXES, write_machine
-from tests.oracles import enumerate_states
+from tests.oracles import bipartite, enumerate_states, log_marginals, log_weights
+from tests.places import FORMATS
 
-FORMATS = Path(__file__).parent / "data" / "formats"
 EXPECTED = json.loads((FORMATS / "expected.json").read_text())
 PM1 = ReadConfig(units="pm1")
 
@@ -40,18 +39,17 @@ def all_log_p(reading):
     machine = reading.machine
     z = enumerate_states(machine.n_units)
     if isinstance(machine, BipartiteMachine):
-        left, right = z[:, : machine.n_left], z[:, machine.n_left :]
-        values = np.einsum("ni,ij,nj->n", left, machine.W, right) + left @ machine.b_left + right @ machine.b_right
+        J, b = bipartite(machine.W, machine.b_left, machine.b_right)
     else:
-        values = np.einsum("ni,ij,nj->n", z, machine.J, z) + z @ machine.b
-    return np.sort(values + reading.constant)
+        J, b = machine.J, machine.b
+    return np.sort(log_weights(J, b, z) + reading.constant)
 
 
 def visible_log_p(reading):
     """log p of all states of the left side, the right one summed out."""
     m = reading.machine
     v = enumerate_states(m.n_left)
-    return np.sort(v @ m.b_left + np.logaddexp(0, v @ m.W + m.b_right).sum(1) + reading.constant)
+    return np.sort(log_marginals(m.W, m.b_left, m.b_right, v) + reading.constant)
 
 
 def log_z_of(reading):
@@ -67,7 +65,7 @@ def agrees(reading, expected):
 
 def states(n, units):
     """All states of n units, in the units of a file."""
-    return np.array(list(itertools.product((0, 1) if units == "01" else (-1, 1), repeat=n)), float)
+    return enumerate_states(n, (0, 1) if units == "01" else (-1, 1))
 
 
 # --- files of the original libraries --------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from dvae_core.io.torch_files import read_torch
 from dvae_core.training.checkpoint import load_model
 from dvae_eval import couplings, machine
 from dvae_eval.readers import ReadConfig, read_machine, sparse
+from tests.places import FORMATS
 
-FORMATS = Path(__file__).parent / "data" / "formats"
 SMALL = 64 << 20  # bytes that reading a small file may take, PyTorch's import aside
 W, B, C = np.ones((3, 2)), np.zeros(3), np.zeros(2)
 

@@ -4,7 +4,6 @@ import gzip
 import json
 import struct
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,26 +12,16 @@ import scipy.sparse
 import torch
 from scipy.io import savemat
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import save_model, save_tensors
 from dvae_eval.readers.write import SUFFIXES
-
-FORMATS = Path(__file__).parent / "data" / "formats"
-
-
-def run(capsys, *args):
-    """Run dvae-eval; return its exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    return exit.value.code, captured.out, captured.err
+from tests.places import FORMATS
 
 
-def log_z(capsys, path, *args):
+def log_z(cli, path, *args):
     """log Z as the command states it."""
-    status, out, _ = run(capsys, "logz", path, "--json", "--quiet", *args)
+    status, out, _ = cli("logz", path, "--json", "--quiet", *args)
     assert status == 0
     return json.loads(out)["log_z"]
 
@@ -72,7 +61,7 @@ def files_of(folder, W, b, c):
     yield "ising.coo", ()
 
 
-def test_one_model_has_one_log_z_through_every_format(tmp_path, capsys):
+def test_one_model_has_one_log_z_through_every_format(tmp_path, cli):
     rng = np.random.default_rng(0)
     W, b, c = rng.normal(size=(4, 3)), rng.normal(size=4), rng.normal(size=3)
     spins = np.array(np.meshgrid(*[[-1, 1]] * 7)).reshape(7, -1).T
@@ -81,22 +70,22 @@ def test_one_model_has_one_log_z_through_every_format(tmp_path, capsys):
     names = []
     for name, options in files_of(tmp_path, W, b, c):
         names.append(name)
-        assert abs(log_z(capsys, tmp_path / name, *options) - expected) < 1e-12, name
+        assert abs(log_z(cli, tmp_path / name, *options) - expected) < 1e-12, name
         for suffix in SUFFIXES if name in ("m.pt", "general.npz") else ():
             converted = tmp_path / f"converted{suffix}"
-            assert run(capsys, "convert", tmp_path / name, converted, *options, "--force")[0] == 0
-            assert abs(log_z(capsys, converted) - expected) < 1e-12, (name, suffix)
+            assert cli("convert", tmp_path / name, converted, *options, "--force")[0] == 0
+            assert abs(log_z(cli, converted) - expected) < 1e-12, (name, suffix)
     assert len(names) >= 5
     # Units that are not said would be 0 and 1: another model.
-    assert abs(log_z(capsys, tmp_path / "sides.npz") - expected) > 0.1
+    assert abs(log_z(cli, tmp_path / "sides.npz") - expected) > 0.1
 
 
-def test_the_constant_is_in_every_number_of_an_estimate(capsys):
+def test_the_constant_is_in_every_number_of_an_estimate(cli):
     """Parallel tempering on a spin model: |z| < 5 fails once in a million fresh seeds."""
     args = ("--json", "--quiet", "--method", "pt-bar", "--against-exact", "--sweeps", 400)
-    _, out, _ = run(capsys, "logz", FORMATS / "grbm.pt", *args)
+    _, out, _ = cli("logz", FORMATS / "grbm.pt", *args)
     result = json.loads(out)
-    exact, seen = log_z(capsys, FORMATS / "grbm.pt"), result["diagnostics"]
+    exact, seen = log_z(cli, FORMATS / "grbm.pt"), result["diagnostics"]
     assert abs(seen["exact"]["log_z"] - exact) < 1e-12
     assert abs(result["log_z"] - exact) < 5 * result["std_err"]
     assert result["ci95"][0] < result["log_z"] < result["ci95"][1]
@@ -106,7 +95,7 @@ def test_the_constant_is_in_every_number_of_an_estimate(capsys):
 
 
 @pytest.mark.parametrize("command", ["logz", "inspect", "convert"])
-def test_bad_files_give_one_line_and_status_2_and_write_nothing(tmp_path, capsys, command):
+def test_bad_files_give_one_line_and_status_2_and_write_nothing(tmp_path, cli, command):
     bad = {
         "empty.npz": b"",
         "cut.npz": b"PK\3\4 and then nothing",
@@ -122,7 +111,7 @@ def test_bad_files_give_one_line_and_status_2_and_write_nothing(tmp_path, capsys
         (tmp_path / name).write_bytes(content)
     for name in bad:
         target = [tmp_path / "out.npz"] if command == "convert" else []
-        status, out, err = run(capsys, command, tmp_path / name, *target)
+        status, out, err = cli(command, tmp_path / name, *target)
         assert (status, out) == (2, ""), name
         assert err.count("\n") == 1
         assert name in err
@@ -133,18 +122,18 @@ def test_bad_files_give_one_line_and_status_2_and_write_nothing(tmp_path, capsys
 # --- convert --------------------------------------------------------------------------------------------------
 
 
-def test_convert_loses_nothing_that_is_there(tmp_path, capsys):
+def test_convert_loses_nothing_that_is_there(tmp_path, cli):
     target = tmp_path / "out.npz"
     target.write_bytes(b"mine")
-    status, _, err = run(capsys, "convert", FORMATS / "grbm.pt", target)
+    status, _, err = cli("convert", FORMATS / "grbm.pt", target)
     assert status == 2
     assert "--force" in err
     for name, word in (("out.doc", ".npz, .safetensors"), ("no/out.npz", "not a directory")):
-        status, _, err = run(capsys, "convert", FORMATS / "grbm.pt", tmp_path / name)
+        status, _, err = cli("convert", FORMATS / "grbm.pt", tmp_path / name)
         assert status == 2
         assert word in err
     assert target.read_bytes() == b"mine"
-    assert run(capsys, "convert", FORMATS / "grbm.pt", target, "--force")[0] == 0
+    assert cli("convert", FORMATS / "grbm.pt", target, "--force")[0] == 0
     assert sorted(np.load(target)) == ["J", "b", "constant"]
 
 
@@ -162,27 +151,27 @@ def run_directory(tmp_path):
     return tmp_path
 
 
-def test_inspect_says_what_the_files_of_a_run_are(run_directory, capsys):
+def test_inspect_says_what_the_files_of_a_run_are(run_directory, cli):
     model = run_directory / "model.pt"
-    assert run(capsys, "logz", model, "-o", run_directory / "logz.json", "--quiet")[0] == 0
+    assert cli("logz", model, "-o", run_directory / "logz.json", "--quiet")[0] == 0
     for file in (model, run_directory):
-        status, out, _ = run(capsys, "inspect", file)
+        status, out, _ = cli("inspect", file)
         assert status == 0
         assert out.startswith(f"{model}: a dvae-model file of this project\n")
         assert "dataset" in out
         assert "dvae-train digits" in out
         assert "exact log Z: " in out
-    status, out, _ = run(capsys, "inspect", run_directory / "checkpoint.pt")
+    status, out, _ = cli("inspect", run_directory / "checkpoint.pt")
     assert "dvae-checkpoint" in out
     assert "epoch: 7" in out
-    status, out, _ = run(capsys, "inspect", run_directory / "logz.json", "--json")
+    status, out, _ = cli("inspect", run_directory / "logz.json", "--json")
     facts = json.loads(out)
     assert facts["is"] == "a result of this project (logz)"
     assert facts["says"].startswith("log Z = ")
-    assert facts["model"]["sha256"] == json.loads(run(capsys, "inspect", model, "--json")[1])["sha256"]
+    assert facts["model"]["sha256"] == json.loads(cli("inspect", model, "--json")[1])["sha256"]
 
 
-def test_inspect_says_what_images_are(tmp_path, capsys):
+def test_inspect_says_what_images_are(tmp_path, cli):
     images = np.random.default_rng(0).integers(2, size=(40, 5, 4), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", train=images, test=images[:7], valid=images[:3])
     np.save(tmp_path / "mine.npy", images)
@@ -202,22 +191,22 @@ def test_inspect_says_what_images_are(tmp_path, capsys):
         "images.mat": "arrays",
     }
     for name, words in expected.items():
-        status, out, _ = run(capsys, "inspect", tmp_path / name)
+        status, out, _ = cli("inspect", tmp_path / name)
         assert status == 0
         assert out.splitlines()[0] == f"{tmp_path / name}: {words}"
-    assert "no machine because: has no W" in run(capsys, "inspect", tmp_path / "other.npz")[1]
-    assert "contains nan" in run(capsys, "inspect", tmp_path / "other.npz")[1]
+    assert "no machine because: has no W" in cli("inspect", tmp_path / "other.npz")[1]
+    assert "contains nan" in cli("inspect", tmp_path / "other.npz")[1]
 
 
 @pytest.mark.parametrize(
     "name", ["grbm.pt", "rbm.skops", "markov.uai", "spin-2.bqm", "rbm-v73.mat", "sparse-csc.npz"]
 )
-def test_inspect_says_what_a_machine_is(capsys, name):
-    status, out, _ = run(capsys, "inspect", FORMATS / name, "--json")
+def test_inspect_says_what_a_machine_is(cli, name):
+    status, out, _ = cli("inspect", FORMATS / name, "--json")
     facts = json.loads(out)
     assert status == 0
     assert facts["is"].startswith("a Boltzmann machine, ")
     assert {"format", "units", "dtype", "constant", "prior_sha256", "bytes", "sha256"} <= set(facts)
     assert facts["exact log Z"] == "enumeration"
-    status, out, _ = run(capsys, "inspect", FORMATS / name)
+    status, out, _ = cli("inspect", FORMATS / name)
     assert 8 <= len(out.splitlines()) <= 16

@@ -1,9 +1,10 @@
 """The README's own words, run as they stand."""
 
 import re
-from pathlib import Path
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from tests.places import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs_and_is_right(capsys):
@@ -30,10 +31,9 @@ def test_every_command_and_option_that_is_named_exists():
 
 
 def test_it_is_short_and_its_links_and_pictures_lead_somewhere():
-    root = Path(__file__).parents[1]
     targets = [*re.findall(r"\]\((?!http)([^)#]+)", README), *re.findall(r'src="([^"]+)"', README)]
     assert "docs/images/logz.png" in targets
-    assert [target for target in targets if not (root / target).exists()] == []
+    assert [target for target in targets if not (ROOT / target).exists()] == []
     assert README.count("\n") <= 120
     first_screen = "\n".join(README.splitlines()[:36])
     assert all(

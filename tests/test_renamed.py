@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.renamed import MODULES
 from dvae_eval import estimate_log_z
 from dvae_eval.results import load_result
@@ -24,15 +23,9 @@ def model(tmp_path):
     return path
 
 
-def run(capsys, *args):
-    with pytest.raises(SystemExit):
-        dvae_eval([str(arg) for arg in args])
-    return capsys.readouterr()
-
-
-def test_a_former_option_works_and_one_line_names_the_new_one(model, capsys):
-    old = run(capsys, "logz", model, *SHORT, "--ladders", 6, "--base", "fitted", "--json")
-    new = run(capsys, "logz", model, *SHORT, "--replicates", 6, "--reference", "fitted", "--json")
+def test_a_former_option_works_and_one_line_names_the_new_one(model, cli):
+    old = cli("logz", model, *SHORT, "--ladders", 6, "--base", "fitted", "--json")
+    new = cli("logz", model, *SHORT, "--replicates", 6, "--reference", "fitted", "--json")
     assert old.err.splitlines() == ["--ladders is now called --replicates", "--base is now called --reference"]
     assert new.err == ""
     old, new = json.loads(old.out), json.loads(new.out)
@@ -40,15 +33,15 @@ def test_a_former_option_works_and_one_line_names_the_new_one(model, capsys):
     assert len(old["repeats"]) == 6
 
 
-def test_a_former_option_wins_over_a_preset_as_the_new_one_does(model, capsys):
+def test_a_former_option_wins_over_a_preset_as_the_new_one_does(model, cli):
     args = ("logz", model, *SHORT, "--preset", "paper", "--json")
     for option in ("--base", "--reference"):
-        assert json.loads(run(capsys, *args, option, "fitted").out)["settings"]["reference"] == "fitted"
-    assert json.loads(run(capsys, *args).out)["settings"]["reference"] == "uniform"
+        assert json.loads(cli(*args, option, "fitted").out)["settings"]["reference"] == "fitted"
+    assert json.loads(cli(*args).out)["settings"]["reference"] == "uniform"
 
 
-def test_former_options_are_not_in_the_help(capsys):
-    text = run(capsys, "logz", "--help").out
+def test_former_options_are_not_in_the_help(cli):
+    text = cli("logz", "--help").out
     assert "--replicates" in text
     assert "--ladders" not in text
 

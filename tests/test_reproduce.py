@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import click
 import numpy as np
@@ -17,10 +16,9 @@ import pytest
 from dvae_cli.commands.sweep import command as sweep
 from dvae_cli.commands.sweep.grid import config_of, grid
 from dvae_cli.main import group
-from dvae_cli.main import main as dvae_eval
 from dvae_eval.test_machines.rbms import enumerated
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 REPRODUCE = ROOT / "reproduce"
 RECORD = '#!/bin/sh\nfor word; do printf "%s\\037" "$word"; done >> "$CALLS"\necho >> "$CALLS"\n'
 
@@ -98,14 +96,12 @@ def test_a_failure_ends_a_script_and_a_verdict_does_not(tmp_path):
         assert done.stdout.strip() == reached
 
 
-def test_what_is_kept_of_a_run_is_measured_as_the_run_is(tmp_path, capsys):
+def test_what_is_kept_of_a_run_is_measured_as_the_run_is(tmp_path, cli):
     run = tmp_path / "runs" / "one"
     training = ["bars-and-stripes-2x2", "--left", "3", "--right", "2", "--encoder-hidden", "8", "--epochs", "1"]
     subprocess.run([sys.executable, "-m", "dvae_cli.train", *training, "-q", "--out", run], check=True)
     for arguments in (["logz", "-q", f"{run}/model.pt"], ["ll", "--samples", "20", "-q", f"{run}/model.pt"]):
-        with pytest.raises(SystemExit) as exit:
-            dvae_eval(arguments)
-        assert exit.value.code in (0, 3)
+        assert cli(*arguments).status in (0, 3)
     module("collect").main(tmp_path / "runs", tmp_path / "kept")
     kept = tmp_path / "kept" / "one"
     assert sorted(path.name for path in kept.iterdir()) == [
@@ -113,18 +109,13 @@ def test_what_is_kept_of_a_run_is_measured_as_the_run_is(tmp_path, capsys):
     ]
     tables = []
     for directory in (run, kept):
-        capsys.readouterr()
-        with pytest.raises(SystemExit):
-            dvae_eval(["table", "--kind", "results", str(directory)])
-        tables.append(capsys.readouterr().out)
+        tables.append(cli("table", "--kind", "results", directory).out)
     assert tables[0] == tables[1] != ""
-    with pytest.raises(SystemExit):
-        dvae_eval(["logz", str(kept / "prior.npz"), "--json", "-q"])
-    log_z = json.loads(capsys.readouterr().out)["log_z"]
+    log_z = json.loads(cli("logz", kept / "prior.npz", "--json", "-q").out)["log_z"]
     assert log_z == pytest.approx(json.loads((run / "logz.json").read_text())["log_z"], abs=1e-12)
 
 
-def test_the_page_holds_what_its_commands_print(monkeypatch, capsys):
+def test_the_page_holds_what_its_commands_print(monkeypatch, cli):
     """Tables are made again; figures, which would be written into the tree, are only looked for."""
     page = module("page")
     run = page.output
@@ -136,11 +127,9 @@ def test_the_page_holds_what_its_commands_print(monkeypatch, capsys):
         if "-o" in words:
             assert (ROOT / words[words.index("-o") + 1]).exists()
             return ""
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            dvae_eval(words)
-        assert exit.value.code in (0, None, 3)
-        return capsys.readouterr().out
+        status, out, _ = cli(*words)
+        assert status in (0, 3)
+        return out
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(page, "output", printed)

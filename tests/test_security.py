@@ -38,8 +38,8 @@ from dvae_core.io.files import sha256_file
 from dvae_core.model.dvae import DVAE
 from dvae_core.training.checkpoint import load_model, save_model, save_tensors
 from dvae_eval.samples.grid import SampleGrid
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dvae_core", "dvae_eval", "reports/dvae_reports", "cli/dvae_cli")
 ROOM = 1 << 30  # bytes of address space that refusing a file may take
 SECONDS = 120  # after which a command is taken to hang; it takes a fraction of a second
@@ -117,12 +117,11 @@ def within_bounds():
         signal.signal(signal.SIGALRM, before)
 
 
-def refused(capsys, main, *args):
+def refused(cli, main, *args):
     """Run a command that must refuse its input, within bounds; return its one line."""
-    with within_bounds(), pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    assert (exit.value.code, captured.out) == (2, ""), captured.err
+    with within_bounds():
+        captured = cli(*args, main=main)
+    assert (captured.status, captured.out) == (2, ""), captured.err
     assert captured.err.count("\n") == 1, captured.err
     assert "Traceback" not in captured.err
     assert "; run again with --debug" not in captured.err
@@ -131,10 +130,10 @@ def refused(capsys, main, *args):
 
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_is_no_sound_file_is_refused_in_one_line(tmp_path, capsys, command, kind):
+def test_what_is_no_sound_file_is_refused_in_one_line(tmp_path, cli, command, kind):
     main, name, args = COMMANDS[command]
     HOSTILE[kind](tmp_path / name)
-    line = refused(capsys, main, *[arg.format(file=tmp_path / name, tmp=tmp_path) for arg in args])
+    line = refused(cli, main, *[arg.format(file=tmp_path / name, tmp=tmp_path) for arg in args])
     assert len(line) < 2000
     assert os.listdir(tmp_path) == [name]
 
@@ -175,40 +174,40 @@ NOTHING = ("empty", "a link to nothing", "a link to itself")  # like a file that
         ),
     ],
 )
-def test_a_report_of_a_run_that_was_tampered_with_is_refused(run, capsys, name, kind):
+def test_a_report_of_a_run_that_was_tampered_with_is_refused(run, cli, name, kind):
     (run / name).unlink(missing_ok=True)
     HOSTILE[kind](run / name)
     before = sorted(os.listdir(run))
-    assert name in refused(capsys, dvae_eval, "report", run)
+    assert name in refused(cli, dvae_eval, "report", run)
     assert sorted(os.listdir(run)) == before
 
 
 @pytest.mark.parametrize("meta", [{}, {"model": {}}, {"model": "mine"}, {"model": {"sha256": 3}}])
-def test_samples_of_no_model_are_refused(run, capsys, meta):
+def test_samples_of_no_model_are_refused(run, cli, meta):
     with np.load(run / "samples.npz") as stored:
         arrays = dict(stored)
     text = json.dumps({"kind": "samples", "schema": 1, **meta})
     np.savez(run / "samples.npz", **arrays | {"meta": np.frombuffer(text.encode(), np.uint8)})
-    assert "samples.npz" in refused(capsys, dvae_eval, "report", run)
+    assert "samples.npz" in refused(cli, dvae_eval, "report", run)
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.parametrize("name", ["config.json", "checkpoint.pt"])
-def test_a_run_that_was_tampered_with_is_not_gone_on_with(run, capsys, name, kind):
+def test_a_run_that_was_tampered_with_is_not_gone_on_with(run, cli, name, kind):
     (run / name).unlink(missing_ok=True)
     HOSTILE[kind](run / name)
     before = os.listdir(run)
-    refused(capsys, dvae_train, "--resume", "--out", run)
+    refused(cli, dvae_train, "--resume", "--out", run)
     assert set(os.listdir(run)) <= {*before, ".lock"}
 
 
 @pytest.mark.parametrize("parts", [{}, {"model": 3}, {"model": {"W": torch.ones(2)}}, {"epoch": "many"}])
-def test_a_checkpoint_whose_parts_do_not_fit_is_refused(run, capsys, parts):
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused(run, cli, parts):
     config = json.loads((run / "config.json").read_text())
     del config["provenance"]
     stored = RunConfig.from_dict(config).to_dict()
     save_tensors(run / "checkpoint.pt", "dvae-training", {"config": stored, **parts})
-    assert "checkpoint.pt" in refused(capsys, dvae_train, "--resume", "--out", run)
+    assert "checkpoint.pt" in refused(cli, dvae_train, "--resume", "--out", run)
 
 
 def test_a_model_that_claims_to_be_huge_takes_no_memory(run):
@@ -240,20 +239,16 @@ def test_packed_images_without_end_are_refused(tmp_path, monkeypatch, kind):
 # --- names that are no Unicode --------------------------------------------------------------------------------
 
 
-def test_a_file_whose_name_is_no_unicode_is_measured(tmp_path, capsys):
+def test_a_file_whose_name_is_no_unicode_is_measured(tmp_path, cli):
     path = tmp_path / os.fsdecode(b"m\xff.npz")
     np.savez(path, W=np.ones((3, 2)), b_left=np.zeros(3), b_right=np.zeros(2))
     for args in (["logz", path, "--json"], ["logz", path, "-o", tmp_path / "z.json"], ["inspect", path, "--json"]):
-        with pytest.raises(SystemExit) as exit:
-            dvae_eval([*map(str, args), "--quiet"])
-        assert exit.value.code == 0
-        printed = capsys.readouterr().out
+        status, printed, _ = cli(*args, "--quiet")
+        assert status == 0
         printed.encode()
         if "--json" in args:
             assert "m\\xff.npz" in printed.replace("\\\\", "\\").replace("\\udcff", "\\xff")
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["inspect", str(path)])
-    assert exit.value.code == 0
+    assert cli("inspect", path).status == 0
     assert json.loads((tmp_path / "z.json").read_text(encoding="utf-8"))["kind"] == "logz"
 
 
@@ -383,7 +378,7 @@ def test_everything_that_is_needed_is_pinned():
 
 
 def test_an_audit_fails_for_what_is_known_and_for_nothing_else():
-    path = Path(__file__).with_name("audit.py")
+    path = ROOT / "tests" / "audit.py"
     spec = importlib.util.spec_from_file_location("audit", path)
     audit = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(audit)

@@ -11,7 +11,6 @@ import torch
 
 from dvae_cli import standard_input
 from dvae_cli.commands.figure import command as figure
-from dvae_cli.main import main as dvae_eval
 from dvae_core import DVAE, ModelConfig, RunConfig
 from dvae_core.training.checkpoint import save_model
 from dvae_eval import estimate_log_z, read_machine
@@ -38,7 +37,7 @@ def machine(tmp_path):
 
 
 @pytest.fixture
-def piped(tmp_path, monkeypatch, capsys):
+def piped(tmp_path, monkeypatch, cli):
     """Return a function that pipes bytes into a command; it returns status, output and words.
 
     Temporary files lie in a folder of their own, which is empty after every command.
@@ -50,12 +49,10 @@ def piped(tmp_path, monkeypatch, capsys):
 
     def run(content, *args, **how):
         monkeypatch.setattr(sys, "stdin", Pipe(content, **how))
-        with pytest.raises(SystemExit) as left:
-            dvae_eval([str(arg) for arg in args])
-        captured = capsys.readouterr()
+        done = cli(*args)
         assert list(scratch.iterdir()) == []
-        assert str(scratch) not in captured.out + captured.err
-        return left.value.code, captured.out, captured.err
+        assert str(scratch) not in done.out + done.err
+        return done
 
     return run
 
@@ -168,12 +165,11 @@ def test_a_terminal_is_not_waited_for(piped):
     assert "nothing is piped into standard input" in err
 
 
-def test_a_closed_standard_input_is_refused(piped, monkeypatch, capsys):
+def test_a_closed_standard_input_is_refused(piped, monkeypatch, cli):
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(SystemExit) as left:
-        dvae_eval(["logz", "-"])
-    assert left.value.code == 2
-    assert "nothing is piped" in capsys.readouterr().err
+    status, _, err = cli("logz", "-")
+    assert status == 2
+    assert "nothing is piped" in err
 
 
 def test_too_much_is_refused_before_the_disk_is_full(piped, monkeypatch):

@@ -21,7 +21,7 @@ from dvae_eval.codes import codes_of_images
 from dvae_eval.config import LogZConfig
 from dvae_eval.readers.starts import few_images, read_starts
 from dvae_eval.trained import machine_of
-from tests.test_likelihood_cli import SMALL, status_of
+from tests.commands import SMALL, status_of
 
 QUICK = ("--method", "pt-bar", "--sweeps", 60, "--replicates", 6, "--quiet")
 N_LEFT, N_RIGHT = 12, 7

@@ -3,7 +3,6 @@
 import json
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +15,21 @@ from dvae_eval.readers.write import SUFFIXES, write_machine
 from dvae_eval.states import tempered
 from dvae_eval.states.sampled import SampledStates
 from dvae_eval.states.thinning import autocorrelation_time, leading_components, r_hat
-from tests.oracles import brute_log_z, enumerate_states
-from tests.state_oracles import FALSE_ALARM, bipartite, log_probabilities, numbers, p_value, planted
+from tests.oracles import (
+    FALSE_ALARM,
+    bipartite,
+    brute_log_z,
+    enumerate_states,
+    log_probabilities,
+    log_weights,
+    numbers,
+    p_value,
+    planted,
+)
+from tests.places import FORMATS
 
 RBM = bipartite(*(np.random.default_rng(0).normal(size=shape) for shape in ((3, 4), 3, 4)))
 GLASS = np.triu(np.random.default_rng(1).normal(size=(7, 7)), 1), np.random.default_rng(2).normal(size=7)
-FORMATS = Path(__file__).parent / "data" / "formats"
 TEMPERED = {"method": "pt-bar", "n_sweeps": 1000}
 
 
@@ -305,8 +313,8 @@ def test_held_units_have_their_values_and_the_others_follow(settings, tmp_path):
     (tmp_path / "held.txt").write_text("1 -1\n4 1\n")
     config = ReadConfig(units="pm1", clamp=str(tmp_path / "held.txt"))
     found = sample_states(read_machine(tmp_path / "spins.npz", config), 4000, seed=1, best=True, **settings)
-    s = 2 * enumerate_states(7) - 1
-    log_w = np.einsum("ni,ij,nj->n", s, GLASS[0], s) + s @ GLASS[1]
+    s = enumerate_states(7, (-1, 1))
+    log_w = log_weights(*GLASS, s)
     log_w[(s[:, 1] != -1) | (s[:, 4] != 1)] = -np.inf
     log_z = float(np.logaddexp.reduce(log_w))
     assert (found.states[:, [1, 4]] == (-1, 1)).all()

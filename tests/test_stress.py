@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-KILLS = Path(__file__).parent / "stress" / "kills.py"
+from tests.places import ROOT
+
+KILLS = ROOT / "tests" / "stress" / "kills.py"
 
 
 def stress(*options):

@@ -19,17 +19,12 @@ from dvae_cli.commands.sweep.progress import STARTING_SECONDS, RunState, plan_li
 from dvae_cli.console import SweepProgress
 from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError
+from tests.commands import status_of
+from tests.places import PACKAGE_ROOTS
 
-ROOT = Path(__file__).resolve().parent.parent
 TINY = ["bars-and-stripes-2x2", "--left", "3", "--right", "2", "--encoder-hidden", "8"]
 TINY += ["--epochs", "1", "--chains", "20", "--sweeps", "2"]
 LL = ["--ll", "--samples 20 --limit 30"]
-
-
-def status_of(*args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["sweep", *map(str, args)])
-    return exit.value.code
 
 
 @pytest.fixture
@@ -40,9 +35,7 @@ def in_process(monkeypatch):
     def run(self, arguments, log):
         module, *rest = arguments
         ran.append(arguments)
-        with pytest.raises(SystemExit) as exit:
-            importlib.import_module(f"dvae_cli.{module}").main(rest)
-        return exit.value.code
+        return status_of(importlib.import_module(f"dvae_cli.{module}").main, *rest)
 
     monkeypatch.setattr(Runs, "_run", run)
     return ran
@@ -70,7 +63,7 @@ def test_two_values_of_one_name_are_refused():
 def test_a_grid_is_made_measured_shown_and_extended(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
     args = ("--out", out, "--vary", "groups=1 2", *LL)
-    assert status_of(*args, *TINY) == 0
+    assert status_of(dvae_eval, "sweep", *args, *TINY) == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines() if line.startswith("groups")] == [
         *("groups-1_seed-0", "groups-2_seed-0")
@@ -81,31 +74,29 @@ def test_a_grid_is_made_measured_shown_and_extended(in_process, tmp_path, capsys
 
     # Nothing is done twice, and further values and seeds are made beside what there is.
     in_process.clear()
-    assert status_of(*args, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", *args, "-q", *TINY) == 0
     assert in_process == []
-    assert status_of("--out", out, "--vary", "groups=1 2 3", "--seeds", 2, "--part", "2/3", *LL, "-q", *TINY) == 0
+    part = ("--out", out, "--vary", "groups=1 2 3", "--seeds", 2, "--part", "2/3", *LL, "-q", *TINY)
+    assert status_of(dvae_eval, "sweep", *part) == 0
     assert len(in_process) == 3 * 2
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path.name for path in out.glob("*")} >= {"groups-1_seed-1", "groups-3_seed-0"}
     # Seeds become one row.
     capsys.readouterr()
-    assert status_of("--out", out, "--vary", "groups=1", "--seeds", 2, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, "--vary", "groups=1", "--seeds", 2, *LL, "-q", *TINY) == 0
     assert capsys.readouterr().out.count("\ngroups-1 ") == 1
 
     # The figure of the same runs.
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(
-            ["figure", "posterior-layers", *map(str, out.glob("*_seed-0")), "-o", str(tmp_path / "f.svg"), "-q"]
-        )
-    assert exit.value.code == 0
+    figure = ("figure", "posterior-layers", *out.glob("*_seed-0"), "-o", tmp_path / "f.svg", "-q")
+    assert status_of(dvae_eval, *figure) == 0
 
 
 def test_a_run_that_was_left_half_way_is_resumed(in_process, tmp_path):
     out = tmp_path / "sweep"
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     (out / "seed-0" / "ll.json").unlink()
     in_process.clear()
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     assert "--resume" in in_process[0]
     assert (out / "seed-0" / "ll.json").exists()
 
@@ -113,23 +104,23 @@ def test_a_run_that_was_left_half_way_is_resumed(in_process, tmp_path):
 def test_a_run_that_was_ended_is_measured_as_it_is(in_process, tmp_path):
     """Its settings are those of the grid; one that was trained further by hand is refused."""
     out = tmp_path / "sweep"
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     run = out / "seed-0"
     (run / "ll.json").unlink()
     config = json.loads((run / "config.json").read_text())
     config["provenance"]["ended"] = {"epoch": 1, "step": 3, "date": "2026-01-01"}
     (run / "config.json").write_text(json.dumps(config))
     in_process.clear()
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     assert [command[:2] for command in in_process] == [["main", "logz"], ["main", "ll"]]
     config["changes"] = [{"from_epoch": 1, "settings": {"n_sweeps": [9, config["train"]["n_sweeps"]]}}]
     (run / "config.json").write_text(json.dumps(config))
-    assert status_of("--out", out, *LL, "-q", *TINY) == 2
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 2
 
 
 def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     in_process.clear()
     capsys.readouterr()
     for args, words in (
@@ -157,7 +148,7 @@ def test_other_settings_are_refused_before_anything_runs(in_process, tmp_path, c
         ((*LL, *TINY, "--resume"), "--resume: the sweep sets it"),
         ((*LL, *TINY, "--data", "digits"), "--data: the sweep sets it for every run; give DATASET"),
     ):
-        assert status_of("--out", out, *args) == 2
+        assert status_of(dvae_eval, "sweep", "--out", out, *args) == 2
         captured = capsys.readouterr()
         assert (captured.out, captured.err.count("\n")) == ("", 1)
         assert words in captured.err
@@ -171,7 +162,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(in_process, tmp_path, ca
         return 1 if "groups-1_seed-0" in " ".join(arguments) else right(self, arguments, log)
 
     monkeypatch.setattr(Runs, "_run", run)
-    assert status_of("--out", out, "--vary", "groups=1 2", *LL, *TINY) == 1
+    assert status_of(dvae_eval, "sweep", "--out", out, "--vary", "groups=1 2", *LL, *TINY) == 1
     captured = capsys.readouterr()
     assert "groups-1_seed-0: training failed; the reason is at the end of" in captured.err
     assert "groups-2_seed-0" in captured.out
@@ -179,15 +170,15 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(in_process, tmp_path, ca
 
 def test_a_number_that_is_not_to_be_trusted_is_the_exit_status(in_process, tmp_path):
     out = tmp_path / "sweep"
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     path = out / "seed-0" / "ll.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"trustworthy": False}))
-    assert status_of("--out", out, *LL, "-q", *TINY) == 3
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 3
 
 
 def test_each_number_is_shown_as_it_comes_and_the_cost_beforehand(in_process, tmp_path, capsys):
     args = ("--out", tmp_path / "sweep", "--vary", "groups=1 2", *LL)
-    assert status_of(*args, *TINY) == 0
+    assert status_of(dvae_eval, "sweep", *args, *TINY) == 0
     said = capsys.readouterr().err
     assert said.startswith("2 runs: 2 epochs of training, then log Z and log-likelihood of each run; the duration")
     first, last = (line for line in said.splitlines() if " of 2 done" in line)
@@ -200,17 +191,17 @@ def test_each_number_is_shown_as_it_comes_and_the_cost_beforehand(in_process, tm
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(in_process, tmp_path, capsys):
     out = tmp_path / "sweep"
-    assert status_of("--out", out, *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, *LL, "-q", *TINY) == 0
     in_process.clear()
     capsys.readouterr()
-    assert status_of("--out", out, "--seeds", 3, *LL, "--dry-run", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, "--seeds", 3, *LL, "--dry-run", *TINY) == 0
     first, *points = capsys.readouterr().out.splitlines()
     assert first.startswith(
         "2 runs (1 of 3 are done already): 2 epochs of training, then log Z and log-likelihood of each run; about"
     )
     assert points == ["seed-0: done", "seed-1: pending", "seed-2: pending"]
-    assert status_of("--out", out, "--ll", "--samples 30", "--dry-run", *TINY) == 2
-    assert status_of("--out", tmp_path / "other", "--dry-run", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", out, "--ll", "--samples 30", "--dry-run", *TINY) == 2
+    assert status_of(dvae_eval, "sweep", "--out", tmp_path / "other", "--dry-run", *TINY) == 0
     assert not (tmp_path / "other").exists()
     assert in_process == []
 
@@ -225,11 +216,11 @@ def test_json_has_a_line_for_every_run(in_process, tmp_path, capsys, monkeypatch
 
     monkeypatch.setattr(Runs, "_run", run)
     args = ("--out", out, "--vary", "groups=1 2 3", *LL, "--json", *TINY)
-    assert status_of(*args[: -len(TINY)], "--dry-run", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", *args[: -len(TINY)], "--dry-run", *TINY) == 0
     pending = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["status"] for one in pending] == ["pending"] * 3
     assert pending[1]["settings"] == {"groups": "2"}
-    assert status_of(*args) == 1
+    assert status_of(dvae_eval, "sweep", *args) == 1
     # Commands that run in this process print as well.
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('{"kind": "sweep-run"')]
     found = [json.loads(line) for line in lines]
@@ -293,7 +284,7 @@ def test_the_bar_claims_no_time_left_while_the_first_runs_are_measured():
 
 
 def test_training_that_stopped_early_has_no_epochs_left(in_process, tmp_path):
-    assert status_of("--out", tmp_path / "s", *LL, "-q", *TINY) == 0
+    assert status_of(dvae_eval, "sweep", "--out", tmp_path / "s", *LL, "-q", *TINY) == 0
     [point] = grid(tmp_path / "s", TINY, {}, [0])
     state = RunState.of(replace(point, arguments=(*TINY[:-6], "--epochs", "9", *TINY[-4:])))
     assert (state.epochs, state.n_done) == (1, 1)
@@ -305,7 +296,7 @@ def test_training_that_stopped_early_has_no_epochs_left(in_process, tmp_path):
 def test_ctrl_c_ends_all_processes(tmp_path, workers):
     """Training that would take hours is stopped after its first epochs: all processes end, and say so."""
     out = tmp_path / "sweep"
-    roots = os.pathsep.join(str(ROOT / part) for part in (".", "cli", "reports"))
+    roots = os.pathsep.join(PACKAGE_ROOTS)
     training = [*TINY[:-6], "--epochs", "100000", "--chains", "20", "--sweeps", "2"]
     args = ["sweep", "--out", str(out), "--vary", "groups=1 2", "--workers", str(workers), *LL, *training]
     command = [sys.executable, "-m", "dvae_cli.main", *args]

@@ -32,14 +32,9 @@ from dvae_reports.tables.ablations import _variant
 from dvae_reports.tables.formats import FORMATS, write_table
 from dvae_reports.tables.rows import Row, ranked_section
 from dvae_reports.tables.table import Cell, Column, Section, Table
+from tests.commands import status_of
+from tests.places import ROOT
 from tests.test_report_run import edit, write_run
-
-
-def status_of(*args):
-    """Run a table command; return its exit status."""
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["table", *map(str, args)])
-    return exit.value.code
 
 
 def read(*paths):
@@ -388,7 +383,7 @@ def test_a_single_rung_has_no_table_of_gains(run):
 
 
 def test_the_commands_that_made_every_number(run, tmp_path, capsys):
-    assert status_of(run, "--commands", "--format", "csv") == 0
+    assert status_of(dvae_eval, "table", run, "--commands", "--format", "csv") == 0
     text = capsys.readouterr().out.split("\n\n")[-1]
     commands = {row["made"]: row["command"] for row in csv.DictReader(io.StringIO(text))}
     config = json.loads((run / "config.json").read_text())
@@ -397,12 +392,12 @@ def test_the_commands_that_made_every_number(run, tmp_path, capsys):
     assert list(commands.values()) == [shlex.join(command) for command in made]
     shutil.copy(run / "ll.json", tmp_path / "alone.json")
     edit(tmp_path / "alone.json", command=[])
-    assert status_of(tmp_path / "alone.json", "--commands") == 0
+    assert status_of(dvae_eval, "table", tmp_path / "alone.json", "--commands") == 0
     assert "made from Python" in capsys.readouterr().out
 
 
 def test_several_tables_are_one_page(run, tmp_path):
-    assert status_of(run, "--kind", "results", "--commands", "-o", tmp_path / "t.html") == 0
+    assert status_of(dvae_eval, "table", run, "--kind", "results", "--commands", "-o", tmp_path / "t.html") == 0
     html = (tmp_path / "t.html").read_text(encoding="utf-8")
     assert html.count("<!doctype html>") == html.count("<h1>") == 1
     assert html.count("<table") == 3
@@ -441,7 +436,7 @@ def test_the_best_is_the_largest_of_those_that_may_be_called_it(values):
 
 def test_an_untrustworthy_result_is_marked_and_never_the_best_and_is_the_exit_status(run, capsys):
     edit(run / "ll.json", trustworthy=False, reasons=["log Z is doubtful"])
-    assert status_of(run) == 3
+    assert status_of(dvae_eval, "table", run) == 3
     captured = capsys.readouterr()
     assert re.search(r"^mine† .* −27\.845 ", captured.out, re.M)
     assert "† mine: may be wrong: log Z is doubtful" in captured.out
@@ -474,7 +469,7 @@ def damage_model(run):
 def test_a_bad_file_among_good_ones_is_named_and_nothing_is_printed(seeds, capsys, damage, named):
     damage(seeds[2])
     bad = [run / "ll.json" if named == "file" else run for run in seeds]
-    assert status_of(*bad) == 2
+    assert status_of(dvae_eval, "table", *bad) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -487,14 +482,12 @@ def damage_samples(run):
 
 @pytest.mark.parametrize("damage", [damage_text, damage_schema, damage_type, damage_model, damage_samples])
 @pytest.mark.parametrize("command", [["figure", "sweeps"], ["figure", "diagnostics"], ["report"]], ids=" ".join)
-def test_figures_and_reports_refuse_the_same_files(seeds, tmp_path, capsys, damage, command):
+def test_figures_and_reports_refuse_the_same_files(seeds, tmp_path, cli, damage, command):
     damage(seeds[2])
     made = tmp_path / ("x.svg" if command[0] == "figure" else "x.html")
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([*command, *map(str, seeds), "-o", str(made)])
-    captured = capsys.readouterr()
-    assert (exit.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
-    assert "mine-seed-2" in captured.err
+    status, out, err = cli(*command, *seeds, "-o", made)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "mine-seed-2" in err
     assert not made.exists()
 
 
@@ -502,9 +495,9 @@ def test_figures_and_reports_refuse_the_same_files(seeds, tmp_path, capsys, dama
 def test_without_its_model_file_a_result_is_held_against_its_neighbour(run, capsys, named):
     (run / "model.pt").unlink()
     path = run / "ll.json" if named == "file" else run
-    assert status_of(path, "-q") == 0
+    assert status_of(dvae_eval, "table", path, "-q") == 0
     damage_model(run)
-    assert status_of(path) == 2
+    assert status_of(dvae_eval, "table", path) == 2
     assert re.search(r"ll\.json.*another model than .*logz\.json", capsys.readouterr().err)
 
 
@@ -539,7 +532,7 @@ def test_names_are_the_shortest_ends_of_paths_that_tell_runs_apart(groups, names
 
 
 def test_one_model_counts_once(seeds, tmp_path, capsys):
-    assert status_of(*seeds, seeds[0] / "ll.json") == 2
+    assert status_of(dvae_eval, "table", *seeds, seeds[0] / "ll.json") == 2
     assert "measures the same model as" in capsys.readouterr().err
     again = tmp_path / "copy"
     shutil.copytree(seeds[1], again)
@@ -549,16 +542,16 @@ def test_one_model_counts_once(seeds, tmp_path, capsys):
 
 @pytest.mark.parametrize("args", [["{tmp}/none.json"], ["--kind", "results"], ["{run}", "-o", "{run}/no/t.md"]])
 def test_bad_usage_is_one_line(run, tmp_path, capsys, args):
-    assert status_of(*(arg.format(tmp=tmp_path, run=run) for arg in args)) == 2
+    assert status_of(dvae_eval, "table", *(arg.format(tmp=tmp_path, run=run) for arg in args)) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
 
 
 def test_a_run_that_was_not_measured_says_how(run, capsys):
     (run / "ll.json").unlink()
-    assert status_of(run) == 2
+    assert status_of(dvae_eval, "table", run) == 2
     assert "dvae-eval ll" in capsys.readouterr().err
-    assert status_of(run, "--kind", "results") == 0
+    assert status_of(dvae_eval, "table", run, "--kind", "results") == 0
 
 
 # --- formats --------------------------------------------------------------------------------------------------
@@ -576,7 +569,7 @@ def every_table(tmp_path):
     steps = group_runs(read(others[0], model_edit(others[1], "model", prior="independent")))
     kinds = [kind for kind in TABLES if kind != "benchmark"]
     tables = [table for kind in kinds for table in make_tables(kind, measured, with_later=True, references=True)]
-    own = load_result(Path(__file__).resolve().parent.parent / "benchmarks/results/quick.json")
+    own = load_result(ROOT / "benchmarks/results/quick.json")
     return [*tables, contribution_table(steps), command_table(measured), *benchmark_tables([own])]
 
 
@@ -611,7 +604,7 @@ def test_markdown_takes_no_name_for_mathematics_or_struck_out():
 @pytest.mark.parametrize("option", ["--references", "--with-later"])
 @pytest.mark.parametrize("kind", ["table2", "ablation", "results"])
 def test_options_of_table_1_are_refused_elsewhere(run, capsys, kind, option):
-    assert status_of(run, "--kind", kind, option) == 2
+    assert status_of(dvae_eval, "table", run, "--kind", kind, option) == 2
     words = f"{option}: needs --kind table1, not {kind}; omit the option"
     assert capsys.readouterr().err == f"dvae-eval: {words}\n"
 
@@ -711,12 +704,12 @@ def test_a_table_of_one_unnamed_section():
 )
 def test_the_files_name_says_the_format_and_nothing_else_is_printed(run, tmp_path, capsys, name, starts):
     path = tmp_path / name
-    assert status_of(run, "-o", path, "--quiet") == 0
+    assert status_of(dvae_eval, "table", run, "-o", path, "--quiet") == 0
     assert path.read_text(encoding="utf-8").startswith(starts)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
-    assert status_of(run, "-o", path) == 2
-    assert status_of(run, "-o", path, "--force", "--format", "html") == 0
+    assert status_of(dvae_eval, "table", run, "-o", path) == 2
+    assert status_of(dvae_eval, "table", run, "-o", path, "--force", "--format", "html") == 0
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 

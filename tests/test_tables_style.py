@@ -25,8 +25,9 @@ from dvae_reports.tables.formats import write_table, write_tables
 from dvae_reports.tables.latex import left_out
 from dvae_reports.tables.style import TableStyle, styled_tables
 from dvae_reports.tables.table import Cell, Column, Section, Table
+from tests.commands import status_of
 from tests.test_report_run import edit, write_run
-from tests.test_tables import model_edit, read, row_of, rows_of, status_of
+from tests.test_tables import model_edit, read, row_of, rows_of
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_rows_are_ordered_by_name_or_by_their_largest_number(runs):
 
 def test_hyphens_are_as_good_as_underscores(runs, capsys):
     options = ["--kind", "results", "--columns", "std-dev,log-likelihood", "--order", "log-likelihood"]
-    assert status_of(*runs, *options, "--format", "csv") == 0
+    assert status_of(dvae_eval, "table", *runs, *options, "--format", "csv") == 0
     assert capsys.readouterr().out.splitlines()[0] == "section,run,std_dev,log_likelihood,best,marks"
 
 
@@ -234,14 +235,14 @@ def test_a_baseline_may_be_called_by_its_name_or_its_label(runs, capsys):
     outs = []
     for name in ("groups-1", "ours", str(runs[0])):
         options = ["--kind", "results", "--label", "groups-1=ours", "--baseline", name]
-        assert status_of(*runs, *options) == 0
+        assert status_of(dvae_eval, "table", *runs, *options) == 0
         outs.append(capsys.readouterr().out)
     assert "minus that of ours" in outs[0]
     assert outs[0] == outs[1] == outs[2]
 
 
 def test_a_baseline_that_is_not_there_is_refused(runs, capsys):
-    assert status_of(*runs, "--kind", "results", "--baseline", "nobody") == 2
+    assert status_of(dvae_eval, "table", *runs, "--kind", "results", "--baseline", "nobody") == 2
     said = "--baseline: nobody is none of the results; give one of their paths, or groups-1, groups-4"
     assert capsys.readouterr().err == f"dvae-eval: {said}\n"
 
@@ -369,7 +370,7 @@ def test_references_in_words_are_those_of_the_entries():
 
 def test_the_command_writes_the_table_and_its_bib(runs, tmp_path, capsys):
     table, bib = tmp_path / "t.tex", tmp_path / "refs.bib"
-    assert status_of(*runs, "-o", table, "--bib", bib) == 0
+    assert status_of(dvae_eval, "table", *runs, "-o", table, "--bib", bib) == 0
     assert capsys.readouterr().err == f"saved: {table}\nsaved: {bib}\n"
     assert r"IWAE &  & $-82.90$ &" in table.read_text(encoding="utf-8")
     assert r"\cite{burda2016}" in table.read_text(encoding="utf-8")
@@ -381,7 +382,7 @@ def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_pa
     own = "% ours\n@book{own,\n  title = {B},\n}\n\n@misc{ rolfe2017 ,\n}\n"
     bib.write_text(own, encoding="utf-8")
     for i, kind in enumerate(("ablation", "table1", "ablation")):
-        assert status_of(*runs, "--kind", kind, "-o", tmp_path / f"{i}.tex", "--bib", bib) == 0
+        assert status_of(dvae_eval, "table", *runs, "--kind", kind, "-o", tmp_path / f"{i}.tex", "--bib", bib) == 0
     text = bib.read_text(encoding="utf-8")
     assert text.startswith(own)
     keys = re.findall(r"^@\w+\{ ?(\w+)", text, re.M)
@@ -389,7 +390,7 @@ def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_pa
     assert {"own", "rolfe2017", "burda2016"} <= set(keys)
     bib.write_bytes(b"@misc{x, author={Jos\xe9}}")
     capsys.readouterr()
-    assert status_of(*runs, "-o", tmp_path / "x.tex", "--bib", bib) == 2
+    assert status_of(dvae_eval, "table", *runs, "-o", tmp_path / "x.tex", "--bib", bib) == 2
     assert f"--bib: {bib}: cannot be read as UTF-8" in capsys.readouterr().err
     assert not (tmp_path / "x.tex").exists()
 
@@ -408,7 +409,7 @@ def test_a_second_table_adds_what_the_bib_lacks_and_nothing_is_lost(runs, tmp_pa
 )
 def test_bad_options_are_one_line_and_write_nothing(runs, tmp_path, capsys, args, words):
     before = sorted(tmp_path.iterdir())
-    assert status_of(*runs, *(arg.format(tmp=tmp_path) for arg in args)) == 2
+    assert status_of(dvae_eval, "table", *runs, *(arg.format(tmp=tmp_path) for arg in args)) == 2
     captured = capsys.readouterr()
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     assert words in captured.err
@@ -423,7 +424,7 @@ def test_a_two_column_page_of_tables_compiles_with_its_bibliography(runs, tmp_pa
         "three.tex": ["--kind", "ablation", "--no-notes"],
         "four.tex": ["--kind", "results", "--columns", "log-likelihood,gain", "--baseline", runs[0]],
     }.items():
-        assert status_of(*runs, *args, "-o", tmp_path / name, "-q") == 0
+        assert status_of(dvae_eval, "table", *runs, *args, "-o", tmp_path / name, "-q") == 0
     inputs = "\n".join(rf"\input{{{name}}}" for name in ("one", "two", "three", "four"))
     text = "\n".join(
         [
@@ -456,7 +457,7 @@ def test_a_two_column_page_of_tables_compiles_with_its_bibliography(runs, tmp_pa
 
 def test_every_table_has_a_csv_file_of_its_own(runs, tmp_path, capsys):
     options = [*runs, "--kind", "results", "--commands", "-o", tmp_path / "t.csv"]
-    assert status_of(*options) == 0
+    assert status_of(dvae_eval, "table", *options) == 0
     names = ["t.csv", "t-log-z.csv", "t-commands.csv"]
     assert capsys.readouterr().err == "".join(f"saved: {tmp_path / name}\n" for name in names)
     texts = [(tmp_path / name).read_text(encoding="utf-8") for name in names]
@@ -465,7 +466,7 @@ def test_every_table_has_a_csv_file_of_its_own(runs, tmp_path, capsys):
     assert float(tables[1][0]["log_z"]) == load_result(runs[0] / "logz.json").log_z
     # None of them is lost to a second call, and none is written if one cannot be.
     (tmp_path / "t.csv").unlink()
-    assert status_of(*options) == 2
+    assert status_of(dvae_eval, "table", *options) == 2
     assert "t-log-z.csv exists" in capsys.readouterr().err
     assert not (tmp_path / "t.csv").exists()
 
@@ -473,7 +474,7 @@ def test_every_table_has_a_csv_file_of_its_own(runs, tmp_path, capsys):
 def test_json_holds_the_tables_of_csv_and_of_text(runs, tmp_path):
     edit(runs[0] / "ll.json", trustworthy=False, reasons=["x"])
     tables = make_tables("table1", read(*runs))
-    assert status_of(*runs, "--commands", "-o", tmp_path / "t.json", "-q") == 3
+    assert status_of(dvae_eval, "table", *runs, "--commands", "-o", tmp_path / "t.json", "-q") == 3
     first, second = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
     assert (first["name"], second["name"]) == ("table-1", "commands")
     assert first["title"] == tables[0].title
@@ -497,7 +498,7 @@ def test_files_of_lines_are_read_and_named_by_their_machines(runs, tmp_path, cap
     results = [load_result(run / "logz.json") for run in runs[:2]]
     lines = tmp_path / "all.jsonl"
     lines.write_text("".join(result.to_json() + "\n" for result in results), encoding="utf-8")
-    assert status_of(lines, "--kind", "results", "--format", "json") == 0
+    assert status_of(dvae_eval, "table", lines, "--kind", "results", "--format", "json") == 0
     (table,) = json.loads(capsys.readouterr().out)
     assert [row["values"]["model"] for row in table["rows"]] == [f"{run.name}/model" for run in runs[:2]]
     assert [row["values"]["log_z"] for row in table["rows"]] == [result.log_z for result in results]
@@ -509,7 +510,7 @@ def test_files_of_lines_are_read_and_named_by_their_machines(runs, tmp_path, cap
         "update-1",
     ]
     lines.write_text("\n", encoding="utf-8")
-    assert status_of(lines, "--kind", "results") == 2
+    assert status_of(dvae_eval, "table", lines, "--kind", "results") == 2
     assert "contains no result" in capsys.readouterr().err
 
 
@@ -517,14 +518,10 @@ def test_a_report_reads_the_lines_of_one_machine(runs, tmp_path, capsys):
     result = load_result(runs[0] / "logz.json")
     lines, page = tmp_path / "all.jsonl", tmp_path / "page.html"
     lines.write_text(result.to_json() + "\n", encoding="utf-8")
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["report", str(lines), "-o", str(page), "-q"])
-    assert exit.value.code == 0
+    assert status_of(dvae_eval, "report", lines, "-o", page, "-q") == 0
     assert "log Z" in page.read_text(encoding="utf-8")
     lines.write_text(2 * (result.to_json() + "\n"), encoding="utf-8")
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval(["report", str(lines), "-o", str(page), "--force", "-q"])
-    assert exit.value.code == 2
+    assert status_of(dvae_eval, "report", lines, "-o", page, "--force", "-q") == 2
     assert "give only one; dvae-eval table shows several" in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,11 +25,12 @@ from dvae_reports.names import TABLES
 from dvae_reports.tables import make_tables
 from dvae_reports.tables.formats import write_table
 from dvae_reports.tables.table import Cell, Column, Section, Table, map_texts
+from tests.commands import status_of
+from tests.places import PACKAGE_ROOTS, ROOT
 from tests.screens import Screen, screen_of, screen_of_process
 from tests.test_sweep import in_process  # noqa: F401  (a fixture)
 
-BENCHMARK = str(Path(__file__).parents[1] / "benchmarks/results/quick.json")
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
+BENCHMARK = str(ROOT / "benchmarks/results/quick.json")
 WIDTHS, ENCODINGS = (40, 80, 120), ("utf-8", "latin-1")
 SMALL = ["--left", "4", "--right", "3", "--groups", "2", "--continuous", "2", "--encoder-hidden", "16"]
 SMALL += ["--prior-hidden", "none", "--epochs", "3", "--chains", "20", "--sweeps", "2"]
@@ -39,13 +41,11 @@ terminals = lambda test: everywhere(at_every_width(test))  # noqa: E731
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(trained_run, tmp_path_factory):
     """A tiny trained run with its likelihood on a part of the images, which a table marks."""
     directory = tmp_path_factory.mktemp("terminals") / "stripes-from-here"
-    with pytest.raises(SystemExit):
-        dvae_train(["bars-and-stripes", "--out", str(directory), "--quiet", *SMALL])
-    with pytest.raises(SystemExit):
-        dvae_eval(["ll", f"{directory}/model.pt", "--samples", "20", "--limit", "50", "--quiet"])
+    shutil.copytree(trained_run, directory)
+    assert status_of(dvae_eval, "ll", directory / "model.pt", "--samples", 20, "--limit", 50, "--quiet") == 0
     return directory
 
 
@@ -261,7 +261,7 @@ def test_errors_and_commands_in_messages(shown):
 
 def environment(**changes):
     kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    return kept | {"PYTHONPATH": os.pathsep.join(ROOTS), "TERM": "xterm-256color"} | changes
+    return kept | {"PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS), "TERM": "xterm-256color"} | changes
 
 
 @pytest.mark.parametrize(("width", "encoding"), [(40, "latin-1"), (80, "utf-8")])

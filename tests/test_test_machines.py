@@ -5,35 +5,18 @@ import sys
 
 import numpy as np
 import pytest
-from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError
 from dvae_eval import estimate_log_z, test_machines
 from dvae_eval.exact.moments_plan import moments_plan
 from dvae_eval.test_machines.graphs import star
 from dvae_eval.test_machines.rbms import DATA, enumerated
+from tests.oracles import torus_by_momenta
 
 BEYOND = {name for name in test_machines.names() if name.startswith("ising-32")}  # the exact routes
 CASES = [name for name in test_machines.names() if name not in BEYOND]
 SMALL = ["switched-15x40", "lopsided-2x1000", "one-unit-1x300", "extreme-biases-14x40", "huge-weights-12x64"]
 SMALL += ["star-301", "clusters-80x10", "digits-64x8", "planted-field-16x64"]
-
-
-def torus_by_momenta(n, K):
-    """log Z of spins on an n x n torus as products over momenta, four boundary conditions of fermions.
-
-    (Kac and Ward; e.g. Itzykson and Drouffe, Statistical Field Theory 1, Eq. 2.2.126.)
-    """
-
-    def half_log_product(x, y):
-        k, q = (2 * np.pi * (np.arange(n) + shift) / n for shift in (x, y))
-        terms = np.cosh(2 * K) ** 2 - np.sinh(2 * K) * (np.cos(k)[:, None] + np.cos(q))
-        with np.errstate(divide="ignore"):
-            return 0.5 * np.log(np.maximum(terms, 0)).sum()
-
-    parts = [half_log_product(x, y) for x, y in ((0.5, 0.5), (0.5, 0), (0, 0.5), (0, 0))]
-    sign = np.sign(np.sinh(2 * K) - 1)
-    return n * n * np.log(2) - np.log(2) + logsumexp(parts, b=[1, 1, 1, sign])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -13,8 +13,8 @@ from dvae_core.errors import ConfigError
 from dvae_core.training.checkpoint import save_model
 from dvae_eval import test_machines
 from dvae_eval.test_machines.quadrature import exact_log_p
-from tests.oracles import brute_log_z, dense
-from tests.test_likelihood_exact import exact_log_p as log_p_from_file
+from tests.oracles import all_states, brute_log_z, dense, enumerate_states, log_weights, numbers
+from tests.oracles.model_files import log_p_from_file
 
 # Nodes and panels of the second code's rules: other ones than the package's.
 RULES = {
@@ -52,10 +52,8 @@ def test_another_models_value_is_rejected(tmp_path):
 @pytest.mark.parametrize("name", test_machines.model_names())
 def test_probabilities_of_all_images_sum_to_1(name):
     case = test_machines.make_model(name)
-    images = (np.arange(64)[:, None] >> np.arange(6) & 1).astype(float)
-    assert float(exact_log_p(case.model.double(), torch.from_numpy(images)).exp().sum()) == pytest.approx(
-        1, abs=1e-9
-    )
+    log_p = exact_log_p(case.model.double(), all_states(6))
+    assert float(log_p.exp().sum()) == pytest.approx(1, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["discrete-8", "ramps-3", "layers-2", "gaussian-layer-2"])
@@ -63,10 +61,10 @@ def test_images_that_the_model_makes_have_these_frequencies(name):
     """A third way, without any density: |z| < 5 for each of 20 images, a false alarm in 90 000."""
     case = test_machines.make_model(name)
     images = case.model.generate(200_000, binary=True, seed=1)
-    found = images.numpy().reshape(-1, 6).round().astype(int) @ (1 << np.arange(6))
+    found = numbers(images.numpy().reshape(-1, 6).round())
     share = np.bincount(found, minlength=64) / len(found)
     p = np.exp(case.log_p_x)
-    z = (share[case.images @ (1 << np.arange(6))] - p) / np.sqrt(p * (1 - p) / len(found))
+    z = (share[numbers(case.images)] - p) / np.sqrt(p * (1 - p) / len(found))
     assert np.abs(z).max() < 5
 
 
@@ -87,9 +85,9 @@ def test_a_posterior_that_misses_half():
     case = test_machines.make_model("missed-half-6")
     model = case.model.double()
     J, b = (part.detach().numpy() for part in dense(model.prior))
-    z = (np.arange(64)[:, None] >> np.arange(6) & 1).astype(float)
+    z = enumerate_states(6)
     logits = model.decoder(torch.from_numpy(z)).detach().numpy()
-    log_joint = (z @ J * z).sum(1) + z @ b + case.images.astype(float) @ logits.T - np.logaddexp(0, logits).sum(1)
+    log_joint = log_weights(J, b, z) + case.images.astype(float) @ logits.T - np.logaddexp(0, logits).sum(1)
     on = logsumexp(log_joint[:, z[:, 0] == 1], axis=1) - logsumexp(log_joint, axis=1)
     assert np.all((np.exp(on) > 0.3) & (np.exp(on) < 0.7))
     assert model.posterior.networks[0](torch.from_numpy(case.images).double())[:, 0].tolist() == pytest.approx(

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from dvae_cli.train import main as train_main
 from dvae_core.config import ModelConfig, RunConfig, TrainConfig
 from dvae_core.data import load
 from dvae_core.errors import CheckpointError, NumericalError
@@ -25,9 +25,9 @@ from dvae_eval.config import LikelihoodConfig
 from dvae_eval.likelihood.estimate_log_likelihood import estimate_log_likelihood
 from dvae_eval.log_z.estimate_log_z import estimate_log_z
 from dvae_eval.trained import machine_of
+from tests.commands import status_of
 from tests.oracles import enumerate_states, exact_log_p_x
-
-ROOTS = [str(Path(__file__).parents[1] / part) for part in (".", "cli", "reports")]
+from tests.places import PACKAGE_ROOTS
 
 
 class Silent:
@@ -135,7 +135,7 @@ def assert_resumed_is_uninterrupted(tmp_path, config, stop_after):
         stopped.train(Silent(stopped, stop_after))
     resume(tmp_path / "stopped").train(Silent())
     for name in ("model.pt", "checkpoint.pt"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == (straight / name).read_bytes()
     for a, b in zip(*(read_metrics(tmp_path / run) for run in ("stopped", "straight")), strict=True):
         assert a == b
 
@@ -166,7 +166,7 @@ ARGS += ["--epochs", "6", "--chains", "20", "--sweeps", "2", "--batch-size", "50
 
 def dvae_train(run, *more, checkpoint_seconds=None):
     """Start dvae-train in a process of its own."""
-    code = TRAIN.format(roots=ROOTS, args=["--out", str(run), *more])
+    code = TRAIN.format(roots=PACKAGE_ROOTS, args=["--out", str(run), *more])
     if checkpoint_seconds is not None:
         code = code.replace(
             "\nmain(",
@@ -177,14 +177,10 @@ def dvae_train(run, *more, checkpoint_seconds=None):
 
 def test_kill_9_at_any_moment_loses_nothing_but_time(tmp_path):
     """Killed again and again, with a checkpoint after every step: some kills fall inside a write."""
-    straight = dvae_train(tmp_path / "straight", "bars-and-stripes", *ARGS)
-    while not (tmp_path / "straight" / "config.json").exists() and straight.poll() is None:
-        time.sleep(0.05)
-    began = time.monotonic()
-    assert straight.wait(120) == 0, straight.stderr.read()
+    straight = tmp_path / "straight"
+    assert status_of(train_main, "bars-and-stripes", "--out", straight, *ARGS) == 0
     # With a checkpoint after every step a run takes longer: a kill within this time falls inside it.
-    undisturbed = time.monotonic() - began
-    straight.stderr.close()
+    undisturbed = time.time() - (straight / "config.json").stat().st_mtime
     run, more, rng = tmp_path / "killed", ("bars-and-stripes", *ARGS), np.random.default_rng(0)
     kills = 0
     while True:
@@ -205,7 +201,7 @@ def test_kill_9_at_any_moment_loses_nothing_but_time(tmp_path):
             break
     assert kills >= 1
     for name in ("model.pt", "checkpoint.pt", TRAJECTORY):
-        assert (run / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+        assert (run / name).read_bytes() == (straight / name).read_bytes()
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):

@@ -22,7 +22,7 @@ from dvae_core import (
 )
 from dvae_core.errors import CheckpointError, ConfigError, DataError
 from dvae_core.training.run_directory import read_config, read_provenance
-from tests.test_cli import status_of
+from tests.commands import status_of
 from tests.test_continue_command import TINY, said
 from tests.test_train import read_metrics
 

@@ -12,14 +12,17 @@ import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
+from dvae_cli.train import main as dvae_train
 from dvae_core.config import TrainConfig
 from dvae_core.errors import ConfigError, NumericalError
 from dvae_core.training.average import WeightAverage
 from dvae_core.training.checkpoint import load_model
 from dvae_core.training.objective import Objective
 from dvae_core.training.trainer import Interrupted, Trainer
+from tests.commands import status_of
 from tests.oracles import energy, exact_bound, grid, log_p_x_given, tiny_model
-from tests.test_train import ROOTS, Silent, read_metrics, resume, small, start
+from tests.places import PACKAGE_ROOTS
+from tests.test_train import Silent, read_metrics, resume, small, start
 
 X = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
 
@@ -184,17 +187,15 @@ OPTIONS += ["--encoder-hidden", "16", "--chains", "20", "--sweeps", "2", "--batc
 
 def launch(*command):
     """Run python with the checkout's packages on its path; return the finished process."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=120)
 
 
 def test_two_processes_learn_what_one_learns(tmp_path):
     """The same seed and the same global minibatch (odd, so that shares are uneven): equal up to rounding."""
-    train = ["-m", "dvae_cli.train", "bars-and-stripes", *OPTIONS, "--out"]
-    alone = launch(*train, str(tmp_path / "one"))
-    assert alone.returncode == 0, alone.stderr
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    together = launch(*torchrun, *train, str(tmp_path / "two"))
+    assert status_of(dvae_train, "bars-and-stripes", *OPTIONS, "--out", tmp_path / "one", "--quiet") == 0
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dvae_cli.train"]
+    together = launch(*torchrun, "bars-and-stripes", *OPTIONS, "--out", str(tmp_path / "two"))
     assert together.returncode == 0, together.stderr
     for a, b in zip(read_metrics(tmp_path / "one"), read_metrics(tmp_path / "two"), strict=True):
         for part in ("train", "valid"):
@@ -208,7 +209,7 @@ def test_ctrl_c_on_several_processes_saves_once_and_one_process_can_go_on(tmp_pa
     run = tmp_path / "run"
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dvae_cli.train"]
     command += ["bars-and-stripes", *OPTIONS, "--epochs", "100", "--out", str(run)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, *command], env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -228,7 +229,7 @@ def test_a_second_process_on_the_same_run_is_refused(tmp_path):
     run = tmp_path / "run"
     code = "import time\nfrom pathlib import Path\nfrom dvae_core.training.run_directory import locked\n"
     code += f"with locked(Path({str(run)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(PACKAGE_ROOTS)}
     with subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
     ) as holder:

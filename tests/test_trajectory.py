@@ -1,11 +1,10 @@
 """Paths along a training: against enumeration, a broken kernel, and the files that hold the machines."""
 
-import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from scipy.special import logsumexp
 
 from dvae_core.errors import ConfigError, DataError
@@ -13,13 +12,14 @@ from dvae_eval import estimate_log_z
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.machine import BipartiteMachine, machine_from_couplings
-from dvae_eval.sampling import replicas_numba, tempering
+from dvae_eval.sampling import replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
 from dvae_eval.sampling.trajectory import TrajectoryReference
 from dvae_eval.trajectory import Trajectory
-from tests.trajectories import clustered_data, trained
+from tests.oracles import all_states, enumerate_states, log_marginals, worst_p_value
+from tests.oracles.trajectories import clustered_data, trained
 
 # Rungs at, next to and far from machines of a trajectory of four.
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
@@ -36,10 +36,6 @@ def random_walk(n, m, n_machines=4, scale=0.6, seed=0):
     return machines
 
 
-def all_states(n):
-    return np.array(list(itertools.product((0.0, 1.0), repeat=n)))
-
-
 def parameters(machines, t):
     """Return W, b, c at t of the reduced machines, written out for one t."""
     parts = [m.reduced() for m in machines]
@@ -51,14 +47,7 @@ def parameters(machines, t):
 
 def log_p(machines, t, v):
     """Return log p~_t(v), float64, of any leading axes."""
-    W, b, c = parameters(machines, t)
-    return v @ b + np.logaddexp(0, v @ W + c).sum(-1)
-
-
-@pytest.fixture(params=["numba", "torch"])
-def engine(request, monkeypatch):
-    monkeypatch.setattr(tempering, "has_numba", lambda: request.param == "numba")
-    return request.param
+    return log_marginals(*parameters(machines, t), v)
 
 
 # --- the path -------------------------------------------------------------------------------------------------
@@ -68,7 +57,7 @@ def test_log_z_along_the_path_is_that_of_all_states_of_all_units():
     """Sums over v and h of the interpolated energy; independent units at t = 0, the last machine at t = 1."""
     machines = random_walk(3, 4)
     reference = TrajectoryReference.of(machines)
-    path, v, h = reference.path(machines[-1]), all_states(3), all_states(4)
+    path, v, h = reference.path(machines[-1]), enumerate_states(3), enumerate_states(4)
     for t in BETAS:
         W, b, c = parameters(machines, t)
         expected = logsumexp((v @ b)[:, None] + h @ c + v @ W @ h.T)
@@ -91,30 +80,12 @@ def test_a_side_that_is_the_larger_is_summed_out():
     reference = TrajectoryReference.of(machines)
     assert reference.W.shape == (4, 2, 5)
     path = reference.path(machines[-1])
-    assert logsumexp(path.log_p(torch.from_numpy(all_states(2)), 1.0)) == pytest.approx(exact_log_z(machines[-1]))
+    assert logsumexp(path.log_p(all_states(2), 1.0)) == pytest.approx(exact_log_z(machines[-1]))
 
 
 # --- distributions --------------------------------------------------------------------------------------------
 
 SMALL = {"3x5": (3, 5), "1x1": (1, 1, 2, 2.0), "5x150": (5, 150, 4, 0.2), "6x4": (6, 4, 9)}
-
-
-def worst_p_value(t, machines, n_rounds=10):
-    """Return the smallest p-value over the rungs that their states, 25 iterations apart, are drawn from p_t."""
-    states = all_states(t.v.shape[-1])
-    counts = np.zeros((len(t.schedule.betas), len(states)))
-    for _ in range(n_rounds):
-        t.run(25)
-        codes = t.v @ (1 << np.arange(states.shape[1])[::-1])
-        counts += [np.bincount(rung, minlength=len(states)) for rung in codes.T]
-    found = []
-    for beta, seen in zip(t.schedule.betas, counts, strict=True):
-        logs = log_p(machines, beta, states)
-        expected = np.exp(logs - logsumexp(logs)) * seen.sum()
-        groups = np.where(expected < 10, 0, np.arange(1, len(states) + 1))
-        sums = [np.bincount(groups, a)[np.bincount(groups, expected) > 0] for a in (seen, expected)]
-        found.append(stats.chisquare(*sums).pvalue if len(sums[0]) > 1 else 1.0)
-    return min(found)
 
 
 def replicas(machines, betas=BETAS, n=400, seed=1, **how):
@@ -128,14 +99,14 @@ def test_every_rung_has_its_own_distribution(name, engine):
     machines = random_walk(*SMALL[name])
     t = replicas(machines)
     assert t.engine == engine
-    assert worst_p_value(t, machines) > 1e-6
+    assert worst_p_value(t, partial(log_p, machines)) > 1e-6
 
 
 def test_gibbs_sweeps_alone_keep_the_distribution(engine):
     machines = random_walk(3, 5)
     t = replicas(machines)
     t.run = lambda n: t.sweep(BETAS, n)
-    assert worst_p_value(t, machines) > 1e-6
+    assert worst_p_value(t, partial(log_p, machines)) > 1e-6
 
 
 def break_biases(t, machines, engine):
@@ -154,7 +125,7 @@ def test_biases_that_sweeps_interpolate_wrongly_are_rejected(engine):
     machines = random_walk(3, 5)
     t = replicas(machines)
     break_biases(t, machines, engine)
-    assert worst_p_value(t, machines) < 1e-10
+    assert worst_p_value(t, partial(log_p, machines)) < 1e-10
 
 
 # --- works ----------------------------------------------------------------------------------------------------
@@ -382,4 +353,4 @@ def test_sweeps_at_other_places_than_the_rungs_keep_the_distribution_there(engin
         t.run = lambda n, t=t, places=places: t.sweep(places, n)
         t.sweep(places, 50)
         t.schedule = type("Places", (), {"betas": places})
-        assert worst_p_value(t, machines) > 1e-6
+        assert worst_p_value(t, partial(log_p, machines)) > 1e-6

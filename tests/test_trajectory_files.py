@@ -6,7 +6,6 @@ import h5py
 import numpy as np
 import pytest
 
-from dvae_cli.main import main as dvae_eval
 from dvae_core.errors import ConfigError, DataError
 from dvae_core.io.containers import read_npz
 from dvae_core.io.files import write_npz
@@ -14,9 +13,9 @@ from dvae_core.training.run_directory import TRAJECTORY
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import run as tempered
 from dvae_eval.readers import ReadConfig, read_machine, read_trajectory
+from tests.oracles.trajectories import clustered_data, trained
 from tests.test_prior_trajectory import moving
 from tests.test_train import Silent, start
-from tests.trajectories import clustered_data, trained
 
 QUICK = ("--path", "trajectory", "--method", "pt-bar", "--sweeps", 600, "--replicates", 16)
 
@@ -52,15 +51,8 @@ def archive(training, tmp_path):
     return path
 
 
-def run_command(capsys, *args):
-    with pytest.raises(SystemExit) as exit:
-        dvae_eval([str(arg) for arg in args])
-    captured = capsys.readouterr()
-    return exit.value.code, captured.out, captured.err
-
-
-def assert_refused(capsys, message, *args):
-    status, out, err = run_command(capsys, *args)
+def assert_refused(cli, message, *args):
+    status, out, err = cli(*args)
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
@@ -108,7 +100,7 @@ def test_a_run_ends_with_the_prior_of_its_model(run):
 # --- the command ----------------------------------------------------------------------------------------------
 
 
-def test_all_three_measure_the_last_machine(files, archive, run, training, capsys, monkeypatch):
+def test_all_three_measure_the_last_machine(files, archive, run, training, cli, monkeypatch):
     """Within 5 errors of the exact value: false alarm 5e-4 in all, of Student's t with 15 degrees of freedom."""
     monkeypatch.setattr(tempered, "shorter_path", lambda *barriers: "trajectory")
     for models, machine in (
@@ -116,7 +108,7 @@ def test_all_three_measure_the_last_machine(files, archive, run, training, capsy
         ([archive], training[0][-1]),
         ([run], read_machine(run / "model.pt").machine),
     ):
-        status, out, _ = run_command(capsys, "logz", *models, *QUICK, "--json", "--quiet")
+        status, out, _ = cli("logz", *models, *QUICK, "--json", "--quiet")
         found = json.loads(out)
         assert status in (0, 3)  # so short a run may be declined
         assert abs(found["log_z"] - exact_log_z(machine)) < 5 * found["std_err"]
@@ -126,14 +118,14 @@ def test_all_three_measure_the_last_machine(files, archive, run, training, capsy
         assert found["model"]["prior_sha256"] == machine.sha256
 
 
-def test_people_are_told_which_path_was_taken(files, capsys):
-    _, _, err = run_command(capsys, "logz", *files, *QUICK)
+def test_people_are_told_which_path_was_taken(files, cli):
+    _, _, err = cli("logz", *files, *QUICK)
     assert "communication barrier " in err
     assert " in beta, " in err
 
 
-def test_the_result_lies_beside_the_runs_model(run, capsys):
-    run_command(capsys, "logz", run, *QUICK, "--quiet")
+def test_the_result_lies_beside_the_runs_model(run, cli):
+    cli("logz", run, *QUICK, "--quiet")
     found = json.loads((run / "logz.json").read_text())
     assert found["settings"]["path"] == "trajectory"
 
@@ -141,24 +133,24 @@ def test_the_result_lies_beside_the_runs_model(run, capsys):
 # --- what is refused ------------------------------------------------------------------------------------------
 
 
-def test_a_single_machine_is_no_training(files, capsys):
-    assert_refused(capsys, "contains no training", "logz", files[-1], *QUICK)
+def test_a_single_machine_is_no_training(files, cli):
+    assert_refused(cli, "contains no training", "logz", files[-1], *QUICK)
 
 
-def test_a_run_that_kept_nothing_says_so(run, tmp_path, capsys):
+def test_a_run_that_kept_nothing_says_so(run, tmp_path, cli):
     (tmp_path / "model.pt").write_bytes((run / "model.pt").read_bytes())
-    assert_refused(capsys, "no such file; runs of earlier versions", "logz", tmp_path / "model.pt", *QUICK)
+    assert_refused(cli, "no such file; runs of earlier versions", "logz", tmp_path / "model.pt", *QUICK)
 
 
-def test_machines_of_several_shapes_are_refused(files, tmp_path, capsys):
+def test_machines_of_several_shapes_are_refused(files, tmp_path, cli):
     np.savez(tmp_path / "other.npz", W=np.ones((3, 2)), b_left=np.ones(3), b_right=np.ones(2))
-    assert_refused(capsys, "has shape 3x2, the last one 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
+    assert_refused(cli, "has shape 3x2, the last one 30x5", "logz", tmp_path / "other.npz", files[-1], *QUICK)
 
 
-def test_a_general_machine_is_refused(tmp_path, capsys):
+def test_a_general_machine_is_refused(tmp_path, cli):
     np.savez(tmp_path / "general.npz", J=np.triu(np.ones((3, 3)), 1), b=np.ones(3))
     general = tmp_path / "general.npz"
-    assert_refused(capsys, "for RBMs only", "logz", general, general, *QUICK)
+    assert_refused(cli, "for RBMs only", "logz", general, general, *QUICK)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from dvae_reports.results.loaded import load_results
 from dvae_reports.results.run_directory import RunRecord
 from dvae_reports.tables import make_tables
 from dvae_reports.tables.formats import write_tables
+from tests.commands import status_of
 from tests.test_likelihood import IMAGES, float32, trained
 from tests.test_report_run import write_run
 
@@ -30,12 +31,6 @@ HARD = (np.full((12, 12), 1.5), np.full(12, -9.0), np.full(12, -9.0))
 GOOD = Check.at_least("lowest overlap", 0.4, 0.05, "more rungs")
 WARNING = Check.at_most("estimated gap between bound and log-likelihood, nats", 2.1, 2.0, "more", warning=True)
 FAILURE = Check.at_least("round trips", 1.0, 2.0, "more sweeps")
-
-
-def status_of(main, *args):
-    with pytest.raises(SystemExit) as exit:
-        main([str(arg) for arg in args])
-    return exit.value.code
 
 
 # --- levels ---------------------------------------------------------------------------------------------------

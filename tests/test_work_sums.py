@@ -6,7 +6,7 @@ import pytest
 from dvae_core.errors import NumericalError, OverlapError
 from dvae_eval.log_z.bar import MAX_BLOCKS, STATISTICS, WorkSums, bridge_of_sums
 from dvae_eval.sampling.replicas import Works
-from tests.bridge_oracles import bridge, stepping_stones
+from tests.oracles.bridges import bridge, stepping_stones
 
 DELTAS = np.array([-1.0, 2.0, -0.5])
 

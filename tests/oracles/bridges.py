@@ -39,7 +39,7 @@ def bridge(works: Works) -> Bridge:
 def stepping_stones(works: Works) -> tuple[float, float]:
     """Return log Z_1 - log Z_0 by importance sampling up the schedule and down it, nats.
 
-    The forward estimate tends to be low and the reverse one high: a gap betrays rungs that are too far apart.
+    The forward estimate tends to be low and the reverse one high: a gap shows rungs that are too far apart.
     """
     forward = _log_mean_exp(-works.forward, axis=(0, 1)).sum()
     reverse = -_log_mean_exp(-works.reverse, axis=(0, 1)).sum()

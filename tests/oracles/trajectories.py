@@ -4,6 +4,7 @@ import numpy as np
 from scipy.special import expit, logsumexp
 
 from dvae_eval.machine import BipartiteMachine
+from tests.oracles.enumeration import enumerate_states, log_marginals
 
 
 def clustered_data(n_visible, n_clusters, flip, n=400, seed=0):
@@ -13,14 +14,9 @@ def clustered_data(n_visible, n_clusters, flip, n=400, seed=0):
     return (patterns[rng.integers(n_clusters, size=n)] ^ (rng.random((n, n_visible)) < flip)).astype(float)
 
 
-def log_p(parameters, v):
-    W, b, c = parameters
-    return v @ b + np.logaddexp(0, v @ W + c).sum(-1)
-
-
 def acceptance(one, other, v, u):
     """Return the mean acceptance of an exchange between two machines, from states v and u of each."""
-    of_v, of_u = (log_p(other, x) - log_p(one, x) for x in (v, u))
+    of_v, of_u = (log_marginals(*other, x) - log_marginals(*one, x) for x in (v, u))
     return float(np.exp(np.minimum(0, of_v[:, None] - of_u)).mean())
 
 
@@ -33,13 +29,13 @@ def trained(data, n_hidden, n_steps, rate=0.05, least=0.5, seed=0):
     rng = np.random.default_rng(seed)
     n, mean = data.shape[1], data.mean(0).clip(0.02, 0.98)
     present = [rng.normal(0, 0.01, (n, n_hidden)), np.log(mean / (1 - mean)), np.zeros(n_hidden)]
-    h = (np.arange(2**n_hidden)[:, None] >> np.arange(n_hidden)) & 1
+    h = enumerate_states(n_hidden)
     start = [0 * present[0], *(x.copy() for x in present[1:])]
     kept, mark, steps = [start], (start, rng.random((200, n)) < mean), [0]
     for step in range(1, n_steps + 1):
         W, b, c = present
         x = b + h @ W.T
-        log_of_h = np.logaddexp(0, x).sum(1) + h @ c
+        log_of_h = log_marginals(W.T, c, b, h)
         p, v = np.exp(log_of_h - logsumexp(log_of_h)), expit(x)
         if step % 5 == 0 or step == n_steps:
             u = rng.random((200, n)) < v[rng.choice(len(p), 200, p=p / p.sum())]

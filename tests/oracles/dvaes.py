@@ -1,8 +1,6 @@
-"""Exact answers by brute force: obviously right, slow, and written without the code that they judge."""
+"""Bounds and log p(x) of small models by sums over z and quadrature over ζ and 𝔷; densities of the smoothings."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import torch
@@ -10,10 +8,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from dvae_core.model.dvae import DVAE
-from dvae_eval.test_machines.dvaes import random_model as tiny_model  # noqa: F401
-from dvae_eval.test_machines.quadrature import (  # noqa: F401
+from dvae_eval.test_machines.quadrature import (
     Grid,
-    dense,
     energy,
     exact_log_p,
     grid,
@@ -21,55 +17,6 @@ from dvae_eval.test_machines.quadrature import (  # noqa: F401
     log_p_x_given,
     prior_network,
 )
-
-
-def all_states(n: int) -> Tensor:
-    """Return all binary states of n units, float64, shape (2^n, n)."""
-    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=n)), dtype=torch.float64)
-
-
-def enumerate_states(n: int) -> np.ndarray:
-    """Return all binary states of n units, float64, shape (2^n, n), the first unit changing fastest."""
-    return ((np.arange(1 << n)[:, None] >> np.arange(n)) & 1).astype(np.float64)
-
-
-def order_cost(bonds, n_units: int, order) -> int:
-    """Return the entries of all tables together when the units of a graph are summed out in this order."""
-    neighbours = {unit: set() for unit in range(n_units)}
-    for i, j in np.asarray(bonds).tolist():
-        neighbours[i].add(j)
-        neighbours[j].add(i)
-    cost = 0
-    for unit in order:
-        others = neighbours.pop(unit)
-        cost += 2 ** (1 + len(others))
-        for other in others:
-            neighbours[other] = (neighbours[other] | others) - {other, unit}
-    return cost
-
-
-def naive_log_z(W, b_left, b_right) -> float:
-    """Return log Z by visiting every joint state of both sides, one at a time, in Python floats."""
-    W, b_left, b_right = (np.asarray(a, dtype=float) for a in (W, b_left, b_right))
-    exponents = []
-    for v in itertools.product((0, 1), repeat=len(b_left)):
-        for h in itertools.product((0, 1), repeat=len(b_right)):
-            exponents.append(np.dot(v, W @ h) + np.dot(b_left, v) + np.dot(b_right, h))
-    top = max(exponents)
-    return float(top + np.log(np.sum(np.exp(np.array(exponents) - top))))
-
-
-def brute_log_z(J, b, beta=1.0) -> float:
-    """Return log Σ_z exp(β (Σ_{i<j} J_ij z_i z_j + b'z)) by visiting every state, in Python floats."""
-    J, b = (torch.as_tensor(a).detach().tolist() for a in (J, b))
-    n = len(b)
-    pairs = [(i, j, J[i][j]) for i in range(n) for j in range(i + 1, n) if J[i][j]]
-    exponents = [
-        beta * (sum(w for i, j, w in pairs if z[i] and z[j]) + sum(b[i] for i in range(n) if z[i]))
-        for z in itertools.product((0, 1), repeat=n)
-    ]
-    top = max(exponents)
-    return float(top + np.log(np.sum(np.exp(np.array(exponents) - top))))
 
 
 def densities(name: str, s: float):
