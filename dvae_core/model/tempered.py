@@ -134,8 +134,8 @@ def _is_one(beta: Beta) -> bool:
 
 
 def bernoulli(p: Tensor, generator: torch.Generator, out: Tensor | None = None) -> Tensor:
-    """Draw 0 or 1 with probabilities p."""
-    uniform = torch.empty_like(p).uniform_(generator=generator)
+    """Draw 0 or 1 with probabilities p, with the same random numbers for any strides of p."""
+    uniform = torch.empty_like(p, memory_format=torch.contiguous_format).uniform_(generator=generator)
     return torch.lt(uniform, p, out=uniform if out is None else out)
 
 
