@@ -111,10 +111,9 @@ class TorchReplicas(Replicas):
     def _works(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return forward and reverse works and energies, float64."""
         path, v = self.path, self._v.flatten(0, 1)
-        field = path.field(v).view_as(self.h)
         c_0 = torch.zeros_like(path.c) if path.c_0 is None else path.c_0
-        slope = field - c_0
-        kept = path.kept_slope(v).view(field.shape[:2])
+        slope = path.field(v).sub_(c_0).view_as(self.h)
+        kept = path.kept_slope(v).view(slope.shape[:2])
         step = (self.betas[1:, 0] - self.betas[:-1, 0]).double()
         if self.joint:
             energy = kept + (self.h * slope).sum(-1, dtype=torch.float64)
