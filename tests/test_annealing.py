@@ -12,6 +12,7 @@ from scipy.stats import chi2_contingency
 from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError, NumericalError
+from dvae_core.model.tempered import Tempered
 from dvae_eval.log_z.with_pymbar import bar
 from dvae_eval.machine import BipartiteMachine, GeneralMachine, machine_from_couplings
 from dvae_eval.sampling import annealing
@@ -22,7 +23,7 @@ from dvae_eval.sampling.annealing import (
     reverse_ais,
     uniform_schedule,
 )
-from dvae_eval.sampling.reference import Path, Reference, fitted_reference
+from dvae_eval.sampling.reference import Reference, fitted_reference
 from dvae_eval.sampling.schedule import Schedule
 from tests.oracles import bipartite, brute_log_z, enumerate_states, log_marginals
 from tests.oracles.paths import joint_on_path
@@ -97,7 +98,7 @@ def test_the_path(make, based):
     """log p~ and the reference's log Z, against sums over all states."""
     machine = make()
     reference = some_reference(machine) if based else Reference.uniform(machine)
-    path, v = Path(machine, reference), kept_states(machine)
+    path, v = reference.path(machine.reduced()), kept_states(machine)
     for beta in (0.0, 0.3, 1.0):
         found = path.log_p(torch.from_numpy(v), beta).numpy()
         assert np.allclose(found, log_p(machine, v, beta, reference), rtol=0, atol=1e-12)
@@ -131,11 +132,11 @@ def estimates(machine, n=20_000, schedule=None, **settings):
 def test_energies_that_are_only_scaled_are_rejected(make, monkeypatch):
     """β F_1(v) in place of F_β(v): the weights no longer belong to the kernel's distributions."""
 
-    def scaled(path, v, vW, old, new):
-        hidden = softplus(path.c + vW).sum(-1, dtype=torch.float64)
+    def scaled(path, v, field, old, new):
+        hidden = softplus(field).sum(-1, dtype=torch.float64)
         return (new - old) * (hidden + (v @ path.b).double() + path.pairs(v))
 
-    monkeypatch.setattr(Path, "log_ratio", scaled)
+    monkeypatch.setattr(Tempered, "log_ratio", scaled)
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 10
 
@@ -143,21 +144,21 @@ def test_energies_that_are_only_scaled_are_rejected(make, monkeypatch):
 @pytest.mark.parametrize("make", MACHINES)
 def test_weights_taken_after_the_sweep_are_rejected(make, monkeypatch):
     """p~_β(v_t) / p~_β'(v_t), with v_t drawn at β in place of β'."""
-    original, generator = Path.log_ratio, torch.Generator().manual_seed(0)
+    original, generator = Tempered.log_ratio, torch.Generator().manual_seed(0)
 
-    def late(path, v, vW, old, new):
-        v = path.sweep(v, vW, new, path.reduced.blocks, generator)
-        return original(path, v, v @ path.W, old, new)
+    def late(path, v, field, old, new):
+        v, _ = path.sweep(v, field.clone(), new, generator, path.classes())
+        return original(path, v, path.field(v), old, new)
 
-    monkeypatch.setattr(Path, "log_ratio", late)
+    monkeypatch.setattr(Tempered, "log_ratio", late)
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 10
 
 
 @pytest.mark.parametrize("make", MACHINES)
 def test_sweeps_at_the_wrong_temperature_are_rejected(make, monkeypatch):
-    original = Path.sweep
-    monkeypatch.setattr(Path, "sweep", lambda path, v, vW, beta, *rest: original(path, v, vW, beta**2, *rest))
+    original = Tempered.sweep
+    monkeypatch.setattr(Tempered, "sweep", lambda path, v, x, beta, *rest: original(path, v, x, beta**2, *rest))
     for estimate in estimates(make()):
         assert abs(z_score(estimate, exact(make()))) > 5
 
@@ -188,11 +189,11 @@ def test_forward_and_reverse_chains_are_each_others_reversal(make):
     assert abs(forward.log_z_0 - delta_f - exact(make())) < 4.5 * std_err
 
 
-def pair_counts(machine, blocks, seed, n=100_000):
-    """Return how often the kernel at β = 1 goes from each state to each other, in equilibrium."""
-    path = Path(machine, dtype=torch.float32)
+def pair_counts(machine, step, seed, n=100_000):
+    """Return how often the kernel at β = 1 goes from each state to each other; step -1 reverses its classes."""
+    path = Reference.uniform(machine).path(machine.reduced(), dtype=torch.float32)
     v = torch.from_numpy(exact_samples(machine, n, seed)).float()
-    after = path.sweep(v, v @ path.W, 1.0, blocks, torch.Generator().manual_seed(seed))
+    after, _ = path.sweep(v, path.field(v), 1.0, torch.Generator().manual_seed(seed), path.classes()[::step])
     code = 2.0 ** torch.arange(v.shape[1])
     n_states = 1 << v.shape[1]
     pairs = ((v @ code) * n_states + after @ code).long()
@@ -202,15 +203,14 @@ def pair_counts(machine, blocks, seed, n=100_000):
 def test_the_reverse_kernel_is_the_reversal():
     """Flows one way and back, by a χ² test at 1e-6; with the classes in the same order both ways it must fail."""
     machine = complete(4, scale=2.0)
-    blocks = machine.reduced().blocks
-    forward = pair_counts(machine, blocks, 1)
+    forward = pair_counts(machine, 1, 1)
 
-    def p_value(other_blocks):
-        tables = np.stack([forward.ravel(), pair_counts(machine, other_blocks, 2).T.ravel()])
+    def p_value(step):
+        tables = np.stack([forward.ravel(), pair_counts(machine, step, 2).T.ravel()])
         return chi2_contingency(tables[:, tables.sum(0) > 20]).pvalue
 
-    assert p_value(blocks[::-1]) > 1e-6
-    assert p_value(blocks) < 1e-12
+    assert p_value(-1) > 1e-6
+    assert p_value(1) < 1e-12
 
 
 @pytest.mark.parametrize("make", MACHINES)

@@ -17,7 +17,7 @@ from dvae_eval.sampling import modes, replicas_numba
 from dvae_eval.sampling.annealing import annealed_importance_sampling, reverse_ais, uniform_schedule
 from dvae_eval.sampling.basins import Basins, find_basins
 from dvae_eval.sampling.lower_bound import LowerBound
-from dvae_eval.sampling.mixture import MixturePath, MixtureReference
+from dvae_eval.sampling.mixture import MixtureReference
 from dvae_eval.sampling.modes import mixture_of_modes, mixture_of_states
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
@@ -61,7 +61,7 @@ def test_log_z_along_the_path_is_that_of_all_states_of_all_units(machine):
     pairs = 0 if reduced.J is None else (v @ np.triu(reduced.J) * v).sum(1)[:, None]
     energy = (v @ reduced.b)[:, None] + h @ reduced.c + v @ reduced.W @ h.T + pairs
     products = [(v @ a)[:, None] + h @ d for a, d in zip(mixture.b, mixture.c, strict=True)]
-    path = MixturePath(machine, mixture)
+    path = mixture.path(reduced)
     for t in BETAS:
         joint = [
             t * energy + (1 - t) * (np.log(w) + x - logsumexp(x))
@@ -75,7 +75,7 @@ def test_log_z_along_the_path_is_that_of_all_states_of_all_units(machine):
 
 def test_a_mixture_of_another_machine_is_refused():
     with pytest.raises(ConfigError, match="fit it to this machine"):
-        MixturePath(rbm(3, 4), random_mixture(rbm(3, 5)))
+        random_mixture(rbm(3, 5)).path(rbm(3, 4).reduced())
 
 
 # --- distributions -----------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def test_components_that_are_drawn_with_wrong_weights_are_rejected(engine):
             position = next(i for i, a in enumerate(model.arrays) if a.shape == (3,) and a.dtype == np.float64)
             model.arrays[position][0] += 1.0
     else:
-        t.constants[0] += 1.0
+        t.path.log_constants[0] += 1.0
     t.run = lambda n: t.sweep(BETAS, n)
     assert worst_p_value(t, partial(log_p, machine, mixture)) < 1e-30
 

@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 
+from dvae_core.model.tempered import Tempered
 from dvae_eval.config import LogZConfig
 from dvae_eval.exact.plan import exact_log_z
 from dvae_eval.log_z import methods, post_run
@@ -16,7 +17,7 @@ from dvae_eval.log_z.methods import LogZTask
 from dvae_eval.log_z.run import TemperedRun
 from dvae_eval.machine import BipartiteMachine, machine_from_bonds
 from dvae_eval.runtime.clock import Clock
-from dvae_eval.sampling.reference import Path
+from dvae_eval.sampling.reference import Reference
 from dvae_eval.sampling.replicas import Works
 from dvae_eval.sampling.replicas_numba import CompiledReplicas
 from dvae_eval.sampling.schedule import Schedule
@@ -114,12 +115,12 @@ def test_potentials_of_many_rungs_look_at_every_coupling_once(monkeypatch):
     ends = np.array([(i, i + d) for i in range(28) for d in (1, 2)])
     machine = machine_from_bonds(ends, np.ones(len(ends)), np.zeros(30))
     calls = []
-    pairs = Path.pairs
-    monkeypatch.setattr(Path, "pairs", lambda path, v: calls.append(len(v)) or pairs(path, v))
+    pairs = Tempered.pairs
+    monkeypatch.setattr(Tempered, "pairs", lambda path, v: calls.append(len(v)) or pairs(path, v))
     v = np.random.default_rng(0).integers(0, 2, (50, len(machine.reduced().b)))
     u = post_run.reduced_potentials(machine, np.linspace(0, 1, 9), v)
     assert sum(calls) == 50
-    path = Path(machine)
+    path = Reference.uniform(machine).path(machine.reduced())
     states = np.array([path.log_p(row[None], 0.5).item() for row in __import__("torch").tensor(v).double()])
     np.testing.assert_allclose(-u[4], states, rtol=1e-12)
 

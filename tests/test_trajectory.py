@@ -57,7 +57,7 @@ def test_log_z_along_the_path_is_that_of_all_states_of_all_units():
     """Sums over v and h of the interpolated energy; independent units at t = 0, the last machine at t = 1."""
     machines = random_walk(3, 4)
     reference = TrajectoryReference.of(machines)
-    path, v, h = reference.path(machines[-1]), enumerate_states(3), enumerate_states(4)
+    path, v, h = reference.path(machines[-1].reduced()), enumerate_states(3), enumerate_states(4)
     for t in BETAS:
         W, b, c = parameters(machines, t)
         expected = logsumexp((v @ b)[:, None] + h @ c + v @ W @ h.T)
@@ -79,7 +79,7 @@ def test_a_side_that_is_the_larger_is_summed_out():
     machines = random_walk(5, 2)
     reference = TrajectoryReference.of(machines)
     assert reference.W.shape == (4, 2, 5)
-    path = reference.path(machines[-1])
+    path = reference.path(machines[-1].reduced())
     assert logsumexp(path.log_p(all_states(2), 1.0)) == pytest.approx(exact_log_z(machines[-1]))
 
 
@@ -117,8 +117,7 @@ def break_biases(t, machines, engine):
         (chains,) = t.chains
         chains.model.arrays(t.betas)[4][:, : wrong.shape[1]] = wrong
     else:
-        W, b, c = t.tables
-        t.tables = W, b.new_tensor(wrong[:, None]), c
+        t.machines.b[:] = t.machines.b.new_tensor(wrong[:, None])
 
 
 def test_biases_that_sweeps_interpolate_wrongly_are_rejected(engine):

@@ -11,12 +11,12 @@ from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from ..config import ModelConfig
 from ..graphs import colour_classes, graph_edges
-from .prior import Prior, scaled
+from .prior import Prior
 from .rbm import RBM
+from .tempered import Tempered
 
 
 def make_prior(config: ModelConfig) -> Prior:
@@ -75,33 +75,22 @@ class BoltzmannMachine(Prior):
         """Return b, shape (n_units,)."""
         return self.b
 
-    def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the reduced potential of the kept units, the first class summed out; see `Prior`."""
+    def tempered(self) -> Tempered:
+        """Return the machine with the first class summed out and the units sorted by class."""
         summed = self.blocks[0].stop
-        J, b = self._symmetric(), self.b[self.order]
-        v = z[..., self.order[summed:]]
-        linear = v @ b[summed:] + (v @ J[summed:, summed:] * v).sum(-1) / 2
-        return -scaled(linear, beta) - softplus(beta * (v @ J[summed:, :summed] + b[:summed])).sum(-1)
+        J, b = self._scatter(*self.inverse_order[self.edges]), self.b[self.order]
+        J = J + J.T
+        blocks = tuple(slice(block.start - summed, block.stop - summed) for block in self.blocks[1:])
+        inside = J[summed:, summed:] if len(blocks) > 1 else None
+        return Tempered(J[summed:, :summed], b[summed:], b[:summed], inside, blocks)
 
-    @torch.no_grad()
-    def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the units after `n_sweeps` sweeps over all classes in turn; see `Prior`."""
-        J, b = self._symmetric(), self.b[self.order]
-        blocks = [(block, J[:, block].contiguous(), b[block]) for block in self.blocks]
-        units = z[:, self.order]
-        uniform = torch.empty_like(units)
-        # A single class has independent units: one sweep draws from the prior exactly.
-        for _ in range(n_sweeps if len(blocks) > 1 else min(n_sweeps, 1)):
-            uniform.uniform_(generator=generator)
-            for block, J_block, b_block in blocks:
-                p = torch.addmm(b_block, units, J_block).mul_(beta).sigmoid_()
-                torch.lt(uniform[:, block], p, out=units[:, block])
-        return units[:, self.inverse_order]
+    def kept(self, z: Tensor) -> Tensor:
+        """Return the units of all classes but the first, sorted by class."""
+        return z[..., self.order[self.blocks[0].stop :]]
 
-    def _symmetric(self) -> Tensor:
-        """Return J + J', shape (n_units, n_units), with the units sorted by class."""
-        J = self._scatter(*self.inverse_order[self.edges])
-        return J + J.T
+    def joined(self, v: Tensor, h: Tensor) -> Tensor:
+        """Return all units in their own order."""
+        return torch.cat((h, v), dim=-1)[..., self.inverse_order]
 
     def _scatter(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return a matrix, shape (n_units, n_units), with the couplings at these rows and columns, else 0."""

@@ -12,6 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .tempered import Tempered
+
 
 class Prior(nn.Module, ABC):
     """A Boltzmann machine whose units divide into a kept part and a part that can be summed out.
@@ -37,6 +39,17 @@ class Prior(nn.Module, ABC):
         """Return b, shape (n_units,)."""
 
     @abstractmethod
+    def tempered(self) -> Tempered:
+        """Return the machine with a part of its units summed out, on the path from uniform units."""
+
+    @abstractmethod
+    def kept(self, z: Tensor) -> Tensor:
+        """Return the kept units v (..., n_kept) of all units z (..., n_units), in the order of `tempered`."""
+
+    @abstractmethod
+    def joined(self, v: Tensor, h: Tensor) -> Tensor:
+        """Return all units z (..., n_units), given kept and summed-out ones."""
+
     def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
         """Return -log Σ_h exp(-β E(v, h)), the reduced potential of the kept units v, shape (...).
 
@@ -47,8 +60,9 @@ class Prior(nn.Module, ABC):
         beta : float or shape (..., 1)
             Inverse temperature.  The result is not linear in β, since softplus(β x) ≠ β softplus(x).
         """
+        return -self.tempered().log_p(self.kept(z), beta)
 
-    @abstractmethod
+    @torch.no_grad()
     def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
         """Return the units after `n_sweeps` block Gibbs sweeps, each of which draws the summed-out part first.
 
@@ -56,9 +70,17 @@ class Prior(nn.Module, ABC):
         ----------
         z : float, shape (n_chains, n_units)
             The initial states, which are not modified.  Only the kept units matter.
+        n_sweeps : int
+            At least 1.
         beta : float or shape (n_chains, 1)
             Inverse temperature of each chain.  A sweep leaves p^β invariant.
         """
+        machine, v = self.tempered(), self.kept(z)
+        classes = machine.classes()
+        # Without couplings no unit is kept, and one sweep draws from the prior exactly.
+        for _ in range(n_sweeps if v.shape[-1] else 1):
+            v, h = machine.sweep(v, machine.field(v), beta, generator, classes)
+        return self.joined(v, h)
 
     def energy(self, z: Tensor) -> Tensor:
         """Return E(z) in nats, shape (...), for z of shape (..., n_units)."""
@@ -78,11 +100,6 @@ class Prior(nn.Module, ABC):
         return (uniform < 0.5).to(self.W.dtype)
 
 
-def scaled(value: Tensor, beta: Tensor | float) -> Tensor:
-    """Return β times a value of shape (...), for β a number or of shape (..., 1)."""
-    return value * (beta.squeeze(-1) if isinstance(beta, Tensor) else beta)
-
-
 @torch.no_grad()
 def annealed_log_z(prior: Prior, generator: torch.Generator, n_chains: int = 200, n_betas: int = 200) -> float:
     """Return a cheap estimate of log Z by annealed importance sampling, nats; for monitoring, not for reports.
@@ -92,10 +109,11 @@ def annealed_log_z(prior: Prior, generator: torch.Generator, n_chains: int = 200
     units are summed out, and the estimate is exact.
     """
     betas = torch.linspace(0, 1, n_betas + 1).tolist()
-    z = prior.initial_state(n_chains, generator)
-    log_w = torch.zeros(n_chains, dtype=torch.float64, device=z.device)
+    machine, v = prior.tempered(), prior.kept(prior.initial_state(n_chains, generator))
+    classes, log_w = machine.classes(), torch.zeros(n_chains, dtype=torch.float64, device=v.device)
     for beta, following in pairwise(betas):
-        log_w += (prior.free_energy(z, beta) - prior.free_energy(z, following)).double()
-        z = prior.gibbs(z, 1, generator, following)
+        field = machine.field(v)
+        log_w += machine.log_ratio(v, field, beta, following)
+        v, _ = machine.sweep(v, field, following, generator, classes)
     log_mean = torch.logsumexp(log_w, 0).item() - math.log(n_chains)
     return prior.n_units * math.log(2) + log_mean

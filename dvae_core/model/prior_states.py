@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
-from .boltzmann import BoltzmannMachine
 from .prior import Prior
-from .rbm import RBM
+from .tempered import Tempered
 
 # Block Gibbs sweeps from a random state.
 BURN_IN = 1000
@@ -37,33 +37,27 @@ def draw_states(prior: Prior, n: int, generator: torch.Generator, n_sweeps: int 
     how : str
         `exact`, or the number of sweeps; chains that have not mixed do not sample the prior.
     """
-    kept, summed = _parts(prior)
-    if len(kept) > MAX_KEPT or (1 << len(kept)) * max(1, len(summed)) > MAX_NUMBERS:
+    n_kept, n_summed = _smaller_side_kept(prior.tempered()).W.shape
+    if n_kept > MAX_KEPT or (1 << n_kept) * max(1, n_summed) > MAX_NUMBERS:
         z = prior.gibbs(prior.initial_state(n, generator), n_sweeps, generator)
         return z, f"{n_sweeps} block Gibbs sweeps"
-    return _exact(prior, kept, summed, n, generator), "exact"
+    return _exact(prior, n, generator), "exact"
 
 
-def _parts(prior: Prior) -> tuple[Tensor, Tensor]:
-    """Return the units whose states are enumerated, and the other units, which are independent given these."""
-    if isinstance(prior, BoltzmannMachine):
-        return prior.order[prior.blocks[0].stop :], prior.order[: prior.blocks[0].stop]
-    assert isinstance(prior, RBM)  # for the type checker
-    units = torch.arange(prior.n_units, device=prior.W.device)
-    left, right = units[: prior.n_left], units[prior.n_left :]
-    return (left, right) if prior.n_left <= prior.n_right else (right, left)
+def _smaller_side_kept(machine: Tempered) -> Tempered:
+    """Return a machine of two sides with the larger one summed out, and any other unchanged."""
+    is_swapped = machine.J is None and len(machine.c) < len(machine.b)
+    return Tempered(machine.W.T, machine.c, machine.b) if is_swapped else machine
 
 
-def _exact(prior: Prior, kept: Tensor, summed: Tensor, n: int, generator: torch.Generator) -> Tensor:
+def _exact(prior: Prior, n: int, generator: torch.Generator) -> Tensor:
     """Return n independent states: the kept units by enumeration in float64, then the others given these."""
-    J, b = prior.couplings().double(), prior.biases().double()
-    J = J + J.T
-    v = (torch.arange(1 << len(kept), device=b.device)[:, None] >> torch.arange(len(kept), device=b.device)) & 1
-    v = v.double()
-    fields = v @ J[kept][:, summed] + b[summed]
-    log_p = v @ b[kept] + (v @ J[kept][:, kept] * v).sum(-1) / 2 + softplus(fields).sum(-1)
-    chosen = torch.multinomial(log_p.softmax(0), n, replacement=True, generator=generator)
-    z = b.new_empty(n, len(b))
-    z[:, kept] = v[chosen]
-    z[:, summed] = torch.bernoulli(fields[chosen].sigmoid(), generator=generator)
+    given = copy.deepcopy(prior).double().tempered()
+    machine = _smaller_side_kept(given)
+    units = torch.arange(len(machine.b), device=machine.b.device)
+    v = ((torch.arange(1 << len(units), device=units.device)[:, None] >> units) & 1).double()
+    field = machine.field(v)
+    chosen = torch.multinomial(machine.log_p(v, 1.0, field).softmax(0), n, replacement=True, generator=generator)
+    sides = v[chosen], torch.bernoulli(field[chosen].sigmoid(), generator=generator)
+    z = prior.joined(*(sides if machine is given else sides[::-1]))
     return z.to(prior.W.dtype)

@@ -1,4 +1,4 @@
-"""The restricted Boltzmann machine (RBM) as a prior: energy, reduced potential and block Gibbs sampling.
+"""The restricted Boltzmann machine (RBM) as a prior: its energy, and the side that is summed out.
 
 E(z) = -(z_L' W z_R + b_L' z_L + b_R' z_R),  p(z) = exp(-E(z)) / Z  (Eq. 6), z in {0,1}.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
-from .prior import Prior, scaled
+from .prior import Prior
+from .tempered import Tempered
 
 
 class RBM(Prior):
@@ -52,32 +52,14 @@ class RBM(Prior):
         left, right = self.split(z)
         return -((left @ self.W * right).sum(-1) + left @ self.b_left + right @ self.b_right)
 
-    def free_energy(self, z: Tensor, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the reduced potential of the left side, with the right side summed out; see `Prior`."""
-        left = self.split(z)[0]
-        return -scaled(left @ self.b_left, beta) - softplus(beta * (left @ self.W + self.b_right)).sum(-1)
+    def tempered(self) -> Tempered:
+        """Return the machine with the right side summed out."""
+        return Tempered(self.W, self.b_left, self.b_right)
 
-    @torch.no_grad()
-    def gibbs(self, z: Tensor, n_sweeps: int, generator: torch.Generator, beta: Tensor | float = 1.0) -> Tensor:
-        """Return the units after `n_sweeps` block Gibbs sweeps: the right side given the left, then the reverse.
+    def kept(self, z: Tensor) -> Tensor:
+        """Return the left units."""
+        return z[..., : self.n_left]
 
-        Parameters
-        ----------
-        z : float, shape (n_chains, n_units)
-            The initial states, which are not modified.  Only the left side matters.
-        beta : float or shape (n_chains, 1)
-            Inverse temperature of each chain.  A sweep leaves p^β invariant.
-        """
-        left, right = (part.clone() for part in self.split(z))
-        uniform_left, uniform_right = torch.empty_like(left), torch.empty_like(right)
-        for _ in range(n_sweeps):
-            _draw(left, self.W, self.b_right, beta, uniform_right.uniform_(generator=generator), out=right)
-            _draw(right, self.W.T, self.b_left, beta, uniform_left.uniform_(generator=generator), out=left)
-        return torch.cat((left, right), dim=-1)
-
-
-def _draw(given: Tensor, W: Tensor, bias: Tensor, beta: Tensor | float, uniform: Tensor, out: Tensor) -> None:
-    """Write into `out` a sample of one side given the other: 1 if uniform < σ(β (given W + bias)), else 0."""
-    torch.addmm(bias, given, W, out=out)
-    out.mul_(beta).sigmoid_()
-    torch.lt(uniform, out, out=out)
+    def joined(self, v: Tensor, h: Tensor) -> Tensor:
+        """Return all units, the left ones first."""
+        return torch.cat((v, h), dim=-1)

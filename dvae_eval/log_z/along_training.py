@@ -81,7 +81,7 @@ class _Between:
 
     def __init__(self, run: TemperedRun, states: NDArray[np.uint8]) -> None:
         self.run, self.states, self.betas = run, states, run.replicas.schedule.betas
-        self.path = run.reference.path(run.machine)
+        self.path = run.reference.path(run.machine.reduced())
         # Log Z of every rung, and the influence of each replicate on it.
         self.log_zs = run.log_z_0 + np.concatenate(([0.0], np.cumsum(run.bridge().delta_f)))
         of_rungs = [influence_up_to(run.sums, rung, run.first_block).mean(0) for rung in range(len(self.betas))]

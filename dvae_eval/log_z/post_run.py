@@ -131,26 +131,27 @@ def reduced_potentials(
     ----------
     betas : shape (K + 1,)
         Inverse temperatures.
+    v : {0, 1}, shape (N, n_kept)
         States of the kept units; for MBAR, grouped by rung.
-        States of the kept units, for MBAR grouped by rung.
+    reference : Reference, MixtureReference or TrajectoryReference, optional
         Start of the path; uniform by default.
-        Where the path starts; uniform unless given.
 
     Raises
     ------
     DataError
         If `v` does not consist of binary states of the kept units.
     """
-    path, levels = (reference or Reference.uniform(machine)).path(machine), np.asarray(betas, np.float64).tolist()
-    states = torch.from_numpy(binary_states(path.reduced, v))
+    reduced, levels = machine.reduced(), np.asarray(betas, np.float64).tolist()
+    path = (reference or Reference.uniform(machine)).path(reduced)
+    states = torch.from_numpy(binary_states(reduced, v))
     u_kn = np.empty((len(levels), len(states)))
     size = max(1, BLOCK_VALUES // max(1, len(path.c)))
     for start in range(0, len(states), size):
         part = slice(start, start + size)
         block = states[part].double()
-        vW, pairs = block @ path.W, path.pairs(block)
+        field, pairs = path.field(block), path.pairs(block)
         for k, beta in enumerate(levels):
-            u_kn[k, part] = -path.log_p(block, beta, vW, pairs).numpy()
+            u_kn[k, part] = -path.log_p(block, beta, field, pairs).numpy()
     return u_kn
 
 

@@ -25,16 +25,17 @@ from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from dvae_core.errors import ConfigError, NumericalError
+from dvae_core.model.tempered import Tempered
 from dvae_core.progress import Progress, Report, ignore
 from dvae_core.rng import torch_generator
+from dvae_core.types import Float
 
 from ..machine import Machine
 from ..numbers import effective_sample_size, log_mean_exp
 from .mixture import AnyReference
-from .reference import Path, Reference, binary_states
+from .reference import Reference, binary_states
 from .schedule import Schedule
 
-Float = NDArray[np.float64]
 # Called with the steps done and the total number of steps, of all chains together.
 
 # Values of the larger side per chunk of chains, chosen to stay in a processor's cache.  Each chunk has its own
@@ -193,12 +194,13 @@ def annealed_importance_sampling(
     """
     if n_chains < 1:
         raise ConfigError(f"n_chains is {n_chains}; use 1 or more")
-    path = (reference or Reference.uniform(machine)).path(machine, device, torch.float32)
+    reference = reference or Reference.uniform(machine)
+    path = reference.path(machine.reduced(), device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
-        return path.draw(chains.stop - chains.start, generator)
+        return path.start(chains.stop - chains.start, generator)
 
-    chunks = _Chunks(path, _schedule(betas), n_chains, False, report)
+    chunks = _Chunks(path, reference.log_z, _schedule(betas), n_chains, False, report)
     return chunks.run(draw, seed, threads)
 
 
@@ -236,13 +238,14 @@ def reverse_ais(
     NumericalError
         If a weight is nan or infinite.
     """
-    states = torch.from_numpy(binary_states(machine.reduced(), samples))
-    path = (reference or Reference.uniform(machine)).path(machine, device, torch.float32)
+    reduced, reference = machine.reduced(), reference or Reference.uniform(machine)
+    states = torch.from_numpy(binary_states(reduced, samples))
+    path = reference.path(reduced, device, torch.float32)
 
     def draw(chains: slice, generator: torch.Generator) -> Tensor:
         return states[chains].to(generator.device, torch.float32)
 
-    chunks = _Chunks(path, _schedule(betas)[::-1], len(states), True, report)
+    chunks = _Chunks(path, reference.log_z, _schedule(betas)[::-1], len(states), True, report)
     return chunks.run(draw, seed, threads)
 
 
@@ -258,11 +261,19 @@ def _schedule(betas: ArrayLike) -> list[float]:
 class _Chunks:
     """All chains of one estimate, in chunks that are processed independently."""
 
-    def __init__(self, path: Path, betas: list[float], n_chains: int, is_reverse: bool, report: Report) -> None:
-        self.path, self.betas, self.n_chains, self.is_reverse = path, betas, n_chains, is_reverse
-        blocks = path.reduced.blocks
-        # The reverse kernel draws the same blocks in the opposite order.
-        self.blocks = blocks[::-1] if is_reverse else blocks
+    def __init__(
+        self,
+        path: Tempered,
+        log_z_0: float,
+        betas: list[float],
+        n_chains: int,
+        is_reverse: bool,
+        report: Report,
+    ) -> None:
+        self.path, self.log_z_0, self.betas = path, log_z_0, betas
+        self.n_chains, self.is_reverse = n_chains, is_reverse
+        # The reverse kernel draws the same classes in the opposite order.
+        self.classes = path.classes()[::-1] if is_reverse else path.classes()
         self.report, self.done, self.lock, self.cancelled = report, 0, Lock(), Event()
 
     def run(self, draw: Callable[[slice, torch.Generator], Tensor], seed: int, threads: int) -> Annealing:
@@ -286,7 +297,7 @@ class _Chunks:
         log_w, v = (torch.cat(tensors).cpu().numpy() for tensors in zip(*parts, strict=True))
         if not np.isfinite(log_w).all():
             raise NumericalError("annealing: a weight is nan or infinite; check the machine for extreme couplings")
-        return Annealing(log_w, self.path.log_z_0, self.is_reverse, v)
+        return Annealing(log_w, self.log_z_0, self.is_reverse, v)
 
     def _size(self) -> int:
         """Return the number of chains per chunk: a power of two that suits the machine's size."""
@@ -303,10 +314,10 @@ class _Chunks:
         for i, (old, new) in enumerate(steps, 1):
             if self.cancelled.is_set():
                 break
-            vW = v @ self.path.W
-            log_w += self.path.log_ratio(v, vW, old, new)
+            field = self.path.field(v)
+            log_w += self.path.log_ratio(v, field, old, new)
             if i < len(steps):
-                v = self.path.sweep(v, vW, new, self.blocks, generator)
+                v, _ = self.path.sweep(v, field, new, generator, self.classes)
             if i % report_every == 0 or i == len(steps):
                 self._tick(len(v) * (i - (i - 1) // report_every * report_every))
         return log_w, v.byte()

@@ -49,6 +49,8 @@ SAME = 0.05
 # Most basins in the bound's sum; number of states, known or of a run, to start further searches from, and the
 # share of WORK for these.
 MOST_SUMMED, N_SETTLED, SETTLED_WORK = 200, 256, 0.1
+# Keys of the random streams for log Z that this module uses.
+DRAWN, SINGLE_UNITS, RANDOM, TURNED, SINGULAR = 1, 2, 3, 5, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Basins:
 
 def drawn_in_turn(means: Float, n_replicates: int, n_rungs: int, seed: int) -> NDArray[np.uint8]:
     """Return states (n_replicates, n_rungs, n_kept) from means (n, n_kept) in turn, the coldest rungs first."""
-    rng = numpy_generator(seed, "log_z", 1)
+    rng = numpy_generator(seed, "log_z", DRAWN)
     which = np.arange(n_rungs)[::-1] * n_replicates + np.arange(n_replicates)[:, None]
     own = means[which % len(means)]
     drawn: NDArray[np.uint8] = (rng.random((n_replicates, n_rungs, means.shape[1])) < own).astype(np.uint8)
@@ -194,7 +196,7 @@ def _from_turned(
     reduced: Reduced, W: Any, modes: Float, seed: int, work: float, is_over: Callable[[], bool]
 ) -> Float:
     """Return the modes reached from the best ones with single units of either side flipped."""
-    rng = numpy_generator(seed, "log_z", 5)
+    rng = numpy_generator(seed, "log_z", TURNED)
     modes = modes[: max(1, N_TURNED // min(N_SINGLE_UNITS, len(reduced.b)))]
     kept, summed = _turned(modes, rng), _turned(expit(reduced.c + modes @ W), rng)
     origin = np.concatenate([np.repeat(modes, len(turned) // len(modes), axis=0) for turned in (kept, summed)])
@@ -235,7 +237,7 @@ def _starts(reduced: Reduced, seed: int, work: float, is_late: Callable[[], bool
     """Return the ordered starts of the search: means of the summed-out units, (n, n_summed)."""
     n = len(reduced.c)
     ordered = [np.zeros((1, n)), np.ones((1, n))]
-    chosen = np.sort(numpy_generator(seed, "log_z", 2).permutation(n)[:N_SINGLE_UNITS])
+    chosen = np.sort(numpy_generator(seed, "log_z", SINGLE_UNITS).permutation(n)[:N_SINGLE_UNITS])
     ordered += [np.eye(n)[chosen], 1 - np.eye(n)[chosen]]
     if min(reduced.W.shape) > 1:
         # Signs of patterns, in the ±1 convention, in which units without bias are balanced.
@@ -277,7 +279,7 @@ def _watched(W: Table, is_late: Callable[[], bool]) -> LinearOperator:
 
 def _nearly_singular_vectors(W: Table) -> Float:
     """Return approximate singular vectors from some steps of subspace iteration; only their signs are used."""
-    vectors = numpy_generator(0, "log_z", 6).normal(size=(W.shape[1], 2 * N_SINGULAR))
+    vectors = numpy_generator(0, "log_z", SINGULAR).normal(size=(W.shape[1], 2 * N_SINGULAR))
     for _ in range(SUBSPACE_STEPS):
         vectors = np.linalg.qr(W.T @ (W @ vectors))[0]
     rotation = np.linalg.svd(W @ vectors, full_matrices=False)[2][:N_SINGULAR]
@@ -286,7 +288,7 @@ def _nearly_singular_vectors(W: Table) -> Float:
 
 def _random_starts(reduced: Reduced, seed: int) -> Float:
     """Return random states of the summed-out units, sparse to dense."""
-    rng = numpy_generator(seed, "log_z", 3)
+    rng = numpy_generator(seed, "log_z", RANDOM)
     density = rng.random((N_RANDOM, 1))
     return (rng.random((N_RANDOM, len(reduced.c))) < density).astype(np.float64)
 

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dvae_core.errors import ConfigError
+from dvae_core.model.tempered import Beta, Classes, Tempered, bernoulli
 from dvae_core.types import Float
 
-from ..machine import Machine
-from .reference import Path, Reference, bernoulli
+from ..machine import Reduced
+from .reference import Reference, parts_of_path
 from .trajectory import TrajectoryReference
 
 
@@ -70,10 +70,13 @@ class MixtureReference:
         return is_on
 
     def path(
-        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        self, reduced: Reduced, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> MixturePath:
-        """Return the path from this mixture to a machine, as tensors."""
-        return MixturePath(machine, self, device, dtype)
+        """Return the path from this mixture to a machine; ConfigError if it does not fit the machine."""
+        parts = parts_of_path(reduced, self.b, self.c, device, dtype)
+        weights, constants, a, d = map(torch.from_numpy, (self.weights, self.log_constants, self.b, self.c))
+        a, d = a.to(device, dtype), d.to(device, dtype)
+        return MixturePath(*parts, weights=weights.to(device), log_constants=constants.to(device), a=a, d=d)
 
     def state_dict(self) -> dict[str, Float]:
         """Return the parameters as plain arrays."""
@@ -83,64 +86,60 @@ class MixtureReference:
 AnyReference = Reference | MixtureReference | TrajectoryReference
 
 
-class MixturePath(Path):
-    """A machine's path from a mixture, as tensors; see `Path`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixturePath(Tempered):
+    """A machine's path from a mixture.
 
-    def __init__(
-        self,
-        machine: Machine,
-        mixture: MixtureReference,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(machine, None, device, dtype)
-        reduced = self.reduced
-        if (mixture.b.shape[1:], mixture.c.shape[1:]) != (reduced.b.shape, reduced.c.shape):
-            raise ConfigError(
-                f"the reference has {mixture.b.shape[1]} kept and {mixture.c.shape[1]} summed-out units, the "
-                f"machine has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
-            )
-        self.mixture, self.weights = mixture, torch.from_numpy(mixture.weights).to(device)
-        self.log_constants = torch.from_numpy(mixture.log_constants).to(device)
-        self.a, self.d = (torch.from_numpy(x).to(device, dtype) for x in (mixture.b, mixture.c))
+    Attributes
+    ----------
+    weights, log_constants : float64, shape (K,)
+    a, d : shape (K, n_kept), (K, n_summed)
+        Logits of the components.
+    """
 
-    @property
-    def log_z_0(self) -> float:
-        """Log Z at t = 0, nats."""
-        return self.mixture.log_z
+    weights: Tensor
+    log_constants: Tensor
+    a: Tensor
+    d: Tensor
 
-    def log_weights(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-        """Return L_k(t), float64, shape (n, K), of states (n, n_kept)."""
-        pairs = self.pairs(v) if pairs is None else pairs
-        field = (self.c + (v @ self.W if vW is None else vW)).double()
-        of_components = self.log_constants + v.double() @ self.a.double().T
-        shared = beta * (v.double() @ self.b.double() + pairs) + self.mixture.log_z
+    def at_zero(self, v: Tensor) -> Tensor:
+        """Return log π_k - A_k + a_k'v, float64, shape (n, K)."""
+        return self.log_constants + v.double() @ self.a.double().T
+
+    def log_weights(
+        self, v: Tensor, beta: Beta, field: Tensor | None = None, pairs: Tensor | None = None
+    ) -> Tensor:
+        """Return L_k(t), float64, shape (n, K), of states (n, n_kept) at t, a number or (n, 1)."""
+        field = (self.field(v) if field is None else field).double()
+        beta = beta.double() if isinstance(beta, Tensor) else beta
+        shared = v.double() @ self.b.double() + (self.pairs(v, torch.float64) if pairs is None else pairs)
         # One component at a time, because all at once would need K times the memory of anything else.
-        hidden = [
-            softplus(torch.lerp(d, field, beta), threshold=40).sum(-1, dtype=torch.float64)
-            for d in self.d.double()
-        ]
-        return shared[:, None] + (1 - beta) * of_components + torch.stack(hidden, -1)
+        hidden = [softplus(torch.lerp(d, field, beta), threshold=40).sum(-1) for d in self.d.double()]
+        shared = beta * shared[:, None] - math.log(len(self.weights))
+        return shared + (1 - beta) * self.at_zero(v) + torch.stack(hidden, -1)
 
-    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
+    def log_p(
+        self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None, pairs: Tensor | None = None
+    ) -> Tensor:
         """Return log p~_t(v), float64, shape (n,)."""
-        return self.log_weights(v, beta, vW, pairs).logsumexp(-1)
+        return self.log_weights(v, beta, field, pairs).logsumexp(-1)
 
-    def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
+    def log_ratio(self, v: Tensor, field: Tensor, old: float, new: float) -> Tensor:
         """Return log p~_new(v) - log p~_old(v), float64, shape (n,)."""
-        return self.log_p(v, new, vW) - self.log_p(v, old, vW)
+        return self.log_p(v, new, field) - self.log_p(v, old, field)
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n states of the kept units drawn from the mixture, (n, n_kept)."""
         k = torch.multinomial(self.weights.float(), n, True, generator=generator)
         return bernoulli(self.a[k].sigmoid(), generator)
 
     def sweep(
-        self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
-    ) -> Tensor:
-        """Draw the component given the kept units, then the summed-out units, then the kept ones by class."""
-        p = self.log_weights(v, beta, vW).softmax(-1).float()
-        k = torch.multinomial(p, 1, generator=generator)[:, 0]
-        h = bernoulli(torch.lerp(self.d[k], self.c + vW, beta).sigmoid_(), generator)
-        own = torch.lerp(self.a[k], self.b, beta)
-        return self.draw_kept(v, h @ self.W.T, own, beta, blocks, generator)
+        self, v: Tensor, field: Tensor, beta: Beta, generator: torch.Generator, classes: Classes
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the component given v, or from the weights at t = 0, then h and v given the component."""
+        p = self.log_weights(v, beta, field).softmax(-1)
+        if isinstance(beta, Tensor):
+            p = torch.where(beta == 0, self.weights, p)
+        k = torch.multinomial(p.float(), 1, generator=generator)[:, 0]
+        given = Tempered(self.W, self.b, self.c, self.J, self.blocks, self.a[k], self.d[k])
+        return given.sweep(v, field, beta, generator, classes)

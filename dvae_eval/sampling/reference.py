@@ -1,11 +1,4 @@
-"""The path of distributions from independent units, β = 0, to a Boltzmann machine, β = 1.
-
-p_β(v, h) ∝ exp(β (v'Wh + v'Jv / 2 + b'v + c'h) + (1 - β) (b_0'v + c_0'h)), a geometric path.  With h summed out
-
-    log p~_β(v) = β v'Jv / 2 + b_β'v + Σ_j log(1 + exp(c_βj + β (v'W)_j)),
-
-where b_β = β b + (1 - β) b_0, and c_β equally.  log p~_β is not linear in β: a ratio needs both ends of a step.
-"""
+"""Reference distributions of independent units, in which a path to a machine starts; see `Tempered`."""
 
 from __future__ import annotations
 
@@ -16,14 +9,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError, DataError
+from dvae_core.model.tempered import Tempered
+from dvae_core.types import Float
 
 from ..couplings import Table, entries, is_full
 from ..machine import Machine, Reduced
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +48,11 @@ class Reference:
         return is_on
 
     def path(
-        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
-    ) -> Path:
-        """Return the path from this reference to a machine, as tensors."""
-        return Path(machine, self, device, dtype)
+        self, reduced: Reduced, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> Tempered:
+        """Return the path from this reference to a machine; ConfigError if it does not fit the machine."""
+        start = (torch.from_numpy(logits).to(device, dtype) for logits in (self.b, self.c))
+        return Tempered(*parts_of_path(reduced, self.b, self.c, device, dtype), *start)
 
     def state_dict(self) -> dict[str, Float]:
         """Return the parameters as plain arrays."""
@@ -117,113 +110,15 @@ def as_tensor(table: Table) -> Tensor:
     return found.coalesce()
 
 
-def times_columns(v: Tensor, J: Tensor, columns: slice) -> Tensor:
-    """Return v @ J[:, columns]; a sparse J cannot be sliced, so it is multiplied whole."""
-    return (v @ J)[:, columns] if J.is_sparse else v @ J[:, columns]
-
-
-class Path:
-    """A machine's path from a reference, as tensors.
-
-    Parameters
-    ----------
-    machine : BipartiteMachine or GeneralMachine
-    reference : Reference, optional
-        Uniform by default.
-    device, dtype
-        Device and floating-point type of the tensors.
-
-    Raises
-    ------
-    ConfigError
-        If the reference does not fit the machine.
-    """
-
-    def __init__(
-        self,
-        machine: Machine,
-        reference: Reference | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        reduced, reference = machine.reduced(), reference or Reference.uniform(machine)
-        if (reference.b.shape, reference.c.shape) != (reduced.b.shape, reduced.c.shape):
-            raise ConfigError(
-                f"the reference has {reference.b.size} kept and {reference.c.size} summed-out units, the machine "
-                f"has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
-            )
-        self.reduced, self.reference = reduced, reference
-        self.W, self.b, self.c, self.b_0, self.c_0 = (
-            as_tensor(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c, reference.b, reference.c)
+def parts_of_path(
+    reduced: Reduced, b_0: Float, c_0: Float, device: torch.device | str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, tuple[slice, ...]]:
+    """Return W, b, c, J and blocks of a path; ConfigError if its start, (..., n_units), does not fit."""
+    sizes = b_0.shape[-1], c_0.shape[-1]
+    if sizes != reduced.W.shape:
+        raise ConfigError(
+            f"the reference has {sizes[0]} kept and {sizes[1]} summed-out units, the machine "
+            f"has {reduced.b.size} and {reduced.c.size}; fit it to this machine"
         )
-        self.J = None if reduced.J is None else as_tensor(reduced.J).to(device, dtype)
-
-    @property
-    def log_z_0(self) -> float:
-        """Log Z at β = 0, nats."""
-        return self.reference.log_z
-
-    def field(self, v: Tensor, beta: float, vW: Tensor) -> Tensor:
-        """Return the logits of the summed-out units given v: c_β + β v'W."""
-        return torch.add(torch.lerp(self.c_0, self.c, beta), vW, alpha=beta)
-
-    def kept_field(self, beta: float) -> Tensor:
-        """Return b_β."""
-        return torch.lerp(self.b_0, self.b, beta)
-
-    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-        """Return log p~_β(v) of states (n, n_kept), float64, shape (n,); pass v'W and v'Jv / 2 if known."""
-        vW = v @ self.W if vW is None else vW
-        pairs = self.pairs(v) if pairs is None else pairs
-        hidden = softplus(self.field(v, beta, vW), threshold=40).sum(-1, dtype=torch.float64)
-        return hidden + v.double() @ self.kept_field(beta).double() + beta * pairs
-
-    def pairs(self, v: Tensor) -> Tensor:
-        """Return v'Jv / 2, float64, shape (n,)."""
-        if self.J is None:
-            return v.new_zeros(len(v), dtype=torch.float64)
-        return (v @ self.J * v).sum(-1, dtype=torch.float64) / 2
-
-    def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
-        """Return log p~_new(v) - log p~_old(v), float64, shape (n,).
-
-        Differences are taken per unit before summation, which keeps their digits.
-        """
-        hidden = softplus(self.field(v, new, vW)).sub_(softplus(self.field(v, old, vW)))
-        kept = v @ (self.b - self.b_0)
-        return hidden.sum(-1, dtype=torch.float64) + (new - old) * (kept.double() + self.pairs(v))
-
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n states of the kept units drawn at β = 0, (n, n_kept)."""
-        return bernoulli(torch.sigmoid(self.kept_field(0.0)).expand(n, -1), generator)
-
-    def sweep(
-        self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
-    ) -> Tensor:
-        """Draw the summed-out units given the kept ones, then these given all others, class by class."""
-        h = bernoulli(self.field(v, beta, vW).sigmoid_(), generator)
-        return self.draw_kept(v, h @ self.W.T, self.kept_field(beta), beta, blocks, generator)
-
-    def draw_kept(
-        self,
-        v: Tensor,
-        hW: Tensor,
-        own: Tensor,
-        beta: float,
-        blocks: tuple[slice, ...],
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Draw the kept units, class by class, whose fields are own + β (hW + vJ)."""
-        field = torch.add(own, hW, alpha=beta)
-        if self.J is None:
-            return bernoulli(field.sigmoid_(), generator)
-        v = v.clone()
-        for block in blocks:
-            p = torch.add(field[:, block], times_columns(v, self.J, block), alpha=beta).sigmoid_()
-            v[:, block] = bernoulli(p, generator)
-        return v
-
-
-def bernoulli(p: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw 0 or 1 with probabilities p."""
-    return torch.rand(p.shape, generator=generator, device=p.device).lt_(p)
+    W, b, c = (as_tensor(a).to(device, dtype) for a in (reduced.W, reduced.b, reduced.c))
+    return W, b, c, None if reduced.J is None else as_tensor(reduced.J).to(device, dtype), reduced.blocks

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvae_core.rng import numpy_generator
+from dvae_core.types import Float
 
 from ..couplings import as_array, is_dense, n_entries
 from ..machine import Reduced
@@ -22,7 +23,6 @@ from .replicas import Replicas, Works
 from .schedule import Schedule
 from .trajectory import TrajectoryReference
 
-Float = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
 # Chains per task: enough to share a table while it is in cache.  The states of a sparse machine must fit there,

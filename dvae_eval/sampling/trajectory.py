@@ -22,11 +22,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dvae_core.errors import ConfigError
+from dvae_core.model.tempered import Beta, Classes, Tempered, bernoulli
 from dvae_core.types import Float
 
 from ..couplings import as_array
-from ..machine import BipartiteMachine, Machine, Reduced
-from .reference import Path, bernoulli
+from ..machine import BipartiteMachine, Reduced
+from .reference import parts_of_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,65 +86,61 @@ class TrajectoryReference:
         return is_on
 
     def path(
-        self, machine: Machine, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        self, reduced: Reduced, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> TrajectoryPath:
-        """Return the path to a machine, the last one of the trajectory, as tensors."""
-        return TrajectoryPath(machine, self, device, dtype)
+        """Return the path to a machine, the last one of the trajectory; ConfigError if it does not fit."""
+        if reduced.J is not None or self.W.shape[1:] != reduced.W.shape:
+            raise ConfigError(
+                f"the trajectory has machines of {self.b.shape[1]} and {self.c.shape[1]} units, the "
+                f"machine has {reduced.b.size} and {reduced.c.size}; use machines of the same training"
+            )
+        return TrajectoryPath(*parts_of_path(reduced, self.b, self.c, device, dtype), trajectory=self)
 
     def state_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return its length only: to resume a run, the caller passes the machines again."""
         return {"trajectory": np.array(float(len(self.W)))}
 
 
-class TrajectoryPath(Path):
-    """A path along a training, as tensors; see `Path`.  Precomputed fields at β = 1 are of no use here."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryPath(Tempered):
+    """A path along a training, which is another machine at every t."""
 
-    def __init__(
-        self,
-        machine: Machine,
-        trajectory: TrajectoryReference,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(machine, None, device, dtype)
-        reduced = self.reduced
-        if self.J is not None or trajectory.W.shape[1:] != reduced.W.shape:
-            raise ConfigError(
-                f"the trajectory has machines of {trajectory.b.shape[1]} and {trajectory.c.shape[1]} units, the "
-                f"machine has {reduced.b.size} and {reduced.c.size}; use machines of the same training"
-            )
-        self.trajectory = trajectory
+    trajectory: TrajectoryReference
 
-    @property
-    def log_z_0(self) -> float:
-        """Log Z at t = 0, nats."""
-        return self.trajectory.log_z
+    def field(self, v: Tensor) -> Tensor:
+        """Return an empty tensor: fields at t = 1 are of no use elsewhere."""
+        return v.new_empty(0)
 
-    def _at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return W, b and c at t."""
-        W, b, c = (torch.from_numpy(a[0]).to(self.W) for a in self.trajectory.at([t]))
-        return W, b, c
+    def at(self, t: float) -> Tempered:
+        """Return the machine at t."""
+        return self.tensors(*(a[0] for a in self.trajectory.at([t])))
 
-    def log_p(self, v: Tensor, beta: float, vW: Tensor | None = None, pairs: Tensor | None = None) -> Tensor:
-        """Return log p~_t(v), float64, shape (n,)."""
-        W, b, c = self._at(beta)
-        hidden = softplus(v @ W + c, threshold=40).sum(-1, dtype=torch.float64)
-        return hidden + v.double() @ b.double()
+    def tensors(self, W: Float, b: Float, c: Float) -> Tempered:
+        """Return a machine of these parameters, or of several with a leading axis."""
+        tensors = [torch.from_numpy(a).to(self.W) for a in (W, b, c)]
+        return Tempered(tensors[0], tensors[1], tensors[2])
 
-    def log_ratio(self, v: Tensor, vW: Tensor, old: float, new: float) -> Tensor:
+    def log_p(
+        self, v: Tensor, beta: Beta = 1.0, field: Tensor | None = None, pairs: Tensor | None = None
+    ) -> Tensor:
+        """Return log p~_t(v), shape (n,)."""
+        assert not isinstance(beta, Tensor)  # one machine for all states
+        return self.at(beta).log_p(v)
+
+    def log_ratio(self, v: Tensor, field: Tensor, old: float, new: float) -> Tensor:
         """Return log p~_new(v) - log p~_old(v), float64, shape (n,), with differences taken per unit."""
-        (W_old, b_old, c_old), (W, b, c) = self._at(old), self._at(new)
-        hidden = softplus(v @ W + c).sub_(softplus(v @ W_old + c_old))
-        return hidden.sum(-1, dtype=torch.float64) + (v @ (b - b_old)).double()
+        before, after = self.at(old), self.at(new)
+        hidden = softplus(v @ after.W + after.c).sub_(softplus(v @ before.W + before.c))
+        return hidden.sum(-1, dtype=torch.float64) + (v @ (after.b - before.b)).double()
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def start(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n states of the kept units drawn at t = 0, (n, n_kept)."""
-        return bernoulli(self._at(0.0)[1].sigmoid().expand(n, -1), generator)
+        return bernoulli(self.at(0.0).b.sigmoid().expand(n, -1), generator)
 
     def sweep(
-        self, v: Tensor, vW: Tensor, beta: float, blocks: tuple[slice, ...], generator: torch.Generator
-    ) -> Tensor:
-        """Draw the summed-out units given the kept ones, then these given the others."""
-        W, b, c = self._at(beta)
-        h = bernoulli(torch.addmm(c, v, W).sigmoid_(), generator)
-        return bernoulli(torch.addmm(b, h, W.T).sigmoid_(), generator)
+        self, v: Tensor, field: Tensor, beta: Beta, generator: torch.Generator, classes: Classes
+    ) -> tuple[Tensor, Tensor]:
+        """Draw h given v, then v given h, with the machine at t."""
+        assert not isinstance(beta, Tensor)  # one machine for all states
+        machine = self.at(beta)
+        return machine.sweep(v, machine.field(v), 1.0, generator, ())
