@@ -71,7 +71,7 @@ slow: $(STAMP) ## run the statistical suites that take minutes
 	$(BIN)/python -m pytest -q -m slow
 
 fuzz: $(STAMP) ## read 100000 tampered files with every reader (an hour); FUZZ=1000 for fewer
-	DVAE_FUZZ_INPUTS=$(FUZZ) DVAE_FUZZ_FIRST=$(FIRST) $(BIN)/python -m pytest -q -s tests/test_fuzz.py
+	DVAE_FUZZ_INPUTS=$(FUZZ) DVAE_FUZZ_FIRST=$(FIRST) $(BIN)/python -m pytest -q -s tests/system/test_fuzz.py
 
 # The auditor has its own environment: its dependencies are not part of the audit.
 audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (needs the network)

@@ -44,7 +44,7 @@ TEMPERATURES = "possibly a mixture of temperatures; give classes of the reads (-
 SIGN = "the sign of the energies may be wrong, or all reads are the ground state; check the sign convention"
 DEVIATIONS = "look up the units and pairs that deviate most, and check their order and the model's couplings"
 BASINS = "the sampler prefers some basins, whose weights are listed; sample longer, or from other starts"
-# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
+# Raise this when the same settings and seed give other digits; tests/eval/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 

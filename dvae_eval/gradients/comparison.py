@@ -58,7 +58,7 @@ PAPERS = ESTIMATORS[0]
 EXACT, AVERAGE = "exact", f"average of {PAPERS.name}"
 # Streams of random numbers.
 PILOT, REFERENCE, MEASURED, LOG_Z = range(4)
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py checks.
+# Raise it when the same settings and seed give other digits; tests/eval/test_environment.py checks.
 ESTIMATOR_VERSION = 1
 
 

@@ -14,7 +14,7 @@ from .simulated import SimulatedGap
 
 # A bound is correct however loose it is, as long as the gap is reported with it.  For weights with known log p(x)
 # (log-normal ones, and Gaussian proposals that are too narrow or too wide), the gap was within a factor of about
-# two of its estimate up to these limits, and arbitrary beyond them (tests/test_likelihood_exact.py).
+# two of its estimate up to these limits, and arbitrary beyond: tests/eval/likelihood/test_likelihood_exact.py.
 GAP_LIMIT = 2.0
 SLOWING_LIMIT = 0.7
 # A smaller gap decides nothing, however uncertain it is.

@@ -47,7 +47,7 @@ from .simulated import SimulatedGap, SimulatedTask, simulate, simulate_own
 
 # Numbers of images and samples for measuring the effect of --precision.
 EFFECT_IMAGES, EFFECT_SAMPLES = 20, 1000
-# Raise it when the same settings and seed give other digits than before; tests/test_environment.py checks.
+# Raise it when the same settings and seed give other digits; tests/eval/test_environment.py checks.
 ESTIMATOR_VERSION = 1
 
 

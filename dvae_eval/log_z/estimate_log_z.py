@@ -59,7 +59,7 @@ DTYPES, SAMPLED = {"exact": "float64"}, "float32 fields, float64 sums"
 BOUNDS = ("lower_bound", "n_basins")
 EXACT_SHARE = 0.5  # of a time limit: the exact method is chosen if it is predicted to take at most this share
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
-# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
+# Raise this when the same settings and seed give other digits; tests/eval/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 

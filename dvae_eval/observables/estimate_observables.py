@@ -36,7 +36,7 @@ from .tempered import Found, Work, by_tempering, log_z_config_of
 AUTO_SECONDS, EXACT_SECONDS = 240.0, 3600.0
 EXACT_SHARE, SEARCH_SHARE = 0.5, 0.1  # of a time limit
 PACKAGES = ("torch", "numpy", "scipy", "pymbar", "numba")
-# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
+# Raise this when the same settings and seed give other digits; tests/eval/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 
 

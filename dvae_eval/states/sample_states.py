@@ -39,7 +39,7 @@ from .tempered import draw_by_tempering, log_weights, settled
 
 Bits = NDArray[np.uint8]
 PACKAGES = ("numpy", "scipy", "numba", "torch")
-# Raise this when the same settings and seed give other digits than before; tests/test_environment.py checks it.
+# Raise this when the same settings and seed give other digits; tests/eval/test_environment.py checks it.
 ESTIMATOR_VERSION = 1
 EXACT_SHARE = 0.5  # of a time limit: the exact method is chosen if it is predicted to take at most this share
 MEMORY_SHARE = 0.5  # of the free memory, for tables of the exact method
