@@ -40,9 +40,9 @@ def trained_run(tmp_path_factory):
 
 
 @pytest.fixture
-def run(trained_run, tmp_path):
+def run(trained_run, tmp_path_factory):
     """Return a copy of the trained run, which a test may change."""
-    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+    return Path(shutil.copytree(trained_run, tmp_path_factory.mktemp("copy") / "run"))
 
 
 @pytest.fixture(params=["numba", "torch"])

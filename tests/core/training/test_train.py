@@ -135,7 +135,7 @@ def assert_resumed_is_uninterrupted(tmp_path, config, stop_after):
         stopped.train(Silent(stopped, stop_after))
     resume(tmp_path / "stopped").train(Silent())
     for name in ("model.pt", "checkpoint.pt"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (straight / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     for a, b in zip(*(read_metrics(tmp_path / run) for run in ("stopped", "straight")), strict=True):
         assert a == b
 
