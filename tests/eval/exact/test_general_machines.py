@@ -146,7 +146,7 @@ def distance_on_a_rung(beta_index, broken=False):
     machine = machine_from_couplings(J, b)
     replicas = make_replicas(machine, Schedule(np.array([0.0, 0.4, 1.0])), 60, seed=7, round=0)
     if broken:
-        replicas.blocks = (slice(0, 3),)
+        replicas.classes = ((slice(0, 3), replicas.path.J),)
     counts = np.zeros(8)
     for _ in range(1500):
         replicas.run(1)
