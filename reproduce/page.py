@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE, PAGE = ROOT / "reproduce" / "results.md", ROOT / "docs" / "results.md"
 BLOCK = re.compile(r"^```run\n(.*?)^```$", re.S | re.M)
 # Commands whose output is Markdown.
-MARKDOWN = re.compile(r"--format markdown|(gains|mixing|paired|table)\.py")
+MARKDOWN = re.compile(r"--format markdown|(choices|gains|mixing|paired|table)\.py")
 NOT_TRUSTWORTHY = 3  # exit status of a result that is not trustworthy; its output says so, too
 MODULES = {"dvae-eval": ["-m", "dvae_cli.main"], "python": []}
 

@@ -1,7 +1,7 @@
 """The gain of a run that was evaluated on a part of the test set: `python reproduce/paired.py WHOLE PART`.
 
 Both are `ll.json` files, which are compared image by image on the images that they share.  The gain has a smaller
-error than a mean over the part; added to the first run's mean over the whole test set, it estimates the second's.
+error than a mean over the part; added to the mean of all images of the first run, it estimates the second one's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(whole: Path, part: Path) -> None:
     shared = sorted(before.keys() & after.keys())
     gains = np.array([after[i] - before[i] for i in shared])
     gain, std_err = gains.mean(), gains.std(ddof=1) / len(gains) ** 0.5
-    print("| images compared | gain | ± images | whole test set, first run | second run, estimated |")
+    print("| images compared | gain | ± images | first run, all its images | second run, estimated |")
     print("| ---: | ---: | ---: | ---: | ---: |")
     cells = (f"{gain:+.2f}", f"{std_err:.2f}", f"{mean:.2f}", f"{mean + gain:.2f}")
     print(f"| {len(shared)} | " + " | ".join(text.replace("-", "−") for text in cells) + " |")

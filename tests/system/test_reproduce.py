@@ -55,6 +55,7 @@ def calls(script, tmp_path, **environment):
         ("figure6.sh", 12),
         ("later.sh", 6),
         ("medium.sh", 4),
+        ("choices.sh", 16),
         ("negative-phase.sh", 12),
     ],
 )
@@ -321,3 +322,33 @@ def test_a_gain_on_a_part_is_paired(tmp_path, capsys):
         (tmp_path / name).write_text(json.dumps(result))
     module("paired").main(tmp_path / "whole", tmp_path / "part")
     assert capsys.readouterr().out.splitlines()[-1] == "| 2 | +2.00 | 0.00 | −90.00 | −88.00 |"
+
+
+def short_training(root, name, bound, likelihoods):
+    """Write the files of a run that `choices.py` reads."""
+    run = root / name / "seed-0"
+    run.mkdir(parents=True)
+    lines = [json.dumps({"valid": {"elbo": value}}) for value in (-500.0, bound)]
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    each = {"index": list(range(len(likelihoods))), "log_likelihood": list(likelihoods)}
+    (run / "ll.json").write_text(json.dumps({"per_image": each}))
+
+
+def test_settings_are_compared_with_the_base_at_equal_time(tmp_path, capsys):
+    """The base gains one nat per doubling of the time: half a nat when it is trained √2 times as long."""
+    choices, images = module("choices"), np.array([-90.0, -80.0, -100.0])
+    for name, bound in (("base-4", -100.0), ("base-8", -99.0), ("base-16", -98.0)):
+        short_training(tmp_path, name, bound, images + bound + 100)
+    short_training(tmp_path, "wider", -98.5, images + np.array([1.5, 2.5, 3.5]))
+    short_training(tmp_path, "slower", -98.0, images + 3)
+    costs = {"base-4": 240.0, "base-8": 480.0, "base-16": 960.0, "wider": 240 * 2**0.5, "slower": 4 * 960.0}
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    found = {name: line for name, *line in choices.rows(tmp_path)}
+    assert found["wider"] == pytest.approx([2, 8 * 2**0.5, -98.5, 1.0, 2.0, 3**-0.5])
+    # Beyond the longest base, the line goes on at its last slope: 2 nats above base-16.
+    assert found["slower"] == pytest.approx([2, 128.0, -98.0, -2.0, -1.0, 0.0])
+    assert found["base-8"][-3:] == pytest.approx([0, 0, 0])
+    choices.main("table", str(tmp_path))
+    assert "| wider | 2 | 11.3 | −98.50 | +1.00 | +2.00 | 0.58 |" in capsys.readouterr().out
+    choices.main("figure", str(tmp_path), str(tmp_path / "gains.png"))
+    assert (tmp_path / "gains.png").read_bytes().startswith(b"\x89PNG")
