@@ -15,6 +15,7 @@ from dvae_eval.sampling.reference import Reference
 from dvae_eval.sampling.schedule import Schedule
 from dvae_eval.sampling.tempering import make_replicas
 from tests.oracles import enumerate_states, worst_p_value
+from tests.replicas import assert_works_are_differences, states_and_works
 
 BETAS = np.array([0.0, 0.1, 0.35, 0.8, 1.0])
 
@@ -172,21 +173,9 @@ EXACT_WORKS = SMALL | {
 }
 
 
-def states_and_works(machine, reference, energies="reduced"):
-    """Return the states that the works of one iteration are of, whatever was exchanged then, and these works."""
-    t = make_replicas(
-        machine, Schedule(np.array([0.0, 0.625, 1.0])), 5, 3, 0, reference=reference, energies=energies
-    )
-    t.run(4)
-    before = t.state_dict()
-    works = t.run(1)
-    after = t.state_dict()
-    if "rungs" in before:
-        states = np.take_along_axis(after["replica_v"], np.argsort(before["rungs"])[..., None], 1)
-    else:
-        where = np.argsort(after["replica"])
-        states = np.take_along_axis(after["v"], np.take_along_axis(where, before["replica"], 1)[..., None], 1)
-    return t.schedule.betas, states.astype(float), works
+def replicas_of(machine, reference, energies="reduced"):
+    schedule = Schedule(np.array([0.0, 0.625, 1.0]))
+    return make_replicas(machine, schedule, 5, 3, 0, reference=reference, energies=energies)
 
 
 @pytest.mark.parametrize("base_scale", [0.0, 1.0])
@@ -195,15 +184,11 @@ def test_works_are_differences_of_reduced_potentials(name, base_scale, engine):
     """Against float64, to 1e-4 (1 + |w| / 1000), and to 1e-6 a unit where fields are moderate."""
     machine = EXACT_WORKS[name]
     reference = random_reference(machine, base_scale)
-    betas, v, works = states_and_works(machine, reference)
+    replicas = replicas_of(machine, reference)
+    betas, (v, works) = replicas.schedule.betas, states_and_works(replicas)
     u = np.stack([-log_p(machine, reference, beta, v) for beta in betas])
-    for k in range(len(betas) - 1):
-        forward, reverse = u[k + 1, :, k] - u[k, :, k], u[k, :, k + 1] - u[k + 1, :, k + 1]
-        for found, exact in ((works.forward[0, :, k], forward), (works.reverse[0, :, k], reverse)):
-            error = np.abs(found - exact)
-            assert (error < 1e-4 * (1 + np.abs(exact) * 1e-3)).all()
-            if "e5" not in name and "50" not in name:
-                assert error.max() < 1e-6 * machine.n_units
+    is_moderate = "e5" not in name and "50" not in name
+    assert_works_are_differences(works, u, 1e-6 * machine.n_units if is_moderate else None)
     slopes = np.stack([energy(machine, reference, beta, v)[:, k] for k, beta in enumerate(betas)], -1)
     assert works.energies[0] == pytest.approx(slopes, rel=1e-6, abs=1e-6 * machine.n_units)
 
@@ -212,7 +197,8 @@ def test_works_are_differences_of_reduced_potentials(name, base_scale, engine):
 def test_joint_works_are_linear_in_beta(name, engine):
     """Works are energies times steps; and energies minus what the kept units say lie on a lattice of sums."""
     machine = EXACT_WORKS[name]
-    betas, _, works = states_and_works(machine, random_reference(machine), "joint")
+    replicas = replicas_of(machine, random_reference(machine), "joint")
+    betas, (_, works) = replicas.schedule.betas, states_and_works(replicas)
     steps = np.diff(betas)
     assert works.forward == pytest.approx(-steps * works.energies[..., :-1], rel=1e-5, abs=1e-6)
     assert works.reverse == pytest.approx(steps * works.energies[..., 1:], rel=1e-5, abs=1e-6)
@@ -221,7 +207,7 @@ def test_joint_works_are_linear_in_beta(name, engine):
 def test_joint_energies_are_those_of_some_state(engine):
     machine = SMALL["3x5"]
     reference = random_reference(machine)
-    _, v, works = states_and_works(machine, reference, "joint")
+    v, works = states_and_works(replicas_of(machine, reference, "joint"))
     r, h = machine.reduced(), enumerate_states(5)
     joint = (v @ (r.b - reference.b))[..., None] + (v @ r.W + r.c - reference.c) @ h.T
     assert np.abs(joint - works.energies[0, ..., None]).min(-1).max() < 1e-5

@@ -25,6 +25,7 @@ from dvae_eval.test_machines.graphs import complete, torus
 from dvae_eval.test_machines.rbms import enumerated, planted, random_rbm, trained
 from tests.eval.sampling.test_kernels import general, rbm
 from tests.oracles import enumerate_states, log_marginals, worst_p_value
+from tests.replicas import assert_works_are_differences, states_and_works
 
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
 
@@ -145,19 +146,8 @@ EXACT_WORKS = SMALL | {
 }
 
 
-def states_and_works(machine, mixture):
-    """Return the states that the works of one iteration are of, whatever was exchanged then, and these works."""
-    t = make_replicas(machine, Schedule(np.array([0.0, 0.25, 0.625, 1.0])), 5, 3, 0, reference=mixture)
-    t.run(4)
-    before = t.state_dict()
-    works = t.run(1)
-    after = t.state_dict()
-    if "rungs" in before:
-        states = np.take_along_axis(after["replica_v"], np.argsort(before["rungs"])[..., None], 1)
-    else:
-        where = np.argsort(after["replica"])
-        states = np.take_along_axis(after["v"], np.take_along_axis(where, before["replica"], 1)[..., None], 1)
-    return t.schedule.betas, states.astype(float), works
+def replicas_of(machine, mixture):
+    return make_replicas(machine, Schedule(np.array([0.0, 0.25, 0.625, 1.0])), 5, 3, 0, reference=mixture)
 
 
 @pytest.mark.parametrize("n_components", [1, 64])
@@ -166,15 +156,10 @@ def test_works_are_differences_of_reduced_potentials(name, n_components, engine)
     """Against float64, to 1e-4 (1 + |w| / 1000), and to 1e-6 a unit where fields are moderate."""
     machine = EXACT_WORKS[name]
     mixture = random_mixture(machine, n_components)
-    betas, v, works = states_and_works(machine, mixture)
+    replicas = replicas_of(machine, mixture)
+    betas, (v, works) = replicas.schedule.betas, states_and_works(replicas)
     u = np.stack([-log_p(machine, mixture, beta, v) for beta in betas])
-    for k in range(len(betas) - 1):
-        forward, reverse = u[k + 1, :, k] - u[k, :, k], u[k, :, k + 1] - u[k + 1, :, k + 1]
-        for found, exact in ((works.forward[0, :, k], forward), (works.reverse[0, :, k], reverse)):
-            error = np.abs(found - exact)
-            assert (error < 1e-4 * (1 + np.abs(exact) * 1e-3)).all()
-            if "50" not in name:
-                assert error.max() < 1e-6 * max(10, machine.n_units)
+    assert_works_are_differences(works, u, None if "50" in name else 1e-6 * max(10, machine.n_units))
 
 
 @pytest.mark.parametrize("name", ["3x5", "5x150", "130x300", "general 40"])
@@ -182,7 +167,8 @@ def test_energies_are_slopes_of_reduced_potentials(name, engine):
     """Against differences over 2e-4, whose own error is far below the bound."""
     machine, step = EXACT_WORKS[name], 1e-4
     mixture = random_mixture(machine, 5)
-    betas, v, works = states_and_works(machine, mixture)
+    replicas = replicas_of(machine, mixture)
+    betas, (v, works) = replicas.schedule.betas, states_and_works(replicas)
     for k, beta in enumerate(betas):
         ends = [log_p(machine, mixture, beta + sign * step, v[:, k]) for sign in (1, -1)]
         slope = (ends[0] - ends[1]) / (2 * step)

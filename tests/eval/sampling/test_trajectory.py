@@ -20,6 +20,7 @@ from dvae_eval.sampling.trajectory import TrajectoryReference
 from dvae_eval.trajectory import Trajectory
 from tests.oracles import all_states, enumerate_states, log_marginals, worst_p_value
 from tests.oracles.trajectories import clustered_data, trained
+from tests.replicas import states_and_works
 
 # Rungs at, next to and far from machines of a trajectory of four.
 BETAS = np.array([0.0, 0.1, 0.375, 0.8, 1.0])
@@ -132,26 +133,11 @@ def test_biases_that_sweeps_interpolate_wrongly_are_rejected(engine):
 WORKS = {**SMALL, "17x33": (17, 33), "40x1100": (40, 1100, 3, 0.3), "130x300": (130, 300, 3, 0.2)}
 
 
-def states_and_works(machines, betas):
-    """Return the states that the works of one iteration are of, whatever was exchanged then, and these works."""
-    t = replicas(machines, betas, 5, 3)
-    t.run(4)
-    before = t.state_dict()
-    works = t.run(1)
-    after = t.state_dict()
-    if "rungs" in before:
-        states = np.take_along_axis(after["replica_v"], np.argsort(before["rungs"])[..., None], 1)
-    else:
-        where = np.argsort(after["replica"])
-        states = np.take_along_axis(after["v"], np.take_along_axis(where, before["replica"], 1)[..., None], 1)
-    return states.astype(float), works
-
-
 @pytest.mark.parametrize("name", WORKS)
 def test_works_are_those_of_the_formula(name, engine):
     """In float64, at the very states: to 2e-6 of all that is added up."""
     machines, betas = random_walk(*WORKS[name]), np.array([0.0, 0.25, 0.625, 1.0])
-    v, works = states_and_works(machines, betas)
+    v, works = states_and_works(replicas(machines, betas, 5, 3))
     logs = np.array([[log_p(machines, t, v[:, k]) for t in betas] for k in range(len(betas))])
     size = 1 + max(float(sum(np.abs(x).sum() for x in parameters(machines, t))) for t in betas) / 10
     for k in range(3):
