@@ -135,7 +135,7 @@ def draw(root: Path, output: Path) -> None:
     )
     ax.axvline(0, color=PALETTE["muted"], linewidth=0.8)
     ax.set_yticks(range(len(names)), names)
-    ax.set_xlabel("gain at equal training time (nats per image)")
+    ax.set_xlabel("gain (nats per image)")
     ax.grid(axis="x")
     output.write_bytes(figure_bytes(figure, output.suffix[1:]))
 
