@@ -173,7 +173,7 @@ def test_a_pipe_stays_a_pipe(run, tmp_path):
     reader.join(20)
     assert json.loads(got[0])["kind"] == "logz"
     assert pipe.is_fifo()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipe"]
 
 
 def test_a_device_stays_a_device(run, capsys):
