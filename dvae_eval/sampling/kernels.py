@@ -16,7 +16,7 @@ All compiled code is in one file, because numba's cache of a function notices on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
@@ -95,6 +95,136 @@ def _inlined(typingctx: Any) -> Any:
 
 
 inlined: Callable[[], None] = intrinsic(_inlined)
+
+
+# --- arguments ----------------------------------------------------------------------------------------------
+
+
+class DenseTables(NamedTuple):
+    """An RBM and the reference of its path; width and width_v are the padded numbers of units.
+
+    Attributes
+    ----------
+    W, W_v : float32
+        Couplings, and their transpose; see `fields_of_rows`.
+    own, own_v : float32
+        Biases of the summed-out and of the kept units, minus the reference's.
+    base, base_v : float32, shape (width,), (width_v,)
+        Biases of the reference.
+    """
+
+    W: Any
+    own: Any
+    base: Any
+    W_v: Any
+    own_v: Any
+    base_v: Any
+
+
+class MixtureTables(NamedTuple):
+    """An RBM and the mixture in which its path starts.
+
+    Attributes
+    ----------
+    W, W_v : float32
+        As in `DenseTables`.
+    own, own_v : float32
+        Biases of the machine; padding units are never on.
+    bases, bases_v : float32, shape (K, width), (K, width_v)
+        Logits of the components.
+    log_weights : float64, shape (K,)
+        log π_k - Σ softplus(a_k); plus a_k'v, this is L_k(0) + log K.
+    cumulative : float64, shape (K,)
+        π_1, π_1 + π_2, ...
+    base_blocks : float64, shape (K, n_blocks)
+        Σ log(1 + exp(-|d_k|)) over every SHORT_PRODUCT of the summed-out units.
+    base_ends : float64, shape (K,)
+        Σ softplus(d_k).
+    mean_base : float32, shape (width,)
+        Mean of `bases` over components.
+    """
+
+    W: Any
+    own: Any
+    bases: Any
+    W_v: Any
+    own_v: Any
+    bases_v: Any
+    log_weights: Any
+    cumulative: Any
+    base_blocks: Any
+    base_ends: Any
+    mean_base: Any
+
+
+class TrajectoryTables(NamedTuple):
+    """The RBMs along a training.
+
+    Attributes
+    ----------
+    W, W_v : float32
+        Couplings of every rung and their transposes, as in `DenseTables`, with a leading axis for rungs.
+    own, own_v : float32
+        Biases of every rung.
+    base, base_v : float32, shape (width,), (width_v,)
+        0, and for padding units a bias that keeps them off.
+    step_W, step_own, step_v : float32
+        Differences of W, own and own_v between neighbouring rungs, K of each.
+    sizes : float32, shape (K,)
+        Distances between neighbouring rungs.
+    of_rung : int64, shape (n_rungs,)
+        Rung whose couplings each rung uses: its own, except during annealing.
+    """
+
+    W: Any
+    own: Any
+    base: Any
+    W_v: Any
+    own_v: Any
+    base_v: Any
+    step_W: Any
+    step_own: Any
+    step_v: Any
+    sizes: Any
+    of_rung: Any
+
+
+class Neighbours(NamedTuple):
+    """The graph of any machine; the summed-out units come first.
+
+    Attributes
+    ----------
+    n_summed : int
+    own, base : float32, shape (n_summed + n_kept,)
+        Biases minus the reference's, and the reference's.
+    starts, middles, indices, couplings : int64, int64, uint64, float32
+        Neighbours of unit i are `indices[starts[i] : starts[i + 1]]`; see `sweep_kept` for `middles`.
+    """
+
+    n_summed: Any
+    own: Any
+    base: Any
+    starts: Any
+    middles: Any
+    indices: Any
+    couplings: Any
+
+
+class Replicates(NamedTuple):
+    """What exchanges read and change.
+
+    Attributes
+    ----------
+    coins : uint64
+        Generators for exchanges, one per replicate.
+    rungs, last_end, trips : int64
+        See `exchange`.
+    """
+
+    coins: Any
+    rungs: Any
+    last_end: Any
+    trips: Any
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------
@@ -361,18 +491,10 @@ def temper_dense(
     joint: Any,
     start: Any,
     betas: Any,
-    W: Any,
-    own: Any,
-    base: Any,
-    W_v: Any,
-    own_v: Any,
-    base_v: Any,
+    tables: Any,
     words_v: Any,
     random: Any,
-    coins: Any,
-    rungs: Any,
-    last_end: Any,
-    trips: Any,
+    replicates: Any,
     works: Any,
 ) -> None:
     """Run n iterations of some replicates of an RBM in place.
@@ -382,21 +504,17 @@ def temper_dense(
     n, mode, joint, start : int, int, bool, int
         Number of iterations; mode after a sweep; whether potentials are joint; iterations made before.
     betas : float32, shape (n_rungs,)
-    W, W_v : float32
-        Couplings, and their transpose; see `fields_of_rows`.
-    own, own_v : float32
-        Biases of the summed-out and of the kept units, minus the reference's.
-    base, base_v : float32, shape (width,), (width_v,)
-        Biases of the reference.
+    tables : DenseTables
     words_v : uint32, shape (n_chains, width_v / 4)
         States of the kept units, one byte each.
-    random, coins : uint32, uint64
-        Generators for units (see `draw_rows`) and for exchanges.
-    rungs, last_end, trips : int64
-        See `exchange`.
+    random : uint32
+        Generators for units, see `draw_rows`.
+    replicates : Replicates
     works : float64, shape (3, n, n_replicates, n_rungs)
         Output: forward and reverse works, K of each, and energies.
     """
+    W, own, base, W_v, own_v, base_v = tables
+    coins, rungs, last_end, trips = replicates
     n_chains = len(words_v)
     forward, reverse, energies = works[0], works[1], works[2]
     fields, fields_v = np.empty((n_chains, len(own)), f32), np.empty((n_chains, len(own_v)), f32)
@@ -633,48 +751,21 @@ def mixed_energy(
 def temper_mixture(
     n: Any,
     mode: Any,
+    joint: Any,
     start: Any,
     betas: Any,
-    W: Any,
-    own: Any,
-    bases: Any,
-    W_v: Any,
-    own_v: Any,
-    bases_v: Any,
-    log_weights: Any,
-    cumulative: Any,
-    base_blocks: Any,
-    base_ends: Any,
-    mean_base: Any,
+    tables: Any,
     words_v: Any,
     random: Any,
-    coins: Any,
-    rungs: Any,
-    last_end: Any,
-    trips: Any,
+    replicates: Any,
     works: Any,
 ) -> None:
     """Run n iterations of some replicates of an RBM in place, on the path from a mixture.
 
-    Potentials are those of v alone.  Parameters not described here are those of `temper_dense`.
-
-    Parameters
-    ----------
-    own, own_v : float32
-        Biases of the machine; padding units are never on.
-    bases, bases_v : float32, shape (K, width), (K, width_v)
-        Logits of the components.
-    log_weights : float64, shape (K,)
-        log π_k - Σ softplus(a_k); plus a_k'v, this is L_k(0) + log K.
-    cumulative : float64, shape (K,)
-        π_1, π_1 + π_2, ...
-    base_blocks : float64, shape (K, n_blocks)
-        Σ log(1 + exp(-|d_k|)) over every SHORT_PRODUCT of the summed-out units.
-    base_ends : float64, shape (K,)
-        Σ softplus(d_k).
-    mean_base : float32, shape (width,)
-        Mean of `bases` over components.
+    Potentials are those of v alone.  Parameters are those of `temper_dense`, with `MixtureTables`.
     """
+    W, own, bases, W_v, own_v, bases_v, log_weights, cumulative, base_blocks, base_ends, mean_base = tables
+    coins, rungs, last_end, trips = replicates
     n_chains, n_components, width = len(words_v), len(bases), bases.shape[1]
     n_rungs = rungs.shape[1]
     forward, reverse, energies = works[0], works[1], works[2]
@@ -852,47 +943,21 @@ def follow(rungs: Any, rung: Any, ups: Any, downs: Any, fields: Any) -> None:
 def temper_trajectory(
     n: Any,
     mode: Any,
+    joint: Any,
     start: Any,
-    W: Any,
-    own: Any,
-    base: Any,
-    W_v: Any,
-    own_v: Any,
-    base_v: Any,
-    step_W: Any,
-    step_own: Any,
-    step_v: Any,
-    sizes: Any,
-    of_rung: Any,
+    betas: Any,
+    tables: Any,
     words_v: Any,
     random: Any,
-    coins: Any,
-    rungs: Any,
-    last_end: Any,
-    trips: Any,
+    replicates: Any,
     works: Any,
 ) -> None:
     """Run n iterations of some replicates of an RBM in place, on the path along its training.
 
-    Parameters
-    ----------
-    n, mode, start : int
-        As in `temper_dense`.
-    W, W_v : float32
-        Couplings of every rung and their transposes, as in `temper_dense`, with a leading axis for rungs.
-    own, own_v : float32
-        Biases of every rung.
-    base, base_v : float32, shape (width,), (width_v,)
-        0, and for padding units a bias that keeps them off.
-    step_W, step_own, step_v : float32
-        Differences of W, own and own_v between neighbouring rungs, K of each.
-    sizes : float32, shape (K,)
-        Distances between neighbouring rungs.
-    of_rung : int64, shape (n_rungs,)
-        Rung whose couplings each rung uses: its own, except during annealing.
-    words_v, random, coins, rungs, last_end, trips, works
-        As in `temper_dense`.
+    Potentials are those of v alone.  Parameters are those of `temper_dense`, with `TrajectoryTables`.
     """
+    W, own, base, W_v, own_v, base_v, step_W, step_own, step_v, sizes, of_rung = tables
+    coins, rungs, last_end, trips = replicates
     n_chains, n_rungs = len(words_v), len(of_rung)
     forward, reverse, energies = works[0], works[1], works[2]
     fields, fields_v = np.empty((n_chains, own.shape[1]), f32), np.empty((n_chains, own_v.shape[1]), f32)
@@ -1106,19 +1171,10 @@ def temper_sparse(
     joint: Any,
     start: Any,
     betas: Any,
-    n_summed: Any,
-    own: Any,
-    base: Any,
-    starts: Any,
-    middles: Any,
-    indices: Any,
-    couplings: Any,
+    graph: Any,
     states: Any,
     random: Any,
-    coins: Any,
-    rungs: Any,
-    last_end: Any,
-    trips: Any,
+    replicates: Any,
     works: Any,
 ) -> None:
     """Run n iterations of some replicates of any machine in place.
@@ -1127,15 +1183,14 @@ def temper_sparse(
 
     Parameters
     ----------
-    own, base : float32, shape (n_summed + n_kept,)
-        Biases minus the reference's, and the reference's; the summed-out units come first.
-    starts, middles, indices, couplings : int64, int64, uint64, float32
-        Neighbours of unit i are `indices[starts[i] : starts[i + 1]]`; see `sweep_kept` for `middles`.
+    graph : Neighbours
     states : uint8, shape (n_summed + n_kept, n_chains)
         0 or 1; bytes, because memory bandwidth limits the speed.  n_chains may exceed the number of replicas: the
         additional chains are drawn at β = 0 and ignored.
     random : uint32, shape (4, n_chains)
     """
+    n_summed, own, base, starts, middles, indices, couplings = graph
+    coins, rungs, last_end, trips = replicates
     n_chains = states.shape[1]
     forward, reverse, energies = works[0], works[1], works[2]
     fields, field, earlier = np.empty((n_summed, n_chains), f32), np.empty(n_chains, f32), np.empty(n_chains, f32)

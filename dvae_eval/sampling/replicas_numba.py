@@ -41,7 +41,7 @@ class Chains(Protocol):
     random: NDArray[np.uint32]
 
     def temper(self, *arguments: Any) -> None:
-        """Run the kernel, see `kernels.temper_dense`."""
+        """Run the kernel on n, mode, joint, start, betas, replicates and works, see `kernels.temper_dense`."""
 
     @property
     def v(self) -> Bits:
@@ -58,12 +58,14 @@ def _round_up(n: Any, unit: int) -> Any:
 class DenseModel:
     """Couplings of an RBM and their transpose, padded to whole tables."""
 
+    kernel = staticmethod(kernels.temper_dense)
+
     def __init__(self, reduced: Reduced, reference: Reference) -> None:
         b, c = reference.b, reference.c
         (n, m), self.n_kept = reduced.W.shape, len(b)
         self.width_v, width = _round_up(n, ROWS), _round_up(m, ROWS)
         self.n_streams, self.chains_per_task = max(self.width_v, width), MAX_CHAINS
-        self.arrays: Any = (
+        self.arrays = kernels.DenseTables(
             *(_filled(as_array(reduced.W), self.width_v), _filled(reduced.c - c), _padded(c, width)),
             *(_filled(as_array(reduced.W).T, width), _filled(reduced.b - b), _padded(b, self.width_v)),
         )
@@ -71,6 +73,10 @@ class DenseModel:
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
         """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
         return DenseChains(self, v, generators)
+
+    def tables(self, betas: NDArray[np.float32]) -> kernels.DenseTables:
+        """Return the tables for chains at `betas`, which are the same for all."""
+        return self.arrays
 
 
 def _filled(values: Float, *rows: int) -> NDArray[np.float32]:
@@ -108,14 +114,16 @@ class DenseChains:
     def v(self, v: Bits) -> None:
         self.bits_v[:, : self.model.n_kept] = v.reshape(len(self.bits_v), -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *rest: Any) -> None:
         """Run the kernel."""
-        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
-        kernels.temper_dense(n, mode, joint, start, betas, *rest)
+        tables = self.model.tables(betas)
+        self.model.kernel(n, mode, joint, start, betas, tables, self.words_v, self.random, *rest)
 
 
 class MixtureModel:
     """An RBM and the mixture in which its path starts, padded to whole tables; couplings may be sparse."""
+
+    kernel = staticmethod(kernels.temper_mixture)
 
     def __init__(self, reduced: Reduced, mixture: MixtureReference) -> None:
         (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
@@ -127,7 +135,7 @@ class MixtureModel:
         own, own_v = (_padded(biases, _round_up(len(biases), kernels.COLUMNS)) for biases in (c, reduced.b))
         d = np.abs(np.pad(base, ((0, 0), (0, width - m)), constant_values=NEVER))
         starts = np.arange(0, width, kernels.SHORT_PRODUCT)
-        self.arrays: Any = (
+        self.arrays = kernels.MixtureTables(
             *(_filled(W, self.width_v), own, _padded(base, width)),
             *(_filled(W.T, width), own_v, _padded(mixture.b, self.width_v)),
             np.log(mixture.weights) - np.logaddexp(0, mixture.b).sum(1),
@@ -139,20 +147,17 @@ class MixtureModel:
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
         """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
-        return MixtureChains(self, v, generators)
+        return DenseChains(self, v, generators)
 
-
-class MixtureChains(DenseChains):
-    """Chains with contiguous units on the path from a mixture."""
-
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
-        """Run the kernel."""
-        rest: list[Any] = [*self.model.arrays, self.words_v, self.random, *replicates]
-        kernels.temper_mixture(n, mode, start, betas, *rest)
+    def tables(self, betas: NDArray[np.float32]) -> kernels.MixtureTables:
+        """Return the tables for chains at `betas`, which are the same for all."""
+        return self.arrays
 
 
 class TrajectoryModel:
     """The RBMs on the rungs of a path along a training, padded to whole tables."""
+
+    kernel = staticmethod(kernels.temper_trajectory)
 
     def __init__(self, reduced: Reduced, trajectory: TrajectoryReference, betas: NDArray[np.float32]) -> None:
         (n, m), self.n_kept = reduced.W.shape, len(reduced.b)
@@ -163,27 +168,30 @@ class TrajectoryModel:
         self.chains_per_task = MAX_CHAINS_ALONG
         self.bases = _padded(np.zeros(m), self.width), _padded(np.zeros(n), self.width_v)
         self._lock = Lock()
-        self._known, self._arrays = betas, self._made(betas)
+        self._known, self._tables = betas, self._made(betas)
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
         """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
-        return TrajectoryChains(self, v, generators)
+        return DenseChains(self, v, generators)
 
-    def arrays(self, t: NDArray[np.float32]) -> tuple[Any, ...]:
+    def tables(self, t: NDArray[np.float32]) -> kernels.TrajectoryTables:
         """Return tables for rungs at t, and the index of each rung's table; the last tables made are reused."""
         with self._lock:
             if not np.isin(t, self._known).all():
                 self._known = np.unique(t)
-                self._arrays = self._made(self._known)
-            return *self._arrays, np.searchsorted(self._known, t)
+                self._tables = self._made(self._known)
+            return self._tables._replace(of_rung=np.searchsorted(self._known, t))
 
-    def _made(self, t: NDArray[np.float32]) -> tuple[Any, ...]:
+    def _made(self, t: NDArray[np.float32]) -> kernels.TrajectoryTables:
         W, b, c = self.trajectory.at(t)
-        return (
+        return kernels.TrajectoryTables(
             *(_filled_each(W, self.width_v), _filled_rows(c), self.bases[0]),
             *(_filled_each(W.transpose(0, 2, 1), self.width), _filled_rows(b), self.bases[1]),
-            *(_filled_each(np.diff(W, axis=0), self.width_v), *(_filled_rows(np.diff(x, axis=0)) for x in (c, b))),
-            np.diff(t),
+            _filled_each(np.diff(W, axis=0), self.width_v),
+            _filled_rows(np.diff(c, axis=0)),
+            _filled_rows(np.diff(b, axis=0)),
+            sizes=np.diff(t),
+            of_rung=np.arange(len(t)),
         )
 
 
@@ -199,15 +207,6 @@ def _filled_rows(values: Float) -> NDArray[np.float32]:
     return _filled(values, len(values))
 
 
-class TrajectoryChains(DenseChains):
-    """Chains with contiguous units on the path along a training."""
-
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
-        """Run the kernel."""
-        rest: list[Any] = [*self.model.arrays(betas), self.words_v, self.random, *replicates]
-        kernels.temper_trajectory(n, mode, start, *rest)
-
-
 class SparseModel:
     """Neighbours of every unit of a machine; the summed-out units come first."""
 
@@ -216,8 +215,8 @@ class SparseModel:
         n, m = reduced.W.shape
         self.n_kept, self.n_summed = n, m
         self.chains_per_task = min(MAX_CHAINS, max(MIN_CHAINS, MAX_VALUES // (n + m)))
-        self.own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
-        self.reference = np.concatenate((c, b)).astype(np.float32)
+        own = np.concatenate((reduced.c - c, reduced.b - b)).astype(np.float32)
+        base = np.concatenate((c, b)).astype(np.float32)
         # Two lists per unit: its kept neighbours with smaller index, and all other neighbours.
         unit, neighbour, coupling = _both_ways(reduced)
         is_other = (neighbour < m) | (neighbour > unit)
@@ -225,11 +224,12 @@ class SparseModel:
         order = np.lexsort((neighbour, place))
         lengths = np.bincount(place, minlength=2 * (n + m))
         ends = np.concatenate(([0], np.cumsum(_round_up(lengths, 4))))
-        self.starts, self.middles = ends[::2].copy(), ends[1::2].copy()
+        starts, middles = ends[::2].copy(), ends[1::2].copy()
         # Each list is padded to a multiple of 4 with couplings of 0 to unit 0.
         where = np.arange(len(order)) + np.repeat(ends[:-1] - np.cumsum(lengths) + lengths, lengths)
-        self.indices, self.couplings = np.zeros(ends[-1], np.uint64), np.zeros(ends[-1], np.float32)
-        self.indices[where], self.couplings[where] = neighbour[order], coupling[order]
+        indices, couplings = np.zeros(ends[-1], np.uint64), np.zeros(ends[-1], np.float32)
+        indices[where], couplings[where] = neighbour[order], coupling[order]
+        self.graph = kernels.Neighbours(m, own, base, starts, middles, indices, couplings)
 
     def chains(self, v: Bits, generators: list[np.random.Generator]) -> Chains:
         """Return replicas at states v (n_replicates, n_rungs, n_kept)."""
@@ -279,12 +279,9 @@ class SparseChains:
     def random(self, random: NDArray[np.uint32]) -> None:
         self.lanes[:, : self.n_chains] = random.transpose(1, 0, 2).reshape(4, -1)
 
-    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *replicates: Any) -> None:
+    def temper(self, n: int, mode: int, joint: bool, start: int, betas: Any, *rest: Any) -> None:
         """Run the kernel."""
-        m = self.model
-        graph = (m.n_summed, m.own, m.reference, m.starts, m.middles, m.indices, m.couplings)
-        states = (self.states, self.lanes)
-        kernels.temper_sparse(n, mode, joint, start, betas, *graph, *states, *replicates)
+        kernels.temper_sparse(n, mode, joint, start, betas, self.model.graph, self.states, self.lanes, *rest)
 
 
 def _streams(generators: list[np.random.Generator], n: int) -> NDArray[np.uint32]:
@@ -358,8 +355,9 @@ class CompiledReplicas(Replicas):
         def temper(chains: Chains, task: slice) -> Float:
             n_found = 0 if mode == kernels.GIBBS_ONLY else n
             works = np.zeros((3, n_found, task.stop - task.start, len(betas)))
-            replicates = (self.coins[task], self.rungs[task], self.last_end[task], self.trips[task])
-            chains.temper(n, mode, self.joint, self.n_iterations, betas, *replicates, works)
+            state = (self.coins, self.rungs, self.last_end, self.trips)
+            replicates = kernels.Replicates(*(part[task] for part in state))
+            chains.temper(n, mode, self.joint, self.n_iterations, betas, replicates, works)
             return works
 
         if self.threads == 1 or len(self.tasks) == 1:

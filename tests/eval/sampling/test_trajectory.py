@@ -116,7 +116,7 @@ def break_biases(t, machines, engine):
     wrong = reference.at(t.schedule.betas**2)[1]
     if engine == "numba":
         (chains,) = t.chains
-        chains.model.arrays(t.betas)[4][:, : wrong.shape[1]] = wrong
+        chains.model.tables(t.betas).own_v[:, : wrong.shape[1]] = wrong
     else:
         t.machines.b[:] = t.machines.b.new_tensor(wrong[:, None])
 
@@ -214,9 +214,9 @@ def test_sweeps_with_wrong_biases_are_rejected(training, along, monkeypatch):
     right = replicas_numba.TrajectoryModel._made
 
     def wrong(self, t):
-        arrays = right(self, t)
-        arrays[4][:, : self.n_kept] += 3 * (t * (1 - t))[:, None]
-        return arrays
+        tables = right(self, t)
+        tables.own_v[:, : self.n_kept] += 3 * (t * (1 - t))[:, None]
+        return tables
 
     monkeypatch.setattr(replicas_numba.TrajectoryModel, "_made", wrong)
     assert np.abs(z_scores(training[0], 1)).max() > 10
