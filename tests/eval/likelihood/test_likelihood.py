@@ -49,7 +49,7 @@ def largest_z(model, n=60_000):
 SHAPES = [
     {"n_groups": 2, "scale": 0.6},
     {"n_left": 1, "n_right": 1, "n_layers": 1, "scale": 0.7},
-    {"n_groups": 1},
+    {"n_groups": 1, "scale": 0.6},
     {"n_groups": 4, "scale": 0.6},
     {"n_left": 1, "n_right": 3, "n_groups": 3, "scale": 0.6},
     {"n_left": 1, "n_right": 2, "n_layers": 2, "n_groups": 3, "scale": 0.5},
