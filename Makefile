@@ -34,7 +34,7 @@ run = @printf '\n$$ %s\n' '$(1)'; PATH="$(CURDIR)/$(BIN):$$PATH"; export PATH; $
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test slow fuzz audit stress docs fmt lint types build clean distclean force
+.PHONY: help demo test slow fuzz audit stress lowest docs fmt lint types build clean distclean force
 
 help: ## list all targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -83,6 +83,9 @@ audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (nee
 
 stress: $(STAMP) ## kill commands at 200 random moments and continue them (minutes); KILLS=20 for fewer
 	$(BIN)/python tests/stress/kills.py --kills $(KILLS)
+
+lowest: $(STAMP) ## train and measure with the oldest dependencies that pyproject.toml allows (downloads them)
+	$(BIN)/python tests/lowest.py -- $(PIP_FLAGS)
 
 docs: $(STAMP) ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would suppress warnings before they count

@@ -78,7 +78,7 @@ class ModelFile(Place):
         return path / "model.pt"
 
 
-class FileOrName(click.ParamType[str]):
+class FileOrName(click.types.StringParamType):
     """A file, `-` for standard input, or the name of a data set; the reader decides which."""
 
     name = "file|name"
@@ -93,7 +93,8 @@ PICTURE = Place("the name of a file", exists=False, suffixes=tuple(f".{name}" fo
 RESULT = Place("a result or a run", directory=True)
 
 
-class Parsed(click.ParamType[Any]):
+# Before click 8.4, ParamType has no type argument at run time.
+class Parsed(click.ParamType):  # type: ignore[type-arg]
     """Text that a function parses; the function's ValueError is the message."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
