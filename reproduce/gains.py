@@ -1,4 +1,7 @@
-"""The gain of lateral connections against training time: `python reproduce/gains.py reproduce/results/datasets`.
+"""The gain of lateral connections against training time, for each data set or each width of the networks.
+
+    python reproduce/gains.py reproduce/results/datasets
+    python reproduce/gains.py reproduce/results/width
 
 Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per
 image, after equal numbers of epochs: the mean over seeds, and its standard error.
@@ -34,8 +37,8 @@ def cell(values: Float) -> str:
 
 
 def main(root: Path) -> None:
-    """Print the table of all data sets below `root`."""
-    print("| data set |" + "".join(f" {n} epochs |" for n in EPOCHS))
+    """Print a row for each folder of runs below `root`."""
+    print("| runs |" + "".join(f" {n} epochs |" for n in EPOCHS))
     print("| --- |" + " ---: |" * len(EPOCHS))
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         found = gains(folder)

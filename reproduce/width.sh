@@ -5,6 +5,6 @@ SEEDS=${SEEDS:-2}
 EPOCHS=${EPOCHS:-20}
 
 for width in 50 200 400; do
-    sweep width/$width --vary "prior=rbm independent" -- mnist-static --encoder-hidden $width,$width \
+    sweep width/$(printf %03d $width) --vary "prior=rbm independent" -- mnist-static --encoder-hidden $width,$width \
         --prior-hidden $((width / 2)) --decoder-hidden $width
 done
