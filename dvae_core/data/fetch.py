@@ -151,11 +151,14 @@ class _Checked:
 @contextmanager
 def _progress(remote: Remote, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Yield a function that adds a number of bytes to the progress on standard error."""
+    if quiet:
+        yield lambda n_bytes: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(f"Downloading {remote.name}", total=remote.n_bytes)
         yield lambda n_bytes: progress.advance(task, n_bytes)
 

@@ -13,6 +13,9 @@ from .networks import MLP
 from .prior import Prior
 from .smoothing import DiscreteSample, Smoothing
 
+# Names, since torch.export of torch 2.4 cannot trace `fields`.
+PARTS = tuple(field.name for field in fields(DiscreteSample))
+
 
 class DiscretePosterior(nn.Module):
     """q(z_1, ζ_1, ..., z_k, ζ_k | x) = Π_j r(ζ_j|z_j) q(z_j | ζ_<j, x) (Eq. 10).
@@ -77,8 +80,7 @@ class DiscretePosterior(nn.Module):
         for network, noise in zip(self.networks, noises, strict=True):
             earlier = torch.cat([sample.zeta for sample in samples], -1) if samples else x[..., :0]
             samples.append(self.smoothing(network(x, earlier), noise))
-        parts = (torch.cat([getattr(s, field.name) for s in samples], -1) for field in fields(DiscreteSample))
-        return DiscreteSample(*parts)
+        return DiscreteSample(*(torch.cat([getattr(s, part) for s in samples], -1) for part in PARTS))
 
 
 def expected_energy(prior: Prior, sample: DiscreteSample, groups: Tensor) -> Tensor:
