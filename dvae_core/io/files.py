@@ -149,12 +149,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_npz(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
     """Write named arrays to `path` as an NPZ file, atomically."""
+    # Into memory first: on a full disk, zipfile replaces the error by its own.
+    write_bytes(path, npz_bytes(arrays, compressed=compressed))
+
+
+def npz_bytes(arrays: Mapping[str, Any], *, compressed: bool = True) -> bytes:
+    """Return the bytes of an NPZ file of named arrays."""
     import numpy as np  # imported here, since --help imports this module
 
-    # Into memory first: on a full disk, zipfile replaces the error by its own.
     buffer = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
-    write_bytes(path, buffer.getbuffer())
+    return buffer.getvalue()
 
 
 def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:

@@ -98,7 +98,7 @@ def _log_q_of_tree(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], w: Float,
     n = w.sum() + 1
     p = (w @ x + 0.5) / n
     both = (_together(x, w, bonds) + 0.25) / n
-    i, j = bonds.T
+    i, j = bonds.T.astype(np.int32)  # the indices that the spanning tree takes in scipy 1.13
     joint = np.array([[1 - p[i] - p[j] + both, p[j] - both], [p[i] - both, both]])
     alone = np.array([1 - p, p])
     gain = np.log(joint) - np.log(alone[:, None, i] * alone[None, :, j])

@@ -11,7 +11,7 @@ import numpy as np
 
 from dvae_core import __version__
 from dvae_core.errors import ConfigError, DataError
-from dvae_core.io.files import write_bytes
+from dvae_core.io.files import npz_bytes, write_bytes
 from dvae_core.types import Float
 
 from ..couplings import as_array, entries
@@ -60,9 +60,7 @@ def _arrays(machine: Machine, constant: float) -> Arrays:
 
 def _npz(machine: Machine, constant: float, _path: Path) -> bytes:
     """Return the bytes of an NPZ file."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **_arrays(machine, constant))
-    return buffer.getvalue()
+    return npz_bytes(_arrays(machine, constant))
 
 
 def _safetensors(machine: Machine, constant: float, path: Path) -> bytes:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dvae_core.cards import Card, HasCard, rows_of
 from dvae_core.errors import ConfigError, DataError, ResultError
 from dvae_core.io.containers import npz_names, packed, read_npz
-from dvae_core.io.files import json_object, write_bytes
+from dvae_core.io.files import json_object, npz_bytes, write_bytes
 from dvae_core.text import estimate, fixed, plain, short
 from dvae_core.types import Float
 
@@ -362,9 +362,7 @@ def _npz(found: SampledStates) -> bytes:
     if found.best:
         arrays["best"] = found.best.state
     arrays["meta"] = packed(found.meta())
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
+    return npz_bytes(arrays)
 
 
 def _csv(found: SampledStates) -> bytes:

@@ -80,12 +80,14 @@ def command(
 
 def _draw(result: GradientResult, path: Path) -> None:
     """Write the figure of the variances to `path`, completely or not at all."""
+    from matplotlib.figure import Figure
+
     from dvae_core.io.files import write_bytes
     from dvae_reports.figures.gradients import plot_gradient_variance
     from dvae_reports.figures.registry import figure_bytes
 
-    figure = plot_gradient_variance(result).get_figure(root=True)
-    assert figure is not None  # the axes were made in one
+    figure = plot_gradient_variance(result).figure
+    assert isinstance(figure, Figure)  # the axes were made in one
     figure.set_dpi(200)
     write_bytes(path, figure_bytes(figure, path.suffix[1:]))
 
