@@ -1,7 +1,7 @@
-"""The gain of lateral connections against training time, for each data set or each width of the networks.
+"""The gain of lateral connections against training time, by data set, width of the networks or number of layers.
 
     python reproduce/gains.py reproduce/results/datasets
-    python reproduce/gains.py reproduce/results/width
+    python reproduce/gains.py reproduce/results/lateral
 
 Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per
 image, after equal numbers of epochs: the mean over seeds, and its standard error.

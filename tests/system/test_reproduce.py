@@ -52,7 +52,7 @@ def calls(script, tmp_path, **environment):
         ("datasets.sh", 8),
         ("table1.sh", 0),
         ("lowest-rungs.sh", 4),
-        ("width.sh", 12),
+        ("lateral.sh", 16),
         ("figure6.sh", 12),
         ("later.sh", 6),
         ("medium.sh", 4),
