@@ -325,14 +325,31 @@ def test_a_gain_on_a_part_is_paired(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "| 2 | +2.00 | 0.00 | −90.00 | −88.00 |"
 
 
-def short_training(root, name, bound, likelihoods):
-    """Write the files of a run that `choices.py` reads."""
-    run = root / name / "seed-0"
+def short_training(root, name, bound, likelihoods, seed="seed-0"):
+    """Write the files of a run that `choices.py` and `gains.py` read."""
+    run = root / name / seed
     run.mkdir(parents=True)
-    lines = [json.dumps({"valid": {"elbo": value}}) for value in (-500.0, bound)]
+    real = (REPRODUCE / "results" / "table1" / "mnist-static" / "metrics.jsonl").read_text().splitlines()[0]
+    epoch = json.loads(real)
+    lines = [json.dumps(epoch | {"valid": epoch["valid"] | {"elbo": value}}) for value in (-500.0, bound)]
     (run / "metrics.jsonl").write_text("\n".join(lines))
     each = {"index": list(range(len(likelihoods))), "log_likelihood": list(likelihoods)}
     (run / "ll.json").write_text(json.dumps({"per_image": each}))
+
+
+def test_gains_have_the_errors_of_seeds_and_of_images(tmp_path, capsys, monkeypatch):
+    """Seeds gain 2 and 4 in the bound, 1 and 3 in log-likelihood; images deviate from that by -1, 0 and 1."""
+    gains, images = module("gains"), np.array([-90.0, -80.0, -100.0])
+    monkeypatch.setattr(gains, "EPOCHS", (2, 40))
+    for i, (bound, likelihood) in enumerate(((2.0, 1.0), (4.0, 3.0))):
+        short_training(tmp_path, "some", -100.0, images, f"prior-independent_seed-{i}")
+        gain = likelihood + np.array([-1.0, 0.0, 1.0])
+        short_training(tmp_path, "some", -100.0 + bound, images + gain, f"prior-rbm_seed-{i}")
+    gains.main(tmp_path)
+    error = (1 / 3 + 1) ** 0.5
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head == "| runs | 2 epochs | log-likelihood |"
+    assert row == f"| some | +3.00 ± 1.00 | +2.00 ± {error:.2f} |"
 
 
 def test_settings_are_compared_with_the_base_at_equal_time(tmp_path, capsys):
