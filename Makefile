@@ -84,7 +84,7 @@ audit: $(STAMP) ## look up known vulnerabilities of the pinned dependencies (nee
 stress: $(STAMP) ## kill commands at 200 random moments and continue them (minutes); KILLS=20 for fewer
 	$(BIN)/python tests/stress/kills.py --kills $(KILLS)
 
-lowest: $(STAMP) ## run most tests with the oldest dependencies that pyproject.toml allows (downloads them)
+lowest: $(STAMP) ## test core, commands and reports with the oldest dependencies that pyproject.toml allows (downloads them)
 	$(BIN)/python tests/lowest.py $(PIP_FLAGS)
 
 docs: $(STAMP) ## build the documentation into site/; a warning is an error

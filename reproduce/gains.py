@@ -4,8 +4,9 @@
     python reproduce/gains.py reproduce/results/lateral
 
 Prints a Markdown table of the validation bound with an RBM prior minus that with independent units, nats per
-image, after equal numbers of epochs: the mean over seeds, and its standard error.  The last column is the gain in
-test log-likelihood after training; its error includes that of the images, paired image by image.
+image, after equal numbers of epochs: the mean over seeds, and its standard error.  Then follows the gain in test
+log-likelihood after training; its error includes that of the images, paired image by image.  In the last column
+the estimated gap of each bound is added to the bound.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ def likelihoods(run: Path) -> Float:
     return np.array(json.loads((run / "ll.json").read_text(encoding="utf-8"))["per_image"]["log_likelihood"])
 
 
+def gap(run: Path) -> Float:
+    """Return the estimated gap between a run's bound and its log-likelihood, nats per image, shape (1,)."""
+    return np.array([json.loads((run / "ll.json").read_text(encoding="utf-8"))["gap"]])
+
+
 def gains(folder: Path, of: Callable[[Path], Float]) -> Float:
     """Return the gain of each seed in what `of` returns for a run, shape (n_seeds, n)."""
     with_rbm = sorted(folder.glob("prior-rbm_seed-*"))
@@ -55,13 +61,14 @@ def cells(folder: Path) -> list[str]:
     bound, test = gains(folder, bounds), gains(folder, likelihoods)
     means, errors, n_epochs = bound.mean(0), std_err(bound), bound.shape[1]
     found = [cell(means[n - 1], errors[n - 1]) if n <= n_epochs else "" for n in EPOCHS]
-    return [*found, cell(test.mean(), math.hypot(std_err(test.mean(0)), std_err(test.mean(1))))]
+    error = math.hypot(std_err(test.mean(0)), std_err(test.mean(1)))
+    return [*found, cell(test.mean(), error), f"{test.mean() + gains(folder, gap).mean():+.2f}".replace("-", "−")]
 
 
 def main(root: Path) -> None:
     """Print a row for each folder of runs below `root`; columns of epochs that no run has are left out."""
     rows = {path.name: cells(path) for path in sorted(root.iterdir()) if path.is_dir()}
-    titles = [*(f"{n} epochs" for n in EPOCHS), "log-likelihood"]
+    titles = [*(f"{n} epochs" for n in EPOCHS), "log-likelihood", "with gaps"]
     columns = {title: column for title, *column in zip(titles, *rows.values(), strict=True) if any(column)}
     print("| runs | " + " | ".join(columns) + " |")
     print("| --- |" + " ---: |" * len(columns))

@@ -1,4 +1,4 @@
-"""Run the tests of the library and of the commands with the oldest releases that pyproject.toml allows.
+"""Run the tests of dvae_core, of commands and of reports with the oldest releases that pyproject.toml allows.
 
     python tests/lowest.py                 # builds .venv/lowest: minutes, and gigabytes of torch on Linux
     python tests/lowest.py --index-url ... # options of pip

@@ -325,7 +325,7 @@ def test_a_gain_on_a_part_is_paired(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "| 2 | +2.00 | 0.00 | −90.00 | −88.00 |"
 
 
-def short_training(root, name, bound, likelihoods, seed="seed-0"):
+def short_training(root, name, bound, likelihoods, seed="seed-0", gap=0.0):
     """Write the files of a run that `choices.py` and `gains.py` read."""
     run = root / name / seed
     run.mkdir(parents=True)
@@ -334,22 +334,22 @@ def short_training(root, name, bound, likelihoods, seed="seed-0"):
     lines = [json.dumps(epoch | {"valid": epoch["valid"] | {"elbo": value}}) for value in (-500.0, bound)]
     (run / "metrics.jsonl").write_text("\n".join(lines))
     each = {"index": list(range(len(likelihoods))), "log_likelihood": list(likelihoods)}
-    (run / "ll.json").write_text(json.dumps({"per_image": each}))
+    (run / "ll.json").write_text(json.dumps({"per_image": each, "gap": gap}))
 
 
 def test_gains_have_the_errors_of_seeds_and_of_images(tmp_path, capsys, monkeypatch):
-    """Seeds gain 2 and 4 in the bound, 1 and 3 in log-likelihood; images deviate from that by -1, 0 and 1."""
+    """Seeds gain 2 and 4 in the bound, 1 and 3 in log-likelihood; images differ from it by up to 1, gaps by 0.7."""
     gains, images = module("gains"), np.array([-90.0, -80.0, -100.0])
     monkeypatch.setattr(gains, "EPOCHS", (2, 40))
     for i, (bound, likelihood) in enumerate(((2.0, 1.0), (4.0, 3.0))):
-        short_training(tmp_path, "some", -100.0, images, f"prior-independent_seed-{i}")
+        short_training(tmp_path, "some", -100.0, images, f"prior-independent_seed-{i}", gap=0.7)
         gain = likelihood + np.array([-1.0, 0.0, 1.0])
         short_training(tmp_path, "some", -100.0 + bound, images + gain, f"prior-rbm_seed-{i}")
     gains.main(tmp_path)
     error = (1 / 3 + 1) ** 0.5
     head, _, row = capsys.readouterr().out.splitlines()
-    assert head == "| runs | 2 epochs | log-likelihood |"
-    assert row == f"| some | +3.00 ± 1.00 | +2.00 ± {error:.2f} |"
+    assert head == "| runs | 2 epochs | log-likelihood | with gaps |"
+    assert row == f"| some | +3.00 ± 1.00 | +2.00 ± {error:.2f} | +1.30 |"
 
 
 def test_settings_are_compared_with_the_base_at_equal_time(tmp_path, capsys):
