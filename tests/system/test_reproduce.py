@@ -338,7 +338,7 @@ def short_training(root, name, bound, likelihoods, seed="seed-0", gap=0.0):
 
 
 def test_gains_have_the_errors_of_seeds_and_of_images(tmp_path, capsys, monkeypatch):
-    """Seeds gain 2 and 4 in the bound, 1 and 3 in log-likelihood; images differ from it by up to 1, gaps by 0.7."""
+    """Seeds gain 2 and 4 in the bound, 1 and 3 in likelihood; images differ from it by at most 1, gaps by 0.7."""
     gains, images = module("gains"), np.array([-90.0, -80.0, -100.0])
     monkeypatch.setattr(gains, "EPOCHS", (2, 40))
     for i, (bound, likelihood) in enumerate(((2.0, 1.0), (4.0, 3.0))):
